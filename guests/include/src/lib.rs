@@ -1,0 +1,74 @@
+//! Resolves `!include` in org templates and turns them into one tree.
+//!
+//! [`expand`] is a pure function from the files known so far. It goes through them in four steps,
+//! each linear in what it reads:
+//!
+//! 1. `parse`: a file's events become nodes in one arena. An alias is the id of the node that it
+//!    names, so nothing is copied, and every id that a node mentions is smaller than its own.
+//! 2. `walk`: depth-first over the directives in document order. A file is parsed and walked once,
+//!    however often it is included; what is missing is asked for in one round.
+//! 3. `merge`: `<<` is replaced by the pairs that it brings in, `!external` is checked.
+//! 4. `flatten`: the graph becomes a tree with every node used once. Here aliases and repeated
+//!    includes are copied, and here a tree that grows too large is refused.
+//!
+//! `!external` stays in place with its tag: what it names is fetched by others.
+#![deny(unsafe_code)]
+
+mod directive;
+mod flatten;
+mod merge;
+mod node;
+mod parse;
+mod path;
+mod walk;
+
+use isomer_sdk::{Expansion, NoSettings, Problem, Progress, Resolver};
+
+/// Includes that may be nested in each other.
+const MAX_DEPTH: usize = 16;
+/// Directives that may be followed in one template.
+const MAX_EXPANSIONS: usize = 4_096;
+/// Bytes of one file.
+const MAX_FILE_BYTES: usize = 1 << 20;
+/// Indicators (`, [ ] { } : ?`) of one file. The parser reads a flow collection ahead as tokens of
+/// some fifty bytes each; without a limit a file of commas would fill the guest's memory.
+const MAX_INDICATORS: usize = 160_000;
+/// Nodes of the whole tree, and of all files together as they are written.
+const MAX_NODES: usize = 100_000;
+/// Depth of the tree; the root stands at 1.
+const MAX_NESTING: usize = 48;
+/// Bytes of all scalars of the tree. Less than the files may have: the tree stands beside them in
+/// the guest's memory, and only copying could make it larger.
+const MAX_TEXT_BYTES: usize = 8 << 20;
+/// Bytes of keys that merging may look at: keeps lists of overlapping mappings from costing more
+/// time than a call has.
+const MAX_MERGED_BYTES: usize = 4 << 20;
+
+/// The guest.
+pub struct IncludeResolver;
+
+isomer_sdk::export_resolver!(IncludeResolver);
+
+impl Resolver for IncludeResolver {
+    type Settings = NoSettings;
+
+    fn expand(_: &NoSettings, request: &Expansion) -> Progress {
+        expand(request)
+    }
+}
+
+/// One step of a resolution.
+#[must_use]
+pub fn expand(request: &Expansion) -> Progress {
+    try_expand(request).unwrap_or_else(Progress::Failed)
+}
+
+fn try_expand(request: &Expansion) -> Result<Progress, Problem> {
+    let walk::Walked { mut graph, order, need } = walk::walk(request)?;
+    let (Some(entry), true) = (graph.files.first(), need.is_empty()) else {
+        return Ok(Progress::Need(need));
+    };
+    let root = entry.root;
+    merge::merge(&mut graph, &order)?;
+    flatten::flatten(&graph, root).map(Progress::Done)
+}

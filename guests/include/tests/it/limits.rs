@@ -1,0 +1,102 @@
+//! Limits, and that reaching for them costs little.
+
+use isomer_sdk::Answer;
+
+use crate::support::{Host, expect, refused, resolved, shown};
+
+fn bytes(text: impl Into<Vec<u8>>) -> Answer {
+    Answer::Bytes(text.into())
+}
+
+#[test]
+fn files_have_a_size_and_an_encoding() {
+    let large = |length: usize| Host::with(&[("org.yaml", "!include l.yaml")]).and("l.yaml", bytes("x".repeat(length)));
+    large(1 << 20).resolve().unwrap();
+    expect(large((1 << 20) + 1).resolve(), "l.yaml:1:1", "`!include l.yaml` (org.yaml:1:1): the file is larger than 1 MiB");
+    let mut host = Host::with(&[("org.yaml", "- !include b.yaml")]).and("b.yaml", bytes(*b"a: 1\n\xc3\xbc: \xff"));
+    expect(host.resolve(), "b.yaml:2:4", "not UTF-8");
+}
+
+#[test]
+fn nesting() {
+    let nested = |depth: usize| format!("{}x{}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+    resolved(&[("org.yaml", &nested(48))]);
+    refused(&[("org.yaml", &nested(50))], "org.yaml:1:49", "nested more than 48 deep");
+    refused(&[("org.yaml", &nested(49))], "org.yaml:1:48", "nested more than 48 deep");
+    // 24 levels here and 24 there.
+    let outer = |inner: &str| format!("{}!include a.yaml{}", "[".repeat(24), inner);
+    let host = |depth: usize| Host::with(&[("org.yaml", &outer(&"]".repeat(24))), ("a.yaml", &nested(depth))]);
+    host(24).resolve().unwrap();
+    expect(host(25).resolve(), "a.yaml:1:24", "nested more than 48 deep");
+    refused(&[("org.yaml", &"[".repeat(100_000))], "org.yaml:1:256", "not YAML");
+    refused(&[("org.yaml", &"- ".repeat(100_000))], "org.yaml:1:97", "nested more than 48 deep");
+    // Flow mappings on one line are read ahead; the parser's own limit ends that.
+    refused(&[("org.yaml", &"{a: ".repeat(10_000))], "org.yaml:1:1021", "not YAML");
+}
+
+#[test]
+fn indicators() {
+    resolved(&[("org.yaml", &format!("a: '{}'", ",".repeat(159_999)))]);
+    refused(&[("org.yaml", &format!("a: [{}", ",".repeat(159_999)))], "org.yaml:1:1", "more than 160000");
+}
+
+#[test]
+fn nodes() {
+    let list = |items: usize| "- x\n".repeat(items);
+    resolved(&[("org.yaml", &list(99_999))]);
+    refused(&[("org.yaml", &list(100_001))], "org.yaml:100001:3", "more than 100000 nodes");
+    let twice = |items: usize| Host::with(&[("org.yaml", "[!include a.yaml, !include a.yaml]")]).and("a.yaml", bytes(list(items)));
+    twice(49_998).resolve().unwrap();
+    expect(twice(49_999).resolve(), "a.yaml:1:1", "expands to more than 100000 nodes");
+}
+
+#[test]
+fn alias_bombs() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..20 {
+        let below = vec![format!("*a{}", level - 1); 9].join(", ");
+        bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    let problem = Host::with(&[("org.yaml", &bomb)]).resolve().unwrap_err();
+    assert!(problem.message.contains("more than 100000 nodes"), "{problem:?}");
+
+    let text = format!("a: &a {}\nb: [{}]", "x".repeat(1_000_000), ["*a"; 9].join(", "));
+    let problem = Host::with(&[("org.yaml", &text)]).resolve().unwrap_err();
+    assert!(problem.message.contains("more than 8 MiB of text"), "{problem:?}");
+
+    let keys: Vec<String> = (0..20_000).map(|key| format!("k{key}: 1")).collect();
+    let text = format!("a: &a {{{}}}\nb: {{<<: [{}]}}", keys.join(", "), vec!["*a"; 100_000].join(","));
+    let problem = Host::with(&[("org.yaml", &text)]).resolve().unwrap_err();
+    assert!(problem.message.contains("bring in too much"), "{problem:?}");
+}
+
+#[test]
+fn include_bombs() {
+    // 4^16 expansions of seventeen files.
+    let mut host = Host::with(&[("org.yaml", "[!include f1, !include f1, !include f1, !include f1]")]);
+    for file in 1..=16 {
+        let below = format!("!include f{}", file + 1);
+        let text = if file == 16 { "x".to_owned() } else { format!("[{}]", [below.as_str(); 4].join(", ")) };
+        host = host.and(&format!("f{file}"), bytes(text));
+    }
+    let problem = host.resolve().unwrap_err();
+    assert!(problem.message.contains("more than 4096 includes"), "{problem:?}");
+}
+
+#[test]
+fn expansions() {
+    let many = |count: usize| Host::with(&[("org.yaml", &"- !include a.yaml\n".repeat(count)), ("a.yaml", "x")]);
+    many(4_096).resolve().unwrap();
+    expect(many(4_097).resolve(), "org.yaml:4097:3", "more than 4096 includes");
+    let different = |count: usize| {
+        let list: String = (0..count).map(|file| format!("- !include {file}.yaml\n")).collect();
+        let mut host = Host::with(&[("org.yaml", &list)]);
+        for file in 0..count {
+            host = host.and(&format!("{file}.yaml"), bytes("x"));
+        }
+        host
+    };
+    let mut host = different(500);
+    assert_eq!(shown(&host.resolve().unwrap()).matches('x').count(), 500);
+    assert_eq!(host.rounds, 2);
+}

@@ -1,0 +1,8 @@
+//! The resolver as a host sees it: called again with more files until it is done or has failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod chaos;
+mod includes;
+mod limits;
+mod support;
+mod yaml;

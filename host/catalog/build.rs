@@ -1,0 +1,58 @@
+//! Builds the first-party guests and writes the table of their rows, with the components inside the
+//! binary.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+/// A row of `guests/first-party.yaml`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    component: String,
+    world: String,
+    trusted: bool,
+    settings: serde_json::Map<String, serde_json::Value>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let workspace = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../..").canonicalize()?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    for input in ["guests", "wit", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
+
+    let rows: Vec<Row> = serde_yaml::from_str(&fs::read_to_string(workspace.join("guests/first-party.yaml"))?)?;
+    let mut components: Vec<&str> = rows.iter().map(|row| row.component.as_str()).collect();
+    components.sort_unstable();
+    components.dedup();
+    let files = guest_build::build(&workspace, &guest_build::target_dir(&out), &components)?;
+    let files: BTreeMap<&str, PathBuf> = components.iter().copied().zip(files).collect();
+
+    let mut table = String::from("&[\n");
+    for row in &rows {
+        let file = files.get(row.component.as_str()).ok_or("a row's component was not built")?;
+        let digest = hex::encode(Sha256::digest(fs::read(file)?));
+        writeln!(
+            table,
+            "Row {{ name: {:?}, component: {:?}, world: {:?}, trusted: {}, settings: {:?}, digest: {digest:?}, bytes: include_bytes!({:?}) }},",
+            row.name,
+            row.component,
+            row.world,
+            row.trusted,
+            serde_json::to_string(&row.settings)?,
+            file.display().to_string(),
+        )?;
+    }
+    table.push_str("]\n");
+    fs::write(out.join("first_party.rs"), table)?;
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! First-party guests: rows and components that come inside the binary.
+
+use serde_json::Value;
+use wasm::Digest;
+
+/// A row of `guests/first-party.yaml` with its component.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) component: &'static str,
+    pub(crate) world: &'static str,
+    pub(crate) trusted: bool,
+    settings: &'static str,
+    digest: &'static str,
+    pub(crate) bytes: &'static [u8],
+}
+
+/// Every first-party row, in the order in which operators see them first.
+pub(crate) const ROWS: &[Row] = include!(concat!(env!("OUT_DIR"), "/first_party.rs"));
+
+impl Row {
+    pub(crate) fn settings(&self) -> Value {
+        // Written by the build script, so it parses.
+        serde_json::from_str(self.settings).unwrap_or_default()
+    }
+
+    pub(crate) fn digest(&self) -> String {
+        self.digest.to_owned()
+    }
+}
+
+/// The bytes of a first-party component, if `digest` is one of this binary's.
+pub(crate) fn bytes(digest: &Digest) -> Option<&'static [u8]> {
+    let digest = digest.to_string();
+    ROWS.iter().find(|row| row.digest == digest).map(|row| row.bytes)
+}

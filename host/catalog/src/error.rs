@@ -1,0 +1,94 @@
+//! Why the catalog did not do what was asked.
+
+use std::io;
+
+use store::StoreError;
+use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
+
+use crate::Conformance;
+
+/// Why the catalog did not do what was asked. Whatever it was, what answered before answers still.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// No guest has that name.
+    #[error("guest not found")]
+    NoGuest,
+    /// The guest has no such release.
+    #[error("release not found")]
+    NoRelease,
+    /// Two releases begin with the digits given.
+    #[error("more than one release begins with these digits; give more of them")]
+    AmbiguousRelease,
+    /// Not a name for a guest.
+    #[error("a guest's name is [a-z0-9][a-z0-9-]{{0,63}}")]
+    BadName,
+    /// The bytes are no guest.
+    #[error(transparent)]
+    Unloadable(#[from] LoadError),
+    /// The component is of another world than the guest.
+    #[error("{guest} is a guest of world {has}, the component is of world {pushed}")]
+    OtherWorld {
+        /// Name of the guest.
+        guest: String,
+        /// World of the guest.
+        has: String,
+        /// World of the component.
+        pushed: String,
+    },
+    /// The component failed its probes.
+    #[error("the release is unfit: {reason}")]
+    Unfit {
+        /// The first probe that failed, and why.
+        reason: String,
+        /// All of them.
+        conformance: Box<Conformance>,
+    },
+    /// Another guest answers for that runtime.
+    #[error("the runtime name `{name}` is answered by guest {guest} already")]
+    NameTaken {
+        /// The runtime's name or alias.
+        name: String,
+        /// Who has it.
+        guest: String,
+    },
+    /// Not settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Settings that the active release refuses.
+    #[error("the settings are refused: {reason}")]
+    SettingsRefused {
+        /// What the guest, or a probe, says about them.
+        reason: String,
+    },
+    /// Only releases that are out of service can be deleted.
+    #[error("the release is active; activate another one first")]
+    ReleaseActive,
+    /// There is nothing to go back to.
+    #[error("no earlier release to roll back to")]
+    NothingEarlier,
+    /// Nothing answers under that name.
+    #[error("no release of this guest is in service")]
+    NotInService,
+    /// The function or its input is wrong.
+    #[error(transparent)]
+    Function(#[from] FunctionError),
+    /// The guest failed.
+    #[error("{failure}")]
+    Failed {
+        /// How.
+        failure: Failure,
+        /// Digest of the release that failed.
+        release: String,
+        /// What the call took, and what the guest wrote.
+        report: Report,
+    },
+    /// The database failed.
+    #[error("the change could not be stored")]
+    Store(#[from] StoreError),
+    /// The disk failed.
+    #[error("the component could not be kept on disk")]
+    Disk(#[from] io::Error),
+    /// A background thread died.
+    #[error("loading the component failed in an unforeseen way")]
+    Crashed,
+}

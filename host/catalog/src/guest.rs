@@ -1,0 +1,208 @@
+//! A guest in memory: what the store says about it, and what answers for it now.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use arc_swap::ArcSwapOption;
+use chrono::{DateTime, Utc};
+use store::guests::{Counters, GuestRow, ReleaseRow, ReleaseState};
+use wasm::{Component, Settings, World, adapter::Description};
+
+use crate::{
+    CatalogError,
+    breaker::Breaker,
+    stats::Stats,
+    view::{GuestState, GuestSummary, GuestView, ReleaseView},
+};
+
+/// A guest. What answers is swapped as a whole: a call takes hold of it once and ends on it.
+pub(crate) struct Guest {
+    pub(crate) name: String,
+    pub(crate) world: World,
+    /// `None`: the host's defaults answer.
+    pub(crate) live: ArcSwapOption<Live>,
+    record: RwLock<Record>,
+}
+
+/// A release in service, with the settings that it is in service with.
+pub(crate) struct Live {
+    pub(crate) component: Component,
+    pub(crate) settings: Settings,
+    /// Of adapters.
+    pub(crate) description: Option<Description>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) breaker: Breaker,
+}
+
+/// What the store says, as of the last change that it confirmed.
+pub(crate) struct Record {
+    pub(crate) row: GuestRow,
+    /// Oldest first.
+    pub(crate) releases: Vec<ReleaseRow>,
+    stats: HashMap<String, Arc<Stats>>,
+}
+
+impl Guest {
+    pub(crate) fn new(row: GuestRow, world: World, releases: Vec<ReleaseRow>) -> Self {
+        Self {
+            name: row.name.clone(),
+            world,
+            live: ArcSwapOption::empty(),
+            record: RwLock::new(Record { row, releases, stats: HashMap::new() }),
+        }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Record> {
+        self.record.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Record> {
+        self.record.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counters of releases that the store doesn't have yet.
+    pub(crate) fn unstored(&self) -> Vec<(String, Arc<Stats>, Counters)> {
+        let record = self.read();
+        let unstored = |(digest, stats): (&String, &Arc<Stats>)| {
+            stats.unstored().map(|counters| (digest.clone(), Arc::clone(stats), counters))
+        };
+        record.stats.iter().filter_map(unstored).collect()
+    }
+
+    pub(crate) fn summary(&self) -> GuestSummary {
+        let record = self.read();
+        let active = record.active();
+        let state = match (record.row.enabled, self.live.load().is_some()) {
+            (false, _) => GuestState::Disabled,
+            (true, true) => GuestState::Active,
+            (true, false) => GuestState::HostDefault,
+        };
+        GuestSummary {
+            name: self.name.clone(),
+            world: self.world,
+            state,
+            release: active.map(|release| release.digest.clone()),
+            source: active.map(|release| release.source.clone()),
+            trusted: record.row.trusted,
+            counters: record.releases.iter().map(|release| record.counters(release)).fold(Counters::default(), sum),
+        }
+    }
+
+    pub(crate) fn view(&self) -> GuestView {
+        let summary = self.summary();
+        let record = self.read();
+        GuestView {
+            summary,
+            component: record.row.component.clone(),
+            settings: record.row.settings.clone(),
+            description: self.live.load().as_ref().and_then(|live| live.description.clone()),
+            created_at: record.row.created_at,
+            releases: record.releases.iter().rev().map(|release| record.view(release)).collect(),
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn active(&self) -> Option<&ReleaseRow> {
+        self.releases.iter().find(|release| release.state == ReleaseState::Active)
+    }
+
+    pub(crate) fn release(&self, digest: &str) -> Option<&ReleaseRow> {
+        self.releases.iter().find(|release| release.digest == digest)
+    }
+
+    /// The release whose digest begins with `digits`.
+    pub(crate) fn find(&self, digits: &str) -> Result<&ReleaseRow, CatalogError> {
+        let mut found = self.releases.iter().filter(|release| release.digest.starts_with(digits));
+        match (found.next(), found.next()) {
+            _ if digits.is_empty() => Err(CatalogError::NoRelease),
+            (None, _) => Err(CatalogError::NoRelease),
+            (Some(release), None) => Ok(release),
+            (Some(_), Some(_)) => Err(CatalogError::AmbiguousRelease),
+        }
+    }
+
+    /// The release to go back to: of those that answered before, the last one activated before the
+    /// active one was.
+    pub(crate) fn earlier(&self) -> Option<&ReleaseRow> {
+        let limit = self.active().and_then(|active| active.activated_at);
+        self.releases
+            .iter()
+            .filter(|release| release.state == ReleaseState::Retired && release.activated_at.is_some())
+            .filter(|release| limit.is_none_or(|limit| release.activated_at < Some(limit)))
+            .max_by_key(|release| release.activated_at)
+    }
+
+    /// Adds a release, or gives a known one a new state.
+    pub(crate) fn put(&mut self, release: &ReleaseRow) {
+        match self.releases.iter_mut().find(|known| known.digest == release.digest) {
+            Some(known) => {
+                known.state = release.state;
+                known.reason.clone_from(&release.reason);
+                known.version.clone_from(&release.version);
+            }
+            None => self.releases.push(release.clone()),
+        }
+    }
+
+    pub(crate) fn set_state(&mut self, digest: &str, state: ReleaseState, reason: Option<&str>) {
+        if let Some(release) = self.releases.iter_mut().find(|release| release.digest == digest) {
+            release.state = state;
+            release.reason = reason.map(str::to_owned);
+        }
+    }
+
+    /// Mirrors [`store::Store::activate_release`].
+    pub(crate) fn activate(
+        &mut self,
+        digest: &str,
+        activated_at: Option<DateTime<Utc>>,
+        leaving: (ReleaseState, Option<&str>),
+    ) {
+        if let Some(active) = self.active().map(|active| active.digest.clone()) {
+            self.set_state(&active, leaving.0, leaving.1);
+        }
+        self.set_state(digest, ReleaseState::Active, None);
+        if let Some(release) = self.releases.iter_mut().find(|release| release.digest == digest) {
+            release.activated_at = activated_at.or(release.activated_at);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, digest: &str) {
+        self.releases.retain(|release| release.digest != digest);
+        self.stats.remove(digest);
+    }
+
+    /// The counters of a release that goes into service.
+    pub(crate) fn stats(&mut self, digest: &str, short: &str) -> Arc<Stats> {
+        if let Some(stats) = self.stats.get(digest) {
+            return Arc::clone(stats);
+        }
+        let stored = self.release(digest).map(|release| release.counters).unwrap_or_default();
+        let stats = Arc::new(Stats::new(&self.row.name, short, stored));
+        self.stats.insert(digest.to_owned(), Arc::clone(&stats));
+        stats
+    }
+
+    fn counters(&self, release: &ReleaseRow) -> Counters {
+        self.stats.get(&release.digest).map_or(release.counters, |stats| stats.total())
+    }
+
+    pub(crate) fn view(&self, release: &ReleaseRow) -> ReleaseView {
+        ReleaseView::new(release, self.counters(release))
+    }
+}
+
+fn sum(a: Counters, b: Counters) -> Counters {
+    Counters {
+        calls: a.calls + b.calls,
+        traps: a.traps + b.traps,
+        timeouts: a.timeouts + b.timeouts,
+        memory: a.memory + b.memory,
+        refused: a.refused + b.refused,
+        busy: a.busy + b.busy,
+        peak_memory_bytes: a.peak_memory_bytes.max(b.peak_memory_bytes),
+    }
+}

@@ -1,0 +1,32 @@
+//! Guests as operators see them: names, settings, releases, and which release answers.
+//!
+//! A guest is a row: a component with settings under a name. Its releases are versions of the
+//! component. [`Catalog`] finds what answers, calls it and keeps account; `lifecycle` changes what
+//! answers; `conformance` decides what may. The rest of the host asks through typed handles
+//! ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which always have an answer.
+
+#![forbid(unsafe_code)]
+
+mod blobs;
+mod breaker;
+mod catalog;
+mod conformance;
+mod defaults;
+mod embedded;
+mod error;
+mod folder;
+mod guest;
+mod handles;
+mod lifecycle;
+mod runtimes;
+mod stats;
+mod view;
+
+pub use catalog::Catalog;
+pub use conformance::{Conformance, Finding, Verdict};
+pub use error::CatalogError;
+pub use folder::{Folder, FolderError};
+pub use handles::{ReloadClassifier, RuntimeAdapter, TemplateResolver};
+pub use lifecycle::{Source, check};
+pub use runtimes::{FALLBACK, Manifest};
+pub use view::{Called, GuestState, GuestSummary, GuestView, ReleaseView};

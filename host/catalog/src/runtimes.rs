@@ -1,0 +1,122 @@
+//! The one registry of known runtimes: names and aliases of every active adapter, and the names in
+//! the platform's manifest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// Runtime that stands in for one that nobody knows.
+pub const FALLBACK: &str = "claude-code";
+
+/// Where a manifest is looked for when no setting names one.
+const PLACES: [&str; 4] = ["/app/manifest.json", "manifest.json", "../manifest.json", "../../manifest.json"];
+
+/// Names in the platform's manifest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest(BTreeSet<String>);
+
+#[derive(Deserialize)]
+struct ManifestFile {
+    workspace_templates: Vec<Template>,
+}
+
+#[derive(Deserialize)]
+struct Template {
+    #[serde(default)]
+    name: String,
+}
+
+impl Manifest {
+    /// Reads the manifest at `path`, else at the usual places. A missing or unreadable one is an
+    /// empty one: the active adapters are the full list then.
+    #[must_use]
+    pub fn load(path: Option<&Path>) -> Self {
+        let places = path.map_or_else(|| PLACES.map(PathBuf::from).to_vec(), |path| vec![path.to_owned()]);
+        for place in places {
+            match fs::read(&place).and_then(|bytes| Self::parse(&bytes)) {
+                Ok(manifest) => return manifest,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {}
+                Err(error) => {
+                    tracing::warn!(path = %place.display(), %error, "the runtime manifest can't be read; going on without");
+                    return Self::default();
+                }
+            }
+        }
+        Self::default()
+    }
+
+    fn parse(bytes: &[u8]) -> io::Result<Self> {
+        let file: ManifestFile = serde_json::from_slice(bytes)?;
+        let names = file.workspace_templates.into_iter().map(|template| {
+            let name = template.name.trim();
+            name.strip_suffix("-default").unwrap_or(name).to_owned()
+        });
+        Ok(Self(names.filter(|name| !name.is_empty()).collect()))
+    }
+}
+
+/// Which guest answers for which runtime.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Runtimes {
+    guests: BTreeMap<String, String>,
+    known: BTreeSet<String>,
+}
+
+impl Runtimes {
+    /// `answered` are names and aliases with the guest that answers for them.
+    pub(crate) fn new(manifest: &Manifest, answered: BTreeMap<String, String>) -> Self {
+        let known = manifest.0.iter().chain(answered.keys()).cloned().collect();
+        Self { guests: answered, known }
+    }
+
+    pub(crate) fn guest(&self, runtime: &str) -> Option<&str> {
+        self.guests.get(runtime).map(String::as_str)
+    }
+
+    pub(crate) fn known(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().map(String::as_str)
+    }
+
+    /// The runtime itself if it is known, else [`FALLBACK`].
+    pub(crate) fn sanitise<'a>(&'a self, runtime: &str) -> &'a str {
+        self.known.get(runtime.trim()).map_or(FALLBACK, String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtimes(manifest: &str, answered: &[&str]) -> Runtimes {
+        let manifest = Manifest::parse(manifest.as_bytes()).unwrap();
+        Runtimes::new(&manifest, answered.iter().map(|&name| (name.to_owned(), name.to_owned())).collect())
+    }
+
+    #[test]
+    fn a_manifest_adds_names_without_their_suffix() {
+        let runtimes = runtimes(
+            r#"{"workspace_templates": [{"name": "claude-code-default"}, {"name": " "}, {"name": "letta"}, {}]}"#,
+            &["mock"],
+        );
+        assert_eq!(runtimes.known().collect::<Vec<_>>(), ["claude-code", "letta", "mock"]);
+    }
+
+    #[test]
+    fn an_unknown_runtime_is_sanitised() {
+        let runtimes = runtimes(r#"{"workspace_templates": [{"name": "letta"}]}"#, &["mock"]);
+        for (given, sane) in [("mock", "mock"), (" letta ", "letta"), ("", FALLBACK), ("nobody", FALLBACK)] {
+            assert_eq!(runtimes.sanitise(given), sane, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_manifest_is_an_empty_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "{").unwrap();
+        assert_eq!(Manifest::load(Some(file.path())), Manifest::default());
+    }
+}

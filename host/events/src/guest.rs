@@ -1,0 +1,61 @@
+//! Changes of guests, as operators care about them.
+
+use serde::Serialize;
+
+/// What happened to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuestEvent {
+    /// Name of the guest row.
+    pub guest: String,
+    /// What happened.
+    pub change: GuestChange,
+    /// Digest of the release it is about, if it is about one.
+    pub release: Option<String>,
+    /// Why, where there is a reason to give.
+    pub reason: Option<String>,
+}
+
+/// Kinds of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestChange {
+    /// A release was added.
+    Pushed,
+    /// A release was found unfit; what ran goes on.
+    Rejected,
+    /// A release answers from now on.
+    Activated,
+    /// An earlier release answers again.
+    RolledBack,
+    /// The breaker took a failing release out of service.
+    Tripped,
+    /// The settings changed.
+    Configured,
+    /// The guest answers again.
+    Enabled,
+    /// The host's defaults answer from now on.
+    Disabled,
+    /// The operator changed whether the guest is trusted.
+    TrustChanged,
+    /// A release was deleted.
+    Deleted,
+}
+
+impl GuestChange {
+    /// The name used in labels and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pushed => "pushed",
+            Self::Rejected => "rejected",
+            Self::Activated => "activated",
+            Self::RolledBack => "rolled_back",
+            Self::Tripped => "tripped",
+            Self::Configured => "configured",
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::TrustChanged => "trust_changed",
+            Self::Deleted => "deleted",
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The routes, one module per resource. A handler parses, calls one function and renders.
+
+use axum::Router;
+
+use crate::app::App;
+
+pub mod guests;
+pub mod health;
+
+/// The routes of all resources.
+pub fn routes(app: &App) -> Router<App> {
+    health::routes().merge(guests::routes(app))
+}

@@ -1,0 +1,83 @@
+//! Speaks to a running server.
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+
+use super::GuestError;
+
+/// A server, with the token for it.
+pub(super) struct Client {
+    http: reqwest::Client,
+    server: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(server: &str, token: Option<&str>) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            server: server.trim_end_matches('/').to_owned(),
+            token: token.map(str::to_owned),
+        }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, GuestError> {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, GuestError> {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, GuestError> {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, GuestError> {
+        self.send(self.request(Method::PUT, path).json(body)).await
+    }
+
+    pub(super) async fn upload(&self, path: &str, bytes: Vec<u8>) -> Result<Value, GuestError> {
+        self.send(self.request(Method::POST, path).header("Content-Type", "application/wasm").body(bytes)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.server));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Value, GuestError> {
+        let unreachable = |source| GuestError::Unreachable { server: self.server.clone(), source };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() {
+            return Ok(json);
+        }
+        let words = json.get("error").and_then(Value::as_str).map(str::to_owned);
+        let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            message.push_str(": give the server's ADMIN_TOKEN with --token or in the environment");
+        }
+        for line in lines(&json, "backtrace").into_iter().chain(findings(&json)) {
+            message.push_str("\n  ");
+            message.push_str(&line);
+        }
+        Err(GuestError::Refused { message })
+    }
+}
+
+fn lines(json: &Value, field: &str) -> Vec<String> {
+    let lines = json.get(field).and_then(Value::as_array);
+    lines.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Frames of the probes that an unfit release failed.
+fn findings(json: &Value) -> Vec<String> {
+    let findings = json.get("findings").and_then(Value::as_array);
+    findings.into_iter().flatten().flat_map(|finding| lines(finding, "backtrace")).collect()
+}

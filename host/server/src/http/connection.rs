@@ -1,0 +1,330 @@
+//! One connection's socket, with the deadlines that hyper does not have.
+//!
+//! hyper has one timeout, from the end of an answer to the end of the next request's head; it
+//! cannot tell an idle connection from a head that drips in. So the socket itself keeps the time.
+//! It has to know when a request is in progress: the service says so through a [`Turn`], which it
+//! holds from the head of the request until the last byte of the answer.
+//!
+//! | State | Deadline |
+//! |---|---|
+//! | new, nothing received yet | `header` |
+//! | first byte of a head received | `header`, for the whole head |
+//! | request in progress | none for reading (a body has its own, see `serve`) |
+//! | between requests | `idle` |
+//! | the client takes no bytes of an answer | `idle`, from the last byte it took |
+//! | upgraded (WebSocket) | none for reading, the new protocol keeps its own |
+//!
+//! A missed reading deadline looks like the client hanging up, so hyper closes quietly. Timers are
+//! only touched when a read finds nothing and the timer at hand would be too late: a busy
+//! keep-alive connection sets one timer per `idle` period, not one per request.
+//!
+//! Closing lingers: a client that is still sending when we have answered (431, 413) would get a
+//! reset that destroys the answer on its way, so what it sends is read and dropped for a moment.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long a connection may take for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For the head of a request, from its first byte (of the first one: from the connect).
+    pub header: Duration,
+    /// For nothing at all: between requests, in the middle of a body, while writing.
+    pub idle: Duration,
+    /// For reading on after the last answer.
+    pub linger: Duration,
+}
+
+/// A socket that ends by itself when its client is too slow.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    deadlines: Deadlines,
+    turns: Arc<Turns>,
+    /// The turn the fields below belong to.
+    turn: u64,
+    head_begun: bool,
+    read_by: Option<Instant>,
+    write_by: Option<Instant>,
+    linger_until: Option<Instant>,
+    missed: bool,
+    read_timer: Timer,
+    write_timer: Timer,
+    /// The place among the server's connections; free again when the socket is gone.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Wraps an accepted socket.
+    pub fn new(stream: TcpStream, deadlines: Deadlines, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            stream,
+            deadlines,
+            turns: Arc::new(Turns::default()),
+            turn: 0,
+            head_begun: false,
+            read_by: Some(Instant::now() + deadlines.header),
+            write_by: None,
+            linger_until: None,
+            missed: false,
+            read_timer: Timer::default(),
+            write_timer: Timer::default(),
+            _place: place,
+        }
+    }
+
+    /// Where the service says when a request is in progress.
+    #[must_use]
+    pub fn turns(&self) -> Arc<Turns> {
+        Arc::clone(&self.turns)
+    }
+
+    /// Forgets the deadline of an earlier turn. Returns whether we wait for a request.
+    fn waits_for_request(&mut self) -> bool {
+        let turn = self.turns.now();
+        if turn != self.turn {
+            self.turn = turn;
+            self.head_begun = false;
+            self.read_by = None;
+        }
+        Turns::is_between(turn)
+    }
+
+    /// Whether the client kept us waiting too long. Wakes the task when it will have.
+    fn poll_missed(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.waits_for_request() {
+            return false;
+        }
+        let idle = self.deadlines.idle;
+        let by = *self.read_by.get_or_insert_with(|| Instant::now() + idle);
+        self.missed = self.read_timer.poll(by, cx);
+        self.missed
+    }
+
+    /// Fails once the client has taken nothing for the idle time.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let idle = self.deadlines.idle;
+        let by = *self.write_by.get_or_insert_with(|| Instant::now() + idle);
+        if self.write_timer.poll(by, cx) {
+            Poll::Ready(io::ErrorKind::TimedOut.into())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// The result of a write, or the failure of one that waits for too long.
+    fn written<T>(
+        &mut self,
+        result: Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.write_by = None;
+            return result;
+        }
+        self.poll_stalled(cx).map(Err)
+    }
+}
+
+// === Reading ===
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if result.is_pending() {
+            // Ready without bytes is how a stream ends.
+            return if self.poll_missed(cx) {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            };
+        }
+        let received = buffer.filled().len() > before;
+        if received && self.waits_for_request() && !self.head_begun {
+            self.head_begun = true;
+            self.read_by = Some(Instant::now() + self.deadlines.header);
+        }
+        result
+    }
+}
+
+// === Writing ===
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(result, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(result, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(result, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger_until.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if self.missed {
+            return Poll::Ready(Ok(()));
+        }
+        let linger = self.deadlines.linger;
+        let until = *self
+            .linger_until
+            .get_or_insert_with(|| Instant::now() + linger);
+        let mut scrap = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scrap);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+            let more = matches!(read, Poll::Ready(Ok(()))) && !buffer.filled().is_empty();
+            if self.read_timer.poll(until, cx) || (read.is_ready() && !more) {
+                return Poll::Ready(Ok(()));
+            }
+            if read.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+// === Turns ===
+
+/// Whose turn it is on a connection: the client's (even numbers) or ours (odd ones).
+#[derive(Debug, Default)]
+pub struct Turns(AtomicU64);
+
+/// The value after an upgrade: nobody takes turns any more.
+const UPGRADED: u64 = u64::MAX;
+
+impl Turns {
+    /// Begins our turn, which lasts until the returned value is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> Turn {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Turn(Arc::clone(self))
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    const fn is_between(turn: u64) -> bool {
+        turn.is_multiple_of(2)
+    }
+}
+
+/// A request in progress.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<Turns>);
+
+impl Turn {
+    /// Says that this connection speaks another protocol from now on.
+    pub(crate) fn upgraded(&self) {
+        self.0.0.store(UPGRADED, Ordering::Release);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.0.now() != UPGRADED {
+            self.0.0.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+// === Timer ===
+
+/// A timer that is set late and reset rarely.
+#[derive(Debug, Default)]
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Whether `by` has passed. If not, the task is woken when it has (and maybe earlier).
+    pub(crate) fn poll(&mut self, by: Instant, cx: &mut Context<'_>) -> bool {
+        if Instant::now() >= by {
+            return true;
+        }
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(by)));
+        if sleep.deadline() > by {
+            sleep.as_mut().reset(by);
+        }
+        // A timer set for an earlier deadline is not moved, it fires and is set again here.
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= by {
+                return true;
+            }
+            sleep.as_mut().reset(by);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_timer_fires_at_the_deadline_it_is_asked_about() {
+        let mut timer = Timer::default();
+        for (first, then) in [(10, 60), (60, 10), (0, 5)] {
+            let first = Instant::now() + Duration::from_millis(first);
+            let then = Instant::now() + Duration::from_millis(then);
+            poll_fn(|cx| Poll::Ready(timer.poll(first, cx))).await;
+            let fired = poll_fn(|cx| match timer.poll(then, cx) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            let patience = Duration::from_secs(10);
+            tokio::time::timeout(patience, fired)
+                .await
+                .expect("it fires");
+            assert!(Instant::now() >= then);
+        }
+    }
+
+    #[test]
+    fn turns_alternate_until_an_upgrade() {
+        let turns = Arc::new(Turns::default());
+        assert!(Turns::is_between(turns.now()));
+        let turn = turns.begin();
+        assert!(!Turns::is_between(turns.now()));
+        drop(turn);
+        assert!(Turns::is_between(turns.now()));
+        let turn = turns.begin();
+        turn.upgraded();
+        drop(turn);
+        assert!(!Turns::is_between(turns.now()));
+    }
+}

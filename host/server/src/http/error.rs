@@ -1,0 +1,159 @@
+//! How a failure becomes an answer: the only place that pairs error texts with statuses.
+//!
+//! A handler returns `Result<_, ApiError>`. What a client reads is the fixed text given here;
+//! causes go to the log and never into a body.
+
+use std::error::Error;
+
+use axum::response::{IntoResponse, Response};
+use catalog::CatalogError;
+use http::StatusCode;
+use serde_json::{Value, json};
+use wasm::LoadError;
+
+use super::json::Json;
+
+/// An answer that is not a success: a status and a JSON body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiError {
+    status: StatusCode,
+    body: Value,
+}
+
+impl ApiError {
+    /// Body `{"error":"<text>"}` with any status.
+    #[must_use]
+    pub fn new(status: StatusCode, text: &str) -> Self {
+        Self::with_body(status, json!({ "error": text }))
+    }
+
+    /// A body with more than an error text. It should have an `error` field all the same.
+    #[must_use]
+    pub const fn with_body(status: StatusCode, body: Value) -> Self {
+        Self { status, body }
+    }
+
+    /// 400: what the client sent makes no sense.
+    #[must_use]
+    pub fn bad_request(text: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 400 for a body that is not the JSON the route wants.
+    #[must_use]
+    pub fn invalid_body() -> Self {
+        Self::bad_request("invalid request body")
+    }
+
+    /// 401: no credential, or not a good one. The text never tells which tokens exist.
+    #[must_use]
+    pub fn unauthorized(text: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, text)
+    }
+
+    /// 404 with a JSON body, for a known route whose subject does not exist.
+    #[must_use]
+    pub fn not_found(text: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, text)
+    }
+
+    /// 409: the subject is in a state that does not allow this.
+    #[must_use]
+    pub fn conflict(text: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, text)
+    }
+
+    /// 413: the body is larger than the route's limit.
+    #[must_use]
+    pub fn body_too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large")
+    }
+
+    /// 500: our fault. The cause is logged with everything behind it; the client learns nothing.
+    #[must_use]
+    pub fn internal(cause: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = cause, "request failed");
+        Self::opaque()
+    }
+
+    /// 500 for a failure that is already in the log.
+    #[must_use]
+    pub fn opaque() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+    }
+
+    /// 503: the store cannot be reached. Clients know this answer by its `code`.
+    #[must_use]
+    pub fn platform_unavailable(cause: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = cause, "the store failed");
+        Self::with_body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({
+                "code": "platform_unavailable",
+                "error": "platform datastore unavailable — retry shortly",
+            }),
+        )
+    }
+}
+
+impl From<CatalogError> for ApiError {
+    /// The admin API is the operator's: what a guest did wrong is told in full, what failed in the
+    /// house is not.
+    fn from(error: CatalogError) -> Self {
+        use CatalogError as E;
+        let text = error.to_string();
+        match &error {
+            E::NoGuest | E::NoRelease => Self::not_found(&text),
+            E::BadName | E::AmbiguousRelease | E::Settings(_) | E::SettingsRefused { .. } | E::Function(_) => {
+                Self::bad_request(&text)
+            }
+            E::OtherWorld { .. }
+            | E::NameTaken { .. }
+            | E::ReleaseActive
+            | E::NothingEarlier
+            | E::NotInService => Self::conflict(&text),
+            E::Unloadable(LoadError::TooLarge { .. }) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, &text),
+            E::Unloadable(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
+            E::Unfit { conformance, .. } => Self::with_body(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                json!({ "error": text, "findings": conformance.findings }),
+            ),
+            E::Failed { failure, release, report } => Self::with_body(
+                StatusCode::BAD_GATEWAY,
+                json!({
+                    "error": text,
+                    "kind": failure.kind(),
+                    "backtrace": failure.backtrace(),
+                    "log": report.log,
+                    "release": release,
+                }),
+            ),
+            E::Store(cause) => Self::platform_unavailable(cause),
+            E::Disk(_) | E::Crashed => Self::internal(&error),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_never_reaches_the_body() {
+        let cause = std::io::Error::other("password=hunter2");
+        let internal = ApiError::internal(&cause);
+        assert_eq!(internal.body.to_string(), r#"{"error":"internal error"}"#);
+        let store = ApiError::platform_unavailable(&cause);
+        assert_eq!(store.status, 503);
+        assert_eq!(
+            store.body.to_string(),
+            r#"{"code":"platform_unavailable","error":"platform datastore unavailable — retry shortly"}"#
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! What every route shares: the connection loop, the layers around the routes, JSON in and out,
+//! errors, and the auth classes.
+//!
+//! [`shell`] is the one place that fixes the order of the layers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tower::ServiceBuilder;
+
+use crate::settings::Settings;
+
+pub mod access;
+pub mod connection;
+pub mod cors;
+pub mod error;
+pub mod headers;
+pub mod json;
+pub mod metrics;
+pub mod origin;
+pub mod panics;
+pub mod request_log;
+pub mod routes;
+pub mod security_headers;
+pub mod serve;
+pub mod shutdown;
+pub mod tenant;
+
+/// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own
+/// [`DefaultBodyLimit`].
+pub const JSON_BODY_LIMIT: usize = 1024 * 1024;
+
+/// Wraps routes in the layers of the whole server, outermost first.
+///
+/// The panic guard stands twice: inside, so that a handler's panic is logged, counted and dressed
+/// like any other answer; outside, for a panic in one of the layers.
+pub fn shell<S>(
+    routes: Router<S>,
+    settings: &Settings,
+    metrics: &Arc<metrics::Metrics>,
+) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let cors = Arc::new(cors::Cors::new(settings));
+    let tenant = Arc::new(tenant::TenantGuard::new(settings));
+    routes.fallback(routes::not_found).layer(
+        ServiceBuilder::new()
+            .layer(panics::guard())
+            .layer(from_fn(request_log::record))
+            .layer(from_fn(security_headers::add))
+            .layer(from_fn_with_state(Arc::clone(metrics), metrics::count))
+            .layer(from_fn_with_state(cors, cors::answer))
+            .layer(from_fn_with_state(tenant, tenant::guard))
+            .layer(panics::guard())
+            .layer(DefaultBodyLimit::max(JSON_BODY_LIMIT)),
+    )
+}

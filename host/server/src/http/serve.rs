@@ -1,0 +1,284 @@
+//! The connection loop: accepts sockets, speaks HTTP/1.1 on them, ends in an orderly way.
+//!
+//! Our own rather than axum's, because clients of the contract look for header names in title
+//! case, and for the deadlines and caps (see [`connection`](super::connection)).
+//!
+//! - At most `max_connections` sockets; at the cap nothing is accepted, newcomers wait in the
+//!   kernel's queue.
+//! - Running out of file descriptors pauses accepting, nothing else.
+//! - Draining: no new sockets; idle ones close at once; open requests get `drain`; then everything
+//!   closes. Sockets that were upgraded count as open until their new owner lets go of them.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+use tower::Service;
+
+use super::connection::{Connection, Deadlines, Timer, Turn, Turns};
+use super::shutdown::Shutdown;
+
+/// Limits of the connection loop. [`Limits::default`] is what the server runs with; tests shorten
+/// the times.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Sockets open at the same time, upgraded ones included.
+    pub max_connections: u32,
+    /// Bytes of a request's head, start line included; more is answered with 431.
+    pub max_head: usize,
+    /// Deadlines of one connection.
+    pub deadlines: Deadlines,
+    /// How long open requests may take once draining has begun.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_head: 64 * 1024,
+            deadlines: Deadlines {
+                header: Duration::from_secs(10),
+                idle: Duration::from_secs(120),
+                linger: Duration::from_secs(2),
+            },
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How long accepting pauses when the process or the machine is out of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Serves `router` on `listener` until `shutdown` has run its course.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
+    let places = Arc::new(Semaphore::new(limits.max_connections as usize));
+    let mut http = http1::Builder::new();
+    http.title_case_headers(true)
+        .max_header_size(limits.max_head)
+        .header_read_timeout(None); // the socket does it, see `connection`
+    let accepting = async {
+        loop {
+            let Some((stream, peer, place)) = accept(&listener, &places).await else {
+                return;
+            };
+            let socket = Connection::new(stream, limits.deadlines, place);
+            let one = speak(
+                http.clone(),
+                socket,
+                peer,
+                router.clone(),
+                limits,
+                shutdown.for_one(),
+            );
+            tokio::spawn(one);
+        }
+    };
+    tokio::select! {
+        () = shutdown.draining() => {}
+        () = accepting => {}
+    }
+    drop(listener);
+    tokio::select! {
+        // Every place is free again when every socket is gone.
+        _ = places.acquire_many(limits.max_connections) => {}
+        () = sleep(limits.drain) => tracing::warn!("open requests did not end in time"),
+        () = shutdown.ended() => {}
+    }
+    shutdown.end();
+}
+
+/// The next socket and its place. None never happens while the semaphore is open, which is always.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+                }
+                return Some((stream, peer, place));
+            }
+            Err(error) if concerns_one_client(&error) => {
+                tracing::debug!(%error, "a client left before it was accepted");
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot accept connections, trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether an error of `accept` says nothing about the next client. What is left (no file
+/// descriptors, no memory) would come back at once and keep a core busy.
+fn concerns_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Speaks HTTP on one socket until it closes or is upgraded.
+async fn speak(
+    http: http1::Builder,
+    socket: Connection,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
+    let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let turns = socket.turns();
+    let idle = limits.deadlines.idle;
+    let service = service_fn(|request| answer(request, router.clone(), client, &turns, idle));
+    let mut connection = pin!(
+        http.serve_connection(TokioIo::new(socket), service)
+            .with_upgrades()
+    );
+    let mut result = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = shutdown.draining() => None,
+    };
+    if result.is_none() {
+        connection.as_mut().graceful_shutdown();
+        result = tokio::select! {
+            result = connection => Some(result),
+            () = shutdown.ended() => None,
+        };
+    }
+    if let Some(Err(error)) = result {
+        tracing::debug!(%client, error = &error as &dyn std::error::Error, "connection failed");
+    }
+}
+
+/// Hands one request to the router. Our turn ends with the last byte of the answer.
+async fn answer(
+    request: Request<Incoming>,
+    mut router: Router,
+    client: SocketAddr,
+    turns: &Arc<Turns>,
+    idle: Duration,
+) -> Result<Response<Answer>, Infallible> {
+    let turn = turns.begin();
+    let mut request = request.map(|body| Body::new(Upload::new(body, idle)));
+    request.extensions_mut().insert(ConnectInfo(client));
+    let response = router.call(request).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        turn.upgraded();
+    }
+    Ok(response.map(|body| Answer { body, _turn: turn }))
+}
+
+// === Bodies ===
+
+/// A request's body; fails when the client stops sending in the middle.
+struct Upload {
+    body: Incoming,
+    idle: Duration,
+    next_by: Option<Instant>,
+    timer: Timer,
+}
+
+impl Upload {
+    fn new(body: Incoming, idle: Duration) -> Self {
+        Self {
+            body,
+            idle,
+            next_by: None,
+            timer: Timer::default(),
+        }
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.next_by = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let idle = self.idle;
+        let by = *self.next_by.get_or_insert_with(|| Instant::now() + idle);
+        if self.timer.poll(by, cx) {
+            return Poll::Ready(Some(Err("the client stopped sending".into())));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body, which keeps our turn until it has been handed over.
+struct Answer {
+    body: Body,
+    _turn: Turn,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_of_one_client_are_passed_over() {
+        assert!(concerns_one_client(
+            &io::ErrorKind::ConnectionAborted.into()
+        ));
+        const EMFILE: i32 = 24;
+        assert!(!concerns_one_client(&io::Error::from_raw_os_error(EMFILE)));
+    }
+}

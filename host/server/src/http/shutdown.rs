@@ -1,0 +1,74 @@
+//! How the server ends: first it drains, then it is over.
+//!
+//! One [`Shutdown`] is shared by everything that has to know. Draining means: take nothing new,
+//! finish what is open. Ending means: drop what is left.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The two steps of the end, as seen and as caused by any part of the server.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    draining: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Shutdown {
+    /// A handle for one of many watchers (a connection, say). Watchers of the same handle share a
+    /// lock; watchers of different ones don't.
+    #[must_use]
+    pub fn for_one(&self) -> Self {
+        Self {
+            draining: self.draining.child_token(),
+            ended: self.ended.child_token(),
+        }
+    }
+
+    /// Asks everybody to finish.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Tells everybody that it is over.
+    pub fn end(&self) {
+        self.draining.cancel();
+        self.ended.cancel();
+    }
+
+    /// Waits until draining has begun.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Waits until it is over.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Drains at the first SIGINT or SIGTERM and ends at the second.
+    ///
+    /// # Errors
+    /// When the operating system does not let us listen to signals.
+    pub fn on_signals(&self) -> io::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let shutdown = self.clone();
+        tokio::spawn(async move {
+            let mut next = async || {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            };
+            next().await;
+            tracing::info!("stopping; a second signal stops at once");
+            shutdown.drain();
+            next().await;
+            tracing::warn!("stopping at once");
+            shutdown.end();
+        });
+        Ok(())
+    }
+}

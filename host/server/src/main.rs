@@ -1,0 +1,10 @@
+//! The `isomer` program. See [`isomer::cli`] for what it can be asked to do.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    isomer::cli::main().await
+}

@@ -1,0 +1,208 @@
+//! `isomer serve`: from settings to a server that listens, and back to a process that ends.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
+use events::Hub;
+use metrics_exporter_prometheus::BuildError;
+use store::{DataDir, DataDirError, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use wasm::{AotCache, Sandbox, SandboxError};
+
+use crate::app::{self, App};
+use crate::audit;
+use crate::http::metrics::Metrics;
+use crate::http::serve::{self, Limits};
+use crate::http::shutdown::Shutdown;
+use crate::logging::LogFormat;
+use crate::settings::Settings;
+
+/// How often histogram samples are folded into their buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nothing could be listened on.
+    #[error("cannot listen on {host} port {port} (see BIND_ADDR and PORT)")]
+    Listen {
+        /// The host tried last.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The data directory can't be used, or is another server's.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The database can't be used.
+    #[error("cannot open the database (see DATABASE_URL and DATA_DIR)")]
+    Store(#[from] StoreError),
+    /// Guests can't be run.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The guests could not be read.
+    #[error("cannot read the guests")]
+    Catalog(#[from] CatalogError),
+    /// The directory of guests can't be watched.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The metrics recorder could not be installed.
+    #[error("cannot set up metrics")]
+    Metrics(#[from] BuildError),
+    /// The operating system refused signal handlers.
+    #[error("cannot listen to signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn serve(settings: &Settings) -> Result<(), StartError> {
+    let shutdown = Shutdown::default();
+    shutdown.on_signals().map_err(StartError::Signals)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let data_dir = DataDir::open(&settings.data_dir)?;
+    let store = open_store(settings, &data_dir).await?;
+    let catalog = open_catalog(settings, &data_dir, store.clone()).await?;
+    let folder = settings.guests_dir.as_deref().map(Folder::watch).transpose()?;
+    let (listener, address) = listen(settings).await?;
+
+    let app = App::new(settings, Arc::clone(&metrics), catalog.clone());
+    let mut background = JoinSet::new();
+    background.spawn(keep_up(metrics));
+    background.spawn({
+        let catalog = catalog.clone();
+        async move { catalog.keep_counters().await }
+    });
+    if let Some(folder) = folder {
+        let catalog = catalog.clone();
+        background.spawn(async move { folder.run(&catalog).await });
+    }
+    announce(settings, &app, &data_dir, address);
+    serve::serve(listener, app::router(app, settings), Limits::default(), shutdown).await;
+
+    background.shutdown().await;
+    catalog.store_counters().await;
+    if let Err(error) = store.close().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the database was not closed in order");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, StoreError> {
+    let embedded = || data_dir.database_url();
+    let url = settings.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
+    Store::connect(&url).await
+}
+
+async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
+    let compiled = settings.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
+    let sandbox = Sandbox::new(wasm::Limits::default(), Some(AotCache::open(compiled)?))?;
+    let hub = Hub::default();
+    tokio::spawn(audit::follow(hub.subscribe()));
+    let manifest = Manifest::load(settings.workspace_manifest_path.as_deref());
+    Ok(Catalog::open(sandbox, store, &data_dir.components(), hub, manifest).await?)
+}
+
+/// Listens on the first host that works.
+async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartError> {
+    let port = settings.port;
+    let mut failure = StartError::Listen {
+        host: String::new(),
+        port,
+        source: io::ErrorKind::AddrNotAvailable.into(),
+    };
+    for host in settings.listen_hosts() {
+        let bound = TcpListener::bind((host, port)).await;
+        match bound.and_then(|listener| listener.local_addr().map(|address| (listener, address))) {
+            Ok(listening) => return Ok(listening),
+            Err(source) => {
+                let host = host.to_owned();
+                failure = StartError::Listen { host, port, source };
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn keep_up(metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.upkeep();
+    }
+}
+
+/// Tells the operator where the server is and what to try. With JSON logs that is one log line, so
+/// that nothing but JSON leaves the process.
+fn announce(settings: &Settings, app: &App, data_dir: &DataDir, address: SocketAddr) {
+    let mode = if settings.dev_mode() {
+        "development"
+    } else {
+        "production"
+    };
+    let data_dir = data_dir.path().display();
+    if settings.log_format == LogFormat::Json {
+        tracing::info!(%address, %data_dir, mode, "listening");
+    } else {
+        // Whoever started us may have closed the other end; `println!` would panic.
+        let _ = writeln!(
+            io::stdout(),
+            "{}",
+            welcome(address, &data_dir.to_string(), mode)
+        );
+    }
+    if let Some(hint) = app.access.hint() {
+        tracing::warn!("{hint}");
+    }
+}
+
+fn welcome(address: SocketAddr, data_dir: &str, mode: &str) -> String {
+    let everywhere = address.ip().is_unspecified();
+    let url = if everywhere {
+        format!("http://localhost:{}", address.port())
+    } else {
+        format!("http://{address}")
+    };
+    let reach = if everywhere { " (all interfaces)" } else { "" };
+    format!(
+        "Isomer is listening on {url}{reach}
+  data  {data_dir}
+  mode  {mode}
+Try:
+  curl {url}/health
+  curl {url}/admin/guests
+  isomer guest list --server {url}
+  isomer guest new my-agent"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_welcome_gives_addresses_that_work_in_a_terminal() {
+        let all = welcome("[::]:8080".parse().expect("valid"), "./data", "production");
+        assert!(
+            all.contains("http://localhost:8080 (all interfaces)"),
+            "{all}"
+        );
+        assert!(all.contains("curl http://localhost:8080/health"), "{all}");
+        let local = welcome(
+            "127.0.0.1:81".parse().expect("valid"),
+            "./data",
+            "development",
+        );
+        assert!(local.contains("http://127.0.0.1:81\n"), "{local}");
+    }
+}

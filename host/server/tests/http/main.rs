@@ -1,0 +1,13 @@
+//! The server over real sockets: what a client sees on the wire, one module per subject.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod access;
+mod bodies;
+mod connections;
+mod cors;
+mod metrics;
+mod pipeline;
+mod program;
+mod tenant;
+mod wire;

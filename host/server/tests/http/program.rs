@@ -1,0 +1,267 @@
+//! The program as an operator runs it: variables, first words, signals, file descriptors.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use crate::wire::{Client, request};
+
+/// A running `isomer serve` in a directory of its own.
+struct Program {
+    child: Child,
+    /// What it said first, up to the address.
+    welcome: String,
+    address: SocketAddr,
+    _data: tempfile::TempDir,
+}
+
+impl Program {
+    fn start(variables: &[(&str, &str)]) -> Self {
+        Self::start_through("exec \"$0\" serve", variables)
+    }
+
+    /// Starts it through a shell line that gets the program as `$0`.
+    fn start_through(line: &str, variables: &[(&str, &str)]) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let mut child = Command::new("sh")
+            .args(["-c", line, env!("CARGO_BIN_EXE_isomer")])
+            .env_clear()
+            .env("DATA_DIR", data.path().join("made/by/it"))
+            .env("BIND_ADDR", "127.0.0.1")
+            .env("PORT", "0")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let mut welcome = String::new();
+        output.read_line(&mut welcome).expect("a line");
+        let address = welcome
+            .split("http://")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        let address = address.expect(&welcome).parse().expect(&welcome);
+        Self {
+            child,
+            welcome,
+            address,
+            _data: data,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {pid}")])
+            .status();
+        assert!(sent.expect("sh").success());
+    }
+
+    /// Waits for the end; returns the exit code and what was logged.
+    fn ended(&mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().expect("ended").code();
+        let mut log = String::new();
+        let mut errors = self.child.stderr.take().expect("piped");
+        errors.read_to_string(&mut log).expect("a log");
+        (code, log)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn health(address: SocketAddr) -> u16 {
+    let mut client = Client::connect(address).await;
+    client.write(&request("GET", "/health", &[], "")).await;
+    client.answer().await.status()
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_and_stops_on_sigterm() {
+    let mut program = Program::start(&[]);
+    assert!(
+        program
+            .welcome
+            .starts_with("Isomer is listening on http://127.0.0.1:")
+    );
+    assert!(program._data.path().join("made/by/it").is_dir());
+    assert_eq!(health(program.address).await, 200);
+    program.signal("TERM");
+    let (code, log) = program.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    assert!(log.contains("ADMIN_TOKEN is not set"), "{log}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let mut program = Program::start(&[]);
+    let mut open = Client::connect(program.address).await;
+    open.write("GET /health HTTP/1.1\r\n").await;
+    // An open head would hold up the end for seconds; answered means accepted, for both.
+    assert_eq!(health(program.address).await, 200);
+    program.signal("INT");
+    // Refused means the first signal was seen; signals in quick succession may be merged.
+    while TcpStream::connect(program.address).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    program.signal("INT");
+    let (code, log) = program.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stopping at once"), "{log}");
+}
+
+#[tokio::test]
+async fn blank_variables_count_as_unset() {
+    let blank = [
+        "ADMIN_TOKEN",
+        "CORS_ORIGINS",
+        "CANVAS_PROXY_URL",
+        "LOG_FORMAT",
+        "MOLECULE_ORG_ID",
+    ];
+    let blank = blank.map(|name| (name, " "));
+    let program = Program::start(&blank);
+    let mut client = Client::connect(program.address).await;
+    client
+        .write(&request(
+            "GET",
+            "/nothing",
+            &["Origin: http://localhost:3000"],
+            "",
+        ))
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.body, "404 page not found", "{answer:?}");
+}
+
+#[tokio::test]
+async fn it_survives_running_out_of_file_descriptors() {
+    let mut program = Program::start_through("ulimit -n 40; exec \"$0\" serve", &[]);
+    let crowd: Vec<TcpStream> = (0..80)
+        .map(|_| TcpStream::connect(program.address).expect("queued by the kernel"))
+        .collect();
+    let log = BufReader::new(program.child.stderr.take().expect("piped"));
+    let mut lines = log.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("cannot accept connections")));
+    drop(crowd);
+    assert_eq!(health(program.address).await, 200);
+}
+
+#[tokio::test]
+async fn the_log_names_routes_and_keeps_secrets() {
+    let mut program = Program::start(&[("ADMIN_TOKEN", "hunter2"), ("RUST_LOG", "debug")]);
+    let mut client = Client::connect(program.address).await;
+    let headers = ["Authorization: Bearer hunter2", "Cookie: session=hunter2"];
+    client
+        .write(&request("GET", "/health?token=hunter2", &headers, ""))
+        .await;
+    let answer = client.answer().await;
+    drop(client);
+    program.signal("TERM");
+    let (_, log) = program.ended();
+    let line = log
+        .lines()
+        .find(|line| line.contains("answered"))
+        .expect(&log);
+    let id = answer.header("x-request-id").expect("an id");
+    for part in [
+        id,
+        "method=GET",
+        "route=\"/health\"",
+        "status=200",
+        "latency_us=",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn with_json_logs_every_line_is_json() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_isomer"))
+        .args([
+            "serve",
+            "--bind-addr",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--log-format",
+            "json",
+        ])
+        .env_clear()
+        .env("DATA_DIR", data.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut line = String::new();
+    let log = child.stderr.take().expect("piped");
+    BufReader::new(log).read_line(&mut line).expect("a line");
+    child.kill().expect("killed");
+    let output = child.wait_with_output().expect("ended");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let event: serde_json::Value = serde_json::from_str(&line).expect(&line);
+    assert_eq!(event["message"], "listening");
+    assert_eq!(event["mode"], "production");
+    assert!(
+        event["address"]
+            .as_str()
+            .is_some_and(|a| a.starts_with("127.0.0.1:"))
+    );
+}
+
+#[test]
+fn a_port_in_use_is_explained() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let data = tempfile::tempdir().expect("a directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_isomer"))
+        .args(["serve", "--bind-addr", "127.0.0.1", "--port", &port])
+        .env_clear()
+        .env("DATA_DIR", data.path())
+        .output()
+        .expect("ran");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors.contains(&format!("cannot listen on 127.0.0.1 port {port}")),
+        "{errors}"
+    );
+    assert!(errors.contains("in use"), "{errors}");
+}
+
+#[test]
+fn the_help_is_the_reference_and_keeps_secrets() {
+    let output = Command::new(env!("CARGO_BIN_EXE_isomer"))
+        .args(["serve", "--help"])
+        .env("ADMIN_TOKEN", "hunter2")
+        .env("DATABASE_URL", "postgres://u:hunter2@h/d")
+        .output()
+        .expect("ran");
+    let help = String::from_utf8_lossy(&output.stdout);
+    for name in [
+        "BIND_ADDR",
+        "PORT",
+        "ADMIN_TOKEN",
+        "MOLECULE_ENV",
+        "DATA_DIR",
+        "DATABASE_URL",
+        "GUESTS_DIR",
+        "MOLECULE_ORG_ID",
+        "CORS_ORIGINS",
+        "CANVAS_PROXY_URL",
+        "PLATFORM_URL",
+        "LOG_FORMAT",
+        "RUST_LOG",
+    ] {
+        assert!(help.contains(name), "{name} in\n{help}");
+    }
+    assert!(!help.contains("hunter2"), "{help}");
+}

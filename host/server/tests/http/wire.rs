@@ -1,0 +1,191 @@
+//! A server of its own for each test, and a client that sees raw bytes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use isomer::app::App;
+use isomer::http::connection::Deadlines;
+use isomer::http::serve::{Limits, serve};
+use isomer::http::shell;
+use isomer::http::shutdown::Shutdown;
+use isomer::settings::Settings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// Fails a test that hangs. Long enough for a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Limits under which nothing times out by accident.
+pub(crate) const PATIENT: Limits = Limits {
+    max_connections: 100,
+    max_head: 64 * 1024,
+    deadlines: Deadlines {
+        header: PATIENCE,
+        idle: PATIENCE,
+        linger: Duration::from_secs(1),
+    },
+    drain: PATIENCE,
+};
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) done: JoinHandle<()>,
+}
+
+impl Server {
+    /// The routes of the product.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self::with_routes(flags, |_| isomer::api::routes()).await
+    }
+
+    /// Other routes inside the layers of the product.
+    pub(crate) async fn with_routes(
+        flags: &[&str],
+        routes: impl FnOnce(&App) -> Router<App>,
+    ) -> Self {
+        Self::with_limits(flags, PATIENT, routes).await
+    }
+
+    pub(crate) async fn with_limits(
+        flags: &[&str],
+        limits: Limits,
+        routes: impl FnOnce(&App) -> Router<App>,
+    ) -> Self {
+        let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
+        let app = App::new(&settings).expect("parts");
+        let router = shell(routes(&app), &settings, &app.metrics).with_state(app);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let shutdown = Shutdown::default();
+        let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            done,
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// One request on a connection of its own. `headers` are whole lines without line ends.
+    pub(crate) async fn ask(&self, method: &str, target: &str, headers: &[&str]) -> Answer {
+        self.send(method, target, headers, "").await
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.ask("GET", target, &[]).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> Answer {
+        let mut client = self.connect().await;
+        client.write(&request(method, target, headers, body)).await;
+        client.answer_to(method).await
+    }
+}
+
+/// A request as bytes.
+pub(crate) fn request(method: &str, target: &str, headers: &[&str], body: &str) -> String {
+    let mut lines = vec![
+        format!("{method} {target} HTTP/1.1"),
+        "Host: own.example".to_owned(),
+    ];
+    lines.extend(headers.iter().map(ToString::to_string));
+    if !body.is_empty() {
+        lines.push(format!("Content-Length: {}", body.len()));
+    }
+    format!("{}\r\n\r\n{body}", lines.join("\r\n"))
+}
+
+pub(crate) struct Client(TcpStream);
+
+impl Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.expect("connected"))
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &str) {
+        self.0.write_all(bytes.as_bytes()).await.expect("written");
+    }
+
+    /// The next answer, whose body is as long as its head says.
+    pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
+        let head = self.head().await;
+        let mut answer = Answer {
+            head,
+            body: String::new(),
+        };
+        let length = answer
+            .header("content-length")
+            .map_or(0, |l| l.parse().expect("a number"));
+        if method != "HEAD" {
+            answer.body = self.exactly(length).await;
+        }
+        answer
+    }
+
+    pub(crate) async fn answer(&mut self) -> Answer {
+        self.answer_to("GET").await
+    }
+
+    async fn head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head += &self.exactly(1).await;
+        }
+        head
+    }
+
+    async fn exactly(&mut self, length: usize) -> String {
+        let mut bytes = vec![0; length];
+        let read = tokio::time::timeout(PATIENCE, self.0.read_exact(&mut bytes)).await;
+        read.expect("in time").expect("an answer");
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    /// What comes until the server closes; an abrupt end is a failure.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        let read = tokio::time::timeout(PATIENCE, self.0.read_to_string(&mut rest)).await;
+        read.expect("in time").expect("a clean end");
+        rest
+    }
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Status line and headers, as sent.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> u16 {
+        let status = self.head.split(' ').nth(1).expect("a status line");
+        status.parse().expect("a status")
+    }
+
+    /// All values of a header, by any spelling of its name.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .collect()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers(name).first().copied()
+    }
+}

@@ -1,0 +1,351 @@
+//! World `isomer:adapter/runtime-adapter@0.1.0`: generated types, and the way between them and the
+//! plain ones, on which every answer is checked.
+
+use serde_json::Value as Json;
+use wasmtime::component::InstancePre;
+
+use super::{
+    Capabilities, Content, Description, EnvCopy, EnvSet, File, Hosting, Message, Phase, Plan, PlanRequest, Reload,
+    Surfaces, Value, Volume,
+};
+use crate::{Component, Outcome, Problem, Refused, Settings, call, limits, rules, state::State};
+
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types/0.1.0", "../../wit/adapter/0.1.0"],
+        world: "isomer:adapter/runtime-adapter@0.1.0",
+        exports: { default: async },
+    });
+}
+
+use bindings::{
+    RuntimeAdapter, RuntimeAdapterPre,
+    exports::isomer::adapter::adapter as wit,
+};
+
+/// A component bound to this world's functions.
+pub(crate) struct Bound(RuntimeAdapterPre<State>);
+
+/// Calls one function in a fresh instance.
+macro_rules! call {
+    ($bound:expr, $component:expr, $function:ident($($argument:expr),*), $check:expr) => {
+        call::run(
+            $component,
+            async |store: &mut wasmtime::Store<State>| {
+                let instance: RuntimeAdapter = $bound.0.instantiate_async(&mut *store).await?;
+                instance.isomer_adapter_adapter().$function(store, $($argument),*).await
+            },
+            $check,
+        )
+        .await
+    };
+}
+
+impl Bound {
+    pub(crate) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
+        RuntimeAdapterPre::new(pre).map(Self)
+    }
+
+    pub(crate) async fn validate_settings(&self, on: &Component, settings: &Settings) -> Outcome<Result<(), Problem>> {
+        call!(self, on, call_validate_settings(settings.text()), |answer| Ok(answer.map_err(problem)))
+    }
+
+    pub(crate) async fn describe(&self, on: &Component, settings: &Settings) -> Outcome<Description> {
+        call!(self, on, call_describe(settings.text()), description)
+    }
+
+    pub(crate) async fn plan(
+        &self,
+        on: &Component,
+        settings: &Settings,
+        request: &PlanRequest,
+    ) -> Outcome<Result<Plan, Problem>> {
+        let request = plan_request(request);
+        call!(self, on, call_plan(settings.text(), &request), |answer| match answer {
+            Ok(answer) => plan(answer).map(Ok),
+            Err(no) => Ok(Err(problem(no))),
+        })
+    }
+
+    pub(crate) async fn runtime_in_config(
+        &self,
+        on: &Component,
+        settings: &Settings,
+        config: &[u8],
+    ) -> Outcome<Option<String>> {
+        call!(self, on, call_runtime_in_config(settings.text(), config), |name: Option<String>| {
+            name.iter().try_for_each(|name| rules::label("runtime", name, 100))?;
+            Ok(name)
+        })
+    }
+
+    pub(crate) async fn on_files_changed(&self, on: &Component, settings: &Settings, paths: &[String]) -> Outcome<Reload> {
+        call!(self, on, call_on_files_changed(settings.text(), paths), |answer| Ok(match answer {
+            wit::Reload::None => Reload::None,
+            wit::Reload::Restart => Reload::Restart,
+        }))
+    }
+
+    pub(crate) async fn synthetic_reply(
+        &self,
+        on: &Component,
+        settings: &Settings,
+        message: &Message,
+    ) -> Outcome<Result<Vec<String>, Problem>> {
+        let message = wit::Message {
+            workspace_id: message.workspace_id.clone(),
+            request_id: message.request_id.clone(),
+            text: message.text.clone(),
+        };
+        call!(self, on, call_synthetic_reply(settings.text(), &message), |answer: Result<Vec<String>, _>| match answer {
+            Ok(parts) => {
+                rules::at_most("parts", parts.len(), 64)?;
+                rules::at_most("parts (bytes)", parts.iter().map(String::len).sum(), limits::PLAN_BYTES)?;
+                Ok(Ok(parts))
+            }
+            Err(no) => Ok(Err(problem(no))),
+        })
+    }
+
+    pub(crate) async fn to_agent(&self, on: &Component, settings: &Settings, body: &Json) -> Outcome<Result<Json, Problem>> {
+        let body = body.to_string();
+        call!(self, on, call_to_agent(settings.text(), &body), |answer: Result<String, _>| match answer {
+            Ok(body) => serde_json::from_str(&body)
+                .map(Ok)
+                .map_err(|error| Refused::new("body", format!("it is not JSON: {error}"))),
+            Err(no) => Ok(Err(problem(no))),
+        })
+    }
+}
+
+fn problem(problem: wit::Problem) -> Problem {
+    Problem { at: problem.at.map(rules::message), message: rules::message(problem.message) }
+}
+
+// === Description ===
+
+fn description(answer: wit::Description) -> Result<Description, Refused> {
+    rules::runtime_name("description.name", &answer.name)?;
+    rules::at_most("description.aliases", answer.aliases.len(), 16)?;
+    answer.aliases.iter().try_for_each(|alias| rules::runtime_name("description.aliases", alias))?;
+    rules::distinct("description.aliases", answer.aliases.iter().chain([&answer.name]).map(String::as_str))?;
+    rules::label("description.display-name", &answer.display_name, 100)?;
+    let hosting = match answer.hosting {
+        wit::Hosting::Container => Hosting::Container,
+        wit::Hosting::Operator => Hosting::Operator,
+        wit::Hosting::Synthetic => Hosting::Synthetic,
+    };
+    if hosting == Hosting::Container && answer.image_base.is_none() {
+        return Err(Refused::new("description.image-base", "a runtime hosted in a container needs an image"));
+    }
+    answer.image_base.iter().try_for_each(|base| rules::base_name("description.image-base", base, 128))?;
+    answer.default_model.iter().try_for_each(|model| rules::label("description.default-model", model, 100))?;
+    if answer.port == 0 {
+        return Err(Refused::new("description.port", "0 is no port"));
+    }
+    rules::placed_path("description.config-dir", &answer.config_dir)?;
+    rules::placed_path("description.remote-config-dir", &answer.remote_config_dir)?;
+    rules::at_most("description.template-dirs", answer.template_dirs.len(), 16)?;
+    answer.template_dirs.iter().try_for_each(|dir| rules::runtime_name("description.template-dirs", dir))?;
+    answer.memory_file.iter().try_for_each(|path| rules::relative_path("description.memory-file", path))?;
+    if answer.reply_pause_ms > 60_000 {
+        return Err(Refused::new("description.reply-pause-ms", "60,000 at most"));
+    }
+    Ok(Description {
+        volumes: volumes(answer.volumes)?,
+        name: answer.name,
+        aliases: answer.aliases,
+        display_name: answer.display_name,
+        hosting,
+        image_base: answer.image_base,
+        default_model: answer.default_model,
+        port: answer.port,
+        config_dir: answer.config_dir,
+        remote_config_dir: answer.remote_config_dir,
+        template_dirs: answer.template_dirs,
+        memory_file: answer.memory_file,
+        provision_timeout_seconds: answer.provision_timeout_seconds,
+        reply_pause_ms: answer.reply_pause_ms,
+        transcripts: answer.transcripts,
+        translates_messages: answer.translates_messages,
+        capabilities: capabilities(answer.capabilities),
+        surfaces: surfaces(answer.surfaces),
+    })
+}
+
+fn volumes(volumes: Vec<wit::Volume>) -> Result<Vec<Volume>, Refused> {
+    rules::at_most("description.volumes", volumes.len(), 16)?;
+    rules::distinct("description.volumes", volumes.iter().map(|volume| volume.name.as_str()))?;
+    volumes
+        .into_iter()
+        .map(|volume| {
+            rules::base_name("description.volumes.name", &volume.name, 32)?;
+            rules::placed_path("description.volumes.path", &volume.path)?;
+            let group = &volume.reset_group;
+            group.iter().try_for_each(|group| rules::base_name("description.volumes.reset-group", group, 32))?;
+            Ok(Volume { name: volume.name, path: volume.path, reset_group: volume.reset_group })
+        })
+        .collect()
+}
+
+fn capabilities(flags: wit::Capabilities) -> Capabilities {
+    use wit::Capabilities as F;
+    Capabilities {
+        heartbeat: flags.contains(F::HEARTBEAT),
+        scheduler: flags.contains(F::SCHEDULER),
+        session: flags.contains(F::SESSION),
+        status_management: flags.contains(F::STATUS_MANAGEMENT),
+        retry: flags.contains(F::RETRY),
+        activity_decoration: flags.contains(F::ACTIVITY_DECORATION),
+        channel_dispatch: flags.contains(F::CHANNEL_DISPATCH),
+    }
+}
+
+fn surfaces(flags: wit::Surfaces) -> Surfaces {
+    use wit::Surfaces as F;
+    Surfaces {
+        files: flags.contains(F::FILES),
+        terminal: flags.contains(F::TERMINAL),
+        config_form: flags.contains(F::CONFIG_FORM),
+    }
+}
+
+// === Plan ===
+
+fn plan_request(request: &PlanRequest) -> wit::PlanRequest {
+    wit::PlanRequest {
+        phase: match request.phase {
+            Phase::Create => wit::Phase::Create,
+            Phase::Restart => wit::Phase::Restart,
+            Phase::Resume => wit::Phase::Resume,
+        },
+        reset_session: request.reset_session,
+        runtime: request.runtime.clone(),
+        workspace_name: request.workspace_name.clone(),
+        role: request.role.clone(),
+        tier: request.tier,
+        model: request.model.clone(),
+        secret_keys: request.secret_keys.clone(),
+        visible_env: request
+            .visible_env
+            .iter()
+            .map(|set| wit::EnvSet { name: set.name.clone(), value: set.value.clone() })
+            .collect(),
+        template_config: request.template_config.clone(),
+        extras: Json::Object(request.extras.clone()).to_string(),
+    }
+}
+
+fn plan(answer: wit::WorkspacePlan) -> Result<Plan, Refused> {
+    rules::at_most("plan.env", answer.env.len(), limits::PLAN_ENTRIES)?;
+    rules::at_most("plan.env-copies", answer.env_copies.len(), limits::PLAN_ENTRIES)?;
+    rules::at_most("plan.required-env", answer.required_env.len(), limits::PLAN_ENTRIES)?;
+    rules::at_most("plan.reset-groups", answer.reset_groups.len(), limits::PLAN_ENTRIES)?;
+    answer.provider.iter().try_for_each(|provider| rules::label("plan.provider", provider, 100))?;
+    answer.reset_groups.iter().try_for_each(|group| rules::base_name("plan.reset-groups", group, 32))?;
+    for (index, group) in answer.required_env.iter().enumerate() {
+        let at = format!("plan.required-env[{index}]");
+        rules::at_most(&at, group.len(), limits::PLAN_ENTRIES)?;
+        group.iter().try_for_each(|name| rules::env_name(&at, name))?;
+    }
+    let targets = answer.env.iter().map(|set| &set.name).chain(answer.env_copies.iter().map(|copy| &copy.target));
+    rules::distinct("plan.env", targets.map(String::as_str))?;
+    Ok(Plan {
+        env: answer.env.into_iter().enumerate().map(|(index, set)| env_set(index, set)).collect::<Result<_, _>>()?,
+        env_copies: answer
+            .env_copies
+            .into_iter()
+            .enumerate()
+            .map(|(index, copy)| env_copy(index, copy))
+            .collect::<Result<_, _>>()?,
+        files: files(answer.files)?,
+        provider: answer.provider,
+        required_env: answer.required_env,
+        reset_groups: answer.reset_groups,
+    })
+}
+
+fn env_set(index: usize, set: wit::EnvSet) -> Result<EnvSet, Refused> {
+    rules::settable_env(&format!("plan.env[{index}].name"), &set.name)?;
+    rules::env_value(&format!("plan.env[{index}].value"), &set.value)?;
+    Ok(EnvSet { name: set.name, value: set.value })
+}
+
+fn env_copy(index: usize, copy: wit::EnvCopy) -> Result<EnvCopy, Refused> {
+    rules::settable_env(&format!("plan.env-copies[{index}].source"), &copy.source)?;
+    rules::settable_env(&format!("plan.env-copies[{index}].target"), &copy.target)?;
+    Ok(EnvCopy { source: copy.source, target: copy.target })
+}
+
+fn files(files: Vec<wit::File>) -> Result<Vec<File>, Refused> {
+    rules::at_most("plan.files", files.len(), limits::PLAN_FILES)?;
+    rules::at_most("plan.files (bytes)", files.iter().map(size).sum(), limits::PLAN_BYTES)?;
+    rules::distinct("plan.files", files.iter().map(|file| file.path.as_str()))?;
+    files
+        .into_iter()
+        .enumerate()
+        .map(|(index, file)| {
+            rules::relative_path(&format!("plan.files[{index}].path"), &file.path)?;
+            let content = match file.content {
+                wit::Content::Bytes(bytes) => Content::Bytes(bytes),
+                wit::Content::Yaml(tree) => Content::Yaml(tree_value(&format!("plan.files[{index}].yaml"), tree)?),
+            };
+            Ok(File { path: file.path, content })
+        })
+        .collect()
+}
+
+/// Bytes of a file's content; a node counts as much as it takes to write one.
+fn size(file: &wit::File) -> usize {
+    const NODE: usize = 4;
+    match &file.content {
+        wit::Content::Bytes(bytes) => bytes.len(),
+        wit::Content::Yaml(tree) => tree
+            .nodes
+            .iter()
+            .map(|node| match node {
+                wit::Value::Text(text) => NODE + text.len(),
+                wit::Value::Mapping(entries) => entries.iter().map(|(key, _)| NODE + key.len()).sum(),
+                _ => NODE,
+            })
+            .sum(),
+    }
+}
+
+fn tree_value(at: &str, tree: wit::Tree) -> Result<Value, Refused> {
+    rules::arena(at, &tree.nodes, |node| match node {
+        wit::Value::Sequence(items) => items.clone(),
+        wit::Value::Mapping(entries) => entries.iter().map(|(_, node)| *node).collect(),
+        _ => Vec::new(),
+    })?;
+    for node in &tree.nodes {
+        match node {
+            wit::Value::Mapping(entries) => rules::distinct(at, entries.iter().map(|(key, _)| key.as_str()))?,
+            wit::Value::Decimal(number) if !number.is_finite() => {
+                return Err(Refused::new(at, "a decimal must be finite"));
+            }
+            _ => {}
+        }
+    }
+    // Children come after their parents, so building from the end finds every child built.
+    let mut built: Vec<Option<Value>> = tree.nodes.iter().map(|_| None).collect();
+    for (index, node) in tree.nodes.into_iter().enumerate().rev() {
+        let mut child = |id: u32| built.get_mut(id as usize).and_then(Option::take).unwrap_or(Value::Null);
+        let value = match node {
+            wit::Value::Null => Value::Null,
+            wit::Value::Boolean(value) => Value::Boolean(value),
+            wit::Value::Integer(value) => Value::Integer(value),
+            wit::Value::Decimal(value) => Value::Decimal(value),
+            wit::Value::Text(text) => Value::Text(text),
+            wit::Value::Sequence(items) => Value::Sequence(items.into_iter().map(&mut child).collect()),
+            wit::Value::Mapping(entries) => {
+                Value::Mapping(entries.into_iter().map(|(key, node)| (key, child(node))).collect())
+            }
+        };
+        if let Some(slot) = built.get_mut(index) {
+            *slot = Some(value);
+        }
+    }
+    Ok(built.into_iter().next().flatten().unwrap_or(Value::Null))
+}

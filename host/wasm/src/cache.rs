@@ -1,0 +1,118 @@
+//! Compiled guests kept on disk, so that a start need not compile them again.
+//!
+//! A file is: magic, the engine's compatibility hash, the component's digest, SHA-256 of the
+//! payload, payload. The engine loads most damaged artifacts without complaint and then runs them,
+//! so nothing reaches it before its hash was verified here. The directory is private to the owner
+//! of the process: whoever can write to it can run native code as that user.
+
+use std::{
+    fs::{self, DirBuilder},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::{Engine, component::Component};
+
+use crate::{Digest, SandboxError};
+
+const MAGIC: &[u8; 8] = b"ISOMAOT1";
+
+/// A directory of compiled guests.
+#[derive(Debug, Clone)]
+pub struct AotCache {
+    directory: PathBuf,
+}
+
+impl AotCache {
+    /// Uses `directory`, made with mode 0700 if it isn't there.
+    ///
+    /// # Errors
+    /// If the directory can't be made, or others may write to it.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, SandboxError> {
+        let directory = directory.into();
+        let open = || -> io::Result<()> {
+            DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            private(&directory)
+        };
+        open().map_err(|source| SandboxError::Cache { path: directory.display().to_string(), source })?;
+        Ok(Self { directory })
+    }
+
+    /// Forgets the compiled form of a component.
+    pub fn forget(&self, digest: &Digest) {
+        // Only disk space is at stake, and the next start tries nothing with it.
+        let _ = fs::remove_file(self.path(digest));
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(format!("{digest}.aot"))
+    }
+
+    /// The compiled component, if a sound one for this engine is here.
+    pub(crate) fn load(&self, engine: &Engine, hash: u64, digest: &Digest) -> Option<Component> {
+        let path = self.path(digest);
+        let file = match fs::read(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a compiled guest can't be read; compiling it again");
+                return None;
+            }
+        };
+        let Some(payload) = verified(&file, hash, digest) else {
+            tracing::warn!(%digest, "a compiled guest is damaged or of another build; compiling it again");
+            return None;
+        };
+        deserialize(engine, payload)
+            .inspect_err(|error| tracing::warn!(%digest, %error, "a compiled guest does not load; compiling it again"))
+            .ok()
+    }
+
+    /// Keeps a compiled component. Failing to is no fault: the next start compiles again.
+    pub(crate) fn keep(&self, hash: u64, digest: &Digest, component: &Component) {
+        let kept = component.serialize().map_err(io::Error::other).and_then(|payload| {
+            let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+            file.write_all(&header(hash, digest, &payload))?;
+            file.write_all(&payload)?;
+            file.persist(self.path(digest))?;
+            Ok(())
+        });
+        if let Err(error) = kept {
+            tracing::warn!(%digest, %error, "a compiled guest could not be kept; the next start compiles it again");
+        }
+    }
+}
+
+/// Mode 0700, whatever an earlier start or an operator left.
+fn private(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+}
+
+const HEADER: usize = 8 + 8 + 32 + 32;
+
+fn header(hash: u64, digest: &Digest, payload: &[u8]) -> Vec<u8> {
+    let mut header = Vec::with_capacity(HEADER);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&hash.to_le_bytes());
+    header.extend_from_slice(digest.as_bytes());
+    header.extend_from_slice(&Sha256::digest(payload));
+    header
+}
+
+/// The payload, if header and hash agree with it.
+fn verified<'a>(file: &'a [u8], hash: u64, digest: &Digest) -> Option<&'a [u8]> {
+    let (found, payload) = file.split_at_checked(HEADER)?;
+    (found == header(hash, digest, payload)).then_some(payload)
+}
+
+/// The one unsafe call of the host.
+#[allow(unsafe_code)]
+fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `payload` is byte for byte what `keep` got from `Component::serialize` of an engine
+    // with the same compatibility hash: `verified` compared magic, hash, digest and SHA-256 over
+    // the very slice given here, and the directory is writable by this user only.
+    unsafe { Component::deserialize(engine, payload) }
+}

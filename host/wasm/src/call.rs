@@ -1,0 +1,162 @@
+//! One call: a slot, a fresh store, a deadline, and an account of what it took.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
+
+use crate::{Component, Failure, Limits, Refused, limits::WAIT_GRACE, state::State};
+
+/// What a call came to, and what it took.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// The answer, checked; or why there is none.
+    pub result: Result<T, Failure>,
+    /// What it took, either way.
+    pub report: Report,
+}
+
+/// What a call took.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// From the free slot to the checked answer.
+    pub elapsed: Duration,
+    /// Linear memory at its largest, bytes.
+    pub peak_memory: usize,
+    /// What the guest wrote, in order.
+    pub log: Vec<LogLine>,
+    /// Bytes of log that went beyond the limit and were dropped.
+    pub log_dropped: usize,
+}
+
+/// Where a guest wrote a line to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// A line that a guest wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Where to.
+    pub stream: Stream,
+    /// The line, without its end.
+    pub text: String,
+}
+
+impl<T> Outcome<T> {
+    /// Goes on with the answer, if there is one.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
+        Outcome { result: self.result.map(f), report: self.report }
+    }
+
+    fn never_ran(failure: Failure) -> Self {
+        Self { result: Err(failure), report: Report::default() }
+    }
+}
+
+/// The deadline's own error, to be told apart from other traps.
+#[derive(Debug, thiserror::Error)]
+#[error("deadline")]
+struct DeadlineMissed;
+
+/// Runs `body` (instantiate and call) in a fresh store of `component`, then checks its answer.
+pub(crate) async fn run<T, U>(
+    component: &Component,
+    body: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T> + Send,
+    check: impl FnOnce(T) -> Result<U, Refused>,
+) -> Outcome<U> {
+    let sandbox = &component.inner.sandbox;
+    let limits = sandbox.limits();
+    let slots = async {
+        // The component's own slots first: who waits for those must not hold one of everybody's.
+        let own = component.inner.slots.acquire().await;
+        let shared = sandbox.slots().acquire().await;
+        (own, shared)
+    };
+    let Some(_slots) = within(limits.queue_time, slots).await else {
+        return Outcome::never_ran(Failure::Busy { waited: limits.queue_time });
+    };
+
+    let started = Instant::now();
+    let mut store = Store::new(sandbox.engine(), State::new(limits));
+    store.limiter(|state| &mut state.account);
+    store.set_hostcall_fuel(limits.answer_bytes);
+    store.set_epoch_deadline(1);
+    let deadline = started + limits.call_time;
+    store.epoch_deadline_callback(move |_| {
+        if Instant::now() < deadline {
+            Ok(UpdateDeadline::Yield(1))
+        } else {
+            Err(DeadlineMissed.into())
+        }
+    });
+
+    let answer = within(limits.call_time + WAIT_GRACE, body(&mut store)).await;
+    let state = store.data();
+    let (log, log_dropped) = state.log.take();
+    let result = match answer {
+        Some(Ok(answer)) => check(answer).map_err(Failure::from),
+        Some(Err(error)) => Err(classify(&error, state, &log, limits)),
+        None => Err(Failure::Timeout { limit: limits.call_time, backtrace: Vec::new() }),
+    };
+    let peak_memory = state.account.memory();
+    drop(store);
+    Outcome { result, report: Report { elapsed: started.elapsed(), peak_memory, log, log_dropped } }
+}
+
+/// A future's output, or `None` after `time`. The timer is only set when the future has to wait.
+async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(time, future).await.ok()
+}
+
+/// Sorts an engine error. The account is asked before the trap, because a guest that is refused
+/// memory usually ends in a trap of its own making.
+fn classify(error: &wasmtime::Error, state: &State, log: &[LogLine], limits: &Limits) -> Failure {
+    let frames = error.downcast_ref::<WasmBacktrace>().map(|trace| trace.frames().iter().map(frame).collect());
+    if error.is::<DeadlineMissed>() {
+        return Failure::Timeout { limit: limits.call_time, backtrace: frames.unwrap_or_default() };
+    }
+    if let Some(limit) = state.account.exceeded() {
+        return Failure::Memory { limit };
+    }
+    let cause = error.root_cause().to_string();
+    match frames {
+        Some(backtrace) => Failure::Trap { message: with_last_words(cause, log), backtrace },
+        // No guest frame was running: the guest had returned, and its answer could not be read.
+        None => Failure::Refused(Refused::new(
+            "answer",
+            format!("{cause} (an answer must be well formed and at most {} MiB)", limits.answer_bytes >> 20),
+        )),
+    }
+}
+
+/// `module!function`, demangled. The name section gives the names.
+fn frame(frame: &wasmtime::FrameInfo) -> String {
+    let module = frame.module().name().unwrap_or("guest");
+    match frame.func_name() {
+        Some(name) => format!("{module}!{:#}", rustc_demangle::demangle(name)),
+        None => format!("{module}!function {}", frame.func_index()),
+    }
+}
+
+/// A Rust guest says why it panics on standard error and then executes `unreachable`; the first is
+/// what its author wants to read.
+fn with_last_words(cause: String, log: &[LogLine]) -> String {
+    let words: Vec<&str> = log
+        .iter()
+        .filter(|line| line.stream == Stream::Err && !line.text.starts_with("note: "))
+        .map(|line| line.text.as_str())
+        .skip_while(|line| !line.contains("panicked at"))
+        .filter(|line| !line.is_empty())
+        .take(4)
+        .collect();
+    if words.is_empty() { cause } else { format!("{cause}: {}", words.join(" ")) }
+}

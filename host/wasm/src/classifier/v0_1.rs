@@ -1,0 +1,66 @@
+//! World `isomer:classifier/reload-classifier@0.1.0`.
+
+use wasmtime::component::InstancePre;
+
+use super::{Diff, Verdict};
+use crate::{Component, Outcome, Problem, Settings, call, rules, state::State};
+
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types/0.1.0", "../../wit/classifier/0.1.0"],
+        world: "isomer:classifier/reload-classifier@0.1.0",
+        exports: { default: async },
+    });
+}
+
+use bindings::{ReloadClassifierPre, exports::isomer::classifier::classifier as wit};
+
+/// A component bound to this world's functions.
+pub(crate) struct Bound(ReloadClassifierPre<State>);
+
+impl Bound {
+    pub(crate) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
+        ReloadClassifierPre::new(pre).map(Self)
+    }
+
+    pub(crate) async fn validate_settings(&self, on: &Component, settings: &Settings) -> Outcome<Result<(), Problem>> {
+        call::run(
+            on,
+            async |store: &mut wasmtime::Store<State>| {
+                let instance = self.0.instantiate_async(&mut *store).await?;
+                instance.isomer_classifier_classifier().call_validate_settings(store, settings.text()).await
+            },
+            |answer| Ok(answer.map_err(problem)),
+        )
+        .await
+    }
+
+    pub(crate) async fn classify(&self, on: &Component, settings: &Settings, diff: &Diff) -> Outcome<Verdict> {
+        let diff = wit::Diff {
+            runtime: diff.runtime.clone(),
+            plugin: diff.plugin.clone(),
+            added: diff.added.clone(),
+            removed: diff.removed.clone(),
+            changed: diff.changed.clone(),
+        };
+        call::run(
+            on,
+            async |store: &mut wasmtime::Store<State>| {
+                let instance = self.0.instantiate_async(&mut *store).await?;
+                instance.isomer_classifier_classifier().call_classify(store, settings.text(), &diff).await
+            },
+            |answer| {
+                Ok(match answer {
+                    wit::Verdict::Hot => Verdict::Hot,
+                    wit::Verdict::Cold(reason) => Verdict::Cold(rules::message(reason)),
+                })
+            },
+        )
+        .await
+    }
+}
+
+fn problem(problem: wit::Problem) -> Problem {
+    Problem { at: problem.at.map(rules::message), message: rules::message(problem.message) }
+}

@@ -1,0 +1,86 @@
+//! The engine's profile and the thread that ends calls at their deadline.
+//!
+//! Calls are short and many, so everything that can be prepared is: instances come from a pool of
+//! slots whose memory is mapped copy-on-write from the component's image. Calls are asynchronous and
+//! look up at every tick, so that a guest that computes for long shares its thread with the rest of
+//! the server until its time is over.
+
+use std::thread;
+
+use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use crate::{
+    Limits, SandboxError,
+    limits::{CORE_INSTANCES, KEEP_RESIDENT, MEMORIES, RESERVATION, TABLES, TICK},
+};
+
+/// Makes the engine. Where the address space is rationed (`ulimit -v`, some containers) the 4 GiB
+/// reservation per memory fails; then memories are reserved at their limit and bounds are checked
+/// by compiled code, which is slower by some per cent and safe all the same.
+pub(crate) fn new(limits: &Limits) -> Result<Engine, SandboxError> {
+    let engine = Engine::new(&config(limits, RESERVATION)).or_else(|error| {
+        tracing::warn!(
+            error = %format!("{error:#}"),
+            "no room for 4 GiB of address space per guest memory; guests will run with bounds checks"
+        );
+        Engine::new(&config(limits, limits.memory_bytes as u64))
+    });
+    let engine = engine.map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+    start_ticker(engine.weak()).map_err(SandboxError::Ticker)?;
+    Ok(engine)
+}
+
+fn config(limits: &Limits, reservation: u64) -> Config {
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)))
+        .memory_reservation(reservation)
+        .memory_init_cow(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(limits.stack_bytes)
+        // Room for the host's own frames below a guest's deepest.
+        .async_stack_size(limits.stack_bytes * 2)
+        .concurrency_support(false)
+        // What a guest computes must not depend on the machine.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        // Memory that the limiter would not see, and proposals that no guest toolchain needs.
+        .wasm_gc(false)
+        .gc_support(false)
+        .wasm_memory64(false)
+        // Name sections give function names; line tables stay out of releases.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config
+}
+
+fn pool(limits: &Limits) -> PoolingAllocationConfig {
+    let slots = limits.slots;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots * CORE_INSTANCES)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .total_memories(slots * MEMORIES)
+        .max_memories_per_component(MEMORIES)
+        .max_memory_size(limits.memory_bytes)
+        .total_tables(slots * TABLES)
+        .max_tables_per_component(TABLES)
+        .table_elements(limits.table_elements)
+        .total_stacks(slots)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
+        .async_stack_keep_resident(KEEP_RESIDENT);
+    pool
+}
+
+/// Advances the epoch until the engine is gone. A thread of the operating system's own, because a
+/// guest that computes may keep every runtime thread busy.
+fn start_ticker(engine: EngineWeak) -> std::io::Result<()> {
+    thread::Builder::new().name("guest-deadlines".to_owned()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! How loading and calling a guest can fail, one type per stage.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::World;
+
+/// The sandbox itself could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// No engine, neither with the large address-space reservation nor with the small one.
+    #[error("the WebAssembly engine could not be set up: {0}")]
+    Engine(String),
+    /// The AOT cache's directory can't be used.
+    #[error("the cache of compiled guests at {path} can't be used")]
+    Cache {
+        /// The directory.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The thread that ends calls at their deadline could not be started.
+    #[error("the deadline thread could not be started")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// Why bytes are not a guest that this host can run. Written for the guest's author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Larger than [`crate::Limits::component_bytes`].
+    #[error("the file has {bytes} bytes; a guest may have {limit}. Build with `--release` and strip debug information")]
+    TooLarge {
+        /// Size of the file.
+        bytes: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// Not WebAssembly at all.
+    #[error("this is not a WebAssembly file (it doesn't begin with `\\0asm`)")]
+    NotWasm,
+    /// A core module.
+    #[error("this is a core WebAssembly module, not a component: build with `--target wasm32-wasip2`")]
+    CoreModule,
+    /// The engine can't compile it: truncated, malformed or of an unknown proposal.
+    #[error("the component does not compile: {0}")]
+    Compile(String),
+    /// It wants what no guest gets.
+    #[error("the component imports {}, which no guest is given. {}", names.join(", "), hint)]
+    Imports {
+        /// Names of the imports, with versions.
+        names: Vec<String>,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// It isn't of a world that we know.
+    #[error("a guest exports exactly one of {expected}; this one exports {found}")]
+    World {
+        /// What the component exports.
+        found: String,
+        /// What it could export.
+        expected: String,
+    },
+    /// A world that we know, in a version that we don't.
+    #[error("the component is built for {world} {found}; this host runs {supported}")]
+    Version {
+        /// World of the component.
+        world: World,
+        /// Version in the component.
+        found: String,
+        /// Versions that this host runs.
+        supported: String,
+    },
+    /// The export has the right name and the wrong functions.
+    #[error("the component's export doesn't have the world's types: {0}")]
+    Shape(String),
+}
+
+/// An answer that the host will not use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {why}")]
+pub struct Refused {
+    /// Which part of the answer: `plan.env[3].name`.
+    pub at: String,
+    /// What is wrong with it, and what is allowed.
+    pub why: String,
+}
+
+impl Refused {
+    pub(crate) fn new(at: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { at: at.into(), why: why.into() }
+    }
+}
+
+/// How a call ended without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The guest stopped itself: panic, division by zero, stack exhausted, exit.
+    #[error("the guest trapped: {message}")]
+    Trap {
+        /// The trap and, for a panic, what the guest wrote about it.
+        message: String,
+        /// Guest frames, innermost first.
+        backtrace: Vec<String>,
+    },
+    /// The guest was still busy at its deadline.
+    #[error("the guest gave no answer within {limit:?}")]
+    Timeout {
+        /// The deadline it missed.
+        limit: Duration,
+        /// Guest frames at that moment, innermost first, where it was computing.
+        backtrace: Vec<String>,
+    },
+    /// The guest wanted more memory, or more table elements, than it may have.
+    #[error("the guest wanted more than its {limit}")]
+    Memory {
+        /// The limit it met, as text with its unit.
+        limit: String,
+    },
+    /// The answer broke a rule.
+    #[error("the guest's answer is refused: {0}")]
+    Refused(#[from] Refused),
+    /// No slot was free in time. Not the guest's fault.
+    #[error("no slot was free within {waited:?}")]
+    Busy {
+        /// How long the call waited.
+        waited: Duration,
+    },
+}
+
+/// Kinds of [`Failure`], as metrics and release rows name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureKind {
+    /// [`Failure::Trap`]
+    Trap,
+    /// [`Failure::Timeout`]
+    Timeout,
+    /// [`Failure::Memory`]
+    Memory,
+    /// [`Failure::Refused`]
+    Refused,
+    /// [`Failure::Busy`]
+    Busy,
+}
+
+impl FailureKind {
+    /// Every kind, in the order in which reports list them.
+    pub const ALL: [Self; 5] =
+        [Self::Trap, Self::Timeout, Self::Memory, Self::Refused, Self::Busy];
+
+    /// The name used in labels and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Refused => "refused",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Failure {
+    /// Which kind this is.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Trap { .. } => FailureKind::Trap,
+            Self::Timeout { .. } => FailureKind::Timeout,
+            Self::Memory { .. } => FailureKind::Memory,
+            Self::Refused(_) => FailureKind::Refused,
+            Self::Busy { .. } => FailureKind::Busy,
+        }
+    }
+
+    /// Guest frames, where the failure has any.
+    #[must_use]
+    pub fn backtrace(&self) -> &[String] {
+        match self {
+            Self::Trap { backtrace, .. } | Self::Timeout { backtrace, .. } => backtrace,
+            Self::Memory { .. } | Self::Refused(_) | Self::Busy { .. } => &[],
+        }
+    }
+}

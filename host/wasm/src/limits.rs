@@ -1,0 +1,97 @@
+//! What a guest may use. Every limit is on by default; each is enforced in this crate.
+
+use std::time::Duration;
+
+/// Limits of one sandbox. [`Default`] is what the server runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all linear memories of one call together.
+    pub memory_bytes: usize,
+    /// Elements of all tables of one call together.
+    pub table_elements: usize,
+    /// Wall clock of one call, from its instantiation on.
+    pub call_time: Duration,
+    /// How long a call may wait for a free slot before it fails as busy.
+    pub queue_time: Duration,
+    /// Bytes that one answer may make the host allocate.
+    pub answer_bytes: usize,
+    /// Bytes of standard output and error kept per call; what follows is dropped.
+    pub log_bytes: usize,
+    /// Calls running at once. More of them wait.
+    pub slots: u32,
+    /// Calls of one component running at once, so that one guest that hangs leaves room for others.
+    pub slots_per_component: u32,
+    /// Bytes of a component file. A component this large compiles in a few seconds.
+    pub component_bytes: usize,
+    /// Bytes of a guest row's settings, as compact JSON.
+    pub settings_bytes: usize,
+    /// Native stack of one call, bytes. Deep recursion ends here.
+    pub stack_bytes: usize,
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 * MIB,
+            table_elements: 20_000,
+            call_time: Duration::from_secs(2),
+            queue_time: Duration::from_secs(10),
+            answer_bytes: 32 * MIB,
+            log_bytes: 64 * KIB,
+            slots: 64,
+            slots_per_component: 48,
+            component_bytes: 16 * MIB,
+            settings_bytes: 64 * KIB,
+            stack_bytes: 512 * KIB,
+        }
+    }
+}
+
+/// How often running guests look up from their work: the grain of [`Limits::call_time`]. Ten
+/// milliseconds cost one core a few microseconds a second, and nobody notices a call cut 10 ms late.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// What the outer timeout adds to [`Limits::call_time`]: a computing guest is cut by the epoch, so
+/// this one only ends a guest that waits for something that never comes.
+pub(crate) const WAIT_GRACE: Duration = Duration::from_millis(100);
+
+/// Linear memory that a freed slot keeps mapped, so that the next call need not fault it in again.
+/// 64 KiB is about what a small Rust guest touches.
+pub(crate) const KEEP_RESIDENT: usize = 64 * KIB;
+
+/// Core instances of one component: a Rust guest has about four (itself and linking shims).
+pub(crate) const CORE_INSTANCES: u32 = 16;
+
+/// Linear memories of one component.
+pub(crate) const MEMORIES: u32 = 2;
+
+/// Tables of one component: its own and the shims'.
+pub(crate) const TABLES: u32 = 8;
+
+/// Address space reserved for one memory. With 4 GiB every 32-bit address is in bounds or faults,
+/// and compiled code needs no bounds checks.
+pub(crate) const RESERVATION: u64 = 4 << 30;
+
+/// Nodes of a tree that a guest hands out.
+pub(crate) const TREE_NODES: usize = 100_000;
+
+/// Depth of a tree that a guest hands out.
+pub(crate) const TREE_DEPTH: usize = 48;
+
+/// Files of one plan.
+pub(crate) const PLAN_FILES: usize = 512;
+
+/// Bytes of all files of one plan.
+pub(crate) const PLAN_BYTES: usize = 5 * MIB;
+
+/// Variables, copies and groups of one plan, each.
+pub(crate) const PLAN_ENTRIES: usize = 512;
+
+/// Paths that a resolver may ask for in one round.
+pub(crate) const ROUND_PATHS: usize = 4_096;
+
+/// Bytes of a problem's message or a verdict's reason that are kept.
+pub(crate) const MESSAGE_BYTES: usize = 4 * KIB;

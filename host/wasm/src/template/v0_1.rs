@@ -1,0 +1,130 @@
+//! World `isomer:template/template-resolver@0.1.0`.
+
+use wasmtime::component::InstancePre;
+
+use super::{Answer, Expansion, Mark, Node, Progress, Tree, Value};
+use crate::{Component, Outcome, Problem, Refused, Settings, call, limits, rules, state::State};
+
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: ["../../wit/types/0.1.0", "../../wit/template/0.1.0"],
+        world: "isomer:template/template-resolver@0.1.0",
+        exports: { default: async },
+    });
+}
+
+use bindings::{TemplateResolverPre, exports::isomer::template::resolver as wit};
+
+/// A component bound to this world's functions.
+pub(crate) struct Bound(TemplateResolverPre<State>);
+
+impl Bound {
+    pub(crate) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
+        TemplateResolverPre::new(pre).map(Self)
+    }
+
+    pub(crate) async fn validate_settings(&self, on: &Component, settings: &Settings) -> Outcome<Result<(), Problem>> {
+        call::run(
+            on,
+            async |store: &mut wasmtime::Store<State>| {
+                let instance = self.0.instantiate_async(&mut *store).await?;
+                instance.isomer_template_resolver().call_validate_settings(store, settings.text()).await
+            },
+            |answer| Ok(answer.map_err(problem)),
+        )
+        .await
+    }
+
+    pub(crate) async fn expand(&self, on: &Component, settings: &Settings, request: &Expansion) -> Outcome<Progress> {
+        let request = expansion(request);
+        call::run(
+            on,
+            async |store: &mut wasmtime::Store<State>| {
+                let instance = self.0.instantiate_async(&mut *store).await?;
+                instance.isomer_template_resolver().call_expand(store, settings.text(), &request).await
+            },
+            |answer| progress(&request, answer),
+        )
+        .await
+    }
+}
+
+fn problem(problem: wit::Problem) -> Problem {
+    Problem { at: problem.at.map(rules::message), message: rules::message(problem.message) }
+}
+
+fn expansion(request: &Expansion) -> wit::Expansion {
+    wit::Expansion {
+        entry: request.entry.clone(),
+        has_directory: request.has_directory,
+        files: request
+            .files
+            .iter()
+            .map(|file| wit::KnownFile {
+                path: file.path.clone(),
+                answer: match &file.answer {
+                    Answer::Bytes(bytes) => wit::Answer::Bytes(bytes.clone()),
+                    Answer::Missing => wit::Answer::Missing,
+                    Answer::Refused(why) => wit::Answer::Refused(why.clone()),
+                },
+            })
+            .collect(),
+    }
+}
+
+fn progress(request: &wit::Expansion, answer: wit::Progress) -> Result<Progress, Refused> {
+    match answer {
+        wit::Progress::Done(done) => tree(done).map(Progress::Done),
+        wit::Progress::Need(paths) => need(request, paths).map(Progress::Need),
+        wit::Progress::Failed(no) => Ok(Progress::Failed(problem(no))),
+    }
+}
+
+/// Paths must be plain and new: a resolver that asks again for what it has would never end.
+fn need(request: &wit::Expansion, paths: Vec<String>) -> Result<Vec<String>, Refused> {
+    if paths.is_empty() {
+        return Err(Refused::new("need", "a resolver that needs nothing is done or has failed"));
+    }
+    rules::at_most("need", paths.len(), limits::ROUND_PATHS)?;
+    paths.iter().try_for_each(|path| rules::plain_path("need", path))?;
+    let known = request.files.iter().map(|file| file.path.as_str());
+    rules::distinct("need", known.chain(paths.iter().map(String::as_str)))?;
+    Ok(paths)
+}
+
+fn tree(tree: wit::Tree) -> Result<Tree, Refused> {
+    rules::at_most("tree.files", tree.files.len(), limits::ROUND_PATHS)?;
+    rules::arena("tree", &tree.nodes, |node| match &node.value {
+        wit::Value::Scalar(_) => Vec::new(),
+        wit::Value::Sequence(items) => items.clone(),
+        wit::Value::Mapping(entries) => entries.iter().flat_map(|(key, value)| [*key, *value]).collect(),
+    })?;
+    let files = tree.files.len();
+    // Children come after their parents, so building from the end finds every child built.
+    let mut built: Vec<Option<Node>> = tree.nodes.iter().map(|_| None).collect();
+    for (index, node) in tree.nodes.into_iter().enumerate().rev() {
+        if node.mark.file as usize >= files {
+            return Err(Refused::new("tree", format!("node {index} is marked in a file that isn't listed")));
+        }
+        let mut child = |id: u32| {
+            let child = built.get_mut(id as usize).and_then(Option::take);
+            child.ok_or_else(|| Refused::new("tree", format!("node {id} is used twice")))
+        };
+        let value = match node.value {
+            wit::Value::Scalar(scalar) => Value::Scalar { text: scalar.text, quoted: scalar.quoted },
+            wit::Value::Sequence(items) => Value::Sequence(items.into_iter().map(&mut child).collect::<Result<_, _>>()?),
+            wit::Value::Mapping(entries) => {
+                let pair = |(key, value)| Ok((child(key)?, child(value)?));
+                Value::Mapping(entries.into_iter().map(pair).collect::<Result<_, Refused>>()?)
+            }
+        };
+        let mark = Mark { file: node.mark.file, line: node.mark.line, column: node.mark.column };
+        let tag = node.tag.map(rules::message);
+        if let Some(slot) = built.get_mut(index) {
+            *slot = Some(Node { value, mark, tag });
+        }
+    }
+    let root = built.into_iter().next().flatten();
+    root.map(|root| Tree { files: tree.files, root }).ok_or_else(|| Refused::new("tree", "it has no root"))
+}

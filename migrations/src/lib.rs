@@ -1,0 +1,17 @@
+//! The schema's history. A migration that has landed is never edited; the next one mends it.
+
+#![forbid(unsafe_code)]
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_guests;
+
+/// Applies what is missing, in order.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_guests::Migration)]
+    }
+}

@@ -1,0 +1,52 @@
+//! What happens to a release that keeps failing.
+
+use serde_json::json;
+
+use crate::harness::{Components, Database, Server, on_both_databases, variant};
+
+on_both_databases! {
+    async fn a_failing_release_makes_room_for_the_last_good_one(database: Database) {
+        let server = Server::start(database).await;
+        let good = server.push("mine", &Components::get().hostile, true).await.ok();
+        let bad = server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
+
+        // One failure is nothing, and a success forgives.
+        for text in ["panic", "panic", "panic", "panic", "hello", "panic"] {
+            server.say("mine", text).await;
+        }
+        assert_eq!(server.guest("mine").await["release"], bad["digest"]);
+
+        for _ in 0..4 {
+            server.say("mine", "panic").await.error(502);
+        }
+        server.until("the good release answers", async |server| {
+            server.guest("mine").await["release"] == good["digest"]
+        }).await;
+        let left = server.guest("mine").await["releases"][0].clone();
+        assert_eq!(left["state"], "rejected");
+        let reason = left["reason"].as_str().unwrap();
+        assert!(reason.starts_with("5 failures in a row") && reason.contains("told to panic"), "{reason}");
+        server.say("mine", "hello").await.ok();
+
+        let server = server.restart().await;
+        assert_eq!(server.guest("mine").await["release"], good["digest"]);
+    }
+
+    async fn without_a_good_one_the_host_answers(database: Database) {
+        let server = Server::start(database).await;
+        server.push("mine", &Components::get().hostile, true).await.ok();
+        for _ in 0..5 {
+            server.say("mine", "panic").await;
+        }
+        server.until("the guest is out of service", async |server| {
+            server.guest("mine").await["state"] == json!("host_default")
+        }).await;
+        server.say("mine", "hello").await.error(409);
+        assert_eq!(server.metric(r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#).await, Some(1.0));
+
+        // The operator has the last word.
+        let release = server.guest("mine").await["releases"][0]["digest"].as_str().unwrap().to_owned();
+        server.activate("mine", &release).await.ok();
+        server.say("mine", "hello").await.ok();
+    }
+}

@@ -1,0 +1,135 @@
+//! Kills, a database that is gone, a second server: states that were designed.
+
+use std::{fs, process::Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Components, Database, Server, files, on_both_databases, program, variant};
+
+/// What must hold after any crash: at most one release is active, every release that could be
+/// activated has its bytes, nothing half-written lies about, and the guest answers.
+async fn whole(server: &Server) {
+    let guest = server.guest("mock").await;
+    let releases = guest["releases"].as_array().unwrap();
+    let active: Vec<&Value> = releases.iter().filter(|release| release["state"] == "active").collect();
+    assert_eq!(active.len(), 1, "{guest}");
+    assert_eq!(active[0]["digest"], guest["release"]);
+    let mut pushed: Vec<String> = releases
+        .iter()
+        .filter(|release| release["source"] == "upload")
+        .map(|release| format!("{}.wasm", release["digest"].as_str().unwrap()))
+        .collect();
+    pushed.sort();
+    assert_eq!(files(&server.components()), pushed);
+    server.reply("mock").await;
+}
+
+/// Makes a change and stops waiting for it: some rounds while it is on its way, others when it is
+/// done.
+async fn interrupted_change(server: &Server, round: u32, component: &[u8]) {
+    let change = async {
+        match round % 4 {
+            0 => drop(server.push("mock", component, true).await),
+            1 => drop(server.push("mock", component, false).await),
+            2 => drop(server.post("/admin/guests/mock/rollback", json!({})).await),
+            _ => drop(server.settings("mock", json!({ "replies": [format!("{round}")] })).await),
+        }
+    };
+    // The further the rounds, the more the server gets to do.
+    let meanwhile = async {
+        for _ in 0..round {
+            server.get("/admin/guests/mock").await;
+        }
+    };
+    tokio::select! {
+        () = change => {}
+        () = meanwhile => {}
+    }
+}
+
+on_both_databases! {
+    async fn a_kill_leaves_no_half_release(database: Database) {
+        let mut server = Server::start(database).await;
+        for round in 0..8_u32 {
+            let component = variant(&Components::get().mock, round);
+            interrupted_change(&server, round, &component).await;
+            server = server.kill_and_restart().await;
+            whole(&server).await;
+        }
+    }
+
+    async fn what_was_answered_survives_a_kill(database: Database) {
+        let server = Server::start(database).await;
+        server.push("mock", &Components::get().second_mock, true).await.ok();
+        let server = server.kill_and_restart().await;
+        assert_eq!(server.reply("mock").await, "second");
+        server.post("/admin/guests/mock/rollback", json!({})).await.ok();
+        let server = server.kill_and_restart().await;
+        assert_ne!(server.reply("mock").await, "second");
+        server.settings("mock", json!({ "replies": ["kept"] })).await.ok();
+        let server = server.kill_and_restart().await;
+        assert_eq!(server.reply("mock").await, "kept");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn left_over_files_are_cleared_at_the_start() {
+    let server = Server::start(Database::sqlite()).await;
+    fs::write(server.components().join(".tmpHalf"), b"half").unwrap();
+    let server = server.kill_and_restart().await;
+    assert!(files(&server.components()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_bytes_are_noticed_and_the_way_back_is_taken() {
+    let server = Server::start(Database::sqlite()).await;
+    let original = server.guest("mock").await["release"].clone();
+    let pushed = server.push("mock", &variant(&Components::get().second_mock, 77), true).await.ok();
+    let digest = pushed["digest"].as_str().unwrap();
+    fs::remove_file(server.components().join(format!("{digest}.wasm"))).unwrap();
+    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests");
+    fs::remove_file(cache.join(format!("{digest}.aot"))).unwrap();
+
+    let server = server.restart().await;
+
+    assert_eq!(server.guest("mock").await["release"], original);
+    let lost = server.guest("mock").await["releases"][0].clone();
+    assert_eq!(lost["state"], "rejected");
+    assert!(lost["reason"].as_str().unwrap().starts_with("at start: "), "{lost}");
+    server.reply("mock").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_answer_while_the_database_is_gone() {
+    let Some(database) = Database::postgres().await else { return };
+    let server = Server::start(database).await;
+    let staged = server.push("mock", &Components::get().second_mock, false).await.ok();
+    let staged = staged["digest"].as_str().unwrap();
+    let before = server.reply("mock").await;
+
+    server.database().lock().await;
+    let failed = server.activate("mock", staged).await;
+    assert_eq!((failed.status.as_u16(), &failed.json["code"]), (503, &json!("platform_unavailable")));
+    assert_eq!(failed.error(503), "platform datastore unavailable — retry shortly");
+    assert_eq!(server.reply("mock").await, before, "what ran goes on");
+
+    server.database().unlock().await;
+    server.until("the database is back", async |server| server.activate("mock", staged).await.status.is_success()).await;
+    assert_eq!(server.reply("mock").await, "second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_the_same_data_says_so() {
+    let server = Server::start(Database::sqlite()).await;
+    let second = program()
+        .arg("serve")
+        .env("DATA_DIR", server.data.path())
+        .env("PORT", "0")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs");
+    assert!(!second.status.success());
+    let says = String::from_utf8_lossy(&second.stderr);
+    assert!(says.contains("is in use by another isomer server. Stop that one, or give this one another DATA_DIR"), "{says}");
+    server.reply("mock").await;
+}

@@ -1,0 +1,268 @@
+//! A server as its users have it: the program in a process of its own, spoken to over HTTP.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Database;
+
+/// How long a test waits for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a server is to be started.
+pub struct Start {
+    pub database: Database,
+    /// Environment beyond the harness's own.
+    pub env: Vec<(&'static str, String)>,
+    /// Has this server a cache of compiled guests of its own?
+    pub own_cache: bool,
+}
+
+/// A running server. Ends with the value.
+pub struct Server {
+    pub url: String,
+    pub data: Arc<TempDir>,
+    start: Start,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    http: reqwest::Client,
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub json: Value,
+}
+
+impl From<Database> for Start {
+    fn from(database: Database) -> Self {
+        Self { database, env: Vec::new(), own_cache: false }
+    }
+}
+
+impl Start {
+    pub fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.env.push((name, value.into()));
+        self
+    }
+
+    pub fn own_cache(mut self) -> Self {
+        self.own_cache = true;
+        self
+    }
+}
+
+/// The program, with nothing of this process's environment but the path.
+pub fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_isomer"));
+    program.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    program
+}
+
+impl Server {
+    pub async fn start(start: impl Into<Start>) -> Self {
+        let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Self::start_on(start.into(), data).await
+    }
+
+    async fn start_on(start: Start, data: Arc<TempDir>) -> Self {
+        let mut program = program();
+        program.arg("serve").env("PORT", "0").env("BIND_ADDR", "127.0.0.1").env("DATA_DIR", data.path());
+        // The common case is a developer's; a test that wants another one says so.
+        program.env("MOLECULE_ENV", "development");
+        if !start.own_cache {
+            program.env("GUEST_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests"));
+        }
+        if let Some(url) = start.database.url() {
+            program.env("DATABASE_URL", url);
+        }
+        program.envs(start.env.iter().map(|(name, value)| (name, value)));
+        let mut child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(child.stderr.take().expect("piped"), Arc::clone(&log));
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("the program speaks");
+        let url = line.trim().strip_prefix("Isomer is listening on ").map(str::to_owned);
+        let url = url.unwrap_or_else(|| {
+            let _ = child.wait();
+            panic!("no server: {line}{}", log.lock().expect("not poisoned"))
+        });
+        collect(stdout, Arc::clone(&log));
+        Self { url, data, start, child, log, http: reqwest::Client::new() }
+    }
+
+    /// Ends as an operator would end it, and starts again on the same data.
+    pub async fn restart(mut self) -> Self {
+        self.signal("TERM");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "it ended with {status}: {}", self.log());
+        self.again().await
+    }
+
+    /// Kills it without warning, and starts again on the same data.
+    pub async fn kill_and_restart(mut self) -> Self {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is gone");
+        self.again().await
+    }
+
+    async fn again(mut self) -> Self {
+        let nothing = Start { database: Database::Sqlite, env: Vec::new(), own_cache: false };
+        let start = std::mem::replace(&mut self.start, nothing);
+        let data = Arc::clone(&self.data);
+        Self::start_on(start, data).await
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill is there");
+        assert!(sent.success());
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.start.database
+    }
+
+    /// Everything that it wrote so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// Where it keeps component bytes.
+    pub fn components(&self) -> PathBuf {
+        self.data.path().join("components")
+    }
+
+    // === Requests ===
+
+    pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::read(request.send().await.expect("the server answers")).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::POST, path, Some(body)).await
+    }
+
+    pub async fn guest(&self, name: &str) -> Value {
+        self.get(&format!("/admin/guests/{name}")).await.ok()
+    }
+
+    pub async fn push(&self, name: &str, component: &[u8], activate: bool) -> Answer {
+        let url = format!("{}/admin/guests/{name}/releases?activate={activate}", self.url);
+        Answer::read(self.http.post(url).body(component.to_vec()).send().await.expect("the server answers")).await
+    }
+
+    pub async fn activate(&self, name: &str, digest: &str) -> Answer {
+        self.post(&format!("/admin/guests/{name}/activate"), json!({ "release": digest })).await
+    }
+
+    pub async fn settings(&self, name: &str, settings: Value) -> Answer {
+        self.request(Method::PUT, &format!("/admin/guests/{name}/settings"), Some(settings)).await
+    }
+
+    pub async fn call(&self, name: &str, function: &str, input: Value) -> Answer {
+        self.post(&format!("/admin/guests/{name}/call"), json!({ "function": function, "input": input })).await
+    }
+
+    /// What a synthetic guest answers to `text`.
+    pub async fn say(&self, name: &str, text: &str) -> Answer {
+        let input = json!({ "workspace_id": "w", "request_id": "1", "text": text });
+        self.call(name, "synthetic-reply", input).await
+    }
+
+    /// The reply of a guest that must answer.
+    pub async fn reply(&self, name: &str) -> String {
+        let said = self.say(name, "hello").await.ok();
+        said["answer"][0].as_str().expect("a reply is text").to_owned()
+    }
+
+    pub async fn metrics(&self) -> String {
+        let response = self.http.get(format!("{}/metrics", self.url)).send().await.expect("the server answers");
+        response.text().await.expect("metrics are text")
+    }
+
+    /// The value of a series, labels included in its name.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let metrics = self.metrics().await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?.to_owned();
+        line.parse().ok()
+    }
+
+    /// Asks again until the answer satisfies; the server's own progress is what is waited for.
+    pub async fn until(&self, what: &str, mut satisfied: impl AsyncFnMut(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !satisfied(self).await {
+            assert!(Instant::now() < deadline, "never happened: {what}\n{}", self.log());
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Answer {
+    async fn read(response: reqwest::Response) -> Self {
+        let status = response.status();
+        let body = response.bytes().await.expect("the answer has a body");
+        let json = serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)));
+        Self { status, json }
+    }
+
+    /// The JSON of an answer that must be a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{}: {}", self.status, self.json);
+        self.json
+    }
+
+    /// The error text of an answer that must have this status.
+    #[track_caller]
+    pub fn error(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{}", self.json);
+        self.json["error"].as_str().expect("an error has a text")
+    }
+}
+
+/// Gathers what a process writes, on a thread of its own.
+fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut log = into.lock().expect("not poisoned");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+/// Files in a directory, by name.
+pub fn files(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(directory).expect("it is there").map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}

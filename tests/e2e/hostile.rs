@@ -1,0 +1,294 @@
+//! Guests that mean harm: each is refused or contained, and the server answers as before.
+
+use serde_json::json;
+
+use crate::harness::{Components, Database, Server, Start, variant};
+
+/// The server works: another guest answers.
+async fn unharmed(server: &Server) {
+    server.get("/health").await.ok();
+    server.reply("mock").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn misbehaving_calls_are_contained() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &Components::get().hostile, true).await.ok();
+    for (text, kind, says) in [
+        ("loop", "timeout", "no answer within 2s"),
+        ("sleep", "timeout", "no answer within 2s"),
+        ("memory", "memory", "more than its 64 MiB of memory"),
+        ("recurse", "trap", "call stack exhausted"),
+        ("panic", "trap", "told to panic"),
+        ("exit", "trap", "status 1"),
+        ("oversize", "refused", "at most 32 MiB"),
+        ("malformed", "refused", "utf-8"),
+    ] {
+        let failed = server.say("mine", text).await;
+        let error = failed.error(502).to_lowercase();
+        assert!(error.contains(&says.to_lowercase()), "{text}: {error}");
+        assert_eq!(failed.json["kind"], kind, "{text}");
+        unharmed(&server).await;
+        // A success in between keeps the breaker out of it.
+        server.say("mine", "hello").await.ok();
+    }
+    let counters = server.guest("mine").await["counters"].clone();
+    assert_eq!(
+        (&counters["traps"], &counters["timeouts"], &counters["memory"], &counters["refused"]),
+        (&json!(3), &json!(2), &json!(1), &json!(2))
+    );
+    assert_eq!(server.metric("isomer_guest_memories").await, Some(0.0), "every slot is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_is_explained_to_the_operator() {
+    let server = Server::start(Database::sqlite()).await;
+    let release = server.push("mine", &Components::get().hostile, true).await.ok();
+    let failed = server.say("mine", "panic").await;
+    let frames = failed.json["backtrace"].to_string();
+    assert!(frames.contains("hostile::misbehave"), "{frames}");
+    assert!(failed.json["log"].to_string().contains("panicked at"), "{}", failed.json);
+
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("the guest trapped")).expect("it is in the log");
+    assert!(line.contains("hostile::misbehave") && line.contains("guest=\"mine\""), "{line}");
+    let short = &release["digest"].as_str().unwrap()[..12];
+    let series = format!(r#"isomer_guest_calls_total{{guest="mine",release="{short}",outcome="trap"}}"#);
+    assert_eq!(server.metric(&series).await, Some(1.0));
+    let series = format!(r#"isomer_guest_call_seconds_count{{guest="mine",release="{short}"}}"#);
+    assert_eq!(server.metric(&series).await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_log_is_cut() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &Components::get().hostile, true).await.ok();
+    let called = server.say("mine", "log-flood").await.ok();
+    assert_eq!(called["answer"], json!(["flooded"]));
+    let kept: usize = called["log"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap().len() + 1).sum();
+    assert_eq!(kept, 64 * 1024);
+    assert!(server.log().contains("log beyond the limit dropped"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_share_nothing_and_see_nothing() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &Components::get().hostile, true).await.ok();
+    for _ in 0..3 {
+        assert_eq!(server.say("mine", "remember").await.ok()["answer"][0], "0", "a call leaves nothing behind");
+    }
+    assert_eq!(server.say("mine", "look-around").await.ok()["answer"][0], "{} [] false");
+    // Clock, randomness and memory are the same for every call, so even this is.
+    let first = server.say("mine", "vary").await.ok()["answer"].clone();
+    assert_eq!(server.say("mine", "vary").await.ok()["answer"], first);
+    let settings = json!({ "describe": "vary" });
+    server.settings("mine", settings).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_that_reach_too_far_are_refused() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &Components::get().hostile, true).await.ok();
+    for (name, says) in [
+        ("platform-env", "`MOLECULE_ENV` is set by the platform"),
+        ("bad-env", "`A B` is no variable name"),
+        ("copy-platform", "`PLATFORM_URL` is set by the platform"),
+        ("escape", "no relative path"),
+        ("credential", "holds a credential"),
+        ("many-files", "513 are too many, 512 are allowed"),
+        ("big-files", "5242880 are allowed"),
+    ] {
+        let request = json!({ "phase": "create", "runtime": "hostile", "workspace_name": name, "tier": 1 });
+        let refused = server.call("mine", "plan", request.clone()).await;
+        assert!(refused.error(502).contains(says), "{name}: {}", refused.json);
+        let fine = json!({ "phase": "create", "runtime": "hostile", "workspace_name": "fine", "tier": 1 });
+        server.call("mine", "plan", fine).await.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_none_are_refused() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
+    for (content, says) in [
+        ("empty", "at least its root"),
+        ("cyclic", "does not come after its parent"),
+        ("self", "does not come after its parent"),
+        ("shared", "is used twice"),
+        ("dangling", "does not exist"),
+        ("orphan", "belongs to no parent"),
+        ("deep", "deeper than 48"),
+        ("wide", "100001 are too many"),
+        ("mark", "marked in a file that isn't listed"),
+        ("need-nothing", "done or has failed"),
+        ("need-again", "is there twice"),
+        ("need-escape", "no relative path"),
+    ] {
+        let expand = |content: &str| json!({ "entry": "o", "files": [{ "path": "o", "answer": { "bytes": content } }] });
+        let refused = server.call("resolver", "expand", expand(content)).await;
+        assert!(refused.error(502).contains(says), "{content}: {}", refused.json);
+        server.call("resolver", "expand", expand("fine")).await.ok();
+    }
+    unharmed(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfit_releases_never_come_into_service() {
+    let server = Server::start(Database::sqlite()).await;
+    let good = server.push("mine", &Components::get().hostile, true).await.ok();
+    for (settings, says) in [
+        (json!({ "describe": "loop" }), "describe: the guest gave no answer within 2s"),
+        (json!({ "describe": "memory" }), "64 MiB of memory"),
+        (json!({ "describe": "recurse" }), "call stack exhausted"),
+        (json!({ "describe": "panic" }), "told to panic"),
+        (json!({ "describe": "bad-port" }), "description.port: 0 is no port"),
+        (json!({ "describe": "bad-dir" }), "`/etc` is not below one of /configs"),
+        (json!({ "validate": "panic" }), "validate-settings"),
+        (json!({ "refuse": true }), "/refuse: must be false"),
+        (json!({ "name": "../x" }), "description.name"),
+        (json!({ "name": "mock" }), "the runtime name `mock` is answered by guest mock already"),
+        (json!({ "hosting": "synthetic" }), "isomer guest trust NAME"),
+    ] {
+        let refused = server.settings("mine", settings.clone()).await;
+        let error = refused.json["error"].as_str().unwrap_or_default();
+        assert!(refused.status.is_client_error() && error.contains(says), "{settings}: {}", refused.json);
+        assert_eq!(server.guest("mine").await["release"], good["digest"]);
+        server.say("mine", "hello").await.ok();
+    }
+    // Trust is the operator's to give, and then it is honoured.
+    server.post("/admin/guests/mine/trust", json!({})).await.ok();
+    server.settings("mine", json!({ "hosting": "synthetic" })).await.ok();
+    let distrust = server.post("/admin/guests/mine/distrust", json!({})).await;
+    assert!(distrust.error(400).contains("honoured only for trusted guests"), "{}", distrust.json);
+    unharmed(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_no_guest_are_refused() {
+    let server = Server::start(Database::sqlite()).await;
+    let before = server.guest("mock").await;
+    let mock = &Components::get().mock;
+    let wat = |text: &str| wat::parse_str(text).expect("valid text");
+    let truncated = &mock[..mock.len() / 2];
+    for (what, bytes, status, says) in [
+        ("not wasm", b"#!/bin/sh\n".to_vec(), 422, "not a WebAssembly file"),
+        ("empty", Vec::new(), 422, "not a WebAssembly file"),
+        ("core module", wat("(module)"), 422, "build with `--target wasm32-wasip2`"),
+        ("truncated", truncated.to_vec(), 422, "does not compile"),
+        ("truncated header", mock[..6].to_vec(), 422, "truncated"),
+        ("no export", wat("(component)"), 422, "this one exports nothing"),
+        ("other export", wat(r#"(component (component $c) (instance $i (instantiate $c)) (export "a:b/c@0.1.0" (instance $i)))"#), 422, "this one exports a:b/c@0.1.0"),
+        ("other version", wat(r#"(component (component $c) (instance $i (instantiate $c)) (export "isomer:adapter/adapter@0.9.0" (instance $i)))"#), 422, "built for adapter 0.9.0; this host runs 0.1.0"),
+        ("right name, wrong functions", wat(r#"(component (component $c) (instance $i (instantiate $c)) (export "isomer:adapter/adapter@0.1.0" (instance $i)))"#), 422, "doesn't have the world's types"),
+        ("sockets", importing("wasi:sockets/tcp@0.2.0"), 422, "A guest has no network"),
+        ("http", importing("wasi:http/outgoing-handler@0.2.0"), 422, "A guest has no network"),
+        ("files", importing("wasi:filesystem/preopens@0.2.0"), 422, "A guest has no files"),
+        ("unknown import", importing("evil:host/everything"), 422, "imports evil:host/everything, which no guest is given"),
+        ("other world", Components::get().classifier.clone(), 409, "mock is a guest of world adapter, the component is of world classifier"),
+        ("table bomb", table_bomb(), 422, "table"),
+        ("memory bomb", memory_bomb(), 422, "memory"),
+    ] {
+        let refused = server.push("mock", &bytes, true).await;
+        assert!(refused.error(status).contains(says), "{what}: {}", refused.json);
+        let guest = server.guest("mock").await;
+        assert_eq!(guest["release"], before["release"], "{what}");
+        let newest = &guest["releases"][0];
+        assert_eq!(newest["state"], "rejected", "{what}");
+        assert!(newest["reason"].as_str().unwrap().contains(says), "{what}: {newest}");
+        unharmed(&server).await;
+    }
+    // A name that nobody has is not taken by something unfit.
+    server.push("nobody", b"junk", true).await.error(422);
+    server.get("/admin/guests/nobody").await.error(404);
+}
+
+/// A component with the adapter's export and one import more.
+fn importing(name: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component (import "{name}" (instance (export "f" (func)))) (component $c) (instance $i (instantiate $c))
+        (export "isomer:adapter/adapter@0.1.0" (instance $i)))"#
+    );
+    wat::parse_str(text).expect("valid text")
+}
+
+/// An adapter whose core module has `addition` in it, and traps in every function.
+fn adapter_with(addition: &str) -> Vec<u8> {
+    let mut resolve = wit_parser::Resolve::default();
+    let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    resolve.push_path(wit.join("types/0.1.0")).expect("the types parse");
+    let (package, _) = resolve.push_path(wit.join("adapter/0.1.0")).expect("the world parses");
+    let world = resolve.select_world(&[package], Some("runtime-adapter")).expect("it is there");
+    let mangling = wit_parser::ManglingAndAbi::Standard32;
+    let module = wit_component::dummy_module(&resolve, world, mangling);
+    let text = wasmprinter::print_bytes(module).expect("it prints");
+    let end = text.rfind(')').expect("a module has an end");
+    let mut module = wat::parse_str(format!("{}{addition})", &text[..end])).expect("valid text");
+    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8, false)
+        .expect("it embeds");
+    wit_component::ComponentEncoder::default().module(&module).and_then(|mut e| e.encode()).expect("it encodes")
+}
+
+/// Grows a table until it may no more, and then traps.
+fn table_bomb() -> Vec<u8> {
+    adapter_with(
+        "(table $bomb 0 externref)
+        (func $explode (loop $more
+            (br_if $more (i32.ne (table.grow $bomb (ref.null extern) (i32.const 1000)) (i32.const -1)))) unreachable)
+        (start $explode)",
+    )
+}
+
+/// Wants 128 MiB at once.
+fn memory_bomb() -> Vec<u8> {
+    adapter_with("(memory $bomb 2048)")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_upload_is_refused_without_being_kept() {
+    let server = Server::start(Database::sqlite()).await;
+    let before = server.metric("process_resident_memory_bytes").await.unwrap();
+    let body = vec![0_u8; 200 << 20];
+    let url = format!("{}/admin/guests/mock/releases", server.url);
+    // The server may hang up before all of it was sent.
+    if let Ok(response) = reqwest::Client::new().post(url).body(body).send().await {
+        assert_eq!(response.status(), 413);
+    }
+    unharmed(&server).await;
+    let after = server.metric("process_resident_memory_bytes").await.unwrap();
+    assert!(after - before < 64e6, "{} MB more", (after - before) / 1e6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_cache_is_noticed_and_made_again() {
+    let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
+    let before = server.reply("mock").await;
+    let compiled = server.data.path().join("compiled");
+    let caches: Vec<_> = std::fs::read_dir(&compiled).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(caches.len() >= 7);
+    for (index, path) in caches.iter().enumerate() {
+        let mut bytes = std::fs::read(path).unwrap();
+        let at = bytes.len() * index / caches.len();
+        bytes[at] ^= 0x10;
+        std::fs::write(path, bytes).unwrap();
+    }
+    let server = server.restart().await;
+    assert_eq!(server.reply("mock").await, before);
+    assert_eq!(server.log().matches("compiling it again").count(), caches.len());
+    let server = server.restart().await;
+    assert!(!server.log().contains("compiling it again"), "it was mended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_guest_that_hangs_leaves_room_for_others() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
+    let hanging = (0..64).map(|_| server.say("mine", "loop"));
+    let hanging = futures::future::join_all(hanging);
+    let working = async {
+        for _ in 0..20 {
+            server.reply("mock").await;
+        }
+    };
+    let (hung, ()) = futures::join!(hanging, working);
+    assert!(hung.iter().all(|answer| !answer.status.is_success()));
+}

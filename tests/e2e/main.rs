@@ -1,0 +1,17 @@
+//! Isomer end to end: the real program, real databases, real components, over real sockets. One
+//! module per subject; every test has a server and a database of its own.
+
+#![allow(missing_docs, unreachable_pub)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod harness;
+
+mod access;
+mod author;
+mod breaker;
+mod faults;
+mod folder;
+mod hostile;
+mod lifecycle;
+mod swap;
+mod terminal;

@@ -1,0 +1,98 @@
+//! Swapping a guest while it works.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Components, Database, Server, variant};
+
+const CALLERS: usize = 64;
+const SWAPS: usize = 1_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_swaps_under_load_fail_no_call() {
+    let server = Arc::new(Server::start(Database::sqlite()).await);
+    server.settings("mock", json!({ "replies": ["first"] })).await.ok();
+    let first = server.guest("mock").await["release"].as_str().unwrap().to_owned();
+    let second = server.push("mock", &Components::get().second_mock, false).await.ok();
+    let second = second["digest"].as_str().unwrap().to_owned();
+
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (server, over, answered) = (Arc::clone(&server), Arc::clone(&over), Arc::clone(&answered));
+            let (first, second) = (first.clone(), second.clone());
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let called = server.say("mock", "hello").await.ok();
+                    // Each answer is of the release that it says it is.
+                    let reply = called["answer"][0].as_str().unwrap().to_owned();
+                    match called["release"].as_str().unwrap() {
+                        release if release == first => assert_eq!(reply, "first"),
+                        release if release == second => assert_eq!(reply, "second"),
+                        other => panic!("a release that nobody pushed: {other}"),
+                    }
+                    answered[usize::from(reply == "second")].fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+
+    let warm = || async {
+        let target: u64 = answered.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>() + 2_000;
+        server
+            .until("callers are at work", async |_| {
+                tokio::task::yield_now().await;
+                answered.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>() >= target
+            })
+            .await;
+    };
+    warm().await;
+    let before = server.metric("process_resident_memory_bytes").await.unwrap();
+    for swap in 0..SWAPS {
+        let digest = if swap % 2 == 0 { &second } else { &first };
+        server.activate("mock", digest).await.ok();
+    }
+    warm().await;
+    over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await.expect("no call failed");
+    }
+
+    let [on_first, on_second] = [0, 1].map(|index: usize| answered[index].load(Ordering::Relaxed));
+    assert!(on_first > 0 && on_second > 0, "both releases answered: {on_first}, {on_second}");
+    let counters = server.guest("mock").await["counters"].clone();
+    for kind in ["traps", "timeouts", "memory", "refused", "busy"] {
+        assert_eq!(counters[kind], json!(0), "{counters}");
+    }
+    for series in ["isomer_guest_slots_in_use", "isomer_guest_instances", "isomer_guest_memories", "isomer_guest_stacks"] {
+        assert_eq!(server.metric(series).await, Some(0.0), "{series}");
+    }
+    let after = server.metric("process_resident_memory_bytes").await.unwrap();
+    assert!(after < before + 32e6, "memory went from {} to {} MB", before / 1e6, after / 1e6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_hangs_ends_on_its_release_at_its_deadline() {
+    let server = Server::start(Database::sqlite()).await;
+    let old = server.push("mine", &Components::get().hostile, true).await.ok();
+    let new = server.push("mine", &variant(&Components::get().hostile, 1), false).await.ok();
+    let swap = async {
+        server
+            .until("the hanging call has begun", async |server| {
+                server.metric("isomer_guest_slots_in_use").await == Some(1.0)
+            })
+            .await;
+        server.activate("mine", new["digest"].as_str().unwrap()).await.ok();
+        server.say("mine", "hello").await.ok()
+    };
+    let (hung, after): (_, Value) = tokio::join!(server.say("mine", "loop"), swap);
+    assert_eq!(after["release"], new["digest"], "callers get the new release at once");
+    assert_eq!((hung.status.as_u16(), &hung.json["kind"]), (502, &json!("timeout")));
+    assert_eq!(hung.json["release"], old["digest"]);
+    assert_eq!(server.metric("isomer_guest_slots_in_use").await, Some(0.0));
+}

@@ -1,0 +1,146 @@
+//! An adapter that misbehaves in every way an adapter can. Settings choose what it does when it is
+//! activated; the text of a message chooses what it does when it is called.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    hint::black_box,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use isomer_sdk::{
+    Adapter, Description, EnvCopy, EnvSet, File, Hosting, Message, Plan, PlanRequest, Problem,
+};
+use serde::Deserialize;
+
+/// What to do when it is activated.
+#[derive(Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    name: String,
+    hosting: String,
+    /// What `describe` does first.
+    describe: String,
+    /// What `validate-settings` does first.
+    validate: String,
+    refuse: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: "hostile".into(),
+            hosting: "container".into(),
+            describe: String::new(),
+            validate: String::new(),
+            refuse: false,
+        }
+    }
+}
+
+/// The guest.
+pub struct Hostile;
+
+isomer_sdk::export_adapter!(Hostile);
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+impl Adapter for Hostile {
+    type Settings = Settings;
+
+    fn check(settings: &Settings) -> Result<(), Problem> {
+        misbehave(&settings.validate);
+        if settings.refuse {
+            return Err(Problem::at("/refuse", "must be false"));
+        }
+        Ok(())
+    }
+
+    fn describe(settings: &Settings) -> Description {
+        let varies = misbehave(&settings.describe);
+        let name = &settings.name;
+        let mut description = match settings.hosting.as_str() {
+            "synthetic" => Description::without_container(name, "Hostile", Hosting::Synthetic),
+            _ => Description::container(name, "Hostile"),
+        };
+        if settings.describe == "vary" {
+            description.display_name = varies;
+        }
+        if settings.describe == "bad-port" {
+            description.port = 0;
+        }
+        if settings.describe == "bad-dir" {
+            description.config_dir = "/etc".into();
+        }
+        description
+    }
+
+    fn plan(_: &Settings, request: &PlanRequest) -> Result<Plan, Problem> {
+        let mut plan = Plan::empty();
+        match request.workspace_name.as_str() {
+            "platform-env" => plan.env.push(EnvSet::new("MOLECULE_ENV", "x")),
+            "bad-env" => plan.env.push(EnvSet::new("A B", "x")),
+            "copy-platform" => {
+                plan.env_copies.push(EnvCopy { source: "A".into(), target: "PLATFORM_URL".into() });
+            }
+            "escape" => plan.files.push(File::new("../../etc/passwd", "x")),
+            "credential" => plan.files.push(File::new(".auth_token", "x")),
+            "many-files" => plan.files.extend((0..513).map(|n| File::new(&format!("f{n}"), "x"))),
+            "big-files" => plan.files.push(File::new("f", "x".repeat(6 << 20).as_str())),
+            _ => {}
+        }
+        Ok(plan)
+    }
+
+    fn synthetic_reply(_: &Settings, message: &Message) -> Result<Vec<String>, Problem> {
+        Ok(vec![misbehave(&message.text)])
+    }
+}
+
+#[allow(unsafe_code)]
+fn misbehave(how: &str) -> String {
+    match how {
+        "loop" => loop {
+            black_box(());
+        },
+        "memory" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(black_box(vec![1_u8; 1 << 20]));
+            }
+        }
+        "recurse" => recurse(0).to_string(),
+        "panic" => panic!("told to panic"),
+        "exit" => std::process::exit(3),
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs(3_600));
+            String::new()
+        }
+        "oversize" => "x".repeat(40 << 20),
+        // SAFETY: there is none; the host has to notice.
+        "malformed" => unsafe { String::from_utf8_unchecked(vec![0xff, 0xfe]) },
+        "log-flood" => {
+            let line = "x".repeat(1023);
+            (0..1024).for_each(|_| println!("{line}"));
+            "flooded".into()
+        }
+        "remember" => CALLS.fetch_add(1, Ordering::Relaxed).to_string(),
+        "look-around" => {
+            let env: HashMap<String, String> = std::env::vars().collect();
+            format!("{env:?} {:?} {:?}", std::env::args().collect::<Vec<_>>(), std::fs::read_dir("/").is_ok())
+        }
+        "vary" => {
+            let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
+            let random = RandomState::new().hash_one(1);
+            format!("{clock:?} {random} {}", CALLS.fetch_add(1, Ordering::Relaxed))
+        }
+        other => other.to_owned(),
+    }
+}
+
+#[inline(never)]
+fn recurse(depth: u64) -> u64 {
+    let room = black_box([depth; 64]);
+    recurse(depth + 1) + room.iter().sum::<u64>()
+}
