@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use chrono::Utc;
 use events::{Event, GuestChange, GuestEvent};
 use serde_json::Value;
 use store::guests::{Counters, GuestRow, ReleaseRow, ReleaseState};
@@ -164,7 +163,7 @@ impl Catalog {
                 return Err(self.reject_locked(&guest, &digest, error).await);
             }
             if guest.read().active().is_none_or(|active| active.digest != digest) {
-                let now = Utc::now();
+                let now = store::now();
                 let leaving = (ReleaseState::Retired, None);
                 self.inner.store.activate_release(name, &digest, Some(now), leaving).await?;
                 guest.write().activate(&digest, Some(now), leaving);
@@ -373,7 +372,7 @@ impl Catalog {
             self.inner.store.put_release(&row, &release).await?;
             guest.write().put(&release);
             if ours {
-                let now = Utc::now();
+                let now = store::now();
                 let leaving = (ReleaseState::Retired, None);
                 self.inner.store.activate_release(&guest.name, &digest, Some(now), leaving).await?;
                 guest.write().activate(&digest, Some(now), leaving);
@@ -564,7 +563,7 @@ fn new_release(guest: &str, digest: &Digest, size: usize, source: Source, by: &s
         size_bytes: size as u64,
         source: source.as_str().to_owned(),
         pushed_by: by.to_owned(),
-        pushed_at: Utc::now(),
+        pushed_at: store::now(),
         activated_at: None,
         state: ReleaseState::Staged,
         reason: None,

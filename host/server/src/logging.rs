@@ -16,13 +16,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is logged when `RUST_LOG` says nothing. The migrator tells at length what an operator needs to
+/// know only when it fails.
+const DEFAULT_FILTER: &str = "info,sea_orm_migration=warn";
+
 /// Starts logging for this process. A second call changes nothing.
 pub fn init(format: LogFormat) {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    // The migrator tells at length what an operator needs to know only when it fails.
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .parse_lossy(format!("sea_orm_migration=warn,{}", wanted.trim()));
+    let wanted = if wanted.trim().is_empty() { DEFAULT_FILTER } else { wanted.trim() };
+    let filter = EnvFilter::builder().parse_lossy(wanted);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

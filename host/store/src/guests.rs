@@ -223,7 +223,7 @@ impl Store {
             .col_expr(guest::Column::Settings, Expr::value(row.settings.clone()))
             .col_expr(guest::Column::Trusted, Expr::value(row.trusted))
             .col_expr(guest::Column::Enabled, Expr::value(row.enabled))
-            .col_expr(guest::Column::UpdatedAt, Expr::value(Utc::now()))
+            .col_expr(guest::Column::UpdatedAt, Expr::value(crate::now()))
             .filter(guest::Column::Name.eq(&row.name))
             .exec(&self.db)
             .await?;

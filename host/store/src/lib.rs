@@ -11,6 +11,7 @@ pub mod guests;
 
 use std::time::Duration;
 
+use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection, DbErr,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
@@ -24,6 +25,12 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 
 /// How long a statement waits for a connection, and SQLite for its file lock.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time, as precise as every database keeps it: to the microsecond.
+#[must_use]
+pub fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
+}
 
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -63,6 +63,7 @@ impl AotCache {
         };
         let Some(payload) = verified(&file, hash, digest) else {
             tracing::warn!(%digest, "a compiled guest is damaged or of another build; compiling it again");
+            self.forget(digest);
             return None;
         };
         deserialize(engine, payload)

@@ -128,7 +128,7 @@ fn misbehave(how: &str) -> String {
         "remember" => CALLS.fetch_add(1, Ordering::Relaxed).to_string(),
         "look-around" => {
             let env: HashMap<String, String> = std::env::vars().collect();
-            format!("{env:?} {:?} {:?}", std::env::args().collect::<Vec<_>>(), std::fs::read_dir("/").is_ok())
+            format!("{env:?} {:?}", std::env::args().collect::<Vec<_>>())
         }
         "vary" => {
             let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
