@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
 
-    let rows: Vec<Row> = serde_yaml::from_str(&fs::read_to_string(workspace.join("guests/first-party.yaml"))?)?;
+    let rows: Vec<Row> =
+        serde_yaml::from_str(&fs::read_to_string(workspace.join("guests/first-party.yaml"))?)?;
     let mut components: Vec<&str> = rows.iter().map(|row| row.component.as_str()).collect();
     components.sort_unstable();
     components.dedup();

@@ -7,7 +7,8 @@ use crate::harness::{Database, Server, Start};
 
 #[tokio::test]
 async fn guests_are_the_operators_alone() {
-    let start = Start::from(Database::sqlite()).env("ADMIN_TOKEN", "secret").env("MOLECULE_ENV", "production");
+    let start =
+        Start::from(Database::sqlite()).env("ADMIN_TOKEN", "secret").env("MOLECULE_ENV", "production");
     let server = Server::start(start).await;
     for (method, path) in [
         ("GET", "/admin/guests"),
@@ -24,7 +25,8 @@ async fn guests_are_the_operators_alone() {
         ("POST", "/admin/guests/mock/call"),
     ] {
         let request = |token: Option<&str>| {
-            let request = reqwest::Client::new().request(method.parse().unwrap(), format!("{}{path}", server.url));
+            let request =
+                reqwest::Client::new().request(method.parse().unwrap(), format!("{}{path}", server.url));
             match token {
                 Some(token) => request.bearer_auth(token),
                 None => request,

@@ -114,7 +114,11 @@ async fn guests_answer_while_the_database_is_gone() {
     assert_eq!(server.reply("mock").await, before, "what ran goes on");
 
     server.database().unlock().await;
-    server.until("the database is back", async |server| server.activate("mock", staged).await.status.is_success()).await;
+    server
+        .until("the database is back", async |server| {
+            server.activate("mock", staged).await.status.is_success()
+        })
+        .await;
     assert_eq!(server.reply("mock").await, "second");
 }
 
@@ -130,6 +134,9 @@ async fn a_second_server_on_the_same_data_says_so() {
         .expect("the program runs");
     assert!(!second.status.success());
     let says = String::from_utf8_lossy(&second.stderr);
-    assert!(says.contains("is in use by another isomer server. Stop that one, or give this one another DATA_DIR"), "{says}");
+    assert!(
+        says.contains("is in use by another isomer server. Stop that one, or give this one another DATA_DIR"),
+        "{says}"
+    );
     server.reply("mock").await;
 }

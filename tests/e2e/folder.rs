@@ -70,10 +70,14 @@ async fn a_file_is_never_trusted() {
     let (server, folder) = watching(Database::sqlite()).await;
     fs::write(folder.path().join("sneaky.wasm"), &Components::get().second_mock).unwrap();
     server
-        .until("the file is looked at", async |server| server.get("/admin/guests/sneaky").await.status.is_success())
+        .until("the file is looked at", async |server| {
+            server.get("/admin/guests/sneaky").await.status.is_success()
+        })
         .await;
     server
-        .until("it is rejected", async |server| server.guest("sneaky").await["releases"][0]["state"] == "rejected")
+        .until("it is rejected", async |server| {
+            server.guest("sneaky").await["releases"][0]["state"] == "rejected"
+        })
         .await;
     let guest = server.guest("sneaky").await;
     assert_eq!((&guest["trusted"], &guest["state"]), (&json!(false), &json!("host_default")));
@@ -87,7 +91,9 @@ async fn a_bad_file_leaves_what_runs() {
     let before = server.guest("mock").await["release"].clone();
     fs::write(folder.path().join("mock.wasm"), &variant(&Components::get().classifier, 1)).unwrap();
     server
-        .until("it is rejected", async |server| server.guest("mock").await["releases"][0]["state"] == "rejected")
+        .until("it is rejected", async |server| {
+            server.guest("mock").await["releases"][0]["state"] == "rejected"
+        })
         .await;
     assert_eq!(server.guest("mock").await["release"], before);
     server.reply("mock").await;

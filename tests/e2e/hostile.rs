@@ -65,7 +65,8 @@ async fn a_flood_of_log_is_cut() {
     server.push("mine", &Components::get().hostile, true).await.ok();
     let called = server.say("mine", "log-flood").await.ok();
     assert_eq!(called["answer"], json!(["flooded"]));
-    let kept: usize = called["log"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap().len() + 1).sum();
+    let kept: usize =
+        called["log"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap().len() + 1).sum();
     assert_eq!(kept, 64 * 1024);
     assert!(server.log().contains("log beyond the limit dropped"));
 }
@@ -75,7 +76,11 @@ async fn calls_share_nothing_and_see_nothing() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     for _ in 0..3 {
-        assert_eq!(server.say("mine", "remember").await.ok()["answer"][0], "0", "a call leaves nothing behind");
+        assert_eq!(
+            server.say("mine", "remember").await.ok()["answer"][0],
+            "0",
+            "a call leaves nothing behind"
+        );
     }
     assert_eq!(server.say("mine", "look-around").await.ok()["answer"][0], "{} []");
     // Clock, randomness and memory are the same for every call, so even this is.
@@ -177,14 +182,45 @@ async fn files_that_are_no_guest_are_refused() {
         ("truncated", truncated.to_vec(), 422, "does not compile"),
         ("truncated header", mock[..6].to_vec(), 422, "truncated"),
         ("no export", wat("(component)"), 422, "this one exports nothing"),
-        ("other export", wat(r#"(component (component $c) (instance $i (instantiate $c)) (export "a:b/c@0.1.0" (instance $i)))"#), 422, "this one exports a:b/c@0.1.0"),
-        ("other version", wat(r#"(component (component $c) (instance $i (instantiate $c)) (export "isomer:adapter/adapter@0.9.0" (instance $i)))"#), 422, "built for adapter 0.9.0; this host runs 0.1.0"),
-        ("right name, wrong functions", wat(r#"(component (component $c) (instance $i (instantiate $c)) (export "isomer:adapter/adapter@0.1.0" (instance $i)))"#), 422, "doesn't have the world's types"),
+        (
+            "other export",
+            wat(
+                r#"(component (component $c) (instance $i (instantiate $c)) (export "a:b/c@0.1.0" (instance $i)))"#,
+            ),
+            422,
+            "this one exports a:b/c@0.1.0",
+        ),
+        (
+            "other version",
+            wat(
+                r#"(component (component $c) (instance $i (instantiate $c)) (export "isomer:adapter/adapter@0.9.0" (instance $i)))"#,
+            ),
+            422,
+            "built for adapter 0.9.0; this host runs 0.1.0",
+        ),
+        (
+            "right name, wrong functions",
+            wat(
+                r#"(component (component $c) (instance $i (instantiate $c)) (export "isomer:adapter/adapter@0.1.0" (instance $i)))"#,
+            ),
+            422,
+            "doesn't have the world's types",
+        ),
         ("sockets", importing("wasi:sockets/tcp@0.2.0"), 422, "A guest has no network"),
         ("http", importing("wasi:http/outgoing-handler@0.2.0"), 422, "A guest has no network"),
         ("files", importing("wasi:filesystem/preopens@0.2.0"), 422, "A guest has no files"),
-        ("unknown import", importing("evil:host/everything"), 422, "imports evil:host/everything, which no guest is given"),
-        ("other world", Components::get().classifier.clone(), 409, "mock is a guest of world adapter, the component is of world classifier"),
+        (
+            "unknown import",
+            importing("evil:host/everything"),
+            422,
+            "imports evil:host/everything, which no guest is given",
+        ),
+        (
+            "other world",
+            Components::get().classifier.clone(),
+            409,
+            "mock is a guest of world adapter, the component is of world classifier",
+        ),
         ("table bomb", table_bomb(), 422, "table"),
         ("memory bomb", memory_bomb(), 422, "memory"),
     ] {
@@ -223,8 +259,14 @@ fn adapter_with(addition: &str) -> Vec<u8> {
     let text = wasmprinter::print_bytes(module).expect("it prints");
     let end = text.rfind(')').expect("a module has an end");
     let mut module = wat::parse_str(format!("{}{addition})", &text[..end])).expect("valid text");
-    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8, false)
-        .expect("it embeds");
+    wit_component::embed_component_metadata(
+        &mut module,
+        &resolve,
+        world,
+        wit_component::StringEncoding::UTF8,
+        false,
+    )
+    .expect("it embeds");
     wit_component::ComponentEncoder::default().module(&module).and_then(|e| e.encode()).expect("it encodes")
 }
 

@@ -69,7 +69,12 @@ async fn a_thousand_swaps_under_load_fail_no_call() {
     for kind in ["traps", "timeouts", "memory", "refused", "busy"] {
         assert_eq!(counters[kind], json!(0), "{counters}");
     }
-    for series in ["isomer_guest_slots_in_use", "isomer_guest_instances", "isomer_guest_memories", "isomer_guest_stacks"] {
+    for series in [
+        "isomer_guest_slots_in_use",
+        "isomer_guest_instances",
+        "isomer_guest_memories",
+        "isomer_guest_stacks",
+    ] {
         assert_eq!(server.metric(series).await, Some(0.0), "{series}");
     }
     let after = server.metric("process_resident_memory_bytes").await.unwrap();

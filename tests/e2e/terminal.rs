@@ -15,7 +15,8 @@ fn isomer(server: Option<&Server>, arguments: &[&str]) -> Output {
 
 #[track_caller]
 fn says(output: &Output, succeeds: bool, texts: &[&str]) {
-    let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let all =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.success(), succeeds, "{all}");
     for text in texts {
         assert!(all.contains(text), "no `{text}` in:\n{all}");
@@ -32,7 +33,11 @@ async fn the_operators_day() {
     let run = |arguments: &[&str]| isomer(Some(&server), arguments);
 
     says(&run(&["list"]), true, &["NAME", "mock", "skill-classifier", "active", "embedded"]);
-    says(&run(&["check", file, "--trusted"]), true, &["world adapter@0.1.0", "describe", "imports  wasi:io/streams"]);
+    says(
+        &run(&["check", file, "--trusted"]),
+        true,
+        &["world adapter@0.1.0", "describe", "imports  wasi:io/streams"],
+    );
     says(&run(&["push", "mock", file, "--activate"]), true, &["is active"]);
     let input = r#"{"workspace_id": "w", "text": "hello"}"#;
     says(&run(&["call", "mock", "synthetic-reply", input]), true, &["second", " µs"]);

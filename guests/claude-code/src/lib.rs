@@ -1,7 +1,9 @@
 //! The runtime `claude-code`.
 #![deny(unsafe_code)]
 
-use isomer_sdk::{Adapter, Description, NoSettings, Plan, PlanRequest, Problem, Reload, Volume, default_plan};
+use isomer_sdk::{
+    Adapter, Description, NoSettings, Plan, PlanRequest, Problem, Reload, Volume, default_plan,
+};
 
 /// Volumes that hold the conversation: emptied together for a fresh session.
 const SESSION: &str = "session";

@@ -71,7 +71,10 @@ fn is_name(at: &str, name: &str) -> Result<(), Problem> {
     if form && (1..=64).contains(&name.len()) && !name.starts_with('-') {
         return Ok(());
     }
-    Err(Problem::at(at, "a name has 1 to 64 lower-case letters, digits and hyphens, and begins with no hyphen"))
+    Err(Problem::at(
+        at,
+        "a name has 1 to 64 lower-case letters, digits and hyphens, and begins with no hyphen",
+    ))
 }
 
 #[cfg(test)]
@@ -110,8 +113,14 @@ mod tests {
         assert_eq!(about.aliases, ["y"]);
         assert_eq!(about.image_base.as_deref(), Some("img"));
         assert_eq!(about.default_model.as_deref(), Some("m"));
-        assert_eq!((about.port, about.config_dir.as_str(), about.remote_config_dir.as_str()), (9_000, "/opt/x", "/opt/configs"));
-        assert_eq!((about.template_dirs, about.memory_file.as_deref()), (vec!["t".to_owned()], Some("AGENTS.md")));
+        assert_eq!(
+            (about.port, about.config_dir.as_str(), about.remote_config_dir.as_str()),
+            (9_000, "/opt/x", "/opt/configs")
+        );
+        assert_eq!(
+            (about.template_dirs, about.memory_file.as_deref()),
+            (vec!["t".to_owned()], Some("AGENTS.md"))
+        );
         assert_eq!((about.provision_timeout_seconds, about.transcripts), (Some(60), true));
     }
 
@@ -145,7 +154,10 @@ mod tests {
         assert!(Container::plan(&settings, &request).unwrap().env.is_empty());
         request.model = Some("openai:gpt-4o".into());
         let plan = Container::plan(&settings, &request).unwrap();
-        assert_eq!(plan.env, [EnvSet::new("MODEL", "openai:gpt-4o"), EnvSet::new("X_MODEL", "openai:gpt-4o")]);
+        assert_eq!(
+            plan.env,
+            [EnvSet::new("MODEL", "openai:gpt-4o"), EnvSet::new("X_MODEL", "openai:gpt-4o")]
+        );
         assert_eq!(plan.provider, None);
     }
 }

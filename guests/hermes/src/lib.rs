@@ -48,7 +48,10 @@ mod tests {
         let about = Hermes::describe(&NONE);
         assert_eq!(about.image_base.as_deref(), Some("workspace-template-hermes"));
         assert_eq!(about.default_model.as_deref(), Some("anthropic:claude-opus-4-7"));
-        assert_eq!((about.config_dir.as_str(), about.remote_config_dir.as_str()), ("/configs", "/home/ubuntu/.hermes"));
+        assert_eq!(
+            (about.config_dir.as_str(), about.remote_config_dir.as_str()),
+            ("/configs", "/home/ubuntu/.hermes")
+        );
         assert_eq!(about.provision_timeout_seconds, Some(1_800));
         assert!(about.translates_messages && !about.transcripts);
         assert!(about.volumes.is_empty());
@@ -60,7 +63,10 @@ mod tests {
         assert!(Hermes::plan(&NONE, &request).unwrap().env.is_empty());
         request.model = Some("qwen/qwen3".into());
         let plan = Hermes::plan(&NONE, &request).unwrap();
-        assert_eq!(plan.env, [EnvSet::new("MODEL", "qwen/qwen3"), EnvSet::new("HERMES_DEFAULT_MODEL", "qwen/qwen3")]);
+        assert_eq!(
+            plan.env,
+            [EnvSet::new("MODEL", "qwen/qwen3"), EnvSet::new("HERMES_DEFAULT_MODEL", "qwen/qwen3")]
+        );
         assert_eq!(plan.provider.as_deref(), Some("alibaba"));
     }
 

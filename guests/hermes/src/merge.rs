@@ -56,17 +56,31 @@ mod tests {
             (vec![system(json!([{"text": "a"}])), system("b")], Some(vec![system("\n\nb")])),
             (vec![system("a"), json!({"role": "system"})], Some(vec![system("a\n\n")])),
         ] {
-            for wrap in [|m: &Vec<Value>| json!({"messages": m}), |m: &Vec<Value>| json!({"id": 1, "params": {"messages": m}})] {
+            for wrap in [
+                |m: &Vec<Value>| json!({"messages": m}),
+                |m: &Vec<Value>| json!({"id": 1, "params": {"messages": m}}),
+            ] {
                 let expected = merged.as_ref().map(wrap);
                 let found = leading_system_messages(&wrap(&messages).to_string());
-                assert_eq!(found.map(|body| serde_json::from_str::<Value>(&body).unwrap()), expected, "{messages:?}");
+                assert_eq!(
+                    found.map(|body| serde_json::from_str::<Value>(&body).unwrap()),
+                    expected,
+                    "{messages:?}"
+                );
             }
         }
     }
 
     #[test]
     fn other_bodies_are_left_alone() {
-        for body in ["", "[]", "7", "{\"params\": 1}", r#"{"messages": "x"}"#, r#"{"params": {"message": {"parts": []}}}"#] {
+        for body in [
+            "",
+            "[]",
+            "7",
+            "{\"params\": 1}",
+            r#"{"messages": "x"}"#,
+            r#"{"params": {"message": {"parts": []}}}"#,
+        ] {
             assert_eq!(leading_system_messages(body), None, "{body}");
         }
     }

@@ -20,7 +20,9 @@ pub(crate) fn flatten(graph: &Graph<'_>, root: Id) -> Result<TemplateTree, Probl
         let refuse = |message| graph.problem(node.mark, message);
         out.count_text(node).map_err(refuse)?;
         let value = match &node.kind {
-            Kind::Scalar { text, quoted } => Value::Scalar(Scalar { text: text.clone().into_owned(), quoted: *quoted }),
+            Kind::Scalar { text, quoted } => {
+                Value::Scalar(Scalar { text: text.clone().into_owned(), quoted: *quoted })
+            }
             Kind::Sequence(items) => {
                 out.room_below(depth, items.len()).map_err(refuse)?;
                 Value::Sequence(items.iter().map(|item| out.claim(*item, depth)).collect())
@@ -28,11 +30,16 @@ pub(crate) fn flatten(graph: &Graph<'_>, root: Id) -> Result<TemplateTree, Probl
             Kind::Mapping(pairs) => {
                 out.room_below(depth, pairs.len().saturating_mul(2)).map_err(refuse)?;
                 Value::Mapping(
-                    pairs.iter().map(|(key, value)| (out.claim(*key, depth), out.claim(*value, depth))).collect(),
+                    pairs
+                        .iter()
+                        .map(|(key, value)| (out.claim(*key, depth), out.claim(*value, depth)))
+                        .collect(),
                 )
             }
             // The walk grafts every include before it says that nothing is needed.
-            Kind::Include { path, .. } => Value::Scalar(Scalar { text: path.clone().into_owned(), quoted: true }),
+            Kind::Include { path, .. } => {
+                Value::Scalar(Scalar { text: path.clone().into_owned(), quoted: true })
+            }
         };
         nodes.push(Out { value, mark: node.mark, tag: node.tag.clone() });
     }

@@ -79,7 +79,9 @@ fn sources<'g>(graph: &'g Graph<'_>, value: Id) -> Result<Vec<&'g [(Id, Id)]>, P
 fn source<'g>(graph: &'g Graph<'_>, id: Id) -> Result<&'g [(Id, Id)], Problem> {
     match graph.resolved(id) {
         Some(Node { kind: Kind::Mapping(pairs), tag: None, .. }) => Ok(pairs),
-        Some(node) => Err(graph.problem(node.mark, "`<<` takes a mapping or a list of mappings, without tags")),
+        Some(node) => {
+            Err(graph.problem(node.mark, "`<<` takes a mapping or a list of mappings, without tags"))
+        }
         None => Ok(&[]),
     }
 }
@@ -93,7 +95,8 @@ fn too_much(graph: &Graph<'_>, key: Id) -> Problem {
 /// those who fetch.
 fn check_external(graph: &Graph<'_>, id: Id) -> Result<(), Problem> {
     let Some(Node { kind: Kind::Mapping(pairs), mark, .. }) = graph.get(id) else { return Ok(()) };
-    let field = |name: &str| pairs.iter().find(|(key, _)| graph.text(*key) == Some(name)).map(|(_, value)| *value);
+    let field =
+        |name: &str| pairs.iter().find(|(key, _)| graph.text(*key) == Some(name)).map(|(_, value)| *value);
     let mut missing = Vec::new();
     for (name, required) in [("repo", true), ("ref", true), ("path", true), ("url", false)] {
         let value = field(name).and_then(|value| graph.get(value));

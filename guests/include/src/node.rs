@@ -39,12 +39,18 @@ pub(crate) struct Node<'a> {
 }
 
 pub(crate) enum Kind<'a> {
-    Scalar { text: Cow<'a, str>, quoted: bool },
+    Scalar {
+        text: Cow<'a, str>,
+        quoted: bool,
+    },
     Sequence(Vec<Id>),
     Mapping(Vec<(Id, Id)>),
     /// `!include` with the path as written, and the root of the file that it names once that is
     /// parsed.
-    Include { path: Cow<'a, str>, target: Option<Id> },
+    Include {
+        path: Cow<'a, str>,
+        target: Option<Id>,
+    },
 }
 
 impl<'a> Graph<'a> {

@@ -54,7 +54,9 @@ fn decode<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Problem> {
     if let Some((good, _)) = text.split_once('\0') {
         return Err(Problem::at(behind(good.as_bytes()), "the file has a NUL character here"));
     }
-    if text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b']' | b'{' | b'}' | b':' | b'?')).count() > MAX_INDICATORS {
+    if text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b']' | b'{' | b'}' | b':' | b'?')).count()
+        > MAX_INDICATORS
+    {
         let message = format!("the file has more than {MAX_INDICATORS} of the characters , [ ] {{ }} : ?");
         return Err(Problem::at(place(path, 1, 1), message));
     }
@@ -100,7 +102,10 @@ impl<'a> Reader<'_, 'a> {
                 Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
                 event if documents == 1 => root = self.event(event, span)?.or(root),
                 event if is_nothing(&event) => {}
-                _ => return Err(self.problem(self.mark(span.start), "a template is one document: this is a second one")),
+                _ => {
+                    return Err(self
+                        .problem(self.mark(span.start), "a template is one document: this is a second one"));
+                }
             }
         }
         root.ok_or_else(|| self.problem(Mark { file: self.file, line: 1, column: 1 }, "empty document"))
@@ -113,7 +118,9 @@ impl<'a> Reader<'_, 'a> {
             ref nothing if self.open.is_empty() && is_nothing(nothing) => return Ok(None),
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
                 Some(Some(id)) => *id,
-                Some(None) => return Err(self.problem(mark, "an alias inside of what it names would never end")),
+                Some(None) => {
+                    return Err(self.problem(mark, "an alias inside of what it names would never end"));
+                }
                 None => return Err(self.problem(mark, "an alias to an anchor that is not there")),
             },
             Event::Scalar(text, style, anchor, tag) => {
@@ -164,7 +171,8 @@ impl<'a> Reader<'_, 'a> {
         let mut tag = tag.map(directive::written);
         match tag.as_deref() {
             Some(INCLUDE) => {
-                let id = self.add(Node { kind: Kind::Include { path: text, target: None }, mark, tag: None })?;
+                let id =
+                    self.add(Node { kind: Kind::Include { path: text, target: None }, mark, tag: None })?;
                 self.directives.push(Directive::Include(id));
                 return Ok(id);
             }
@@ -210,7 +218,9 @@ impl<'a> Reader<'_, 'a> {
 
     fn add(&mut self, node: Node<'a>) -> Result<Id, Problem> {
         if self.nodes.len() >= MAX_NODES {
-            return Err(self.problem(node.mark, format!("the template's files have more than {MAX_NODES} nodes")));
+            return Err(
+                self.problem(node.mark, format!("the template's files have more than {MAX_NODES} nodes"))
+            );
         }
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)

@@ -95,18 +95,23 @@ impl<'a> Walker<'a> {
                 return Err(self.walked.graph.problem(mark, "`!external` works in dir-based templates only"));
             }
             Directive::External(_) => return Ok(()),
-            Directive::Include(node) => match self.walked.graph.get(node).map(|node| (&node.kind, node.mark)) {
-                Some((Kind::Include { path, .. }, mark)) => Include { node, mark, written: path.clone().into_owned() },
+            Directive::Include(node) => match self.walked.graph.get(node).map(|node| (&node.kind, node.mark))
+            {
+                Some((Kind::Include { path, .. }, mark)) => {
+                    Include { node, mark, written: path.clone().into_owned() }
+                }
                 _ => return Ok(()),
             },
         };
         if !self.has_directory {
             return Err(self.refused(&include, "includes work in dir-based templates only"));
         }
-        let Some(including) = self.frames.last().and_then(|frame| self.walked.graph.files.get(frame.file)) else {
+        let Some(including) = self.frames.last().and_then(|frame| self.walked.graph.files.get(frame.file))
+        else {
             return Ok(());
         };
-        let target = path::join(&including.path, &include.written).map_err(|why| self.refused(&include, why))?;
+        let target =
+            path::join(&including.path, &include.written).map_err(|why| self.refused(&include, why))?;
         let state = self.states.get(&target).copied();
         if let Some(State::Open) = state {
             return Err(self.refused(&include, &self.cycle(&target)));
@@ -118,11 +123,15 @@ impl<'a> Walker<'a> {
             _ => (0, 0),
         };
         if level + below > MAX_DEPTH {
-            return Err(self.refused(&include, &format!("max depth: {MAX_DEPTH} nested includes are allowed")));
+            return Err(
+                self.refused(&include, &format!("max depth: {MAX_DEPTH} nested includes are allowed"))
+            );
         }
         self.expansions = self.expansions.saturating_add(1).saturating_add(expansions);
         if self.expansions > MAX_EXPANSIONS {
-            return Err(self.refused(&include, &format!("more than {MAX_EXPANSIONS} includes in one template")));
+            return Err(
+                self.refused(&include, &format!("more than {MAX_EXPANSIONS} includes in one template"))
+            );
         }
         if let Some(State::Done { root, height, .. }) = state {
             self.graft(include.node, root);
@@ -173,7 +182,9 @@ impl<'a> Walker<'a> {
     }
 
     fn graft(&mut self, include: Id, root: Id) {
-        if let Some(Kind::Include { target, .. }) = self.walked.graph.nodes.get_mut(include).map(|node| &mut node.kind) {
+        if let Some(Kind::Include { target, .. }) =
+            self.walked.graph.nodes.get_mut(include).map(|node| &mut node.kind)
+        {
             *target = Some(root);
         }
     }
@@ -199,7 +210,8 @@ impl<'a> Walker<'a> {
     /// The files from the first visit of `target` on.
     fn cycle(&self, target: &str) -> String {
         let path = |frame: &Frame| self.walked.graph.files.get(frame.file).map(|file| file.path.as_str());
-        let paths: Vec<&str> = self.frames.iter().filter_map(path).skip_while(|path| *path != target).collect();
+        let paths: Vec<&str> =
+            self.frames.iter().filter_map(path).skip_while(|path| *path != target).collect();
         format!("cycle: {} -> {target}", paths.join(" -> "))
     }
 }

@@ -54,7 +54,10 @@ impl Adapter for Mock {
         }
         let Some(replies) = &settings.replies else { return Ok(()) };
         if replies.is_empty() || replies.len() > MAX_REPLIES {
-            return Err(Problem::at("/replies", format!("give 1 to {MAX_REPLIES} replies, or leave the field out")));
+            return Err(Problem::at(
+                "/replies",
+                format!("give 1 to {MAX_REPLIES} replies, or leave the field out"),
+            ));
         }
         match replies.iter().position(|reply| reply.len() > MAX_REPLY_BYTES) {
             Some(long) => Err(Problem::at(
@@ -118,7 +121,8 @@ mod tests {
     #[test]
     fn choices_follow_the_hash() {
         // printf '%s' W:R | sha1sum; the first eight hex digits modulo ten.
-        for (workspace, request, expected) in [("", "", 0), ("ws-1", "1", 0), ("ws-1", "2", 4), ("", "x", 4)] {
+        for (workspace, request, expected) in [("", "", 0), ("ws-1", "1", 0), ("ws-1", "2", 4), ("", "x", 4)]
+        {
             assert_eq!(choice(workspace, request, 10), expected, "{workspace}:{request}");
             assert_eq!(reply(&Settings::default(), workspace, request), REPLIES[expected]);
         }
@@ -136,7 +140,10 @@ mod tests {
     #[test]
     fn described_as_a_runtime_without_container() {
         let about = Mock::describe(&settings("{}"));
-        assert_eq!((about.name.as_str(), about.hosting, about.reply_pause_ms), ("mock", Hosting::Synthetic, 80));
+        assert_eq!(
+            (about.name.as_str(), about.hosting, about.reply_pause_ms),
+            ("mock", Hosting::Synthetic, 80)
+        );
         assert_eq!((about.image_base, about.surfaces), (None, Surfaces::empty()));
         assert_eq!(Mock::describe(&settings(r#"{"pause_ms": 0}"#)).reply_pause_ms, 0);
     }

@@ -7,10 +7,8 @@ pub use crate::bindings::adapter::exports::isomer::adapter::adapter::{
     PlanRequest, Reload, Surfaces, Volume, WorkspacePlan as Plan,
 };
 use crate::{
-    Problem, Tree,
-    bindings::adapter::exports::isomer::adapter::adapter::Guest,
-    parse_settings, provider_hint, runtime_in_config,
-    settings::stored,
+    Problem, Tree, bindings::adapter::exports::isomer::adapter::adapter::Guest, parse_settings,
+    provider_hint, runtime_in_config, settings::stored,
 };
 
 /// Knows a runtime. Only [`describe`](Adapter::describe) has no default: a runtime that is nothing
@@ -265,7 +263,9 @@ mod tests {
     fn a_fresh_session_is_asked_for_in_two_ways() {
         let mut request = PlanRequest::sample("x");
         assert!(!request.wants_fresh_session());
-        for (value, fresh) in [("true", true), ("1", true), ("TRUE", true), ("yes", false), ("0", false), ("", false)] {
+        for (value, fresh) in
+            [("true", true), ("1", true), ("TRUE", true), ("yes", false), ("0", false), ("", false)]
+        {
             request.visible_env = vec![EnvSet::new("WORKSPACE_RESET_SESSION", value)];
             assert_eq!(request.wants_fresh_session(), fresh, "{value}");
         }

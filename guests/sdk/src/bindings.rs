@@ -1,7 +1,13 @@
 //! Generated from `wit/`. Exporting needs functions with fixed symbol names, which is what the
 //! `unsafe` in here is about; everything that a guest is written with wraps it.
 #![allow(unsafe_code, missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "generated")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
 
 /// `isomer:adapter/runtime-adapter`. Makes the types that the other worlds share.
 pub mod adapter {

@@ -4,9 +4,7 @@ use serde::de::DeserializeOwned;
 
 pub use crate::bindings::classifier::exports::isomer::classifier::classifier::{Diff, Verdict};
 use crate::{
-    Problem,
-    bindings::classifier::exports::isomer::classifier::classifier::Guest,
-    parse_settings,
+    Problem, bindings::classifier::exports::isomer::classifier::classifier::Guest, parse_settings,
     settings::stored,
 };
 

@@ -41,7 +41,8 @@ fn scalar(value: &str) -> Option<String> {
             return (simple && !text.is_empty()).then(|| text.to_owned());
         }
     }
-    let plain = if value.starts_with('#') { "" } else { value.split_once(" #").map_or(value, |(text, _)| text) };
+    let plain =
+        if value.starts_with('#') { "" } else { value.split_once(" #").map_or(value, |(text, _)| text) };
     let plain = plain.trim();
     // Anchors, aliases, tags, block scalars and collections name nothing that could be told here.
     let told = !plain.starts_with(['&', '*', '!', '|', '>', '{', '[', '%', '@', '`']);

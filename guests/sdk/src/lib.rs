@@ -45,7 +45,9 @@ pub use classifier::{Classifier, Diff, Verdict};
 pub use config::runtime_in_config;
 pub use provider::provider_hint;
 pub use settings::{NoSettings, parse_settings};
-pub use template::{Answer, Expansion, KnownFile, Node, Progress, Resolver, Scalar, Tree as TemplateTree, Value};
+pub use template::{
+    Answer, Expansion, KnownFile, Node, Progress, Resolver, Scalar, Tree as TemplateTree, Value,
+};
 pub use tree::{Tree, YamlTree};
 
 pub use bindings::types::{Mark, Problem};

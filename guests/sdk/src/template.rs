@@ -6,10 +6,7 @@ pub use crate::bindings::template::exports::isomer::template::resolver::{
     Answer, Expansion, KnownFile, Node, Progress, Scalar, Tree, Value,
 };
 use crate::{
-    Problem,
-    bindings::template::exports::isomer::template::resolver::Guest,
-    parse_settings,
-    settings::stored,
+    Problem, bindings::template::exports::isomer::template::resolver::Guest, parse_settings, settings::stored,
 };
 
 /// Turns the files of an org template into one tree.

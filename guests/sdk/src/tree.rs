@@ -88,7 +88,9 @@ impl From<serde_json::Value> for Tree {
                 .unwrap_or_default(),
             Json::String(text) => Self::Text(text),
             Json::Array(items) => items.into(),
-            Json::Object(pairs) => Self::Mapping(pairs.into_iter().map(|(key, value)| (key, value.into())).collect()),
+            Json::Object(pairs) => {
+                Self::Mapping(pairs.into_iter().map(|(key, value)| (key, value.into())).collect())
+            }
         }
     }
 }
@@ -145,31 +147,45 @@ mod tests {
         };
         let arena = YamlTree::from(tree);
         let text = |text: &str| Value::Text(text.into());
-        assert_eq!(arena.nodes, vec![
-            Value::Mapping(vec![("name".into(), 1), ("port".into(), 2), ("tools".into(), 3), ("a2a".into(), 4)]),
-            text("dev"),
-            Value::Integer(8000),
-            Value::Sequence(vec![5, 6]),
-            Value::Mapping(vec![("streaming".into(), 7), ("note".into(), 8)]),
-            text("a"),
-            text("b"),
-            Value::Boolean(true),
-            Value::Null,
-        ]);
+        assert_eq!(
+            arena.nodes,
+            vec![
+                Value::Mapping(vec![
+                    ("name".into(), 1),
+                    ("port".into(), 2),
+                    ("tools".into(), 3),
+                    ("a2a".into(), 4)
+                ]),
+                text("dev"),
+                Value::Integer(8000),
+                Value::Sequence(vec![5, 6]),
+                Value::Mapping(vec![("streaming".into(), 7), ("note".into(), 8)]),
+                text("a"),
+                text("b"),
+                Value::Boolean(true),
+                Value::Null,
+            ]
+        );
     }
 
     #[test]
     fn json_becomes_a_tree() {
         let json = serde_json::json!({"a": [1, 1.5, "x", null, true, 18_446_744_073_709_551_615_u64]});
         let Tree::Mapping(pairs) = Tree::from(json) else { panic!("no mapping") };
-        assert_eq!(pairs, vec![("a".to_owned(), Tree::Sequence(vec![
-            1.into(),
-            1.5.into(),
-            "x".into(),
-            Tree::Null,
-            true.into(),
-            Tree::Decimal(1.8446744073709552e19),
-        ]))]);
+        assert_eq!(
+            pairs,
+            vec![(
+                "a".to_owned(),
+                Tree::Sequence(vec![
+                    1.into(),
+                    1.5.into(),
+                    "x".into(),
+                    Tree::Null,
+                    true.into(),
+                    Tree::Decimal(1.8446744073709552e19),
+                ])
+            )]
+        );
     }
 
     #[test]

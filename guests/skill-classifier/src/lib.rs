@@ -16,9 +16,16 @@ impl Classifier for SkillClassifier {
 
     fn classify(_: &NoSettings, diff: &Diff) -> Verdict {
         let code: Vec<&String> = diff.changed.iter().filter(|path| !is_skill_text(path)).collect();
-        let offences = [("added", diff.added.iter().collect()), ("removed", diff.removed.iter().collect()), ("changed", code)];
-        let reasons: Vec<String> =
-            offences.iter().filter(|(_, paths)| !paths.is_empty()).map(|(what, paths)| reason(what, paths)).collect();
+        let offences = [
+            ("added", diff.added.iter().collect()),
+            ("removed", diff.removed.iter().collect()),
+            ("changed", code),
+        ];
+        let reasons: Vec<String> = offences
+            .iter()
+            .filter(|(_, paths)| !paths.is_empty())
+            .map(|(what, paths)| reason(what, paths))
+            .collect();
         if reasons.is_empty() { Verdict::Hot } else { Verdict::Cold(reasons.join("; ")) }
     }
 }

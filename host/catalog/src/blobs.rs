@@ -97,7 +97,8 @@ mod tests {
 
         blobs.sweep(&HashSet::from([wanted])).unwrap();
 
-        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let left: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [blobs.path(&wanted)]);
     }
 }

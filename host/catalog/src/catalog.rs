@@ -91,7 +91,9 @@ impl Catalog {
         let guests = self.inner.guests.load();
         let wanted: HashSet<Digest> = guests
             .values()
-            .flat_map(|guest| guest.read().releases.iter().filter_map(|r| r.digest.parse().ok()).collect::<Vec<_>>())
+            .flat_map(|guest| {
+                guest.read().releases.iter().filter_map(|r| r.digest.parse().ok()).collect::<Vec<_>>()
+            })
             .collect();
         if let Err(error) = self.inner.blobs.sweep(&wanted) {
             tracing::warn!(%error, "left-over component files could not be removed");
@@ -186,8 +188,12 @@ impl Catalog {
         let release = live.component.digest().short();
         for line in &outcome.report.log {
             match line.stream {
-                Stream::Out => tracing::info!(target: "isomer::guest", guest = guest.name, release, "{}", line.text),
-                Stream::Err => tracing::warn!(target: "isomer::guest", guest = guest.name, release, "{}", line.text),
+                Stream::Out => {
+                    tracing::info!(target: "isomer::guest", guest = guest.name, release, "{}", line.text)
+                }
+                Stream::Err => {
+                    tracing::warn!(target: "isomer::guest", guest = guest.name, release, "{}", line.text)
+                }
             }
         }
         if outcome.report.log_dropped > 0 {
@@ -230,11 +236,15 @@ impl Catalog {
         if counted.is_empty() {
             return;
         }
-        let added: BTreeMap<ReleaseKey, Counters> =
-            counted.iter().map(|(guest, (digest, _, counters))| ((guest.clone(), digest.clone()), *counters)).collect();
+        let added: BTreeMap<ReleaseKey, Counters> = counted
+            .iter()
+            .map(|(guest, (digest, _, counters))| ((guest.clone(), digest.clone()), *counters))
+            .collect();
         match self.inner.store.add_release_counters(&added).await {
             Ok(()) => counted.iter().for_each(|(_, (_, stats, counters))| stats.stored(counters)),
-            Err(error) => tracing::warn!(%error, "counters could not be stored; they are kept for the next try"),
+            Err(error) => {
+                tracing::warn!(%error, "counters could not be stored; they are kept for the next try")
+            }
         }
     }
 }
@@ -250,7 +260,11 @@ async fn from_store(store: &Store) -> Result<BTreeMap<String, Arc<Guest>>, Catal
     }
     let guest = |row: GuestRow| {
         let Some(world) = World::from_name(&row.world) else {
-            tracing::error!(guest = row.name, world = row.world, "a guest of a world that this binary doesn't know is left alone");
+            tracing::error!(
+                guest = row.name,
+                world = row.world,
+                "a guest of a world that this binary doesn't know is left alone"
+            );
             return None;
         };
         let releases = releases.remove(&row.name).unwrap_or_default();

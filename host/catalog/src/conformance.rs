@@ -77,7 +77,12 @@ impl fmt::Display for Verdict {
 }
 
 /// Probes `component` with the settings of its row. `trusted` is the row's mark.
-pub(crate) async fn probe(component: &Component, settings: &Settings, trusted: bool, limits: &Limits) -> Conformance {
+pub(crate) async fn probe(
+    component: &Component,
+    settings: &Settings,
+    trusted: bool,
+    limits: &Limits,
+) -> Conformance {
     let mut probes = Probes::new(component, settings);
     // A probe that fails ends the run: what follows would only repeat its reason.
     let _ended_early = run(&mut probes, trusted, limits).await;

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use notify::{EventKind, RecursiveMode, Watcher as _, event::{AccessKind, AccessMode, ModifyKind, RenameMode}};
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
+};
 use tokio::{sync::mpsc, time::Instant};
 use wasm::Digest;
 
@@ -46,17 +49,20 @@ impl Folder {
         let failed = |source| FolderError { path: directory.display().to_string(), source };
         fs::create_dir_all(directory).map_err(|error| failed(error.into()))?;
         let (sender, written) = mpsc::unbounded_channel();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-            Ok(event) if is_finished_write(event.kind) => {
-                for path in event.paths {
-                    // The receiver is gone only when the server ends.
-                    let _ = sender.send(path);
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+                Ok(event) if is_finished_write(event.kind) => {
+                    for path in event.paths {
+                        // The receiver is gone only when the server ends.
+                        let _ = sender.send(path);
+                    }
                 }
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "an event of GUESTS_DIR was lost; touch the file to have it read"),
-        })
-        .map_err(failed)?;
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "an event of GUESTS_DIR was lost; touch the file to have it read")
+                }
+            })
+            .map_err(failed)?;
         watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
         Ok(Self { directory: directory.to_owned(), written, _watcher: watcher })
     }
@@ -123,7 +129,9 @@ async fn push(catalog: &Catalog, path: &Path, new_only: bool) {
     match try_push(catalog, name, path, new_only).await {
         Ok(()) => {}
         Err(CatalogError::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}"),
+        Err(error) => {
+            tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}")
+        }
     }
 }
 
@@ -131,7 +139,9 @@ async fn try_push(catalog: &Catalog, name: &str, path: &Path, new_only: bool) ->
     let limit = catalog.limits().component_bytes;
     let size = fs::metadata(path)?.len();
     if size > limit as u64 {
-        return Err(wasm::LoadError::TooLarge { bytes: usize::try_from(size).unwrap_or(usize::MAX), limit }.into());
+        return Err(
+            wasm::LoadError::TooLarge { bytes: usize::try_from(size).unwrap_or(usize::MAX), limit }.into()
+        );
     }
     let bytes = tokio::fs::read(path).await?;
     let digest = Digest::of(&bytes).to_string();

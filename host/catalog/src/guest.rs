@@ -86,7 +86,11 @@ impl Guest {
             release: active.map(|release| release.digest.clone()),
             source: active.map(|release| release.source.clone()),
             trusted: record.row.trusted,
-            counters: record.releases.iter().map(|release| record.counters(release)).fold(Counters::default(), sum),
+            counters: record
+                .releases
+                .iter()
+                .map(|release| record.counters(release))
+                .fold(Counters::default(), sum),
         }
     }
 

@@ -47,7 +47,10 @@ impl Catalog {
         let name = self.inner.runtimes.load().guest(runtime).map(str::to_owned);
         let answering = self.answering(name.as_deref());
         let description = answering.held.as_ref().and_then(|(_, live)| live.description.clone());
-        RuntimeAdapter { description: description.unwrap_or_else(|| defaults::description(runtime)), answering }
+        RuntimeAdapter {
+            description: description.unwrap_or_else(|| defaults::description(runtime)),
+            answering,
+        }
     }
 
     /// The resolver of org templates.

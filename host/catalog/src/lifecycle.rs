@@ -12,8 +12,9 @@ use store::guests::{Counters, GuestRow, ReleaseRow, ReleaseState};
 use wasm::{Component, Digest, Settings, adapter::Description};
 
 use crate::{
-    Catalog, CatalogError, Conformance, ReleaseView, conformance, embedded,
+    Catalog, CatalogError, Conformance, ReleaseView,
     breaker::Breaker,
+    conformance, embedded,
     guest::{Guest, Live},
     runtimes::Runtimes,
 };
@@ -127,7 +128,12 @@ impl Catalog {
     }
 
     /// Notes on the guest why bytes can't be a release of it. A name without a guest stays one.
-    async fn refuse(&self, guest: Option<&Arc<Guest>>, mut release: ReleaseRow, error: CatalogError) -> CatalogError {
+    async fn refuse(
+        &self,
+        guest: Option<&Arc<Guest>>,
+        mut release: ReleaseRow,
+        error: CatalogError,
+    ) -> CatalogError {
         let Some(guest) = guest else { return error };
         let reason = error.to_string();
         release.state = ReleaseState::Rejected;
@@ -306,7 +312,8 @@ impl Catalog {
 
     /// Takes a failing release out of service: back to the last good one, else the host's defaults.
     pub(crate) async fn trip(&self, guest: &Arc<Guest>, failing: &Arc<Live>, reason: &str) {
-        let still_in_service = |guest: &Guest| guest.live.load().as_ref().is_some_and(|live| Arc::ptr_eq(live, failing));
+        let still_in_service =
+            |guest: &Guest| guest.live.load().as_ref().is_some_and(|live| Arc::ptr_eq(live, failing));
         if !still_in_service(guest) {
             return;
         }
@@ -326,7 +333,9 @@ impl Catalog {
                     self.emit(&guest.name, GuestChange::RolledBack, Some(digest), Some(reason));
                     return;
                 }
-                Err(error) => tracing::warn!(guest = guest.name, release = digest, %error, "no way back to this release"),
+                Err(error) => {
+                    tracing::warn!(guest = guest.name, release = digest, %error, "no way back to this release")
+                }
             }
         }
         let _change = self.inner.changes.lock().await;
@@ -353,7 +362,8 @@ impl Catalog {
                 continue;
             }
             let Some(world) = wasm::World::from_name(embedded.world) else { continue };
-            let mut release = new_release(embedded.name, &parsed, embedded.bytes.len(), Source::Embedded, "isomer");
+            let mut release =
+                new_release(embedded.name, &parsed, embedded.bytes.len(), Source::Embedded, "isomer");
             let guest = known.unwrap_or_else(|| {
                 let row = GuestRow {
                     name: embedded.name.to_owned(),
@@ -396,7 +406,12 @@ impl Catalog {
                 Ok(fit) => self.go_live(guest, fit),
                 Err(error) => {
                     let reason = format!("at start: {error}");
-                    tracing::error!(guest = guest.name, release = digest, reason, "a guest can't be put into service");
+                    tracing::error!(
+                        guest = guest.name,
+                        release = digest,
+                        reason,
+                        "a guest can't be put into service"
+                    );
                     self.fall_back(guest, &reason).await;
                 }
             }
@@ -409,7 +424,11 @@ impl Catalog {
         let description = match component.adapter() {
             Some(adapter) => {
                 let outcome = adapter.describe(&settings).await;
-                let failed = |failure| CatalogError::Failed { failure, release: digest.to_owned(), report: outcome.report };
+                let failed = |failure| CatalogError::Failed {
+                    failure,
+                    release: digest.to_owned(),
+                    report: outcome.report,
+                };
                 Some(outcome.result.map_err(failed)?)
             }
             None => None,
@@ -476,7 +495,10 @@ impl Catalog {
 
     /// Notes on a release why it can't go into service, unless that is the host's fault.
     async fn reject_locked(&self, guest: &Arc<Guest>, digest: &str, error: CatalogError) -> CatalogError {
-        if !matches!(error, CatalogError::Unfit { .. } | CatalogError::NameTaken { .. } | CatalogError::Unloadable(_)) {
+        if !matches!(
+            error,
+            CatalogError::Unfit { .. } | CatalogError::NameTaken { .. } | CatalogError::Unloadable(_)
+        ) {
             return error;
         }
         if guest.read().release(digest).is_none_or(|release| release.state == ReleaseState::Active) {

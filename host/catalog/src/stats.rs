@@ -57,7 +57,9 @@ impl Stats {
             Ok(_) => self.exported.answered.increment(1),
             Err(failure) => {
                 let kind = failure.kind() as usize;
-                if let (Some(count), Some(exported)) = (self.failures.get(kind), self.exported.failed.get(kind)) {
+                if let (Some(count), Some(exported)) =
+                    (self.failures.get(kind), self.exported.failed.get(kind))
+                {
                     count.fetch_add(1, Ordering::Relaxed);
                     exported.increment(1);
                 }
@@ -67,9 +69,8 @@ impl Stats {
 
     /// Everything so far.
     pub(crate) fn total(&self) -> Counters {
-        let [traps, timeouts, memory, refused, busy] = array::from_fn(|kind| {
-            self.failures.get(kind).map_or(0, |count| count.load(Ordering::Relaxed))
-        });
+        let [traps, timeouts, memory, refused, busy] =
+            array::from_fn(|kind| self.failures.get(kind).map_or(0, |count| count.load(Ordering::Relaxed)));
         Counters {
             calls: self.calls.load(Ordering::Relaxed),
             traps,

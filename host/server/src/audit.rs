@@ -17,7 +17,8 @@ pub async fn follow(mut events: Subscription) {
 
 fn guest(event: &GuestEvent) {
     let change = event.change.as_str();
-    metrics::counter!("isomer_guest_changes_total", "guest" => event.guest.clone(), "change" => change).increment(1);
+    metrics::counter!("isomer_guest_changes_total", "guest" => event.guest.clone(), "change" => change)
+        .increment(1);
     let release = event.release.as_deref().and_then(|digest| digest.get(..12));
     let (guest, reason) = (&event.guest, event.reason.as_deref());
     match event.change {

@@ -56,20 +56,10 @@ fn exit<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
 
 /// Detaches every argument from a variable that is set but blank, in all subcommands.
 fn ignore_blank_variables(command: Command) -> Command {
-    command
-        .mut_subcommands(ignore_blank_variables)
-        .mut_args(|argument| {
-            let blank = argument
-                .get_env()
-                .and_then(std::env::var_os)
-                .as_deref()
-                .is_some_and(is_blank);
-            if blank {
-                argument.env(Resettable::Reset)
-            } else {
-                argument
-            }
-        })
+    command.mut_subcommands(ignore_blank_variables).mut_args(|argument| {
+        let blank = argument.get_env().and_then(std::env::var_os).as_deref().is_some_and(is_blank);
+        if blank { argument.env(Resettable::Reset) } else { argument }
+    })
 }
 
 fn is_blank(value: &OsStr) -> bool {

@@ -7,10 +7,7 @@
 //! what every route shares, [`guest_cli`] is the operator's and the author's end of the terminal.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod api;
 pub mod app;

@@ -116,11 +116,8 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
 /// Listens on the first host that works.
 async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartError> {
     let port = settings.port;
-    let mut failure = StartError::Listen {
-        host: String::new(),
-        port,
-        source: io::ErrorKind::AddrNotAvailable.into(),
-    };
+    let mut failure =
+        StartError::Listen { host: String::new(), port, source: io::ErrorKind::AddrNotAvailable.into() };
     for host in settings.listen_hosts() {
         let bound = TcpListener::bind((host, port)).await;
         match bound.and_then(|listener| listener.local_addr().map(|address| (listener, address))) {
@@ -145,21 +142,13 @@ async fn keep_up(metrics: Arc<Metrics>) {
 /// Tells the operator where the server is and what to try. With JSON logs that is one log line, so
 /// that nothing but JSON leaves the process.
 fn announce(settings: &Settings, app: &App, data_dir: &DataDir, address: SocketAddr) {
-    let mode = if settings.dev_mode() {
-        "development"
-    } else {
-        "production"
-    };
+    let mode = if settings.dev_mode() { "development" } else { "production" };
     let data_dir = data_dir.path().display();
     if settings.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
         // Whoever started us may have closed the other end; `println!` would panic.
-        let _ = writeln!(
-            io::stdout(),
-            "{}",
-            welcome(address, &data_dir.to_string(), mode)
-        );
+        let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
     }
     if let Some(hint) = app.access.hint() {
         tracing::warn!("{hint}");
@@ -168,11 +157,8 @@ fn announce(settings: &Settings, app: &App, data_dir: &DataDir, address: SocketA
 
 fn welcome(address: SocketAddr, data_dir: &str, mode: &str) -> String {
     let everywhere = address.ip().is_unspecified();
-    let url = if everywhere {
-        format!("http://localhost:{}", address.port())
-    } else {
-        format!("http://{address}")
-    };
+    let url =
+        if everywhere { format!("http://localhost:{}", address.port()) } else { format!("http://{address}") };
     let reach = if everywhere { " (all interfaces)" } else { "" };
     format!(
         "Isomer is listening on {url}{reach}
@@ -193,16 +179,9 @@ mod tests {
     #[test]
     fn the_welcome_gives_addresses_that_work_in_a_terminal() {
         let all = welcome("[::]:8080".parse().expect("valid"), "./data", "production");
-        assert!(
-            all.contains("http://localhost:8080 (all interfaces)"),
-            "{all}"
-        );
+        assert!(all.contains("http://localhost:8080 (all interfaces)"), "{all}");
         assert!(all.contains("curl http://localhost:8080/health"), "{all}");
-        let local = welcome(
-            "127.0.0.1:81".parse().expect("valid"),
-            "./data",
-            "development",
-        );
+        let local = welcome("127.0.0.1:81".parse().expect("valid"), "./data", "development");
         assert!(local.contains("http://127.0.0.1:81\n"), "{local}");
     }
 }

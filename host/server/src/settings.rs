@@ -33,12 +33,7 @@ pub struct Settings {
 
     /// Bearer token with every right; without one (and outside dev mode) the admin routes are
     /// open to anybody until the first token exists
-    #[arg(
-        long,
-        env = "ADMIN_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub admin_token: Option<Secret>,
 
     /// Name of the deployment; `development` or `dev`, together with no ADMIN_TOKEN, is dev mode:
@@ -108,9 +103,7 @@ impl Settings {
     #[must_use]
     pub fn dev_mode(&self) -> bool {
         let name = self.molecule_env.as_deref().unwrap_or_default().trim();
-        let is_dev = ["development", "dev"]
-            .iter()
-            .any(|dev| name.eq_ignore_ascii_case(dev));
+        let is_dev = ["development", "dev"].iter().any(|dev| name.eq_ignore_ascii_case(dev));
         self.admin_token.is_none() && is_dev
     }
 
@@ -198,10 +191,7 @@ mod tests {
 
     #[test]
     fn only_dev_mode_hides_the_server_from_the_network() {
-        assert_eq!(
-            settings(&["--molecule-env", "dev"]).listen_hosts(),
-            ["127.0.0.1"]
-        );
+        assert_eq!(settings(&["--molecule-env", "dev"]).listen_hosts(), ["127.0.0.1"]);
         assert_eq!(settings(&[]).listen_hosts(), ["::", "0.0.0.0"]);
         assert_eq!(settings(&["--bind-addr", "[::1]"]).listen_hosts(), ["::1"]);
         let own = settings(&["--molecule-env", "dev", "--bind-addr", "0.0.0.0"]);
@@ -218,10 +208,7 @@ mod tests {
 
     #[test]
     fn the_platform_origin_has_no_path() {
-        assert_eq!(
-            settings(&[]).platform_origin(),
-            "http://host.docker.internal:8080"
-        );
+        assert_eq!(settings(&[]).platform_origin(), "http://host.docker.internal:8080");
         let url = settings(&["--platform-url", "https://Isomer.Example:8443/base/"]);
         assert_eq!(url.platform_origin(), "https://isomer.example:8443");
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, DeriveActiveEnum, EntityTrait as _, EnumIter, ExprTrait as _,
+    ActiveValue::Set,
+    ColumnTrait as _, ConnectionTrait, DeriveActiveEnum, EntityTrait as _, EnumIter, ExprTrait as _,
     QueryFilter as _, QueryOrder as _, TransactionTrait as _,
     sea_query::{Expr, OnConflict},
 };
@@ -234,7 +235,10 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails; then nothing was added.
-    pub async fn add_release_counters(&self, added: &BTreeMap<ReleaseKey, Counters>) -> Result<(), StoreError> {
+    pub async fn add_release_counters(
+        &self,
+        added: &BTreeMap<ReleaseKey, Counters>,
+    ) -> Result<(), StoreError> {
         use guest_release::Column as C;
         let tx = self.db.begin().await?;
         for ((guest, digest), more) in added {

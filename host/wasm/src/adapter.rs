@@ -11,6 +11,8 @@ use serde_json::Value as Json;
 use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
 
 pub(crate) use v0_1::Bound;
+#[cfg(fuzzing)]
+pub(crate) use v0_1::fuzz_plan;
 
 /// Who runs the agent. The host switches on this and never on a runtime's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,7 +299,11 @@ impl Adapter<'_> {
     }
 
     /// What does a synthetic agent answer? One text per part.
-    pub async fn synthetic_reply(&self, settings: &Settings, message: &Message) -> Outcome<Result<Vec<String>, Problem>> {
+    pub async fn synthetic_reply(
+        &self,
+        settings: &Settings,
+        message: &Message,
+    ) -> Outcome<Result<Vec<String>, Problem>> {
         self.bound.synthetic_reply(self.component, settings, message).await
     }
 
@@ -318,7 +324,9 @@ impl Adapter<'_> {
             json::input(function, fields.remove(name).unwrap_or_default())
         }
         Ok(match function {
-            "validate-settings" => json::answer(self.validate_settings(&json::settings(function, settings, input)?).await),
+            "validate-settings" => {
+                json::answer(self.validate_settings(&json::settings(function, settings, input)?).await)
+            }
             "describe" => json::outcome(self.describe(settings).await),
             "plan" => json::answer(self.plan(settings, &json::input(function, input)?).await),
             "runtime-in-config" => {
@@ -329,7 +337,9 @@ impl Adapter<'_> {
                 let paths: Vec<String> = field(function, "paths", input)?;
                 json::outcome(self.on_files_changed(settings, &paths).await)
             }
-            "synthetic-reply" => json::answer(self.synthetic_reply(settings, &json::input(function, input)?).await),
+            "synthetic-reply" => {
+                json::answer(self.synthetic_reply(settings, &json::input(function, input)?).await)
+            }
             "to-agent" => json::answer(self.to_agent(settings, &input).await),
             _ => return Err(json::unknown(World::Adapter, function)),
         })

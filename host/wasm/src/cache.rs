@@ -67,7 +67,9 @@ impl AotCache {
             return None;
         };
         deserialize(engine, payload)
-            .inspect_err(|error| tracing::warn!(%digest, %error, "a compiled guest does not load; compiling it again"))
+            .inspect_err(
+                |error| tracing::warn!(%digest, %error, "a compiled guest does not load; compiling it again"),
+            )
             .ok()
     }
 

@@ -92,11 +92,7 @@ pub(crate) async fn run<T, U>(
     store.set_epoch_deadline(1);
     let deadline = started + limits.call_time;
     store.epoch_deadline_callback(move |_| {
-        if Instant::now() < deadline {
-            Ok(UpdateDeadline::Yield(1))
-        } else {
-            Err(DeadlineMissed.into())
-        }
+        if Instant::now() < deadline { Ok(UpdateDeadline::Yield(1)) } else { Err(DeadlineMissed.into()) }
     });
 
     let answer = within(limits.call_time + WAIT_GRACE, body(&mut store)).await;
@@ -120,7 +116,8 @@ async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T>
 /// Sorts an engine error. The account is asked before the trap, because a guest that is refused
 /// memory usually ends in a trap of its own making.
 fn classify(error: &wasmtime::Error, state: &State, log: &[LogLine], limits: &Limits) -> Failure {
-    let frames = error.downcast_ref::<WasmBacktrace>().map(|trace| trace.frames().iter().map(frame).collect());
+    let frames =
+        error.downcast_ref::<WasmBacktrace>().map(|trace| trace.frames().iter().map(frame).collect());
     if error.is::<DeadlineMissed>() {
         return Failure::Timeout { limit: limits.call_time, backtrace: frames.unwrap_or_default() };
     }

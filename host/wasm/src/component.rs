@@ -6,7 +6,9 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use wasmtime::component;
 
-use crate::{Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, classifier, template};
+use crate::{
+    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, classifier, template,
+};
 
 /// A loaded guest, without settings. Cheap to clone.
 #[derive(Clone)]
@@ -118,8 +120,12 @@ impl Component {
     /// Are these settings usable? Every world has this function.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), crate::Problem>> {
         match &self.inner.bound {
-            Bound::Adapter(bound) => adapter::Adapter { component: self, bound }.validate_settings(settings).await,
-            Bound::Template(bound) => template::Resolver { component: self, bound }.validate_settings(settings).await,
+            Bound::Adapter(bound) => {
+                adapter::Adapter { component: self, bound }.validate_settings(settings).await
+            }
+            Bound::Template(bound) => {
+                template::Resolver { component: self, bound }.validate_settings(settings).await
+            }
             Bound::Classifier(bound) => {
                 classifier::Classifier { component: self, bound }.validate_settings(settings).await
             }
@@ -145,7 +151,9 @@ impl Component {
                 template::Resolver { component: self, bound }.call_by_name(function, settings, input).await
             }
             Bound::Classifier(bound) => {
-                classifier::Classifier { component: self, bound }.call_by_name(function, settings, input).await
+                classifier::Classifier { component: self, bound }
+                    .call_by_name(function, settings, input)
+                    .await
             }
         }
     }

@@ -30,7 +30,9 @@ pub enum SandboxError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// Larger than [`crate::Limits::component_bytes`].
-    #[error("the file has {bytes} bytes; a guest may have {limit}. Build with `--release` and strip debug information")]
+    #[error(
+        "the file has {bytes} bytes; a guest may have {limit}. Build with `--release` and strip debug information"
+    )]
     TooLarge {
         /// Size of the file.
         bytes: usize,
@@ -147,8 +149,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, in the order in which reports list them.
-    pub const ALL: [Self; 5] =
-        [Self::Trap, Self::Timeout, Self::Memory, Self::Refused, Self::Busy];
+    pub const ALL: [Self; 5] = [Self::Trap, Self::Timeout, Self::Memory, Self::Refused, Self::Busy];
 
     /// The name used in labels and JSON.
     #[must_use]

@@ -20,6 +20,8 @@ mod component;
 mod digest;
 mod engine;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod imports;
 mod json;
 mod limits;

@@ -34,7 +34,10 @@ pub fn env_name(at: &str, name: &str) -> Result<(), Refused> {
     let mut chars = name.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if !first || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') || name.len() > 256 {
-        return Err(Refused::new(at, format!("`{}` is no variable name ([A-Za-z_][A-Za-z0-9_]*)", clip(name, 64))));
+        return Err(Refused::new(
+            at,
+            format!("`{}` is no variable name ([A-Za-z_][A-Za-z0-9_]*)", clip(name, 64)),
+        ));
     }
     Ok(())
 }
@@ -43,7 +46,9 @@ pub fn env_name(at: &str, name: &str) -> Result<(), Refused> {
 pub fn settable_env(at: &str, name: &str) -> Result<(), Refused> {
     env_name(at, name)?;
     let upper = name.to_ascii_uppercase();
-    if PLATFORM_ENV.contains(&upper.as_str()) || PLATFORM_ENV_PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) {
+    if PLATFORM_ENV.contains(&upper.as_str())
+        || PLATFORM_ENV_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
+    {
         return Err(Refused::new(at, format!("`{name}` is set by the platform")));
     }
     Ok(())
@@ -83,11 +88,14 @@ pub fn relative_path(at: &str, path: &str) -> Result<(), Refused> {
 
 /// An absolute path inside a container or on a remote host, below one of the allowed directories.
 pub fn placed_path(at: &str, path: &str) -> Result<(), Refused> {
-    let inside = ROOTS.iter().any(|root| {
-        path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
+    let inside = ROOTS
+        .iter()
+        .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     let Some(relative) = path.strip_prefix('/').filter(|_| inside) else {
-        return Err(Refused::new(at, format!("`{}` is not below one of {}", clip(path, 128), ROOTS.join(", "))));
+        return Err(Refused::new(
+            at,
+            format!("`{}` is not below one of {}", clip(path, 128), ROOTS.join(", ")),
+        ));
     };
     relative_path(at, relative)
 }
@@ -95,7 +103,11 @@ pub fn placed_path(at: &str, path: &str) -> Result<(), Refused> {
 /// A runtime's name: `[a-z0-9][a-z0-9-]{0,63}`.
 pub fn runtime_name(at: &str, name: &str) -> Result<(), Refused> {
     let ok = slug(name, 64) && !name.starts_with('-');
-    if ok { Ok(()) } else { Err(Refused::new(at, format!("`{}` is no name ([a-z0-9][a-z0-9-]{{0,63}})", clip(name, 64)))) }
+    if ok {
+        Ok(())
+    } else {
+        Err(Refused::new(at, format!("`{}` is no name ([a-z0-9][a-z0-9-]{{0,63}})", clip(name, 64))))
+    }
 }
 
 /// An image's or a volume's name: `[a-z0-9-]`, 1 to `max` characters.
@@ -139,7 +151,11 @@ pub fn distinct<'a>(at: &str, names: impl IntoIterator<Item = &'a str>) -> Resul
 /// A message for people, cut to what is kept.
 #[must_use]
 pub fn message(text: String) -> String {
-    if text.len() <= limits::MESSAGE_BYTES { text } else { clip(&text, limits::MESSAGE_BYTES).to_owned() + "…" }
+    if text.len() <= limits::MESSAGE_BYTES {
+        text
+    } else {
+        clip(&text, limits::MESSAGE_BYTES).to_owned() + "…"
+    }
 }
 
 fn clip(text: &str, max: usize) -> &str {
@@ -209,7 +225,19 @@ mod tests {
         for path in ["a", "a/b.yaml", ".claude/settings.json", "..a"] {
             relative_path("path", path).unwrap();
         }
-        for path in ["", "/a", "a/", "a//b", "./a", "../a", "a/../b", "a\\b", "a\nb", ".auth_token", "x/.platform_inbound_secret"] {
+        for path in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "./a",
+            "../a",
+            "a/../b",
+            "a\\b",
+            "a\nb",
+            ".auth_token",
+            "x/.platform_inbound_secret",
+        ] {
             relative_path("path", path).unwrap_err();
         }
     }
@@ -245,12 +273,21 @@ mod tests {
 
     #[test]
     fn an_arena_has_limits() {
-        let chain = |length: u32| (1..=length).map(|next| if next < length { vec![next] } else { vec![] }).collect::<Vec<_>>();
+        let chain = |length: u32| {
+            (1..=length).map(|next| if next < length { vec![next] } else { vec![] }).collect::<Vec<_>>()
+        };
         let deep = |length| arena("tree", &chain(length), |node| node.iter().copied());
         deep(48).unwrap();
         assert!(deep(49).unwrap_err().why.contains("deeper than 48"));
-        let wide = |count: u32| vec![(1..count).collect::<Vec<_>>()].into_iter().chain((1..count).map(|_| vec![])).collect::<Vec<_>>();
+        let wide = |count: u32| {
+            vec![(1..count).collect::<Vec<_>>()]
+                .into_iter()
+                .chain((1..count).map(|_| vec![]))
+                .collect::<Vec<_>>()
+        };
         arena("tree", &wide(100_000), |node| node.iter().copied()).unwrap();
-        assert!(arena("tree", &wide(100_001), |node| node.iter().copied()).unwrap_err().why.contains("too many"));
+        assert!(
+            arena("tree", &wide(100_001), |node| node.iter().copied()).unwrap_err().why.contains("too many")
+        );
     }
 }

@@ -115,7 +115,12 @@ impl Sandbox {
     }
 
     /// Reads world, version and imports off a compiled component, checks them, and binds it.
-    fn prepare(&self, digest: Digest, compiled: &component::Component, from_cache: bool) -> Result<Component, LoadError> {
+    fn prepare(
+        &self,
+        digest: Digest,
+        compiled: &component::Component,
+        from_cache: bool,
+    ) -> Result<Component, LoadError> {
         let engine = &self.inner.engine;
         let ty = compiled.component_type();
         let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();

@@ -8,6 +8,8 @@ use serde_json::Value as Json;
 use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
 
 pub(crate) use v0_1::Bound;
+#[cfg(fuzzing)]
+pub(crate) use v0_1::fuzz_tree;
 
 /// A file that was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,7 +132,9 @@ impl Resolver<'_> {
         input: Json,
     ) -> Result<Outcome<Json>, FunctionError> {
         Ok(match function {
-            "validate-settings" => json::answer(self.validate_settings(&json::settings(function, settings, input)?).await),
+            "validate-settings" => {
+                json::answer(self.validate_settings(&json::settings(function, settings, input)?).await)
+            }
             "expand" => json::outcome(self.expand(settings, &json::input(function, input)?).await),
             _ => return Err(json::unknown(World::Template, function)),
         })

@@ -99,7 +99,9 @@ impl World {
     pub(crate) fn of_exports(exports: &[String]) -> Result<(Self, String), LoadError> {
         let wrong = || LoadError::World {
             found: if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") },
-            expected: Self::ALL.map(|world| format!("{}@{}", world.interface(), world.versions().join("|"))).join(", "),
+            expected: Self::ALL
+                .map(|world| format!("{}@{}", world.interface(), world.versions().join("|")))
+                .join(", "),
         };
         let [export] = exports else { return Err(wrong()) };
         let (interface, version) = export.split_once('@').ok_or_else(wrong)?;

@@ -24,8 +24,12 @@ impl Components {
             let target = guest_build::target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
             let packages = ["mock", "second-mock", "hostile", "hostile-resolver", "skill-classifier"];
             let files = guest_build::build(&workspace, &target, &packages).expect("the guests build");
-            let [mock, second_mock, hostile, hostile_resolver, classifier] =
-                files.iter().map(|file| fs::read(file).expect("it was built")).collect::<Vec<_>>().try_into().expect("five");
+            let [mock, second_mock, hostile, hostile_resolver, classifier] = files
+                .iter()
+                .map(|file| fs::read(file).expect("it was built"))
+                .collect::<Vec<_>>()
+                .try_into()
+                .expect("five");
             Self { mock, second_mock, hostile, hostile_resolver, classifier }
         })
     }

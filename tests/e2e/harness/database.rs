@@ -42,7 +42,8 @@ impl Database {
         let Self::Postgres { name, .. } = self else { panic!("only Postgres can be locked") };
         let server = env::var("TEST_DATABASE_URL").expect("it was set a moment ago");
         administer(&server, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
-        let everybody = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        let everybody =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
         administer(&server, &everybody).await;
     }
 

@@ -88,7 +88,8 @@ impl Server {
             program.env("DATABASE_URL", url);
         }
         program.envs(start.env.iter().map(|(name, value)| (name, value)));
-        let mut child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child =
+            program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
 
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stderr.take().expect("piped"), Arc::clone(&log));
@@ -170,7 +171,8 @@ impl Server {
 
     pub async fn push(&self, name: &str, component: &[u8], activate: bool) -> Answer {
         let url = format!("{}/admin/guests/{name}/releases?activate={activate}", self.url);
-        Answer::read(self.http.post(url).body(component.to_vec()).send().await.expect("the server answers")).await
+        Answer::read(self.http.post(url).body(component.to_vec()).send().await.expect("the server answers"))
+            .await
     }
 
     pub async fn activate(&self, name: &str, digest: &str) -> Answer {
@@ -182,7 +184,8 @@ impl Server {
     }
 
     pub async fn call(&self, name: &str, function: &str, input: Value) -> Answer {
-        self.post(&format!("/admin/guests/{name}/call"), json!({ "function": function, "input": input })).await
+        self.post(&format!("/admin/guests/{name}/call"), json!({ "function": function, "input": input }))
+            .await
     }
 
     /// What a synthetic guest answers to `text`.
@@ -198,7 +201,8 @@ impl Server {
     }
 
     pub async fn metrics(&self) -> String {
-        let response = self.http.get(format!("{}/metrics", self.url)).send().await.expect("the server answers");
+        let response =
+            self.http.get(format!("{}/metrics", self.url)).send().await.expect("the server answers");
         response.text().await.expect("metrics are text")
     }
 
@@ -261,8 +265,10 @@ fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
 
 /// Files in a directory, by name.
 pub fn files(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(directory).expect("it is there").map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .expect("it is there")
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }

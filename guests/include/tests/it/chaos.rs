@@ -7,10 +7,67 @@ use crate::support::shown;
 
 /// Pieces that make most of YAML's states reachable.
 const PIECES: &[&str] = &[
-    "a", "b", "name", "<<", ": ", ":", "- ", "-", "? ", "\n", "\n  ", "\n    ", "\r\n", " ", "\t", "[", "]", "{", "}",
-    ", ", "&x ", "*x", "&y ", "*y", "!include ", "- !include a.yaml\n", "!external ", "a.yaml", "b.yaml", "../a.yaml", "!!str ", "! ", "!t ",
-    "!<!v> ", "'", "\"", "\"\"", "|\n", ">-\n", "|2\n", "# c", "---\n", "...\n", "%TAG ! tag:x,1:\n", "%YAML 1.2\n",
-    "\\", "\\x", "\u{feff}", "\u{85}", "ü", "~", "1.10", "repo: o/r", "ref: v1", "path: p", "`", "@", "%", "&", "*", "!",
+    "a",
+    "b",
+    "name",
+    "<<",
+    ": ",
+    ":",
+    "- ",
+    "-",
+    "? ",
+    "\n",
+    "\n  ",
+    "\n    ",
+    "\r\n",
+    " ",
+    "\t",
+    "[",
+    "]",
+    "{",
+    "}",
+    ", ",
+    "&x ",
+    "*x",
+    "&y ",
+    "*y",
+    "!include ",
+    "- !include a.yaml\n",
+    "!external ",
+    "a.yaml",
+    "b.yaml",
+    "../a.yaml",
+    "!!str ",
+    "! ",
+    "!t ",
+    "!<!v> ",
+    "'",
+    "\"",
+    "\"\"",
+    "|\n",
+    ">-\n",
+    "|2\n",
+    "# c",
+    "---\n",
+    "...\n",
+    "%TAG ! tag:x,1:\n",
+    "%YAML 1.2\n",
+    "\\",
+    "\\x",
+    "\u{feff}",
+    "\u{85}",
+    "ü",
+    "~",
+    "1.10",
+    "repo: o/r",
+    "ref: v1",
+    "path: p",
+    "`",
+    "@",
+    "%",
+    "&",
+    "*",
+    "!",
 ];
 
 struct Random(u64);
@@ -57,7 +114,10 @@ fn any_input_is_answered() {
                 done += 1;
             }
             Progress::Failed(problem) => {
-                assert!(problem.at.is_some_and(|at| at.splitn(3, ':').count() == 3) && !problem.message.is_empty());
+                assert!(
+                    problem.at.is_some_and(|at| at.splitn(3, ':').count() == 3)
+                        && !problem.message.is_empty()
+                );
                 failed += 1;
             }
             Progress::Need(paths) => {

@@ -25,7 +25,11 @@ fn i2_sibling_directories() {
 fn i3_outside_of_the_root() {
     for path in ["../outside.yaml", "../../etc/passwd", "/etc/passwd"] {
         refused(&[("org.yaml", &format!("a:\n  - !include {path}"))], "org.yaml:2:5", "escapes root");
-        refused(&[("org.yaml", &format!("a:\n  - !include {path}"))], "org.yaml:2:5", &format!("`!include {path}`"));
+        refused(
+            &[("org.yaml", &format!("a:\n  - !include {path}"))],
+            "org.yaml:2:5",
+            &format!("`!include {path}`"),
+        );
     }
     refused(
         &[("org.yaml", "!include a/b.yaml"), ("a/b.yaml", "x: !include ../../c.yaml")],
@@ -37,7 +41,11 @@ fn i3_outside_of_the_root() {
 #[test]
 fn i4_i5_cycles() {
     refused(
-        &[("org.yaml", "- !include a.yaml"), ("a.yaml", "- !include b.yaml"), ("b.yaml", "- !include a.yaml")],
+        &[
+            ("org.yaml", "- !include a.yaml"),
+            ("a.yaml", "- !include b.yaml"),
+            ("b.yaml", "- !include a.yaml"),
+        ],
         "b.yaml:1:3",
         "cycle: a.yaml -> b.yaml -> a.yaml",
     );
@@ -78,7 +86,10 @@ fn i7_depth_of_a_file_seen_before() {
     // f2 to f16 are known from their first use; from g they are one level too deep.
     let mut host = chain(16).and("g.yaml", Answer::Bytes(b"- !include f1.yaml".to_vec()));
     assert!(host.resolve().is_ok());
-    let mut host = Host::with(&[("org.yaml", "- !include f1.yaml\n- !include g.yaml"), ("g.yaml", "- !include f1.yaml")]);
+    let mut host = Host::with(&[
+        ("org.yaml", "- !include f1.yaml\n- !include g.yaml"),
+        ("g.yaml", "- !include f1.yaml"),
+    ]);
     for file in 1..=16 {
         let text = if file == 16 { "end".to_owned() } else { format!("- !include f{}.yaml", file + 1) };
         host = host.and(&format!("f{file}.yaml"), Answer::Bytes(text.into_bytes()));
@@ -129,7 +140,11 @@ fn i11_i12_lists_and_defaults() {
 #[test]
 fn i13_empty_files() {
     for text in ["", "\n", "# only a comment\n", "---\n", "---\n...\n", "\u{feff}"] {
-        refused(&[("org.yaml", "a: !include e.yaml"), ("e.yaml", text)], "e.yaml:1:1", "`!include e.yaml` (org.yaml:1:4): empty document");
+        refused(
+            &[("org.yaml", "a: !include e.yaml"), ("e.yaml", text)],
+            "e.yaml:1:1",
+            "`!include e.yaml` (org.yaml:1:4): empty document",
+        );
         refused(&[("org.yaml", text)], "org.yaml:1:1", "empty document");
     }
 }
@@ -158,7 +173,11 @@ fn i15_a_link_to_a_sibling_template() {
 fn i16_a_link_to_somewhere_else() {
     let mut host = Host::with(&[("org.yaml", "- !include link.yaml")])
         .and("link.yaml", Answer::Refused("the link leads out of the templates directory".into()));
-    expect(host.resolve(), "org.yaml:1:3", "`!include link.yaml`: the link leads out of the templates directory");
+    expect(
+        host.resolve(),
+        "org.yaml:1:3",
+        "`!include link.yaml`: the link leads out of the templates directory",
+    );
 }
 
 #[test]
@@ -189,7 +208,10 @@ fn i18_wrong_kinds() {
 #[test]
 fn i19_line_ends_marks_and_comments() {
     let tree = resolved(&[
-        ("org.yaml", "\u{feff}# top\r\nworkspaces:\r\n     # odd\r\n  - !include a.yaml\r\n # odder\r\n  - name: b # c\r\n"),
+        (
+            "org.yaml",
+            "\u{feff}# top\r\nworkspaces:\r\n     # odd\r\n  - !include a.yaml\r\n # odder\r\n  - name: b # c\r\n",
+        ),
         ("a.yaml", "\u{feff}---\r\nname: a\r\n...\r\n"),
     ]);
     assert_eq!(tree, "{workspaces: [{name: a}, {name: b}]}");
@@ -213,7 +235,8 @@ fn marks_name_the_file_that_a_node_comes_from() {
     let mut host = Host::with(&[("org.yaml", "ü: !include a.yaml"), ("a.yaml", "\n  k: \"v\"")]);
     let tree = host.resolve().unwrap();
     assert_eq!(tree.files, ["org.yaml", "a.yaml"]);
-    let marks: Vec<_> = tree.nodes.iter().map(|node| (node.mark.file, node.mark.line, node.mark.column)).collect();
+    let marks: Vec<_> =
+        tree.nodes.iter().map(|node| (node.mark.file, node.mark.line, node.mark.column)).collect();
     // Root, its key, the grafted mapping, its key and value.
     assert_eq!(marks, [(0, 1, 1), (0, 1, 1), (1, 2, 3), (1, 2, 3), (1, 2, 6)]);
 }
@@ -232,8 +255,16 @@ fn externals_stay() {
         let text = format!("x:\n- !external {{{fields}}}");
         refused(&[("org.yaml", &text)], "org.yaml:2:3", &format!("are required; missing: {missing}"));
     }
-    refused(&[("org.yaml", "!external {repo: [a], ref: v1, path: a}")], "org.yaml:1:18", "`repo` must be a text");
-    refused(&[("org.yaml", "!external {repo: a, ref: v1, path: a, url: {}}")], "org.yaml:1:44", "`url` must be a text");
+    refused(
+        &[("org.yaml", "!external {repo: [a], ref: v1, path: a}")],
+        "org.yaml:1:18",
+        "`repo` must be a text",
+    );
+    refused(
+        &[("org.yaml", "!external {repo: a, ref: v1, path: a, url: {}}")],
+        "org.yaml:1:44",
+        "`url` must be a text",
+    );
     let merged = resolved(&[("org.yaml", "- &d {ref: v1, path: p}\n- !external {<<: *d, repo: o/r}")]);
     assert_eq!(merged, "[{ref: v1, path: p}, !external {ref: v1, path: p, repo: o/r}]");
 }

@@ -10,10 +10,17 @@ fn bytes(text: impl Into<Vec<u8>>) -> Answer {
 
 #[test]
 fn files_have_a_size_and_an_encoding() {
-    let large = |length: usize| Host::with(&[("org.yaml", "!include l.yaml")]).and("l.yaml", bytes("x".repeat(length)));
+    let large = |length: usize| {
+        Host::with(&[("org.yaml", "!include l.yaml")]).and("l.yaml", bytes("x".repeat(length)))
+    };
     large(1 << 20).resolve().unwrap();
-    expect(large((1 << 20) + 1).resolve(), "l.yaml:1:1", "`!include l.yaml` (org.yaml:1:1): the file is larger than 1 MiB");
-    let mut host = Host::with(&[("org.yaml", "- !include b.yaml")]).and("b.yaml", bytes(*b"a: 1\n\xc3\xbc: \xff"));
+    expect(
+        large((1 << 20) + 1).resolve(),
+        "l.yaml:1:1",
+        "`!include l.yaml` (org.yaml:1:1): the file is larger than 1 MiB",
+    );
+    let mut host =
+        Host::with(&[("org.yaml", "- !include b.yaml")]).and("b.yaml", bytes(*b"a: 1\n\xc3\xbc: \xff"));
     expect(host.resolve(), "b.yaml:2:4", "not UTF-8");
 }
 
@@ -25,7 +32,8 @@ fn nesting() {
     refused(&[("org.yaml", &nested(49))], "org.yaml:1:48", "nested more than 48 deep");
     // 24 levels here and 24 there.
     let outer = |inner: &str| format!("{}!include a.yaml{}", "[".repeat(24), inner);
-    let host = |depth: usize| Host::with(&[("org.yaml", &outer(&"]".repeat(24))), ("a.yaml", &nested(depth))]);
+    let host =
+        |depth: usize| Host::with(&[("org.yaml", &outer(&"]".repeat(24))), ("a.yaml", &nested(depth))]);
     host(24).resolve().unwrap();
     expect(host(25).resolve(), "a.yaml:1:24", "nested more than 48 deep");
     refused(&[("org.yaml", &"[".repeat(100_000))], "org.yaml:1:256", "not YAML");
@@ -45,7 +53,9 @@ fn nodes() {
     let list = |items: usize| "- x\n".repeat(items);
     resolved(&[("org.yaml", &list(99_999))]);
     refused(&[("org.yaml", &list(100_001))], "org.yaml:100001:3", "more than 100000 nodes");
-    let twice = |items: usize| Host::with(&[("org.yaml", "[!include a.yaml, !include a.yaml]")]).and("a.yaml", bytes(list(items)));
+    let twice = |items: usize| {
+        Host::with(&[("org.yaml", "[!include a.yaml, !include a.yaml]")]).and("a.yaml", bytes(list(items)))
+    };
     twice(49_998).resolve().unwrap();
     expect(twice(49_999).resolve(), "a.yaml:1:1", "expands to more than 100000 nodes");
 }
@@ -85,7 +95,8 @@ fn include_bombs() {
 
 #[test]
 fn expansions() {
-    let many = |count: usize| Host::with(&[("org.yaml", &"- !include a.yaml\n".repeat(count)), ("a.yaml", "x")]);
+    let many =
+        |count: usize| Host::with(&[("org.yaml", &"- !include a.yaml\n".repeat(count)), ("a.yaml", "x")]);
     many(4_096).resolve().unwrap();
     expect(many(4_097).resolve(), "org.yaml:4097:3", "more than 4096 includes");
     let different = |count: usize| {

@@ -15,7 +15,8 @@ pub(crate) struct Host {
 impl Host {
     /// A host with these files; the entry is always `org.yaml`.
     pub(crate) fn with(files: &[(&str, &str)]) -> Self {
-        let files = files.iter().map(|(path, text)| ((*path).to_owned(), Answer::Bytes(text.as_bytes().to_vec())));
+        let files =
+            files.iter().map(|(path, text)| ((*path).to_owned(), Answer::Bytes(text.as_bytes().to_vec())));
         Self { files: files.collect(), has_directory: true, rounds: 0 }
     }
 
@@ -75,7 +76,9 @@ fn show(tree: &TemplateTree, id: u32, used: &mut [bool]) -> String {
     let value = match &node.value {
         Value::Scalar(scalar) if scalar.quoted => format!("{:?}", scalar.text),
         Value::Scalar(scalar) => scalar.text.clone(),
-        Value::Sequence(items) => format!("[{}]", items.iter().map(|item| below(*item)).collect::<Vec<_>>().join(", ")),
+        Value::Sequence(items) => {
+            format!("[{}]", items.iter().map(|item| below(*item)).collect::<Vec<_>>().join(", "))
+        }
         Value::Mapping(pairs) => {
             let pairs = pairs.iter().map(|(key, value)| format!("{}: {}", below(*key), below(*value)));
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))

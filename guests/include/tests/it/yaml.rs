@@ -27,7 +27,10 @@ fn scalars_keep_what_was_written() {
 
 #[test]
 fn aliases_are_copied() {
-    assert_eq!(resolved(&[("org.yaml", "a: &x [1, {b: 2}]\nc: *x\nd: [*x, *x]")]), "{a: [1, {b: 2}], c: [1, {b: 2}], d: [[1, {b: 2}], [1, {b: 2}]]}");
+    assert_eq!(
+        resolved(&[("org.yaml", "a: &x [1, {b: 2}]\nc: *x\nd: [*x, *x]")]),
+        "{a: [1, {b: 2}], c: [1, {b: 2}], d: [[1, {b: 2}], [1, {b: 2}]]}"
+    );
     assert_eq!(resolved(&[("org.yaml", "a: &x 1\nb: &x 2\nc: *x")]), "{a: 1, b: 2, c: 2}");
     assert_eq!(resolved(&[("org.yaml", "a: &x k\n*x : 1")]), "{a: k, k: 1}");
     refused(&[("org.yaml", "a: *nothing")], "org.yaml:1:4", "unknown anchor");
@@ -38,7 +41,11 @@ fn aliases_are_copied() {
 
 #[test]
 fn an_anchor_is_known_in_its_own_file_only() {
-    refused(&[("org.yaml", "a: &x 1\nb: !include b.yaml"), ("b.yaml", "*x")], "b.yaml:1:1", "`!include b.yaml` (org.yaml:2:4)");
+    refused(
+        &[("org.yaml", "a: &x 1\nb: !include b.yaml"), ("b.yaml", "*x")],
+        "b.yaml:1:1",
+        "`!include b.yaml` (org.yaml:2:4)",
+    );
 }
 
 #[test]
@@ -59,13 +66,21 @@ fn merge_keys() {
     }
     refused(&[("org.yaml", "<<: 1")], "org.yaml:1:5", "`<<` takes a mapping");
     refused(&[("org.yaml", "<<: [{a: 1}, [b]]")], "org.yaml:1:14", "`<<` takes a mapping");
-    refused(&[("org.yaml", "<<: !external {repo: a, ref: b, path: c}")], "org.yaml:1:5", "`<<` takes a mapping");
+    refused(
+        &[("org.yaml", "<<: !external {repo: a, ref: b, path: c}")],
+        "org.yaml:1:5",
+        "`<<` takes a mapping",
+    );
     refused(&[("org.yaml", "<<: !include l.yaml"), ("l.yaml", "text")], "l.yaml:1:1", "`<<` takes a mapping");
 }
 
 #[test]
 fn keys_are_texts_and_there_once() {
-    refused(&[("org.yaml", "a: 1\nb: 2\na: 3")], "org.yaml:3:1", "the key `a` is there twice, first in line 1");
+    refused(
+        &[("org.yaml", "a: 1\nb: 2\na: 3")],
+        "org.yaml:3:1",
+        "the key `a` is there twice, first in line 1",
+    );
     refused(&[("org.yaml", "a: 1\n\"a\": 2")], "org.yaml:2:1", "twice");
     refused(&[("org.yaml", "<<: {a: 1}\n<<: {b: 1}")], "org.yaml:2:1", "twice");
     refused(&[("org.yaml", "? [a]\n: 1")], "org.yaml:1:3", "a mapping's key");
@@ -87,6 +102,10 @@ fn what_is_no_yaml_is_refused_where_it_stands() {
     refused(&[("org.yaml", "a: [1, 2\nb: 3")], "org.yaml:2:2", "not YAML");
     refused(&[("org.yaml", "a: \"b")], "org.yaml:1:4", "not YAML");
     refused(&[("org.yaml", "a: 1\n\tb: 2")], "org.yaml:1:4", "not YAML");
-    refused(&[("org.yaml", "x: !include b.yaml"), ("b.yaml", "a: b: c")], "b.yaml:1:5", "`!include b.yaml` (org.yaml:1:4): not YAML");
+    refused(
+        &[("org.yaml", "x: !include b.yaml"), ("b.yaml", "a: b: c")],
+        "b.yaml:1:5",
+        "`!include b.yaml` (org.yaml:1:4): not YAML",
+    );
     refused(&[("org.yaml", "a: 1\nb: \0\n")], "org.yaml:2:4", "NUL");
 }

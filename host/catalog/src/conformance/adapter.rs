@@ -41,7 +41,11 @@ fn hosting(probes: &mut Probes<'_>, description: &Description, trusted: bool) ->
     ))
 }
 
-async fn plans(probes: &mut Probes<'_>, adapter: &Adapter<'_>, description: &Description) -> Result<(), Unfit> {
+async fn plans(
+    probes: &mut Probes<'_>,
+    adapter: &Adapter<'_>,
+    description: &Description,
+) -> Result<(), Unfit> {
     let bare = PlanRequest {
         phase: Phase::Create,
         reset_session: false,

@@ -19,7 +19,9 @@ pub(super) async fn run(probes: &mut Probes<'_>) -> Result<(), Unfit> {
         Value::Scalar { .. } | Value::Sequence(_) => false,
     };
     if !kept {
-        return Err(probes.fail(PLAIN, "`version: 1.10` must stay the text 1.10, marked at line 2, column 10"));
+        return Err(
+            probes.fail(PLAIN, "`version: 1.10` must stay the text 1.10, marked at line 2, column 10")
+        );
     }
 
     const BROKEN: &str = "broken YAML is a problem with its place";

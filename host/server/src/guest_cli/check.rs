@@ -9,13 +9,20 @@ use wasm::{Limits, Sandbox};
 
 use super::{GuestError, file_error, show};
 
-pub(super) async fn run(file: &Path, settings: &Value, trusted: bool, as_json: bool) -> Result<(), GuestError> {
+pub(super) async fn run(
+    file: &Path,
+    settings: &Value,
+    trusted: bool,
+    as_json: bool,
+) -> Result<(), GuestError> {
     let bytes = std::fs::read(file).map_err(|source| file_error(file, source))?;
     let sandbox = Sandbox::new(Limits::default(), None)?;
     let refused = |error: CatalogError| GuestError::Refused { message: error.to_string() };
     let (component, found) = catalog::check(&sandbox, &bytes, settings, trusted).await.map_err(refused)?;
     if as_json {
-        show::json(&json!({ "digest": component.digest(), "imports": component.imports(), "conformance": found }));
+        show::json(
+            &json!({ "digest": component.digest(), "imports": component.imports(), "conformance": found }),
+        );
     } else {
         let mut out = io::stdout().lock();
         // A closed pipe is no fault of the guest.

@@ -38,7 +38,8 @@ impl Client {
     }
 
     pub(super) async fn upload(&self, path: &str, bytes: Vec<u8>) -> Result<Value, GuestError> {
-        self.send(self.request(Method::POST, path).header("Content-Type", "application/wasm").body(bytes)).await
+        self.send(self.request(Method::POST, path).header("Content-Type", "application/wasm").body(bytes))
+            .await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

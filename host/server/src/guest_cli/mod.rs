@@ -25,7 +25,13 @@ pub struct GuestArgs {
 #[derive(Debug, Args)]
 struct ServerArgs {
     /// Address of the server
-    #[arg(long, env = "ISOMER_URL", value_name = "URL", default_value = "http://127.0.0.1:8080", global = true)]
+    #[arg(
+        long,
+        env = "ISOMER_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        global = true
+    )]
     server: String,
     /// Admin token of the server
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
@@ -186,11 +192,19 @@ pub async fn run(args: GuestArgs) -> Result<(), GuestError> {
         GuestTask::Activate { name, release } => {
             Done::Release(client().post(&path(&name, "/activate"), &json!({ "release": release })).await?)
         }
-        GuestTask::Rollback { name } => Done::Release(client().post(&path(&name, "/rollback"), &Value::Null).await?),
-        GuestTask::Enable { name } => Done::Guest(client().post(&path(&name, "/enable"), &Value::Null).await?),
-        GuestTask::Disable { name } => Done::Guest(client().post(&path(&name, "/disable"), &Value::Null).await?),
+        GuestTask::Rollback { name } => {
+            Done::Release(client().post(&path(&name, "/rollback"), &Value::Null).await?)
+        }
+        GuestTask::Enable { name } => {
+            Done::Guest(client().post(&path(&name, "/enable"), &Value::Null).await?)
+        }
+        GuestTask::Disable { name } => {
+            Done::Guest(client().post(&path(&name, "/disable"), &Value::Null).await?)
+        }
         GuestTask::Trust { name } => Done::Guest(client().post(&path(&name, "/trust"), &Value::Null).await?),
-        GuestTask::Distrust { name } => Done::Guest(client().post(&path(&name, "/distrust"), &Value::Null).await?),
+        GuestTask::Distrust { name } => {
+            Done::Guest(client().post(&path(&name, "/distrust"), &Value::Null).await?)
+        }
         GuestTask::Settings { name, settings } => {
             Done::Guest(client().put(&path(&name, "/settings"), &settings).await?)
         }
@@ -222,7 +236,11 @@ impl Done {
             Self::Guest(value) if !as_json => show::guest(value),
             Self::Release(value) if !as_json => show::release(value),
             Self::Call(value) if !as_json => show::call(value),
-            Self::List(value) | Self::Guest(value) | Self::Release(value) | Self::Call(value) | Self::Other(value) => {
+            Self::List(value)
+            | Self::Guest(value)
+            | Self::Release(value)
+            | Self::Call(value)
+            | Self::Other(value) => {
                 show::json(value);
             }
         }

@@ -34,7 +34,10 @@ fn items<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
 
 /// Calls that ended without an answer.
 fn failures(value: &Value) -> u64 {
-    ["traps", "timeouts", "memory", "refused"].iter().map(|kind| number(value, &format!("/counters/{kind}"))).sum()
+    ["traps", "timeouts", "memory", "refused"]
+        .iter()
+        .map(|kind| number(value, &format!("/counters/{kind}")))
+        .sum()
 }
 
 pub(super) fn json(value: &Value) {
@@ -67,7 +70,8 @@ pub(super) fn guest(value: &Value) {
         line(format!("{field:<12}{}", value.get(field).unwrap_or(&Value::Null)));
     }
     line("");
-    let mut table = table(&["RELEASE", "STATE", "SOURCE", "BY", "PUSHED", "CALLS", "FAILED", "PEAK", "REASON"]);
+    let mut table =
+        table(&["RELEASE", "STATE", "SOURCE", "BY", "PUSHED", "CALLS", "FAILED", "PEAK", "REASON"]);
     for release in items(value, "releases") {
         table.add_row([
             short(release, "digest"),

@@ -73,10 +73,7 @@ impl Access {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let token = settings.admin_token.as_ref();
-        Self {
-            admin_token: token.map(|token| TokenHash::of(token.expose())),
-            dev_mode: settings.dev_mode(),
-        }
+        Self { admin_token: token.map(|token| TokenHash::of(token.expose())), dev_mode: settings.dev_mode() }
     }
 
     /// Advice for an operator whose admin routes are open without their having said so.
@@ -95,11 +92,7 @@ impl Access {
     /// 401, with different texts for a missing and for a wrong credential.
     pub fn admin(&self, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
         let Some(admin_token) = &self.admin_token else {
-            return Ok(if self.dev_mode {
-                Caller::DevMode
-            } else {
-                Caller::FreshInstall
-            });
+            return Ok(if self.dev_mode { Caller::DevMode } else { Caller::FreshInstall });
         };
         let Some(bearer) = credentials.bearer else {
             return Err(ApiError::unauthorized("admin auth required"));
@@ -163,10 +156,7 @@ mod tests {
 
     fn bearer(authorization: &'static str) -> Option<String> {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::AUTHORIZATION,
-            HeaderValue::from_static(authorization),
-        );
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static(authorization));
         Credentials::of(&headers).bearer.map(ToOwned::to_owned)
     }
 
@@ -174,25 +164,14 @@ mod tests {
     fn bearers_by_table() {
         assert_eq!(bearer("Bearer abc").as_deref(), Some("abc"));
         assert_eq!(bearer("Bearer  abc  ").as_deref(), Some("abc"));
-        for refused in [
-            "bearer abc",
-            "BEARER abc",
-            "Bearerabc",
-            "Bearer\tabc",
-            "Bearer ",
-            "abc",
-        ] {
+        for refused in ["bearer abc", "BEARER abc", "Bearerabc", "Bearer\tabc", "Bearer ", "abc"] {
             assert_eq!(bearer(refused), None, "{refused:?}");
         }
     }
 
     #[test]
     fn only_an_open_production_server_is_warned() {
-        assert!(
-            access(&[])
-                .hint()
-                .is_some_and(|hint| hint.contains("ADMIN_TOKEN"))
-        );
+        assert!(access(&[]).hint().is_some_and(|hint| hint.contains("ADMIN_TOKEN")));
         assert!(access(&["--molecule-env", "production"]).hint().is_some());
         assert!(access(&["--molecule-env", "dev"]).hint().is_none());
         assert!(access(&["--admin-token", "t"]).hint().is_none());

@@ -122,11 +122,7 @@ impl Connection {
     }
 
     /// The result of a write, or the failure of one that waits for too long.
-    fn written<T>(
-        &mut self,
-        result: Poll<io::Result<T>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
+    fn written<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.write_by = None;
             return result;
@@ -147,11 +143,7 @@ impl AsyncRead for Connection {
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if result.is_pending() {
             // Ready without bytes is how a stream ends.
-            return if self.poll_missed(cx) {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            };
+            return if self.poll_missed(cx) { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
         let received = buffer.filled().len() > before;
         if received && self.waits_for_request() && !self.head_begun {
@@ -165,11 +157,7 @@ impl AsyncRead for Connection {
 // === Writing ===
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(result, cx)
     }
@@ -200,9 +188,7 @@ impl AsyncWrite for Connection {
             return Poll::Ready(Ok(()));
         }
         let linger = self.deadlines.linger;
-        let until = *self
-            .linger_until
-            .get_or_insert_with(|| Instant::now() + linger);
+        let until = *self.linger_until.get_or_insert_with(|| Instant::now() + linger);
         let mut scrap = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut scrap);
@@ -307,9 +293,7 @@ mod tests {
                 false => Poll::Pending,
             });
             let patience = Duration::from_secs(10);
-            tokio::time::timeout(patience, fired)
-                .await
-                .expect("it fires");
+            tokio::time::timeout(patience, fired).await.expect("it fires");
             assert!(Instant::now() >= then);
         }
     }

@@ -21,9 +21,8 @@ const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "Origin,Content-Type,X-Workspace-Id,Authorization,X-Molecule-Org-Slug,X-Molecule-Org-Id,\
      Idempotency-Key,X-Timeout",
 );
-const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset",
-);
+const EXPOSE_HEADERS: HeaderValue =
+    HeaderValue::from_static("Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset");
 /// Seconds a browser may remember a preflight answer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
@@ -101,15 +100,9 @@ fn allow(headers: &mut HeaderMap, origin: HeaderValue, verdict: Verdict) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     if verdict == Verdict::Named {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-            HeaderValue::from_static("true"),
-        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     } else {
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_ORIGIN,
-            HeaderValue::from_static("*"),
-        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
 }
 
@@ -119,10 +112,7 @@ fn permit(headers: &mut HeaderMap, preflight: bool) {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSE_HEADERS);
         return;
     }
-    for asked in [
-        "Access-Control-Request-Method",
-        "Access-Control-Request-Headers",
-    ] {
+    for asked in ["Access-Control-Request-Method", "Access-Control-Request-Headers"] {
         headers.append(header::VARY, HeaderValue::from_static(asked));
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOW_METHODS);

@@ -104,9 +104,11 @@ impl From<CatalogError> for ApiError {
         let text = error.to_string();
         match &error {
             E::NoGuest | E::NoRelease => Self::not_found(&text),
-            E::BadName | E::AmbiguousRelease | E::Settings(_) | E::SettingsRefused { .. } | E::Function(_) => {
-                Self::bad_request(&text)
-            }
+            E::BadName
+            | E::AmbiguousRelease
+            | E::Settings(_)
+            | E::SettingsRefused { .. }
+            | E::Function(_) => Self::bad_request(&text),
             E::OtherWorld { .. }
             | E::NameTaken { .. }
             | E::ReleaseActive

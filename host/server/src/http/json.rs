@@ -67,11 +67,7 @@ fn refusal(rejection: BytesRejection) -> ApiError {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match to_vec(&self.0) {
-            Ok(body) => (
-                [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-                body,
-            )
-                .into_response(),
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response(),
             Err(error) => ApiError::internal(&error).into_response(),
         }
     }
@@ -83,10 +79,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
 /// When the value has no JSON form (a map with keys that are not text, for instance).
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(128);
-    value.serialize(&mut serde_json::Serializer::with_formatter(
-        &mut bytes,
-        PlainFloats,
-    ))?;
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PlainFloats))?;
     Ok(bytes)
 }
 
@@ -130,10 +123,7 @@ mod tests {
     #[test]
     fn keys_of_ad_hoc_objects_are_alphabetical() {
         let value = json!({"status": "ok", "id": 1, "Name": {"z": [], "a": null}});
-        assert_eq!(
-            text(value),
-            r#"{"Name":{"a":null,"z":[]},"id":1,"status":"ok"}"#
-        );
+        assert_eq!(text(value), r#"{"Name":{"a":null,"z":[]},"id":1,"status":"ok"}"#);
     }
 
     #[test]
@@ -162,10 +152,7 @@ mod tests {
         ] {
             assert_eq!(text(value), printed);
         }
-        assert_eq!(
-            text(json!({"x": 100.0, "y": -0.5})),
-            r#"{"x":100,"y":-0.5}"#
-        );
+        assert_eq!(text(json!({"x": 100.0, "y": -0.5})), r#"{"x":100,"y":-0.5}"#);
         assert_eq!(text(2.0_f32), "2");
         assert_eq!(text(0.1_f32), "0.1");
     }

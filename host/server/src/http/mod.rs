@@ -36,11 +36,7 @@ pub const JSON_BODY_LIMIT: usize = 1024 * 1024;
 ///
 /// The panic guard stands twice: inside, so that a handler's panic is logged, counted and dressed
 /// like any other answer; outside, for a panic in one of the layers.
-pub fn shell<S>(
-    routes: Router<S>,
-    settings: &Settings,
-    metrics: &Arc<metrics::Metrics>,
-) -> Router<S>
+pub fn shell<S>(routes: Router<S>, settings: &Settings, metrics: &Arc<metrics::Metrics>) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {

@@ -22,10 +22,7 @@ pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
 /// What follows `http(s)://<Host>` in `address`.
 fn below_own<'a>(address: &'a str, headers: &HeaderMap) -> Option<&'a str> {
     let host = text(headers, header::HOST).filter(|host| !host.is_empty())?;
-    address
-        .strip_prefix("http://")
-        .or_else(|| address.strip_prefix("https://"))?
-        .strip_prefix(host)
+    address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"))?.strip_prefix(host)
 }
 
 #[cfg(test)]

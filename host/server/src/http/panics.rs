@@ -44,9 +44,7 @@ mod tests {
         async fn explode(_: Request) -> Result<Response, Infallible> {
             panic!("boom")
         }
-        let service = ServiceBuilder::new()
-            .layer(guard())
-            .service(service_fn(explode));
+        let service = ServiceBuilder::new().layer(guard()).service(service_fn(explode));
         let response = service.oneshot(Request::new(Body::empty())).await;
         let response = response.expect("an answer");
         assert_eq!(response.status(), 500);

@@ -51,12 +51,8 @@ pub struct Unmatched;
 
 /// The answer for unknown paths and wrong methods.
 pub async fn not_found() -> Response {
-    let mut response = (
-        StatusCode::NOT_FOUND,
-        [(header::CONTENT_TYPE, "text/plain")],
-        "404 page not found",
-    )
-        .into_response();
+    let mut response =
+        (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response();
     response.extensions_mut().insert(Unmatched);
     response
 }

@@ -71,23 +71,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let mut http = http1::Builder::new();
-    http.title_case_headers(true)
-        .max_header_size(limits.max_head)
-        .header_read_timeout(None); // the socket does it, see `connection`
+    http.title_case_headers(true).max_header_size(limits.max_head).header_read_timeout(None); // the socket does it, see `connection`
     let accepting = async {
         loop {
             let Some((stream, peer, place)) = accept(&listener, &places).await else {
                 return;
             };
             let socket = Connection::new(stream, limits.deadlines, place);
-            let one = speak(
-                http.clone(),
-                socket,
-                peer,
-                router.clone(),
-                limits,
-                shutdown.for_one(),
-            );
+            let one = speak(http.clone(), socket, peer, router.clone(), limits, shutdown.for_one());
             tokio::spawn(one);
         }
     };
@@ -155,10 +146,7 @@ async fn speak(
     let turns = socket.turns();
     let idle = limits.deadlines.idle;
     let service = service_fn(|request| answer(request, router.clone(), client, &turns, idle));
-    let mut connection = pin!(
-        http.serve_connection(TokioIo::new(socket), service)
-            .with_upgrades()
-    );
+    let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
     let mut result = tokio::select! {
         result = connection.as_mut() => Some(result),
         () = shutdown.draining() => None,
@@ -205,12 +193,7 @@ struct Upload {
 
 impl Upload {
     fn new(body: Incoming, idle: Duration) -> Self {
-        Self {
-            body,
-            idle,
-            next_by: None,
-            timer: Timer::default(),
-        }
+        Self { body, idle, next_by: None, timer: Timer::default() }
     }
 }
 
@@ -275,9 +258,7 @@ mod tests {
 
     #[test]
     fn only_errors_of_one_client_are_passed_over() {
-        assert!(concerns_one_client(
-            &io::ErrorKind::ConnectionAborted.into()
-        ));
+        assert!(concerns_one_client(&io::ErrorKind::ConnectionAborted.into()));
         const EMFILE: i32 = 24;
         assert!(!concerns_one_client(&io::Error::from_raw_os_error(EMFILE)));
     }

@@ -20,10 +20,7 @@ impl Shutdown {
     /// lock; watchers of different ones don't.
     #[must_use]
     pub fn for_one(&self) -> Self {
-        Self {
-            draining: self.draining.child_token(),
-            ended: self.ended.child_token(),
-        }
+        Self { draining: self.draining.child_token(), ended: self.ended.child_token() }
     }
 
     /// Asks everybody to finish.

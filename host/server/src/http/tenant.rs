@@ -19,13 +19,7 @@ const ORG_ID: HeaderName = HeaderName::from_static("x-molecule-org-id");
 const REPLAY_SOURCE: HeaderName = HeaderName::from_static("fly-replay-src");
 
 /// Paths that have to work before the edge knows the tenant. Exact, nothing below them.
-const EXEMPT: [&str; 5] = [
-    "/health",
-    "/buildinfo",
-    "/metrics",
-    "/registry/register",
-    "/registry/heartbeat",
-];
+const EXEMPT: [&str; 5] = ["/health", "/buildinfo", "/metrics", "/registry/register", "/registry/heartbeat"];
 
 /// Whose requests are served.
 #[derive(Debug)]
@@ -68,11 +62,7 @@ fn replayed_for(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Layer: answers 404 to requests the guard does not admit.
-pub async fn guard(
-    State(guard): State<Arc<TenantGuard>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn guard(State(guard): State<Arc<TenantGuard>>, request: Request, next: Next) -> Response {
     if guard.admits(request.uri().path(), request.headers()) {
         next.run(request).await
     } else {
@@ -115,20 +105,12 @@ mod tests {
             ("/x", Some(("x-molecule-org-id", "org-1")), true),
             ("/x", Some(("x-molecule-org-id", "ORG-1")), false),
             ("/x", Some(("x-molecule-org-id", "org-12")), false),
-            (
-                "/x",
-                Some(("fly-replay-src", "instance=a; state = org-1 ;t=1")),
-                true,
-            ),
+            ("/x", Some(("fly-replay-src", "instance=a; state = org-1 ;t=1")), true),
             ("/x", Some(("fly-replay-src", "state=org-2")), false),
             ("/x", Some(("fly-replay-src", "org-1")), false),
             ("/x", Some(("origin", "https://own.example")), false),
         ] {
-            assert_eq!(
-                admits(&guarded, path, header),
-                expected,
-                "{path} {header:?}"
-            );
+            assert_eq!(admits(&guarded, path, header), expected, "{path} {header:?}");
         }
     }
 
@@ -140,20 +122,8 @@ mod tests {
     #[test]
     fn a_canvas_of_this_origin_passes_when_there_is_one() {
         let flags = ["--molecule-org-id", "o", "--canvas-proxy-url", "http://c"];
-        assert!(admits(
-            &flags,
-            "/x",
-            Some(("origin", "https://own.example"))
-        ));
-        assert!(admits(
-            &flags,
-            "/x",
-            Some(("referer", "http://own.example/a"))
-        ));
-        assert!(!admits(
-            &flags,
-            "/x",
-            Some(("origin", "https://other.example"))
-        ));
+        assert!(admits(&flags, "/x", Some(("origin", "https://own.example"))));
+        assert!(admits(&flags, "/x", Some(("referer", "http://own.example/a"))));
+        assert!(!admits(&flags, "/x", Some(("origin", "https://other.example"))));
     }
 }

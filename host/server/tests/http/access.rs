@@ -25,18 +25,8 @@ async fn the_table_of_modes() {
     let fresh = (200, "fresh-install");
     let dev = (200, "dev-mode");
     for (flags, without, with_bad, with_good) in [
-        (
-            &["--admin-token", "right"][..],
-            missing,
-            wrong,
-            (200, "admin-token"),
-        ),
-        (
-            &["--admin-token", "right", "--molecule-env", "dev"],
-            missing,
-            wrong,
-            (200, "admin-token"),
-        ),
+        (&["--admin-token", "right"][..], missing, wrong, (200, "admin-token")),
+        (&["--admin-token", "right", "--molecule-env", "dev"], missing, wrong, (200, "admin-token")),
         (&["--molecule-env", "dev"], dev, dev, dev),
         (&["--molecule-env", "production"], fresh, fresh, fresh),
         (&[], fresh, fresh, fresh),
@@ -64,10 +54,7 @@ async fn what_is_not_a_bearer_counts_as_none() {
     ] {
         let answer = server.ask("GET", "/who", &[header]).await;
         assert_eq!(answer.status(), 401, "{header}");
-        assert_eq!(
-            answer.body, r#"{"error":"admin auth required"}"#,
-            "{header}"
-        );
+        assert_eq!(answer.body, r#"{"error":"admin auth required"}"#, "{header}");
     }
     let query = server.get("/who?token=right&access_token=right").await;
     assert_eq!(query.status(), 401);
@@ -77,8 +64,5 @@ async fn what_is_not_a_bearer_counts_as_none() {
 async fn refusals_are_json() {
     let server = server(&["--admin-token", "right"]).await;
     let answer = server.get("/who").await;
-    assert_eq!(
-        answer.header("content-type"),
-        Some("application/json; charset=utf-8")
-    );
+    assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
 }

@@ -22,10 +22,7 @@ async fn server() -> Server {
         Router::new()
             .endpoint("/greet", post(greet))
             .endpoint("/small", post(length).layer(DefaultBodyLimit::max(10)))
-            .endpoint(
-                "/large",
-                post(length).layer(DefaultBodyLimit::max(2 * 1024 * 1024)),
-            )
+            .endpoint("/large", post(length).layer(DefaultBodyLimit::max(2 * 1024 * 1024)))
     })
     .await
 }
@@ -41,10 +38,7 @@ async fn unknown_fields_and_content_types_are_fine() {
     for content_type in ["Content-Type: text/html", "X-None: x"] {
         let body = r#"{"name":"Ada","more":1}"#;
         let answer = server.send("POST", "/greet", &[content_type], body).await;
-        assert_eq!(
-            (answer.status(), answer.body.as_str()),
-            (200, r#"{"hello":"Ada"}"#)
-        );
+        assert_eq!((answer.status(), answer.body.as_str()), (200, r#"{"hello":"Ada"}"#));
     }
 }
 
@@ -72,27 +66,9 @@ async fn bodies_have_a_limit_of_one_mebibyte() {
 #[tokio::test]
 async fn a_route_may_have_another_limit() {
     let server = server().await;
-    assert_eq!(
-        server
-            .send("POST", "/small", &[], &json_of(10))
-            .await
-            .status(),
-        200
-    );
-    assert_eq!(
-        server
-            .send("POST", "/small", &[], &json_of(11))
-            .await
-            .status(),
-        413
-    );
-    assert_eq!(
-        server
-            .send("POST", "/large", &[], &json_of(2_000_000))
-            .await
-            .status(),
-        200
-    );
+    assert_eq!(server.send("POST", "/small", &[], &json_of(10)).await.status(), 200);
+    assert_eq!(server.send("POST", "/small", &[], &json_of(11)).await.status(), 413);
+    assert_eq!(server.send("POST", "/large", &[], &json_of(2_000_000)).await.status(), 200);
 }
 
 /// The refusal has to survive a client that is still sending megabytes when it is written.
@@ -100,9 +76,7 @@ async fn a_route_may_have_another_limit() {
 async fn a_client_that_keeps_sending_still_reads_the_413() {
     let server = server().await;
     let mut client = server.connect().await;
-    client
-        .write(&request("POST", "/small", &[], &json_of(8 * 1024 * 1024)))
-        .await;
+    client.write(&request("POST", "/small", &[], &json_of(8 * 1024 * 1024))).await;
     assert_eq!(client.answer().await.status(), 413);
     assert_eq!(client.rest().await, "");
 }
@@ -112,8 +86,6 @@ async fn chunked_bodies_are_limited_too() {
     let server = server().await;
     let mut client = server.connect().await;
     let head = request("POST", "/small", &["Transfer-Encoding: chunked"], "");
-    client
-        .write(&format!("{head}6\r\n\"xxxxx\r\n6\r\nxxxxx\"\r\n0\r\n\r\n"))
-        .await;
+    client.write(&format!("{head}6\r\n\"xxxxx\r\n6\r\nxxxxx\"\r\n0\r\n\r\n")).await;
     assert_eq!(client.answer().await.status(), 413);
 }

@@ -23,15 +23,8 @@ use crate::wire::{Client, PATIENCE, PATIENT, Server, request};
 const SOON: Duration = Duration::from_millis(150);
 
 fn with_deadlines(header: Duration, idle: Duration) -> Limits {
-    let deadlines = Deadlines {
-        header,
-        idle,
-        ..PATIENT.deadlines
-    };
-    Limits {
-        deadlines,
-        ..PATIENT
-    }
+    let deadlines = Deadlines { header, idle, ..PATIENT.deadlines };
+    Limits { deadlines, ..PATIENT }
 }
 
 fn product(_: &App) -> Router<App> {
@@ -91,11 +84,7 @@ async fn an_idle_connection_outlives_the_header_deadline_but_not_the_idle_one() 
     assert_eq!(client.answer().await.status(), 200);
     let answered = Instant::now();
     assert_eq!(client.rest().await, "");
-    assert!(
-        answered.elapsed() >= idle - SOON / 2,
-        "{:?}",
-        answered.elapsed()
-    );
+    assert!(answered.elapsed() >= idle - SOON / 2, "{:?}", answered.elapsed());
 }
 
 #[tokio::test]
@@ -121,9 +110,7 @@ async fn a_body_that_stops_coming_ends_the_request() {
     })
     .await;
     let mut client = server.connect().await;
-    client
-        .write(&request("POST", "/echo", &["Content-Length: 10"], ""))
-        .await;
+    client.write(&request("POST", "/echo", &["Content-Length: 10"], "")).await;
     client.write("12345").await;
     assert_eq!(client.answer().await.status(), 400);
 }
@@ -139,9 +126,7 @@ async fn a_client_that_takes_nothing_is_dropped() {
     .await;
     let mut client = server.connect().await;
     client.write(&request("GET", "/flood", &[], "")).await;
-    timeout(PATIENCE, gone.notified())
-        .await
-        .expect("the answer was dropped");
+    timeout(PATIENCE, gone.notified()).await.expect("the answer was dropped");
 }
 
 /// A body without end that tells when it is dropped.
@@ -175,29 +160,21 @@ async fn a_head_over_64_kib_is_refused_readably() {
     let fits = server.ask("GET", "/health", &[&filler(60 * 1024)]).await;
     assert_eq!(fits.status(), 200);
     let mut client = server.connect().await;
-    client
-        .write(&request("GET", "/health", &[&filler(70 * 1024)], ""))
-        .await;
+    client.write(&request("GET", "/health", &[&filler(70 * 1024)], "")).await;
     assert_eq!(client.answer().await.status(), 431);
     assert_eq!(client.rest().await, "");
 }
 
 #[tokio::test]
 async fn at_the_cap_newcomers_wait_their_turn() {
-    let limits = Limits {
-        max_connections: 1,
-        ..PATIENT
-    };
+    let limits = Limits { max_connections: 1, ..PATIENT };
     let server = Server::with_limits(&[], limits, product).await;
     let mut first = server.connect().await;
     first.write(&health()).await;
     assert_eq!(first.answer().await.status(), 200);
     let mut second = server.connect().await;
     second.write(&health()).await;
-    assert!(
-        timeout(SOON, second.answer()).await.is_err(),
-        "answered above the cap"
-    );
+    assert!(timeout(SOON, second.answer()).await.is_err(), "answered above the cap");
     drop(first);
     assert_eq!(second.answer().await.status(), 200);
 }
@@ -216,10 +193,9 @@ async fn a_connection_serves_many_requests_even_pipelined() {
 
 #[tokio::test]
 async fn an_upgraded_connection_has_no_deadlines_of_ours() {
-    let server = Server::with_limits(&[], with_deadlines(SOON, SOON), |_| {
-        Router::new().endpoint("/echo", get(echo))
-    })
-    .await;
+    let server =
+        Server::with_limits(&[], with_deadlines(SOON, SOON), |_| Router::new().endpoint("/echo", get(echo)))
+            .await;
     let mut client = server.connect().await;
     let headers = ["Connection: upgrade", "Upgrade: echo"];
     client.write(&request("GET", "/echo", &headers, "")).await;
@@ -269,15 +245,8 @@ async fn draining_closes_idle_connections_at_once_and_finishes_open_requests() {
     assert_eq!((answer.status(), answer.body.as_str()), (200, "done"));
     assert_eq!(open.rest().await, "");
     drop((idle, open));
-    timeout(PATIENCE, server.done)
-        .await
-        .expect("ended")
-        .expect("no panic");
-    assert!(
-        tokio::net::TcpStream::connect(server.address)
-            .await
-            .is_err()
-    );
+    timeout(PATIENCE, server.done).await.expect("ended").expect("no panic");
+    assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
 }
 
 #[tokio::test]
@@ -293,19 +262,13 @@ async fn a_new_connection_that_said_nothing_does_not_hold_up_the_end() {
 #[tokio::test]
 async fn draining_has_an_end() {
     let (notify, begun) = (Arc::default(), Arc::default());
-    let limits = Limits {
-        drain: SOON,
-        ..PATIENT
-    };
+    let limits = Limits { drain: SOON, ..PATIENT };
     let server = Server::with_limits(&[], limits, waiting(&notify, &begun)).await;
     let mut open = server.connect().await;
     open.write(&request("GET", "/wait", &[], "")).await;
     begun.notified().await;
     server.shutdown.drain();
-    timeout(PATIENCE, server.done)
-        .await
-        .expect("ended")
-        .expect("no panic");
+    timeout(PATIENCE, server.done).await.expect("ended").expect("no panic");
     assert_eq!(open.rest().await, "");
 }
 
@@ -318,9 +281,6 @@ async fn ending_waits_for_nobody() {
     begun.notified().await;
     server.shutdown.drain();
     server.shutdown.end();
-    timeout(PATIENCE, server.done)
-        .await
-        .expect("ended")
-        .expect("no panic");
+    timeout(PATIENCE, server.done).await.expect("ended").expect("no panic");
     assert_eq!(open.rest().await, "");
 }

@@ -32,14 +32,8 @@ async fn the_own_origin_is_not_cors() {
 async fn foreign_origins_are_refused_with_any_method() {
     let server = Server::start(&[]).await;
     for method in ["GET", "POST", "OPTIONS", "HEAD"] {
-        let answer = server
-            .ask(method, "/health", &["Origin: https://evil.example"])
-            .await;
-        assert_eq!(
-            (answer.status(), answer.body.as_str()),
-            (403, ""),
-            "{method}"
-        );
+        let answer = server.ask(method, "/health", &["Origin: https://evil.example"]).await;
+        assert_eq!((answer.status(), answer.body.as_str()), (403, ""), "{method}");
         assert!(!has_cors_headers(&answer));
     }
 }
@@ -53,10 +47,7 @@ async fn preflights_of_allowed_origins() {
         for (name, value) in [
             ("Access-Control-Allow-Origin", "http://localhost:3000"),
             ("Access-Control-Allow-Credentials", "true"),
-            (
-                "Access-Control-Allow-Methods",
-                "GET,POST,PUT,PATCH,DELETE,OPTIONS",
-            ),
+            ("Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE,OPTIONS"),
             (
                 "Access-Control-Allow-Headers",
                 "Origin,Content-Type,X-Workspace-Id,Authorization,X-Molecule-Org-Slug,\
@@ -66,11 +57,7 @@ async fn preflights_of_allowed_origins() {
         ] {
             assert_eq!(answer.headers(name), [value], "{answer:?}");
         }
-        let vary = [
-            "Origin",
-            "Access-Control-Request-Method",
-            "Access-Control-Request-Headers",
-        ];
+        let vary = ["Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"];
         assert_eq!(answer.headers("Vary"), vary);
     }
 }
@@ -99,40 +86,21 @@ async fn answers_to_allowed_origins() {
 #[tokio::test]
 async fn a_star_allows_anybody_without_credentials() {
     let server = Server::start(&["--cors-origins", "*, https://a.example"]).await;
-    let anybody = server
-        .ask("GET", "/health", &["Origin: https://b.example"])
-        .await;
+    let anybody = server.ask("GET", "/health", &["Origin: https://b.example"]).await;
     assert_eq!(anybody.headers("Access-Control-Allow-Origin"), ["*"]);
     assert_eq!(anybody.header("Access-Control-Allow-Credentials"), None);
-    let named = server
-        .ask("GET", "/health", &["Origin: https://a.example"])
-        .await;
-    assert_eq!(
-        named.headers("Access-Control-Allow-Origin"),
-        ["https://a.example"]
-    );
+    let named = server.ask("GET", "/health", &["Origin: https://a.example"]).await;
+    assert_eq!(named.headers("Access-Control-Allow-Origin"), ["https://a.example"]);
     assert_eq!(named.headers("Access-Control-Allow-Credentials"), ["true"]);
 }
 
 #[tokio::test]
 async fn agents_may_send_the_platforms_own_origin() {
-    let flags = [
-        "--cors-origins",
-        "https://a.example",
-        "--platform-url",
-        "http://isomer:8080/",
-    ];
+    let flags = ["--cors-origins", "https://a.example", "--platform-url", "http://isomer:8080/"];
     let server = Server::start(&flags).await;
-    let answer = server
-        .ask("GET", "/health", &["Origin: http://isomer:8080"])
-        .await;
+    let answer = server.ask("GET", "/health", &["Origin: http://isomer:8080"]).await;
     assert_eq!(answer.status(), 200);
-    assert_eq!(
-        answer.headers("Access-Control-Allow-Origin"),
-        ["http://isomer:8080"]
-    );
-    let default = server
-        .ask("GET", "/health", &["Origin: http://localhost:3000"])
-        .await;
+    assert_eq!(answer.headers("Access-Control-Allow-Origin"), ["http://isomer:8080"]);
+    let default = server.ask("GET", "/health", &["Origin: http://localhost:3000"]).await;
     assert_eq!(default.status(), 403, "CORS_ORIGINS replaces the defaults");
 }

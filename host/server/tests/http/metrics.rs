@@ -10,10 +10,7 @@ use crate::wire::{PATIENCE, Server, request};
 fn routes(_: &App) -> Router<App> {
     isomer::api::routes()
         .endpoint("/things/{id}", get(async || "ok"))
-        .endpoint(
-            "/explode",
-            get(async || -> &'static str { panic!("on purpose") }),
-        )
+        .endpoint("/explode", get(async || -> &'static str { panic!("on purpose") }))
 }
 
 async fn requests_total(server: &Server, method: &str, path: &str, status: u16) -> u64 {
@@ -29,10 +26,7 @@ async fn the_content_type_is_that_of_the_text_format() {
     let server = Server::start(&[]).await;
     let answer = server.get("/metrics").await;
     assert_eq!(answer.status(), 200);
-    assert_eq!(
-        answer.header("content-type"),
-        Some("text/plain; version=0.0.4; charset=utf-8")
-    );
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for name in [
         "molecule_websocket_connections_active",
         "molecule_phantom_busy_resets_total",
@@ -54,9 +48,7 @@ async fn answers_are_counted_by_pattern() {
     server.ask("POST", "/things/1", &[]).await;
     server.get("/nothing").await;
     server.get("/explode").await;
-    server
-        .ask("GET", "/health", &["Origin: https://evil.example"])
-        .await;
+    server.ask("GET", "/health", &["Origin: https://evil.example"]).await;
     assert_eq!(requests_total(&server, "GET", "/things/:id", 200).await, 3);
     assert_eq!(requests_total(&server, "POST", "unmatched", 404).await, 1);
     assert_eq!(requests_total(&server, "GET", "unmatched", 404).await, 1);
@@ -71,10 +63,7 @@ async fn durations_come_with_the_same_labels() {
     let text = server.get("/metrics").await.body;
     let start = "molecule_http_request_duration_seconds_total\
                  {method=\"GET\",path=\"/things/:id\",status=\"200\"} ";
-    let seconds = text
-        .lines()
-        .find_map(|line| line.strip_prefix(start))
-        .expect(&text);
+    let seconds = text.lines().find_map(|line| line.strip_prefix(start)).expect(&text);
     let seconds: f64 = seconds.parse().expect("a number");
     assert!(seconds > 0.0 && seconds < 20.0, "{seconds}");
 }
@@ -89,7 +78,5 @@ async fn a_request_whose_client_left_is_counted_and_forgotten() {
     client.write(&request("GET", "/forever", &[], "")).await;
     drop(client);
     let counted = async { while requests_total(&server, "GET", "/forever", 499).await == 0 {} };
-    tokio::time::timeout(PATIENCE, counted)
-        .await
-        .expect("counted");
+    tokio::time::timeout(PATIENCE, counted).await.expect("counted");
 }

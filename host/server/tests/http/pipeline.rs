@@ -11,15 +11,9 @@ use crate::wire::{Answer, Server};
 const SECURITY: [(&str, &str); 6] = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
-    (
-        "Strict-Transport-Security",
-        "max-age=31536000; includeSubDomains",
-    ),
+    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
     ("Referrer-Policy", "strict-origin-when-cross-origin"),
-    (
-        "Permissions-Policy",
-        "camera=(), microphone=(), geolocation=()",
-    ),
+    ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
     ("Content-Security-Policy", "default-src 'self'"),
 ];
 
@@ -33,19 +27,11 @@ fn assert_not_found(answer: &Answer) {
 async fn health_and_build_info() {
     let server = Server::start(&[]).await;
     let health = server.get("/health").await;
-    assert_eq!(
-        (health.status(), health.body.as_str()),
-        (200, r#"{"status":"ok"}"#)
-    );
-    assert_eq!(
-        health.header("content-type"),
-        Some("application/json; charset=utf-8")
-    );
+    assert_eq!((health.status(), health.body.as_str()), (200, r#"{"status":"ok"}"#));
+    assert_eq!(health.header("content-type"), Some("application/json; charset=utf-8"));
     let build = server.get("/buildinfo").await;
     assert_eq!(build.status(), 200);
-    let expected = option_env!("GIT_SHA")
-        .filter(|sha| !sha.is_empty())
-        .unwrap_or("dev");
+    let expected = option_env!("GIT_SHA").filter(|sha| !sha.is_empty()).unwrap_or("dev");
     assert_eq!(build.body, format!(r#"{{"git_sha":"{expected}"}}"#));
 }
 
@@ -53,18 +39,8 @@ async fn health_and_build_info() {
 async fn header_names_are_in_title_case() {
     let server = Server::start(&[]).await;
     let answer = server.get("/health").await;
-    for name in [
-        "Content-Type",
-        "Content-Length",
-        "X-Frame-Options",
-        "X-Request-Id",
-        "Date",
-    ] {
-        assert!(
-            answer.head.contains(&format!("\r\n{name}: ")),
-            "{name} in {}",
-            answer.head
-        );
+    for name in ["Content-Type", "Content-Length", "X-Frame-Options", "X-Request-Id", "Date"] {
+        assert!(answer.head.contains(&format!("\r\n{name}: ")), "{name} in {}", answer.head);
     }
 }
 
@@ -73,10 +49,7 @@ async fn every_answer_carries_the_security_headers() {
     let server = Server::with_routes(&["--molecule-org-id", "org"], |app| {
         Router::new()
             .probe("/health", get(async || "ok"))
-            .endpoint(
-                "/cp/panic",
-                get(async || -> &'static str { panic!("on purpose") }),
-            )
+            .endpoint("/cp/panic", get(async || -> &'static str { panic!("on purpose") }))
             .endpoint("/cp/admin", admin(&app.access, get(async || "ok")))
     })
     .await;
@@ -106,10 +79,7 @@ async fn a_handler_may_set_its_own_security_header() {
     })
     .await;
     let answer = server.get("/page").await;
-    assert_eq!(
-        answer.headers("content-security-policy"),
-        ["default-src 'none'"]
-    );
+    assert_eq!(answer.headers("content-security-policy"), ["default-src 'none'"]);
 }
 
 #[tokio::test]
@@ -140,16 +110,10 @@ async fn unknown_routes_and_wrong_methods_are_the_same_404() {
 
 #[tokio::test]
 async fn head_is_answered_where_monitors_ask() {
-    let server = Server::with_routes(&[], |_| {
-        isomer::api::routes().endpoint("/things", get(async || "ok"))
-    })
-    .await;
+    let server =
+        Server::with_routes(&[], |_| isomer::api::routes().endpoint("/things", get(async || "ok"))).await;
     for target in ["/health", "/buildinfo", "/metrics"] {
-        assert_eq!(
-            server.ask("HEAD", target, &[]).await.status(),
-            200,
-            "{target}"
-        );
+        assert_eq!(server.ask("HEAD", target, &[]).await.status(), 200, "{target}");
     }
     let length = server.get("/health").await.body.len().to_string();
     let head = server.ask("HEAD", "/health", &[]).await;
@@ -162,16 +126,10 @@ async fn head_is_answered_where_monitors_ask() {
 #[tokio::test]
 async fn a_trailing_slash_redirects_after_the_guards() {
     let server = Server::with_routes(&["--molecule-org-id", "org"], |_| {
-        Router::new().endpoint(
-            "/things/{id}",
-            get(async || "ok").merge(post(async || "ok")),
-        )
+        Router::new().endpoint("/things/{id}", get(async || "ok").merge(post(async || "ok")))
     })
     .await;
-    let tenant = [
-        "X-Molecule-Org-Id: org",
-        "X-Forwarded-Prefix: //evil.example",
-    ];
+    let tenant = ["X-Molecule-Org-Id: org", "X-Forwarded-Prefix: //evil.example"];
     let answer = server.ask("GET", "/things/1/?a=b", &tenant).await;
     assert_eq!(answer.status(), 301);
     assert_eq!(answer.header("location"), Some("/things/1?a=b"));
@@ -202,22 +160,12 @@ async fn a_panic_is_a_500_and_the_connection_lives_on() {
     })
     .await;
     let mut client = server.connect().await;
-    client
-        .write(&crate::wire::request("GET", "/explode", &[], ""))
-        .await;
+    client.write(&crate::wire::request("GET", "/explode", &[], "")).await;
     let answer = client.answer().await;
-    assert_eq!(
-        (answer.status(), answer.body.as_str()),
-        (500, r#"{"error":"internal error"}"#)
-    );
-    assert_eq!(
-        answer.header("content-type"),
-        Some("application/json; charset=utf-8")
-    );
+    assert_eq!((answer.status(), answer.body.as_str()), (500, r#"{"error":"internal error"}"#));
+    assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
     assert!(answer.header("x-request-id").is_some());
-    client
-        .write(&crate::wire::request("GET", "/health", &[], ""))
-        .await;
+    client.write(&crate::wire::request("GET", "/health", &[], "")).await;
     assert_eq!(client.answer().await.status(), 200);
 }
 

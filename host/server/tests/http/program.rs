@@ -37,24 +37,14 @@ impl Program {
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
         let mut welcome = String::new();
         output.read_line(&mut welcome).expect("a line");
-        let address = welcome
-            .split("http://")
-            .nth(1)
-            .and_then(|rest| rest.split_whitespace().next());
+        let address = welcome.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.expect(&welcome).parse().expect(&welcome);
-        Self {
-            child,
-            welcome,
-            address,
-            _data: data,
-        }
+        Self { child, welcome, address, _data: data }
     }
 
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {pid}")])
-            .status();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
         assert!(sent.expect("sh").success());
     }
 
@@ -84,11 +74,7 @@ async fn health(address: SocketAddr) -> u16 {
 #[tokio::test]
 async fn it_says_where_it_listens_and_stops_on_sigterm() {
     let mut program = Program::start(&[]);
-    assert!(
-        program
-            .welcome
-            .starts_with("Isomer is listening on http://127.0.0.1:")
-    );
+    assert!(program.welcome.starts_with("Isomer is listening on http://127.0.0.1:"));
     assert!(program._data.path().join("made/by/it").is_dir());
     assert_eq!(health(program.address).await, 200);
     program.signal("TERM");
@@ -118,24 +104,11 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test]
 async fn blank_variables_count_as_unset() {
-    let blank = [
-        "ADMIN_TOKEN",
-        "CORS_ORIGINS",
-        "CANVAS_PROXY_URL",
-        "LOG_FORMAT",
-        "MOLECULE_ORG_ID",
-    ];
+    let blank = ["ADMIN_TOKEN", "CORS_ORIGINS", "CANVAS_PROXY_URL", "LOG_FORMAT", "MOLECULE_ORG_ID"];
     let blank = blank.map(|name| (name, " "));
     let program = Program::start(&blank);
     let mut client = Client::connect(program.address).await;
-    client
-        .write(&request(
-            "GET",
-            "/nothing",
-            &["Origin: http://localhost:3000"],
-            "",
-        ))
-        .await;
+    client.write(&request("GET", "/nothing", &["Origin: http://localhost:3000"], "")).await;
     let answer = client.answer().await;
     assert_eq!(answer.body, "404 page not found", "{answer:?}");
 }
@@ -143,9 +116,8 @@ async fn blank_variables_count_as_unset() {
 #[tokio::test]
 async fn it_survives_running_out_of_file_descriptors() {
     let mut program = Program::start_through("ulimit -n 40; exec \"$0\" serve", &[]);
-    let crowd: Vec<TcpStream> = (0..80)
-        .map(|_| TcpStream::connect(program.address).expect("queued by the kernel"))
-        .collect();
+    let crowd: Vec<TcpStream> =
+        (0..80).map(|_| TcpStream::connect(program.address).expect("queued by the kernel")).collect();
     let log = BufReader::new(program.child.stderr.take().expect("piped"));
     let mut lines = log.lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("cannot accept connections")));
@@ -158,25 +130,14 @@ async fn the_log_names_routes_and_keeps_secrets() {
     let mut program = Program::start(&[("ADMIN_TOKEN", "hunter2"), ("RUST_LOG", "debug")]);
     let mut client = Client::connect(program.address).await;
     let headers = ["Authorization: Bearer hunter2", "Cookie: session=hunter2"];
-    client
-        .write(&request("GET", "/health?token=hunter2", &headers, ""))
-        .await;
+    client.write(&request("GET", "/health?token=hunter2", &headers, "")).await;
     let answer = client.answer().await;
     drop(client);
     program.signal("TERM");
     let (_, log) = program.ended();
-    let line = log
-        .lines()
-        .find(|line| line.contains("answered"))
-        .expect(&log);
+    let line = log.lines().find(|line| line.contains("answered")).expect(&log);
     let id = answer.header("x-request-id").expect("an id");
-    for part in [
-        id,
-        "method=GET",
-        "route=\"/health\"",
-        "status=200",
-        "latency_us=",
-    ] {
+    for part in [id, "method=GET", "route=\"/health\"", "status=200", "latency_us="] {
         assert!(line.contains(part), "{part} in {line}");
     }
     assert!(!log.contains("hunter2"), "{log}");
@@ -186,15 +147,7 @@ async fn the_log_names_routes_and_keeps_secrets() {
 fn with_json_logs_every_line_is_json() {
     let data = tempfile::tempdir().expect("a directory");
     let mut child = Command::new(env!("CARGO_BIN_EXE_isomer"))
-        .args([
-            "serve",
-            "--bind-addr",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--log-format",
-            "json",
-        ])
+        .args(["serve", "--bind-addr", "127.0.0.1", "--port", "0", "--log-format", "json"])
         .env_clear()
         .env("DATA_DIR", data.path())
         .stdout(Stdio::piped())
@@ -210,11 +163,7 @@ fn with_json_logs_every_line_is_json() {
     let event: serde_json::Value = serde_json::from_str(&line).expect(&line);
     assert_eq!(event["message"], "listening");
     assert_eq!(event["mode"], "production");
-    assert!(
-        event["address"]
-            .as_str()
-            .is_some_and(|a| a.starts_with("127.0.0.1:"))
-    );
+    assert!(event["address"].as_str().is_some_and(|a| a.starts_with("127.0.0.1:")));
 }
 
 #[test]
@@ -230,10 +179,7 @@ fn a_port_in_use_is_explained() {
         .expect("ran");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        errors.contains(&format!("cannot listen on 127.0.0.1 port {port}")),
-        "{errors}"
-    );
+    assert!(errors.contains(&format!("cannot listen on 127.0.0.1 port {port}")), "{errors}");
     assert!(errors.contains("in use"), "{errors}");
 }
 

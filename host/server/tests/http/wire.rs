@@ -21,11 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const PATIENT: Limits = Limits {
     max_connections: 100,
     max_head: 64 * 1024,
-    deadlines: Deadlines {
-        header: PATIENCE,
-        idle: PATIENCE,
-        linger: Duration::from_secs(1),
-    },
+    deadlines: Deadlines { header: PATIENCE, idle: PATIENCE, linger: Duration::from_secs(1) },
     drain: PATIENCE,
 };
 
@@ -42,10 +38,7 @@ impl Server {
     }
 
     /// Other routes inside the layers of the product.
-    pub(crate) async fn with_routes(
-        flags: &[&str],
-        routes: impl FnOnce(&App) -> Router<App>,
-    ) -> Self {
+    pub(crate) async fn with_routes(flags: &[&str], routes: impl FnOnce(&App) -> Router<App>) -> Self {
         Self::with_limits(flags, PATIENT, routes).await
     }
 
@@ -61,11 +54,7 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         let shutdown = Shutdown::default();
         let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
-        Self {
-            address,
-            shutdown,
-            done,
-        }
+        Self { address, shutdown, done }
     }
 
     pub(crate) async fn connect(&self) -> Client {
@@ -81,13 +70,7 @@ impl Server {
         self.ask("GET", target, &[]).await
     }
 
-    pub(crate) async fn send(
-        &self,
-        method: &str,
-        target: &str,
-        headers: &[&str],
-        body: &str,
-    ) -> Answer {
+    pub(crate) async fn send(&self, method: &str, target: &str, headers: &[&str], body: &str) -> Answer {
         let mut client = self.connect().await;
         client.write(&request(method, target, headers, body)).await;
         client.answer_to(method).await
@@ -96,10 +79,7 @@ impl Server {
 
 /// A request as bytes.
 pub(crate) fn request(method: &str, target: &str, headers: &[&str], body: &str) -> String {
-    let mut lines = vec![
-        format!("{method} {target} HTTP/1.1"),
-        "Host: own.example".to_owned(),
-    ];
+    let mut lines = vec![format!("{method} {target} HTTP/1.1"), "Host: own.example".to_owned()];
     lines.extend(headers.iter().map(ToString::to_string));
     if !body.is_empty() {
         lines.push(format!("Content-Length: {}", body.len()));
@@ -121,13 +101,8 @@ impl Client {
     /// The next answer, whose body is as long as its head says.
     pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
         let head = self.head().await;
-        let mut answer = Answer {
-            head,
-            body: String::new(),
-        };
-        let length = answer
-            .header("content-length")
-            .map_or(0, |l| l.parse().expect("a number"));
+        let mut answer = Answer { head, body: String::new() };
+        let length = answer.header("content-length").map_or(0, |l| l.parse().expect("a number"));
         if method != "HEAD" {
             answer.body = self.exactly(length).await;
         }
@@ -179,10 +154,7 @@ impl Answer {
     /// All values of a header, by any spelling of its name.
     pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .collect()
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

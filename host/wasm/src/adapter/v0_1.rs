@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 use wasmtime::component::InstancePre;
 
 use super::{
-    Capabilities, Content, Description, EnvCopy, EnvSet, File, Hosting, Message, Phase, Plan, PlanRequest, Reload,
-    Surfaces, Value, Volume,
+    Capabilities, Content, Description, EnvCopy, EnvSet, File, Hosting, Message, Phase, Plan, PlanRequest,
+    Reload, Surfaces, Value, Volume,
 };
 use crate::{Component, Outcome, Problem, Refused, Settings, call, limits, rules, state::State};
 
@@ -19,10 +19,7 @@ mod bindings {
     });
 }
 
-use bindings::{
-    RuntimeAdapter, RuntimeAdapterPre,
-    exports::isomer::adapter::adapter as wit,
-};
+use bindings::{RuntimeAdapter, RuntimeAdapterPre, exports::isomer::adapter::adapter as wit};
 
 /// A component bound to this world's functions.
 pub(crate) struct Bound(RuntimeAdapterPre<State>);
@@ -47,7 +44,11 @@ impl Bound {
         RuntimeAdapterPre::new(pre).map(Self)
     }
 
-    pub(crate) async fn validate_settings(&self, on: &Component, settings: &Settings) -> Outcome<Result<(), Problem>> {
+    pub(crate) async fn validate_settings(
+        &self,
+        on: &Component,
+        settings: &Settings,
+    ) -> Outcome<Result<(), Problem>> {
         call!(self, on, call_validate_settings(settings.text()), |answer| Ok(answer.map_err(problem)))
     }
 
@@ -80,7 +81,12 @@ impl Bound {
         })
     }
 
-    pub(crate) async fn on_files_changed(&self, on: &Component, settings: &Settings, paths: &[String]) -> Outcome<Reload> {
+    pub(crate) async fn on_files_changed(
+        &self,
+        on: &Component,
+        settings: &Settings,
+        paths: &[String],
+    ) -> Outcome<Reload> {
         call!(self, on, call_on_files_changed(settings.text(), paths), |answer| Ok(match answer {
             wit::Reload::None => Reload::None,
             wit::Reload::Restart => Reload::Restart,
@@ -98,17 +104,24 @@ impl Bound {
             request_id: message.request_id.clone(),
             text: message.text.clone(),
         };
-        call!(self, on, call_synthetic_reply(settings.text(), &message), |answer: Result<Vec<String>, _>| match answer {
-            Ok(parts) => {
-                rules::at_most("parts", parts.len(), 64)?;
-                rules::at_most("parts (bytes)", parts.iter().map(String::len).sum(), limits::PLAN_BYTES)?;
-                Ok(Ok(parts))
+        call!(self, on, call_synthetic_reply(settings.text(), &message), |answer: Result<Vec<String>, _>| {
+            match answer {
+                Ok(parts) => {
+                    rules::at_most("parts", parts.len(), 64)?;
+                    rules::at_most("parts (bytes)", parts.iter().map(String::len).sum(), limits::PLAN_BYTES)?;
+                    Ok(Ok(parts))
+                }
+                Err(no) => Ok(Err(problem(no))),
             }
-            Err(no) => Ok(Err(problem(no))),
         })
     }
 
-    pub(crate) async fn to_agent(&self, on: &Component, settings: &Settings, body: &Json) -> Outcome<Result<Json, Problem>> {
+    pub(crate) async fn to_agent(
+        &self,
+        on: &Component,
+        settings: &Settings,
+        body: &Json,
+    ) -> Outcome<Result<Json, Problem>> {
         let body = body.to_string();
         call!(self, on, call_to_agent(settings.text(), &body), |answer: Result<String, _>| match answer {
             Ok(body) => serde_json::from_str(&body)
@@ -140,7 +153,10 @@ fn description(answer: wit::Description) -> Result<Description, Refused> {
         return Err(Refused::new("description.image-base", "a runtime hosted in a container needs an image"));
     }
     answer.image_base.iter().try_for_each(|base| rules::base_name("description.image-base", base, 128))?;
-    answer.default_model.iter().try_for_each(|model| rules::label("description.default-model", model, 100))?;
+    answer
+        .default_model
+        .iter()
+        .try_for_each(|model| rules::label("description.default-model", model, 100))?;
     if answer.port == 0 {
         return Err(Refused::new("description.port", "0 is no port"));
     }
@@ -183,7 +199,9 @@ fn volumes(volumes: Vec<wit::Volume>) -> Result<Vec<Volume>, Refused> {
             rules::base_name("description.volumes.name", &volume.name, 32)?;
             rules::placed_path("description.volumes.path", &volume.path)?;
             let group = &volume.reset_group;
-            group.iter().try_for_each(|group| rules::base_name("description.volumes.reset-group", group, 32))?;
+            group
+                .iter()
+                .try_for_each(|group| rules::base_name("description.volumes.reset-group", group, 32))?;
             Ok(Volume { name: volume.name, path: volume.path, reset_group: volume.reset_group })
         })
         .collect()
@@ -249,10 +267,16 @@ fn plan(answer: wit::WorkspacePlan) -> Result<Plan, Refused> {
         rules::at_most(&at, group.len(), limits::PLAN_ENTRIES)?;
         group.iter().try_for_each(|name| rules::env_name(&at, name))?;
     }
-    let targets = answer.env.iter().map(|set| &set.name).chain(answer.env_copies.iter().map(|copy| &copy.target));
+    let targets =
+        answer.env.iter().map(|set| &set.name).chain(answer.env_copies.iter().map(|copy| &copy.target));
     rules::distinct("plan.env", targets.map(String::as_str))?;
     Ok(Plan {
-        env: answer.env.into_iter().enumerate().map(|(index, set)| env_set(index, set)).collect::<Result<_, _>>()?,
+        env: answer
+            .env
+            .into_iter()
+            .enumerate()
+            .map(|(index, set)| env_set(index, set))
+            .collect::<Result<_, _>>()?,
         env_copies: answer
             .env_copies
             .into_iter()
@@ -289,7 +313,9 @@ fn files(files: Vec<wit::File>) -> Result<Vec<File>, Refused> {
             rules::relative_path(&format!("plan.files[{index}].path"), &file.path)?;
             let content = match file.content {
                 wit::Content::Bytes(bytes) => Content::Bytes(bytes),
-                wit::Content::Yaml(tree) => Content::Yaml(tree_value(&format!("plan.files[{index}].yaml"), tree)?),
+                wit::Content::Yaml(tree) => {
+                    Content::Yaml(tree_value(&format!("plan.files[{index}].yaml"), tree)?)
+                }
             };
             Ok(File { path: file.path, content })
         })
@@ -348,4 +374,63 @@ fn tree_value(at: &str, tree: wit::Tree) -> Result<Value, Refused> {
         }
     }
     Ok(built.into_iter().next().flatten().unwrap_or(Value::Null))
+}
+
+/// What the check lets through keeps every rule on names, paths and counts.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_plan(bytes: &mut crate::fuzzing::Bytes<'_>) {
+    fn size(value: &Value) -> usize {
+        match value {
+            Value::Sequence(items) => 1 + items.iter().map(size).sum::<usize>(),
+            Value::Mapping(entries) => 1 + entries.iter().map(|(_, value)| size(value)).sum::<usize>(),
+            _ => 1,
+        }
+    }
+    let mut answer = wit::WorkspacePlan {
+        env: Vec::new(),
+        env_copies: Vec::new(),
+        files: Vec::new(),
+        provider: None,
+        required_env: Vec::new(),
+        reset_groups: Vec::new(),
+    };
+    let mut nodes = Vec::new();
+    while !bytes.done() {
+        match bytes.byte() % 8 {
+            0 => answer.env.push(wit::EnvSet { name: bytes.text(), value: bytes.text() }),
+            1 => answer.env_copies.push(wit::EnvCopy { source: bytes.text(), target: bytes.text() }),
+            2 => answer.required_env.push(vec![bytes.text()]),
+            3 => answer.reset_groups.push(bytes.text()),
+            4 => {
+                let content = wit::Content::Yaml(wit::Tree { nodes: std::mem::take(&mut nodes) });
+                answer.files.push(wit::File { path: bytes.text(), content });
+            }
+            5 => nodes.push(wit::Value::Sequence(bytes.ids())),
+            6 => nodes
+                .push(wit::Value::Mapping(bytes.ids().into_iter().map(|id| (bytes.text(), id)).collect())),
+            _ => nodes.push(wit::Value::Decimal(f64::from_bits(u64::from(bytes.byte()) << 56))),
+        }
+    }
+    let counts: Vec<usize> = answer
+        .files
+        .iter()
+        .map(|file| match &file.content {
+            wit::Content::Yaml(tree) => tree.nodes.len(),
+            wit::Content::Bytes(_) => 0,
+        })
+        .collect();
+    let Ok(plan) = plan(answer) else { return };
+    let name = |name: &str| {
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with("MOLECULE_")
+    };
+    assert!(plan.env.iter().all(|set| name(&set.name) && !set.value.contains('\0')));
+    assert!(plan.env_copies.iter().all(|copy| name(&copy.source) && name(&copy.target)));
+    for (file, count) in plan.files.iter().zip(counts) {
+        assert!(
+            !file.path.starts_with('/') && file.path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        );
+        if let Content::Yaml(value) = &file.content {
+            assert_eq!(size(value), count);
+        }
+    }
 }

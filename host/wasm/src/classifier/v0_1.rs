@@ -24,7 +24,11 @@ impl Bound {
         ReloadClassifierPre::new(pre).map(Self)
     }
 
-    pub(crate) async fn validate_settings(&self, on: &Component, settings: &Settings) -> Outcome<Result<(), Problem>> {
+    pub(crate) async fn validate_settings(
+        &self,
+        on: &Component,
+        settings: &Settings,
+    ) -> Outcome<Result<(), Problem>> {
         call::run(
             on,
             async |store: &mut wasmtime::Store<State>| {
@@ -36,7 +40,12 @@ impl Bound {
         .await
     }
 
-    pub(crate) async fn classify(&self, on: &Component, settings: &Settings, diff: &Diff) -> Outcome<Verdict> {
+    pub(crate) async fn classify(
+        &self,
+        on: &Component,
+        settings: &Settings,
+        diff: &Diff,
+    ) -> Outcome<Verdict> {
         let diff = wit::Diff {
             runtime: diff.runtime.clone(),
             plugin: diff.plugin.clone(),

@@ -24,7 +24,11 @@ impl Bound {
         TemplateResolverPre::new(pre).map(Self)
     }
 
-    pub(crate) async fn validate_settings(&self, on: &Component, settings: &Settings) -> Outcome<Result<(), Problem>> {
+    pub(crate) async fn validate_settings(
+        &self,
+        on: &Component,
+        settings: &Settings,
+    ) -> Outcome<Result<(), Problem>> {
         call::run(
             on,
             async |store: &mut wasmtime::Store<State>| {
@@ -36,7 +40,12 @@ impl Bound {
         .await
     }
 
-    pub(crate) async fn expand(&self, on: &Component, settings: &Settings, request: &Expansion) -> Outcome<Progress> {
+    pub(crate) async fn expand(
+        &self,
+        on: &Component,
+        settings: &Settings,
+        request: &Expansion,
+    ) -> Outcome<Progress> {
         let request = expansion(request);
         call::run(
             on,
@@ -113,7 +122,9 @@ fn tree(tree: wit::Tree) -> Result<Tree, Refused> {
         };
         let value = match node.value {
             wit::Value::Scalar(scalar) => Value::Scalar { text: scalar.text, quoted: scalar.quoted },
-            wit::Value::Sequence(items) => Value::Sequence(items.into_iter().map(&mut child).collect::<Result<_, _>>()?),
+            wit::Value::Sequence(items) => {
+                Value::Sequence(items.into_iter().map(&mut child).collect::<Result<_, _>>()?)
+            }
             wit::Value::Mapping(entries) => {
                 let pair = |(key, value)| Ok((child(key)?, child(value)?));
                 Value::Mapping(entries.into_iter().map(pair).collect::<Result<_, Refused>>()?)
@@ -127,4 +138,34 @@ fn tree(tree: wit::Tree) -> Result<Tree, Refused> {
     }
     let root = built.into_iter().next().flatten();
     root.map(|root| Tree { files: tree.files, root }).ok_or_else(|| Refused::new("tree", "it has no root"))
+}
+
+/// What the check lets through has as many nodes as were handed in, and is no deeper than allowed.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_tree(bytes: &mut crate::fuzzing::Bytes<'_>) {
+    fn size(node: &Node) -> (usize, usize) {
+        let children: Vec<&Node> = match &node.value {
+            Value::Scalar { .. } => Vec::new(),
+            Value::Sequence(items) => items.iter().collect(),
+            Value::Mapping(pairs) => pairs.iter().flat_map(|(key, value)| [key, value]).collect(),
+        };
+        let sizes = children.into_iter().map(size);
+        sizes.fold((1, 1), |(count, depth), (more, below)| (count + more, depth.max(below + 1)))
+    }
+    let mut nodes = Vec::new();
+    while !bytes.done() {
+        let value = match bytes.byte() % 3 {
+            0 => wit::Value::Scalar(wit::Scalar { text: bytes.text(), quoted: bytes.byte() % 2 == 0 }),
+            1 => wit::Value::Sequence(bytes.ids()),
+            _ => wit::Value::Mapping(bytes.ids().into_iter().zip(bytes.ids()).collect()),
+        };
+        let mark = wit::Mark { file: u32::from(bytes.byte() % 3), line: 1, column: 1 };
+        nodes.push(wit::Node { value, mark, tag: None });
+    }
+    let count = nodes.len();
+    if let Ok(tree) = tree(wit::Tree { files: vec!["a".to_owned(), "b".to_owned()], nodes }) {
+        let (found, depth) = size(&tree.root);
+        assert_eq!(found, count);
+        assert!(depth <= limits::TREE_DEPTH);
+    }
 }

@@ -43,7 +43,9 @@ impl Resolver for HostileResolver {
             "shared" => vec![sequence(&[1, 1]), scalar("x", 1, 1)],
             "dangling" => vec![sequence(&[9])],
             "orphan" => vec![scalar("x", 1, 1), scalar("y", 1, 1)],
-            "deep" => (1..=60).map(|next| if next < 60 { sequence(&[next]) } else { sequence(&[]) }).collect(),
+            "deep" => {
+                (1..=60).map(|next| if next < 60 { sequence(&[next]) } else { sequence(&[]) }).collect()
+            }
             "wide" => {
                 let children: Vec<u32> = (1..=100_000).collect();
                 let mut nodes = vec![sequence(&children)];

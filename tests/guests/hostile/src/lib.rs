@@ -9,9 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use isomer_sdk::{
-    Adapter, Description, EnvCopy, EnvSet, File, Hosting, Message, Plan, PlanRequest, Problem,
-};
+use isomer_sdk::{Adapter, Description, EnvCopy, EnvSet, File, Hosting, Message, Plan, PlanRequest, Problem};
 use serde::Deserialize;
 
 /// What to do when it is activated.
@@ -131,7 +129,8 @@ fn misbehave(how: &str) -> String {
             format!("{env:?} {:?}", std::env::args().collect::<Vec<_>>())
         }
         "vary" => {
-            let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
+            let clock =
+                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map(|since| since.as_nanos());
             let random = RandomState::new().hash_one(1);
             format!("{clock:?} {random} {}", CALLS.fetch_add(1, Ordering::Relaxed))
         }

@@ -22,8 +22,8 @@ mod requests;
 /// Upper bounds of every histogram, in seconds: from a guest call (some ten microseconds) to a
 /// slow container.
 const BUCKETS: [f64; 19] = [
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
-    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
 /// The recorder behind the facade. There can be one per process; servers in one process (tests)
@@ -43,10 +43,7 @@ impl Metrics {
     /// # Errors
     /// When another recorder was installed by somebody else: ours would stay empty.
     pub fn new() -> Result<Self, BuildError> {
-        Ok(Self {
-            facade: recorder()?,
-            requests: RequestSeries::default(),
-        })
+        Ok(Self { facade: recorder()?, requests: RequestSeries::default() })
     }
 
     /// The whole text, in Prometheus' format 0.0.4.
@@ -71,9 +68,7 @@ fn recorder() -> Result<PrometheusHandle, BuildError> {
     if let Some(handle) = &*installed {
         return Ok(handle.clone());
     }
-    let handle = PrometheusBuilder::new()
-        .set_buckets(&BUCKETS)?
-        .install_recorder()?;
+    let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
     announce();
     *installed = Some(handle.clone());
     Ok(handle)
@@ -81,10 +76,7 @@ fn recorder() -> Result<PrometheusHandle, BuildError> {
 
 /// Names the series of the contract, so that they are there (at zero) before anything happens.
 fn announce() {
-    describe_gauge!(
-        "molecule_websocket_connections_active",
-        "WebSocket connections open right now."
-    );
+    describe_gauge!("molecule_websocket_connections_active", "WebSocket connections open right now.");
     gauge!("molecule_websocket_connections_active").set(0.0);
     describe_counter!(
         "molecule_phantom_busy_resets_total",
@@ -105,9 +97,7 @@ fn announce() {
 pub async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
-    let request_seen = metrics
-        .requests
-        .begin(&method, route.as_ref().map(MatchedPath::as_str));
+    let request_seen = metrics.requests.begin(&method, route.as_ref().map(MatchedPath::as_str));
     let response = next.run(request).await;
     let unmatched = response.extensions().get::<Unmatched>().is_some();
     request_seen.answered(response.status(), unmatched);
@@ -154,10 +144,7 @@ mod tests {
     #[test]
     fn every_series_is_introduced() {
         let metrics = Metrics::new().expect("the only recorder");
-        metrics
-            .requests
-            .begin(&http::Method::GET, Some("/x"))
-            .answered(http::StatusCode::OK, false);
+        metrics.requests.begin(&http::Method::GET, Some("/x")).answered(http::StatusCode::OK, false);
         let text = metrics.render();
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         for (at, line) in lines.iter().enumerate() {
@@ -165,14 +152,9 @@ mod tests {
                 continue;
             };
             let name = help.split(' ').next().expect("a name");
-            assert!(
-                lines[at + 1].starts_with(&format!("# TYPE {name} ")),
-                "{line}"
-            );
+            assert!(lines[at + 1].starts_with(&format!("# TYPE {name} ")), "{line}");
             assert!(lines[at + 2].starts_with(name), "{line}");
-            let helps = lines
-                .iter()
-                .filter(|l| l.starts_with(&format!("# HELP {name} ")));
+            let helps = lines.iter().filter(|l| l.starts_with(&format!("# HELP {name} ")));
             assert_eq!(helps.count(), 1, "{line}");
         }
     }

@@ -13,29 +13,13 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(super) fn render(text: &mut String) {
     if let Some(status) = read("/proc/self/status") {
         let resident = status_field(&status, "VmRSS:").map(|kib| kib * 1024);
-        gauge(
-            text,
-            "process_resident_memory_bytes",
-            "Memory in use, in bytes.",
-            resident,
-        );
+        gauge(text, "process_resident_memory_bytes", "Memory in use, in bytes.", resident);
         let threads = status_field(&status, "Threads:");
-        gauge(
-            text,
-            "process_threads",
-            "Operating system threads.",
-            threads,
-        );
+        gauge(text, "process_threads", "Operating system threads.", threads);
     }
     if let Some(stat) = read("/proc/self/stat").as_deref().and_then(Stat::parse) {
         let name = "process_cpu_seconds_total";
-        series(
-            text,
-            "counter",
-            name,
-            "User and system CPU time, in seconds.",
-            stat.cpu_seconds,
-        );
+        series(text, "counter", name, "User and system CPU time, in seconds.", stat.cpu_seconds);
         let started = read("/proc/stat").as_deref().and_then(boot_time);
         let started = started.map(|boot| boot + stat.started_after_boot);
         let help = "When the process started, in seconds since 1970.";
@@ -59,10 +43,7 @@ fn gauge(text: &mut String, name: &str, help: &str, value: Option<impl Display>)
 }
 
 fn series(text: &mut String, kind: &str, name: &str, help: &str, value: impl Display) {
-    let _ = writeln!(
-        text,
-        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-    );
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
 }
 
 /// The number after a field's name in `/proc/self/status`.
@@ -105,20 +86,14 @@ mod tests {
     #[test]
     fn a_program_name_cannot_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 4 0 1234 1 1";
-        let expected = Stat {
-            cpu_seconds: 3.0,
-            started_after_boot: 12.34,
-        };
+        let expected = Stat { cpu_seconds: 3.0, started_after_boot: 12.34 };
         assert_eq!(Stat::parse(stat), Some(expected));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
     }
 
     #[test]
     fn fields_are_found_by_name() {
-        assert_eq!(
-            status_field("VmRSS:\t  123 kB\nThreads:\t4\n", "Threads:"),
-            Some(4)
-        );
+        assert_eq!(status_field("VmRSS:\t  123 kB\nThreads:\t4\n", "Threads:"), Some(4));
         assert_eq!(status_field("VmRSS:\t  123 kB\n", "VmRSS:"), Some(123));
         assert_eq!(boot_time("cpu 1 2\nbtime 1700000000\n"), Some(1.7e9));
     }
@@ -129,9 +104,7 @@ mod tests {
         let mut text = String::new();
         render(&mut text);
         let value = |name: &str| -> f64 {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("{name} ")));
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
             line.expect(name).parse().expect(name)
         };
         assert!(value("process_resident_memory_bytes") > 1e5);

@@ -65,10 +65,7 @@ impl RequestSeries {
             return series.add(took);
         }
         drop(by_route);
-        let mut by_route = self
-            .by_route
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut by_route = self.by_route.write().unwrap_or_else(PoisonError::into_inner);
         let known = by_route.entry(route.into()).or_default();
         known.entry(labels).or_default().add(took);
     }
@@ -93,11 +90,7 @@ impl RequestSeries {
             let _ = writeln!(text, "molecule_http_requests_total{{{labels}}} {answers}");
         }
         let name = "molecule_http_request_duration_seconds_total";
-        family(
-            text,
-            name,
-            "Seconds spent until the head of the answer, summed up.",
-        );
+        family(text, name, "Seconds spent until the head of the answer, summed up.");
         for (labels, series) in &rows {
             let _ = writeln!(text, "{name}{{{labels}}} {}", series.seconds());
         }
@@ -169,10 +162,7 @@ mod tests {
 
     #[test]
     fn labels_name_the_pattern() {
-        assert_eq!(
-            label_of("/workspaces/{id}/files/{*path}"),
-            "/workspaces/:id/files/*path"
-        );
+        assert_eq!(label_of("/workspaces/{id}/files/{*path}"), "/workspaces/:id/files/*path");
         assert_eq!(label_of(UNMATCHED), UNMATCHED);
     }
 
@@ -180,13 +170,9 @@ mod tests {
     fn answers_add_up_per_label_set() {
         let series = RequestSeries::default();
         for status in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND] {
-            series
-                .begin(&Method::GET, Some("/a/{id}"))
-                .answered(status, false);
+            series.begin(&Method::GET, Some("/a/{id}")).answered(status, false);
         }
-        series
-            .begin(&Method::POST, Some("/a/{id}"))
-            .answered(StatusCode::NOT_FOUND, true);
+        series.begin(&Method::POST, Some("/a/{id}")).answered(StatusCode::NOT_FOUND, true);
         let text = render(&series);
         for line in [
             r#"molecule_http_requests_total{method="GET",path="/a/:id",status="200"} 2"#,

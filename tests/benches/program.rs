@@ -1,0 +1,70 @@
+//! The program as a whole: from its start to the first answer, and its memory when nothing happens.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::median;
+
+pub fn start_and_idle() {
+    let data = tempfile::tempdir().expect("a directory");
+    let cold = {
+        let (mut child, time) = start(data.path());
+        end(&mut child);
+        time
+    };
+    let mut warm = Vec::new();
+    let mut idle = Vec::new();
+    for _ in 0..11 {
+        let (mut child, time) = start(data.path());
+        warm.push(time);
+        idle.push(resident(&child));
+        end(&mut child);
+    }
+    idle.sort_unstable();
+    println!(
+        "start to first /health: cold cache {cold:.0?}, warm cache {:.1?} (median of 11)",
+        median(&mut warm)
+    );
+    println!("idle resident memory: {:.1} MB (median of 11)", idle[idle.len() / 2] as f64 / 1e6);
+}
+
+fn start(data: &Path) -> (Child, Duration) {
+    let started = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_isomer"))
+        .arg("serve")
+        .env_clear()
+        .env("DATA_DIR", data)
+        .env("PORT", "0")
+        .env("MOLECULE_ENV", "development")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it speaks");
+    let address = line.trim().rsplit_once("http://").expect("it says where it listens").1;
+    let mut socket = TcpStream::connect(address).expect("it listens");
+    socket.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    (child, started.elapsed())
+}
+
+fn resident(child: &Child) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+    let kib: usize = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    kib << 10
+}
+
+fn end(child: &mut Child) {
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+}
