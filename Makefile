@@ -5,39 +5,60 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 FUZZ_SECONDS ?= 60
-WIT_CHECK := .ci/check-wit
+FUZZ_TARGETS := output_checks include_resolver
+DENY_VERSION := 0.20.2
 
-.PHONY: help run test check audit bench fuzz target
+# In CI a lock file that doesn't fit the manifests is a mistake, not something to mend in passing.
+LOCKED := $(if $(CI),--locked)
+
+.PHONY: help run test check audit bench fuzz target cargo-deny
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
-# Rust that can't be fetched by itself (RUSTUP_AUTO_INSTALL=0) is asked for by name.
+# Guests are built for this target. Asked for by name, because rustup may be told not to fetch things by
+# itself (RUSTUP_AUTO_INSTALL=0).
 target:
-	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+	@[ -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2" ] || rustup target add wasm32-wasip2
 
-# Optimised: what a newcomer sees first should be as quick as what an operator runs.
+cargo-deny:
+	@command -v cargo-deny >/dev/null || { \
+	  echo 'cargo-deny is missing: cargo install cargo-deny --version $(DENY_VERSION) --locked' >&2; exit 1; }
+
+# Optimised: what a newcomer sees first should be as quick as what an operator runs. The development
+# profile would share its build with the tests, but compiles guests many times slower at the first start.
+# Settings of the environment win.
 run: target ## Build and start the server on 127.0.0.1:8080, with SQLite in ./data
-	@MOLECULE_ENV=$${MOLECULE_ENV:-development} cargo run --release --package isomer -- serve
+	@MOLECULE_ENV="$${MOLECULE_ENV-development}" cargo run --release --package isomer $(LOCKED) -- serve
 
+# Every end-to-end test runs on SQLite. Without TEST_DATABASE_URL the runs on Postgres are left out, which
+# fails where CI is set.
 test: target ## Run every test; on Postgres too where TEST_DATABASE_URL names a server
-	cargo test --workspace
+	cargo test --workspace $(LOCKED)
 
-check: target ## Formatting, lints, licences and sources of dependencies, frozen WIT
+# The quick ones first. --log-level error: a crate in two versions is a warning (deny.toml), and there
+# are twenty of those; `cargo deny check bans` shows them.
+check: target cargo-deny ## Formatting, frozen WIT, licences and sources of dependencies, lints
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install cargo-deny --version 0.20.2 --locked' >&2; exit 1; }
-	cargo deny --log-level error check bans licenses sources
-	$(WIT_CHECK)
+	.ci/check-wit
+	cargo deny --log-level error $(LOCKED) check bans licenses sources
+	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
 
-audit: ## Ask the advisory database about dependencies (needs access to it)
+# Not a part of `check`: the database has to be fetched, and it changes without a change of ours.
+audit: cargo-deny ## Ask the advisory database about dependencies (needs access to it)
 	cargo deny check advisories
 
 bench: target ## Measure guest calls, loading, start-up and memory
 	cargo bench --package isomer
 
 # No sanitizer: the code is safe Rust, and the address sanitizer can't live with the engine's reservations.
-fuzz: target ## Fuzz the host's checks and the resolver, FUZZ_SECONDS (60) each; needs nightly and cargo-fuzz
-	for each in output_checks include_resolver; do \
-	  (cd tests/fuzz && cargo +nightly fuzz run --sanitizer none $$each -- -max_total_time=$(FUZZ_SECONDS)); \
+# The targets build guests too, with the toolchain they run under.
+fuzz: ## Fuzz the host's checks and the resolver, FUZZ_SECONDS (60) each; needs nightly and cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || { \
+	  echo 'cargo-fuzz is missing: cargo install cargo-fuzz --locked' >&2; exit 1; }
+	@sysroot=$$(rustc +nightly --print sysroot); \
+	  [ -d "$$sysroot/lib/rustlib/wasm32-wasip2" ] || rustup target add --toolchain nightly wasm32-wasip2
+	@cd tests/fuzz; for target in $(FUZZ_TARGETS); do \
+	  echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+	  cargo +nightly fuzz run --sanitizer none "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
 	done

@@ -148,7 +148,7 @@ async fn unfit_releases_never_come_into_service() {
         (json!({ "describe": "panic" }), "told to panic"),
         (json!({ "describe": "bad-port" }), "description.port: 0 is no port"),
         (json!({ "describe": "bad-dir" }), "`/etc` is not below one of /configs"),
-        (json!({ "validate": "panic" }), "validate-settings"),
+        (json!({ "validate": "panic" }), "settings: the guest trapped"),
         (json!({ "refuse": true }), "/refuse: must be false"),
         (json!({ "name": "../x" }), "description.name"),
         (json!({ "name": "mock" }), "the runtime name `mock` is answered by guest mock already"),

@@ -4,7 +4,6 @@
 //! What a killed process leaves behind is removed at the next start.
 
 use std::{
-    collections::HashSet,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -30,45 +29,49 @@ impl Blobs {
         self.directory.join(format!("{digest}.wasm"))
     }
 
-    /// Keeps these bytes. First-party ones are in the binary already.
+    /// Keeps these bytes. Damaged ones of the same digest are replaced.
     pub(crate) fn keep(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
-        if embedded::bytes(digest).is_some() || self.path(digest).exists() {
+        if self.read_file(digest).is_ok() {
             return Ok(());
         }
-        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        let mut file = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, &self.directory)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(self.path(digest))?;
         fs::File::open(&self.directory)?.sync_all()
     }
 
-    /// The bytes of `digest`, checked against it.
+    /// The bytes of `digest`, checked against it. First-party ones are in the binary too.
     pub(crate) fn read(&self, digest: &Digest) -> io::Result<Vec<u8>> {
-        if let Some(bytes) = embedded::bytes(digest) {
-            return Ok(bytes.to_vec());
-        }
+        self.read_file(digest).or_else(|error| embedded::bytes(digest).map(<[u8]>::to_vec).ok_or(error))
+    }
+
+    fn read_file(&self, digest: &Digest) -> io::Result<Vec<u8>> {
         let bytes = fs::read(self.path(digest))?;
-        if Digest::of(&bytes) == *digest {
-            Ok(bytes)
-        } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "the stored component is damaged; push it again"))
+        if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    /// Removes the bytes of a release that nobody has any more. Failing to costs disk space only.
+    pub(crate) fn remove(&self, digest: &Digest) {
+        if let Err(error) = fs::remove_file(self.path(digest)) {
+            tracing::warn!(%digest, %error, "a deleted release's component could not be removed");
         }
     }
 
-    /// Removes everything but `wanted`: bytes of deleted releases, and what was never finished.
-    pub(crate) fn sweep(&self, wanted: &HashSet<Digest>) -> io::Result<()> {
+    /// Removes what was never finished. Whole components are left alone, whoever they belong to.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
-            let digest = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-            let keep = path.extension().is_some_and(|extension| extension == "wasm")
-                && digest.is_some_and(|digest| wanted.contains(&digest));
-            if !keep {
-                fs::remove_file(path)?;
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(())
     }
 }
+
+/// What names of unfinished files begin with.
+const TEMPORARY: &str = ".unfinished-";
 
 #[cfg(test)]
 mod tests {
@@ -87,18 +90,27 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_leaves_what_is_wanted() {
+    fn damaged_bytes_are_mended_by_keeping_them_again() {
         let directory = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(directory.path()).unwrap();
-        let (wanted, unwanted) = (Digest::of(b"wanted"), Digest::of(b"unwanted"));
-        blobs.keep(&wanted, b"wanted").unwrap();
-        blobs.keep(&unwanted, b"unwanted").unwrap();
-        fs::write(directory.path().join(".tmpAbc"), b"half").unwrap();
+        let digest = Digest::of(b"a guest");
+        fs::write(blobs.path(&digest), b"a gues").unwrap();
+        blobs.keep(&digest, b"a guest").unwrap();
+        assert_eq!(blobs.read(&digest).unwrap(), b"a guest");
+    }
 
-        blobs.sweep(&HashSet::from([wanted])).unwrap();
+    #[test]
+    fn a_sweep_takes_only_what_was_never_finished() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(directory.path()).unwrap();
+        let digest = Digest::of(b"somebody's");
+        blobs.keep(&digest, b"somebody's").unwrap();
+        fs::write(directory.path().join(".unfinished-x"), b"half").unwrap();
+
+        blobs.sweep().unwrap();
 
         let left: Vec<_> =
             fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(left, [blobs.path(&wanted)]);
+        assert_eq!(left, [blobs.path(&digest)]);
     }
 }

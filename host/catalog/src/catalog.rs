@@ -1,11 +1,6 @@
 //! The catalog itself: opening it, finding guests in it, calling them.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use events::Hub;
@@ -16,7 +11,7 @@ use store::{
 };
 use tokio::sync::Mutex;
 use tracing::Instrument as _;
-use wasm::{Component, Digest, FailureKind, Limits, Outcome, Sandbox, Stream, World};
+use wasm::{Component, FailureKind, Limits, Outcome, Sandbox, Stream, World};
 
 use crate::{
     CatalogError, GuestSummary, GuestView, Manifest,
@@ -80,24 +75,13 @@ impl Catalog {
                 compiler: Mutex::new(()),
             }),
         };
-        catalog.sweep_blobs();
+        if let Err(error) = catalog.inner.blobs.sweep() {
+            tracing::warn!(%error, "left-over component files could not be removed");
+        }
         catalog.seed().await?;
         catalog.start_all().await;
         catalog.index_runtimes();
         Ok(catalog)
-    }
-
-    pub(crate) fn sweep_blobs(&self) {
-        let guests = self.inner.guests.load();
-        let wanted: HashSet<Digest> = guests
-            .values()
-            .flat_map(|guest| {
-                guest.read().releases.iter().filter_map(|r| r.digest.parse().ok()).collect::<Vec<_>>()
-            })
-            .collect();
-        if let Err(error) = self.inner.blobs.sweep(&wanted) {
-            tracing::warn!(%error, "left-over component files could not be removed");
-        }
     }
 
     // === Reading ===
@@ -206,7 +190,10 @@ impl Catalog {
         };
         let backtrace = failure.backtrace().join(" < ");
         tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
-        if failure.kind() != FailureKind::Busy && live.breaker.failed() {
+        // An answer that is refused, or an input too large for the guest's memory, may be the caller's
+        // doing; it must not take the guest away from everybody.
+        let counts = matches!(failure.kind(), FailureKind::Trap | FailureKind::Timeout);
+        if counts && live.breaker.failed() {
             let (catalog, guest, live) = (self.clone(), Arc::clone(guest), Arc::clone(live));
             let reason = format!("{} failures in a row, the last one: {failure}", crate::breaker::FAILURES);
             tokio::spawn(async move { catalog.trip(&guest, &live, &reason).await });

@@ -11,7 +11,10 @@ mod resolver;
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
-use wasm::{Component, Limits, Outcome, Report as Took, Settings, World, adapter::Description};
+use serde_json::Value;
+use wasm::{Component, Limits, Outcome, Report as Took, Sandbox, Settings, World, adapter::Description};
+
+use crate::CatalogError;
 
 /// What the probes found.
 #[derive(Debug, Clone, Serialize)]
@@ -74,6 +77,22 @@ impl fmt::Display for Verdict {
             Self::Failed => "FAILED",
         })
     }
+}
+
+/// What activation would say about these bytes, for authors without a server.
+///
+/// # Errors
+/// If the bytes can't run, or the settings are none.
+pub async fn check(
+    sandbox: &Sandbox,
+    bytes: &[u8],
+    settings: &Value,
+    trusted: bool,
+) -> Result<(Component, Conformance), CatalogError> {
+    let component = sandbox.load(bytes)?;
+    let settings = Settings::new(settings, sandbox.limits().settings_bytes)?;
+    let found = probe(&component, &settings, trusted, sandbox.limits()).await;
+    Ok((component, found))
 }
 
 /// Probes `component` with the settings of its row. `trusted` is the row's mark.
@@ -163,14 +182,14 @@ impl<'a> Probes<'a> {
 }
 
 async fn settings(probes: &mut Probes<'_>) -> Result<(), Unfit> {
-    const PROBE: &str = "validate-settings accepts the row's settings";
+    const PROBE: &str = "settings";
     let outcome = probes.component.validate_settings(probes.settings).await;
     match probes.answer(PROBE, outcome)? {
         Ok(()) => probes.note(PROBE, Verdict::Ok, None),
         Err(problem) => return Err(probes.fail(PROBE, problem.to_string())),
     }
 
-    const UNKNOWN: &str = "validate-settings survives settings it doesn't know";
+    const UNKNOWN: &str = "settings it doesn't know";
     let unknown = serde_json::json!({ "no-guest-has-this-setting": [1, { "deep": null }] });
     if let Ok(unknown) = Settings::new(&unknown, usize::MAX) {
         let outcome = probes.component.validate_settings(&unknown).await;

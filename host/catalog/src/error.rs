@@ -54,10 +54,10 @@ pub enum CatalogError {
     /// Not settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Settings that the active release refuses.
-    #[error("the settings are refused: {reason}")]
-    SettingsRefused {
-        /// What the guest, or a probe, says about them.
+    /// A change to the row with which its active release would be unfit.
+    #[error("refused: {reason}")]
+    RowRefused {
+        /// The first probe that fails, and why.
         reason: String,
     },
     /// Only releases that are out of service can be deleted.
@@ -66,6 +66,9 @@ pub enum CatalogError {
     /// There is nothing to go back to.
     #[error("no earlier release to roll back to")]
     NothingEarlier,
+    /// Somebody else changed the guest meanwhile.
+    #[error("the guest was changed meanwhile; look at it again")]
+    Superseded,
     /// Nothing answers under that name.
     #[error("no release of this guest is in service")]
     NotInService,
@@ -85,10 +88,51 @@ pub enum CatalogError {
     /// The database failed.
     #[error("the change could not be stored")]
     Store(#[from] StoreError),
+    /// The bytes of a release aren't what they were.
+    #[error("the stored component is missing or damaged; push it again")]
+    BytesLost,
     /// The disk failed.
-    #[error("the component could not be kept on disk")]
-    Disk(#[from] io::Error),
+    #[error("the directory of components can't be read or written")]
+    Disk(#[source] io::Error),
     /// A background thread died.
     #[error("loading the component failed in an unforeseen way")]
     Crashed,
+}
+
+impl From<io::Error> for CatalogError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::BytesLost,
+            _ => Self::Disk(error),
+        }
+    }
+}
+
+impl CatalogError {
+    /// Is a release unfit because of this, wherever it is tried? If not, the host failed, and a
+    /// release should not be blamed.
+    pub(crate) fn is_the_guests_fault(&self) -> bool {
+        match self {
+            Self::Unloadable(_)
+            | Self::OtherWorld { .. }
+            | Self::Unfit { .. }
+            | Self::NameTaken { .. }
+            | Self::Settings(_)
+            | Self::BytesLost => true,
+            Self::Failed { failure, .. } => !matches!(failure, Failure::Busy { .. }),
+            Self::NoGuest
+            | Self::NoRelease
+            | Self::AmbiguousRelease
+            | Self::BadName
+            | Self::RowRefused { .. }
+            | Self::ReleaseActive
+            | Self::NothingEarlier
+            | Self::Superseded
+            | Self::NotInService
+            | Self::Function(_)
+            | Self::Store(_)
+            | Self::Disk(_)
+            | Self::Crashed => false,
+        }
+    }
 }

@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,6 +13,7 @@ use notify::{
     EventKind, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
+use store::guests::{ReleaseRow, ReleaseState};
 use tokio::{sync::mpsc, time::Instant};
 use wasm::Digest;
 
@@ -51,7 +53,7 @@ impl Folder {
         let (sender, written) = mpsc::unbounded_channel();
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-                Ok(event) if is_finished_write(event.kind) => {
+                Ok(event) if is_finished_write(&event) => {
                     for path in event.paths {
                         // The receiver is gone only when the server ends.
                         let _ = sender.send(path);
@@ -70,7 +72,7 @@ impl Folder {
     /// Pushes what is there and whatever comes, until it is dropped.
     pub async fn run(mut self, catalog: &Catalog) {
         let mut waiting: BTreeMap<PathBuf, Instant> = BTreeMap::new();
-        for path in self.present() {
+        for path in guests_in(&self.directory) {
             waiting.insert(path.clone(), Instant::now() + remaining_quiet(&path));
         }
         // What was there before this start may be older than what the operator did since.
@@ -96,20 +98,26 @@ impl Folder {
             }
         }
     }
+}
 
-    fn present(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| guest_name(path).is_some()).collect()
+fn guests_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| guest_name(path).is_some()).collect()
+}
+
+/// A file is read when its writer closes it or moves it here, not while it grows. A link appears
+/// whole.
+fn is_finished_write(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => true,
+        EventKind::Create(_) => event.paths.iter().any(|path| is_link(path)),
+        _ => false,
     }
 }
 
-/// A file is read when its writer closes it or moves it here, not while it grows.
-fn is_finished_write(kind: EventKind) -> bool {
-    matches!(
-        kind,
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both))
-    )
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink() || metadata.nlink() > 1)
 }
 
 /// A file that was there before the watch began may be growing still.
@@ -128,7 +136,8 @@ async fn push(catalog: &Catalog, path: &Path, new_only: bool) {
     let Some(name) = guest_name(path) else { return };
     match try_push(catalog, name, path, new_only).await {
         Ok(()) => {}
-        Err(CatalogError::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        // Gone again before it was read.
+        Err(CatalogError::BytesLost) if !path.exists() => {}
         Err(error) => {
             tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}")
         }
@@ -137,7 +146,11 @@ async fn push(catalog: &Catalog, path: &Path, new_only: bool) {
 
 async fn try_push(catalog: &Catalog, name: &str, path: &Path, new_only: bool) -> Result<(), CatalogError> {
     let limit = catalog.limits().component_bytes;
-    let size = fs::metadata(path)?.len();
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    let size = metadata.len();
     if size > limit as u64 {
         return Err(
             wasm::LoadError::TooLarge { bytes: usize::try_from(size).unwrap_or(usize::MAX), limit }.into()
@@ -148,7 +161,10 @@ async fn try_push(catalog: &Catalog, name: &str, path: &Path, new_only: bool) ->
     if let Ok(guest) = catalog.guest(name) {
         let record = guest.read();
         let active = record.active().is_some_and(|active| active.digest == digest);
-        if active || (new_only && record.release(&digest).is_some()) {
+        // A release that was stored and never activated is what a kill between the two leaves.
+        let tried =
+            |release: &ReleaseRow| release.state != ReleaseState::Staged || release.activated_at.is_some();
+        if active || (new_only && record.release(&digest).is_some_and(tried)) {
             return Ok(());
         }
     }

@@ -62,6 +62,18 @@ impl Guest {
         self.record.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Digest of the release that is active, in service or not.
+    pub(crate) fn active_digest(&self) -> Option<String> {
+        self.read().active().map(|release| release.digest.clone())
+    }
+
+    /// Is this release active, or was it?
+    pub(crate) fn has_served(&self, digest: &str) -> bool {
+        let record = self.read();
+        let state = record.release(digest).map(|release| release.state);
+        matches!(state, Some(ReleaseState::Active | ReleaseState::Retired))
+    }
+
     /// Counters of releases that the store doesn't have yet.
     pub(crate) fn unstored(&self) -> Vec<(String, Arc<Stats>, Counters)> {
         let record = self.read();
@@ -128,15 +140,19 @@ impl Record {
         }
     }
 
-    /// The release to go back to: of those that answered before, the last one activated before the
-    /// active one was.
-    pub(crate) fn earlier(&self) -> Option<&ReleaseRow> {
+    /// Releases to go back to, best first: those that made room for a later one in the ordinary way,
+    /// the last activated first. Those that were rolled back from have a reason, and stay behind.
+    pub(crate) fn earlier(&self) -> Vec<String> {
         let limit = self.active().and_then(|active| active.activated_at);
-        self.releases
+        let mut earlier: Vec<&ReleaseRow> = self
+            .releases
             .iter()
-            .filter(|release| release.state == ReleaseState::Retired && release.activated_at.is_some())
+            .filter(|release| release.state == ReleaseState::Retired && release.reason.is_none())
+            .filter(|release| release.activated_at.is_some())
             .filter(|release| limit.is_none_or(|limit| release.activated_at < Some(limit)))
-            .max_by_key(|release| release.activated_at)
+            .collect();
+        earlier.sort_by_key(|release| std::cmp::Reverse(release.activated_at));
+        earlier.into_iter().map(|release| release.digest.clone()).collect()
     }
 
     /// Adds a release, or gives a known one a new state.

@@ -11,6 +11,8 @@ pub struct GuestEvent {
     pub change: GuestChange,
     /// Digest of the release it is about, if it is about one.
     pub release: Option<String>,
+    /// Who did it; nobody where the host acted by itself.
+    pub by: Option<String>,
     /// Why, where there is a reason to give.
     pub reason: Option<String>,
 }
@@ -35,8 +37,10 @@ pub enum GuestChange {
     Enabled,
     /// The host's defaults answer from now on.
     Disabled,
-    /// The operator changed whether the guest is trusted.
-    TrustChanged,
+    /// The guest may ask for hosting other than a container from now on.
+    Trusted,
+    /// It may no longer.
+    Distrusted,
     /// A release was deleted.
     Deleted,
 }
@@ -54,7 +58,8 @@ impl GuestChange {
             Self::Configured => "configured",
             Self::Enabled => "enabled",
             Self::Disabled => "disabled",
-            Self::TrustChanged => "trust_changed",
+            Self::Trusted => "trusted",
+            Self::Distrusted => "distrusted",
             Self::Deleted => "deleted",
         }
     }

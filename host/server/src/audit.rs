@@ -20,11 +20,11 @@ fn guest(event: &GuestEvent) {
     metrics::counter!("isomer_guest_changes_total", "guest" => event.guest.clone(), "change" => change)
         .increment(1);
     let release = event.release.as_deref().and_then(|digest| digest.get(..12));
-    let (guest, reason) = (&event.guest, event.reason.as_deref());
+    let (guest, by, reason) = (&event.guest, event.by.as_deref(), event.reason.as_deref());
     match event.change {
         GuestChange::Rejected | GuestChange::Tripped => {
-            tracing::warn!(guest, change, release, reason, "guest changed");
+            tracing::warn!(guest, change, release, by, reason, "guest changed");
         }
-        _ => tracing::info!(guest, change, release, reason, "guest changed"),
+        _ => tracing::info!(guest, change, release, by, reason, "guest changed"),
     }
 }

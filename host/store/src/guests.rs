@@ -169,20 +169,35 @@ impl Store {
         if let Some(at) = activated_at {
             update = update.col_expr(guest_release::Column::ActivatedAt, Expr::value(at));
         }
-        update
+        let update = update
             .filter(guest_release::Column::Guest.eq(guest))
-            .filter(guest_release::Column::Digest.eq(digest))
-            .exec(&tx)
-            .await?;
+            .filter(guest_release::Column::Digest.eq(digest));
+        if update.exec(&tx).await?.rows_affected != 1 {
+            // Dropping the transaction undoes the first half.
+            return Err(StoreError::Gone);
+        }
         Ok(tx.commit().await?)
     }
 
-    /// Takes the guest's active release out of service, with the reason.
+    /// Takes `digest` out of service, if it is the guest's active release, with the reason.
     ///
     /// # Errors
     /// If the database fails; then nothing was written.
-    pub async fn reject_active_release(&self, guest: &str, reason: &str) -> Result<(), StoreError> {
-        retire(&self.db, guest, ReleaseState::Rejected, Some(reason)).await
+    pub async fn reject_active_release(
+        &self,
+        guest: &str,
+        digest: &str,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        guest_release::Entity::update_many()
+            .col_expr(guest_release::Column::State, Expr::value(ReleaseState::Rejected))
+            .col_expr(guest_release::Column::Reason, Expr::value(reason))
+            .filter(guest_release::Column::Guest.eq(guest))
+            .filter(guest_release::Column::Digest.eq(digest))
+            .filter(guest_release::Column::State.eq(ReleaseState::Active))
+            .exec(&self.db)
+            .await?;
+        Ok(())
     }
 
     /// Marks a release that isn't active as unfit.

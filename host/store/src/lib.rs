@@ -44,6 +44,9 @@ pub enum StoreError {
     /// The database answered with an error, or not at all.
     #[error("the database failed")]
     Database(#[from] DbErr),
+    /// The row to change isn't there.
+    #[error("the row is gone")]
+    Gone,
     /// `DATABASE_URL` names a database that Isomer doesn't speak.
     #[error("DATABASE_URL must begin with postgres:// or sqlite:")]
     UnknownDatabase,

@@ -77,6 +77,13 @@ pub struct Description {
     pub surfaces: Surfaces,
 }
 
+impl Description {
+    /// The name and the aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.name].into_iter().chain(&self.aliases).map(String::as_str)
+    }
+}
+
 /// A directory that outlives the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

@@ -7,8 +7,8 @@
 
 use std::{
     fs::{self, DirBuilder},
-    io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -23,26 +23,29 @@ const MAGIC: &[u8; 8] = b"ISOMAOT1";
 #[derive(Debug, Clone)]
 pub struct AotCache {
     directory: PathBuf,
+    /// This process's user, who alone may own what is loaded.
+    owner: u32,
 }
 
 impl AotCache {
     /// Uses `directory`, made with mode 0700 if it isn't there.
     ///
     /// # Errors
-    /// If the directory can't be made, or others may write to it.
+    /// If the directory can't be made, or belongs to another user.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, SandboxError> {
         let directory = directory.into();
-        let open = || -> io::Result<()> {
+        let open = || -> io::Result<u32> {
             DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
             private(&directory)
         };
-        open().map_err(|source| SandboxError::Cache { path: directory.display().to_string(), source })?;
-        Ok(Self { directory })
+        let owner =
+            open().map_err(|source| SandboxError::Cache { path: directory.display().to_string(), source })?;
+        Ok(Self { directory, owner })
     }
 
     /// Forgets the compiled form of a component.
     pub fn forget(&self, digest: &Digest) {
-        // Only disk space is at stake, and the next start tries nothing with it.
+        // Only disk space is at stake: what is left is verified before it is used.
         let _ = fs::remove_file(self.path(digest));
     }
 
@@ -53,7 +56,7 @@ impl AotCache {
     /// The compiled component, if a sound one for this engine is here.
     pub(crate) fn load(&self, engine: &Engine, hash: u64, digest: &Digest) -> Option<Component> {
         let path = self.path(digest);
-        let file = match fs::read(&path) {
+        let file = match read_own(&path, self.owner) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -88,10 +91,27 @@ impl AotCache {
     }
 }
 
-/// Mode 0700, whatever an earlier start or an operator left.
-fn private(directory: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+/// Makes the directory private, whatever an earlier start or an operator left, and returns this
+/// process's user: the owner of a file that it makes there.
+fn private(directory: &Path) -> io::Result<u32> {
+    let owner = tempfile::tempfile_in(directory)?.metadata()?.uid();
+    if fs::metadata(directory)?.uid() != owner {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the directory belongs to another user"));
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    Ok(owner)
+}
+
+/// A file's content, if only `owner` could have written it.
+fn read_own(path: &Path, owner: u32) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.uid() != owner || metadata.mode() & 0o022 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others could have written it"));
+    }
+    let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 const HEADER: usize = 8 + 8 + 32 + 32;
@@ -116,6 +136,7 @@ fn verified<'a>(file: &'a [u8], hash: u64, digest: &Digest) -> Option<&'a [u8]> 
 fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `payload` is byte for byte what `keep` got from `Component::serialize` of an engine
     // with the same compatibility hash: `verified` compared magic, hash, digest and SHA-256 over
-    // the very slice given here, and the directory is writable by this user only.
+    // the very slice given here. That finds damage, not malice; against that, file and directory
+    // belong to this process's user and nobody else may write to them (`private`, `read_own`).
     unsafe { Component::deserialize(engine, payload) }
 }

@@ -8,7 +8,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 
-use crate::{Component, Failure, Limits, Refused, limits::WAIT_GRACE, state::State};
+use crate::{
+    Component, Failure, Limits, Refused,
+    limits::{HANDLES, WAIT_GRACE},
+    state::State,
+};
 
 /// What a call came to, and what it took.
 #[derive(Debug)]
@@ -89,6 +93,7 @@ pub(crate) async fn run<T, U>(
     let mut store = Store::new(sandbox.engine(), State::new(limits));
     store.limiter(|state| &mut state.account);
     store.set_hostcall_fuel(limits.answer_bytes);
+    store.set_max_component_handles(HANDLES);
     store.set_epoch_deadline(1);
     let deadline = started + limits.call_time;
     store.epoch_deadline_callback(move |_| {

@@ -23,7 +23,6 @@ pub(crate) struct Inner {
     world: World,
     version: String,
     imports: Vec<String>,
-    from_cache: bool,
     bound: Bound,
 }
 
@@ -42,10 +41,10 @@ impl Component {
         version: String,
         imports: Vec<String>,
         compiled: &component::Component,
-        from_cache: bool,
     ) -> Result<Self, LoadError> {
+        let pre = sandbox.linker().instantiate_pre(compiled);
+        let pre = pre.map_err(|error| LoadError::ImportTypes(format!("{error:#}")))?;
         let bind = || -> wasmtime::Result<Bound> {
-            let pre = sandbox.linker().instantiate_pre(compiled)?;
             Ok(match world {
                 World::Adapter => Bound::Adapter(adapter::Bound::new(pre)?),
                 World::Template => Bound::Template(template::Bound::new(pre)?),
@@ -55,9 +54,7 @@ impl Component {
         let bound = bind().map_err(|error| LoadError::Shape(format!("{error:#}")))?;
         let slots = Semaphore::new(sandbox.limits().slots_per_component as usize);
         let sandbox = sandbox.clone();
-        Ok(Self {
-            inner: Arc::new(Inner { sandbox, slots, digest, world, version, imports, from_cache, bound }),
-        })
+        Ok(Self { inner: Arc::new(Inner { sandbox, slots, digest, world, version, imports, bound }) })
     }
 
     /// The digest of its bytes.
@@ -82,12 +79,6 @@ impl Component {
     #[must_use]
     pub fn imports(&self) -> &[String] {
         &self.inner.imports
-    }
-
-    /// Did the AOT cache have it?
-    #[must_use]
-    pub fn from_cache(&self) -> bool {
-        self.inner.from_cache
     }
 
     /// The component as an adapter, if it is one.

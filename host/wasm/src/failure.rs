@@ -74,6 +74,9 @@ pub enum LoadError {
         /// Versions that this host runs.
         supported: String,
     },
+    /// An import has the right name and the wrong version or types.
+    #[error("the component's imports don't fit what a guest is given (WASI 0.2): {0}")]
+    ImportTypes(String),
     /// The export has the right name and the wrong functions.
     #[error("the component's export doesn't have the world's types: {0}")]
     Shape(String),

@@ -58,6 +58,16 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// this one only ends a guest that waits for something that never comes.
 pub(crate) const WAIT_GRACE: Duration = Duration::from_millis(100);
 
+/// Lines of one call's log that are kept: each becomes an event of the server's log.
+pub(crate) const LOG_LINES: usize = 256;
+
+/// Random bytes that a guest gets at once. The host makes them one by one, outside the deadline.
+pub(crate) const RANDOM_BYTES: u64 = 64 * KIB as u64;
+
+/// Handles (streams, pollables) that a call may hold at once. They live in the host's memory; a Rust
+/// guest holds three.
+pub(crate) const HANDLES: usize = 1_024;
+
 /// Linear memory that a freed slot keeps mapped, so that the next call need not fault it in again.
 /// 64 KiB is about what a small Rust guest touches.
 pub(crate) const KEEP_RESIDENT: usize = 64 * KIB;

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Refused, limits};
+use crate::{Problem, Refused, limits};
 
 /// Names that the platform itself sets in an agent's environment: an adapter may not.
 const PLATFORM_ENV: &[&str] = &[
@@ -156,6 +156,12 @@ pub fn message(text: String) -> String {
     } else {
         clip(&text, limits::MESSAGE_BYTES).to_owned() + "…"
     }
+}
+
+/// A problem, cut to what is kept.
+#[must_use]
+pub fn problem(at: Option<String>, text: String) -> Problem {
+    Problem { at: at.map(message), message: message(text) }
 }
 
 fn clip(text: &str, max: usize) -> &str {

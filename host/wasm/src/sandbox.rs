@@ -81,7 +81,7 @@ impl Sandbox {
             return Ok(component);
         }
         let compiled = self.compile(bytes)?;
-        let component = self.prepare(digest, &compiled, false)?;
+        let component = self.prepare(digest, &compiled)?;
         if let Some(cache) = &self.inner.cache {
             cache.keep(self.inner.compatibility, &digest, &compiled);
         }
@@ -93,7 +93,7 @@ impl Sandbox {
     pub fn load_compiled(&self, digest: &Digest) -> Option<Component> {
         let inner = &self.inner;
         let compiled = inner.cache.as_ref()?.load(&inner.engine, inner.compatibility, digest)?;
-        self.prepare(*digest, &compiled, true).ok()
+        self.prepare(*digest, &compiled).ok()
     }
 
     fn preflight(&self, bytes: &[u8]) -> Result<(), LoadError> {
@@ -115,19 +115,14 @@ impl Sandbox {
     }
 
     /// Reads world, version and imports off a compiled component, checks them, and binds it.
-    fn prepare(
-        &self,
-        digest: Digest,
-        compiled: &component::Component,
-        from_cache: bool,
-    ) -> Result<Component, LoadError> {
+    fn prepare(&self, digest: Digest, compiled: &component::Component) -> Result<Component, LoadError> {
         let engine = &self.inner.engine;
         let ty = compiled.component_type();
         let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
         let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
         let (world, version) = World::of_exports(&exports)?;
         imports::check(&imports)?;
-        Component::new(self, digest, world, version, imports, compiled, from_cache)
+        Component::new(self, digest, world, version, imports, compiled)
     }
 
     /// The limits that calls run under.

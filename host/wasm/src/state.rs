@@ -21,7 +21,10 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::{Limits, LogLine, Stream};
+use crate::{
+    Limits, LogLine, Stream,
+    limits::{HANDLES, LOG_LINES, RANDOM_BYTES},
+};
 
 /// Data of a call's store.
 pub(crate) struct State {
@@ -41,8 +44,11 @@ impl State {
             .monotonic_clock(StoppedClock)
             .secure_random(seeded())
             .insecure_random(seeded())
-            .insecure_random_seed(u128::from(SEED));
-        Self { account: Account::new(limits), log, wasi: wasi.build(), table: ResourceTable::new() }
+            .insecure_random_seed(u128::from(SEED))
+            .max_random_size(RANDOM_BYTES);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES);
+        Self { account: Account::new(limits), log, wasi: wasi.build(), table }
     }
 }
 
@@ -183,15 +189,18 @@ impl Log {
     /// The lines written so far, and how many bytes did not fit.
     pub(crate) fn take(&self) -> (Vec<LogLine>, usize) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = written
-            .chunks
-            .drain(..)
-            .flat_map(|(stream, chunk)| {
-                let text = String::from_utf8_lossy(&chunk).into_owned();
-                text.lines().map(|line| LogLine { stream, text: line.to_owned() }).collect::<Vec<_>>()
-            })
-            .collect();
-        (lines, written.dropped)
+        let mut lines = Vec::new();
+        let mut dropped = written.dropped;
+        for (stream, chunk) in written.chunks.drain(..) {
+            for line in String::from_utf8_lossy(&chunk).lines().filter(|line| !line.is_empty()) {
+                if lines.len() < LOG_LINES {
+                    lines.push(LogLine { stream, text: line.to_owned() });
+                } else {
+                    dropped += line.len() + 1;
+                }
+            }
+        }
+        (lines, dropped)
     }
 }
 

@@ -3,8 +3,7 @@
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::routing::{delete, get, post, put};
-use bytes::Bytes;
-use catalog::{Called, Catalog, GuestView, ReleaseView, Source};
+use catalog::{Called, Catalog, CatalogError, GuestView, ReleaseView, RowChange, Source};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -36,12 +35,23 @@ pub fn routes(app: &App) -> Router<App> {
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
+/// Sees a change through even if the client hangs up meanwhile: what is stored must be what answers.
+async fn finish<T: Send + 'static>(
+    change: impl Future<Output = Result<T, CatalogError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    Ok(tokio::spawn(change).await.map_err(|error| ApiError::internal(&error))??)
+}
+
 async fn list(State(app): State<App>) -> Json<Value> {
     Json(json!({ "guests": app.catalog.list(), "runtimes": app.catalog.known_runtimes() }))
 }
 
 async fn show(State(app): State<App>, Path(name): Path<String>) -> Answer<GuestView> {
-    Ok(Json(app.catalog.show(&name)?))
+    view(&app.catalog, &name)
+}
+
+fn view(catalog: &Catalog, name: &str) -> Answer<GuestView> {
+    Ok(Json(catalog.show(name)?))
 }
 
 #[derive(Deserialize)]
@@ -57,13 +67,20 @@ async fn push(
     Extension(caller): Extension<Caller>,
     Body(component): Body,
 ) -> Answer<ReleaseView> {
-    let by = caller.to_string();
-    Ok(Json(app.catalog.push(&name, Bytes::into(component), Source::Upload, &by, query.activate).await?))
+    let (catalog, by, bytes) = (app.catalog, caller.to_string(), component.to_vec());
+    finish(async move { catalog.push(&name, bytes, Source::Upload, &by, query.activate).await })
+        .await
+        .map(Json)
 }
 
-async fn remove(State(app): State<App>, Path((name, digest)): Path<(String, String)>) -> Answer<Value> {
-    app.catalog.delete(&name, &digest).await?;
-    Ok(Json(json!({ "deleted": digest })))
+async fn remove(
+    State(app): State<App>,
+    Path((name, release)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Value> {
+    let (catalog, by, digest) = (app.catalog, caller.to_string(), release.clone());
+    finish(async move { catalog.delete(&name, &digest, &by).await }).await?;
+    Ok(Json(json!({ "deleted": release })))
 }
 
 #[derive(Deserialize)]
@@ -74,9 +91,11 @@ struct ActivateBody {
 async fn activate(
     State(app): State<App>,
     Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
     Json(body): Json<ActivateBody>,
 ) -> Answer<ReleaseView> {
-    Ok(Json(app.catalog.activate(&name, &body.release).await?))
+    let (catalog, by) = (app.catalog, caller.to_string());
+    finish(async move { catalog.activate(&name, &body.release, &by).await }).await.map(Json)
 }
 
 async fn rollback(
@@ -84,40 +103,45 @@ async fn rollback(
     Path(name): Path<String>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<ReleaseView> {
-    Ok(Json(app.catalog.rollback(&name, &caller.to_string()).await?))
-}
-
-async fn enable(State(app): State<App>, Path(name): Path<String>) -> Answer<GuestView> {
-    app.catalog.set_enabled(&name, true).await?;
-    view(&app.catalog, &name)
-}
-
-async fn disable(State(app): State<App>, Path(name): Path<String>) -> Answer<GuestView> {
-    app.catalog.set_enabled(&name, false).await?;
-    view(&app.catalog, &name)
-}
-
-async fn trust(State(app): State<App>, Path(name): Path<String>) -> Answer<GuestView> {
-    app.catalog.set_trusted(&name, true).await?;
-    view(&app.catalog, &name)
-}
-
-async fn distrust(State(app): State<App>, Path(name): Path<String>) -> Answer<GuestView> {
-    app.catalog.set_trusted(&name, false).await?;
-    view(&app.catalog, &name)
+    let (catalog, by) = (app.catalog, caller.to_string());
+    finish(async move { catalog.rollback(&name, &by).await }).await.map(Json)
 }
 
 async fn configure(
-    State(app): State<App>,
-    Path(name): Path<String>,
+    app: State<App>,
+    name: Path<String>,
+    caller: Extension<Caller>,
     Json(settings): Json<Value>,
 ) -> Answer<GuestView> {
-    app.catalog.configure(&name, &settings).await?;
-    view(&app.catalog, &name)
+    change_row(app, name, caller, RowChange::Settings(settings)).await
 }
 
-fn view(catalog: &Catalog, name: &str) -> Answer<GuestView> {
-    Ok(Json(catalog.show(name)?))
+async fn enable(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    change_row(app, name, caller, RowChange::Enabled(true)).await
+}
+
+async fn disable(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    change_row(app, name, caller, RowChange::Enabled(false)).await
+}
+
+async fn trust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    change_row(app, name, caller, RowChange::Trusted(true)).await
+}
+
+async fn distrust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    change_row(app, name, caller, RowChange::Trusted(false)).await
+}
+
+/// A change of a guest's row, and the guest as it is then.
+async fn change_row(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    change: RowChange,
+) -> Answer<GuestView> {
+    let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
+    finish(async move { catalog.change_row(&guest, &change, &by).await }).await?;
+    view(&app.catalog, &name)
 }
 
 #[derive(Deserialize)]

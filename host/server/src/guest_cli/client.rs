@@ -13,12 +13,16 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(server: &str, token: Option<&str>) -> Self {
-        Self {
+    pub(super) fn new(server: &str, token: Option<&str>) -> Result<Self, GuestError> {
+        if server.starts_with("https:") {
+            let message = "this program speaks plain HTTP: run it on the server's host, or through a tunnel";
+            return Err(GuestError::Refused { message: message.to_owned() });
+        }
+        Ok(Self {
             http: reqwest::Client::new(),
             server: server.trim_end_matches('/').to_owned(),
             token: token.map(str::to_owned),
-        }
+        })
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, GuestError> {

@@ -182,38 +182,38 @@ pub async fn run(args: GuestArgs) -> Result<(), GuestError> {
             return check::run(&file, &settings, trusted, print_json).await;
         }
         GuestTask::New { directory } => return scaffold::run(&directory),
-        GuestTask::List => Done::List(client().get("/admin/guests").await?),
-        GuestTask::Show { name } => Done::Guest(client().get(&path(&name, "")).await?),
+        GuestTask::List => Done::List(client()?.get("/admin/guests").await?),
+        GuestTask::Show { name } => Done::Guest(client()?.get(&path(&name, "")).await?),
         GuestTask::Push { name, file, activate } => {
             let bytes = std::fs::read(&file).map_err(|source| file_error(&file, source))?;
             let path = path(&name, &format!("/releases?activate={activate}"));
-            Done::Release(client().upload(&path, bytes).await?)
+            Done::Release(client()?.upload(&path, bytes).await?)
         }
         GuestTask::Activate { name, release } => {
-            Done::Release(client().post(&path(&name, "/activate"), &json!({ "release": release })).await?)
+            Done::Release(client()?.post(&path(&name, "/activate"), &json!({ "release": release })).await?)
         }
         GuestTask::Rollback { name } => {
-            Done::Release(client().post(&path(&name, "/rollback"), &Value::Null).await?)
+            Done::Release(client()?.post(&path(&name, "/rollback"), &Value::Null).await?)
         }
         GuestTask::Enable { name } => {
-            Done::Guest(client().post(&path(&name, "/enable"), &Value::Null).await?)
+            Done::Guest(client()?.post(&path(&name, "/enable"), &Value::Null).await?)
         }
         GuestTask::Disable { name } => {
-            Done::Guest(client().post(&path(&name, "/disable"), &Value::Null).await?)
+            Done::Guest(client()?.post(&path(&name, "/disable"), &Value::Null).await?)
         }
-        GuestTask::Trust { name } => Done::Guest(client().post(&path(&name, "/trust"), &Value::Null).await?),
+        GuestTask::Trust { name } => Done::Guest(client()?.post(&path(&name, "/trust"), &Value::Null).await?),
         GuestTask::Distrust { name } => {
-            Done::Guest(client().post(&path(&name, "/distrust"), &Value::Null).await?)
+            Done::Guest(client()?.post(&path(&name, "/distrust"), &Value::Null).await?)
         }
         GuestTask::Settings { name, settings } => {
-            Done::Guest(client().put(&path(&name, "/settings"), &settings).await?)
+            Done::Guest(client()?.put(&path(&name, "/settings"), &settings).await?)
         }
         GuestTask::Delete { name, release } => {
-            Done::Other(client().delete(&path(&name, &format!("/releases/{release}"))).await?)
+            Done::Other(client()?.delete(&path(&name, &format!("/releases/{release}"))).await?)
         }
         GuestTask::Call { name, function, input } => {
             let body = json!({ "function": function, "input": input });
-            Done::Call(client().post(&path(&name, "/call"), &body).await?)
+            Done::Call(client()?.post(&path(&name, "/call"), &body).await?)
         }
     };
     done.print(print_json);

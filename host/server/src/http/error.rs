@@ -104,15 +104,15 @@ impl From<CatalogError> for ApiError {
         let text = error.to_string();
         match &error {
             E::NoGuest | E::NoRelease => Self::not_found(&text),
-            E::BadName
-            | E::AmbiguousRelease
-            | E::Settings(_)
-            | E::SettingsRefused { .. }
-            | E::Function(_) => Self::bad_request(&text),
+            E::BadName | E::AmbiguousRelease | E::Settings(_) | E::RowRefused { .. } | E::Function(_) => {
+                Self::bad_request(&text)
+            }
             E::OtherWorld { .. }
             | E::NameTaken { .. }
             | E::ReleaseActive
             | E::NothingEarlier
+            | E::Superseded
+            | E::BytesLost
             | E::NotInService => Self::conflict(&text),
             E::Unloadable(LoadError::TooLarge { .. }) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, &text),
             E::Unloadable(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, &text),

@@ -133,7 +133,7 @@ impl Bound {
 }
 
 fn problem(problem: wit::Problem) -> Problem {
-    Problem { at: problem.at.map(rules::message), message: rules::message(problem.message) }
+    rules::problem(problem.at, problem.message)
 }
 
 // === Description ===

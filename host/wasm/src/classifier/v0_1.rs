@@ -71,5 +71,5 @@ impl Bound {
 }
 
 fn problem(problem: wit::Problem) -> Problem {
-    Problem { at: problem.at.map(rules::message), message: rules::message(problem.message) }
+    rules::problem(problem.at, problem.message)
 }

@@ -1,5 +1,7 @@
 //! World `isomer:template/template-resolver@0.1.0`.
 
+use std::collections::HashSet;
+
 use wasmtime::component::InstancePre;
 
 use super::{Answer, Expansion, Mark, Node, Progress, Tree, Value};
@@ -60,7 +62,7 @@ impl Bound {
 }
 
 fn problem(problem: wit::Problem) -> Problem {
-    Problem { at: problem.at.map(rules::message), message: rules::message(problem.message) }
+    rules::problem(problem.at, problem.message)
 }
 
 fn expansion(request: &Expansion) -> wit::Expansion {
@@ -84,7 +86,10 @@ fn expansion(request: &Expansion) -> wit::Expansion {
 
 fn progress(request: &wit::Expansion, answer: wit::Progress) -> Result<Progress, Refused> {
     match answer {
-        wit::Progress::Done(done) => tree(done).map(Progress::Done),
+        wit::Progress::Done(done) => {
+            files(request, &done.files)?;
+            tree(done).map(Progress::Done)
+        }
         wit::Progress::Need(paths) => need(request, paths).map(Progress::Need),
         wit::Progress::Failed(no) => Ok(Progress::Failed(problem(no))),
     }
@@ -102,8 +107,17 @@ fn need(request: &wit::Expansion, paths: Vec<String>) -> Result<Vec<String>, Ref
     Ok(paths)
 }
 
+/// Marks may name only files that the resolver was given.
+fn files(request: &wit::Expansion, files: &[String]) -> Result<(), Refused> {
+    rules::distinct("tree.files", files.iter().map(String::as_str))?;
+    let given: HashSet<&str> = request.files.iter().map(|file| file.path.as_str()).collect();
+    match files.iter().find(|file| !given.contains(file.as_str())) {
+        Some(file) => Err(Refused::new("tree.files", format!("`{file}` is no file that was given"))),
+        None => Ok(()),
+    }
+}
+
 fn tree(tree: wit::Tree) -> Result<Tree, Refused> {
-    rules::at_most("tree.files", tree.files.len(), limits::ROUND_PATHS)?;
     rules::arena("tree", &tree.nodes, |node| match &node.value {
         wit::Value::Scalar(_) => Vec::new(),
         wit::Value::Sequence(items) => items.clone(),
