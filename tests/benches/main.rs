@@ -104,7 +104,7 @@ fn on_threads<F: Future<Output = ()>>(
                     for _ in 0..CALLS {
                         call().await;
                     }
-                })
+                });
             });
         }
     });

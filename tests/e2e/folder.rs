@@ -89,7 +89,7 @@ async fn a_file_is_never_trusted() {
 async fn a_bad_file_leaves_what_runs() {
     let (server, folder) = watching(Database::sqlite()).await;
     let before = server.guest("mock").await["release"].clone();
-    fs::write(folder.path().join("mock.wasm"), &variant(&Components::get().classifier, 1)).unwrap();
+    fs::write(folder.path().join("mock.wasm"), variant(&Components::get().classifier, 1)).unwrap();
     server
         .until("it is rejected", async |server| {
             server.guest("mock").await["releases"][0]["state"] == "rejected"

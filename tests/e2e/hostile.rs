@@ -267,7 +267,10 @@ fn adapter_with(addition: &str) -> Vec<u8> {
         false,
     )
     .expect("it embeds");
-    wit_component::ComponentEncoder::default().module(&module).and_then(|e| e.encode()).expect("it encodes")
+    wit_component::ComponentEncoder::default()
+        .module(&module)
+        .and_then(wit_component::ComponentEncoder::encode)
+        .expect("it encodes")
 }
 
 /// Grows a table until it may no more, and then traps.

@@ -148,7 +148,10 @@ impl Catalog {
                 peak_memory_bytes: outcome.report.peak_memory,
                 log: outcome.report.log,
             }),
-            Err(failure) => Err(CatalogError::Failed { failure, release, report: outcome.report }),
+            Err(failure) => {
+                let (failure, report) = (Box::new(failure), Box::new(outcome.report));
+                Err(CatalogError::Failed { failure, release, report })
+            }
         }
     }
 
@@ -173,10 +176,10 @@ impl Catalog {
         for line in &outcome.report.log {
             match line.stream {
                 Stream::Out => {
-                    tracing::info!(target: "isomer::guest", guest = guest.name, release, "{}", line.text)
+                    tracing::info!(target: "isomer::guest", guest = guest.name, release, "{}", line.text);
                 }
                 Stream::Err => {
-                    tracing::warn!(target: "isomer::guest", guest = guest.name, release, "{}", line.text)
+                    tracing::warn!(target: "isomer::guest", guest = guest.name, release, "{}", line.text);
                 }
             }
         }
@@ -230,7 +233,7 @@ impl Catalog {
         match self.inner.store.add_release_counters(&added).await {
             Ok(()) => counted.iter().for_each(|(_, (_, stats, counters))| stats.stored(counters)),
             Err(error) => {
-                tracing::warn!(%error, "counters could not be stored; they are kept for the next try")
+                tracing::warn!(%error, "counters could not be stored; they are kept for the next try");
             }
         }
     }

@@ -79,11 +79,11 @@ pub enum CatalogError {
     #[error("{failure}")]
     Failed {
         /// How.
-        failure: Failure,
+        failure: Box<Failure>,
         /// Digest of the release that failed.
         release: String,
         /// What the call took, and what the guest wrote.
-        report: Report,
+        report: Box<Report>,
     },
     /// The database failed.
     #[error("the change could not be stored")]
@@ -119,7 +119,7 @@ impl CatalogError {
             | Self::NameTaken { .. }
             | Self::Settings(_)
             | Self::BytesLost => true,
-            Self::Failed { failure, .. } => !matches!(failure, Failure::Busy { .. }),
+            Self::Failed { failure, .. } => !matches!(**failure, Failure::Busy { .. }),
             Self::NoGuest
             | Self::NoRelease
             | Self::AmbiguousRelease

@@ -61,7 +61,7 @@ impl Folder {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "an event of GUESTS_DIR was lost; touch the file to have it read")
+                    tracing::warn!(%error, "an event of GUESTS_DIR was lost; touch the file to have it read");
                 }
             })
             .map_err(failed)?;
@@ -139,7 +139,7 @@ async fn push(catalog: &Catalog, path: &Path, new_only: bool) {
         // Gone again before it was read.
         Err(CatalogError::BytesLost) if !path.exists() => {}
         Err(error) => {
-            tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}")
+            tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
         }
     }
 }

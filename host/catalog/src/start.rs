@@ -110,12 +110,9 @@ impl Catalog {
                     // A machine that has just started may be too busy for anybody's deadline.
                     outcome = adapter.describe(&settings).await;
                 }
-                let release = digest.to_owned();
-                Some(outcome.result.map_err(|failure| CatalogError::Failed {
-                    failure,
-                    release,
-                    report: outcome.report,
-                })?)
+                let (release, report) = (digest.to_owned(), Box::new(outcome.report));
+                let failed = |failure| CatalogError::Failed { failure: Box::new(failure), release, report };
+                Some(outcome.result.map_err(failed)?)
             }
             None => None,
         };

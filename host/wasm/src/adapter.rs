@@ -332,7 +332,7 @@ impl Adapter<'_> {
         }
         Ok(match function {
             "validate-settings" => {
-                json::answer(self.validate_settings(&json::settings(function, settings, input)?).await)
+                json::answer(self.validate_settings(&json::settings(function, settings, &input)?).await)
             }
             "describe" => json::outcome(self.describe(settings).await),
             "plan" => json::answer(self.plan(settings, &json::input(function, input)?).await),

@@ -63,7 +63,7 @@ impl Classifier<'_> {
     ) -> Result<Outcome<Json>, FunctionError> {
         Ok(match function {
             "validate-settings" => {
-                json::answer(self.validate_settings(&json::settings(function, settings, input)?).await)
+                json::answer(self.validate_settings(&json::settings(function, settings, &input)?).await)
             }
             "classify" => json::outcome(self.classify(settings, &json::input(function, input)?).await),
             _ => return Err(json::unknown(World::Classifier, function)),

@@ -13,11 +13,11 @@ pub(crate) fn input<T: DeserializeOwned>(function: &str, input: Value) -> Result
 }
 
 /// Settings to validate: those given, else the row's own.
-pub(crate) fn settings(function: &str, own: &Settings, given: Value) -> Result<Settings, FunctionError> {
+pub(crate) fn settings(function: &str, own: &Settings, given: &Value) -> Result<Settings, FunctionError> {
     if given.is_null() {
         return Ok(own.clone());
     }
-    Settings::new(&given, usize::MAX)
+    Settings::new(given, usize::MAX)
         .map_err(|error| FunctionError::Input { name: function.to_owned(), why: error.to_string() })
 }
 

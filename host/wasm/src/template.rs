@@ -133,7 +133,7 @@ impl Resolver<'_> {
     ) -> Result<Outcome<Json>, FunctionError> {
         Ok(match function {
             "validate-settings" => {
-                json::answer(self.validate_settings(&json::settings(function, settings, input)?).await)
+                json::answer(self.validate_settings(&json::settings(function, settings, &input)?).await)
             }
             "expand" => json::outcome(self.expand(settings, &json::input(function, input)?).await),
             _ => return Err(json::unknown(World::Template, function)),

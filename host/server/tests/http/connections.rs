@@ -27,8 +27,8 @@ fn with_deadlines(header: Duration, idle: Duration) -> Limits {
     Limits { deadlines, ..PATIENT }
 }
 
-fn product(_: &App) -> Router<App> {
-    isomer::api::routes()
+fn product(app: &App) -> Router<App> {
+    isomer::api::routes(app)
 }
 
 fn health() -> String {
@@ -38,13 +38,13 @@ fn health() -> String {
 /// Two requests that wait for each other: `/wait` answers after `notify`.
 fn waiting(notify: &Arc<Notify>, begun: &Arc<Notify>) -> impl FnOnce(&App) -> Router<App> {
     let (notify, begun) = (Arc::clone(notify), Arc::clone(begun));
-    move |_| {
+    move |app| {
         let wait = async move || {
             begun.notify_one();
             notify.notified().await;
             "done"
         };
-        isomer::api::routes().endpoint("/wait", get(wait))
+        isomer::api::routes(app).endpoint("/wait", get(wait))
     }
 }
 

@@ -7,8 +7,8 @@ use isomer::http::routes::Register;
 
 use crate::wire::{PATIENCE, Server, request};
 
-fn routes(_: &App) -> Router<App> {
-    isomer::api::routes()
+fn routes(app: &App) -> Router<App> {
+    isomer::api::routes(app)
         .endpoint("/things/{id}", get(async || "ok"))
         .endpoint("/explode", get(async || -> &'static str { panic!("on purpose") }))
 }
@@ -70,8 +70,8 @@ async fn durations_come_with_the_same_labels() {
 
 #[tokio::test]
 async fn a_request_whose_client_left_is_counted_and_forgotten() {
-    let server = Server::with_routes(&[], |_| {
-        isomer::api::routes().endpoint("/forever", get(std::future::pending::<()>))
+    let server = Server::with_routes(&[], |app| {
+        isomer::api::routes(app).endpoint("/forever", get(std::future::pending::<()>))
     })
     .await;
     let mut client = server.connect().await;

@@ -111,7 +111,8 @@ async fn unknown_routes_and_wrong_methods_are_the_same_404() {
 #[tokio::test]
 async fn head_is_answered_where_monitors_ask() {
     let server =
-        Server::with_routes(&[], |_| isomer::api::routes().endpoint("/things", get(async || "ok"))).await;
+        Server::with_routes(&[], |app| isomer::api::routes(app).endpoint("/things", get(async || "ok")))
+            .await;
     for target in ["/health", "/buildinfo", "/metrics"] {
         assert_eq!(server.ask("HEAD", target, &[]).await.status(), 200, "{target}");
     }
@@ -154,9 +155,9 @@ async fn a_catch_all_keeps_its_slash() {
 
 #[tokio::test]
 async fn a_panic_is_a_500_and_the_connection_lives_on() {
-    let server = Server::with_routes(&[], |_| {
+    let server = Server::with_routes(&[], |app| {
         let explode = async || -> &'static str { panic!("secret detail") };
-        isomer::api::routes().endpoint("/explode", get(explode))
+        isomer::api::routes(app).endpoint("/explode", get(explode))
     })
     .await;
     let mut client = server.connect().await;

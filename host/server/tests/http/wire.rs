@@ -1,18 +1,26 @@
 //! A server of its own for each test, and a client that sees raw bytes.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use catalog::{Catalog, Manifest};
+use events::Hub;
 use isomer::app::App;
 use isomer::http::connection::Deadlines;
+use isomer::http::metrics::Metrics;
 use isomer::http::serve::{Limits, serve};
 use isomer::http::shell;
 use isomer::http::shutdown::Shutdown;
 use isomer::settings::Settings;
+use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
+use wasm::{AotCache, Sandbox};
 
 /// Fails a test that hangs. Long enough for a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,10 +39,26 @@ pub(crate) struct Server {
     pub(crate) done: JoinHandle<()>,
 }
 
+/// Guests, which these tests are not about: the first-party ones, made once for all servers.
+async fn catalog() -> Catalog {
+    static CATALOG: OnceCell<Catalog> = OnceCell::const_new();
+    let open = async || {
+        let directory = tempfile::tempdir().expect("a directory").keep();
+        let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests");
+        let cache = AotCache::open(compiled).expect("a cache");
+        let sandbox = Sandbox::new(wasm::Limits::default(), Some(cache)).expect("an engine");
+        let database = format!("sqlite:{}", directory.join("isomer.db").display());
+        let store = Store::connect(&database).await.expect("a database");
+        let components = directory.join("components");
+        Catalog::open(sandbox, store, &components, Hub::default(), Manifest::default()).await.expect("guests")
+    };
+    CATALOG.get_or_init(open).await.clone()
+}
+
 impl Server {
     /// The routes of the product.
     pub(crate) async fn start(flags: &[&str]) -> Self {
-        Self::with_routes(flags, |_| isomer::api::routes()).await
+        Self::with_routes(flags, isomer::api::routes).await
     }
 
     /// Other routes inside the layers of the product.
@@ -48,7 +72,8 @@ impl Server {
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
-        let app = App::new(&settings).expect("parts");
+        let metrics = Arc::new(Metrics::new().expect("the only recorder"));
+        let app = App::new(&settings, metrics, catalog().await);
         let router = shell(routes(&app), &settings, &app.metrics).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");

@@ -139,6 +139,7 @@ fn misbehave(how: &str) -> String {
 }
 
 #[inline(never)]
+#[allow(unconditional_recursion)]
 fn recurse(depth: u64) -> u64 {
     let room = black_box([depth; 64]);
     recurse(depth + 1) + room.iter().sum::<u64>()
