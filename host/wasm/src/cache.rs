@@ -140,3 +140,54 @@ fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
     // belong to this process's user and nobody else may write to them (`private`, `read_own`).
     unsafe { Component::deserialize(engine, payload) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, engine};
+
+    fn kept() -> (tempfile::TempDir, AotCache, Engine, Digest) {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = AotCache::open(directory.path().join("compiled")).unwrap();
+        let engine = engine::new(&Limits { slots: 1, ..Limits::default() }).unwrap();
+        let text = "(component (core module (func (export \"f\") (result i32) i32.const 7)))";
+        let digest = Digest::of(text.as_bytes());
+        cache.keep(1, &digest, &Component::new(&engine, text).unwrap());
+        (directory, cache, engine, digest)
+    }
+
+    #[test]
+    fn what_was_kept_is_loaded() {
+        let (_directory, cache, engine, digest) = kept();
+        assert!(cache.load(&engine, 1, &digest).is_some());
+        assert!(cache.load(&engine, 2, &digest).is_none(), "another engine's");
+        assert!(cache.load(&engine, 1, &digest).is_none(), "it was dropped");
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed() {
+        let (_directory, cache, engine, digest) = kept();
+        let path = cache.path(&digest);
+        let sound = fs::read(&path).unwrap();
+        let every = (sound.len() / 500).max(1);
+        for at in (0..HEADER).chain((HEADER..sound.len()).step_by(every)) {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&path, &damaged).unwrap();
+            assert!(cache.load(&engine, 1, &digest).is_none(), "byte {at} of {}", sound.len());
+        }
+        for length in [0, 1, HEADER - 1, HEADER, sound.len() / 2, sound.len() - 1] {
+            fs::write(&path, &sound[..length]).unwrap();
+            assert!(cache.load(&engine, 1, &digest).is_none(), "{length} bytes of {}", sound.len());
+        }
+        fs::write(&path, &sound).unwrap();
+        assert!(cache.load(&engine, 1, &digest).is_some());
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_not_loaded() {
+        let (_directory, cache, engine, digest) = kept();
+        fs::set_permissions(cache.path(&digest), fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(cache.load(&engine, 1, &digest).is_none());
+    }
+}
