@@ -15,6 +15,7 @@ enum Guests {
     Component,
     Trusted,
     Enabled,
+    Reused,
     Settings,
     CreatedAt,
     UpdatedAt,
@@ -52,6 +53,7 @@ impl MigrationTrait for Migration {
             .col(text(Guests::Component))
             .col(ColumnDef::new(Guests::Trusted).boolean().not_null())
             .col(ColumnDef::new(Guests::Enabled).boolean().not_null())
+            .col(ColumnDef::new(Guests::Reused).boolean().not_null())
             .col(ColumnDef::new(Guests::Settings).json().not_null())
             .col(time(Guests::CreatedAt).not_null())
             .col(time(Guests::UpdatedAt).not_null())

@@ -48,7 +48,8 @@ fn calls(component: &Component, raw: &raw::Raw) {
     for threads in [1, 2] {
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).enable_time().build().expect("a runtime");
-        let [mut isomer, mut fresh, mut reused, mut native] = [const { Vec::new() }; 4];
+        let [mut isomer, mut warm, mut fresh, mut reused, mut native] = [const { Vec::new() }; 5];
+        let kept = component.reused();
         for _ in 0..ROUNDS {
             native.push(on_threads(&runtime, threads, || async {
                 black_box(native_call());
@@ -66,12 +67,22 @@ fn calls(component: &Component, raw: &raw::Raw) {
                     .expect("an answer")
                     .expect("a reply");
             }));
+            warm.push(on_threads(&runtime, threads, || async {
+                let adapter = kept.adapter().expect("it is one");
+                adapter
+                    .synthetic_reply(&settings, &message)
+                    .await
+                    .result
+                    .expect("an answer")
+                    .expect("a reply");
+            }));
         }
         let base = median(&mut fresh);
         for (name, times) in [
             ("isomer, fresh instance", &mut isomer),
+            ("isomer, reused instance", &mut warm),
             ("raw wasmtime, fresh instance", &mut vec![base]),
-            ("raw wasmtime, one instance reused", &mut reused),
+            ("raw wasmtime, reused instance", &mut reused),
             ("native", &mut native),
         ] {
             let time = median(times);

@@ -21,6 +21,8 @@ async fn guests_are_the_operators_alone() {
         ("POST", "/admin/guests/mock/disable"),
         ("POST", "/admin/guests/mock/trust"),
         ("POST", "/admin/guests/mock/distrust"),
+        ("POST", "/admin/guests/mock/reuse"),
+        ("POST", "/admin/guests/mock/fresh"),
         ("PUT", "/admin/guests/mock/settings"),
         ("POST", "/admin/guests/mock/call"),
     ] {

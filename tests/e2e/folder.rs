@@ -1,6 +1,6 @@
 //! The watched directory.
 
-use std::{fs, io::Write as _};
+use std::{fs, io::Write as _, time::SystemTime};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -33,6 +33,10 @@ on_both_databases! {
         fs::write(folder.path().join("mock.wasm"), &Components::get().second_mock).unwrap();
         server.until("the dropped file answers", async |server| server.reply("mock").await == "second").await;
         server.post("/admin/guests/mock/rollback", json!({})).await.ok();
+        // Old enough to be looked at as soon as the server starts.
+        let file = fs::File::options().write(true).open(folder.path().join("mock.wasm")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        drop(file);
         let server = server.restart().await;
         // The file is looked at after the start; a new one behind it tells that it was.
         fs::write(folder.path().join("other.wasm"), &Components::get().hostile).unwrap();

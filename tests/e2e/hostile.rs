@@ -91,6 +91,27 @@ async fn calls_share_nothing_and_see_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reuse_is_for_one_guest_that_opted_in_and_ends_with_a_failure() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &Components::get().hostile, true).await.ok();
+    let said = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
+    assert_eq!(server.post("/admin/guests/mine/reuse", json!({})).await.ok()["reused"], true);
+    assert_eq!([said("remember").await, said("remember").await, said("remember").await], ["0", "1", "2"]);
+    assert_eq!(said("log-flood").await, "flooded");
+    assert_eq!(server.say("mine", "hello").await.ok()["log"], json!([]), "a call's log is its own");
+
+    // What failed is not used again, and is cut at the same deadline as ever.
+    for text in ["panic", "memory", "loop"] {
+        server.say("mine", text).await.error(502);
+        assert_eq!(said("remember").await, "0", "after {text}");
+    }
+    // A change ends what was kept, and gives its slot back.
+    server.post("/admin/guests/mine/fresh", json!({})).await.ok();
+    assert_eq!([said("remember").await, said("remember").await], ["0", "0"]);
+    assert_eq!(server.metric("isomer_guest_memories").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plans_that_reach_too_far_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();

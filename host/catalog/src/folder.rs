@@ -23,6 +23,10 @@ use crate::{Catalog, CatalogError, Source};
 /// (some copy in pieces) starts the wait anew.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// The same for a file that was there before the watch began: its writer's close may have been missed,
+/// or may be still to come.
+const QUIET_AT_START: Duration = Duration::from_secs(2);
+
 /// Who pushes what is found in the directory.
 const BY: &str = "folder";
 
@@ -37,7 +41,8 @@ pub struct FolderError {
 
 /// A directory being watched.
 pub struct Folder {
-    directory: PathBuf,
+    /// What was there when the watch began.
+    present: Vec<PathBuf>,
     written: mpsc::UnboundedReceiver<PathBuf>,
     _watcher: notify::RecommendedWatcher,
 }
@@ -66,13 +71,13 @@ impl Folder {
             })
             .map_err(failed)?;
         watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
-        Ok(Self { directory: directory.to_owned(), written, _watcher: watcher })
+        Ok(Self { present: guests_in(directory), written, _watcher: watcher })
     }
 
     /// Pushes what is there and whatever comes, until it is dropped.
     pub async fn run(mut self, catalog: &Catalog) {
         let mut waiting: BTreeMap<PathBuf, Instant> = BTreeMap::new();
-        for path in guests_in(&self.directory) {
+        for path in std::mem::take(&mut self.present) {
             waiting.insert(path.clone(), Instant::now() + remaining_quiet(&path));
         }
         // What was there before this start may be older than what the operator did since.
@@ -124,7 +129,7 @@ fn is_link(path: &Path) -> bool {
 fn remaining_quiet(path: &Path) -> Duration {
     let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
     let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    QUIET.saturating_sub(age.unwrap_or_default())
+    QUIET_AT_START.saturating_sub(age.unwrap_or_default())
 }
 
 fn guest_name(path: &Path) -> Option<&str> {

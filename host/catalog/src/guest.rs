@@ -98,6 +98,7 @@ impl Guest {
             release: active.map(|release| release.digest.clone()),
             source: active.map(|release| release.source.clone()),
             trusted: record.row.trusted,
+            reused: record.row.reused,
             counters: record
                 .releases
                 .iter()

@@ -93,6 +93,7 @@ impl Catalog {
                 component: None,
                 trusted: false,
                 enabled: true,
+                reused: false,
                 settings: Settings::default().value(),
                 created_at: release.pushed_at,
             };

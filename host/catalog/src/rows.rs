@@ -1,4 +1,4 @@
-//! Changes to a guest's row: settings, trust, whether it answers at all.
+//! Changes to a guest's row: settings, trust, whether and how it answers.
 
 use events::GuestChange;
 use serde_json::Value;
@@ -16,6 +16,9 @@ pub enum RowChange {
     Enabled(bool),
     /// May the guest ask for hosting other than a container? The mark survives releases.
     Trusted(bool),
+    /// Are its instances used again for later calls? Quicker by far, and calls may see what earlier
+    /// ones left in memory. Otherwise every call has a fresh one.
+    Reused(bool),
 }
 
 impl RowChange {
@@ -24,6 +27,7 @@ impl RowChange {
             Self::Settings(settings) => row.settings = settings.clone(),
             Self::Enabled(enabled) => row.enabled = *enabled,
             Self::Trusted(trusted) => row.trusted = *trusted,
+            Self::Reused(reused) => row.reused = *reused,
         }
     }
 
@@ -34,6 +38,8 @@ impl RowChange {
             Self::Enabled(false) => GuestChange::Disabled,
             Self::Trusted(true) => GuestChange::Trusted,
             Self::Trusted(false) => GuestChange::Distrusted,
+            Self::Reused(true) => GuestChange::Reused,
+            Self::Reused(false) => GuestChange::Fresh,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Catalog {
         let Ok(digest) = digest.parse::<Digest>() else { return Err(CatalogError::NoRelease) };
         let in_service = self.inner.guests.load().values().find_map(|guest| {
             let live = guest.live.load();
-            live.as_ref().filter(|live| live.component.digest() == digest).map(|live| live.component.clone())
+            live.as_ref().filter(|live| live.component.digest() == digest).map(|live| live.component.fresh())
         });
         let component = match in_service {
             Some(component) => component,
@@ -126,12 +126,12 @@ impl Catalog {
     /// The swap: from here on callers get this, unless the guest is disabled.
     pub(crate) fn go_live(&self, guest: &Arc<Guest>, fit: Fit) {
         let digest = fit.component.digest();
-        let (enabled, stats) = {
+        let (enabled, reused, stats) = {
             let mut record = guest.write();
-            (record.row.enabled, record.stats(&digest.to_string(), &digest.short()))
+            (record.row.enabled, record.row.reused, record.stats(&digest.to_string(), &digest.short()))
         };
         let live = Live {
-            component: fit.component,
+            component: if reused { fit.component.reused() } else { fit.component },
             settings: fit.settings,
             description: fit.description,
             stats,

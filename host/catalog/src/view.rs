@@ -21,6 +21,8 @@ pub struct GuestSummary {
     pub source: Option<String>,
     /// May it ask for hosting other than a container?
     pub trusted: bool,
+    /// Are its instances used again for later calls?
+    pub reused: bool,
     /// What the releases did together.
     pub counters: Counters,
 }

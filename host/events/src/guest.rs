@@ -41,6 +41,10 @@ pub enum GuestChange {
     Trusted,
     /// It may no longer.
     Distrusted,
+    /// Its instances are used again from now on.
+    Reused,
+    /// Every call has a fresh instance from now on.
+    Fresh,
     /// A release was deleted.
     Deleted,
 }
@@ -60,6 +64,8 @@ impl GuestChange {
             Self::Disabled => "disabled",
             Self::Trusted => "trusted",
             Self::Distrusted => "distrusted",
+            Self::Reused => "reused",
+            Self::Fresh => "fresh",
             Self::Deleted => "deleted",
         }
     }

@@ -30,6 +30,8 @@ pub struct GuestRow {
     pub trusted: bool,
     /// If not, the host's defaults answer.
     pub enabled: bool,
+    /// Are its instances used again for later calls?
+    pub reused: bool,
     /// A JSON object.
     pub settings: Value,
     /// When it was made.
@@ -230,7 +232,8 @@ impl Store {
         Ok(())
     }
 
-    /// Stores what an operator decides about a guest: settings, trust, whether it answers.
+    /// Stores what an operator decides about a guest: settings, trust, whether and
+    /// how it answers.
     ///
     /// # Errors
     /// If the database fails.
@@ -239,6 +242,7 @@ impl Store {
             .col_expr(guest::Column::Settings, Expr::value(row.settings.clone()))
             .col_expr(guest::Column::Trusted, Expr::value(row.trusted))
             .col_expr(guest::Column::Enabled, Expr::value(row.enabled))
+            .col_expr(guest::Column::Reused, Expr::value(row.reused))
             .col_expr(guest::Column::UpdatedAt, Expr::value(crate::now()))
             .filter(guest::Column::Name.eq(&row.name))
             .exec(&self.db)
@@ -316,6 +320,7 @@ impl GuestRow {
             component: Set(self.component.clone()),
             trusted: Set(self.trusted),
             enabled: Set(self.enabled),
+            reused: Set(self.reused),
             settings: Set(self.settings.clone()),
             created_at: Set(self.created_at),
             updated_at: Set(self.created_at),
@@ -331,6 +336,7 @@ impl From<guest::Model> for GuestRow {
             component: row.component,
             trusted: row.trusted,
             enabled: row.enabled,
+            reused: row.reused,
             settings: row.settings,
             created_at: row.created_at,
         }

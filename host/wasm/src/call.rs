@@ -1,4 +1,4 @@
-//! One call: a slot, a fresh store, a deadline, and an account of what it took.
+//! One call: a slot, a store, a deadline, and an account of what it took.
 
 use std::{
     future::Future,
@@ -11,6 +11,7 @@ use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 use crate::{
     Component, Failure, Limits, Refused,
     limits::{HANDLES, WAIT_GRACE},
+    reuse::Held,
     state::State,
 };
 
@@ -71,10 +72,12 @@ impl<T> Outcome<T> {
 #[error("deadline")]
 struct DeadlineMissed;
 
-/// Runs `body` (instantiate and call) in a fresh store of `component`, then checks its answer.
-pub(crate) async fn run<T, U>(
+/// Makes a call in an instance of its own, or in one that was kept if the component is to be reused,
+/// and checks the answer.
+pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
     component: &Component,
-    body: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T> + Send,
+    instantiate: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<I> + Send,
+    call: impl AsyncFnOnce(&mut Store<State>, &I) -> wasmtime::Result<T> + Send,
     check: impl FnOnce(T) -> Result<U, Refused>,
 ) -> Outcome<U> {
     let sandbox = &component.inner.sandbox;
@@ -90,27 +93,51 @@ pub(crate) async fn run<T, U>(
     };
 
     let started = Instant::now();
-    let mut store = Store::new(sandbox.engine(), State::new(limits));
-    store.limiter(|state| &mut state.account);
-    store.set_hostcall_fuel(limits.answer_bytes);
-    store.set_max_component_handles(HANDLES);
-    store.set_epoch_deadline(1);
-    let deadline = started + limits.call_time;
-    store.epoch_deadline_callback(move |_| {
-        if Instant::now() < deadline { Ok(UpdateDeadline::Yield(1)) } else { Err(DeadlineMissed.into()) }
-    });
+    let kept = component.reuse.as_ref().and_then(|reuse| reuse.take());
+    let mut held = kept.unwrap_or_else(|| Held::new(new_store(component)));
+    held.store.data_mut().account.begin_call();
+    arm(&mut held.store, started + limits.call_time);
+    let answer = within(limits.call_time + WAIT_GRACE, async {
+        let instance = match held.instance.take().and_then(|kept| kept.downcast::<I>().ok()) {
+            Some(instance) => instance,
+            None => Box::new(instantiate(&mut held.store).await?),
+        };
+        let answer = call(&mut held.store, &instance).await;
+        held.instance = Some(instance);
+        answer
+    })
+    .await;
 
-    let answer = within(limits.call_time + WAIT_GRACE, body(&mut store)).await;
-    let state = store.data();
-    let (log, log_dropped) = state.log.take();
+    let state = held.store.data();
+    let (log, log_dropped): (Vec<LogLine>, usize) = state.log.take();
     let result = match answer {
         Some(Ok(answer)) => check(answer).map_err(Failure::from),
         Some(Err(error)) => Err(classify(&error, state, &log, limits)),
         None => Err(Failure::Timeout { limit: limits.call_time, backtrace: Vec::new() }),
     };
     let peak_memory = state.account.memory();
-    drop(store);
+    match &component.reuse {
+        Some(reuse) if result.is_ok() => reuse.give_back(held),
+        _ => drop(held),
+    }
     Outcome { result, report: Report { elapsed: started.elapsed(), peak_memory, log, log_dropped } }
+}
+
+fn new_store(component: &Component) -> Store<State> {
+    let sandbox = &component.inner.sandbox;
+    let mut store = Store::new(sandbox.engine(), State::new(sandbox.limits()));
+    store.limiter(|state| &mut state.account);
+    store.set_hostcall_fuel(sandbox.limits().answer_bytes);
+    store.set_max_component_handles(HANDLES);
+    store
+}
+
+/// From now on the guest looks up at every tick, and ends at the first one after `deadline`.
+fn arm(store: &mut Store<State>, deadline: Instant) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        if Instant::now() < deadline { Ok(UpdateDeadline::Yield(1)) } else { Err(DeadlineMissed.into()) }
+    });
 }
 
 /// A future's output, or `None` after `time`. The timer is only set when the future has to wait.

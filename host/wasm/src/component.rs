@@ -7,13 +7,16 @@ use tokio::sync::Semaphore;
 use wasmtime::component;
 
 use crate::{
-    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, classifier, template,
+    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, classifier, reuse::Reuse,
+    template,
 };
 
-/// A loaded guest, without settings. Cheap to clone.
+/// A loaded guest, without settings. Cheap to clone. Every call has an instance of its own, unless
+/// [`Component::reused`] says otherwise.
 #[derive(Clone)]
 pub struct Component {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) reuse: Option<Arc<Reuse>>,
 }
 
 pub(crate) struct Inner {
@@ -54,7 +57,23 @@ impl Component {
         let bound = bind().map_err(|error| LoadError::Shape(format!("{error:#}")))?;
         let slots = Semaphore::new(sandbox.limits().slots_per_component as usize);
         let sandbox = sandbox.clone();
-        Ok(Self { inner: Arc::new(Inner { sandbox, slots, digest, world, version, imports, bound }) })
+        Ok(Self {
+            inner: Arc::new(Inner { sandbox, slots, digest, world, version, imports, bound }),
+            reuse: None,
+        })
+    }
+
+    /// The same component, with its instances used again for later calls of this value and its clones.
+    #[must_use]
+    pub fn reused(&self) -> Self {
+        let reuse = Reuse::new(self.inner.sandbox.idle_places());
+        Self { inner: Arc::clone(&self.inner), reuse: Some(Arc::new(reuse)) }
+    }
+
+    /// The same component, with an instance for each call.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), reuse: None }
     }
 
     /// The digest of its bytes.

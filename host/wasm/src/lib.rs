@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod imports;
 mod json;
 mod limits;
+mod reuse;
 pub mod rules;
 mod sandbox;
 mod settings;

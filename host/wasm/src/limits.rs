@@ -68,6 +68,18 @@ pub(crate) const RANDOM_BYTES: u64 = 64 * KIB as u64;
 /// guest holds three.
 pub(crate) const HANDLES: usize = 1_024;
 
+/// Calls after which a reused instance is replaced: bounds what one can accumulate.
+pub(crate) const REUSE_CALLS: u32 = 1_000;
+
+/// Linear memory above which an instance is not reused: it would hold on to it.
+pub(crate) const REUSE_MEMORY: usize = 16 * MIB;
+
+/// Instances that wait for a call, of one guest row. More than there are cores are seldom busy.
+pub(crate) const REUSE_INSTANCES: usize = 4;
+
+/// Instances that wait for a call, of all guest rows together.
+pub(crate) const REUSE_PLACES: u32 = 32;
+
 /// Linear memory that a freed slot keeps mapped, so that the next call need not fault it in again.
 /// 64 KiB is about what a small Rust guest touches.
 pub(crate) const KEEP_RESIDENT: usize = 64 * KIB;

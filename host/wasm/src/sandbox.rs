@@ -13,7 +13,8 @@ use wasmtime::{
 };
 
 use crate::{
-    AotCache, Component, Digest, Limits, LoadError, SandboxError, World, engine, imports, state::State,
+    AotCache, Component, Digest, Limits, LoadError, SandboxError, World, engine, imports,
+    limits::REUSE_PLACES, state::State,
 };
 
 /// Runs guests. Cheap to clone; all clones share engine and slots.
@@ -29,6 +30,8 @@ struct Inner {
     compatibility: u64,
     limits: Arc<Limits>,
     slots: Arc<Semaphore>,
+    /// For instances that wait for their next call.
+    idle_places: Arc<Semaphore>,
 }
 
 /// How much of the instance pool is in use.
@@ -61,6 +64,7 @@ impl Sandbox {
             inner: Arc::new(Inner {
                 compatibility: hasher.finish(),
                 slots: Arc::new(Semaphore::new(limits.slots as usize)),
+                idle_places: Arc::new(Semaphore::new(REUSE_PLACES as usize)),
                 limits: Arc::new(limits),
                 engine,
                 linker,
@@ -131,7 +135,8 @@ impl Sandbox {
         &self.inner.limits
     }
 
-    /// What the pool holds now. With no call running, everything but `idle_bytes` is 0.
+    /// What the pool holds now. With no call running and no instance kept for reuse, everything but
+    /// `idle_bytes` is 0.
     #[must_use]
     pub fn pool_use(&self) -> PoolUse {
         let calls = (self.inner.limits.slots as usize).saturating_sub(self.inner.slots.available_permits());
@@ -157,6 +162,10 @@ impl Sandbox {
 
     pub(crate) fn linker(&self) -> &Linker<State> {
         &self.inner.linker
+    }
+
+    pub(crate) fn idle_places(&self) -> &Arc<Semaphore> {
+        &self.inner.idle_places
     }
 
     pub(crate) fn slots(&self) -> &Arc<Semaphore> {

@@ -114,6 +114,11 @@ impl Account {
         }
     }
 
+    /// Forgets what was refused to an earlier call.
+    pub(crate) fn begin_call(&mut self) {
+        self.refused = None;
+    }
+
     /// Bytes of linear memory; a call never gives any back, so this is the peak too.
     pub(crate) fn memory(&self) -> usize {
         self.memory
@@ -158,13 +163,15 @@ pub(crate) struct Log(Arc<Mutex<Written>>);
 
 struct Written {
     chunks: Vec<(Stream, Vec<u8>)>,
+    /// Bytes per call.
+    limit: usize,
     room: usize,
     dropped: usize,
 }
 
 impl Log {
-    fn new(room: usize) -> Self {
-        Self(Arc::new(Mutex::new(Written { chunks: Vec::new(), room, dropped: 0 })))
+    fn new(limit: usize) -> Self {
+        Self(Arc::new(Mutex::new(Written { chunks: Vec::new(), limit, room: limit, dropped: 0 })))
     }
 
     fn writer(&self, stream: Stream) -> Writer {
@@ -186,7 +193,7 @@ impl Log {
         }
     }
 
-    /// The lines written so far, and how many bytes did not fit.
+    /// The lines written since the last time, and how many bytes did not fit.
     pub(crate) fn take(&self) -> (Vec<LogLine>, usize) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = Vec::new();
@@ -200,6 +207,8 @@ impl Log {
                 }
             }
         }
+        written.room = written.limit;
+        written.dropped = 0;
         (lines, dropped)
     }
 }

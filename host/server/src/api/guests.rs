@@ -29,6 +29,8 @@ pub fn routes(app: &App) -> Router<App> {
         .endpoint("/admin/guests/{name}/disable", admin(access, post(disable)))
         .endpoint("/admin/guests/{name}/trust", admin(access, post(trust)))
         .endpoint("/admin/guests/{name}/distrust", admin(access, post(distrust)))
+        .endpoint("/admin/guests/{name}/reuse", admin(access, post(reuse)))
+        .endpoint("/admin/guests/{name}/fresh", admin(access, post(fresh)))
         .endpoint("/admin/guests/{name}/settings", admin(access, put(configure)))
         .endpoint("/admin/guests/{name}/call", admin(access, post(call)))
 }
@@ -130,6 +132,14 @@ async fn trust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -
 
 async fn distrust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
     change_row(app, name, caller, RowChange::Trusted(false)).await
+}
+
+async fn reuse(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    change_row(app, name, caller, RowChange::Reused(true)).await
+}
+
+async fn fresh(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    change_row(app, name, caller, RowChange::Reused(false)).await
 }
 
 /// A change of a guest's row, and the guest as it is then.

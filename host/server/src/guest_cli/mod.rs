@@ -92,6 +92,16 @@ enum GuestTask {
         /// Name of the guest
         name: String,
     },
+    /// Use a guest's instances again for later calls: quicker, and calls may see what others left
+    Reuse {
+        /// Name of the guest
+        name: String,
+    },
+    /// Give every call a fresh instance, as it is by default
+    Fresh {
+        /// Name of the guest
+        name: String,
+    },
     /// Replace a guest's settings
     Settings {
         /// Name of the guest
@@ -205,6 +215,8 @@ pub async fn run(args: GuestArgs) -> Result<(), GuestError> {
         GuestTask::Distrust { name } => {
             Done::Guest(client()?.post(&path(&name, "/distrust"), &Value::Null).await?)
         }
+        GuestTask::Reuse { name } => Done::Guest(client()?.post(&path(&name, "/reuse"), &Value::Null).await?),
+        GuestTask::Fresh { name } => Done::Guest(client()?.post(&path(&name, "/fresh"), &Value::Null).await?),
         GuestTask::Settings { name, settings } => {
             Done::Guest(client()?.put(&path(&name, "/settings"), &settings).await?)
         }

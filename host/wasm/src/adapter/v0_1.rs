@@ -2,7 +2,7 @@
 //! plain ones, on which every answer is checked.
 
 use serde_json::Value as Json;
-use wasmtime::component::InstancePre;
+use wasmtime::{Store, component::InstancePre};
 
 use super::{
     Capabilities, Content, Description, EnvCopy, EnvSet, File, Hosting, Message, Phase, Plan, PlanRequest,
@@ -24,13 +24,13 @@ use bindings::{RuntimeAdapter, RuntimeAdapterPre, exports::isomer::adapter::adap
 /// A component bound to this world's functions.
 pub(crate) struct Bound(RuntimeAdapterPre<State>);
 
-/// Calls one function in a fresh instance.
+/// Calls one function.
 macro_rules! call {
     ($bound:expr, $component:expr, $function:ident($($argument:expr),*), $check:expr) => {
         call::run(
             $component,
-            async |store: &mut wasmtime::Store<State>| {
-                let instance: RuntimeAdapter = $bound.0.instantiate_async(&mut *store).await?;
+            async |store: &mut Store<State>| $bound.0.instantiate_async(store).await,
+            async |store: &mut Store<State>, instance: &RuntimeAdapter| {
                 instance.isomer_adapter_adapter().$function(store, $($argument),*).await
             },
             $check,

@@ -1,6 +1,6 @@
 //! World `isomer:classifier/reload-classifier@0.1.0`.
 
-use wasmtime::component::InstancePre;
+use wasmtime::{Store, component::InstancePre};
 
 use super::{Diff, Verdict};
 use crate::{Component, Outcome, Problem, Settings, call, rules, state::State};
@@ -14,7 +14,7 @@ mod bindings {
     });
 }
 
-use bindings::{ReloadClassifierPre, exports::isomer::classifier::classifier as wit};
+use bindings::{ReloadClassifier, ReloadClassifierPre, exports::isomer::classifier::classifier as wit};
 
 /// A component bound to this world's functions.
 pub(crate) struct Bound(ReloadClassifierPre<State>);
@@ -31,8 +31,8 @@ impl Bound {
     ) -> Outcome<Result<(), Problem>> {
         call::run(
             on,
-            async |store: &mut wasmtime::Store<State>| {
-                let instance = self.0.instantiate_async(&mut *store).await?;
+            async |store: &mut Store<State>| self.0.instantiate_async(store).await,
+            async |store: &mut Store<State>, instance: &ReloadClassifier| {
                 instance.isomer_classifier_classifier().call_validate_settings(store, settings.text()).await
             },
             |answer| Ok(answer.map_err(problem)),
@@ -55,8 +55,8 @@ impl Bound {
         };
         call::run(
             on,
-            async |store: &mut wasmtime::Store<State>| {
-                let instance = self.0.instantiate_async(&mut *store).await?;
+            async |store: &mut Store<State>| self.0.instantiate_async(store).await,
+            async |store: &mut Store<State>, instance: &ReloadClassifier| {
                 instance.isomer_classifier_classifier().call_classify(store, settings.text(), &diff).await
             },
             |answer| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use wasmtime::component::InstancePre;
+use wasmtime::{Store, component::InstancePre};
 
 use super::{Answer, Expansion, Mark, Node, Progress, Tree, Value};
 use crate::{Component, Outcome, Problem, Refused, Settings, call, limits, rules, state::State};
@@ -16,7 +16,7 @@ mod bindings {
     });
 }
 
-use bindings::{TemplateResolverPre, exports::isomer::template::resolver as wit};
+use bindings::{TemplateResolver, TemplateResolverPre, exports::isomer::template::resolver as wit};
 
 /// A component bound to this world's functions.
 pub(crate) struct Bound(TemplateResolverPre<State>);
@@ -33,8 +33,8 @@ impl Bound {
     ) -> Outcome<Result<(), Problem>> {
         call::run(
             on,
-            async |store: &mut wasmtime::Store<State>| {
-                let instance = self.0.instantiate_async(&mut *store).await?;
+            async |store: &mut Store<State>| self.0.instantiate_async(store).await,
+            async |store: &mut Store<State>, instance: &TemplateResolver| {
                 instance.isomer_template_resolver().call_validate_settings(store, settings.text()).await
             },
             |answer| Ok(answer.map_err(problem)),
@@ -51,8 +51,8 @@ impl Bound {
         let request = expansion(request);
         call::run(
             on,
-            async |store: &mut wasmtime::Store<State>| {
-                let instance = self.0.instantiate_async(&mut *store).await?;
+            async |store: &mut Store<State>| self.0.instantiate_async(store).await,
+            async |store: &mut Store<State>, instance: &TemplateResolver| {
                 instance.isomer_template_resolver().call_expand(store, settings.text(), &request).await
             },
             |answer| progress(&request, answer),
