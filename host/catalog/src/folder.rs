@@ -41,10 +41,27 @@ pub struct FolderError {
 
 /// A directory being watched.
 pub struct Folder {
+    directory: PathBuf,
     /// What was there when the watch began.
     present: Vec<PathBuf>,
-    written: mpsc::UnboundedReceiver<PathBuf>,
+    seen: mpsc::UnboundedReceiver<Seen>,
     _watcher: notify::RecommendedWatcher,
+}
+
+/// What the watch tells.
+enum Seen {
+    /// A file was written, and its writer is done.
+    Written(PathBuf),
+    /// More happened than the system could tell.
+    Overflow,
+}
+
+/// A file that waits to be read.
+struct Waiting {
+    due: Instant,
+    /// Nobody is known to have written it just now: it may be older than what the operator did since,
+    /// so only bytes that the guest never had are pushed.
+    new_only: bool,
 }
 
 impl Folder {
@@ -55,50 +72,65 @@ impl Folder {
     pub fn watch(directory: &Path) -> Result<Self, FolderError> {
         let failed = |source| FolderError { path: directory.display().to_string(), source };
         fs::create_dir_all(directory).map_err(|error| failed(error.into()))?;
-        let (sender, written) = mpsc::unbounded_channel();
+        let (sender, seen) = mpsc::unbounded_channel();
+        // The receiver is gone only when the server ends.
+        let tell = move |seen| drop(sender.send(seen));
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+                Ok(event) if event.need_rescan() => tell(Seen::Overflow),
                 Ok(event) if is_finished_write(&event) => {
-                    for path in event.paths {
-                        // The receiver is gone only when the server ends.
-                        let _ = sender.send(path);
-                    }
+                    event.paths.into_iter().map(Seen::Written).for_each(&tell);
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "an event of GUESTS_DIR was lost; touch the file to have it read");
+                    tracing::warn!(%error, "the watch of GUESTS_DIR stumbled; looking at all of it");
+                    tell(Seen::Overflow);
                 }
             })
             .map_err(failed)?;
         watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
-        Ok(Self { present: guests_in(directory), written, _watcher: watcher })
+        let present = guests_in(directory);
+        Ok(Self { directory: directory.to_owned(), present, seen, _watcher: watcher })
     }
 
     /// Pushes what is there and whatever comes, until it is dropped.
     pub async fn run(mut self, catalog: &Catalog) {
-        let mut waiting: BTreeMap<PathBuf, Instant> = BTreeMap::new();
+        let mut waiting = BTreeMap::new();
         for path in std::mem::take(&mut self.present) {
-            waiting.insert(path.clone(), Instant::now() + remaining_quiet(&path));
+            let due = Instant::now() + remaining_quiet(&path);
+            waiting.insert(path, Waiting { due, new_only: true });
         }
-        // What was there before this start may be older than what the operator did since.
-        let mut found_at_start: Vec<PathBuf> = waiting.keys().cloned().collect();
         loop {
-            let next = waiting.iter().min_by_key(|(_, due)| **due).map(|(path, due)| (path.clone(), *due));
+            let next = waiting.iter().min_by_key(|(_, waiting)| waiting.due);
+            let next = next.map(|(path, waiting): (&PathBuf, &Waiting)| (path.clone(), waiting.due));
+            let due = async {
+                match &next {
+                    Some((_, due)) => tokio::time::sleep_until(*due).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                path = self.written.recv() => match path {
-                    Some(path) => {
-                        found_at_start.retain(|known| *known != path);
-                        waiting.insert(path, Instant::now() + QUIET);
-                    }
+                seen = self.seen.recv() => match seen {
+                    Some(seen) => self.note(&mut waiting, seen),
                     None => return,
                 },
-                () = tokio::time::sleep_until(next.as_ref().map_or_else(Instant::now, |(_, due)| *due)), if next.is_some() => {
-                    if let Some((path, _)) = next {
-                        waiting.remove(&path);
-                        let new_only = found_at_start.contains(&path);
-                        found_at_start.retain(|known| *known != path);
+                () = due => {
+                    let ready = next.and_then(|(path, _)| waiting.remove_entry(&path));
+                    if let Some((path, Waiting { new_only, .. })) = ready {
                         push(catalog, &path, new_only).await;
                     }
+                }
+            }
+        }
+    }
+
+    fn note(&self, waiting: &mut BTreeMap<PathBuf, Waiting>, seen: Seen) {
+        let due = Instant::now() + QUIET;
+        match seen {
+            Seen::Written(path) => drop(waiting.insert(path, Waiting { due, new_only: false })),
+            Seen::Overflow => {
+                for path in guests_in(&self.directory) {
+                    waiting.entry(path).or_insert(Waiting { due, new_only: true });
                 }
             }
         }
