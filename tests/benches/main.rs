@@ -58,24 +58,8 @@ fn calls(component: &Component, raw: &raw::Raw) {
             fresh.push(on_threads(&runtime, threads, || async {
                 raw.fresh().await;
             }));
-            isomer.push(on_threads(&runtime, threads, || async {
-                let adapter = component.adapter().expect("it is one");
-                adapter
-                    .synthetic_reply(&settings, &message)
-                    .await
-                    .result
-                    .expect("an answer")
-                    .expect("a reply");
-            }));
-            warm.push(on_threads(&runtime, threads, || async {
-                let adapter = kept.adapter().expect("it is one");
-                adapter
-                    .synthetic_reply(&settings, &message)
-                    .await
-                    .result
-                    .expect("an answer")
-                    .expect("a reply");
-            }));
+            isomer.push(on_threads(&runtime, threads, || reply(component, &settings, &message)));
+            warm.push(on_threads(&runtime, threads, || reply(&kept, &settings, &message)));
         }
         let base = median(&mut fresh);
         for (name, times) in [
@@ -92,6 +76,12 @@ fn calls(component: &Component, raw: &raw::Raw) {
             );
         }
     }
+}
+
+async fn reply(component: &Component, settings: &Settings, message: &Message) {
+    let adapter = component.adapter().expect("it is one");
+    let reply = adapter.synthetic_reply(settings, message).await.result;
+    black_box(reply.expect("an answer").expect("a reply"));
 }
 
 fn native_call() -> usize {
