@@ -1,8 +1,10 @@
 //! The program as an operator runs it: variables, first words, signals, file descriptors.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 
 use crate::wire::{Client, request};
 
@@ -12,6 +14,8 @@ struct Program {
     /// What it said first, up to the address.
     welcome: String,
     address: SocketAddr,
+    /// Lines of its log, read all the time: a program whose pipe is full stands still.
+    log: Receiver<String>,
     _data: tempfile::TempDir,
 }
 
@@ -27,6 +31,7 @@ impl Program {
             .args(["-c", line, env!("CARGO_BIN_EXE_isomer")])
             .env_clear()
             .env("DATA_DIR", data.path().join("made/by/it"))
+            .env("GUEST_CACHE_DIR", guest_cache())
             .env("BIND_ADDR", "127.0.0.1")
             .env("PORT", "0")
             .envs(variables.iter().copied())
@@ -39,7 +44,10 @@ impl Program {
         output.read_line(&mut welcome).expect("a line");
         let address = welcome.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.expect(&welcome).parse().expect(&welcome);
-        Self { child, welcome, address, _data: data }
+        let (sender, log) = mpsc::channel();
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line))));
+        Self { child, welcome, address, log, _data: data }
     }
 
     fn signal(&self, name: &str) {
@@ -51,10 +59,7 @@ impl Program {
     /// Waits for the end; returns the exit code and what was logged.
     fn ended(&mut self) -> (Option<i32>, String) {
         let code = self.child.wait().expect("ended").code();
-        let mut log = String::new();
-        let mut errors = self.child.stderr.take().expect("piped");
-        errors.read_to_string(&mut log).expect("a log");
-        (code, log)
+        (code, self.log.iter().collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -63,6 +68,11 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Compiled guests, shared by all programs of this test run.
+fn guest_cache() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests")
 }
 
 async fn health(address: SocketAddr) -> u16 {
@@ -115,12 +125,10 @@ async fn blank_variables_count_as_unset() {
 
 #[tokio::test]
 async fn it_survives_running_out_of_file_descriptors() {
-    let mut program = Program::start_through("ulimit -n 40; exec \"$0\" serve", &[]);
+    let program = Program::start_through("ulimit -n 40; exec \"$0\" serve", &[]);
     let crowd: Vec<TcpStream> =
         (0..80).map(|_| TcpStream::connect(program.address).expect("queued by the kernel")).collect();
-    let log = BufReader::new(program.child.stderr.take().expect("piped"));
-    let mut lines = log.lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("cannot accept connections")));
+    assert!(program.log.iter().any(|line| line.contains("cannot accept connections")));
     drop(crowd);
     assert_eq!(health(program.address).await, 200);
 }
@@ -150,6 +158,7 @@ fn with_json_logs_every_line_is_json() {
         .args(["serve", "--bind-addr", "127.0.0.1", "--port", "0", "--log-format", "json"])
         .env_clear()
         .env("DATA_DIR", data.path())
+        .env("GUEST_CACHE_DIR", guest_cache())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -175,6 +184,7 @@ fn a_port_in_use_is_explained() {
         .args(["serve", "--bind-addr", "127.0.0.1", "--port", &port])
         .env_clear()
         .env("DATA_DIR", data.path())
+        .env("GUEST_CACHE_DIR", guest_cache())
         .output()
         .expect("ran");
     let errors = String::from_utf8_lossy(&output.stderr);
