@@ -42,7 +42,8 @@ on_both_databases! {
             server.guest("mine").await["state"] == json!("host_default")
         }).await;
         server.say("mine", "hello").await.error(409);
-        assert_eq!(server.metric(r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#).await, Some(1.0));
+        let tripped = r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#;
+        server.until("it is counted", async |server| server.metric(tripped).await == Some(1.0)).await;
 
         // The operator has the last word.
         let release = server.guest("mine").await["releases"][0]["digest"].as_str().unwrap().to_owned();

@@ -49,6 +49,7 @@ async fn a_trap_is_explained_to_the_operator() {
     assert!(frames.contains("hostile::misbehave"), "{frames}");
     assert!(failed.json["log"].to_string().contains("panicked at"), "{}", failed.json);
 
+    server.writes("the guest trapped").await;
     let log = server.log();
     let line = log.lines().find(|line| line.contains("the guest trapped")).expect("it is in the log");
     assert!(line.contains("hostile::misbehave") && line.contains("guest=\"mine\""), "{line}");
@@ -68,7 +69,7 @@ async fn a_flood_of_log_is_cut() {
     let kept: usize =
         called["log"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap().len() + 1).sum();
     assert_eq!(kept, 64 * 1024);
-    assert!(server.log().contains("log beyond the limit dropped"));
+    server.writes("log beyond the limit dropped").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,7 +340,12 @@ async fn a_damaged_cache_is_noticed_and_made_again() {
     }
     let server = server.restart().await;
     assert_eq!(server.reply("mock").await, before);
-    assert_eq!(server.log().matches("compiling it again").count(), caches.len());
+    server
+        .until("every damaged file was noticed", async |server| {
+            server.get("/health").await;
+            server.log().matches("compiling it again").count() == caches.len()
+        })
+        .await;
     let server = server.restart().await;
     assert!(!server.log().contains("compiling it again"), "it was mended");
 }

@@ -142,6 +142,15 @@ impl Server {
         self.log.lock().expect("not poisoned").clone()
     }
 
+    /// Waits until it wrote this. What it writes takes its own way here, so an answer may be quicker.
+    pub async fn writes(&self, text: &str) {
+        self.until(text, async |server| {
+            server.get("/health").await;
+            server.log().contains(text)
+        })
+        .await;
+    }
+
     /// Where it keeps component bytes.
     pub fn components(&self) -> PathBuf {
         self.data.path().join("components")
