@@ -33,3 +33,15 @@ pub(crate) fn bytes(digest: &Digest) -> Option<&'static [u8]> {
     let digest = digest.to_string();
     ROWS.iter().find(|row| row.digest == digest).map(|row| row.bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_bytes_that_its_digest_says() {
+        for row in ROWS {
+            assert_eq!(Digest::of(row.bytes).to_string(), row.digest, "{}", row.name);
+        }
+    }
+}

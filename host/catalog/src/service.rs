@@ -62,10 +62,12 @@ impl Catalog {
             Some(component) => Ok(Ok(component)),
             None => blobs.read(&digest).map(Err),
         });
-        match found.await.map_err(|_| CatalogError::Crashed)?? {
-            Ok(component) => Ok(component),
-            Err(bytes) => self.load(bytes).await,
-        }
+        let component = match found.await.map_err(|_| CatalogError::Crashed)?? {
+            Ok(component) => component,
+            Err(bytes) => self.load(bytes).await?,
+        };
+        // What answers must be what its row says it is.
+        if component.digest() == digest { Ok(component) } else { Err(CatalogError::BytesLost) }
     }
 
     pub(crate) async fn fit(&self, guest: &Guest, digest: &str) -> Result<Fit, CatalogError> {
