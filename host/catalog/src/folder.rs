@@ -13,7 +13,6 @@ use notify::{
     EventKind, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
-use store::guests::{ReleaseRow, ReleaseState};
 use tokio::{sync::mpsc, time::Instant};
 use wasm::Digest;
 
@@ -198,13 +197,10 @@ async fn try_push(catalog: &Catalog, name: &str, path: &Path, new_only: bool) ->
     if let Ok(guest) = catalog.guest(name) {
         let record = guest.read();
         let active = record.active().is_some_and(|active| active.digest == digest);
-        // A release that was stored and never activated is what a kill between the two leaves.
-        let tried =
-            |release: &ReleaseRow| release.state != ReleaseState::Staged || release.activated_at.is_some();
-        if active || (new_only && record.release(&digest).is_some_and(tried)) {
+        if active || (new_only && record.release(&digest).is_some_and(|release| !release.is_untried())) {
             return Ok(());
         }
     }
-    catalog.push(name, bytes, Source::Folder, BY, true).await?;
+    catalog.push(name, bytes.into(), Source::Folder, BY, true).await?;
     Ok(())
 }

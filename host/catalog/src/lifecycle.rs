@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use events::GuestChange;
 use store::guests::{Counters, GuestRow, ReleaseRow, ReleaseState};
 use wasm::{Component, Digest, Settings};
@@ -43,7 +44,7 @@ impl Catalog {
     pub async fn push(
         &self,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         source: Source,
         by: &str,
         activate: bool,

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use events::{Event, GuestChange, GuestEvent};
 use store::guests::{GuestRow, ReleaseState};
 use wasm::{Component, Digest, Settings, adapter::Description};
@@ -34,7 +35,7 @@ impl Fit {
 }
 
 impl Catalog {
-    pub(crate) async fn load(&self, bytes: Vec<u8>) -> Result<Component, CatalogError> {
+    pub(crate) async fn load(&self, bytes: Bytes) -> Result<Component, CatalogError> {
         let _turn = self.inner.compiler.lock().await;
         let sandbox = self.inner.sandbox.clone();
         let loaded = tokio::task::spawn_blocking(move || sandbox.load(&bytes)).await;
@@ -64,7 +65,7 @@ impl Catalog {
         });
         let component = match found.await.map_err(|_| CatalogError::Crashed)?? {
             Ok(component) => component,
-            Err(bytes) => self.load(bytes).await?,
+            Err(bytes) => self.load(bytes.into()).await?,
         };
         // What answers must be what its row says it is.
         if component.digest() == digest { Ok(component) } else { Err(CatalogError::BytesLost) }

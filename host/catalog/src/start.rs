@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::guests::{GuestRow, ReleaseState};
+use store::guests::{GuestRow, ReleaseRow, ReleaseState};
 use wasm::{Digest, Failure, Settings, World};
 
 use crate::{
@@ -48,9 +48,7 @@ impl Catalog {
             let record = guest.read();
             let ours = record.active().is_none_or(|active| active.source == Source::Embedded.as_str());
             let known = record.release(&release.digest);
-            // A release that was stored and never activated is what a kill between the two leaves.
-            let untried =
-                known.is_none_or(|known| known.state == ReleaseState::Staged && known.activated_at.is_none());
+            let untried = known.is_none_or(ReleaseRow::is_untried);
             (known.is_some(), ours && untried)
         };
         if !known {

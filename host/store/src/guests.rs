@@ -191,15 +191,7 @@ impl Store {
         digest: &str,
         reason: &str,
     ) -> Result<(), StoreError> {
-        guest_release::Entity::update_many()
-            .col_expr(guest_release::Column::State, Expr::value(ReleaseState::Rejected))
-            .col_expr(guest_release::Column::Reason, Expr::value(reason))
-            .filter(guest_release::Column::Guest.eq(guest))
-            .filter(guest_release::Column::Digest.eq(digest))
-            .filter(guest_release::Column::State.eq(ReleaseState::Active))
-            .exec(&self.db)
-            .await?;
-        Ok(())
+        self.reject(guest, digest, reason, guest_release::Column::State.eq(ReleaseState::Active)).await
     }
 
     /// Marks a release that isn't active as unfit.
@@ -207,12 +199,16 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn reject_release(&self, guest: &str, digest: &str, reason: &str) -> Result<(), StoreError> {
+        self.reject(guest, digest, reason, guest_release::Column::State.ne(ReleaseState::Active)).await
+    }
+
+    async fn reject(&self, guest: &str, digest: &str, reason: &str, only: Expr) -> Result<(), StoreError> {
         guest_release::Entity::update_many()
             .col_expr(guest_release::Column::State, Expr::value(ReleaseState::Rejected))
             .col_expr(guest_release::Column::Reason, Expr::value(reason))
             .filter(guest_release::Column::Guest.eq(guest))
             .filter(guest_release::Column::Digest.eq(digest))
-            .filter(guest_release::Column::State.ne(ReleaseState::Active))
+            .filter(only)
             .exec(&self.db)
             .await?;
         Ok(())
@@ -232,8 +228,7 @@ impl Store {
         Ok(())
     }
 
-    /// Stores what an operator decides about a guest: settings, trust, whether and
-    /// how it answers.
+    /// Stores what an operator decides about a guest: settings, trust, whether and how it answers.
     ///
     /// # Errors
     /// If the database fails.
@@ -344,6 +339,12 @@ impl From<guest::Model> for GuestRow {
 }
 
 impl ReleaseRow {
+    /// Was it stored and never activated? That is also what a kill between the two leaves.
+    #[must_use]
+    pub fn is_untried(&self) -> bool {
+        self.state == ReleaseState::Staged && self.activated_at.is_none()
+    }
+
     fn model(&self) -> guest_release::ActiveModel {
         guest_release::ActiveModel {
             guest: Set(self.guest.clone()),

@@ -69,8 +69,8 @@ async fn push(
     Extension(caller): Extension<Caller>,
     Body(component): Body,
 ) -> Answer<ReleaseView> {
-    let (catalog, by, bytes) = (app.catalog, caller.to_string(), component.to_vec());
-    finish(async move { catalog.push(&name, bytes, Source::Upload, &by, query.activate).await })
+    let (catalog, by) = (app.catalog, caller.to_string());
+    finish(async move { catalog.push(&name, component, Source::Upload, &by, query.activate).await })
         .await
         .map(Json)
 }
