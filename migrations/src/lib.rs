@@ -4,7 +4,9 @@
 
 use sea_orm_migration::prelude::*;
 
+mod columns;
 mod m0001_guests;
+mod m0002_core;
 
 /// Applies what is missing, in order.
 pub struct Migrator;
@@ -12,6 +14,6 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_guests::Migration)]
+        vec![Box::new(m0001_guests::Migration), Box::new(m0002_core::Migration)]
     }
 }

@@ -4,6 +4,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use crate::columns::{count, text, time};
+
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -104,16 +106,4 @@ impl MigrationTrait for Migration {
         manager.drop_table(Table::drop().table(GuestReleases::Table).to_owned()).await?;
         manager.drop_table(Table::drop().table(Guests::Table).to_owned()).await
     }
-}
-
-fn text(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).text().to_owned()
-}
-
-fn count(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).big_integer().not_null().default(0).to_owned()
-}
-
-fn time(column: impl IntoIden) -> ColumnDef {
-    ColumnDef::new(column).timestamp_with_time_zone().to_owned()
 }

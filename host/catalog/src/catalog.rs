@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use events::Hub;
+use events::{Feed, GuestEvent};
 use serde_json::Value;
 use store::{
     Store,
@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     pub(crate) sandbox: Sandbox,
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
-    pub(crate) hub: Hub,
+    pub(crate) changes_feed: Feed<GuestEvent>,
     pub(crate) guests: ArcSwap<BTreeMap<String, Arc<Guest>>>,
     pub(crate) runtimes: ArcSwap<Runtimes>,
     pub(crate) manifest: Manifest,
@@ -56,7 +56,7 @@ impl Catalog {
         sandbox: Sandbox,
         store: Store,
         components: &Path,
-        hub: Hub,
+        changes_feed: Feed<GuestEvent>,
         manifest: Manifest,
     ) -> Result<Self, CatalogError> {
         stats::describe();
@@ -67,7 +67,7 @@ impl Catalog {
                 sandbox,
                 store,
                 blobs,
-                hub,
+                changes_feed,
                 guests: ArcSwap::from_pointee(guests),
                 runtimes: ArcSwap::default(),
                 manifest,

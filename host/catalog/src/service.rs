@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use events::{Event, GuestChange, GuestEvent};
+use events::{GuestChange, GuestEvent};
 use store::guests::{GuestRow, ReleaseState};
 use wasm::{Component, Digest, Settings, adapter::Description};
 
@@ -178,12 +178,12 @@ impl Catalog {
         by: Option<&str>,
         reason: Option<&str>,
     ) {
-        self.inner.hub.emit(Event::Guest(GuestEvent {
+        self.inner.changes_feed.emit(GuestEvent {
             guest: guest.to_owned(),
             change,
             release: release.map(str::to_owned),
             by: by.map(str::to_owned),
             reason: reason.map(str::to_owned),
-        }));
+        });
     }
 }

@@ -1,15 +1,14 @@
 //! Writes down what operators, files and breakers did to guests: a line in the log and a counter,
 //! in one place.
 
-use events::{Event, GuestChange, GuestEvent, Subscription};
+use events::{GuestChange, GuestEvent, Listener};
 
 /// Follows events until there are no more.
-pub async fn follow(mut events: Subscription) {
+pub async fn follow(mut changes: Listener<GuestEvent>) {
     metrics::describe_counter!("isomer_guest_changes_total", "Changes of guests, by kind.");
-    while let Some(event) = events.next().await {
+    while let Some(event) = changes.next().await {
         match event {
-            Ok(Event::Guest(event)) => guest(&event),
-            Ok(_) => {}
+            Ok(event) => guest(&event),
             Err(lost) => tracing::warn!(lost, "changes happened faster than they could be written down"),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
-use events::Hub;
+use events::Feed;
 use metrics_exporter_prometheus::BuildError;
 use store::{DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
@@ -107,10 +107,10 @@ async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, St
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
     let compiled = settings.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
     let sandbox = Sandbox::new(wasm::Limits::default(), Some(AotCache::open(compiled)?))?;
-    let hub = Hub::default();
-    tokio::spawn(audit::follow(hub.subscribe()));
+    let changes = Feed::default();
+    tokio::spawn(audit::follow(changes.subscribe()));
     let manifest = Manifest::load(settings.workspace_manifest_path.as_deref());
-    Ok(Catalog::open(sandbox, store, &data_dir.components(), hub, manifest).await?)
+    Ok(Catalog::open(sandbox, store, &data_dir.components(), changes, manifest).await?)
 }
 
 /// Listens on the first host that works.

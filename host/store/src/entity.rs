@@ -1,4 +1,12 @@
-//! Rows as sea-orm sees them. Nothing outside this crate does.
+//! Rows as sea-orm sees them. What other crates see of them is in `rows`.
 
+pub(crate) mod event;
+pub(crate) mod global_secret;
 pub(crate) mod guest;
 pub(crate) mod guest_release;
+pub(crate) mod job;
+pub(crate) mod layout;
+pub(crate) mod presence;
+pub(crate) mod token;
+pub(crate) mod workspace;
+pub(crate) mod workspace_secret;

@@ -1,30 +1,60 @@
 //! What Isomer remembers: rows in SQLite (the default, below the data directory) or Postgres, and
 //! the only crate besides `migrations` that writes SQL.
 //!
-//! Functions here are whole changes: one call, one transaction. What they return is plain data.
+//! Reading is done by functions of [`Store`]. Workspaces and what belongs to them are changed by
+//! [`Change`]s that the [`Writer`] makes, in one order; guests by functions of their own, each one
+//! transaction. What comes back is plain data.
 
 #![forbid(unsafe_code)]
 
+mod apply;
+mod change;
+mod cipher;
 mod data_dir;
 mod entity;
+mod events;
 pub mod guests;
+pub mod jobs;
+mod leases;
+mod migrate;
+pub mod secrets;
+pub mod tokens;
+pub mod workspaces;
+mod writer;
 
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DbErr,
-    sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
+    ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr,
+    sqlx::{
+        self,
+        sqlite::{SqliteJournalMode, SqliteSynchronous},
+    },
 };
-use sea_orm_migration::MigratorTrait as _;
 
+pub use change::{Change, Check, CommitError, Write};
+pub use cipher::{Cipher, CipherError, Sealed};
 pub use data_dir::{DataDir, DataDirError};
+pub use events::{Ear, EventFilter, Heard, LIVE_BYTES};
+pub use leases::{Fence, Lease};
+pub use writer::{Append, Observer, Writer};
 
 /// Connections to Postgres at most.
 const POSTGRES_CONNECTIONS: u32 = 16;
 
+/// Connections that only read SQLite.
+const SQLITE_READERS: u32 = 4;
+
 /// How long a statement waits for a connection, and SQLite for its file lock.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long Postgres lets us sit in a transaction without a word. A server that froze while it held
+/// the order of changes must not hold up the others.
+const SILENCE: &str = "5s";
+
+/// How long a statement waits for a lock that another server holds: longer than its silence may last.
+const LOCK_PATIENCE: &str = "8s";
 
 /// The time, as precise as every database keeps it: to the microsecond.
 #[must_use]
@@ -35,11 +65,14 @@ pub fn now() -> DateTime<Utc> {
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// Writes. On SQLite a single connection: there is one writer anyway.
     db: DatabaseConnection,
+    /// Reads. On Postgres the same connections.
+    read: DatabaseConnection,
 }
 
 /// The database can't do what was asked. Its text is for the log, never for a client.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database answered with an error, or not at all.
     #[error("the database failed")]
@@ -50,37 +83,78 @@ pub enum StoreError {
     /// `DATABASE_URL` names a database that Isomer doesn't speak.
     #[error("DATABASE_URL must begin with postgres:// or sqlite:")]
     UnknownDatabase,
+    /// The schema is of a version to come.
+    #[error(
+        "the database was brought up to date by a newer isomer ({migration}); run that version, or go back \
+         to a backup from before"
+    )]
+    NewerSchema {
+        /// The first migration that this binary doesn't know.
+        migration: String,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(DbErr::Conn(RuntimeErr::SqlxError(error.into())))
+    }
+}
+
+impl StoreError {
+    /// Is it the database as a whole that failed, and not what was asked of it?
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        use sqlx::Error as E;
+        match self {
+            Self::Database(DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) => true,
+            Self::Database(
+                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
+            ) => {
+                matches!(
+                    error.as_ref(),
+                    E::Io(_)
+                        | E::Tls(_)
+                        | E::Protocol(_)
+                        | E::PoolTimedOut
+                        | E::PoolClosed
+                        | E::WorkerCrashed
+                )
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Store {
     /// Connects to `url` (`postgres://…` or `sqlite:…`) and brings the schema up to date.
     ///
     /// # Errors
-    /// If the database can't be reached or migrated.
+    /// If the database can't be reached or migrated, or a newer version of Isomer migrated it.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let mut options = ConnectOptions::new(url);
-        options.sqlx_logging(false).connect_timeout(PATIENCE).acquire_timeout(PATIENCE);
-        if url.starts_with("sqlite:") {
-            // One connection: SQLite has one writer anyway. With a write-ahead log, NORMAL loses
-            // nothing to a killed process; power loss may cost the last transactions, never order.
-            options.max_connections(1).min_connections(1).test_before_acquire(false).idle_timeout(None);
-            options.max_lifetime(None);
-            options.map_sqlx_sqlite_opts(|sqlite| {
-                sqlite
-                    .create_if_missing(true)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Normal)
-                    .busy_timeout(PATIENCE)
-                    .foreign_keys(true)
-            });
+        let store = if url.starts_with("sqlite:") {
+            let db = Database::connect(sqlite(url, 1)).await?;
+            migrate::up(&db).await?;
+            Self { read: Database::connect(sqlite(url, SQLITE_READERS)).await?, db }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            options.max_connections(POSTGRES_CONNECTIONS);
+            let alone = Database::connect(postgres(url, 1)).await?;
+            let migrated = migrate::up(&alone).await;
+            alone.close().await?;
+            migrated?;
+            let db = Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?;
+            Self { read: db.clone(), db }
         } else {
             return Err(StoreError::UnknownDatabase);
+        };
+        if store.is_private() {
+            store.free_all_leases().await?;
         }
-        let db = Database::connect(options).await?;
-        migrations::Migrator::up(&db, None).await?;
-        Ok(Self { db })
+        Ok(store)
+    }
+
+    /// Is this process the only one that can use the database?
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.backend() == DbBackend::Sqlite
     }
 
     /// Closes every connection; SQLite folds its log into the file.
@@ -88,6 +162,45 @@ impl Store {
     /// # Errors
     /// If the database can't be closed in order. Nothing is lost either way.
     pub async fn close(self) -> Result<(), StoreError> {
+        self.read.close().await?;
         Ok(self.db.close().await?)
     }
+
+    fn backend(&self) -> DbBackend {
+        self.db.get_database_backend()
+    }
+}
+
+fn sqlite(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = common(url);
+    options.max_connections(connections).min_connections(1).test_before_acquire(false);
+    options.idle_timeout(None).max_lifetime(None);
+    // With a write-ahead log, NORMAL loses nothing to a killed process; power loss may cost the last
+    // transactions, never order.
+    options.map_sqlx_sqlite_opts(|sqlite| {
+        sqlite
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(PATIENCE)
+            .foreign_keys(true)
+    });
+    options
+}
+
+fn postgres(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = common(url);
+    options.max_connections(connections);
+    options.map_sqlx_postgres_opts(|postgres| {
+        postgres
+            .application_name("isomer")
+            .options([("idle_in_transaction_session_timeout", SILENCE), ("lock_timeout", LOCK_PATIENCE)])
+    });
+    options
+}
+
+fn common(url: &str) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options.sqlx_logging(false).connect_timeout(PATIENCE).acquire_timeout(PATIENCE);
+    options
 }

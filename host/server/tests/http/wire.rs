@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use catalog::{Catalog, Manifest};
-use events::Hub;
+use events::Feed;
 use isomer::app::App;
 use isomer::http::connection::Deadlines;
 use isomer::http::metrics::Metrics;
@@ -50,7 +50,9 @@ async fn catalog() -> Catalog {
         let database = format!("sqlite:{}", directory.join("isomer.db").display());
         let store = Store::connect(&database).await.expect("a database");
         let components = directory.join("components");
-        Catalog::open(sandbox, store, &components, Hub::default(), Manifest::default()).await.expect("guests")
+        Catalog::open(sandbox, store, &components, Feed::default(), Manifest::default())
+            .await
+            .expect("guests")
     };
     CATALOG.get_or_init(open).await.clone()
 }

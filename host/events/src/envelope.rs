@@ -1,0 +1,312 @@
+//! An event with what is known about its happening, made once and shared by all who get it.
+//!
+//! What goes over a socket is the same for every client, so the frame is built by the first that
+//! asks and kept. Silent and internal events have no such text: a filter that lets one through by
+//! mistake sends nothing.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::catalogue::ApprovalDecided;
+use crate::{Class, Event, class_of, json};
+
+/// The event that may be lost before any other: the next one follows soon.
+const HEARTBEAT: &str = "WORKSPACE_HEARTBEAT";
+
+/// Its waiters look for the payload's fields beside the payload.
+const APPROVAL_DECIDED: &str = "APPROVAL_DECIDED";
+
+/// An event on its way.
+#[derive(Debug)]
+pub struct Envelope {
+    id: Uuid,
+    seq: Option<i64>,
+    name: Cow<'static, str>,
+    class: Class,
+    workspace_id: Option<Uuid>,
+    at: DateTime<Utc>,
+    payload: Arc<str>,
+    frame: OnceLock<String>,
+}
+
+impl Envelope {
+    /// An event that isn't stored.
+    #[must_use]
+    pub fn live(workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            seq: None,
+            name: Cow::Borrowed(event.name()),
+            class: event.class(),
+            workspace_id,
+            at,
+            payload: event.payload().into(),
+            frame: OnceLock::new(),
+        }
+    }
+
+    /// An event that is about to be stored as number `seq`; its row is made from this.
+    #[must_use]
+    pub fn stamped(seq: i64, workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
+        let class = class_of_stored(event.class());
+        Self { seq: Some(seq), class, ..Self::live(workspace_id, event, at) }
+    }
+
+    /// An event as its row has it. The payload's bytes are kept; what isn't a JSON object becomes
+    /// the empty one, so that the texts made here are JSON whatever the row holds.
+    #[must_use]
+    pub fn stored(
+        id: Uuid,
+        seq: i64,
+        name: String,
+        workspace_id: Option<Uuid>,
+        at: DateTime<Utc>,
+        payload: String,
+    ) -> Self {
+        let class = class_of_stored(class_of(&name));
+        Self {
+            id,
+            seq: Some(seq),
+            name: Cow::Owned(name),
+            class,
+            workspace_id,
+            at,
+            payload: json::object_or_empty(payload).into(),
+            frame: OnceLock::new(),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Its place among stored events; live ones have none.
+    #[must_use]
+    pub fn seq(&self) -> Option<i64> {
+        self.seq
+    }
+
+    /// Its name on the wire.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it goes.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The workspace it is about.
+    #[must_use]
+    pub fn workspace_id(&self) -> Option<Uuid> {
+        self.workspace_id
+    }
+
+    /// When it happened.
+    #[must_use]
+    pub fn at(&self) -> DateTime<Utc> {
+        self.at
+    }
+
+    /// The text of its payload, a JSON object.
+    #[must_use]
+    pub fn payload(&self) -> &Arc<str> {
+        &self.payload
+    }
+
+    /// The event itself, if this version knows it.
+    #[must_use]
+    pub fn event(&self) -> Option<Event> {
+        Event::parse(&self.name, &self.payload)
+    }
+
+    /// Whether clients may see it. Every filter of a socket or stream asks this first.
+    #[must_use]
+    pub fn is_wire(&self) -> bool {
+        matches!(self.class, Class::Recorded | Class::Live)
+    }
+
+    pub(crate) fn is_heartbeat(&self) -> bool {
+        self.class == Class::Live && self.name == HEARTBEAT
+    }
+
+    /// The text of its WebSocket message; empty for what clients may not see.
+    pub fn frame(&self) -> &str {
+        self.frame.get_or_init(|| if self.is_wire() { self.build_frame() } else { String::new() })
+    }
+
+    /// The text of its SSE message with the blank line that ends it; empty for what clients may
+    /// not see.
+    #[must_use]
+    pub fn sse(&self) -> String {
+        if !self.is_wire() {
+            return String::new();
+        }
+        let id = self.seq.map(|seq| format!("id: {seq}\n")).unwrap_or_default();
+        let name = json::text(&self.name);
+        let (at, payload) = (self.at.timestamp_millis(), &self.payload);
+        format!("{id}data: {{\"type\":{name},\"timestamp\":{at},\"data\":{payload}}}\n\n")
+    }
+
+    fn build_frame(&self) -> String {
+        let workspace_id = self.workspace_id.map(|id| id.to_string()).unwrap_or_default();
+        let (name, at, payload) = (json::text(&self.name), json::timestamp(self.at), &self.payload);
+        let mut text = String::with_capacity(payload.len() + 192);
+        // Writing to a `String` can't fail.
+        let _ = write!(
+            text,
+            r#"{{"event":{name},"workspace_id":"{workspace_id}","timestamp":"{at}","payload":{payload}"#
+        );
+        if self.name == APPROVAL_DECIDED {
+            self.repeat_decision(&mut text);
+        }
+        if let Some(seq) = self.seq {
+            let _ = write!(text, r#","seq":{seq}"#);
+        }
+        text.push('}');
+        text
+    }
+
+    fn repeat_decision(&self, text: &mut String) {
+        let Ok(decided) = serde_json::from_str::<ApprovalDecided>(&self.payload) else { return };
+        let fields = json::text(&decided);
+        if let Some(fields) = fields.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            text.push(',');
+            text.push_str(fields);
+        }
+    }
+}
+
+/// Whatever its name is good for today: an event that somebody stored isn't to be lost.
+fn class_of_stored(class: Class) -> Class {
+    match class {
+        Class::Live => Class::Recorded,
+        Class::Recorded | Class::Silent | Class::Internal => class,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::catalogue::tests::samples;
+    use crate::catalogue::{Online, RecoveredFrom, Task, TokenChanged};
+
+    const WORKSPACE: Uuid = Uuid::from_u128(0x6f1c7a52_0b7e_4a1e_9a53_0d1f6f0f2f11);
+
+    fn at() -> DateTime<Utc> {
+        "2026-05-09T10:00:00.123456789Z".parse().unwrap()
+    }
+
+    fn stored(seq: i64, name: &str, workspace_id: Option<Uuid>, payload: &str) -> Envelope {
+        Envelope::stored(Uuid::nil(), seq, name.to_owned(), workspace_id, at(), payload.to_owned())
+    }
+
+    #[test]
+    fn frames_are_the_sheets_byte_for_byte() {
+        let event = Event::WorkspaceOnline(Online::Recovered { recovered_from: RecoveredFrom::Provisioning });
+        assert_eq!(
+            stored(7, event.name(), Some(WORKSPACE), &event.payload()).frame(),
+            r#"{"event":"WORKSPACE_ONLINE","workspace_id":"6f1c7a52-0b7e-4a1e-9a53-0d1f6f0f2f11","timestamp":"2026-05-09T10:00:00.123456Z","payload":{"recovered_from":"provisioning"},"seq":7}"#
+        );
+        let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".into() });
+        assert_eq!(
+            Envelope::live(None, &task, "2026-05-09T10:00:00Z".parse().unwrap()).frame(),
+            r#"{"event":"TASK_UPDATED","workspace_id":"","timestamp":"2026-05-09T10:00:00.000000Z","payload":{"active_tasks":1,"current_task":"x"}}"#
+        );
+    }
+
+    #[test]
+    fn sse_messages_are_the_sheets_byte_for_byte() {
+        let at = DateTime::from_timestamp_millis(1_778_320_800_123).unwrap();
+        let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".into() });
+        assert_eq!(
+            Envelope::live(Some(WORKSPACE), &task, at).sse(),
+            "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":1778320800123,\"data\":{\"active_tasks\":1,\"current_task\":\"x\"}}\n\n"
+        );
+        let stored = Envelope::stored(
+            Uuid::nil(),
+            42,
+            "WORKSPACE_OFFLINE".to_owned(),
+            Some(WORKSPACE),
+            at,
+            "{}".to_owned(),
+        );
+        assert_eq!(
+            stored.sse(),
+            "id: 42\ndata: {\"type\":\"WORKSPACE_OFFLINE\",\"timestamp\":1778320800123,\"data\":{}}\n\n"
+        );
+    }
+
+    #[test]
+    fn a_decision_is_repeated_at_the_top_level() {
+        let payload = format!(r#"{{"approval_id":"{WORKSPACE}","decided_by":"a \"b\"","status":"denied"}}"#);
+        let frame: Value =
+            serde_json::from_str(stored(3, "APPROVAL_DECIDED", Some(WORKSPACE), &payload).frame()).unwrap();
+        for key in ["approval_id", "decided_by", "status"] {
+            assert_eq!(frame[key], frame["payload"][key]);
+        }
+        assert_eq!((&frame["decided_by"], &frame["status"]), (&json!("a \"b\""), &json!("denied")));
+        assert_eq!(frame["seq"], 3);
+        // A payload that lacks them still makes a frame.
+        let bare: Value = serde_json::from_str(stored(3, "APPROVAL_DECIDED", None, "{}").frame()).unwrap();
+        assert_eq!(bare["payload"], json!({}));
+    }
+
+    #[test]
+    fn frames_of_odd_rows_are_json() {
+        let name = "a\"b\\c\n\u{1}é</x>";
+        for payload in ["", "null", "[1]", "{", "{}}", r#"{"a":1},"event":"x""#] {
+            let envelope = stored(1, name, None, payload);
+            let frame: Value = serde_json::from_str(envelope.frame()).unwrap();
+            assert_eq!(frame["event"], name);
+            assert_eq!(frame["payload"], json!({}));
+            let sse = envelope.sse();
+            let data = sse.strip_prefix("id: 1\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+            assert!(!data.contains('\n'));
+            assert_eq!(serde_json::from_str::<Value>(data).unwrap()["type"], name);
+        }
+    }
+
+    #[test]
+    fn only_recorded_and_live_events_have_texts() {
+        for event in samples() {
+            let wire = matches!(event.class(), Class::Recorded | Class::Live);
+            let stored = stored(1, event.name(), None, &event.payload());
+            for envelope in [Envelope::live(None, &event, at()), stored] {
+                assert_eq!(envelope.is_wire(), wire);
+                assert_eq!(envelope.frame().is_empty(), !wire);
+                assert_eq!(envelope.sse().is_empty(), !wire);
+                assert_eq!(envelope.event().as_ref(), Some(&event));
+            }
+        }
+    }
+
+    #[test]
+    fn a_stamped_event_is_what_its_row_will_be() {
+        for event in samples() {
+            let stamped = Envelope::stamped(5, Some(WORKSPACE), &event, at());
+            let stored = stored(5, stamped.name(), Some(WORKSPACE), stamped.payload());
+            assert_eq!((stamped.frame(), stamped.sse()), (stored.frame(), stored.sse()));
+            assert_eq!((stamped.seq(), stamped.class()), (stored.seq(), stored.class()));
+        }
+    }
+
+    #[test]
+    fn a_stored_event_is_never_live_only() {
+        let envelope = stored(1, HEARTBEAT, None, "{}");
+        assert_eq!(envelope.class(), Class::Recorded);
+        assert!(!envelope.is_heartbeat());
+        let token = Event::TokenChanged(TokenChanged { token_id: WORKSPACE });
+        assert_eq!(stored(1, token.name(), None, &token.payload()).class(), Class::Internal);
+    }
+}

@@ -1,0 +1,270 @@
+//! Making a workspace: everything is checked first, then one change writes all of it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::{
+    Change, Check, Write,
+    secrets::SecretRow,
+    tokens::TokenKind,
+    workspaces::{Container, Hosting, LayoutRow, Status, Wanted, WorkspaceRow},
+};
+use uuid::Uuid;
+
+use crate::{
+    agent_url::AgentUrl,
+    decide::NO_BACKEND,
+    error::FleetError,
+    fleet::{Fleet, Planned},
+    machine::{self, Input},
+    rules::{self, DeliveryMode, WorkspaceAccess},
+    tokens::NewToken,
+};
+
+/// Runtime of a workspace that names none, nor does its template.
+const DEFAULT_RUNTIME: &str = "langgraph";
+
+/// Runtime of a workspace that somebody else runs and that names none.
+const OPERATOR_RUNTIME: &str = "external";
+
+/// Tier of a workspace that names none.
+const DEFAULT_TIER: i32 = 3;
+
+/// Variations of a name that are tried when siblings have it: ` (2)` to ` (99)`.
+const NAMES: u32 = 99;
+
+/// A workspace as somebody wants it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewWorkspace {
+    /// What people call it.
+    pub name: String,
+    /// What it is for.
+    pub role: Option<String>,
+    /// Directory of templates that it is made from.
+    pub template: Option<String>,
+    /// 1 to 4; 0: the default.
+    pub tier: i64,
+    /// Model of its agent.
+    pub model: Option<String>,
+    /// What runs in it.
+    pub runtime: Option<String>,
+    /// Somebody else runs its agent.
+    pub external: bool,
+    /// Where that agent is reached.
+    pub url: Option<String>,
+    /// `push` or `poll`.
+    pub delivery_mode: Option<String>,
+    /// Directory of the host that it works in.
+    pub workspace_dir: Option<String>,
+    /// What it may do there.
+    pub workspace_access: Option<String>,
+    /// The workspace above it.
+    pub parent_id: Option<String>,
+    /// Cents per month.
+    pub budget_limit: Option<i64>,
+    /// Its secrets, in plain text.
+    pub secrets: BTreeMap<String, String>,
+    /// Tasks that it takes at once; below 1 counts as 1.
+    pub max_concurrent_tasks: i64,
+    /// Its place on the canvas.
+    pub position: Option<(f64, f64)>,
+    /// What its agent remembers from the start. Kept with the row for whoever sets up its memory.
+    pub initial_memories: Vec<Memory>,
+}
+
+/// Something that an agent remembers from the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// What.
+    pub content: String,
+    /// Who shares it.
+    #[serde(default)]
+    pub scope: String,
+}
+
+/// A workspace that was made.
+#[derive(Debug)]
+pub struct Created {
+    /// Its row, as it was inserted.
+    pub row: WorkspaceRow,
+    /// The token for its agent, where somebody else runs it and it isn't reachable yet. Shown once.
+    pub token: Option<NewToken>,
+}
+
+/// A new workspace, checked.
+struct Checked {
+    row: WorkspaceRow,
+    secrets: Vec<SecretRow>,
+    position: (f64, f64),
+}
+
+impl Fleet {
+    /// Makes a workspace. Its name gets a number where siblings have it.
+    ///
+    /// # Errors
+    /// If something of it may not be so; then nothing is made.
+    pub async fn create(&self, new: NewWorkspace, by: &str) -> Result<Created, FleetError> {
+        let checked = self.check(&new).await?;
+        let mut taken: HashSet<String> = HashSet::new();
+        for number in 1..=NAMES {
+            let parent = checked.row.parent_id;
+            taken.extend(self.directory().children(parent).iter().map(|sibling| sibling.row.name.clone()));
+            let name = if number == 1 { new.name.clone() } else { format!("{} ({number})", new.name) };
+            if taken.contains(&name) {
+                continue;
+            }
+            match self.insert(&checked, name.clone(), by).await {
+                Err(FleetError::NameTaken) => taken.insert(name),
+                done => return done,
+            };
+        }
+        Err(FleetError::NameTaken)
+    }
+
+    async fn insert(&self, checked: &Checked, name: String, by: &str) -> Result<Created, FleetError> {
+        self.change(async |fleet: &Self| {
+            let now = store::now();
+            let mut row = WorkspaceRow { name: name.clone(), created_at: now, ..checked.row.clone() };
+            if row.parent_id.is_some_and(|parent| fleet.directory().get(parent).is_none()) {
+                return Err(FleetError::NoParent);
+            }
+            let mut made = machine::create(row, now);
+            if made.row.hosting == Hosting::Container && fleet.inner.backend.is_none() {
+                let no = Input::StartFailed { attempt: 1, error: NO_BACKEND.to_owned(), missing: Vec::new() };
+                if let Some(failed) = machine::apply(&made.row, &no, now) {
+                    made.row = failed.row;
+                    made.events.extend(failed.events);
+                }
+            }
+            row = WorkspaceRow { revision: 1, ..made.row };
+            let waits = row.status == Status::AwaitingAgent;
+            let token = waits.then(|| NewToken::of_workspace(TokenKind::Agent, row.id, by, now));
+            let (x, y) = checked.position;
+            let mut change = Change::of([
+                Write::InsertWorkspaces(vec![row.clone()]),
+                Write::PutLayouts(vec![LayoutRow { workspace_id: row.id, x, y, collapsed: false }]),
+                Write::PutSecrets(checked.secrets.clone()),
+            ]);
+            change.checks.extend(row.parent_id.map(Check::Live));
+            change.writes.extend(token.as_ref().map(|token| Write::InsertToken(Box::new(token.row.clone()))));
+            change.events = made.events.into_iter().map(|event| (Some(row.id), event)).collect();
+            Ok(Planned { change, done: Created { row, token } })
+        })
+        .await
+    }
+
+    async fn check(&self, new: &NewWorkspace) -> Result<Checked, FleetError> {
+        let role = new.role.clone().filter(|role| !role.is_empty());
+        rules::name(&new.name)?;
+        role.as_deref().map_or(Ok(()), rules::role)?;
+        new.model.as_deref().map_or(Ok(()), rules::model)?;
+        new.runtime.as_deref().map_or(Ok(()), rules::runtime)?;
+        let tier = rules::new_tier(new.tier)?.unwrap_or(DEFAULT_TIER);
+        let template = match new.template.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) => self.inner.templates.find(name)?,
+            None => None,
+        };
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        let of_template = template.as_ref();
+        let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
+        let model = given(&new.model).or_else(|| of_template.and_then(|t| t.model.clone()));
+        let runtime = match runtime {
+            None if new.external => OPERATOR_RUNTIME.to_owned(),
+            runtime => self.inner.runtimes.sanitise(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
+        };
+        let hosting =
+            if new.external { Hosting::Operator } else { self.inner.runtimes.facts(&runtime).hosting };
+
+        let workspace_dir = new.workspace_dir.clone().filter(|dir| !dir.is_empty());
+        workspace_dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
+        let access = new.workspace_access.as_deref().unwrap_or_default();
+        let access = WorkspaceAccess::asked(access, workspace_dir.is_some())?;
+        let mode = DeliveryMode::asked(new.delivery_mode.as_deref().unwrap_or_default())?;
+        let url = new.url.clone().filter(|url| hosting == Hosting::Operator && !url.is_empty());
+        let mode = mode.unwrap_or(match hosting {
+            Hosting::Operator if url.is_none() => DeliveryMode::Poll,
+            _ => DeliveryMode::Push,
+        });
+        if let Some(url) = &url {
+            AgentUrl::check(url, self.inner.saas).await?;
+        }
+        let parent_id = match new.parent_id.as_deref().filter(|parent| !parent.is_empty()) {
+            Some(parent) => Some(Uuid::parse_str(parent).map_err(|_| FleetError::NoParent)?),
+            None => None,
+        };
+        let id = Uuid::new_v4();
+        let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
+        let now = store::now();
+        let row = WorkspaceRow {
+            id,
+            name: new.name.clone(),
+            role,
+            tier,
+            runtime,
+            hosting,
+            parent_id,
+            delivery_mode: mode.as_str().to_owned(),
+            workspace_dir,
+            workspace_access: access.as_str().to_owned(),
+            budget_limit: new.budget_limit,
+            max_concurrent_tasks: i32::try_from(new.max_concurrent_tasks.max(1)).unwrap_or(i32::MAX),
+            hibernation_idle_minutes: None,
+            spec: json!({ "template": new.template, "model": model, "initial_memories": new.initial_memories }),
+            wanted: Wanted::Running,
+            generation: 1,
+            status: Status::Provisioning,
+            status_since: now,
+            observed_generation: 0,
+            container: Container::None,
+            attempt: 0,
+            attempt_at: None,
+            failures: 0,
+            retry_at: None,
+            conditions: json!([]),
+            url,
+            agent_card: None,
+            last_sample_error: None,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+            removed_at: None,
+        };
+        Ok(Checked { row, secrets, position: new.position.unwrap_or_default() })
+    }
+
+    /// Its secrets, and the model and the provider that its model hints at, which win.
+    async fn sealed(
+        &self,
+        id: Uuid,
+        new: &NewWorkspace,
+        runtime: &str,
+        tier: i32,
+        model: Option<&str>,
+    ) -> Result<Vec<SecretRow>, FleetError> {
+        for (key, value) in &new.secrets {
+            rules::secret_key(key)?;
+            rules::secret_value(value)?;
+        }
+        let mut secrets = new.secrets.clone();
+        if let Some(model) = model {
+            let provider = self.inner.runtimes.provider(runtime, &new.name, tier, model).await;
+            secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
+            secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
+        }
+        let now = store::now();
+        let seal = |(key, value): (String, String)| {
+            let sealed = self.inner.cipher.seal(value.as_bytes());
+            let sealed = sealed.map_err(|source| FleetError::Seal { key: key.clone(), source })?;
+            Ok(SecretRow {
+                workspace_id: Some(id),
+                key,
+                value: sealed.bytes,
+                version: sealed.version,
+                created_at: now,
+                updated_at: now,
+            })
+        };
+        secrets.into_iter().map(seal).collect()
+    }
+}

@@ -1,0 +1,161 @@
+//! What to do next about a workspace, from its row and what was just seen. Pure. One step at a time:
+//! whoever takes it looks again afterwards.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
+
+use crate::{backend::Seen, limits, machine::Input};
+
+/// What a reconciler does next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// Nothing, until poked or until this time.
+    Rest(Option<DateTime<Utc>>),
+    /// See to it that the container runs.
+    Ensure,
+    /// See to it that it doesn't.
+    Stop,
+    /// See to it that it is gone for good.
+    Remove,
+    /// Write down what was seen.
+    Note(Input),
+}
+
+/// What else decides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    /// When its agent was last heard of.
+    pub last_seen: Option<DateTime<Utc>>,
+    /// Is somebody above it paused?
+    pub ancestor_paused: bool,
+    /// How long its start may take.
+    pub provision_timeout: Duration,
+    /// Silence after which an agent that somebody else runs counts as away.
+    pub operator_silence: Duration,
+}
+
+/// What people read when there is nothing that could run a container.
+pub(crate) const NO_BACKEND: &str = "no provisioning backend available — workspace requires either a Docker daemon \
+    (self-hosted) or control-plane provisioner (SaaS)";
+
+/// The next step. `seen` is what the backend says of its container; none where there is no backend, or
+/// nothing to be asked.
+#[must_use]
+pub(crate) fn next_step(row: &WorkspaceRow, seen: Option<&Seen>, facts: &Facts, now: DateTime<Utc>) -> Step {
+    match row.hosting {
+        Hosting::Synthetic => Step::Rest(None),
+        Hosting::Operator => listening(row, facts.operator_silence, facts, now),
+        Hosting::Container => overdue(row, facts, now).unwrap_or_else(|| match seen {
+            None => without_backend(row),
+            Some(seen) => noticed(row, seen).unwrap_or_else(|| container(row, seen, facts, now)),
+        }),
+    }
+}
+
+/// When the present state is over at the latest, and what it would have lasted.
+#[must_use]
+pub(crate) fn deadline(row: &WorkspaceRow, facts: &Facts) -> Option<(DateTime<Utc>, Duration)> {
+    let (since, length) = match row.status {
+        Status::Provisioning => (row.attempt_at.unwrap_or(row.status_since), facts.provision_timeout),
+        Status::Hibernating => (row.status_since, limits::HIBERNATE_TIMEOUT),
+        _ => return None,
+    };
+    Some((since + length, length))
+}
+
+fn overdue(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Option<Step> {
+    let (at, length) = deadline(row, facts)?;
+    (now >= at).then(|| Step::Note(Input::Overdue { after_seconds: length.as_secs() }))
+}
+
+/// An agent that works is heard of now and then.
+fn listening(row: &WorkspaceRow, silence: Duration, facts: &Facts, now: DateTime<Utc>) -> Step {
+    if !matches!(row.status, Status::Online | Status::Degraded) {
+        return Step::Rest(None);
+    }
+    let silent_at = row.status_since.max(facts.last_seen.unwrap_or(row.status_since)) + silence;
+    if now >= silent_at { Step::Note(Input::Silent) } else { Step::Rest(Some(silent_at)) }
+}
+
+fn without_backend(row: &WorkspaceRow) -> Step {
+    match (row.status, row.container) {
+        (Status::Provisioning, _) => Step::Note(Input::StartFailed {
+            attempt: row.attempt,
+            error: NO_BACKEND.to_owned(),
+            missing: Vec::new(),
+        }),
+        _ => Step::Rest(None),
+    }
+}
+
+/// Does the backend answer? That is written down when it changes, and changes nothing else.
+fn noticed(row: &WorkspaceRow, seen: &Seen) -> Option<Step> {
+    let input = match seen {
+        Seen::Unknown(reason) => Input::Unreachable { reason: reason.clone() },
+        Seen::Running { .. } | Seen::Gone => Input::Reachable,
+    };
+    crate::machine::apply(row, &input, row.updated_at).map(|_| Step::Note(input))
+}
+
+fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>) -> Step {
+    let until = |other: Option<DateTime<Utc>>| {
+        let last = deadline(row, facts).map(|(at, _)| at);
+        Step::Rest(last.into_iter().chain(other).min())
+    };
+    if let Seen::Unknown(_) = seen {
+        return until(Some(now + limits::LOOK_AGAIN));
+    }
+    let known_gone = matches!(row.container, Container::None | Container::Gone);
+    match (row.wanted, seen) {
+        (Wanted::Removed, Seen::Running { .. }) => Step::Remove,
+        (Wanted::Paused | Wanted::Hibernated, Seen::Running { .. }) => Step::Stop,
+        (Wanted::Removed | Wanted::Paused | Wanted::Hibernated, _) => {
+            if known_gone && row.status != Status::Hibernating {
+                Step::Rest(None)
+            } else {
+                Step::Note(Input::Stopped)
+            }
+        }
+        (Wanted::Running, Seen::Running { attempt, url }) => {
+            if row.container == Container::Stale || *attempt != row.attempt {
+                return Step::Stop;
+            }
+            match row.status {
+                Status::Offline => recover(row, facts, now),
+                _ if row.container != Container::Running => {
+                    Step::Note(Input::Started { attempt: *attempt, url: url.clone() })
+                }
+                Status::Online | Status::Degraded => listening(row, limits::CONTAINER_SILENCE, facts, now),
+                _ => until(None),
+            }
+        }
+        (Wanted::Running, _) => match row.status {
+            Status::Offline => recover(row, facts, now),
+            Status::Failed => {
+                if known_gone {
+                    Step::Rest(None)
+                } else {
+                    Step::Note(Input::Vanished)
+                }
+            }
+            // Its agent may have called before its container was started: then there is one to start.
+            _ if known_gone || row.container == Container::Stale => match row.retry_at {
+                _ if row.container == Container::Stale => Step::Note(Input::Stopped),
+                Some(at) if now < at => until(Some(at)),
+                _ => Step::Ensure,
+            },
+            _ => Step::Note(Input::Vanished),
+        },
+    }
+}
+
+/// Starts again what went away: not below somebody who is paused, and not too often.
+fn recover(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Step {
+    match row.retry_at {
+        _ if facts.ancestor_paused => Step::Rest(None),
+        Some(at) if now < at => Step::Rest(Some(at)),
+        _ => Step::Note(Input::Recover),
+    }
+}

@@ -1,0 +1,179 @@
+//! Editing a workspace: all of an edit or nothing.
+
+use store::{
+    Change, Check, Write,
+    workspaces::{LayoutRow, WorkspaceRow},
+};
+use uuid::Uuid;
+
+use crate::{
+    directory::Workspace,
+    error::FleetError,
+    fleet::{Fleet, Planned},
+    rules, tell,
+};
+
+/// What is to be different. `None` leaves it; `Some(None)` clears it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Edit {
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it is for.
+    pub role: Option<Option<String>>,
+    /// 1 to 4.
+    pub tier: Option<i64>,
+    /// What runs in it.
+    pub runtime: Option<String>,
+    /// The workspace above it.
+    pub parent_id: Option<Option<String>>,
+    /// Directory of the host that it works in.
+    pub workspace_dir: Option<Option<String>>,
+    /// Minutes without work until it is hibernated; 0 counts as none.
+    pub hibernation_idle_minutes: Option<Option<i64>>,
+    /// Are its children hidden on the canvas?
+    pub collapsed: Option<bool>,
+    /// Its place on the canvas.
+    pub position: Option<(f64, f64)>,
+}
+
+/// What came of an edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edited {
+    /// Does it take a restart until the agent sees it?
+    pub needs_restart: bool,
+}
+
+impl Edit {
+    /// Keys that it is about, as clients write them.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let keys = [
+            ("name", self.name.is_some()),
+            ("role", self.role.is_some()),
+            ("tier", self.tier.is_some()),
+            ("runtime", self.runtime.is_some()),
+            ("parent_id", self.parent_id.is_some()),
+            ("workspace_dir", self.workspace_dir.is_some()),
+            ("hibernation_idle_minutes", self.hibernation_idle_minutes.is_some()),
+            ("collapsed", self.collapsed.is_some()),
+            ("x", self.position.is_some()),
+            ("y", self.position.is_some()),
+        ];
+        keys.into_iter().filter(|(_, is)| *is).map(|(key, _)| key.to_owned()).collect()
+    }
+
+    /// The first key that only somebody with admin rights may set.
+    #[must_use]
+    pub fn admin_key(&self) -> Option<&'static str> {
+        let keys = [
+            ("tier", self.tier.is_some()),
+            ("parent_id", self.parent_id.is_some()),
+            ("runtime", self.runtime.is_some()),
+            ("workspace_dir", self.workspace_dir.is_some()),
+            ("hibernation_idle_minutes", self.hibernation_idle_minutes.is_some()),
+        ];
+        keys.into_iter().find(|(_, is)| *is).map(|(key, _)| key)
+    }
+}
+
+impl Fleet {
+    /// Edits a workspace.
+    ///
+    /// # Errors
+    /// If it isn't there, or something may not be so; then nothing is changed.
+    pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
+        let needs_restart = edit.workspace_dir.is_some();
+        self.change(async |fleet: &Self| {
+            let workspace = fleet.live(id)?;
+            let keys = edit.keys();
+            let mut change = Change::default();
+            if !keys.is_empty() {
+                let row = fleet.edited(&workspace.row, &edit, &mut change)?;
+                // Written even if only the layout changes: other servers go by the row's revision.
+                change.writes.push(Write::UpdateWorkspaces(vec![row.revised(store::now())]));
+                change.writes.extend(laid_out(&workspace, &edit));
+                change.events.push((Some(id), tell::updated(keys)));
+            }
+            Ok(Planned { change, done: Edited { needs_restart } })
+        })
+        .await
+    }
+
+    fn edited(
+        &self,
+        row: &WorkspaceRow,
+        edit: &Edit,
+        change: &mut Change,
+    ) -> Result<WorkspaceRow, FleetError> {
+        let mut row = row.clone();
+        if let Some(name) = &edit.name {
+            rules::name(name)?;
+            row.name.clone_from(name);
+        }
+        if let Some(role) = &edit.role {
+            let role = role.clone().filter(|role| !role.is_empty());
+            role.as_deref().map_or(Ok(()), rules::role)?;
+            row.role = role;
+        }
+        if let Some(tier) = edit.tier {
+            row.tier = rules::tier(tier)?;
+        }
+        if let Some(runtime) = &edit.runtime {
+            rules::runtime(runtime)?;
+            let runtime = self.inner.runtimes.sanitise(runtime);
+            let hosting = self.inner.runtimes.facts(&runtime).hosting;
+            if runtime != row.runtime && hosting != row.hosting {
+                return Err(FleetError::OtherHosting { from: row.hosting, to: hosting });
+            }
+            row.runtime = runtime;
+        }
+        if let Some(dir) = &edit.workspace_dir {
+            let dir = dir.clone().filter(|dir| !dir.is_empty());
+            dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
+            if dir.is_none() {
+                "none".clone_into(&mut row.workspace_access);
+            }
+            row.workspace_dir = dir;
+        }
+        if let Some(minutes) = edit.hibernation_idle_minutes {
+            row.hibernation_idle_minutes = rules::hibernation_idle_minutes(minutes)?;
+        }
+        if let Some(parent) = &edit.parent_id {
+            row.parent_id = self.new_parent(row.id, parent.as_deref(), change)?;
+        }
+        Ok(row)
+    }
+
+    fn new_parent(
+        &self,
+        id: Uuid,
+        parent: Option<&str>,
+        change: &mut Change,
+    ) -> Result<Option<Uuid>, FleetError> {
+        let Some(parent) = parent.filter(|parent| !parent.is_empty()) else {
+            return Ok(None);
+        };
+        let parent = Uuid::parse_str(parent).map_err(|_| FleetError::NoParent)?;
+        let directory = self.directory();
+        if directory.get(parent).is_none() {
+            return Err(FleetError::NoParent);
+        }
+        if parent == id || directory.ancestors(parent).iter().any(|above| above.row.id == id) {
+            return Err(FleetError::Cycle);
+        }
+        change.checks.push(Check::Live(parent));
+        change.checks.push(Check::NoCycle { child: id, parent });
+        Ok(Some(parent))
+    }
+}
+
+fn laid_out(workspace: &Workspace, edit: &Edit) -> Option<Write> {
+    if edit.position.is_none() && edit.collapsed.is_none() {
+        return None;
+    }
+    let workspace_id = workspace.row.id;
+    let known = workspace.layout.unwrap_or(LayoutRow { workspace_id, x: 0.0, y: 0.0, collapsed: false });
+    let (x, y) = edit.position.unwrap_or((known.x, known.y));
+    let collapsed = edit.collapsed.unwrap_or(known.collapsed);
+    Some(Write::PutLayouts(vec![LayoutRow { workspace_id, x, y, collapsed }]))
+}

@@ -1,0 +1,47 @@
+//! The fleet: every workspace, what is wanted of it, what was seen of it, and who acts.
+//!
+//! [`Fleet`] is the door. People's wants come in by its functions (`create`, `edit`, `lifecycle`,
+//! `remove`), each one change; `machine` says what an input makes of a row and `decide` what to do next,
+//! both without touching anything; the `reconciler` does it, through a [`Backend`]. Reading needs no
+//! database: the [`Directory`] is an image in memory, which `mirror` keeps in step.
+
+#![forbid(unsafe_code)]
+
+pub mod agent_url;
+pub mod backend;
+mod bearers;
+mod connection;
+mod create;
+mod decide;
+mod directory;
+mod edit;
+mod error;
+mod explain;
+mod fleet;
+mod lifecycle;
+mod limits;
+mod machine;
+mod mirror;
+mod reconciler;
+mod remove;
+pub mod rules;
+mod runtimes;
+mod tell;
+mod templates;
+pub mod tokens;
+mod wait;
+
+pub use backend::Backend;
+pub use connection::Connection;
+pub use create::{Created, Memory, NewWorkspace};
+pub use directory::{Directory, Workspace};
+pub use edit::{Edit, Edited};
+pub use error::FleetError;
+pub use explain::{Awaiting, Explanation};
+pub use fleet::{Fleet, Parts};
+pub use lifecycle::Restarted;
+pub use limits::Limits;
+pub use mirror::Mirror;
+pub use remove::Removal;
+pub use runtimes::{Facts, Runtimes};
+pub use templates::{InvalidTemplate, Templates};

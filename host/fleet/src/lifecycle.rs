@@ -1,0 +1,155 @@
+//! Restart, pause, resume, hibernate, wake: what people want of workspaces that are there.
+
+use store::{
+    Change,
+    workspaces::{Hosting, Status, Wanted},
+};
+use uuid::Uuid;
+
+use crate::{
+    directory::Workspace,
+    error::FleetError,
+    fleet::{Fleet, Planned, transitions},
+    limits::PATIENCE,
+    machine::Input,
+};
+
+/// What came of a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restarted {
+    /// A new attempt began.
+    Begun,
+    /// There is nothing of ours to restart.
+    NothingToDo {
+        /// Its runtime.
+        runtime: String,
+        /// Who runs it.
+        hosting: Hosting,
+    },
+}
+
+impl Fleet {
+    /// Begins a new attempt, whatever there is. Many at once are one: each raises the attempt, the
+    /// reconciler starts the last.
+    ///
+    /// # Errors
+    /// If it isn't there, somebody above it is paused, or nothing could run it.
+    pub async fn restart(&self, id: Uuid) -> Result<Restarted, FleetError> {
+        self.change(async |fleet: &Self| {
+            let workspace = fleet.live(id)?;
+            fleet.nobody_above_is_paused(id)?;
+            let row = &workspace.row;
+            if row.hosting != Hosting::Container {
+                let (runtime, hosting) = (row.runtime.clone(), row.hosting);
+                let done = Restarted::NothingToDo { runtime, hosting };
+                return Ok(Planned { change: Change::default(), done });
+            }
+            fleet.has_backend()?;
+            let change = transitions([(row.as_ref(), Input::Restart)], store::now());
+            Ok(Planned { change, done: Restarted::Begun })
+        })
+        .await
+    }
+
+    /// Lets it and everything below it stand still until resumed. Returns how many were paused.
+    ///
+    /// # Errors
+    /// If it isn't there or is paused already.
+    pub async fn pause(&self, id: Uuid) -> Result<usize, FleetError> {
+        self.change(async |fleet: &Self| {
+            let root = fleet.directory().get(id).filter(|root| root.row.status != Status::Paused);
+            let root = root.ok_or(FleetError::AlreadyPaused)?;
+            let below = fleet.directory().descendants(id);
+            let all = std::iter::once(root).chain(below).filter(|it| it.row.status != Status::Paused);
+            Ok(fleet.each(all, &Input::Pause))
+        })
+        .await
+    }
+
+    /// Lets it and everything paused below it go on. Returns how many were resumed.
+    ///
+    /// # Errors
+    /// If it isn't there or not paused, somebody above it is paused, or nothing could run it.
+    pub async fn resume(&self, id: Uuid) -> Result<usize, FleetError> {
+        self.change(async |fleet: &Self| {
+            let root = fleet.directory().get(id).filter(|root| root.row.status == Status::Paused);
+            let root = root.ok_or(FleetError::NotPaused)?;
+            fleet.nobody_above_is_paused(id)?;
+            let below = fleet.directory().descendants(id);
+            let all: Vec<_> =
+                std::iter::once(root).chain(below).filter(|it| it.row.status == Status::Paused).collect();
+            if all.iter().any(|it| it.row.hosting == Hosting::Container) {
+                fleet.has_backend()?;
+            }
+            Ok(fleet.each(all, &Input::Resume))
+        })
+        .await
+    }
+
+    /// Lets it stand still until there is work for it, and waits until it does.
+    ///
+    /// # Errors
+    /// If it isn't there, doesn't work, isn't ours to stop, is at work (unless `force`), or wasn't
+    /// stopped in time.
+    pub async fn hibernate(&self, id: Uuid, force: bool) -> Result<(), FleetError> {
+        self.change(async |fleet: &Self| {
+            let workspace = fleet.directory().get(id).ok_or(FleetError::NotHibernatable)?;
+            let row = &workspace.row;
+            if row.hosting != Hosting::Container {
+                return Err(FleetError::NothingToHibernate { runtime: row.runtime.clone() });
+            }
+            if !matches!(row.status, Status::Online | Status::Degraded) {
+                return Err(FleetError::NotHibernatable);
+            }
+            let active_tasks = workspace.presence.as_ref().map_or(0, |presence| presence.active_tasks);
+            if active_tasks > 0 && !force {
+                return Err(FleetError::Busy { active_tasks });
+            }
+            let change = transitions([(row.as_ref(), Input::Hibernate)], store::now());
+            Ok(Planned { change, done: () })
+        })
+        .await?;
+        let settled = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
+        let rows = self.wait_for(&[id], PATIENCE, settled).await?;
+        match rows.first() {
+            Some(row) if row.wanted == Wanted::Hibernated && settled(row) => Ok(()),
+            _ => Err(FleetError::NotYet),
+        }
+    }
+
+    /// Lets it go on, because there is work for it.
+    ///
+    /// # Errors
+    /// If it isn't there, somebody above it is paused, or nothing could run it.
+    pub async fn wake(&self, id: Uuid) -> Result<(), FleetError> {
+        self.change(async |fleet: &Self| {
+            let workspace = fleet.live(id)?;
+            fleet.nobody_above_is_paused(id)?;
+            fleet.has_backend()?;
+            let change = transitions([(workspace.row.as_ref(), Input::Wake)], store::now());
+            Ok(Planned { change, done: () })
+        })
+        .await
+    }
+
+    fn each(
+        &self,
+        all: impl IntoIterator<Item = std::sync::Arc<Workspace>>,
+        input: &Input,
+    ) -> Planned<usize> {
+        let all: Vec<_> = all.into_iter().collect();
+        let rows = all.iter().map(|workspace| (workspace.row.as_ref(), input.clone()));
+        Planned { change: transitions(rows, store::now()), done: all.len() }
+    }
+
+    pub(crate) fn nobody_above_is_paused(&self, id: Uuid) -> Result<(), FleetError> {
+        match self.directory().paused_above(id) {
+            Some(above) => Err(FleetError::ParentPaused { name: above.row.name.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn has_backend(&self) -> Result<(), FleetError> {
+        if self.inner.backend.is_some() { Ok(()) } else { Err(FleetError::NoBackend) }
+    }
+}

@@ -1,0 +1,251 @@
+//! Keeps this server's image of the fleet in step with the database, and tells everybody who listens.
+//!
+//! Own changes come from the writer, in order, as soon as they are committed. Changes of other servers
+//! come as events with numbers that are missing here: their rows are read again first, then they are
+//! told. Either way the image is never behind what a client was told, and every client hears recorded
+//! events in the order of their numbers.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use events::{Class, Envelope, Event, Hub};
+use serde::{Deserialize, Serialize};
+use store::{Change, Heard, LIVE_BYTES, Observer, Store, StoreError};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
+use uuid::Uuid;
+
+use crate::{directory::Directory, tokens::Tokens};
+
+/// How often other servers' events are looked for where no notification came.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Events read at once.
+const BATCH: u64 = 500;
+
+/// Live events that wait to be sent to other servers; more are not sent.
+const LIVE_QUEUE: usize = 1_024;
+
+/// The image, and who keeps it.
+pub struct Mirror {
+    pub(crate) directory: Directory,
+    pub(crate) tokens: Tokens,
+    pub(crate) hub: Hub,
+    /// Number of the last event that was told.
+    told: Mutex<i64>,
+    /// There are events in the database that were not told.
+    behind: Notify,
+    live: mpsc::Sender<Arc<Envelope>>,
+    /// This server, so that it doesn't listen to itself.
+    server: Uuid,
+}
+
+/// The receiving end of what is to be sent to other servers.
+pub(crate) type LiveQueue = mpsc::Receiver<Arc<Envelope>>;
+
+/// Live events on their way to other servers.
+#[derive(Debug, Serialize, Deserialize)]
+struct LiveMessage {
+    from: Uuid,
+    events: Vec<LiveEvent>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct LiveEvent {
+    name: String,
+    workspace_id: Option<Uuid>,
+    at: chrono::DateTime<chrono::Utc>,
+    payload: String,
+}
+
+impl Mirror {
+    /// Reads everything that is live.
+    pub(crate) async fn open(
+        store: &Store,
+        hub: Hub,
+        server: Uuid,
+    ) -> Result<(Arc<Self>, LiveQueue), StoreError> {
+        // The number first: what happens while we read is then read again.
+        let told = store.last_event().await?;
+        let directory = Directory::default();
+        directory.load(store.live_workspaces().await?);
+        let tokens = Tokens::default();
+        tokens.load(store.live_tokens().await?);
+        let (live, queue) = mpsc::channel(LIVE_QUEUE);
+        let told = Mutex::new(told);
+        let mirror = Self { directory, tokens, hub, told, behind: Notify::new(), live, server };
+        Ok((Arc::new(mirror), queue))
+    }
+
+    /// Number of the last event that was told.
+    pub fn told(&self) -> i64 {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what isn't stored, here and to other servers.
+    pub fn tell_live(&self, envelope: Arc<Envelope>) {
+        self.hub.publish(Arc::clone(&envelope));
+        if self.live.try_send(envelope).is_err() {
+            metrics::counter!("isomer_live_events_unsent_total").increment(1);
+        }
+    }
+
+    /// Follows other servers. Never ends by itself.
+    pub(crate) async fn follow(&self, store: &Store, beat: impl Fn()) -> Result<(), StoreError> {
+        let mut ear = store.listen().await?;
+        loop {
+            beat();
+            let heard = tokio::select! {
+                heard = timeout(LOOK_EVERY, ear.hear()) => heard.unwrap_or(Heard::Interrupted),
+                () = self.behind.notified() => Heard::Committed,
+            };
+            match heard {
+                Heard::Live(message) => self.hear_live(&message),
+                // Where nobody else writes there is nothing to look for.
+                Heard::Interrupted if store.is_private() => {}
+                Heard::Committed | Heard::Interrupted => self.catch_up(store).await?,
+            }
+        }
+    }
+
+    /// Reads and tells the events that were not told yet.
+    pub(crate) async fn catch_up(&self, store: &Store) -> Result<(), StoreError> {
+        loop {
+            let events = store.events_after(self.told(), BATCH).await?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            self.read_again(store, &events).await?;
+            for event in events {
+                self.tell_next(event);
+            }
+        }
+    }
+
+    /// Brings the image up to what these events are about.
+    async fn read_again(&self, store: &Store, events: &[Arc<Envelope>]) -> Result<(), StoreError> {
+        let mut workspaces = BTreeSet::new();
+        for event in events {
+            match event.event() {
+                Some(Event::TokenChanged(changed)) => {
+                    self.tokens.refresh(changed.token_id, store.token(changed.token_id).await?);
+                }
+                Some(Event::WorkspaceRemoved(_)) => {
+                    self.tokens.drop_of(event.workspace_id().as_slice());
+                    workspaces.extend(event.workspace_id());
+                }
+                _ => workspaces.extend(event.workspace_id()),
+            }
+        }
+        let workspaces: Vec<Uuid> = workspaces.into_iter().collect();
+        self.directory.refresh(&workspaces, store.workspaces(&workspaces).await?);
+        Ok(())
+    }
+
+    /// Tells a stored event, unless it was told before.
+    fn tell_next(&self, event: Arc<Envelope>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seq) = event.seq().filter(|seq| *seq > *told) {
+            *told = seq;
+            self.hub.publish(event);
+        }
+    }
+
+    // === Live events between servers ===
+
+    fn hear_live(&self, message: &str) {
+        let Ok(message) = serde_json::from_str::<LiveMessage>(message) else {
+            tracing::warn!("another server told something that can't be understood");
+            return;
+        };
+        if message.from == self.server {
+            return;
+        }
+        for live in message.events {
+            if let Some(event) =
+                Event::parse(&live.name, &live.payload).filter(|event| event.class() == Class::Live)
+            {
+                self.hub.publish(Arc::new(Envelope::live(live.workspace_id, &event, live.at)));
+            }
+        }
+    }
+
+    /// Sends live events to other servers, as many at once as fit. Ends with the queue.
+    pub(crate) async fn send_live(&self, store: &Store, queue: &mut LiveQueue) {
+        let mut waiting = Vec::new();
+        while queue.recv_many(&mut waiting, LIVE_QUEUE).await > 0 {
+            if store.is_private() {
+                waiting.clear();
+                continue;
+            }
+            for message in self.messages(&waiting) {
+                if let Err(error) = store.notify_live(&message).await {
+                    tracing::debug!(%error, "live events could not be sent to other servers");
+                }
+            }
+            waiting.clear();
+        }
+    }
+
+    /// Messages that hold these events. One that doesn't fit into a message by itself isn't sent: live
+    /// events are best effort.
+    fn messages(&self, envelopes: &[Arc<Envelope>]) -> Vec<String> {
+        let mut messages = Vec::new();
+        let mut message = LiveMessage { from: self.server, events: Vec::new() };
+        let mut bytes = 0;
+        for envelope in envelopes {
+            let event = LiveEvent {
+                name: envelope.name().to_owned(),
+                workspace_id: envelope.workspace_id(),
+                at: envelope.at(),
+                payload: envelope.payload().to_string(),
+            };
+            // The frame around the events, and a comma, are less than 100 bytes.
+            let size = serde_json::to_string(&event).map_or(usize::MAX, |text| text.len() + 1);
+            if size > LIVE_BYTES - 100 {
+                metrics::counter!("isomer_live_events_unsent_total").increment(1);
+                continue;
+            }
+            if bytes + size > LIVE_BYTES - 100 {
+                messages.extend(serde_json::to_string(&message));
+                message.events.clear();
+                bytes = 0;
+            }
+            bytes += size;
+            message.events.push(event);
+        }
+        if !message.events.is_empty() {
+            messages.extend(serde_json::to_string(&message));
+        }
+        messages
+    }
+}
+
+impl Observer for Mirror {
+    fn committed(&self, change: &Change, events: &[Arc<Envelope>]) {
+        self.directory.apply(change);
+        self.tokens.apply(change);
+        let stored = events.iter().find_map(|event| event.seq());
+        if let Some(first) = stored {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if first != *told + 1 {
+                // Others were first: theirs are told before ours.
+                self.behind.notify_one();
+                return;
+            }
+            *told += events.iter().filter(|event| event.seq().is_some()).count() as i64;
+            for event in events {
+                self.hub.publish(Arc::clone(event));
+            }
+        }
+    }
+
+    fn uncertain(&self) {
+        self.behind.notify_one();
+    }
+}

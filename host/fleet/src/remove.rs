@@ -1,0 +1,98 @@
+//! Removing workspaces: first the rows, all at once, so that nothing late revives them; then the
+//! containers; and, where it was asked for, everything that is remembered of them.
+
+use std::time::Duration;
+
+use store::{
+    Change, Check, Write,
+    tokens::RevokedBy,
+    workspaces::{Container, Hosting, WorkspaceRow},
+};
+use uuid::Uuid;
+
+use crate::{
+    error::FleetError,
+    fleet::{Fleet, Planned, transitions},
+    machine::Input,
+};
+
+/// How long an answer waits for containers to be gone.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a removal is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Removal {
+    /// Its children go too.
+    pub confirmed: bool,
+    /// Everything that is remembered goes too.
+    pub purge: bool,
+}
+
+impl Fleet {
+    /// Removes a workspace and everything below it. Asking again about one that is removed sees to it
+    /// once more that containers are gone. Returns how many descendants there were.
+    ///
+    /// # Errors
+    /// If it isn't there, has children and nobody confirmed, or containers could not be stopped; in the
+    /// last case the rows are removed all the same.
+    pub async fn remove(&self, id: Uuid, removal: Removal) -> Result<usize, FleetError> {
+        let cascade = if self.directory().get(id).is_some() {
+            self.mark_removed(id, removal.confirmed).await?
+        } else {
+            self.find(id).await?.ok_or(FleetError::NotFound)?;
+            0
+        };
+        let mut all = self.inner.store.removed_below(id).await?;
+        let descendants = cascade.max(all.len());
+        all.push(id);
+        self.see_them_gone(&all).await?;
+        if removal.purge {
+            let change = Change::of([Write::Purge(all)]);
+            self.commit(change).await.map_err(FleetError::Commit)?;
+        }
+        Ok(descendants)
+    }
+
+    async fn mark_removed(&self, id: Uuid, confirmed: bool) -> Result<usize, FleetError> {
+        let removed = self.change(async |fleet: &Self| {
+            let root = fleet.live(id)?;
+            let children = fleet.directory().children(Some(id));
+            if !children.is_empty() && !confirmed {
+                let children = children.iter().map(|child| (child.row.id, child.row.name.clone())).collect();
+                return Err(FleetError::HasChildren { children });
+            }
+            let below = fleet.directory().descendants(id);
+            let descendants = below.iter().map(|it| (it.row.as_ref(), Input::Remove { cascade: None }));
+            let root = (root.row.as_ref(), Input::Remove { cascade: Some(below.len()) });
+            let mut change = transitions(descendants.chain([root]), store::now());
+            let ids: Vec<Uuid> = below.iter().map(|it| it.row.id).chain([id]).collect();
+            change.checks.push(Check::NoOtherChildren(ids.clone()));
+            change.writes.push(Write::DeleteLayouts(ids.clone()));
+            change.writes.push(Write::RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });
+            Ok(Planned { change, done: below.len() })
+        });
+        match removed.await {
+            // Somebody else removed it between our looking and our doing: that is what was wanted.
+            Err(FleetError::NotFound) if self.find(id).await?.is_some() => Ok(0),
+            removed => removed,
+        }
+    }
+
+    /// Waits until no container of these runs. The reconciler does the stopping.
+    async fn see_them_gone(&self, ids: &[Uuid]) -> Result<(), FleetError> {
+        if self.inner.backend.is_none() {
+            return Ok(());
+        }
+        ids.iter().for_each(|id| self.inner.pokes.poke(*id));
+        let gone = |row: &WorkspaceRow| {
+            row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Gone)
+        };
+        let rows = self.wait_for(ids, STOP_PATIENCE, gone).await?;
+        let failures: Vec<Uuid> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(FleetError::NotStopped { removed: ids.len(), failures })
+        }
+    }
+}

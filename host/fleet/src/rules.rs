@@ -1,0 +1,541 @@
+//! Rules for what clients may write into a workspace: its fields, its host directory, its secrets.
+//!
+//! Pure checks, one function per rule. The answers' texts are fixed: an error's `Display` is what a
+//! client that edits is told, and creating knows one text for them all ([`INVALID_FIELDS`]).
+
+use std::{
+    fmt,
+    ops::RangeInclusive,
+    path::{Component, Path},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What a client that creates a workspace is told about any bad field.
+pub const INVALID_FIELDS: &str = "invalid workspace fields";
+
+/// Characters that would mean something in YAML or a shell.
+const MARKUP: [char; 9] = ['{', '}', '[', ']', '|', '>', '*', '&', '!'];
+
+/// Host directories that no workspace may have, nor anything below them.
+const SYSTEM_DIRECTORIES: [&str; 10] =
+    ["/etc", "/var", "/proc", "/sys", "/dev", "/boot", "/sbin", "/bin", "/lib", "/usr"];
+
+/// Minutes of idleness that may be asked for.
+const IDLE_MINUTES: RangeInclusive<i64> = 5..=10_080;
+
+/// Bytes in the name of a secret at most.
+const SECRET_KEY_BYTES: usize = 128;
+/// Bytes in a secret at most.
+const SECRET_VALUE_BYTES: usize = 64 * 1024;
+
+/// Variables that the platform itself sets in every workspace.
+const RESERVED_KEYS: [&str; 8] = [
+    "WORKSPACE_ID",
+    "WORKSPACE_CONFIG_PATH",
+    "PLATFORM_URL",
+    "MOLECULE_URL",
+    "PYTHONPATH",
+    "PLUGINS_DIR",
+    "PATH",
+    "LD_PRELOAD",
+];
+
+/// A field of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// What people call the workspace.
+    Name,
+    /// What it is there for.
+    Role,
+    /// The language model.
+    Model,
+    /// What runs in it.
+    Runtime,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// It must be given.
+    #[error("{0} must not be empty")]
+    Empty(Field),
+    /// It has more than one line.
+    #[error("{0} must not contain newline characters")]
+    Newline(Field),
+    /// It has a character that it may not have.
+    #[error("{0} contains invalid characters")]
+    Character(Field),
+    /// It is too long.
+    #[error("{0} must be at most {max} characters", max = .0.max_bytes())]
+    TooLong(Field),
+    /// There is no such tier.
+    #[error("invalid workspace fields")]
+    Tier,
+    /// A workspace can't hibernate after that time.
+    #[error("invalid workspace fields")]
+    IdleMinutes,
+}
+
+impl Field {
+    const fn max_bytes(self) -> usize {
+        match self {
+            Self::Name => 255,
+            Self::Role => 1000,
+            Self::Model | Self::Runtime => 100,
+        }
+    }
+
+    /// Whether people write it, so that it ends up in prompts and generated files.
+    const fn is_prose(self) -> bool {
+        matches!(self, Self::Name | Self::Role)
+    }
+
+    fn check(self, text: &str) -> Result<(), FieldError> {
+        if text.contains(['\r', '\n']) {
+            Err(FieldError::Newline(self))
+        } else if self.is_prose() && text.contains(MARKUP) {
+            Err(FieldError::Character(self))
+        } else if text.len() > self.max_bytes() {
+            Err(FieldError::TooLong(self))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "name",
+            Self::Role => "role",
+            Self::Model => "model",
+            Self::Runtime => "runtime",
+        })
+    }
+}
+
+/// A name: one line, not empty, no markup.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn name(text: &str) -> Result<(), FieldError> {
+    if text.is_empty() {
+        return Err(FieldError::Empty(Field::Name));
+    }
+    Field::Name.check(text)
+}
+
+/// A role: one line, no markup.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn role(text: &str) -> Result<(), FieldError> {
+    Field::Role.check(text)
+}
+
+/// A model: one line.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn model(text: &str) -> Result<(), FieldError> {
+    Field::Model.check(text)
+}
+
+/// A runtime: one line.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn runtime(text: &str) -> Result<(), FieldError> {
+    Field::Runtime.check(text)
+}
+
+/// The tier of a new workspace: 1 to 4, or none for 0, which leaves the choice to the platform.
+///
+/// # Errors
+/// If there is no such tier.
+pub fn new_tier(tier: i64) -> Result<Option<i32>, FieldError> {
+    if tier == 0 { Ok(None) } else { self::tier(tier).map(Some) }
+}
+
+/// The tier of a workspace: 1 to 4.
+///
+/// # Errors
+/// If there is no such tier.
+pub fn tier(tier: i64) -> Result<i32, FieldError> {
+    i32::try_from(tier).ok().filter(|tier| (1..=4).contains(tier)).ok_or(FieldError::Tier)
+}
+
+/// After how many idle minutes a workspace hibernates: 5 to 10,080 (a week), or never for 0 and none.
+///
+/// # Errors
+/// If it is another number.
+pub fn hibernation_idle_minutes(minutes: Option<i64>) -> Result<Option<i32>, FieldError> {
+    match minutes {
+        None | Some(0) => Ok(None),
+        Some(minutes) if IDLE_MINUTES.contains(&minutes) => {
+            i32::try_from(minutes).map(Some).map_err(|_| FieldError::IdleMinutes)
+        }
+        Some(_) => Err(FieldError::IdleMinutes),
+    }
+}
+
+/// A host directory that a workspace may not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid workspace directory")]
+pub struct InvalidDirectory;
+
+/// A directory of the host to mount into a workspace: absolute, without `..`, and no part of the
+/// system. Symlinks are not looked at.
+///
+/// # Errors
+/// If a workspace may not have it.
+pub fn workspace_dir(dir: &str) -> Result<(), InvalidDirectory> {
+    // Backends write mounts as `host:container:mode`, where a colon would begin another path.
+    if !dir.starts_with('/') || dir.contains(|c: char| c == ':' || c.is_control()) {
+        return Err(InvalidDirectory);
+    }
+    // By component, so that doubled and trailing slashes and `.` hide nothing.
+    let path = Path::new(dir);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(InvalidDirectory);
+    }
+    // The root holds every system directory.
+    let is_root = path.parent().is_none();
+    let is_system = SYSTEM_DIRECTORIES.iter().any(|system| path.starts_with(system));
+    if is_root || is_system { Err(InvalidDirectory) } else { Ok(()) }
+}
+
+/// What an agent may do with its workspace's host directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceAccess {
+    /// It isn't mounted.
+    #[default]
+    None,
+    /// Read it.
+    ReadOnly,
+    /// Change it.
+    ReadWrite,
+}
+
+/// No such access, or access to a directory that isn't given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid workspace access")]
+pub struct InvalidAccess;
+
+impl WorkspaceAccess {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ReadOnly => "read_only",
+            Self::ReadWrite => "read_write",
+        }
+    }
+
+    /// What a client asked for, of a workspace that has a host directory or not.
+    ///
+    /// # Errors
+    /// If it is no such word (an empty one means none), or needs a directory that isn't there.
+    pub fn asked(word: &str, has_directory: bool) -> Result<Self, InvalidAccess> {
+        let access = if word.is_empty() { Self::None } else { word.parse()? };
+        if access == Self::None || has_directory { Ok(access) } else { Err(InvalidAccess) }
+    }
+}
+
+impl FromStr for WorkspaceAccess {
+    type Err = InvalidAccess;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        [Self::None, Self::ReadOnly, Self::ReadWrite]
+            .into_iter()
+            .find(|access| access.as_str() == word)
+            .ok_or(InvalidAccess)
+    }
+}
+
+impl fmt::Display for WorkspaceAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How messages get to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryMode {
+    /// The platform calls it.
+    #[default]
+    Push,
+    /// It asks for them.
+    Poll,
+}
+
+/// There is no such mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("delivery_mode must be 'push' or 'poll'")]
+pub struct InvalidMode;
+
+impl DeliveryMode {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Poll => "poll",
+        }
+    }
+
+    /// What a client asked for; none when it left the choice to the platform.
+    ///
+    /// # Errors
+    /// If it is no such word.
+    pub fn asked(word: &str) -> Result<Option<Self>, InvalidMode> {
+        if word.is_empty() { Ok(None) } else { word.parse().map(Some) }
+    }
+}
+
+impl FromStr for DeliveryMode {
+    type Err = InvalidMode;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        [Self::Push, Self::Poll].into_iter().find(|mode| mode.as_str() == word).ok_or(InvalidMode)
+    }
+}
+
+impl fmt::Display for DeliveryMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is wrong with a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// Its name can't be that of an environment variable.
+    #[error("invalid secret key")]
+    Key,
+    /// The platform sets that variable.
+    #[error("reserved key")]
+    Reserved,
+    /// Its value is too long, or can't be in an environment variable.
+    #[error("invalid secret value")]
+    Value,
+}
+
+/// The name of a secret, which becomes an environment variable.
+///
+/// # Errors
+/// If it can't be one, or is the platform's own.
+pub fn secret_key(key: &str) -> Result<(), SecretError> {
+    let well_formed = key.len() <= SECRET_KEY_BYTES
+        && key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !well_formed {
+        Err(SecretError::Key)
+    } else if is_reserved(key) {
+        Err(SecretError::Reserved)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether the platform itself sets that variable, so that no secret may.
+#[must_use]
+pub fn is_reserved(key: &str) -> bool {
+    RESERVED_KEYS.contains(&key)
+}
+
+/// The value of a secret: what fits an environment variable.
+///
+/// # Errors
+/// If it doesn't.
+pub fn secret_value(value: &str) -> Result<(), SecretError> {
+    if value.len() > SECRET_VALUE_BYTES || value.contains('\0') { Err(SecretError::Value) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_by_table() {
+        type Rule = fn(&str) -> Result<(), FieldError>;
+        let rules: [(Rule, Field, usize, bool); 4] = [
+            (name, Field::Name, 255, true),
+            (role, Field::Role, 1000, true),
+            (model, Field::Model, 100, false),
+            (runtime, Field::Runtime, 100, false),
+        ];
+        for (rule, field, max, prose) in rules {
+            assert_eq!(rule("Ünïcode (2), a/b:c #1 'x' \"y\" $z"), Ok(()), "{field}");
+            assert_eq!(rule(&"x".repeat(max)), Ok(()), "{field}");
+            assert_eq!(rule(&"x".repeat(max + 1)), Err(FieldError::TooLong(field)), "{field}");
+            // Bytes count, not characters.
+            assert_eq!(rule(&"é".repeat(max / 2 + 1)), Err(FieldError::TooLong(field)), "{field}");
+            for text in ["a\nb", "a\r", "\n", "{\n"] {
+                assert_eq!(rule(text), Err(FieldError::Newline(field)), "{field} {text:?}");
+            }
+            for markup in "{}[]|>*&!".chars() {
+                let expected = if prose { Err(FieldError::Character(field)) } else { Ok(()) };
+                assert_eq!(rule(&format!("a{markup}b")), expected, "{field} {markup}");
+            }
+        }
+        assert_eq!(name(""), Err(FieldError::Empty(Field::Name)));
+        for rule in [role, model, runtime] {
+            assert_eq!(rule(""), Ok(()));
+        }
+    }
+
+    #[test]
+    fn texts_of_field_errors() {
+        for (error, text) in [
+            (FieldError::Empty(Field::Name), "name must not be empty"),
+            (FieldError::Newline(Field::Model), "model must not contain newline characters"),
+            (FieldError::Character(Field::Role), "role contains invalid characters"),
+            (FieldError::TooLong(Field::Name), "name must be at most 255 characters"),
+            (FieldError::TooLong(Field::Role), "role must be at most 1000 characters"),
+            (FieldError::TooLong(Field::Model), "model must be at most 100 characters"),
+            (FieldError::TooLong(Field::Runtime), "runtime must be at most 100 characters"),
+            (FieldError::Tier, INVALID_FIELDS),
+            (FieldError::IdleMinutes, INVALID_FIELDS),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn tiers_by_table() {
+        assert_eq!(new_tier(0), Ok(None));
+        assert_eq!(tier(0), Err(FieldError::Tier));
+        for known in 1..=4 {
+            assert_eq!(tier(i64::from(known)), Ok(known));
+            assert_eq!(new_tier(i64::from(known)), Ok(Some(known)));
+        }
+        for unknown in [-1, 5, 4_294_967_297, i64::MIN, i64::MAX] {
+            assert_eq!(tier(unknown), Err(FieldError::Tier), "{unknown}");
+            assert_eq!(new_tier(unknown), Err(FieldError::Tier), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn idle_minutes_by_table() {
+        for (minutes, expected) in [
+            (None, Ok(None)),
+            (Some(0), Ok(None)),
+            (Some(5), Ok(Some(5))),
+            (Some(10_080), Ok(Some(10_080))),
+            (Some(-5), Err(FieldError::IdleMinutes)),
+            (Some(4), Err(FieldError::IdleMinutes)),
+            (Some(10_081), Err(FieldError::IdleMinutes)),
+            (Some(i64::MAX), Err(FieldError::IdleMinutes)),
+        ] {
+            assert_eq!(hibernation_idle_minutes(minutes), expected, "{minutes:?}");
+        }
+    }
+
+    #[test]
+    fn directories_by_table() {
+        for allowed in
+            ["/home/me/project", "/srv", "/srv/", "/opt/a b", "/a..b", "/etcetera", "/library", "/home/etc"]
+        {
+            assert_eq!(workspace_dir(allowed), Ok(()), "{allowed}");
+        }
+        for system in ["/etc", "/var", "/proc", "/sys", "/dev", "/boot", "/sbin", "/bin", "/lib", "/usr"] {
+            for written in ["", "/", "/x", "//x", "/./x", "/."] {
+                for before in ["", "/", "/.", "/./.", "//"] {
+                    let dir = format!("{before}{system}{written}");
+                    assert_eq!(workspace_dir(&dir), Err(InvalidDirectory), "{dir}");
+                }
+            }
+        }
+        for refused in [
+            "",
+            " /srv",
+            "srv",
+            "./srv",
+            "~/x",
+            "C:\\x",
+            "/",
+            "//",
+            "/.",
+            "/..",
+            "/a/..",
+            "/a/../etc",
+            "/a/../b",
+            "/srv\0",
+            "/srv\n",
+            "/srv:/etc",
+        ] {
+            assert_eq!(workspace_dir(refused), Err(InvalidDirectory), "{refused:?}");
+        }
+        assert_eq!(InvalidDirectory.to_string(), "invalid workspace directory");
+    }
+
+    #[test]
+    fn access_by_table() {
+        use WorkspaceAccess::{None, ReadOnly, ReadWrite};
+        for (word, without, with) in [
+            ("", Ok(None), Ok(None)),
+            ("none", Ok(None), Ok(None)),
+            ("read_only", Err(InvalidAccess), Ok(ReadOnly)),
+            ("read_write", Err(InvalidAccess), Ok(ReadWrite)),
+            ("None", Err(InvalidAccess), Err(InvalidAccess)),
+            ("read-only", Err(InvalidAccess), Err(InvalidAccess)),
+        ] {
+            assert_eq!(WorkspaceAccess::asked(word, false), without, "{word}");
+            assert_eq!(WorkspaceAccess::asked(word, true), with, "{word}");
+        }
+        assert_eq!(InvalidAccess.to_string(), "invalid workspace access");
+    }
+
+    #[test]
+    fn words_are_the_same_everywhere() {
+        for access in [WorkspaceAccess::None, WorkspaceAccess::ReadOnly, WorkspaceAccess::ReadWrite] {
+            assert_eq!(access.to_string().parse(), Ok(access));
+            assert_eq!(serde_json::to_value(access).unwrap(), access.as_str());
+            assert_eq!(serde_json::from_value::<WorkspaceAccess>(access.as_str().into()).unwrap(), access);
+        }
+        for mode in [DeliveryMode::Push, DeliveryMode::Poll] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.as_str());
+            assert_eq!(DeliveryMode::asked(mode.as_str()), Ok(Some(mode)));
+        }
+    }
+
+    #[test]
+    fn modes_by_table() {
+        assert_eq!(DeliveryMode::asked(""), Ok(None));
+        for word in ["webhook", "Push", " poll"] {
+            assert_eq!(DeliveryMode::asked(word), Err(InvalidMode), "{word}");
+        }
+        assert_eq!(InvalidMode.to_string(), "delivery_mode must be 'push' or 'poll'");
+    }
+
+    #[test]
+    fn secrets_by_table() {
+        for key in ["A", "_", "a1", "OPENAI_API_KEY", "path", "PATH_", &"K".repeat(128)] {
+            assert_eq!(secret_key(key), Ok(()), "{key}");
+        }
+        for key in ["", "1A", "A-B", "A B", "A=B", "É", "A\n", "A\0", &"K".repeat(129)] {
+            assert_eq!(secret_key(key), Err(SecretError::Key), "{key:?}");
+        }
+        for key in RESERVED_KEYS {
+            assert_eq!(secret_key(key), Err(SecretError::Reserved), "{key}");
+        }
+        assert_eq!(secret_value(&"v".repeat(64 * 1024)), Ok(()));
+        assert_eq!(secret_value("two\nlines"), Ok(()));
+        assert_eq!(secret_value(&"v".repeat(64 * 1024 + 1)), Err(SecretError::Value));
+        assert_eq!(secret_value("a\0b"), Err(SecretError::Value));
+        for (error, text) in [
+            (SecretError::Key, "invalid secret key"),
+            (SecretError::Reserved, "reserved key"),
+            (SecretError::Value, "invalid secret value"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Waiting, with an end, for what was ordered to be seen.
+
+use std::time::Duration;
+
+use store::workspaces::WorkspaceRow;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::{error::FleetError, fleet::Fleet};
+
+/// How often the database is asked where no event tells: another server may do the work, and not every
+/// step of it is told.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// Events that a waiter may be behind; it only counts that there was one.
+const HEARD: usize = 64;
+
+impl Fleet {
+    /// Waits until all of these rows satisfy, no longer than `patience`. Returns the rows as they are
+    /// then; removed ones too, purged ones not.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub(crate) async fn wait_for(
+        &self,
+        ids: &[Uuid],
+        patience: Duration,
+        satisfies: impl Fn(&WorkspaceRow) -> bool,
+    ) -> Result<Vec<WorkspaceRow>, FleetError> {
+        let deadline = Instant::now() + patience;
+        let wanted: std::collections::HashSet<Uuid> = ids.iter().copied().collect();
+        let mut heard = self
+            .hub()
+            .subscribe(HEARD, move |event| event.workspace_id().is_some_and(|id| wanted.contains(&id)));
+        loop {
+            let rows = self.inner.store.workspaces(ids).await?;
+            let rows: Vec<WorkspaceRow> = rows.into_iter().map(|loaded| loaded.row).collect();
+            if rows.iter().all(&satisfies) || Instant::now() >= deadline {
+                return Ok(rows);
+            }
+            let next = deadline.min(Instant::now() + ASK_EVERY);
+            // Whatever it is, it is a reason to look.
+            let _ = timeout_at(next, heard.next()).await;
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Changes as SQL: one transaction, from taking the order's one row to the commit.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use events::Envelope;
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend,
+    EntityTrait as _, IntoActiveModel as _, Iterable as _, PaginatorTrait as _, QueryFilter as _, SqlErr,
+    Statement, TransactionTrait as _,
+    sea_query::{Expr, ExprTrait as _, OnConflict},
+};
+use uuid::Uuid;
+
+use crate::{
+    Append, Change, Check, CommitError, Store, StoreError, Write,
+    entity::{event, global_secret, layout, presence, token, workspace, workspace_secret},
+    events::{COMMITTED, is_stored, row},
+    leases,
+    secrets::SecretRow,
+    tokens::TokenKind,
+    workspaces::{Status, WorkspaceRow},
+};
+
+/// Rows in one statement: 33 columns of a workspace times this stays below SQLite's 32,766 parameters.
+const ROWS: usize = 500;
+
+/// Makes all changes in one transaction. Returns the events of each, stamped.
+pub(crate) async fn together(
+    store: &Store,
+    changes: &[&Change],
+) -> Result<Vec<Vec<Arc<Envelope>>>, CommitError> {
+    let tx = store.db.begin().await.map_err(StoreError::from)?;
+    let stored = |change: &Change| change.events.iter().filter(|(_, event)| is_stored(event.class())).count();
+    let mut next = take_order(&tx, changes.iter().map(|change| stored(change)).sum()).await?;
+    let mut told = Vec::with_capacity(changes.len());
+    let mut rows = Vec::new();
+    for change in changes {
+        for check in &change.checks {
+            if !holds(&tx, check).await? {
+                return Err(CommitError::Refused(check.clone()));
+            }
+        }
+        for write in &change.writes {
+            perform(&tx, write, next.now).await?;
+        }
+        let events = change.events.iter().map(|(workspace, event)| next.stamp(*workspace, event));
+        let events: Vec<Arc<Envelope>> = events.collect();
+        rows.extend(events.iter().filter_map(|event| event.seq().map(|seq| row(event, seq))));
+        told.push(events);
+    }
+    let any = !rows.is_empty();
+    for rows in rows.chunks(ROWS) {
+        let rows = rows.iter().map(|row| row.clone().into_active_model().reset_all());
+        event::Entity::insert_many(rows).exec_without_returning(&tx).await.map_err(StoreError::from)?;
+    }
+    if any && store.backend() == DbBackend::Postgres {
+        let notify = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT pg_notify($1, '')",
+            [COMMITTED.into()],
+        );
+        tx.query_one_raw(notify).await.map_err(StoreError::from)?;
+    }
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(told)
+}
+
+/// The place of a transaction in the one order of all changes.
+struct Order {
+    seq: i64,
+    at_us: i64,
+    now: DateTime<Utc>,
+}
+
+impl Order {
+    fn stamp(&mut self, workspace: Option<Uuid>, event: &events::Event) -> Arc<Envelope> {
+        if !is_stored(event.class()) {
+            return Arc::new(Envelope::live(workspace, event, self.now));
+        }
+        self.seq += 1;
+        self.at_us += 1;
+        let at = DateTime::from_timestamp_micros(self.at_us).unwrap_or(self.now);
+        Arc::new(Envelope::stamped(self.seq, workspace, event, at))
+    }
+}
+
+/// Takes the one row of `event_head`, so that nobody else writes until we are done, and `count`
+/// numbers and times from it.
+async fn take_order(tx: &DatabaseTransaction, count: usize) -> Result<Order, StoreError> {
+    let now = crate::now();
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let sql = "UPDATE event_head SET seq = seq + $1, \
+               at_us = $1 + CASE WHEN at_us > $2 THEN at_us ELSE $2 END RETURNING seq, at_us";
+    let values = [count.into(), now.timestamp_micros().into()];
+    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+    let head = tx.query_one_raw(statement).await?.ok_or(StoreError::Gone)?;
+    let (seq, at_us): (i64, i64) = (head.try_get_by_index(0)?, head.try_get_by_index(1)?);
+    Ok(Order { seq: seq - count, at_us: at_us - count, now })
+}
+
+// === Checks ===
+
+async fn holds(tx: &DatabaseTransaction, check: &Check) -> Result<bool, StoreError> {
+    Ok(match check {
+        Check::Live(id) => {
+            let live = workspace::Column::Status.ne(Status::Removed);
+            workspace::Entity::find_by_id(*id).filter(live).count(tx).await? == 1
+        }
+        Check::NoOtherChildren(parents) => {
+            let others = workspace::Entity::find()
+                .filter(workspace::Column::ParentId.is_in(parents.iter().copied()))
+                .filter(workspace::Column::Id.is_not_in(parents.iter().copied()))
+                .filter(workspace::Column::Status.ne(Status::Removed));
+            others.count(tx).await? == 0
+        }
+        Check::NoCycle { child, parent } => !is_at_or_above(tx, *child, *parent).await?,
+        Check::Held(fence) => leases::is_held(tx, fence).await?,
+        Check::FewerUserTokens { workspace, limit } => {
+            let live = token::Entity::find()
+                .filter(token::Column::WorkspaceId.eq(*workspace))
+                .filter(token::Column::Kind.ne(TokenKind::Org))
+                .filter(token::Column::RevokedAt.is_null());
+            live.count(tx).await? < *limit
+        }
+    })
+}
+
+/// Is `upper` the same as `id`, or above it?
+async fn is_at_or_above(tx: &DatabaseTransaction, upper: Uuid, id: Uuid) -> Result<bool, StoreError> {
+    let sql = "WITH RECURSIVE up(id) AS (\
+                 SELECT CAST($1 AS UUID) UNION SELECT w.parent_id FROM workspaces w JOIN up ON w.id = up.id \
+                 WHERE w.parent_id IS NOT NULL) \
+               SELECT COUNT(*) FROM up WHERE id = $2";
+    let backend = tx.get_database_backend();
+    // SQLite knows no UUIDs: a cast would make a number of it.
+    let sql =
+        if backend == DbBackend::Postgres { sql.to_owned() } else { sql.replace("CAST($1 AS UUID)", "$1") };
+    let statement = Statement::from_sql_and_values(backend, sql, [id.into(), upper.into()]);
+    let found = tx.query_one_raw(statement).await?.ok_or(StoreError::Gone)?;
+    Ok(found.try_get_by_index::<i64>(0)? > 0)
+}
+
+// === Writes ===
+
+async fn perform(tx: &DatabaseTransaction, write: &Write, now: DateTime<Utc>) -> Result<(), CommitError> {
+    match write {
+        Write::InsertWorkspaces(rows) => insert_workspaces(tx, rows).await,
+        Write::UpdateWorkspaces(rows) => update_workspaces(tx, rows).await,
+        Write::PutLayouts(rows) => {
+            for rows in rows.chunks(ROWS) {
+                let rows = rows.iter().map(|row| row.into_active_model().reset_all());
+                layout::Entity::insert_many(rows)
+                    .on_conflict(replacing(layout::Column::WorkspaceId, layout::Column::iter()))
+                    .exec_without_returning(tx)
+                    .await
+                    .map_err(StoreError::from)?;
+            }
+            Ok(())
+        }
+        Write::DeleteLayouts(ids) => {
+            let theirs = layout::Column::WorkspaceId.is_in(ids.iter().copied());
+            layout::Entity::delete_many().filter(theirs).exec(tx).await.map_err(StoreError::from)?;
+            Ok(())
+        }
+        Write::InsertToken(row) => {
+            let row = row.as_ref().clone().into_active_model().reset_all();
+            token::Entity::insert(row).exec_without_returning(tx).await.map_err(StoreError::from)?;
+            Ok(())
+        }
+        Write::RevokeToken { id, by } => {
+            let revoked = token::Entity::update_many()
+                .col_expr(token::Column::RevokedAt, Expr::value(now))
+                .col_expr(token::Column::RevokedBy, Expr::value(by.as_str()))
+                .filter(token::Column::Id.eq(*id))
+                .filter(token::Column::RevokedAt.is_null())
+                .exec(tx)
+                .await
+                .map_err(StoreError::from)?;
+            if revoked.rows_affected == 1 { Ok(()) } else { Err(CommitError::Stale) }
+        }
+        Write::RevokeTokensOf { workspaces, by } => {
+            token::Entity::update_many()
+                .col_expr(token::Column::RevokedAt, Expr::value(now))
+                .col_expr(token::Column::RevokedBy, Expr::value(by.as_str()))
+                .filter(token::Column::WorkspaceId.is_in(workspaces.iter().copied()))
+                .filter(token::Column::RevokedAt.is_null())
+                .exec(tx)
+                .await
+                .map_err(StoreError::from)?;
+            Ok(())
+        }
+        Write::PutSecrets(rows) => put_secrets(tx, rows).await,
+        Write::Purge(ids) => purge(tx, ids).await,
+    }
+}
+
+async fn insert_workspaces(tx: &DatabaseTransaction, rows: &[WorkspaceRow]) -> Result<(), CommitError> {
+    for rows in rows.chunks(ROWS) {
+        let rows = rows.iter().map(|row| row.clone().into_active_model().reset_all());
+        workspace::Entity::insert_many(rows).exec_without_returning(tx).await.map_err(name_taken)?;
+    }
+    Ok(())
+}
+
+/// One row is an `UPDATE`; many are one upsert, several times quicker than an `UPDATE` each.
+async fn update_workspaces(tx: &DatabaseTransaction, rows: &[WorkspaceRow]) -> Result<(), CommitError> {
+    if let [row] = rows {
+        let updated = workspace::Entity::update_many()
+            .set(row.clone().into_active_model().reset_all())
+            .filter(workspace::Column::Id.eq(row.id))
+            .filter(workspace::Column::Revision.eq(row.revision - 1))
+            .exec(tx)
+            .await
+            .map_err(name_taken)?;
+        return if updated.rows_affected == 1 { Ok(()) } else { Err(CommitError::Stale) };
+    }
+    for rows in rows.chunks(ROWS) {
+        // An upsert would bring back what was purged meanwhile.
+        let ids = workspace::Column::Id.is_in(rows.iter().map(|row| row.id));
+        let there = workspace::Entity::find().filter(ids).count(tx).await.map_err(StoreError::from)?;
+        if there != rows.len() as u64 {
+            return Err(CommitError::Stale);
+        }
+        let before = Expr::col(("excluded", workspace::Column::Revision)).sub(1);
+        let mut conflict = replacing(workspace::Column::Id, workspace::Column::iter());
+        conflict.action_and_where(Expr::col((workspace::Entity, workspace::Column::Revision)).eq(before));
+        let written = workspace::Entity::insert_many(
+            rows.iter().map(|row| row.clone().into_active_model().reset_all()),
+        )
+        .on_conflict(conflict)
+        .exec_without_returning(tx)
+        .await
+        .map_err(name_taken)?;
+        if written != rows.len() as u64 {
+            return Err(CommitError::Stale);
+        }
+    }
+    Ok(())
+}
+
+async fn put_secrets(tx: &DatabaseTransaction, rows: &[SecretRow]) -> Result<(), CommitError> {
+    use global_secret::Column as Global;
+    use workspace_secret::Column as Own;
+    for row in rows {
+        let (key, value, version) = (row.key.clone(), row.value.clone(), row.version);
+        let (created_at, updated_at) = (row.created_at, row.updated_at);
+        let put = match row.workspace_id {
+            Some(workspace_id) => {
+                let row =
+                    workspace_secret::Model { workspace_id, key, value, version, created_at, updated_at };
+                let mut conflict = OnConflict::columns([Own::WorkspaceId, Own::Key]);
+                conflict.update_columns([Own::Value, Own::Version, Own::UpdatedAt]);
+                let row = row.into_active_model().reset_all();
+                workspace_secret::Entity::insert(row).on_conflict(conflict).exec_without_returning(tx).await
+            }
+            None => {
+                let row = global_secret::Model { key, value, version, created_at, updated_at };
+                let mut conflict = OnConflict::column(Global::Key);
+                conflict.update_columns([Global::Value, Global::Version, Global::UpdatedAt]);
+                let row = row.into_active_model().reset_all();
+                global_secret::Entity::insert(row).on_conflict(conflict).exec_without_returning(tx).await
+            }
+        };
+        put.map_err(StoreError::from)?;
+    }
+    Ok(())
+}
+
+/// What belongs to the workspaces goes with them by foreign keys; events have none.
+async fn purge(tx: &DatabaseTransaction, ids: &[Uuid]) -> Result<(), CommitError> {
+    for ids in ids.chunks(ROWS) {
+        let ids = || ids.iter().copied();
+        let theirs = event::Entity::delete_many().filter(event::Column::WorkspaceId.is_in(ids()));
+        theirs.exec(tx).await.map_err(StoreError::from)?;
+        workspace::Entity::update_many()
+            .col_expr(workspace::Column::ParentId, Expr::value(None::<Uuid>))
+            .filter(workspace::Column::ParentId.is_in(ids()))
+            .exec(tx)
+            .await
+            .map_err(StoreError::from)?;
+        let rows = workspace::Entity::delete_many().filter(workspace::Column::Id.is_in(ids()));
+        rows.exec(tx).await.map_err(StoreError::from)?;
+    }
+    Ok(())
+}
+
+fn replacing<C>(key: C, columns: impl Iterator<Item = C>) -> OnConflict
+where
+    C: sea_orm::ColumnTrait,
+{
+    let others: Vec<C> = columns.filter(|column| column.as_str() != key.as_str()).collect();
+    OnConflict::column(key).update_columns(others).to_owned()
+}
+
+/// The only unique constraint on workspaces that people can run into is that of names.
+fn name_taken(error: sea_orm::DbErr) -> CommitError {
+    match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(_)) => CommitError::NameTaken,
+        _ => StoreError::from(error).into(),
+    }
+}
+
+// === Written behind ===
+
+/// Stores rows that were written behind. Rows of workspaces or tokens that are gone are left out.
+pub(crate) async fn behind(store: &Store, rows: &[Append]) -> Result<(), StoreError> {
+    let mut presences = Vec::new();
+    let tx = store.db.begin().await?;
+    for row in rows {
+        match row {
+            Append::TokenUsed { id, at } => {
+                token::Entity::update_many()
+                    .col_expr(token::Column::LastUsedAt, Expr::value(*at))
+                    .filter(token::Column::Id.eq(*id))
+                    .exec(&tx)
+                    .await?;
+            }
+            Append::Presence(row) => presences.push(row),
+        }
+    }
+    if !presences.is_empty() {
+        use sea_orm::QuerySelect as _;
+        let ids = presences.iter().map(|row| row.workspace_id);
+        let there: std::collections::HashSet<Uuid> = workspace::Entity::find()
+            .select_only()
+            .column(workspace::Column::Id)
+            .filter(workspace::Column::Id.is_in(ids))
+            .into_tuple()
+            .all(&tx)
+            .await?
+            .into_iter()
+            .collect();
+        let known = presences.into_iter().filter(|row| there.contains(&row.workspace_id));
+        let rows: Vec<_> = known.map(|row| row.clone().into_active_model().reset_all()).collect();
+        if !rows.is_empty() {
+            presence::Entity::insert_many(rows)
+                .on_conflict(replacing(presence::Column::WorkspaceId, presence::Column::iter()))
+                .exec_without_returning(&tx)
+                .await?;
+        }
+    }
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,190 @@
+//! Stored events: how they are read, and how other servers on the same database are told.
+
+use std::sync::Arc;
+
+use events::{Class, Envelope};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, Statement,
+    sqlx::postgres::{PgListener, PgNotification},
+};
+use uuid::Uuid;
+
+use crate::{Store, StoreError, entity::event};
+
+/// Channel on which a commit says that there are events.
+pub(crate) const COMMITTED: &str = "isomer_events";
+
+/// Channel for events that are not stored.
+const LIVE: &str = "isomer_live";
+
+/// Bytes of one notification at most; Postgres takes less than 8,000.
+pub const LIVE_BYTES: usize = 7_900;
+
+/// Which events somebody wants to read.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Only this workspace's.
+    pub workspace: Option<Uuid>,
+    /// Only those of this name.
+    pub name: Option<String>,
+    /// Only those before the event with this id.
+    pub before: Option<Uuid>,
+    /// This many at most.
+    pub limit: u64,
+}
+
+impl Store {
+    /// Events after `seq`, oldest first, this many at most.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn events_after(&self, seq: i64, limit: u64) -> Result<Vec<Arc<Envelope>>, StoreError> {
+        let rows = event::Entity::find()
+            .filter(event::Column::Seq.gt(seq))
+            .order_by_asc(event::Column::Seq)
+            .limit(limit)
+            .all(&self.read)
+            .await?;
+        Ok(rows.into_iter().map(|row| Arc::new(row.into())).collect())
+    }
+
+    /// The newest events that clients may see, newest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn recent_events(&self, filter: &EventFilter) -> Result<Vec<Envelope>, StoreError> {
+        let mut query = event::Entity::find().filter(event::Column::EventType.not_like("isomer.%"));
+        if let Some(workspace) = filter.workspace {
+            query = query.filter(event::Column::WorkspaceId.eq(workspace));
+        }
+        if let Some(name) = &filter.name {
+            query = query.filter(event::Column::EventType.eq(name));
+        }
+        if let Some(before) = filter.before {
+            let Some(before) =
+                event::Entity::find().filter(event::Column::Id.eq(before)).one(&self.read).await?
+            else {
+                return Ok(Vec::new());
+            };
+            query = query.filter(event::Column::Seq.lt(before.seq));
+        }
+        let rows = query.order_by_desc(event::Column::Seq).limit(filter.limit).all(&self.read).await?;
+        Ok(rows.into_iter().map(Envelope::from).collect())
+    }
+
+    /// Number of the last event.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn last_event(&self) -> Result<i64, StoreError> {
+        let statement = Statement::from_string(self.backend(), "SELECT seq FROM event_head");
+        match self.read.query_one_raw(statement).await? {
+            Some(row) => Ok(row.try_get_by_index(0)?),
+            None => Ok(0),
+        }
+    }
+
+    /// Deletes events older than this. Returns how many.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn delete_events_before(&self, time: chrono::DateTime<chrono::Utc>) -> Result<u64, StoreError> {
+        Ok(event::Entity::delete_many()
+            .filter(event::Column::CreatedAt.lt(time))
+            .exec(&self.db)
+            .await?
+            .rows_affected)
+    }
+
+    // === Other servers ===
+
+    /// Tells other servers on the same database something that isn't stored: at most
+    /// [`LIVE_BYTES`]. Nobody hears it on SQLite, where there are no others.
+    ///
+    /// # Errors
+    /// If the database fails. Such events are best effort.
+    pub async fn notify_live(&self, message: &str) -> Result<(), StoreError> {
+        if self.backend() == DbBackend::Postgres {
+            let values = [LIVE.into(), message.into()];
+            let statement =
+                Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_notify($1, $2)", values);
+            self.db.query_one_raw(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// What other servers tell from now on.
+    ///
+    /// # Errors
+    /// If the database can't be listened to.
+    pub async fn listen(&self) -> Result<Ear, StoreError> {
+        if self.backend() != DbBackend::Postgres {
+            return Ok(Ear(None));
+        }
+        let mut listener = PgListener::connect_with(self.db.get_postgres_connection_pool()).await?;
+        listener.listen_all([COMMITTED, LIVE]).await?;
+        Ok(Ear(Some(listener)))
+    }
+}
+
+/// Hears what other servers on the same database tell.
+pub struct Ear(Option<PgListener>);
+
+/// What was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// Events were committed.
+    Committed,
+    /// Something that isn't stored.
+    Live(String),
+    /// Something may have been missed.
+    Interrupted,
+}
+
+impl Ear {
+    /// Waits for the next thing. Never, on SQLite.
+    pub async fn hear(&mut self) -> Heard {
+        let Some(listener) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        match listener.try_recv().await {
+            Ok(Some(heard)) => Self::understand(&heard),
+            Ok(None) => Heard::Interrupted,
+            Err(error) => {
+                tracing::debug!(%error, "the database can't be listened to");
+                Heard::Interrupted
+            }
+        }
+    }
+
+    fn understand(heard: &PgNotification) -> Heard {
+        match heard.channel() {
+            LIVE => Heard::Live(heard.payload().to_owned()),
+            _ => Heard::Committed,
+        }
+    }
+}
+
+impl From<event::Model> for Envelope {
+    fn from(row: event::Model) -> Self {
+        Self::stored(row.id, row.seq, row.event_type, row.workspace_id, row.created_at, row.payload)
+    }
+}
+
+/// A row for an event that is to be stored.
+pub(crate) fn row(envelope: &Envelope, seq: i64) -> event::Model {
+    event::Model {
+        seq,
+        id: envelope.id(),
+        event_type: envelope.name().to_owned(),
+        workspace_id: envelope.workspace_id(),
+        payload: envelope.payload().to_string(),
+        created_at: envelope.at(),
+    }
+}
+
+/// Are events of this class stored?
+pub(crate) fn is_stored(class: Class) -> bool {
+    class != Class::Live
+}

@@ -1,0 +1,106 @@
+//! Leases: who does what only one server may do. The database's clock decides when one is over, so
+//! servers needn't agree on theirs; the holder's own clock says, early, when to stop.
+
+use std::time::{Duration, Instant};
+
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use uuid::Uuid;
+
+use crate::{Store, StoreError};
+
+/// A lease that this server holds.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// What a change names to prove it.
+    pub fence: Fence,
+    /// Act no longer than this without having renewed it.
+    pub until: Instant,
+}
+
+/// Proof of a lease. The epoch grows with each new holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// Name of the lease.
+    pub name: &'static str,
+    /// Who holds it.
+    pub holder: Uuid,
+    /// Which holding it is.
+    pub epoch: i64,
+}
+
+/// How much earlier than the database a holder takes its lease for over, as a share of its length.
+const MARGIN: u32 = 4;
+
+impl Store {
+    /// Takes the lease if it is free, or renews it if it is `holder`'s. None if it is somebody else's.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn lease(
+        &self,
+        name: &'static str,
+        holder: Uuid,
+        length: Duration,
+    ) -> Result<Option<Lease>, StoreError> {
+        let asked = Instant::now();
+        let now = self.clock_ms();
+        let sql = format!(
+            "INSERT INTO leases (name, holder, epoch, expires_ms) VALUES ($1, $2, 1, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET \
+               epoch = CASE WHEN leases.holder = excluded.holder THEN leases.epoch ELSE leases.epoch + 1 END, \
+               holder = excluded.holder, expires_ms = excluded.expires_ms \
+             WHERE leases.holder = excluded.holder OR leases.expires_ms <= {now} \
+             RETURNING epoch"
+        );
+        let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+        let values = [name.into(), holder.into(), length_ms.into()];
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        let Some(row) = self.db.query_one_raw(statement).await? else {
+            return Ok(None);
+        };
+        let epoch = row.try_get_by_index(0)?;
+        let until = asked + (length - length / MARGIN);
+        Ok(Some(Lease { fence: Fence { name, holder, epoch }, until }))
+    }
+
+    /// Is the lease still the fence's?
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn is_held(&self, fence: &Fence) -> Result<bool, StoreError> {
+        is_held(&self.db, fence).await
+    }
+
+    /// Gives every lease of `holder` back, so that others needn't wait.
+    ///
+    /// # Errors
+    /// If the database fails; the leases end by themselves then.
+    pub async fn release_leases(&self, holder: Uuid) -> Result<(), StoreError> {
+        let sql = "UPDATE leases SET expires_ms = 0 WHERE holder = $1";
+        self.db.execute_raw(Statement::from_sql_and_values(self.backend(), sql, [holder.into()])).await?;
+        Ok(())
+    }
+
+    /// Nobody else can hold a lease on a database that only this process has.
+    pub(crate) async fn free_all_leases(&self) -> Result<(), StoreError> {
+        self.db.execute_unprepared("UPDATE leases SET expires_ms = 0").await?;
+        Ok(())
+    }
+
+    /// Milliseconds since 1970 by the database's clock, in its SQL.
+    fn clock_ms(&self) -> &'static str {
+        match self.backend() {
+            DbBackend::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+            _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+        }
+    }
+}
+
+/// Is the lease still the fence's? Keeps it so until the transaction ends.
+pub(crate) async fn is_held(db: &impl ConnectionTrait, fence: &Fence) -> Result<bool, StoreError> {
+    let backend = db.get_database_backend();
+    let lock = if backend == DbBackend::Postgres { "FOR SHARE" } else { "" };
+    let sql = format!("SELECT 1 FROM leases WHERE name = $1 AND holder = $2 AND epoch = $3 {lock}");
+    let values = [fence.name.into(), fence.holder.into(), fence.epoch.into()];
+    Ok(db.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?.is_some())
+}

@@ -1,0 +1,237 @@
+//! The writer: the one task of a server that makes [`Change`]s.
+//!
+//! Changes that arrive while it works are made together, in one transaction (group commit); if one
+//! of them can't be made, the transaction is undone and each is made by itself, so nobody pays for
+//! somebody else's conflict. What isn't worth a transaction of its own ([`Append`]) is written behind:
+//! the newest of a kind wins, and a moment later it is stored with others.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use events::Envelope;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use crate::{Change, CommitError, Store, apply, workspaces::PresenceRow};
+
+/// Changes in one transaction at most.
+const GROUP: usize = 128;
+
+/// Changes that wait for their turn before whoever brings another one has to wait too.
+const QUEUE: usize = 1_024;
+
+/// Rows written behind: stored when there are this many …
+const BEHIND_ROWS: usize = 128;
+
+/// … or when the first has waited this long. After a failure, the time until the next try.
+const BEHIND_DELAY: Duration = Duration::from_millis(5);
+const BEHIND_RETRY: Duration = Duration::from_secs(1);
+
+/// How long the database may take for one transaction.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Hears of changes, in the order in which they were made, before anybody else.
+pub trait Observer: Send + Sync + 'static {
+    /// A change was made. `events` are its own, stamped.
+    fn committed(&self, change: &Change, events: &[Arc<Envelope>]);
+
+    /// A change may have been made or not. Whoever keeps an image should look.
+    fn uncertain(&self);
+}
+
+/// Something that may be lost with the process, but not later.
+#[derive(Debug, Clone)]
+pub enum Append {
+    /// A token was presented.
+    TokenUsed {
+        /// Its id.
+        id: Uuid,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// An agent said how it is.
+    Presence(PresenceRow),
+}
+
+/// Where changes are brought. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    changes: mpsc::Sender<Ordered>,
+    appends: mpsc::Sender<Append>,
+}
+
+type Done = oneshot::Sender<Result<Vec<Arc<Envelope>>, CommitError>>;
+
+#[derive(Debug)]
+struct Ordered {
+    change: Change,
+    done: Done,
+}
+
+impl Writer {
+    /// Starts the task. It ends, with everything stored, when the last `Writer` is dropped.
+    pub fn start(store: Store, observer: Arc<dyn Observer>) -> (Self, JoinHandle<()>) {
+        let (changes, ordered) = mpsc::channel(QUEUE);
+        let (appends, appended) = mpsc::channel(QUEUE);
+        let task = Task { store, observer, ordered, appended, behind: Behind::default() };
+        (Self { changes, appends }, tokio::spawn(task.run()))
+    }
+
+    /// Makes a change. When this returns, it survives the end of the process, and the observer knows
+    /// of it. Returns its events.
+    ///
+    /// # Errors
+    /// If the change wasn't made. See [`CommitError`].
+    pub async fn commit(&self, change: Change) -> Result<Vec<Arc<Envelope>>, CommitError> {
+        let (done, answer) = oneshot::channel();
+        self.changes.send(Ordered { change, done }).await.map_err(|_| CommitError::Stopping)?;
+        answer.await.map_err(|_| CommitError::Stopping)?
+    }
+
+    /// Writes behind; waits while too much is waiting already.
+    pub async fn append(&self, append: Append) {
+        // A writer that is gone takes nothing any more, and such rows may be lost.
+        let _ = self.appends.send(append).await;
+    }
+
+    /// Writes behind, or not at all when too much is waiting already.
+    pub fn try_append(&self, append: Append) {
+        let _ = self.appends.try_send(append);
+    }
+}
+
+struct Task {
+    store: Store,
+    observer: Arc<dyn Observer>,
+    ordered: mpsc::Receiver<Ordered>,
+    appended: mpsc::Receiver<Append>,
+    behind: Behind,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut group = Vec::with_capacity(GROUP);
+        loop {
+            let full = self.behind.rows.len() >= BEHIND_ROWS;
+            tokio::select! {
+                biased;
+                count = self.ordered.recv_many(&mut group, GROUP) => {
+                    if count == 0 {
+                        break;
+                    }
+                    metrics::histogram!("isomer_commit_group_changes").record(count as f64);
+                    self.make(&mut group).await;
+                }
+                () = sleep_until(self.behind.due), if !self.behind.rows.is_empty() => self.flush().await,
+                Some(append) = self.appended.recv(), if !full => self.behind.take(append),
+            }
+        }
+        while let Some(append) = self.appended.recv().await {
+            self.behind.take(append);
+        }
+        self.flush().await;
+        let left = self.behind.rows.len();
+        if left > 0 {
+            tracing::warn!(rows = left, "rows could not be stored before the end");
+        }
+    }
+
+    /// Makes all of a group or, if that can't be, each that can be made.
+    async fn make(&self, group: &mut Vec<Ordered>) {
+        let together: Vec<&Change> = group.iter().map(|ordered| &ordered.change).collect();
+        match self.transaction(&together).await {
+            Ok(events) => {
+                for (ordered, events) in group.drain(..).zip(events) {
+                    self.made(ordered, events);
+                }
+            }
+            // Nothing that another order could mend: the database itself failed, for everybody.
+            Err(CommitError::Store(error)) if error.is_outage() => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    changes = group.len(),
+                    "changes could not be made"
+                );
+                for ordered in group.drain(..) {
+                    let _ = ordered.done.send(Err(error.clone().into()));
+                }
+                self.observer.uncertain();
+            }
+            Err(CommitError::Unknown) => {
+                tracing::error!(changes = group.len(), "the database didn't answer in time");
+                for ordered in group.drain(..) {
+                    let _ = ordered.done.send(Err(CommitError::Unknown));
+                }
+                self.observer.uncertain();
+            }
+            Err(error) if group.len() == 1 => {
+                for ordered in group.drain(..) {
+                    tracing::debug!(%error, "a change was not made");
+                    let _ = ordered.done.send(Err(error));
+                    break;
+                }
+            }
+            Err(_) => {
+                for ordered in group.drain(..) {
+                    Box::pin(self.make(&mut vec![ordered])).await;
+                }
+            }
+        }
+    }
+
+    fn made(&self, ordered: Ordered, events: Vec<Arc<Envelope>>) {
+        self.observer.committed(&ordered.change, &events);
+        let _ = ordered.done.send(Ok(events));
+    }
+
+    async fn transaction(&self, changes: &[&Change]) -> Result<Vec<Vec<Arc<Envelope>>>, CommitError> {
+        timeout(DEADLINE, apply::together(&self.store, changes)).await.unwrap_or(Err(CommitError::Unknown))
+    }
+
+    async fn flush(&mut self) {
+        let rows: Vec<Append> = self.behind.rows.values().cloned().collect();
+        let stored = timeout(DEADLINE, apply::behind(&self.store, &rows)).await;
+        match stored {
+            Ok(Ok(())) => self.behind.rows.clear(),
+            Ok(Err(error)) => self.behind.failed(&error),
+            Err(late) => self.behind.failed(&late),
+        }
+    }
+}
+
+/// Rows to be written behind: the newest of each kind.
+struct Behind {
+    rows: HashMap<(u8, Uuid), Append>,
+    due: Instant,
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Self { rows: HashMap::new(), due: Instant::now() }
+    }
+}
+
+impl Behind {
+    fn take(&mut self, append: Append) {
+        if self.rows.is_empty() {
+            self.due = Instant::now() + BEHIND_DELAY;
+        }
+        let key = match &append {
+            Append::TokenUsed { id, .. } => (0, *id),
+            Append::Presence(row) => (1, row.workspace_id),
+        };
+        self.rows.insert(key, append);
+        if self.rows.len() >= BEHIND_ROWS && self.due < Instant::now() + BEHIND_DELAY {
+            self.due = Instant::now();
+        }
+    }
+
+    fn failed(&mut self, error: &dyn std::error::Error) {
+        tracing::warn!(%error, rows = self.rows.len(), "rows written behind could not be stored; they are kept for the next try");
+        self.due = Instant::now() + BEHIND_RETRY;
+    }
+}
