@@ -13,6 +13,7 @@ use tower::ServiceBuilder;
 use crate::settings::Settings;
 
 pub mod access;
+pub mod client;
 pub mod connection;
 pub mod cors;
 pub mod error;
@@ -41,10 +42,12 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let cors = Arc::new(cors::Cors::new(settings));
+    let proxies = settings.trusted_proxies.clone();
     let tenant = Arc::new(tenant::TenantGuard::new(settings));
     routes.fallback(routes::not_found).layer(
         ServiceBuilder::new()
             .layer(panics::guard())
+            .map_request(move |request| proxies.identify(request))
             .layer(from_fn(request_log::record))
             .layer(from_fn(security_headers::add))
             .layer(from_fn_with_state(Arc::clone(metrics), metrics::count))
