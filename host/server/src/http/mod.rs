@@ -22,6 +22,7 @@ pub mod json;
 pub mod metrics;
 pub mod origin;
 pub mod panics;
+pub mod rate_limit;
 pub mod request_log;
 pub mod routes;
 pub mod security_headers;
@@ -37,7 +38,12 @@ pub const JSON_BODY_LIMIT: usize = 1024 * 1024;
 ///
 /// The panic guard stands twice: inside, so that a handler's panic is logged, counted and dressed
 /// like any other answer; outside, for a panic in one of the layers.
-pub fn shell<S>(routes: Router<S>, settings: &Settings, metrics: &Arc<metrics::Metrics>) -> Router<S>
+pub fn shell<S>(
+    routes: Router<S>,
+    settings: &Settings,
+    metrics: &Arc<metrics::Metrics>,
+    limits: &Arc<rate_limit::RateLimits>,
+) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
@@ -53,6 +59,7 @@ where
             .layer(from_fn_with_state(Arc::clone(metrics), metrics::count))
             .layer(from_fn_with_state(cors, cors::answer))
             .layer(from_fn_with_state(tenant, tenant::guard))
+            .layer(from_fn_with_state(Arc::clone(limits), rate_limit::limit))
             .layer(panics::guard())
             .layer(DefaultBodyLimit::max(JSON_BODY_LIMIT)),
     )

@@ -9,5 +9,6 @@ mod cors;
 mod metrics;
 mod pipeline;
 mod program;
+mod rate_limit;
 mod tenant;
 mod wire;
