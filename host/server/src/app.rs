@@ -10,6 +10,7 @@ use crate::http::access::Access;
 use crate::http::metrics::Metrics;
 use crate::http::rate_limit::RateLimits;
 use crate::http::shell;
+use crate::loops::Loops;
 use crate::settings::Settings;
 
 /// What handlers have at hand. Cheap to clone: every field is shared.
@@ -21,6 +22,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Says how many requests are too many.
     pub limits: Arc<RateLimits>,
+    /// What goes on in the background.
+    pub loops: Loops,
     /// The guests.
     pub catalog: Catalog,
 }
@@ -33,6 +36,7 @@ impl App {
             access: Arc::new(Access::new(settings)),
             metrics,
             limits: Arc::new(RateLimits::new(settings)),
+            loops: Loops::default(),
             catalog,
         }
     }

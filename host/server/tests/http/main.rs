@@ -6,6 +6,7 @@ mod access;
 mod bodies;
 mod connections;
 mod cors;
+mod liveness;
 mod metrics;
 mod pipeline;
 mod program;
