@@ -1,6 +1,6 @@
 //! The catalog itself: opening it, finding guests in it, calling them.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use events::{Feed, GuestEvent};
@@ -21,9 +21,6 @@ use crate::{
     stats,
     view::Called,
 };
-
-/// How often counters are written to the store.
-const COUNTERS_EVERY: Duration = Duration::from_secs(10);
 
 /// Every guest of this server. Cheap to clone.
 #[derive(Clone)]
@@ -205,18 +202,8 @@ impl Catalog {
 
     // === Counters ===
 
-    /// Writes counters to the store from time to time. Runs until it is dropped; call
-    /// [`Catalog::store_counters`] once more before the end.
-    pub async fn keep_counters(&self) {
-        let mut every = tokio::time::interval(COUNTERS_EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            every.tick().await;
-            self.store_counters().await;
-        }
-    }
-
-    /// Writes to the store what was counted since the last time.
+    /// Writes to the store what was counted since the last time. To be called every now and then, and
+    /// before the end.
     pub async fn store_counters(&self) {
         let guests = self.inner.guests.load_full();
         let mut counted = Vec::new();

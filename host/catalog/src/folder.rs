@@ -64,6 +64,9 @@ struct Waiting {
 }
 
 impl Folder {
+    /// How long it waits at most before it comes around.
+    pub const TURN: Duration = Duration::from_secs(30);
+
     /// Begins to watch `directory`, which is made if it isn't there.
     ///
     /// # Errors
@@ -92,14 +95,22 @@ impl Folder {
         Ok(Self { directory: directory.to_owned(), present, seen, _watcher: watcher })
     }
 
-    /// Pushes what is there and whatever comes, until it is dropped.
-    pub async fn run(mut self, catalog: &Catalog) {
+    /// The directory that is watched.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Pushes what is there and whatever comes, until it is dropped. `turned` is called each time it
+    /// has come around, which it does at least once in [`Folder::TURN`] unless a push takes longer.
+    pub async fn run(mut self, catalog: &Catalog, turned: impl Fn() + Send) {
         let mut waiting = BTreeMap::new();
         for path in std::mem::take(&mut self.present) {
             let due = Instant::now() + remaining_quiet(&path);
             waiting.insert(path, Waiting { due, new_only: true });
         }
         loop {
+            turned();
             let next = waiting.iter().min_by_key(|(_, waiting)| waiting.due);
             let next = next.map(|(path, waiting): (&PathBuf, &Waiting)| (path.clone(), waiting.due));
             let due = async {
@@ -113,6 +124,7 @@ impl Folder {
                     Some(seen) => self.note(&mut waiting, seen),
                     None => return,
                 },
+                () = tokio::time::sleep(Self::TURN) => {}
                 () = due => {
                     let ready = next.and_then(|(path, _)| waiting.remove_entry(&path));
                     if let Some((path, Waiting { new_only, .. })) = ready {

@@ -16,5 +16,6 @@ pub mod cli;
 pub mod guest_cli;
 pub mod http;
 pub mod logging;
+pub mod loops;
 pub mod run;
 pub mod settings;

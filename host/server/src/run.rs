@@ -1,7 +1,9 @@
 //! `isomer serve`: from settings to a server that listens, and back to a process that ends.
 
+use std::future::ready;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +12,23 @@ use events::Feed;
 use metrics_exporter_prometheus::BuildError;
 use store::{DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::time::sleep;
 use wasm::{AotCache, Sandbox, SandboxError};
 
 use crate::app::{self, App};
 use crate::audit;
 use crate::http::metrics::Metrics;
+use crate::http::rate_limit::FORGET_EVERY;
 use crate::http::serve::{self, Limits};
 use crate::http::shutdown::Shutdown;
 use crate::logging::LogFormat;
+use crate::loops::{Beat, Loops};
 use crate::settings::Settings;
 
 /// How often histogram samples are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// How often counters of guests are written to the store.
+const COUNTERS_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,21 +81,16 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let folder = settings.guests_dir.as_deref().map(Folder::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
 
-    let app = App::new(settings, Arc::clone(&metrics), catalog.clone());
-    let mut background = JoinSet::new();
-    background.spawn(keep_up(metrics));
-    background.spawn({
-        let catalog = catalog.clone();
-        async move { catalog.keep_counters().await }
-    });
+    let app = App::new(settings, metrics, catalog.clone());
+    let loops = app.loops.clone();
+    start_loops(&app);
     if let Some(folder) = folder {
-        let catalog = catalog.clone();
-        background.spawn(async move { folder.run(&catalog).await });
+        follow_folder(&loops, folder, catalog.clone());
     }
     announce(settings, &app, &data_dir, address);
     serve::serve(listener, app::router(app, settings), Limits::default(), shutdown).await;
 
-    background.shutdown().await;
+    loops.shutdown().await;
     catalog.store_counters().await;
     if let Err(error) = store.close().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the database was not closed in order");
@@ -131,11 +132,50 @@ async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartE
     Err(failure)
 }
 
-async fn keep_up(metrics: Arc<Metrics>) {
-    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
-    loop {
-        ticks.tick().await;
+/// Starts what has to be done again and again.
+fn start_loops(app: &App) {
+    let metrics = Arc::clone(&app.metrics);
+    app.loops.every("metrics-upkeep", METRICS_UPKEEP, move || {
         metrics.upkeep();
+        ready(())
+    });
+    let limits = Arc::clone(&app.limits);
+    app.loops.every("rate-limit-sweep", FORGET_EVERY, move || {
+        limits.forget_idle();
+        ready(())
+    });
+    let catalog = app.catalog.clone();
+    app.loops.every("guest-counters", COUNTERS_EVERY, move || {
+        let catalog = catalog.clone();
+        async move { catalog.store_counters().await }
+    });
+}
+
+/// Follows the directory of guests. After a panic it is looked at anew: what was seen before may be
+/// lost.
+fn follow_folder(loops: &Loops, folder: Folder, catalog: Catalog) {
+    let directory = folder.directory().to_owned();
+    let mut folder = Some(folder);
+    loops.spawn("guests-folder", Folder::TURN, move |beat| {
+        let (folder, directory, catalog) = (folder.take(), directory.clone(), catalog.clone());
+        async move {
+            let folder = match folder {
+                Some(folder) => folder,
+                None => watch_again(&directory, &beat).await,
+            };
+            folder.run(&catalog, || beat.tick()).await;
+        }
+    });
+}
+
+async fn watch_again(directory: &Path, beat: &Beat) -> Folder {
+    loop {
+        match Folder::watch(directory) {
+            Ok(folder) => return folder,
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "trying again"),
+        }
+        sleep(Folder::TURN).await;
+        beat.tick();
     }
 }
 

@@ -5,6 +5,7 @@
 //! that no other module looks at raw values.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,6 +13,7 @@ use clap::Parser;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
+use crate::http::client::TrustedProxies;
 use crate::logging::LogFormat;
 
 /// Settings of `isomer serve`. A variable that is set but blank counts as unset.
@@ -81,6 +83,16 @@ pub struct Settings {
     #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
     pub platform_url: Option<Uri>,
 
+    /// Requests a minute that each caller may send, all at once or spread; a caller is whom a bearer
+    /// token names, else an address (from one address, ten times that in all); not in dev mode
+    #[arg(long, env = "RATE_LIMIT", value_name = "N", default_value = "600", value_parser = positive)]
+    pub rate_limit: NonZeroU32,
+
+    /// Proxies in front of this server, as addresses or networks (10.0.0.0/8), comma separated; their
+    /// X-Forwarded-For tells who the client is [default: none, the header is ignored]
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "LIST", default_value = "", hide_default_value = true)]
+    pub trusted_proxies: TrustedProxies,
+
     /// Shape of the log lines on standard error
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -137,6 +149,10 @@ impl Settings {
             None => format!("http://host.docker.internal:{}", self.port),
         }
     }
+}
+
+fn positive(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.trim().parse().map_err(|_| "must be a whole number from 1 to 4294967295")
 }
 
 /// A value that never shows up in logs or debug output. Surrounding blanks are dropped: a client
@@ -204,6 +220,20 @@ mod tests {
         assert_eq!(settings.port, 8080);
         assert_eq!(settings.data_dir, PathBuf::from("./data"));
         assert_eq!(settings.log_format, LogFormat::Text);
+        assert_eq!(settings.rate_limit.get(), 600);
+        assert_eq!(settings.trusted_proxies, TrustedProxies::default());
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_the_reason() {
+        for bad in ["0", "-1", "many", "1.5", "", "4294967296"] {
+            let refused = Settings::from_flags([format!("--rate-limit={bad}").as_str()]);
+            let refused = refused.expect_err(bad).to_string();
+            assert!(refused.contains("must be a whole number from 1"), "{refused}");
+        }
+        let refused = Settings::from_flags(["--trusted-proxies", "10.0.0.0/8,10.0.0.0/33"]);
+        let refused = refused.expect_err("no such network").to_string();
+        assert!(refused.contains("`10.0.0.0/33` is neither an address"), "{refused}");
     }
 
     #[test]

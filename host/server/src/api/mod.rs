@@ -6,8 +6,9 @@ use crate::app::App;
 
 pub mod guests;
 pub mod health;
+pub mod liveness;
 
 /// The routes of all resources.
 pub fn routes(app: &App) -> Router<App> {
-    health::routes().merge(guests::routes(app))
+    health::routes().merge(guests::routes(app)).merge(liveness::routes(app))
 }

@@ -13,6 +13,7 @@ use tower::ServiceBuilder;
 use crate::settings::Settings;
 
 pub mod access;
+pub mod client;
 pub mod connection;
 pub mod cors;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod json;
 pub mod metrics;
 pub mod origin;
 pub mod panics;
+pub mod rate_limit;
 pub mod request_log;
 pub mod routes;
 pub mod security_headers;
@@ -36,20 +38,28 @@ pub const JSON_BODY_LIMIT: usize = 1024 * 1024;
 ///
 /// The panic guard stands twice: inside, so that a handler's panic is logged, counted and dressed
 /// like any other answer; outside, for a panic in one of the layers.
-pub fn shell<S>(routes: Router<S>, settings: &Settings, metrics: &Arc<metrics::Metrics>) -> Router<S>
+pub fn shell<S>(
+    routes: Router<S>,
+    settings: &Settings,
+    metrics: &Arc<metrics::Metrics>,
+    limits: &Arc<rate_limit::RateLimits>,
+) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
     let cors = Arc::new(cors::Cors::new(settings));
+    let proxies = settings.trusted_proxies.clone();
     let tenant = Arc::new(tenant::TenantGuard::new(settings));
     routes.fallback(routes::not_found).layer(
         ServiceBuilder::new()
             .layer(panics::guard())
+            .map_request(move |request| proxies.identify(request))
             .layer(from_fn(request_log::record))
             .layer(from_fn(security_headers::add))
             .layer(from_fn_with_state(Arc::clone(metrics), metrics::count))
             .layer(from_fn_with_state(cors, cors::answer))
             .layer(from_fn_with_state(tenant, tenant::guard))
+            .layer(from_fn_with_state(Arc::clone(limits), rate_limit::limit))
             .layer(panics::guard())
             .layer(DefaultBodyLimit::max(JSON_BODY_LIMIT)),
     )

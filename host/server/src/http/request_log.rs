@@ -3,10 +3,9 @@
 //! Requests are named by their route pattern. Paths, query strings and headers are not logged:
 //! they can carry tokens and other people's data.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request};
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue};
@@ -14,13 +13,15 @@ use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+use super::client::ClientIp;
+
 /// Target of the line per request, so that operators can filter it by name.
 const TARGET: &str = "isomer::access";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Layer: the request's span, its log line, and the `X-Request-Id` header of the answer.
 ///
-/// The id is always ours: no proxy is trusted, and a client's id could not be relied on.
+/// The id is always ours: a client's could not be relied on.
 pub async fn record(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = Uuid::new_v4();
@@ -42,13 +43,13 @@ pub async fn record(request: Request, next: Next) -> Response {
 fn span_of(request: &Request, id: Uuid) -> tracing::Span {
     let extensions = request.extensions();
     let route = extensions.get::<MatchedPath>().map(MatchedPath::as_str);
-    let client = extensions.get::<ConnectInfo<SocketAddr>>();
+    let client = extensions.get::<ClientIp>();
     tracing::info_span!(
         "request",
         %id,
         method = %request.method(),
         route = route.unwrap_or("unmatched"),
-        client = client.map(|ConnectInfo(address)| tracing::field::display(address.ip())),
+        client = client.map(|ClientIp(address)| tracing::field::display(address)),
         caller = Empty,
     )
 }

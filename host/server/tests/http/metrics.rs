@@ -70,7 +70,8 @@ async fn durations_come_with_the_same_labels() {
 
 #[tokio::test]
 async fn a_request_whose_client_left_is_counted_and_forgotten() {
-    let server = Server::with_routes(&[], |app| {
+    // Asks for metrics as often as it takes.
+    let server = Server::with_routes(&["--rate-limit", "1000000"], |app| {
         isomer::api::routes(app).endpoint("/forever", get(std::future::pending::<()>))
     })
     .await;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
-use crate::wire::{Client, request};
+use crate::wire::{Client, PATIENCE, request};
 
 /// A running `isomer serve` in a directory of its own.
 struct Program {
@@ -114,13 +114,82 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test]
 async fn blank_variables_count_as_unset() {
-    let blank = ["ADMIN_TOKEN", "CORS_ORIGINS", "CANVAS_PROXY_URL", "LOG_FORMAT", "MOLECULE_ORG_ID"];
+    let blank = [
+        "ADMIN_TOKEN",
+        "CORS_ORIGINS",
+        "CANVAS_PROXY_URL",
+        "LOG_FORMAT",
+        "MOLECULE_ORG_ID",
+        "RATE_LIMIT",
+        "TRUSTED_PROXIES",
+    ];
     let blank = blank.map(|name| (name, " "));
     let program = Program::start(&blank);
     let mut client = Client::connect(program.address).await;
     client.write(&request("GET", "/nothing", &["Origin: http://localhost:3000"], "")).await;
     let answer = client.answer().await;
     assert_eq!(answer.body, "404 page not found", "{answer:?}");
+}
+
+#[test]
+fn bad_limits_are_explained_instead_of_ignored() {
+    for (variable, value, reason) in [
+        ("RATE_LIMIT", "0", "must be a whole number from 1"),
+        ("RATE_LIMIT", "ten", "must be a whole number from 1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, lan", "`lan` is neither an address"),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_isomer"));
+        let output = program.arg("serve").env_clear().env(variable, value).output().expect("ran");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(reason), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_whose_budget_is_used_up_and_not_the_token() {
+    let variables = [
+        ("ADMIN_TOKEN", "hunter2"),
+        ("RATE_LIMIT", "1"),
+        ("TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("RUST_LOG", "debug"),
+    ];
+    let mut program = Program::start(&variables);
+    for expected in [200, 429] {
+        let mut client = Client::connect(program.address).await;
+        let headers = ["Authorization: Bearer hunter2", "X-Forwarded-For: 203.0.113.7"];
+        client.write(&request("GET", "/health", &headers, "")).await;
+        assert_eq!(client.answer().await.status(), expected);
+    }
+    program.signal("TERM");
+    let (_, log) = program.ended();
+    let line = log.lines().find(|line| line.contains("refused by rate limit")).expect(&log);
+    for part in ["limiter=\"global\"", "by=\"token\"", "client=203.0.113.7"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// Every loop beats when it begins; the answer is asked for until all have begun.
+#[tokio::test]
+async fn all_background_loops_beat() {
+    let guests = tempfile::tempdir().expect("a directory");
+    let path = guests.path().to_str().expect("UTF-8");
+    let program = Program::start(&[("MOLECULE_ENV", "dev"), ("GUESTS_DIR", path)]);
+    let expected = ["guest-counters", "guests-folder", "metrics-upkeep", "rate-limit-sweep"];
+    let all_beat = async {
+        loop {
+            let mut client = Client::connect(program.address).await;
+            client.write(&request("GET", "/admin/liveness", &[], "")).await;
+            let body: serde_json::Value = serde_json::from_str(&client.answer().await.body).expect("JSON");
+            let subsystems = body["subsystems"].as_object().expect("an object");
+            if subsystems.keys().eq(expected) {
+                assert!(subsystems.values().all(|one| one["stale"] == false && one["restarts"] == 0));
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_beat).await.expect("all of them");
 }
 
 #[tokio::test]
@@ -215,6 +284,8 @@ fn the_help_is_the_reference_and_keeps_secrets() {
         "CANVAS_PROXY_URL",
         "PLATFORM_URL",
         "LOG_FORMAT",
+        "RATE_LIMIT",
+        "TRUSTED_PROXIES",
         "RUST_LOG",
     ] {
         assert!(help.contains(name), "{name} in\n{help}");

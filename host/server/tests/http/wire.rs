@@ -1,6 +1,6 @@
 //! A server of its own for each test, and a client that sees raw bytes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use events::Feed;
 use isomer::app::App;
 use isomer::http::connection::Deadlines;
 use isomer::http::metrics::Metrics;
+use isomer::http::rate_limit::{RateLimits, Ticks};
 use isomer::http::serve::{Limits, serve};
 use isomer::http::shell;
 use isomer::http::shutdown::Shutdown;
 use isomer::settings::Settings;
 use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use wasm::{AotCache, Sandbox};
@@ -73,10 +74,21 @@ impl Server {
         limits: Limits,
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
+        Self::by(Ticks::default(), flags, limits, routes).await
+    }
+
+    /// Its rate limits go by another time.
+    pub(crate) async fn by(
+        ticks: Ticks,
+        flags: &[&str],
+        limits: Limits,
+        routes: impl FnOnce(&App) -> Router<App>,
+    ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let metrics = Arc::new(Metrics::new().expect("the only recorder"));
-        let app = App::new(&settings, metrics, catalog().await);
-        let router = shell(routes(&app), &settings, &app.metrics).with_state(app);
+        let mut app = App::new(&settings, metrics, catalog().await);
+        app.limits = Arc::new(RateLimits::by(&settings, &ticks));
+        let router = shell(routes(&app), &settings, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shutdown = Shutdown::default();
@@ -119,6 +131,13 @@ pub(crate) struct Client(TcpStream);
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.expect("connected"))
+    }
+
+    /// A client at another address of this machine.
+    pub(crate) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("an address of this machine");
+        Self(socket.connect(address).await.expect("connected"))
     }
 
     pub(crate) async fn write(&mut self, bytes: &str) {

@@ -83,6 +83,7 @@ fn announce() {
         "Workspaces that reported work without doing any and were reset."
     );
     counter!("molecule_phantom_busy_resets_total").absolute(0);
+    describe_counter!("isomer_rate_limited_total", "Requests refused, by the limiter that refused them.");
     describe_counter!(
         "molecule_pending_uploads_swept_total",
         "Uploads removed from the waiting list, by outcome."
