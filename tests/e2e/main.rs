@@ -16,6 +16,8 @@ mod folder;
 mod hostile;
 mod lifecycle;
 mod outages;
+mod replicas;
+mod sockets;
 mod swap;
 mod terminal;
 mod workspaces;

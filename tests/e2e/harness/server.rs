@@ -203,6 +203,35 @@ impl Server {
         self.request(Method::POST, path, Some(body)).await
     }
 
+    /// An event stream, from after the event with this number.
+    pub async fn stream(&self, path: &str, last: Option<i64>) -> Stream {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = request.send().await.expect("the server answers");
+        assert_eq!(response.status(), 200);
+        Stream { response, text: String::new() }
+    }
+
+    /// The raw answer to a request for a WebSocket.
+    pub async fn upgrade(&self, headers: &[(&str, &str)]) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let address = self.url.trim_start_matches("http://");
+        let mut socket = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let mut request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        socket.write_all(format!("{request}\r\n").as_bytes()).await.expect("it reads");
+        let mut answer = vec![0; 4096];
+        let size = socket.read(&mut answer).await.expect("it answers");
+        String::from_utf8_lossy(&answer[..size]).into_owned()
+    }
+
     pub async fn guest(&self, name: &str) -> Value {
         self.get(&format!("/admin/guests/{name}")).await.ok()
     }
@@ -264,6 +293,43 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// An open event stream.
+pub struct Stream {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Stream {
+    pub fn header(&self, name: &str) -> &str {
+        self.response.headers().get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The next message, without the blank line that ends it.
+    pub async fn message(&mut self) -> String {
+        loop {
+            if let Some((message, rest)) = self.text.split_once("\n\n") {
+                let message = message.to_owned();
+                self.text = rest.to_owned();
+                return message;
+            }
+            assert!(self.more().await, "the stream ended: {}", self.text);
+        }
+    }
+
+    /// What comes until its end.
+    pub async fn rest(&mut self) -> String {
+        while self.more().await {}
+        std::mem::take(&mut self.text)
+    }
+
+    async fn more(&mut self) -> bool {
+        let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("it comes in time");
+        let Some(bytes) = chunk.expect("the stream works") else { return false };
+        self.text.push_str(&String::from_utf8_lossy(&bytes));
+        true
     }
 }
 

@@ -4,6 +4,7 @@ use axum::Router;
 
 use crate::app::App;
 
+pub mod events;
 pub mod guests;
 pub mod health;
 pub mod liveness;
@@ -13,6 +14,7 @@ pub mod workspaces;
 /// The routes of all resources.
 pub fn routes(app: &App) -> Router<App> {
     health::routes()
+        .merge(events::routes(app))
         .merge(guests::routes(app))
         .merge(liveness::routes(app))
         .merge(tokens::routes(app))

@@ -60,6 +60,14 @@ impl Cors {
         Self { origins, any }
     }
 
+    /// Does the request come from a page of an allowed origin, or of this server? That anybody may call
+    /// (`*`) is not enough here.
+    #[must_use]
+    pub fn names(&self, headers: &HeaderMap) -> bool {
+        let origin = headers.get(header::ORIGIN);
+        origin.is_some_and(|origin| matches!(self.judge(origin, headers), Verdict::Own | Verdict::Named))
+    }
+
     fn judge(&self, origin: &HeaderValue, headers: &HeaderMap) -> Verdict {
         let Ok(origin) = origin.to_str() else {
             return Verdict::Refused;
