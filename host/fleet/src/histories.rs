@@ -35,8 +35,21 @@ use crate::{
 /// Histories tried. Each is about 25 things that happen.
 const CASES: u32 = 200;
 
+/// Workspaces of a history at most.
+const WORKSPACES: usize = 4;
+
 /// Steps until everything rests, and time jumps until nothing waits for time.
 const STEPS: usize = 60;
+
+/// What may become of an action.
+const SCRIPTS: &[Script] = &[
+    Script::Works,
+    Script::Refuses,
+    Script::Unreachable,
+    Script::DoneUnheard,
+    Script::Hangs,
+    Script::DoneThenDies,
+];
 
 /// A workspace of the history, by the order in which they were made.
 type Which = usize;
@@ -82,8 +95,8 @@ enum Happening {
 
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening as H;
-    let which = || 0..6_usize;
-    let below = || prop::option::of(0..6_usize);
+    let which = || 0..WORKSPACES;
+    let below = || prop::option::of(0..WORKSPACES);
     let runtime = prop_oneof![4 => Just("langgraph"), 1 => Just("external"), 1 => Just("mock")];
     prop_oneof![
         4 => (runtime, below()).prop_map(|(runtime, below)| H::Create { runtime, below }),
@@ -92,7 +105,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => which().prop_map(H::Resume),
         2 => which().prop_map(H::Hibernate),
         1 => which().prop_map(H::Wake),
-        1 => which().prop_map(H::Remove),
+        2 => which().prop_map(H::Remove),
         1 => (which(), below()).prop_map(|(which, below)| H::Move { which, below }),
         3 => which().prop_map(H::Registers),
         2 => (which(), prop_oneof![Just(0.0), Just(0.7)])
@@ -101,15 +114,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => which().prop_map(H::StartFailsLate),
         2 => which().prop_map(H::Dies),
         1 => any::<bool>().prop_map(H::Blind),
-        3 => prop_oneof![
-            Just(Script::Works),
-            Just(Script::Refuses),
-            Just(Script::Unreachable),
-            Just(Script::DoneUnheard),
-            Just(Script::Hangs),
-            Just(Script::DoneThenDies),
-        ]
-        .prop_map(H::Script),
+        5 => prop::sample::select(SCRIPTS).prop_map(H::Script),
         12 => (which(), 1..6_usize).prop_map(|(which, steps)| H::Looks { which, steps }),
         2 => prop_oneof![Just(2), Just(100), Just(200), Just(700)]
             .prop_map(|seconds| H::Passes(Duration::from_secs(seconds))),
@@ -275,7 +280,7 @@ impl History {
     }
 
     async fn creates(mut self, runtime: &str, below: Option<&Which>) -> Self {
-        if self.made.len() < 6 {
+        if self.made.len() < WORKSPACES {
             let parent = below.and_then(|below| self.id(*below));
             let new = testing::new("one", runtime, parent);
             if let Ok(created) = self.fleet.create(new, "test").await {
@@ -363,8 +368,8 @@ impl History {
         self.backend.works();
         for _ in 0..STEPS {
             let mut next: Option<DateTime<Utc>> = None;
-            for id in &self.made {
-                let until = self.fleet.look(*id, &self.fence).await.unwrap();
+            for id in self.fleet.all_that_may_need_it().await.unwrap() {
+                let until = self.fleet.look(id, &self.fence).await.unwrap();
                 next = next.into_iter().chain(until).min();
             }
             let Some(next) = next else { return };
@@ -469,5 +474,25 @@ proptest! {
     #[test]
     fn whatever_happens_it_comes_to_what_is_wanted(history in prop::collection::vec(happening(), 5..45)) {
         run(&history);
+    }
+}
+
+/// The same without chance, for one workspace: whatever it is asked first, whatever becomes of the
+/// action that follows, and whatever is asked then.
+#[test]
+fn whatever_becomes_of_an_action_the_next_want_is_fulfilled() {
+    use Happening as H;
+    let looks = |steps| H::Looks { which: 0, steps };
+    let wants = || [H::Restart(0), H::Pause(0), H::Remove(0), H::Hibernate(0), H::Dies(0)];
+    let works = [looks(9), H::Registers(0)];
+    for script in SCRIPTS {
+        for then in wants().into_iter().chain([H::Resume(0), H::Wake(0), H::Crash]) {
+            run(&[H::Script(*script), looks(2), then.clone()]);
+            for first in wants() {
+                let mut history = works.to_vec();
+                history.extend([first, looks(1), H::Script(*script), looks(3), then.clone()]);
+                run(&history);
+            }
+        }
     }
 }

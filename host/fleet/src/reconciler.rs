@@ -177,7 +177,7 @@ impl Fleet {
         self.directory().get(id).is_none_or(|workspace| workspace.row.hosting != Hosting::Synthetic)
     }
 
-    async fn all_that_may_need_it(&self) -> Result<Vec<Uuid>, StoreError> {
+    pub(crate) async fn all_that_may_need_it(&self) -> Result<Vec<Uuid>, StoreError> {
         let live = self.directory().list();
         let mut ids: Vec<Uuid> =
             live.iter().filter(|it| it.row.hosting != Hosting::Synthetic).map(|it| it.row.id).collect();

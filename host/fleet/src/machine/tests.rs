@@ -594,9 +594,14 @@ fn settle(
         let seen = (row.hosting == Hosting::Container)
             .then(|| runs.map_or(Seen::Gone, |attempt| Seen::Running { attempt, url: None }));
         let facts = Facts { last_seen: calls.then_some(now), ..facts(None, false) };
+        let works = row.wanted == Wanted::Running;
         match next_step(&row, seen.as_ref(), &facts, now) {
             Step::Rest(None) => return Ok((row, runs)),
-            Step::Rest(Some(_)) if calls && agrees(&row) && runs.is_some() => return Ok((row, runs)),
+            Step::Rest(Some(_))
+                if calls && agrees(&row) && (seen.is_none() || works && runs == Some(row.attempt)) =>
+            {
+                return Ok((row, runs));
+            }
             Step::Rest(Some(_))
                 if calls && row.container == Container::Running && row.status == Status::Provisioning =>
             {
