@@ -8,10 +8,14 @@ mod harness;
 
 mod access;
 mod author;
+mod bearers;
 mod breaker;
+mod crashes;
 mod faults;
 mod folder;
 mod hostile;
 mod lifecycle;
+mod outages;
 mod swap;
 mod terminal;
+mod workspaces;

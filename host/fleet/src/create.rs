@@ -123,7 +123,7 @@ impl Fleet {
     }
 
     async fn insert(&self, checked: &Checked, name: String, by: &str) -> Result<Created, FleetError> {
-        self.change(async |fleet: &Self| {
+        self.change(|fleet: &Self| {
             let now = store::now();
             let mut row = WorkspaceRow { name: name.clone(), created_at: now, ..checked.row.clone() };
             if row.parent_id.is_some_and(|parent| fleet.directory().get(parent).is_none()) {

@@ -83,7 +83,7 @@ impl Fleet {
     /// If it isn't there, or something may not be so; then nothing is changed.
     pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
         let needs_restart = edit.workspace_dir.is_some();
-        self.change(async |fleet: &Self| {
+        self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let keys = edit.keys();
             let mut change = Change::default();

@@ -187,10 +187,10 @@ impl Fleet {
     /// Plans a change on what is in memory and makes it; on newer rows again, if somebody was quicker.
     pub(crate) async fn change<T>(
         &self,
-        mut plan: impl AsyncFnMut(&Self) -> Result<Planned<T>, FleetError>,
+        mut plan: impl FnMut(&Self) -> Result<Planned<T>, FleetError>,
     ) -> Result<T, FleetError> {
         for _ in 0..TRIES {
-            let Planned { change, done } = plan(self).await?;
+            let Planned { change, done } = plan(self)?;
             let (touched, acted_on) = (touched(&change), acted_on(&change));
             match self.commit(change).await {
                 Ok(_) => {
@@ -222,6 +222,24 @@ impl Fleet {
     /// If the database can't be read; to be called again then.
     pub async fn follow(&self, beat: impl Fn()) -> Result<(), StoreError> {
         self.inner.mirror.follow(&self.inner.store, beat).await
+    }
+
+    /// Deletes events that are older than this.
+    pub async fn forget_events(&self, age: chrono::Duration) {
+        match self.inner.store.delete_events_before(store::now() - age).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "old events deleted"),
+            Err(error) => tracing::warn!(%error, "old events could not be deleted"),
+        }
+    }
+
+    /// Lets go of what others may take over, and of everybody who listens. The writer ends when the
+    /// last clone is gone.
+    pub async fn close(self) {
+        self.hub().close();
+        if let Err(error) = self.inner.store.release_leases(self.inner.server).await {
+            tracing::warn!(%error, "leases were not given back; they end by themselves");
+        }
     }
 
     /// Sends live events to other servers. Never ends by itself.

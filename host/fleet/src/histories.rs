@@ -190,7 +190,7 @@ impl History {
 
     /// Gives an input to the machine, as whoever has it would.
     async fn input(&self, id: Uuid, input: Input) {
-        let changed = self.fleet.change(async |fleet: &Fleet| {
+        let changed = self.fleet.change(|fleet: &Fleet| {
             let rows = fleet.directory().get(id);
             let rows = rows.iter().map(|workspace| (workspace.row.as_ref(), input.clone()));
             Ok(Planned { change: transitions(rows, store::now()), done: () })

@@ -35,7 +35,7 @@ impl Fleet {
     /// # Errors
     /// If it isn't there, somebody above it is paused, or nothing could run it.
     pub async fn restart(&self, id: Uuid) -> Result<Restarted, FleetError> {
-        self.change(async |fleet: &Self| {
+        self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             fleet.nobody_above_is_paused(id)?;
             let row = &workspace.row;
@@ -56,7 +56,7 @@ impl Fleet {
     /// # Errors
     /// If it isn't there or is paused already.
     pub async fn pause(&self, id: Uuid) -> Result<usize, FleetError> {
-        self.change(async |fleet: &Self| {
+        self.change(|fleet: &Self| {
             let root = fleet.directory().get(id).filter(|root| root.row.status != Status::Paused);
             let root = root.ok_or(FleetError::AlreadyPaused)?;
             let below = fleet.directory().descendants(id);
@@ -71,7 +71,7 @@ impl Fleet {
     /// # Errors
     /// If it isn't there or not paused, somebody above it is paused, or nothing could run it.
     pub async fn resume(&self, id: Uuid) -> Result<usize, FleetError> {
-        self.change(async |fleet: &Self| {
+        self.change(|fleet: &Self| {
             let root = fleet.directory().get(id).filter(|root| root.row.status == Status::Paused);
             let root = root.ok_or(FleetError::NotPaused)?;
             fleet.nobody_above_is_paused(id)?;
@@ -92,7 +92,7 @@ impl Fleet {
     /// If it isn't there, doesn't work, isn't ours to stop, is at work (unless `force`), or wasn't
     /// stopped in time.
     pub async fn hibernate(&self, id: Uuid, force: bool) -> Result<(), FleetError> {
-        self.change(async |fleet: &Self| {
+        self.change(|fleet: &Self| {
             let workspace = fleet.directory().get(id).ok_or(FleetError::NotHibernatable)?;
             let row = &workspace.row;
             if row.hosting != Hosting::Container {
@@ -122,7 +122,7 @@ impl Fleet {
     /// # Errors
     /// If it isn't there, somebody above it is paused, or nothing could run it.
     pub async fn wake(&self, id: Uuid) -> Result<(), FleetError> {
-        self.change(async |fleet: &Self| {
+        self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             fleet.nobody_above_is_paused(id)?;
             fleet.has_backend()?;

@@ -294,6 +294,12 @@ impl Fleet {
         }
     }
 
+    /// How long a start may take by the templates of that runtime, in milliseconds, where they say so.
+    #[must_use]
+    pub fn template_timeout_ms(&self, runtime: &str) -> Option<u64> {
+        self.inner.templates.provision_timeout(runtime).map(|seconds| u64::from(seconds) * 1_000)
+    }
+
     /// How long a start may take: by setting, else by template, else by adapter, else 10 minutes.
     #[must_use]
     pub fn provision_timeout(&self, runtime: &str) -> Duration {

@@ -54,7 +54,7 @@ impl Fleet {
     }
 
     pub(crate) async fn mark_removed(&self, id: Uuid, confirmed: bool) -> Result<usize, FleetError> {
-        let removed = self.change(async |fleet: &Self| {
+        let removed = self.change(|fleet: &Self| {
             let root = fleet.live(id)?;
             let children = fleet.directory().children(Some(id));
             if !children.is_empty() && !confirmed {

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use catalog::Catalog;
+use fleet::Fleet;
+use http::Uri;
 
 use crate::api;
 use crate::http::access::Access;
 use crate::http::metrics::Metrics;
 use crate::http::rate_limit::RateLimits;
 use crate::http::shell;
+use crate::http::shutdown::Shutdown;
 use crate::loops::Loops;
 use crate::settings::Settings;
 
@@ -26,18 +29,36 @@ pub struct App {
     pub loops: Loops,
     /// The guests.
     pub catalog: Catalog,
+    /// This server's address as somebody outside reaches it, where it is set.
+    pub external_url: Option<Uri>,
+    /// Does the route that hands out tokens for tests exist?
+    pub test_tokens: bool,
+    /// The workspaces.
+    pub fleet: Fleet,
+    /// When it all ends: what stays open for long listens to it.
+    pub shutdown: Shutdown,
 }
 
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(settings: &Settings, metrics: Arc<Metrics>, catalog: Catalog) -> Self {
+    pub fn new(
+        settings: &Settings,
+        metrics: Arc<Metrics>,
+        catalog: Catalog,
+        fleet: Fleet,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
-            access: Arc::new(Access::new(settings)),
+            access: Arc::new(Access::new(settings, fleet.clone())),
             metrics,
             limits: Arc::new(RateLimits::new(settings)),
             loops: Loops::default(),
             catalog,
+            external_url: settings.external_platform_url.clone(),
+            test_tokens: settings.test_tokens(),
+            fleet,
+            shutdown,
         }
     }
 }

@@ -3,16 +3,19 @@
 use std::future::ready;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
-use events::Feed;
+use events::{Feed, Hub};
+use fleet::{Fleet, Parts, Templates, agent_url};
 use metrics_exporter_prometheus::BuildError;
-use store::{DataDir, DataDirError, Store, StoreError};
+use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use wasm::{AotCache, Sandbox, SandboxError};
 
 use crate::app::{self, App};
@@ -23,12 +26,20 @@ use crate::http::serve::{self, Limits};
 use crate::http::shutdown::Shutdown;
 use crate::logging::LogFormat;
 use crate::loops::{Beat, Loops};
-use crate::settings::Settings;
+use crate::settings::{Secret, Settings};
 
 /// How often histogram samples are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How often counters of guests are written to the store.
 const COUNTERS_EVERY: Duration = Duration::from_secs(10);
+/// How often loops of the fleet come around at least.
+const FLEET_TURN: Duration = Duration::from_secs(2);
+/// How long they wait after the database failed them.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// How often events that are too old are deleted.
+const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
+/// How long the last writes may take at the end.
+const LAST_WRITES: Duration = Duration::from_secs(15);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +73,9 @@ pub enum StartError {
     /// The metrics recorder could not be installed.
     #[error("cannot set up metrics")]
     Metrics(#[from] BuildError),
+    /// Secrets could not be sealed.
+    #[error(transparent)]
+    Cipher(#[from] CipherError),
     /// The operating system refused signal handlers.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
@@ -81,17 +95,23 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let folder = settings.guests_dir.as_deref().map(Folder::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
 
-    let app = App::new(settings, metrics, catalog.clone());
+    let (fleet, written) = open_fleet(settings, &store, catalog.clone()).await?;
+    let app = App::new(settings, metrics, catalog.clone(), fleet.clone(), shutdown.clone());
     let loops = app.loops.clone();
     start_loops(&app);
+    start_fleet(&loops, &fleet, settings);
     if let Some(folder) = folder {
         follow_folder(&loops, folder, catalog.clone());
     }
-    announce(settings, &app, &data_dir, address);
+    announce(settings, &data_dir, address);
     serve::serve(listener, app::router(app, settings), Limits::default(), shutdown).await;
 
     loops.shutdown().await;
     catalog.store_counters().await;
+    fleet.close().await;
+    if timeout(LAST_WRITES, written).await.is_err() {
+        tracing::warn!("the last writes were not stored in time");
+    }
     if let Err(error) = store.close().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the database was not closed in order");
     }
@@ -112,6 +132,66 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
     tokio::spawn(audit::follow(changes.subscribe()));
     let manifest = Manifest::load(settings.workspace_manifest_path.as_deref());
     Ok(Catalog::open(sandbox, store, &data_dir.components(), changes, manifest).await?)
+}
+
+async fn open_fleet(
+    settings: &Settings,
+    store: &Store,
+    catalog: Catalog,
+) -> Result<(Fleet, JoinHandle<()>), StartError> {
+    let key = settings.secrets_encryption_key.as_ref().map(Secret::expose);
+    let previous = settings.secrets_encryption_key_previous.as_ref().map(Secret::expose);
+    let seconds = |count: NonZeroU32| Duration::from_secs(count.get().into());
+    let parts = Parts {
+        store: store.clone(),
+        hub: Hub::default(),
+        runtimes: Arc::new(catalog),
+        backend: None,
+        cipher: Cipher::new(key, previous, settings.production())?,
+        templates: Templates::open(settings.templates()),
+        limits: fleet::Limits {
+            provision_timeout: settings.provision_timeout_seconds.map(seconds),
+            operator_silence: seconds(settings.remote_liveness_stale_after),
+            ..fleet::Limits::default()
+        },
+        saas: agent_url::saas_mode(settings.molecule_deploy_mode.as_deref(), settings.org_id()),
+    };
+    Ok(Fleet::open(parts).await?)
+}
+
+/// Starts what the fleet does in the background. What ends with an error is begun again.
+fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
+    let reconciled = fleet.clone();
+    loops.spawn("reconciler", FLEET_TURN, move |beat| {
+        let fleet = reconciled.clone();
+        async move { again("reconciler", || fleet.reconcile(|| beat.tick())).await }
+    });
+    let followed = fleet.clone();
+    loops.spawn("broadcaster", FLEET_TURN, move |beat| {
+        let fleet = followed.clone();
+        async move { again("broadcaster", || fleet.follow(|| beat.tick())).await }
+    });
+    let told = fleet.clone();
+    loops.spawn("live-events", FLEET_TURN, move |_| {
+        let fleet = told.clone();
+        async move { fleet.send_live().await }
+    });
+    let (swept, days) = (fleet.clone(), settings.event_retention_days.get());
+    loops.every("event-retention", RETENTION_EVERY, move || {
+        let fleet = swept.clone();
+        async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
+    });
+}
+
+/// Does something that shouldn't end, again and again: only the database can end it.
+async fn again<F: Future<Output = Result<(), StoreError>>>(name: &str, mut work: impl FnMut() -> F) {
+    loop {
+        if let Err(error) = work().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(name, error, "the database failed; trying again");
+        }
+        sleep(DATABASE_PAUSE).await;
+    }
 }
 
 /// Listens on the first host that works.
@@ -181,7 +261,7 @@ async fn watch_again(directory: &Path, beat: &Beat) -> Folder {
 
 /// Tells the operator where the server is and what to try. With JSON logs that is one log line, so
 /// that nothing but JSON leaves the process.
-fn announce(settings: &Settings, app: &App, data_dir: &DataDir, address: SocketAddr) {
+fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
     let mode = if settings.dev_mode() { "development" } else { "production" };
     let data_dir = data_dir.path().display();
     if settings.log_format == LogFormat::Json {
@@ -190,7 +270,7 @@ fn announce(settings: &Settings, app: &App, data_dir: &DataDir, address: SocketA
         // Whoever started us may have closed the other end; `println!` would panic.
         let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
     }
-    if let Some(hint) = app.access.hint() {
+    if let Some(hint) = settings.hint() {
         tracing::warn!("{hint}");
     }
 }
@@ -206,7 +286,9 @@ fn welcome(address: SocketAddr, data_dir: &str, mode: &str) -> String {
   mode  {mode}
 Try:
   curl {url}/health
-  curl {url}/admin/guests
+  curl {url}/workspaces
+  isomer ws create hello --runtime mock --server {url}
+  isomer events --follow --server {url}
   isomer guest list --server {url}
   isomer guest new my-agent"
     )

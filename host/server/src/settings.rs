@@ -83,6 +83,47 @@ pub struct Settings {
     #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
     pub platform_url: Option<Uri>,
 
+    /// This server's address as agents outside of it reach it, for the texts that tell them how
+    /// [default: from the request]
+    #[arg(long, env = "EXTERNAL_PLATFORM_URL", value_name = "URL")]
+    pub external_platform_url: Option<Uri>,
+
+    /// Key that secrets are sealed with: 32 bytes, as they are or in base64; required where
+    /// MOLECULE_ENV is prod or production
+    #[arg(long, env = "SECRETS_ENCRYPTION_KEY", value_name = "KEY", hide_env_values = true)]
+    pub secrets_encryption_key: Option<Secret>,
+
+    /// The key before that one: still opens what it sealed
+    #[arg(long, env = "SECRETS_ENCRYPTION_KEY_PREVIOUS", value_name = "KEY", hide_env_values = true)]
+    pub secrets_encryption_key_previous: Option<Secret>,
+
+    /// Directory of workspace templates
+    /// [default: workspace-configs-templates here or in the two directories above]
+    #[arg(long, env = "CONFIGS_DIR", value_name = "DIR")]
+    pub configs_dir: Option<PathBuf>,
+
+    /// Seconds that starting a workspace may take
+    /// [default: what its template says, else its runtime, else 600]
+    #[arg(long, env = "PROVISION_TIMEOUT_SECONDS", value_name = "N", value_parser = positive)]
+    pub provision_timeout_seconds: Option<NonZeroU32>,
+
+    /// Seconds of silence after which an agent that somebody else runs counts as away
+    #[arg(long, env = "REMOTE_LIVENESS_STALE_AFTER", value_name = "N", default_value = "90", value_parser = positive)]
+    pub remote_liveness_stale_after: NonZeroU32,
+
+    /// `saas`: agents live in private networks of their own; `self-hosted`: they don't
+    /// [default: saas where MOLECULE_ORG_ID is set]
+    #[arg(long, env = "MOLECULE_DEPLOY_MODE", value_name = "MODE")]
+    pub molecule_deploy_mode: Option<String>,
+
+    /// `1`: GET /admin/workspaces/:id/test-token hands out tokens in production too
+    #[arg(long, env = "MOLECULE_ENABLE_TEST_TOKENS", value_name = "1")]
+    pub molecule_enable_test_tokens: Option<String>,
+
+    /// Days that events are kept
+    #[arg(long, env = "EVENT_RETENTION_DAYS", value_name = "N", default_value = "30", value_parser = positive)]
+    pub event_retention_days: NonZeroU32,
+
     /// Requests a minute that each caller may send, all at once or spread; a caller is whom a bearer
     /// token names, else an address (from one address, ten times that in all); not in dev mode
     #[arg(long, env = "RATE_LIMIT", value_name = "N", default_value = "600", value_parser = positive)]
@@ -117,6 +158,41 @@ impl Settings {
         let name = self.molecule_env.as_deref().unwrap_or_default().trim();
         let is_dev = ["development", "dev"].iter().any(|dev| name.eq_ignore_ascii_case(dev));
         self.admin_token.is_none() && is_dev
+    }
+
+    /// Advice for an operator whose admin routes are open without their having said so.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        let open_by_accident = self.admin_token.is_none() && !self.dev_mode();
+        open_by_accident.then_some(
+            "ADMIN_TOKEN is not set: whoever reaches this port controls the server. \
+             Set it to a long random text, for instance: ADMIN_TOKEN=$(openssl rand -hex 32)",
+        )
+    }
+
+    /// Whether this deployment calls itself production: no shortcuts then.
+    #[must_use]
+    pub fn production(&self) -> bool {
+        let name = self.molecule_env.as_deref().unwrap_or_default().trim();
+        ["prod", "production"].iter().any(|production| name.eq_ignore_ascii_case(production))
+    }
+
+    /// Whether the route that hands out tokens for tests is there.
+    #[must_use]
+    pub fn test_tokens(&self) -> bool {
+        self.molecule_enable_test_tokens.as_deref() == Some("1") || !self.production()
+    }
+
+    /// The directory of workspace templates, if there is one.
+    #[must_use]
+    pub fn templates(&self) -> Option<PathBuf> {
+        const PLACES: [&str; 3] = [
+            "workspace-configs-templates",
+            "../workspace-configs-templates",
+            "../../workspace-configs-templates",
+        ];
+        let usual = || PLACES.iter().map(PathBuf::from).find(|place| place.is_dir());
+        self.configs_dir.clone().or_else(usual)
     }
 
     /// Hosts to try to listen on, the first that works wins. All interfaces means IPv6 and IPv4
@@ -191,6 +267,14 @@ mod tests {
 
     fn settings(flags: &[&str]) -> Settings {
         Settings::from_flags(flags.iter().copied()).expect("valid flags")
+    }
+
+    #[test]
+    fn only_an_open_production_server_is_warned() {
+        assert!(settings(&[]).hint().is_some_and(|hint| hint.contains("ADMIN_TOKEN")));
+        assert!(settings(&["--molecule-env", "production"]).hint().is_some());
+        assert!(settings(&["--molecule-env", "dev"]).hint().is_none());
+        assert!(settings(&["--admin-token", "t"]).hint().is_none());
     }
 
     #[test]

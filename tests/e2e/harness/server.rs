@@ -115,12 +115,18 @@ impl Server {
 
     /// Kills it without warning, and starts again on the same data.
     pub async fn kill_and_restart(mut self) -> Self {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it is gone");
+        self.kill();
         self.again().await
     }
 
-    async fn again(mut self) -> Self {
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is gone");
+    }
+
+    /// Starts it again on the same data, after it ended.
+    pub async fn again(mut self) -> Self {
         let nothing = Start { database: Database::Sqlite, env: Vec::new(), own_cache: false };
         let start = std::mem::replace(&mut self.start, nothing);
         let data = Arc::clone(&self.data);
@@ -164,6 +170,29 @@ impl Server {
             request = request.json(&body);
         }
         Answer::read(request.send().await.expect("the server answers")).await
+    }
+
+    /// A request with a bearer token.
+    pub async fn ask(&self, bearer: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(bearer);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::read(request.send().await.expect("the server answers")).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::PATCH, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, None).await
+    }
+
+    /// Makes a workspace and gives its id.
+    pub async fn workspace(&self, body: Value) -> String {
+        let made = self.post("/workspaces", body).await.ok();
+        made["id"].as_str().expect("it has an id").to_owned()
     }
 
     pub async fn get(&self, path: &str) -> Answer {

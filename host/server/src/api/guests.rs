@@ -3,13 +3,14 @@
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
 use axum::routing::{delete, get, post, put};
-use catalog::{Called, Catalog, CatalogError, GuestView, ReleaseView, RowChange, Source};
+use catalog::{Called, Catalog, GuestView, ReleaseView, RowChange, Source};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::http::access::{Caller, admin};
 use crate::http::error::ApiError;
+use crate::http::finish::finish;
 use crate::http::json::{Body, Json};
 use crate::http::routes::Register;
 
@@ -36,13 +37,6 @@ pub fn routes(app: &App) -> Router<App> {
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
-
-/// Sees a change through even if the client hangs up meanwhile: what is stored must be what answers.
-async fn finish<T: Send + 'static>(
-    change: impl Future<Output = Result<T, CatalogError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    Ok(tokio::spawn(change).await.map_err(|error| ApiError::internal(&error))??)
-}
 
 async fn list(State(app): State<App>) -> Json<Value> {
     Json(json!({ "guests": app.catalog.list(), "runtimes": app.catalog.known_runtimes() }))

@@ -7,8 +7,14 @@ use crate::app::App;
 pub mod guests;
 pub mod health;
 pub mod liveness;
+pub mod tokens;
+pub mod workspaces;
 
 /// The routes of all resources.
 pub fn routes(app: &App) -> Router<App> {
-    health::routes().merge(guests::routes(app)).merge(liveness::routes(app))
+    health::routes()
+        .merge(guests::routes(app))
+        .merge(liveness::routes(app))
+        .merge(tokens::routes(app))
+        .merge(workspaces::routes(app))
 }

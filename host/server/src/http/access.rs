@@ -8,13 +8,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::MethodRouter;
+use fleet::Fleet;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use super::error::ApiError;
 use super::headers::text;
@@ -37,53 +39,104 @@ impl<'a> Credentials<'a> {
             .filter(|token| !token.is_empty());
         Self { bearer }
     }
+
+    /// A bearer that came another way than by header.
+    #[must_use]
+    pub fn bearing(bearer: &'a str) -> Self {
+        Self { bearer: Some(bearer) }
+    }
+
+    /// The bearer, if there is one.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&'a str> {
+        self.bearer
+    }
 }
 
 /// As whom a request was let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Caller {
     /// By the admin token.
     AdminToken,
+    /// By a token of the organisation.
+    OrgToken {
+        /// The token's id.
+        id: Uuid,
+        /// Its first characters.
+        prefix: String,
+        /// Root workspace of the organisation that it is bound to.
+        org_id: Option<Uuid>,
+    },
+    /// By a token of this workspace.
+    Workspace {
+        /// The workspace.
+        id: Uuid,
+        /// The token's id.
+        token: Uuid,
+    },
     /// By nothing: this is a developer's own machine.
     DevMode,
     /// By nothing: no credential exists yet with which anybody could prove anything.
     FreshInstall,
 }
 
+impl Caller {
+    /// Id of the token that let it in, so that what it opened ends with the token.
+    #[must_use]
+    pub fn token(&self) -> Option<Uuid> {
+        match self {
+            Self::OrgToken { id, .. } | Self::Workspace { token: id, .. } => Some(*id),
+            Self::AdminToken | Self::DevMode | Self::FreshInstall => None,
+        }
+    }
+}
+
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AdminToken => "admin-token",
-            Self::DevMode => "dev-mode",
-            Self::FreshInstall => "fresh-install",
-        })
+        match self {
+            Self::AdminToken => f.write_str("admin-token"),
+            Self::OrgToken { prefix, .. } => write!(f, "org-token:{prefix}"),
+            Self::Workspace { id, .. } => write!(f, "workspace:{id}"),
+            Self::DevMode => f.write_str("dev-mode"),
+            Self::FreshInstall => f.write_str("fresh-install"),
+        }
     }
 }
 
 /// What the auth classes decide by.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Access {
     admin_token: Option<TokenHash>,
     dev_mode: bool,
+    fleet: Fleet,
 }
 
 impl Access {
-    /// The admin token and the mode of the settings.
+    /// The admin token and the mode of the settings, and the tokens of the fleet.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, fleet: Fleet) -> Self {
         let token = settings.admin_token.as_ref();
-        Self { admin_token: token.map(|token| TokenHash::of(token.expose())), dev_mode: settings.dev_mode() }
+        let admin_token = token.map(|token| TokenHash::of(token.expose()));
+        Self { admin_token, dev_mode: settings.dev_mode(), fleet }
     }
 
-    /// Advice for an operator whose admin routes are open without their having said so.
+    /// Is this a developer's own machine, where nobody has to prove anything?
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        let open_by_accident = self.admin_token.is_none() && !self.dev_mode;
-        open_by_accident.then_some(
-            "ADMIN_TOKEN is not set: whoever reaches this port controls the server. \
-             Set it to a long random text, for instance: ADMIN_TOKEN=$(openssl rand -hex 32)",
-        )
+    pub fn dev_mode(&self) -> bool {
+        self.dev_mode
+    }
+
+    /// Is an admin token set?
+    #[must_use]
+    pub fn has_admin_token(&self) -> bool {
+        self.admin_token.is_some()
+    }
+
+    /// Does this bearer equal the admin token?
+    #[must_use]
+    pub fn is_admin_token(&self, bearer: &str) -> bool {
+        self.admin_token.as_ref().is_some_and(|token| token.matches(bearer))
     }
 
     /// Class `admin`.
@@ -91,17 +144,88 @@ impl Access {
     /// # Errors
     /// 401, with different texts for a missing and for a wrong credential.
     pub fn admin(&self, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
-        let Some(admin_token) = &self.admin_token else {
-            return Ok(if self.dev_mode { Caller::DevMode } else { Caller::FreshInstall });
-        };
+        if self.dev_mode {
+            return Ok(Caller::DevMode);
+        }
+        if self.admin_token.is_none() && self.fleet.tokens().is_empty() {
+            return Ok(Caller::FreshInstall);
+        }
         let Some(bearer) = credentials.bearer else {
             return Err(ApiError::unauthorized("admin auth required"));
         };
-        if admin_token.matches(bearer) {
-            Ok(Caller::AdminToken)
-        } else {
-            Err(ApiError::unauthorized("invalid admin auth token"))
+        let caller = match self.admin_token {
+            Some(_) if self.is_admin_token(bearer) => Some(Caller::AdminToken),
+            Some(_) => self.token(bearer).filter(|caller| matches!(caller, Caller::OrgToken { .. })),
+            None => self.token(bearer),
+        };
+        caller.ok_or_else(|| ApiError::unauthorized("invalid admin auth token"))
+    }
+
+    /// Class `ws`, for the workspace that the path names.
+    ///
+    /// # Errors
+    /// 401, with different texts for a missing and for a wrong credential.
+    pub fn workspace(&self, id: &str, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
+        if id.is_empty() {
+            return Err(ApiError::unauthorized("missing workspace ID"));
         }
+        match credentials.bearer {
+            Some(bearer) if self.is_admin_token(bearer) => Ok(Caller::AdminToken),
+            Some(bearer) => {
+                let named = Uuid::parse_str(id).ok();
+                let good = |caller: &Caller| match caller {
+                    Caller::OrgToken { .. } => true,
+                    Caller::Workspace { id, .. } => Some(*id) == named,
+                    _ => false,
+                };
+                let caller = self.token(bearer).filter(good);
+                caller.ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))
+            }
+            None if self.dev_mode => Ok(Caller::DevMode),
+            None => Err(ApiError::unauthorized("missing workspace auth token")),
+        }
+    }
+
+    /// May the caller see more of a workspace than everybody may? A fresh install lets everybody do
+    /// everything, but that proves nothing.
+    #[must_use]
+    pub fn knows(&self, id: Uuid, credentials: &Credentials<'_>) -> bool {
+        self.dev_mode
+            || credentials.bearer.is_some_and(|bearer| {
+                self.is_admin_token(bearer)
+                    || self.token(bearer).is_some_and(|caller| match caller {
+                        Caller::Workspace { id: own, .. } => own == id || self.admin_token.is_none(),
+                        _ => true,
+                    })
+            })
+    }
+
+    /// Is the token that let this caller in still good? Callers without one always are.
+    #[must_use]
+    pub fn still_good(&self, caller: &Caller) -> bool {
+        let workspace = match caller {
+            Caller::OrgToken { .. } => None,
+            Caller::Workspace { id, .. } => Some(*id),
+            _ => return true,
+        };
+        let token = caller.token();
+        self.fleet.tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
+    }
+
+    /// Whose live token this is.
+    fn token(&self, bearer: &str) -> Option<Caller> {
+        let token = self.fleet.authenticate(bearer)?;
+        let row = &token.row;
+        Some(match row.workspace_id {
+            Some(id) => Caller::Workspace { id, token: row.id },
+            None => Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id },
+        })
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("dev_mode", &self.dev_mode).finish_non_exhaustive()
     }
 }
 
@@ -119,13 +243,41 @@ async fn require_admin(
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = access.admin(&Credentials::of(request.headers()))?;
-    tracing::Span::current().record("caller", tracing::field::display(caller));
+    tracing::Span::current().record("caller", tracing::field::display(&caller));
     request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// The workspace that the path of a route in class `ws` names, for the handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkspaceId(pub Uuid);
+
+/// Puts methods into class `ws`: the path's parameter `id` names the workspace.
+pub fn workspace<S>(access: &Arc<Access>, methods: MethodRouter<S>) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    methods.route_layer(from_fn_with_state(Arc::clone(access), require_workspace))
+}
+
+async fn require_workspace(
+    State(access): State<Arc<Access>>,
+    parameters: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let id = parameters.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id);
+    let caller = access.workspace(id, &Credentials::of(request.headers()))?;
+    let id = Uuid::parse_str(id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
+    tracing::Span::current().record("caller", tracing::field::display(&caller));
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(WorkspaceId(id));
     Ok(next.run(request).await)
 }
 
 /// SHA-256 of a token. Hashes are compared instead of tokens because they all have one length:
 /// the time a comparison takes tells nothing, not even how long the token is.
+#[derive(Clone)]
 struct TokenHash([u8; 32]);
 
 impl TokenHash {
@@ -150,10 +302,6 @@ mod tests {
 
     use super::*;
 
-    fn access(flags: &[&str]) -> Access {
-        Access::new(&Settings::from_flags(flags.iter().copied()).expect("valid"))
-    }
-
     fn bearer(authorization: &'static str) -> Option<String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static(authorization));
@@ -170,16 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_open_production_server_is_warned() {
-        assert!(access(&[]).hint().is_some_and(|hint| hint.contains("ADMIN_TOKEN")));
-        assert!(access(&["--molecule-env", "production"]).hint().is_some());
-        assert!(access(&["--molecule-env", "dev"]).hint().is_none());
-        assert!(access(&["--admin-token", "t"]).hint().is_none());
-    }
-
-    #[test]
-    fn the_hash_of_the_token_does_not_print() {
-        let printed = format!("{:?}", access(&["--admin-token", "t"]));
-        assert!(printed.contains("(hidden)"), "{printed}");
+    fn the_hash_of_a_token_does_not_print() {
+        assert_eq!(format!("{:?}", TokenHash::of("t")), "(hidden)");
     }
 }

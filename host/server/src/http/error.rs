@@ -7,8 +7,10 @@ use std::error::Error;
 
 use axum::response::{IntoResponse, Response};
 use catalog::CatalogError;
+use fleet::FleetError;
 use http::StatusCode;
 use serde_json::{Value, json};
+use uuid::Uuid;
 use wasm::LoadError;
 
 use super::json::Json;
@@ -49,6 +51,12 @@ impl ApiError {
     #[must_use]
     pub fn unauthorized(text: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, text)
+    }
+
+    /// 403: known, and not allowed.
+    #[must_use]
+    pub fn forbidden(text: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, text)
     }
 
     /// 404 with a JSON body, for a known route whose subject does not exist.
@@ -134,6 +142,62 @@ impl From<CatalogError> for ApiError {
             E::Disk(_) | E::Crashed => Self::internal(&error),
         }
     }
+}
+
+/// What the fleet refused. `failed` is what clients of the route read where the database failed.
+#[must_use]
+pub fn refused(error: FleetError, failed: &str) -> ApiError {
+    use FleetError as E;
+    let text = error.to_string();
+    match &error {
+        E::NotFound | E::AlreadyPaused | E::NotPaused | E::NotHibernatable | E::NoToken => {
+            ApiError::not_found(&text)
+        }
+        E::Field(_)
+        | E::Directory(_)
+        | E::Access(_)
+        | E::Mode(_)
+        | E::Secret(_)
+        | E::Template(_)
+        | E::Url(_)
+        | E::NoParent => ApiError::bad_request(&text),
+        E::Cycle | E::ParentPaused { .. } | E::NothingToHibernate { .. } | E::OtherHosting { .. } => {
+            ApiError::conflict(&text)
+        }
+        E::NameTaken => {
+            ApiError::with_body(StatusCode::CONFLICT, json!({ "code": "name_conflict", "error": text }))
+        }
+        E::Busy { active_tasks } => {
+            ApiError::with_body(StatusCode::CONFLICT, json!({ "active_tasks": active_tasks, "error": text }))
+        }
+        E::HasChildren { children } => ApiError::with_body(StatusCode::CONFLICT, confirmation(children)),
+        E::NotStopped { removed, failures } => {
+            let ids: Vec<String> = failures.iter().map(ToString::to_string).collect();
+            let text = format!("{text}: {}", ids.join(", "));
+            let body = json!({ "error": text, "removed_count": removed, "stop_failures": failures.len() });
+            ApiError::with_body(StatusCode::INTERNAL_SERVER_ERROR, body)
+        }
+        E::TooManyTokens => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &text),
+        E::NoBackend | E::NotYet | E::Contended => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text),
+        E::Seal { .. } => {
+            tracing::error!(error = &error as &dyn Error, "request failed");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
+        }
+        E::Commit(_) | E::Store(_) => {
+            tracing::error!(error = &error as &dyn Error, "request failed");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failed)
+        }
+    }
+}
+
+fn confirmation(children: &[(Uuid, String)]) -> Value {
+    let list: Vec<Value> = children.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
+    json!({
+        "children": list,
+        "children_count": children.len(),
+        "message": "This workspace has sub-workspaces. Delete with ?confirm=true to cascade delete.",
+        "status": "confirmation_required",
+    })
 }
 
 impl IntoResponse for ApiError {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use catalog::{Catalog, Manifest};
-use events::Feed;
+use events::{Feed, Hub};
+use fleet::{Fleet, Parts, Templates};
 use isomer::app::App;
 use isomer::http::connection::Deadlines;
 use isomer::http::metrics::Metrics;
@@ -16,7 +17,7 @@ use isomer::http::serve::{Limits, serve};
 use isomer::http::shell;
 use isomer::http::shutdown::Shutdown;
 use isomer::settings::Settings;
-use store::Store;
+use store::{Cipher, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OnceCell;
@@ -33,6 +34,23 @@ pub(crate) const PATIENT: Limits = Limits {
     deadlines: Deadlines { header: PATIENCE, idle: PATIENCE, linger: Duration::from_secs(1) },
     drain: PATIENCE,
 };
+
+/// Workspaces, of each server its own: none.
+async fn fleet(catalog: Catalog) -> Fleet {
+    let directory = tempfile::tempdir().expect("a directory").keep();
+    let database = format!("sqlite:{}", directory.join("isomer.db").display());
+    let parts = Parts {
+        store: Store::connect(&database).await.expect("a database"),
+        hub: Hub::default(),
+        runtimes: Arc::new(catalog),
+        backend: None,
+        cipher: Cipher::new(None, None, false).expect("no key is needed"),
+        templates: Templates::open(None),
+        limits: fleet::Limits::default(),
+        saas: false,
+    };
+    Fleet::open(parts).await.expect("a fleet").0
+}
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -86,12 +104,14 @@ impl Server {
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let metrics = Arc::new(Metrics::new().expect("the only recorder"));
-        let mut app = App::new(&settings, metrics, catalog().await);
+        let shutdown = Shutdown::default();
+        let catalog = catalog().await;
+        let fleet = fleet(catalog.clone()).await;
+        let mut app = App::new(&settings, metrics, catalog, fleet, shutdown.clone());
         app.limits = Arc::new(RateLimits::by(&settings, &ticks));
         let router = shell(routes(&app), &settings, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let shutdown = Shutdown::default();
         let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
         Self { address, shutdown, done }
     }
