@@ -83,7 +83,7 @@ async fn a_refused_stop_is_asked_again_later_each_time_and_ends_when_it_is_done(
     let row = server.row(id).await;
     assert_eq!(row.status, Status::Failed, "what can't be stopped can't be started again");
     server.backend.works();
-    server.fleet.remove(id, Removal::default()).await.unwrap_err();
+    server.fleet.mark_removed(id, false).await.unwrap();
     assert_eq!(server.look(id).await, None);
     assert_eq!(server.row(id).await.container, Container::Gone);
     assert_eq!(server.row(id).await.conditions[0]["status"], "True");
