@@ -67,7 +67,7 @@ pub(crate) fn deadline(row: &WorkspaceRow, facts: &Facts) -> Option<(DateTime<Ut
 
 fn overdue(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Option<Step> {
     let (at, length) = deadline(row, facts)?;
-    (now >= at).then(|| Step::Note(Input::Overdue { after_seconds: length.as_secs() }))
+    (now >= at).then_some(Step::Note(Input::Overdue { after_seconds: length.as_secs() }))
 }
 
 /// An agent that works is heard of now and then.

@@ -578,8 +578,9 @@ impl Next {
         let mut all = self.row.conditions.as_array().cloned().unwrap_or_default();
         let before = all.iter().position(|known| known["type"] == condition).map(|at| all.remove(at));
         let status = if is_so { "True" } else { "False" };
-        let since =
-            before.filter(|before| before["status"] == status).map(|mut before| before["since"].take());
+        let since = before
+            .filter(|before| before["status"] == status)
+            .and_then(|before| before.get("since").cloned());
         all.push(json!({
             "type": condition,
             "status": status,

@@ -341,11 +341,14 @@ fn not_done(row: &WorkspaceRow, error: BackendError) -> Input {
 /// Events that the reconciler may be behind before it looks at everything instead.
 const HEARD: usize = 4_096;
 
+/// When to look again, if at all.
+type Looked = Result<Option<DateTime<Utc>>, Interrupted>;
+
 /// Looks in progress, and those to come.
 struct Looks {
     fleet: Fleet,
     fence: Fence,
-    tasks: JoinSet<Result<Option<DateTime<Utc>>, Interrupted>>,
+    tasks: JoinSet<Looked>,
     by_task: HashMap<Id, Uuid>,
     /// Being looked at. `true`: to be looked at once more.
     running: HashMap<Uuid, bool>,
@@ -398,7 +401,7 @@ impl Looks {
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, Result<Option<DateTime<Utc>>, Interrupted>), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Looked), JoinError>) {
         let (task, result) = match ended {
             Ok((task, result)) => (task, Ok(result)),
             Err(panic) => (panic.id(), Err(panic)),

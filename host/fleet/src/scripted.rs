@@ -110,12 +110,12 @@ impl Scripted {
             }
             Script::Hangs => {
                 self.stuck.notify_one();
-                pending().await
+                return pending().await;
             }
             Script::DoneThenDies => {
                 self.world().perform(action);
                 self.stuck.notify_one();
-                pending().await
+                return pending().await;
             }
         }
         Ok(())

@@ -173,10 +173,9 @@ impl Task {
                 self.observer.uncertain();
             }
             Err(error) if group.len() == 1 => {
-                for ordered in group.drain(..) {
-                    tracing::debug!(%error, "a change was not made");
+                tracing::debug!(%error, "a change was not made");
+                if let Some(ordered) = group.pop() {
                     let _ = ordered.done.send(Err(error));
-                    break;
                 }
             }
             Err(_) => {

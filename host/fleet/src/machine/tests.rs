@@ -587,9 +587,9 @@ fn settle(
     mut row: WorkspaceRow,
     mut runs: Option<i32>,
     calls: bool,
-) -> Result<(WorkspaceRow, Option<i32>), WorkspaceRow> {
+) -> Result<(WorkspaceRow, Option<i32>), Box<WorkspaceRow>> {
     let mut now = now();
-    let mut note = |row: &WorkspaceRow, input: &Input, now| apply(row, input, now).map(|next| next.row);
+    let note = |row: &WorkspaceRow, input: &Input, now| apply(row, input, now).map(|next| next.row);
     for _ in 0..40 {
         let seen = (row.hosting == Hosting::Container)
             .then(|| runs.map_or(Seen::Gone, |attempt| Seen::Running { attempt, url: None }));
@@ -617,7 +617,7 @@ fn settle(
             Step::Note(input) => row = note(&row, &input, now).unwrap(),
         }
     }
-    Err(row)
+    Err(Box::new(row))
 }
 
 #[test]
