@@ -284,9 +284,12 @@ fn untold(change: &Change) -> Vec<(Option<Uuid>, Event)> {
             }
             Write::InsertToken(row) => events.push((row.workspace_id, token_changed(row.id))),
             Write::RevokeToken { id, .. } => events.push((None, token_changed(*id))),
-            // Removal is told of each workspace, and so is a purge: it comes after a removal.
+            // A purge takes the event of the removal with it, maybe before anybody else read that.
+            Write::Purge(ids) => {
+                events.extend(ids.iter().map(|id| (Some(*id), Event::WorkspaceChanged(Empty {}))));
+            }
+            // Removal is told of each workspace.
             Write::RevokeTokensOf { .. }
-            | Write::Purge(_)
             | Write::PutLayouts(_)
             | Write::DeleteLayouts(_)
             | Write::PutSecrets(_) => {}

@@ -31,6 +31,15 @@ mod templates;
 pub mod tokens;
 mod wait;
 
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod replicas;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod testing;
+
 pub use backend::Backend;
 pub use connection::Connection;
 pub use create::{Created, Memory, NewWorkspace};

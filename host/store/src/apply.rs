@@ -62,7 +62,10 @@ pub(crate) async fn together(
         );
         tx.query_one_raw(notify).await.map_err(StoreError::from)?;
     }
-    tx.commit().await.map_err(StoreError::from)?;
+    tx.commit().await.map_err(StoreError::from).map_err(|error| {
+        // Only the answer may have been lost.
+        if error.is_outage() { CommitError::Unknown } else { error.into() }
+    })?;
     Ok(told)
 }
 
@@ -307,6 +310,9 @@ fn name_taken(error: sea_orm::DbErr) -> CommitError {
 pub(crate) async fn behind(store: &Store, rows: &[Append]) -> Result<(), StoreError> {
     let mut presences = Vec::new();
     let tx = store.db.begin().await?;
+    // In the one order of changes too: two transactions that lock the same rows one by one would wait
+    // for each other.
+    take_order(&tx, 0).await?;
     for row in rows {
         match row {
             Append::TokenUsed { id, at } => {
