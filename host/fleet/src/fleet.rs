@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How often a change is tried again on the newest rows after somebody else was quicker.
-pub(crate) const TRIES: usize = 8;
+pub(crate) const TRIES: usize = 32;
 
 /// What a fleet is made of.
 pub struct Parts {
@@ -68,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) saas: bool,
     pub(crate) pokes: Pokes,
+    /// Whose turn it is among those whose change met another one.
+    turns: Mutex<()>,
     live: Mutex<LiveQueue>,
 }
 
@@ -94,6 +96,7 @@ impl Fleet {
             limits: parts.limits,
             saas: parts.saas,
             pokes: Pokes::default(),
+            turns: Mutex::default(),
             live: Mutex::new(live),
         };
         Ok((Self { inner: Arc::new(inner) }, written))
@@ -189,6 +192,7 @@ impl Fleet {
         &self,
         mut plan: impl FnMut(&Self) -> Result<Planned<T>, FleetError>,
     ) -> Result<T, FleetError> {
+        let mut turn = None;
         for _ in 0..TRIES {
             let Planned { change, done } = plan(self)?;
             let (touched, acted_on) = (touched(&change), acted_on(&change));
@@ -197,7 +201,14 @@ impl Fleet {
                     acted_on.into_iter().for_each(|id| self.inner.pokes.poke(id));
                     return Ok(done);
                 }
-                Err(CommitError::Stale | CommitError::Refused(_)) => self.read_again(&touched).await?,
+                Err(CommitError::Stale | CommitError::Refused(_)) => {
+                    // Those who were too late once take turns, so that many who want the same row don't
+                    // keep each other from it.
+                    if turn.is_none() {
+                        turn = Some(self.inner.turns.lock().await);
+                    }
+                    self.read_again(&touched).await?;
+                }
                 Err(CommitError::NameTaken) => return Err(FleetError::NameTaken),
                 Err(error) => return Err(FleetError::Commit(error)),
             }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use events::{Envelope, Event};
 use futures::stream;
 use http::{HeaderMap, HeaderName, StatusCode};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::replay::{Place, Told};
 use super::seats::Seat;
@@ -56,7 +56,7 @@ pub(super) async fn open(
     let last = text(&headers, HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok());
     let place = Place::after(&app.fleet, subscription, last, u64::MAX, wants).await;
     let place = place.map_err(|error| refused(error.into(), "failed to verify workspace"))?;
-    let mut pings = interval(PING);
+    let mut pings = interval_at(Instant::now() + PING, PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let following = Following {
         place,
@@ -64,6 +64,7 @@ pub(super) async fn open(
         shutdown: app.shutdown.for_one(),
         access: app.access,
         caller,
+        greeted: false,
         ended: false,
         _seat: seat,
     };
@@ -77,6 +78,7 @@ struct Following {
     shutdown: Shutdown,
     access: Arc<Access>,
     caller: Caller,
+    greeted: bool,
     ended: bool,
     _seat: Seat,
 }
@@ -88,10 +90,12 @@ impl Following {
         if self.ended {
             return None;
         }
+        if !std::mem::replace(&mut self.greeted, true) {
+            return Some((Ok(COMMENT), self)); // tells that the stream is open
+        }
         let bytes = tokio::select! {
             biased;
             () = self.shutdown.draining() => return None,
-            // The first one at once: it tells that the stream is open.
             _ = self.pings.tick() => {
                 if !self.access.still_good(&self.caller) {
                     return None;
