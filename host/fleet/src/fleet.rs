@@ -253,10 +253,10 @@ impl Fleet {
         }
     }
 
-    /// Sends live events to other servers. Never ends by itself.
-    pub async fn send_live(&self) {
+    /// Sends live events to other servers. Never ends by itself; calls `beat` each time around.
+    pub async fn send_live(&self, beat: impl Fn()) {
         let mut queue = self.inner.live.lock().await;
-        self.inner.mirror.send_live(&self.inner.store, &mut queue).await;
+        self.inner.mirror.send_live(&self.inner.store, &mut queue, beat).await;
     }
 }
 

@@ -181,9 +181,15 @@ impl Mirror {
     }
 
     /// Sends live events to other servers, as many at once as fit. Ends with the queue.
-    pub(crate) async fn send_live(&self, store: &Store, queue: &mut LiveQueue) {
+    pub(crate) async fn send_live(&self, store: &Store, queue: &mut LiveQueue, beat: impl Fn()) {
         let mut waiting = Vec::new();
-        while queue.recv_many(&mut waiting, LIVE_QUEUE).await > 0 {
+        loop {
+            beat();
+            match timeout(LOOK_EVERY, queue.recv_many(&mut waiting, LIVE_QUEUE)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) => continue,
+            }
             if store.is_private() {
                 waiting.clear();
                 continue;

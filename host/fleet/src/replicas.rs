@@ -51,7 +51,7 @@ impl Replica {
         let fleet = self.fleet.clone();
         self.tasks.push(tokio::spawn(async move { fleet.follow(|| {}).await.unwrap() }));
         let fleet = self.fleet.clone();
-        self.tasks.push(tokio::spawn(async move { fleet.send_live().await }));
+        self.tasks.push(tokio::spawn(async move { fleet.send_live(|| ()).await }));
         self
     }
 

@@ -11,5 +11,6 @@ mod metrics;
 mod pipeline;
 mod program;
 mod rate_limit;
+mod sockets;
 mod tenant;
 mod wire;
