@@ -21,3 +21,4 @@ mod sockets;
 mod swap;
 mod terminal;
 mod workspaces;
+mod ws_terminal;
