@@ -16,6 +16,7 @@ mod folder;
 mod hostile;
 mod lifecycle;
 mod outages;
+mod registry;
 mod replicas;
 mod sockets;
 mod swap;

@@ -182,7 +182,8 @@ impl Directory {
                 Write::InsertToken(_)
                 | Write::RevokeToken { .. }
                 | Write::RevokeTokensOf { .. }
-                | Write::PutSecrets(_) => {}
+                | Write::PutSecrets(_)
+                | Write::InsertInboundSecret(_) => {}
             }
         }
     }

@@ -15,9 +15,11 @@ use tokio::{sync::Mutex, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
+    agents,
     backend::Backend,
     directory::{Directory, Workspace},
     error::FleetError,
+    inbound,
     limits::Limits,
     machine::{self, Input, Transition},
     mirror::{LiveQueue, Mirror},
@@ -68,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) saas: bool,
     pub(crate) pokes: Pokes,
+    pub(crate) agents: agents::Memory,
+    pub(crate) inbound: inbound::Cache,
     /// Whose turn it is among those whose change met another one.
     turns: Mutex<()>,
     live: Mutex<LiveQueue>,
@@ -96,6 +100,8 @@ impl Fleet {
             limits: parts.limits,
             saas: parts.saas,
             pokes: Pokes::default(),
+            agents: agents::Memory::default(),
+            inbound: inbound::Cache::default(),
             turns: Mutex::default(),
             live: Mutex::new(live),
         };
@@ -303,7 +309,8 @@ fn untold(change: &Change) -> Vec<(Option<Uuid>, Event)> {
             Write::RevokeTokensOf { .. }
             | Write::PutLayouts(_)
             | Write::DeleteLayouts(_)
-            | Write::PutSecrets(_) => {}
+            | Write::PutSecrets(_)
+            | Write::InsertInboundSecret(_) => {}
         }
     }
     events

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent_url;
+mod agents;
 pub mod backend;
 mod bearers;
 mod connection;
@@ -18,6 +19,7 @@ mod edit;
 mod error;
 mod explain;
 mod fleet;
+mod inbound;
 mod lifecycle;
 mod limits;
 mod machine;
@@ -40,6 +42,7 @@ mod scripted;
 #[cfg(test)]
 mod testing;
 
+pub use agents::{Metadata, Registered, Registration, Report};
 pub use backend::Backend;
 pub use connection::Connection;
 pub use create::{Created, Memory, NewWorkspace};

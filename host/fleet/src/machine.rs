@@ -178,6 +178,12 @@ pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
     next.finish()
 }
 
+/// Did the platform itself give the address at which its agent is reached?
+#[must_use]
+pub(crate) fn has_our_url(row: &WorkspaceRow) -> bool {
+    row.url.as_deref().is_some_and(|url| url.starts_with(OURS))
+}
+
 /// Is what people want the case, as far as it can be?
 #[must_use]
 pub(crate) fn agrees(row: &WorkspaceRow) -> bool {
@@ -457,8 +463,7 @@ impl Next {
             self.row.agent_card = Some(card.clone());
             return !same_card;
         }
-        let ours = self.row.url.as_deref().is_some_and(|url| url.starts_with(OURS));
-        let url = if ours { self.row.url.clone() } else { url.map(str::to_owned) };
+        let url = if has_our_url(&self.row) { self.row.url.clone() } else { url.map(str::to_owned) };
         let same = same_card
             && self.row.status == Status::Online
             && self.row.url == url

@@ -73,7 +73,7 @@ impl Runtimes for Table {
             "mock" => Hosting::Synthetic,
             _ => Hosting::Container,
         };
-        Facts { hosting, image_base: runtime.to_owned(), provision_timeout: None }
+        Facts { hosting, image_base: runtime.to_owned(), provision_timeout: None, judges_itself: false }
     }
 
     async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {

@@ -53,9 +53,7 @@ impl NewToken {
     }
 
     fn new(kind: TokenKind, workspace_id: Option<Uuid>, created_by: &str, now: DateTime<Utc>) -> Self {
-        let mut bytes = [0; TOKEN_BYTES];
-        rand::rng().fill_bytes(&mut bytes);
-        let text = URL_SAFE_NO_PAD.encode(bytes);
+        let text = random_text();
         let row = TokenRow {
             id: Uuid::new_v4(),
             kind,
@@ -78,6 +76,13 @@ impl std::fmt::Debug for NewToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewToken").field("id", &self.row.id).finish_non_exhaustive()
     }
+}
+
+/// As much randomness as a token has, as text.
+pub(crate) fn random_text() -> String {
+    let mut bytes = [0; TOKEN_BYTES];
+    rand::rng().fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// SHA-256 of a token, as it is stored and looked up.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Append, Change, Check, CommitError, Store, StoreError, Write,
-    entity::{event, global_secret, layout, presence, token, workspace, workspace_secret},
+    entity::{event, global_secret, inbound_secret, layout, presence, token, workspace, workspace_secret},
     events::{COMMITTED, is_stored, row},
     leases,
     secrets::SecretRow,
@@ -194,6 +194,14 @@ async fn perform(tx: &DatabaseTransaction, write: &Write, now: DateTime<Utc>) ->
             Ok(())
         }
         Write::PutSecrets(rows) => put_secrets(tx, rows).await,
+        Write::InsertInboundSecret(row) => {
+            let inserted = inbound_secret::Entity::insert(row.clone().into_active_model().reset_all())
+                .on_conflict(OnConflict::column(inbound_secret::Column::WorkspaceId).do_nothing().to_owned())
+                .exec_without_returning(tx)
+                .await
+                .map_err(StoreError::from)?;
+            if inserted == 1 { Ok(()) } else { Err(CommitError::Stale) }
+        }
         Write::Purge(ids) => purge(tx, ids).await,
     }
 }

@@ -23,7 +23,12 @@ impl Runtimes for Synthetic {
     }
 
     fn facts(&self, _: &str) -> Facts {
-        Facts { hosting: Hosting::Synthetic, image_base: String::new(), provision_timeout: None }
+        Facts {
+            hosting: Hosting::Synthetic,
+            image_base: String::new(),
+            provision_timeout: None,
+            judges_itself: false,
+        }
     }
 
     async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
