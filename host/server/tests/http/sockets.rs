@@ -75,7 +75,7 @@ async fn who_answers_pings_stays_and_who_is_silent_is_let_go() {
     // Another one isn't read, and so doesn't answer, until the server has had enough.
     let _silent = open(&server, ADMIN, &[]).await;
     let gone = || metric(&server, "molecule_websocket_connections_active 1");
-    tokio::time::timeout(PATIENCE, async {
+    timeout(PATIENCE, async {
         while !gone().await {
             // Keeps answering, so that it isn't the one that goes.
             let _ = timeout(Duration::from_millis(20), alive.next()).await;
