@@ -49,6 +49,7 @@ const SHEET: &[(&str, Class)] = &[
     ("org.import.failed", Class::Silent),
     ("WORKSPACE_UPDATED", Class::Recorded),
     // Ours.
+    ("isomer.workspace.changed", Class::Internal),
     ("isomer.token.changed", Class::Internal),
     ("isomer.guest.changed", Class::Internal),
 ];
@@ -408,6 +409,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
         (import_failed(ImportFailure::MissingEnv), import_failed_json("missing_env")),
         (import_failed(ImportFailure::Internal), import_failed_json("internal")),
         (Event::TokenChanged(TokenChanged { token_id: ID }), json!({"token_id": ID})),
+        (Event::WorkspaceChanged(Empty {}), json!({})),
         (Event::GuestChanged(GuestChanged { guest: s("g") }), json!({"guest": "g"})),
     ]
 }
