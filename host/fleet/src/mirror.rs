@@ -98,6 +98,8 @@ impl Mirror {
     /// Follows other servers. Never ends by itself.
     pub(crate) async fn follow(&self, store: &Store, beat: impl Fn()) -> Result<(), StoreError> {
         let mut ear = store.listen().await?;
+        // What happened while nobody listened, perhaps because the database was away.
+        self.catch_up(store).await?;
         loop {
             beat();
             let heard = tokio::select! {
