@@ -4,17 +4,21 @@ use axum::Router;
 
 use crate::app::App;
 
+pub mod events;
 pub mod guests;
 pub mod health;
 pub mod liveness;
+pub mod streams;
 pub mod tokens;
 pub mod workspaces;
 
 /// The routes of all resources.
 pub fn routes(app: &App) -> Router<App> {
     health::routes()
+        .merge(events::routes(app))
         .merge(guests::routes(app))
         .merge(liveness::routes(app))
+        .merge(streams::routes(app))
         .merge(tokens::routes(app))
         .merge(workspaces::routes(app))
 }

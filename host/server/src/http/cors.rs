@@ -33,16 +33,26 @@ pub struct Cors {
     any: bool,
 }
 
-/// What the policy says about one `Origin`.
+/// What the policy says about one `Origin`. Routes find it among the request's extensions where there was
+/// an `Origin`; they are never asked where it was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
     /// Not a cross-origin request.
     Own,
     /// Allowed by name.
     Named,
     /// Allowed by `*`.
     Any,
+    /// Not allowed.
     Refused,
+}
+
+impl Verdict {
+    /// Did the operator mean this very origin? `*` means none.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        matches!(self, Self::Own | Self::Named)
+    }
 }
 
 impl Cors {
@@ -77,12 +87,13 @@ impl Cors {
 }
 
 /// Layer: refuses foreign origins, answers preflights, marks answers to allowed origins.
-pub async fn answer(State(cors): State<Arc<Cors>>, request: Request, next: Next) -> Response {
+pub async fn answer(State(cors): State<Arc<Cors>>, mut request: Request, next: Next) -> Response {
     let Some(origin) = request.headers().get(header::ORIGIN).cloned() else {
         return next.run(request).await;
     };
     let preflight = *request.method() == Method::OPTIONS;
     let verdict = cors.judge(&origin, request.headers());
+    request.extensions_mut().insert(verdict);
     let mut response = match verdict {
         Verdict::Refused => return StatusCode::FORBIDDEN.into_response(),
         _ if preflight => StatusCode::NO_CONTENT.into_response(),
