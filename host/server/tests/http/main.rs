@@ -11,5 +11,7 @@ mod metrics;
 mod pipeline;
 mod program;
 mod rate_limit;
+mod sockets;
+mod sse;
 mod tenant;
 mod wire;

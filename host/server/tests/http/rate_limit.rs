@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::WebSocketUpgrade;
 use axum::routing::{get, post};
 use governor::Quota;
 use governor::clock::FakeRelativeClock;
@@ -166,11 +165,8 @@ async fn dev_mode_has_no_limit() {
 #[tokio::test]
 async fn a_websocket_is_one_request() {
     let clock = FakeRelativeClock::default();
-    let server = Server::by(Ticks::Told(clock), &["--rate-limit", "3"], PATIENT, |app| {
-        let upgrade = async |socket: WebSocketUpgrade| socket.on_upgrade(|_| std::future::pending());
-        isomer::api::routes(app).endpoint("/ws", get(upgrade))
-    })
-    .await;
+    let routes = isomer::api::routes;
+    let server = Server::by(Ticks::Told(clock), &["--rate-limit", "3"], PATIENT, routes).await;
     let upgrade = [
         "Connection: Upgrade",
         "Upgrade: websocket",
