@@ -49,7 +49,7 @@ check: target cargo-deny ## Formatting, frozen WIT, licences and sources of depe
 audit: cargo-deny ## Ask the advisory database about dependencies (needs access to it)
 	cargo deny check advisories
 
-bench: target ## Measure guest calls, loading, start-up and memory
+bench: target ## Measure guest calls, the core, loading, start-up and memory
 	cargo bench --package isomer
 
 # No sanitizer: the code is safe Rust, and the address sanitizer can't live with the engine's reservations.

@@ -20,6 +20,7 @@ impl MigrationTrait for Migration {
             tokens(),
             workspace_secrets(),
             global_secrets(),
+            inbound_secrets(),
             events(),
             event_head(),
             leases(),
@@ -44,6 +45,7 @@ impl MigrationTrait for Migration {
             "leases",
             "event_head",
             "events",
+            "inbound_secrets",
             "global_secrets",
             "workspace_secrets",
             "tokens",
@@ -169,6 +171,17 @@ fn global_secrets() -> TableCreateStatement {
         .col(integer("version").not_null())
         .col(time("created_at").not_null())
         .col(time("updated_at").not_null())
+        .to_owned()
+}
+
+/// What the platform shows when it calls into a workspace.
+fn inbound_secrets() -> TableCreateStatement {
+    Table::create()
+        .table("inbound_secrets")
+        .col(uuid("workspace_id").primary_key())
+        .col(ColumnDef::new("value").binary().not_null())
+        .col(integer("version").not_null())
+        .foreign_key(&mut of_workspace("inbound_secrets"))
         .to_owned()
 }
 

@@ -8,10 +8,18 @@ mod harness;
 
 mod access;
 mod author;
+mod bearers;
 mod breaker;
+mod crashes;
 mod faults;
 mod folder;
 mod hostile;
 mod lifecycle;
+mod outages;
+mod registry;
+mod replicas;
+mod sockets;
 mod swap;
 mod terminal;
+mod workspaces;
+mod ws_terminal;

@@ -64,7 +64,11 @@ impl Fleet {
         let change = Change::of([Write::RevokeToken { id: token, by: RevokedBy::Request }]);
         match self.commit(change).await {
             Ok(_) => Ok(()),
-            Err(CommitError::Stale) => Err(FleetError::NoToken),
+            // It ended before, by somebody else or by a try of ours that we didn't learn the end of.
+            Err(CommitError::Stale) => {
+                self.tokens().refresh(token, self.store().token(token).await?);
+                Err(FleetError::NoToken)
+            }
             Err(error) => Err(FleetError::Commit(error)),
         }
     }

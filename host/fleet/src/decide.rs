@@ -67,7 +67,7 @@ pub(crate) fn deadline(row: &WorkspaceRow, facts: &Facts) -> Option<(DateTime<Ut
 
 fn overdue(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Option<Step> {
     let (at, length) = deadline(row, facts)?;
-    (now >= at).then(|| Step::Note(Input::Overdue { after_seconds: length.as_secs() }))
+    (now >= at).then_some(Step::Note(Input::Overdue { after_seconds: length.as_secs() }))
 }
 
 /// An agent that works is heard of now and then.
@@ -108,9 +108,11 @@ fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>)
         return until(Some(now + limits::LOOK_AGAIN));
     }
     let known_gone = matches!(row.container, Container::None | Container::Gone);
+    let not_before = row.retry_at.filter(|at| now < *at);
+    let asked = |step: Step| not_before.map_or(step, |at| until(Some(at)));
     match (row.wanted, seen) {
-        (Wanted::Removed, Seen::Running { .. }) => Step::Remove,
-        (Wanted::Paused | Wanted::Hibernated, Seen::Running { .. }) => Step::Stop,
+        (Wanted::Removed, Seen::Running { .. }) => asked(Step::Remove),
+        (Wanted::Paused | Wanted::Hibernated, Seen::Running { .. }) => asked(Step::Stop),
         (Wanted::Removed | Wanted::Paused | Wanted::Hibernated, _) => {
             if known_gone && row.status != Status::Hibernating {
                 Step::Rest(None)
@@ -120,7 +122,7 @@ fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>)
         }
         (Wanted::Running, Seen::Running { attempt, url }) => {
             if row.container == Container::Stale || *attempt != row.attempt {
-                return Step::Stop;
+                return asked(Step::Stop);
             }
             match row.status {
                 Status::Offline => recover(row, facts, now),
@@ -141,11 +143,8 @@ fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>)
                 }
             }
             // Its agent may have called before its container was started: then there is one to start.
-            _ if known_gone || row.container == Container::Stale => match row.retry_at {
-                _ if row.container == Container::Stale => Step::Note(Input::Stopped),
-                Some(at) if now < at => until(Some(at)),
-                _ => Step::Ensure,
-            },
+            _ if row.container == Container::Stale => Step::Note(Input::Stopped),
+            _ if known_gone => asked(Step::Ensure),
             _ => Step::Note(Input::Vanished),
         },
     }

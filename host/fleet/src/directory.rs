@@ -206,7 +206,8 @@ impl Directory {
                 Write::InsertToken(_)
                 | Write::RevokeToken { .. }
                 | Write::RevokeTokensOf { .. }
-                | Write::PutSecrets(_) => {}
+                | Write::PutSecrets(_)
+                | Write::InsertInboundSecret(_) => {}
             }
         }
     }
@@ -217,7 +218,11 @@ impl Directory {
         let mut image = self.write();
         let found: HashSet<Uuid> = rows.iter().map(|loaded| loaded.row.id).collect();
         for gone in asked.iter().filter(|id| !found.contains(id)) {
-            image.remove(*gone);
+            // Purged, if it was known: nothing that was read before may bring it back.
+            if let Some(parent) = image.by_id.get(gone).map(|workspace| workspace.row.parent_id) {
+                image.remove(*gone);
+                image.removed.insert(*gone, Gone { revision: i64::MAX, parent });
+            }
         }
         for loaded in rows {
             let (id, layout, presence) = (loaded.row.id, loaded.layout, loaded.presence);
@@ -234,6 +239,19 @@ impl Directory {
     pub fn put_presence(&self, presence: PresenceRow) {
         let presence = Arc::new(presence);
         self.write().change(presence.workspace_id, |workspace| workspace.presence = Some(presence));
+    }
+
+    /// Takes over what an agent said to another server, if that is newer than what is known. Is it?
+    pub(crate) fn put_newer_presence(&self, presence: PresenceRow) -> bool {
+        let mut newer = false;
+        self.write().change(presence.workspace_id, |workspace| {
+            let known = workspace.presence.as_ref().and_then(|known| known.last_seen_at);
+            newer = presence.last_seen_at > known;
+            if newer {
+                workspace.presence = Some(Arc::new(presence));
+            }
+        });
+        newer
     }
 
     /// Replaces everything. For the start.

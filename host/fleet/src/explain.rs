@@ -130,13 +130,13 @@ impl Fleet {
             (Status::Paused, _) if !machine::agrees(row) => awaiting(
                 "its container to be stopped",
                 None,
-                "it stands still; the backend is asked again every few seconds",
+                "it stands still; the backend is asked again and again",
             ),
             (Status::Paused, _) => awaiting("somebody to resume it", None, "it goes on"),
             (Status::Removed, Hosting::Container) if !machine::agrees(row) => awaiting(
                 "its container to be removed",
                 None,
-                "nothing of it is left; the backend is asked again every few seconds",
+                "nothing of it is left; the backend is asked again and again",
             ),
             (Status::Online | Status::Degraded, Hosting::Operator) => awaiting(
                 "the next call of its agent",

@@ -15,9 +15,11 @@ use tokio::{sync::Mutex, task::JoinHandle};
 use uuid::Uuid;
 
 use crate::{
+    agents,
     backend::Backend,
     directory::{Directory, Workspace},
     error::FleetError,
+    inbound,
     limits::Limits,
     machine::{self, Input, Transition},
     mirror::{LiveQueue, Mirror},
@@ -28,7 +30,7 @@ use crate::{
 };
 
 /// How often a change is tried again on the newest rows after somebody else was quicker.
-pub(crate) const TRIES: usize = 8;
+pub(crate) const TRIES: usize = 32;
 
 /// What a fleet is made of.
 pub struct Parts {
@@ -68,6 +70,10 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) saas: bool,
     pub(crate) pokes: Pokes,
+    pub(crate) agents: agents::Memory,
+    pub(crate) inbound: inbound::Cache,
+    /// Whose turn it is among those whose change met another one.
+    turns: Mutex<()>,
     live: Mutex<LiveQueue>,
 }
 
@@ -94,6 +100,9 @@ impl Fleet {
             limits: parts.limits,
             saas: parts.saas,
             pokes: Pokes::default(),
+            agents: agents::Memory::default(),
+            inbound: inbound::Cache::default(),
+            turns: Mutex::default(),
             live: Mutex::new(live),
         };
         Ok((Self { inner: Arc::new(inner) }, written))
@@ -189,6 +198,7 @@ impl Fleet {
         &self,
         mut plan: impl FnMut(&Self) -> Result<Planned<T>, FleetError>,
     ) -> Result<T, FleetError> {
+        let mut turn = None;
         for _ in 0..TRIES {
             let Planned { change, done } = plan(self)?;
             let (touched, acted_on) = (touched(&change), acted_on(&change));
@@ -197,7 +207,14 @@ impl Fleet {
                     acted_on.into_iter().for_each(|id| self.inner.pokes.poke(id));
                     return Ok(done);
                 }
-                Err(CommitError::Stale | CommitError::Refused(_)) => self.read_again(&touched).await?,
+                Err(CommitError::Stale | CommitError::Refused(_)) => {
+                    // Those who were too late once take turns, so that many who want the same row don't
+                    // keep each other from it.
+                    if turn.is_none() {
+                        turn = Some(self.inner.turns.lock().await);
+                    }
+                    self.read_again(&touched).await?;
+                }
                 Err(CommitError::NameTaken) => return Err(FleetError::NameTaken),
                 Err(error) => return Err(FleetError::Commit(error)),
             }
@@ -242,10 +259,10 @@ impl Fleet {
         }
     }
 
-    /// Sends live events to other servers. Never ends by itself.
-    pub async fn send_live(&self) {
+    /// Sends live events to other servers. Never ends by itself; calls `beat` each time around.
+    pub async fn send_live(&self, beat: impl Fn()) {
         let mut queue = self.inner.live.lock().await;
-        self.inner.mirror.send_live(&self.inner.store, &mut queue).await;
+        self.inner.mirror.send_live(&self.inner.store, &mut queue, beat).await;
     }
 }
 
@@ -284,12 +301,16 @@ fn untold(change: &Change) -> Vec<(Option<Uuid>, Event)> {
             }
             Write::InsertToken(row) => events.push((row.workspace_id, token_changed(row.id))),
             Write::RevokeToken { id, .. } => events.push((None, token_changed(*id))),
-            // Removal is told of each workspace, and so is a purge: it comes after a removal.
+            // A purge takes the event of the removal with it, maybe before anybody else read that.
+            Write::Purge(ids) => {
+                events.extend(ids.iter().map(|id| (Some(*id), Event::WorkspaceChanged(Empty {}))));
+            }
+            // Removal is told of each workspace.
             Write::RevokeTokensOf { .. }
-            | Write::Purge(_)
             | Write::PutLayouts(_)
             | Write::DeleteLayouts(_)
-            | Write::PutSecrets(_) => {}
+            | Write::PutSecrets(_)
+            | Write::InsertInboundSecret(_) => {}
         }
     }
     events

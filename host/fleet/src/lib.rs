@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent_url;
+mod agents;
 pub mod backend;
 mod bearers;
 mod connection;
@@ -18,6 +19,7 @@ mod edit;
 mod error;
 mod explain;
 mod fleet;
+mod inbound;
 mod lifecycle;
 mod limits;
 mod machine;
@@ -31,6 +33,16 @@ mod templates;
 pub mod tokens;
 mod wait;
 
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod replicas;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod testing;
+
+pub use agents::{Metadata, Registered, Registration, Report};
 pub use backend::Backend;
 pub use connection::Connection;
 pub use create::{Created, Memory, NewWorkspace};

@@ -42,11 +42,12 @@ pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between tries.
 pub(crate) const BACKOFF_LAST: Duration = Duration::from_secs(300);
 
-/// How long to wait when the backend can't tell.
+/// How long the backend may take to tell what it sees, and how long to wait when it can't.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long the backend may take for one action.
-pub(crate) const BACKEND_DEADLINE: Duration = Duration::from_secs(180);
+/// How long the backend may take for one action. In tests, as long as they can wait.
+pub(crate) const BACKEND_DEADLINE: Duration =
+    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(180) };
 
 /// How often every workspace is looked at without a reason: the health sweep of the contract.
 pub(crate) const SLOW_TICK: Duration = Duration::from_secs(15);

@@ -3,7 +3,8 @@
 //!
 //! Two kinds of input meet here. People *want* things (restart, pause, remove): that raises the
 //! generation. The world *shows* things (a container started, an agent called, a time passed): that
-//! never does, and is ignored when it belongs to an attempt that is over.
+//! never does, and is ignored when it belongs to an attempt that is over. The one exception is a
+//! hibernation that is given up: what is wanted changes then, and each want has its own generation.
 //!
 //! Clients hear of each step between statuses by exactly one event; `hibernating` is a claim, not a
 //! status that anybody waits for, and is entered silently.
@@ -14,6 +15,9 @@ use serde_json::{Value, json};
 use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
 
 use crate::{limits, tell};
+
+#[cfg(test)]
+mod tests;
 
 /// Something that happened to a workspace.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +87,13 @@ pub(crate) enum Input {
     },
     /// The backend answers again.
     Reachable,
+    /// The backend did not do what it was asked. It is asked again, later each time.
+    NotDone {
+        /// It said no; else it didn't answer.
+        refused: bool,
+        /// In words for people, without addresses or paths.
+        reason: String,
+    },
 }
 
 /// What of a heartbeat decides about the status.
@@ -119,6 +130,9 @@ const OURS: &str = "http://127.0.0.1";
 /// Type of the condition that says whether the backend answers.
 const BACKEND_REACHABLE: &str = "BackendReachable";
 
+/// Type of the condition that says whether the backend did what it was last asked.
+const BACKEND_OBEYS: &str = "BackendObeys";
+
 /// What the input makes of the row; none where it means nothing there.
 #[must_use]
 pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Option<Transition> {
@@ -144,6 +158,7 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
         Input::Recover => next.recover(),
         Input::Unreachable { reason } => next.reachable(Some(reason)),
         Input::Reachable => next.reachable(None),
+        Input::NotDone { refused, reason } => next.not_done(*refused, reason),
     };
     changed.then(|| next.finish())
 }
@@ -161,6 +176,12 @@ pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
         }
     }
     next.finish()
+}
+
+/// Did the platform itself give the address at which its agent is reached?
+#[must_use]
+pub(crate) fn has_our_url(row: &WorkspaceRow) -> bool {
+    row.url.as_deref().is_some_and(|url| url.starts_with(OURS))
 }
 
 /// Is what people want the case, as far as it can be?
@@ -197,9 +218,11 @@ impl Next {
         self.events.push(event);
     }
 
+    /// What is newly wanted is tried at once, whatever failed before.
     fn wants(&mut self, wanted: Wanted) {
         self.row.wanted = wanted;
         self.row.generation += 1;
+        self.recovered();
     }
 
     fn is(&self, hosting: Hosting) -> bool {
@@ -217,7 +240,6 @@ impl Next {
             return false;
         }
         self.wants(Wanted::Running);
-        self.row.failures = 0;
         self.row.url = None;
         self.begin_attempt();
         true
@@ -260,7 +282,6 @@ impl Next {
         }
         self.wants(Wanted::Running);
         if self.is(Hosting::Container) {
-            self.row.failures = 0;
             self.begin_attempt();
         } else {
             self.ready_at_once();
@@ -303,15 +324,18 @@ impl Next {
             return false;
         }
         self.wants(Wanted::Running);
-        self.row.failures = 0;
         self.begin_attempt();
         true
     }
 
+    /// A start may be under way of which the row doesn't know yet, and nobody looks at a removed row
+    /// that claims to have no container: until the backend is seen to have none, there may be one.
     fn remove(&mut self, cascade: Option<usize>) -> bool {
         self.wants(Wanted::Removed);
         self.row.removed_at = Some(self.now);
-        self.row.retry_at = None;
+        if self.is(Hosting::Container) && self.row.attempt > 0 {
+            self.row.container = Container::Stale;
+        }
         self.becomes(Status::Removed, tell::removed(cascade));
         true
     }
@@ -321,7 +345,8 @@ impl Next {
     /// Removed is final: all that can still happen is that the container is seen to be gone.
     fn after_removal(&mut self, input: &Input) -> bool {
         match input {
-            Input::Stopped => self.container_is(Container::Gone),
+            Input::Stopped => self.stopped(),
+            Input::NotDone { refused, reason } => self.not_done(*refused, reason),
             Input::Unreachable { reason } => self.reachable(Some(reason)),
             Input::Reachable => self.reachable(None),
             _ => false,
@@ -339,13 +364,14 @@ impl Next {
     }
 
     fn started(&mut self, attempt: i32, url: Option<&str>) -> bool {
-        if attempt != self.row.attempt || self.row.wanted != Wanted::Running {
+        if attempt != self.row.attempt || self.row.wanted != Wanted::Running || !self.is(Hosting::Container) {
             return false;
         }
         if let Some(url) = url {
             self.row.url = Some(url.to_owned());
         }
         self.row.container = Container::Running;
+        self.obeyed();
         true
     }
 
@@ -391,12 +417,38 @@ impl Next {
     }
 
     fn stopped(&mut self) -> bool {
+        if self.row.wanted == Wanted::Running && self.row.container != Container::Stale {
+            return false;
+        }
         if self.row.status == Status::Hibernating {
             self.row.container = Container::Gone;
+            self.obeyed();
             self.hibernated();
             return true;
         }
-        self.may_have_container() && self.container_is(Container::Gone)
+        let was_there = self.may_have_container() && self.container_is(Container::Gone);
+        if was_there {
+            self.row.retry_at = None;
+            self.obeyed();
+        }
+        was_there
+    }
+
+    /// Waits longer each time, and says so.
+    fn not_done(&mut self, refused: bool, reason: &str) -> bool {
+        if !self.is(Hosting::Container) {
+            return false;
+        }
+        self.row.failures = self.row.failures.saturating_add(1);
+        self.back_off();
+        self.condition(BACKEND_OBEYS, false, if refused { "Refused" } else { "NoAnswer" }, reason);
+        true
+    }
+
+    fn obeyed(&mut self) {
+        if self.is_so(BACKEND_OBEYS) == Some(false) {
+            self.condition(BACKEND_OBEYS, true, "Done", "the backend did what it was asked");
+        }
     }
 
     /// May what an agent says change the status? Not where people want stillness, and not while the
@@ -411,8 +463,7 @@ impl Next {
             self.row.agent_card = Some(card.clone());
             return !same_card;
         }
-        let ours = self.row.url.as_deref().is_some_and(|url| url.starts_with(OURS));
-        let url = if ours { self.row.url.clone() } else { url.map(str::to_owned) };
+        let url = if has_our_url(&self.row) { self.row.url.clone() } else { url.map(str::to_owned) };
         let same = same_card
             && self.row.status == Status::Online
             && self.row.url == url
@@ -511,21 +562,38 @@ impl Next {
 
     /// Not knowing changes no status. It is written down, once.
     fn reachable(&mut self, reason: Option<&str>) -> bool {
-        let known = self.row.conditions.as_array().and_then(|conditions| {
-            conditions.iter().find(|condition| condition["type"] == BACKEND_REACHABLE).cloned()
-        });
-        let was = known.as_ref().is_none_or(|condition| condition["status"] == "True");
-        if was == reason.is_none() {
+        if self.is_so(BACKEND_REACHABLE).unwrap_or(true) == reason.is_none() {
             return false;
         }
-        self.row.conditions = json!([{
-            "type": BACKEND_REACHABLE,
-            "status": if reason.is_some() { "False" } else { "True" },
-            "reason": if reason.is_some() { "NoAnswer" } else { "Answers" },
-            "message": reason.unwrap_or("the backend answers again"),
-            "since": self.now,
-        }]);
+        match reason {
+            Some(reason) => self.condition(BACKEND_REACHABLE, false, "NoAnswer", reason),
+            None => self.condition(BACKEND_REACHABLE, true, "Answers", "the backend answers again"),
+        }
         true
+    }
+
+    /// What a condition says; none, where nothing was ever written down.
+    fn is_so(&self, condition: &str) -> Option<bool> {
+        let known = self.row.conditions.as_array()?.iter().find(|known| known["type"] == condition)?;
+        Some(known["status"] == "True")
+    }
+
+    /// Writes a condition down. It holds since it changed, not since it was last seen.
+    fn condition(&mut self, condition: &str, is_so: bool, reason: &str, message: &str) {
+        let mut all = self.row.conditions.as_array().cloned().unwrap_or_default();
+        let before = all.iter().position(|known| known["type"] == condition).map(|at| all.remove(at));
+        let status = if is_so { "True" } else { "False" };
+        let since = before
+            .filter(|before| before["status"] == status)
+            .and_then(|before| before.get("since").cloned());
+        all.push(json!({
+            "type": condition,
+            "status": status,
+            "reason": reason,
+            "message": cut(message),
+            "since": since.unwrap_or_else(|| json!(self.now)),
+        }));
+        self.row.conditions = Value::Array(all);
     }
 }
 

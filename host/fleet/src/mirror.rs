@@ -143,7 +143,12 @@ impl Mirror {
             }
         }
         let workspaces: Vec<Uuid> = workspaces.into_iter().collect();
-        self.directory.refresh(&workspaces, store.workspaces(&workspaces).await?);
+        let rows = store.workspaces(&workspaces).await?;
+        // Who was purged may have been so before its removal was heard of.
+        let found: BTreeSet<Uuid> = rows.iter().map(|loaded| loaded.row.id).collect();
+        let purged: Vec<Uuid> = workspaces.iter().filter(|id| !found.contains(id)).copied().collect();
+        self.tokens.drop_of(&purged);
+        self.directory.refresh(&workspaces, rows);
         Ok(())
     }
 
@@ -176,9 +181,15 @@ impl Mirror {
     }
 
     /// Sends live events to other servers, as many at once as fit. Ends with the queue.
-    pub(crate) async fn send_live(&self, store: &Store, queue: &mut LiveQueue) {
+    pub(crate) async fn send_live(&self, store: &Store, queue: &mut LiveQueue, beat: impl Fn()) {
         let mut waiting = Vec::new();
-        while queue.recv_many(&mut waiting, LIVE_QUEUE).await > 0 {
+        loop {
+            beat();
+            match timeout(LOOK_EVERY, queue.recv_many(&mut waiting, LIVE_QUEUE)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) => continue,
+            }
             if store.is_private() {
                 waiting.clear();
                 continue;
@@ -230,19 +241,21 @@ impl Observer for Mirror {
     fn committed(&self, change: &Change, events: &[Arc<Envelope>]) {
         self.directory.apply(change);
         self.tokens.apply(change);
-        let stored = events.iter().find_map(|event| event.seq());
-        if let Some(first) = stored {
+        let stored = || events.iter().filter(|event| event.seq().is_some());
+        if let Some(first) = stored().find_map(|event| event.seq()) {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if first != *told + 1 {
+            if first == *told + 1 {
+                *told += stored().count() as i64;
+                stored().for_each(|event| self.hub.publish(Arc::clone(event)));
+            } else {
                 // Others were first: theirs are told before ours.
                 self.behind.notify_one();
-                return;
-            }
-            *told += events.iter().filter(|event| event.seq().is_some()).count() as i64;
-            for event in events {
-                self.hub.publish(Arc::clone(event));
             }
         }
+        events
+            .iter()
+            .filter(|event| event.seq().is_none())
+            .for_each(|event| self.tell_live(Arc::clone(event)));
     }
 
     fn uncertain(&self) {

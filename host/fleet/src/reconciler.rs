@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,11 +17,11 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use events::Next;
+use events::{Next, Subscription};
 use futures::StreamExt as _;
 use store::{
     Check, CommitError, Fence, Lease, StoreError,
-    workspaces::{Hosting, WorkspaceRow},
+    workspaces::{Hosting, Status, WorkspaceRow},
 };
 use tokio::{
     sync::Notify,
@@ -37,6 +38,9 @@ use crate::{
     limits::{self, BACKEND_DEADLINE, LOOK_AGAIN, SLOW_TICK},
     machine::Input,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Name of the lease.
 const LEASE: &str = "reconciler";
@@ -132,8 +136,8 @@ impl Fleet {
         let mut until = lease.until;
         let mut renewals = interval(inner.limits.lease / 4);
         let mut looks = Looks::new(self.clone(), fence);
-        let mut heard =
-            self.hub().subscribe(HEARD, |event| event.seq().is_some() && event.workspace_id().is_some());
+        let mut heard = self.hear_changes();
+        let mut deaf = false;
         let mut slow = interval(SLOW_TICK);
         loop {
             if Instant::now() >= until {
@@ -152,23 +156,28 @@ impl Fleet {
                 }
                 _ = slow.tick() => looks.at(self.all_that_may_need_it().await?),
                 poked = inner.pokes.take() => looks.at(poked),
-                next = heard.next() => match next {
+                next = heard.next(), if !deaf => match next {
                     Next::Event(event) => looks.at(event.workspace_id().into_iter().filter(|id| self.may_need_it(*id))),
-                    Next::Overflowed | Next::Closed => {
-                        heard = self.hub().subscribe(HEARD, |event| event.seq().is_some());
+                    Next::Overflowed => {
+                        heard = self.hear_changes();
                         looks.at(self.all_that_may_need_it().await?);
                     }
+                    Next::Closed => deaf = true,
                 },
                 () = looks.done() => {}
             }
         }
     }
 
+    fn hear_changes(&self) -> Subscription {
+        self.hub().subscribe(HEARD, |event| event.seq().is_some() && event.workspace_id().is_some())
+    }
+
     fn may_need_it(&self, id: Uuid) -> bool {
         self.directory().get(id).is_none_or(|workspace| workspace.row.hosting != Hosting::Synthetic)
     }
 
-    async fn all_that_may_need_it(&self) -> Result<Vec<Uuid>, StoreError> {
+    pub(crate) async fn all_that_may_need_it(&self) -> Result<Vec<Uuid>, StoreError> {
         let live = self.directory().list();
         let mut ids: Vec<Uuid> =
             live.iter().filter(|it| it.row.hosting != Hosting::Synthetic).map(|it| it.row.id).collect();
@@ -183,25 +192,46 @@ impl Fleet {
     /// Looks at a workspace and takes steps until there is nothing to do. Returns when to look again.
     pub(crate) async fn look(&self, id: Uuid, fence: &Fence) -> Result<Option<DateTime<Utc>>, Interrupted> {
         for _ in 0..STEPS {
-            let Some(workspace) = self.find(id).await? else {
-                return Ok(None);
-            };
-            let seen = self.observe(&workspace.row).await;
-            let now = store::now();
-            match decide::next_step(&workspace.row, seen.as_ref(), &self.facts(&workspace.row), now) {
-                Step::Rest(until) => return Ok(until),
-                step => self.take(&workspace.row, step, fence).await?,
+            if let ControlFlow::Break(until) = self.step(id, fence).await? {
+                return Ok(until);
             }
         }
         Err(Interrupted::Endless)
     }
 
-    pub(crate) async fn take(
+    /// Takes the next step about a workspace; breaks where there is none, with when to look again.
+    pub(crate) async fn step(
         &self,
-        row: &WorkspaceRow,
-        step: Step,
+        id: Uuid,
         fence: &Fence,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<ControlFlow<Option<DateTime<Utc>>>, Interrupted> {
+        let Some(workspace) = self.find(id).await? else {
+            return Ok(ControlFlow::Break(None));
+        };
+        let row = &workspace.row;
+        let seen = self.observe(row).await;
+        let next = || decide::next_step(row, seen.as_ref(), &self.facts(row), store::now());
+        let mut step = next();
+        if step == Step::Note(Input::Silent) && self.heard_elsewhere(id).await? {
+            step = next();
+        }
+        match step {
+            Step::Rest(until) => return Ok(ControlFlow::Break(until)),
+            step => self.take(row, step, fence).await?,
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Agents call whichever server they reach: has another one written down that this one called?
+    async fn heard_elsewhere(&self, id: Uuid) -> Result<bool, StoreError> {
+        if self.inner.store.is_private() {
+            return Ok(false);
+        }
+        let written = self.inner.store.workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
+        Ok(written.is_some_and(|presence| self.directory().put_newer_presence(presence)))
+    }
+
+    async fn take(&self, row: &WorkspaceRow, step: Step, fence: &Fence) -> Result<(), Interrupted> {
         let Some(backend) = self.inner.backend.as_ref().filter(|_| !matches!(step, Step::Note(_))) else {
             let Step::Note(input) = step else { return Ok(()) };
             return self.note(row, input, fence).await;
@@ -222,13 +252,9 @@ impl Fleet {
         match timeout(BACKEND_DEADLINE, action).await.unwrap_or_else(|_| Err(late())) {
             Ok(None) => Ok(()),
             Ok(Some(input)) => self.note(row, input, fence).await,
-            Err(BackendError::Unreachable { reason }) => {
-                self.note(row, Input::Unreachable { reason }, fence).await
-            }
             Err(error) => {
-                tracing::warn!(workspace = %row.id, %error, "the backend refused");
-                let (attempt, error) = (row.attempt, START_FAILED.to_owned());
-                self.note(row, Input::StartFailed { attempt, error, missing: Vec::new() }, fence).await
+                tracing::warn!(workspace = %row.id, %error, "the backend did not do what it was asked");
+                self.note(row, not_done(row, error), fence).await
             }
         }
     }
@@ -299,14 +325,30 @@ impl Fleet {
     }
 }
 
+/// What it means that the backend didn't do what it was asked. A start that is refused has failed;
+/// everything else is tried again.
+fn not_done(row: &WorkspaceRow, error: BackendError) -> Input {
+    match error {
+        BackendError::Unreachable { reason } => Input::NotDone { refused: false, reason },
+        BackendError::Refused { .. } | BackendError::NotFound if row.status == Status::Provisioning => {
+            Input::StartFailed { attempt: row.attempt, error: START_FAILED.to_owned(), missing: Vec::new() }
+        }
+        BackendError::Refused { reason } => Input::NotDone { refused: true, reason },
+        BackendError::NotFound => Input::NotDone { refused: true, reason: "not found".to_owned() },
+    }
+}
+
 /// Events that the reconciler may be behind before it looks at everything instead.
 const HEARD: usize = 4_096;
+
+/// When to look again, if at all.
+type Looked = Result<Option<DateTime<Utc>>, Interrupted>;
 
 /// Looks in progress, and those to come.
 struct Looks {
     fleet: Fleet,
     fence: Fence,
-    tasks: JoinSet<Result<Option<DateTime<Utc>>, Interrupted>>,
+    tasks: JoinSet<Looked>,
     by_task: HashMap<Id, Uuid>,
     /// Being looked at. `true`: to be looked at once more.
     running: HashMap<Uuid, bool>,
@@ -359,7 +401,7 @@ impl Looks {
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, Result<Option<DateTime<Utc>>, Interrupted>), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Looked), JoinError>) {
         let (task, result) = match ended {
             Ok((task, result)) => (task, Ok(result)),
             Err(panic) => (panic.id(), Err(panic)),

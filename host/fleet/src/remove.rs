@@ -53,7 +53,7 @@ impl Fleet {
         Ok(descendants)
     }
 
-    async fn mark_removed(&self, id: Uuid, confirmed: bool) -> Result<usize, FleetError> {
+    pub(crate) async fn mark_removed(&self, id: Uuid, confirmed: bool) -> Result<usize, FleetError> {
         let removed = self.change(|fleet: &Self| {
             let root = fleet.live(id)?;
             let children = fleet.directory().children(Some(id));

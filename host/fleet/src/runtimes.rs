@@ -16,6 +16,8 @@ pub struct Facts {
     pub image_base: String,
     /// How long its start may take, where it says so.
     pub provision_timeout: Option<Duration>,
+    /// Does it judge its own health, until its agent says otherwise?
+    pub judges_itself: bool,
 }
 
 /// Knows runtimes.
@@ -48,6 +50,7 @@ impl Runtimes for Catalog {
             },
             image_base: description.image_base.clone().unwrap_or_default(),
             provision_timeout: description.provision_timeout_seconds.map(|s| Duration::from_secs(s.into())),
+            judges_itself: description.capabilities.status_management,
         }
     }
 

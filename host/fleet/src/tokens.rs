@@ -2,7 +2,7 @@
 //! database; one that was ended here is refused from that moment on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicI64, Ordering},
@@ -53,9 +53,7 @@ impl NewToken {
     }
 
     fn new(kind: TokenKind, workspace_id: Option<Uuid>, created_by: &str, now: DateTime<Utc>) -> Self {
-        let mut bytes = [0; TOKEN_BYTES];
-        rand::rng().fill_bytes(&mut bytes);
-        let text = URL_SAFE_NO_PAD.encode(bytes);
+        let text = random_text();
         let row = TokenRow {
             id: Uuid::new_v4(),
             kind,
@@ -78,6 +76,13 @@ impl std::fmt::Debug for NewToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewToken").field("id", &self.row.id).finish_non_exhaustive()
     }
+}
+
+/// As much randomness as a token has, as text.
+pub(crate) fn random_text() -> String {
+    let mut bytes = [0; TOKEN_BYTES];
+    rand::rng().fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// SHA-256 of a token, as it is stored and looked up.
@@ -125,6 +130,8 @@ struct Index {
     by_id: HashMap<Uuid, [u8; 32]>,
     /// Hashes of a workspace's tokens; those of the organisation under none.
     by_workspace: HashMap<Option<Uuid>, Vec<[u8; 32]>>,
+    /// Tokens that ended while this process runs, so that nothing read before brings them back.
+    ended: HashSet<Uuid>,
 }
 
 impl Tokens {
@@ -170,7 +177,7 @@ impl Tokens {
         for write in &change.writes {
             match write {
                 Write::InsertToken(row) => self.write().insert(row.as_ref().clone()),
-                Write::RevokeToken { id, .. } => self.write().remove(*id),
+                Write::RevokeToken { id, .. } => self.write().end(*id),
                 Write::RevokeTokensOf { workspaces, .. } | Write::Purge(workspaces) => {
                     self.drop_of(workspaces);
                 }
@@ -182,9 +189,9 @@ impl Tokens {
     /// Takes over a token that was read; `None`: it is gone.
     pub fn refresh(&self, id: Uuid, row: Option<TokenRow>) {
         let mut index = self.write();
-        index.remove(id);
-        if let Some(row) = row.filter(|row| row.revoked_at.is_none()) {
-            index.insert(row);
+        match row.filter(|row| row.revoked_at.is_none()) {
+            Some(row) => index.insert(row),
+            None => index.end(id),
         }
     }
 
@@ -195,6 +202,7 @@ impl Tokens {
             for hash in index.by_workspace.remove(&Some(*workspace)).unwrap_or_default() {
                 if let Some(token) = index.by_hash.remove(&hash) {
                     index.by_id.remove(&token.row.id);
+                    index.ended.insert(token.row.id);
                 }
             }
         }
@@ -215,10 +223,19 @@ impl Index {
             tracing::error!(token = %row.id, "a token whose hash isn't 32 bytes is left out");
             return;
         };
+        if self.ended.contains(&row.id) {
+            return;
+        }
+        self.remove(row.id);
         let used_ms = AtomicI64::new(row.last_used_at.map_or(0, |used| used.timestamp_millis()));
         self.by_workspace.entry(row.workspace_id).or_default().push(hash);
         self.by_id.insert(row.id, hash);
         self.by_hash.insert(hash, Arc::new(LiveToken { row, used_ms }));
+    }
+
+    fn end(&mut self, id: Uuid) {
+        self.remove(id);
+        self.ended.insert(id);
     }
 
     fn remove(&mut self, id: Uuid) {

@@ -1,9 +1,10 @@
 //! Waiting, with an end, for what was ordered to be seen.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use events::Next;
 use store::workspaces::WorkspaceRow;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use crate::{error::FleetError, fleet::Fleet};
@@ -28,10 +29,13 @@ impl Fleet {
         satisfies: impl Fn(&WorkspaceRow) -> bool,
     ) -> Result<Vec<WorkspaceRow>, FleetError> {
         let deadline = Instant::now() + patience;
-        let wanted: std::collections::HashSet<Uuid> = ids.iter().copied().collect();
-        let mut heard = self
-            .hub()
-            .subscribe(HEARD, move |event| event.workspace_id().is_some_and(|id| wanted.contains(&id)));
+        let wanted: Arc<HashSet<Uuid>> = Arc::new(ids.iter().copied().collect());
+        let subscribe = || {
+            let wanted = Arc::clone(&wanted);
+            self.hub()
+                .subscribe(HEARD, move |event| event.workspace_id().is_some_and(|id| wanted.contains(&id)))
+        };
+        let mut heard = subscribe();
         loop {
             let rows = self.inner.store.workspaces(ids).await?;
             let rows: Vec<WorkspaceRow> = rows.into_iter().map(|loaded| loaded.row).collect();
@@ -39,8 +43,12 @@ impl Fleet {
                 return Ok(rows);
             }
             let next = deadline.min(Instant::now() + ASK_EVERY);
-            // Whatever it is, it is a reason to look.
-            let _ = timeout_at(next, heard.next()).await;
+            match timeout_at(next, heard.next()).await {
+                // Whatever it is, it is a reason to look; as is the end of our patience.
+                Ok(Next::Event(_)) | Err(_) => {}
+                Ok(Next::Overflowed) => heard = subscribe(),
+                Ok(Next::Closed) => sleep_until(next).await,
+            }
         }
     }
 }

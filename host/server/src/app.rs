@@ -8,7 +8,9 @@ use fleet::Fleet;
 use http::Uri;
 
 use crate::api;
+use crate::api::events::{self, Seats};
 use crate::http::access::Access;
+use crate::http::cors::Cors;
 use crate::http::metrics::Metrics;
 use crate::http::rate_limit::RateLimits;
 use crate::http::shell;
@@ -35,6 +37,14 @@ pub struct App {
     pub test_tokens: bool,
     /// The workspaces.
     pub fleet: Fleet,
+    /// Open WebSockets, all and by workspace.
+    pub sockets: Seats,
+    /// Open event streams, by workspace.
+    pub streams: Seats,
+    /// Limits of both.
+    pub event_limits: events::Limits,
+    /// Which web pages are ours.
+    pub cors: Arc<Cors>,
     /// When it all ends: what stays open for long listens to it.
     pub shutdown: Shutdown,
 }
@@ -58,6 +68,10 @@ impl App {
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),
             fleet,
+            sockets: Seats::default(),
+            streams: Seats::default(),
+            event_limits: events::Limits::default(),
+            cors: Arc::new(Cors::new(settings)),
             shutdown,
         }
     }

@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::guest_cli::{self, GuestArgs};
 use crate::settings::Settings;
+use crate::terminal::events::{self, EventsArgs};
+use crate::terminal::guest::{self, GuestArgs};
+use crate::terminal::workspaces::{self, WorkspaceArgs};
 use crate::{logging, run};
 
 /// Isomer: a control plane for teams of AI agents.
@@ -29,6 +31,10 @@ enum Task {
     Serve(Box<Settings>),
     /// List, check, push, swap and try guests
     Guest(Box<GuestArgs>),
+    /// Make, list, change, stop and explain workspaces
+    Ws(Box<WorkspaceArgs>),
+    /// Show what happened, or what happens
+    Events(Box<EventsArgs>),
 }
 
 /// Runs the program; a failure is printed with its causes.
@@ -40,7 +46,9 @@ pub async fn main() -> ExitCode {
             logging::init(settings.log_format);
             exit(run::serve(&settings).await)
         }
-        Task::Guest(args) => exit(guest_cli::run(*args).await),
+        Task::Guest(args) => exit(guest::run(*args).await),
+        Task::Ws(args) => exit(workspaces::run(*args).await),
+        Task::Events(args) => exit(events::run(*args).await),
     }
 }
 

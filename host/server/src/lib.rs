@@ -4,7 +4,7 @@
 //! tests can start the real server inside their own process.
 //!
 //! Where to read on: [`app`] wires the parts, [`api`] holds the routes by resource, [`http`] holds
-//! what every route shares, [`guest_cli`] is the operator's and the author's end of the terminal.
+//! what every route shares, [`terminal`] is the operator's and the author's end of the wire.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
@@ -13,9 +13,9 @@ pub mod api;
 pub mod app;
 pub mod audit;
 pub mod cli;
-pub mod guest_cli;
 pub mod http;
 pub mod logging;
 pub mod loops;
 pub mod run;
 pub mod settings;
+pub mod terminal;

@@ -172,9 +172,9 @@ fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
         async move { again("broadcaster", || fleet.follow(|| beat.tick())).await }
     });
     let told = fleet.clone();
-    loops.spawn("live-events", FLEET_TURN, move |_| {
+    loops.spawn("live-events", FLEET_TURN, move |beat| {
         let fleet = told.clone();
-        async move { fleet.send_live().await }
+        async move { fleet.send_live(|| beat.tick()).await }
     });
     let (swept, days) = (fleet.clone(), settings.event_retention_days.get());
     loops.every("event-retention", RETENTION_EVERY, move || {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Append, Change, Check, CommitError, Store, StoreError, Write,
-    entity::{event, global_secret, layout, presence, token, workspace, workspace_secret},
+    entity::{event, global_secret, inbound_secret, layout, presence, token, workspace, workspace_secret},
     events::{COMMITTED, is_stored, row},
     leases,
     secrets::SecretRow,
@@ -62,7 +62,10 @@ pub(crate) async fn together(
         );
         tx.query_one_raw(notify).await.map_err(StoreError::from)?;
     }
-    tx.commit().await.map_err(StoreError::from)?;
+    tx.commit().await.map_err(StoreError::from).map_err(|error| {
+        // Only the answer may have been lost.
+        if error.is_outage() { CommitError::Unknown } else { error.into() }
+    })?;
     Ok(told)
 }
 
@@ -191,6 +194,14 @@ async fn perform(tx: &DatabaseTransaction, write: &Write, now: DateTime<Utc>) ->
             Ok(())
         }
         Write::PutSecrets(rows) => put_secrets(tx, rows).await,
+        Write::InsertInboundSecret(row) => {
+            let inserted = inbound_secret::Entity::insert(row.clone().into_active_model().reset_all())
+                .on_conflict(OnConflict::column(inbound_secret::Column::WorkspaceId).do_nothing().to_owned())
+                .exec_without_returning(tx)
+                .await
+                .map_err(StoreError::from)?;
+            if inserted == 1 { Ok(()) } else { Err(CommitError::Stale) }
+        }
         Write::Purge(ids) => purge(tx, ids).await,
     }
 }
@@ -307,6 +318,9 @@ fn name_taken(error: sea_orm::DbErr) -> CommitError {
 pub(crate) async fn behind(store: &Store, rows: &[Append]) -> Result<(), StoreError> {
     let mut presences = Vec::new();
     let tx = store.db.begin().await?;
+    // In the one order of changes too: two transactions that lock the same rows one by one would wait
+    // for each other.
+    take_order(&tx, 0).await?;
     for row in rows {
         match row {
             Append::TokenUsed { id, at } => {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     StoreError,
     leases::Fence,
-    secrets::SecretRow,
+    secrets::{InboundSecretRow, SecretRow},
     tokens::{RevokedBy, TokenRow},
     workspaces::{LayoutRow, WorkspaceRow},
 };
@@ -81,6 +81,8 @@ pub enum Write {
     },
     /// Secrets of workspaces or of everybody, new or changed.
     PutSecrets(Vec<SecretRow>),
+    /// What the platform shows when it calls into a workspace that has nothing yet. Fails when it has.
+    InsertInboundSecret(InboundSecretRow),
     /// These workspaces and everything of theirs go for good, their events too.
     Purge(Vec<Uuid>),
 }

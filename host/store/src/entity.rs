@@ -4,6 +4,7 @@ pub(crate) mod event;
 pub(crate) mod global_secret;
 pub(crate) mod guest;
 pub(crate) mod guest_release;
+pub(crate) mod inbound_secret;
 pub(crate) mod job;
 pub(crate) mod layout;
 pub(crate) mod presence;

@@ -136,7 +136,10 @@ impl Store {
             migrate::up(&db).await?;
             Self { read: Database::connect(sqlite(url, SQLITE_READERS)).await?, db }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let alone = Database::connect(postgres(url, 1)).await?;
+            // Without the limits of everyday work: another server may need a while for its migration.
+            let mut options = common(url);
+            options.max_connections(1);
+            let alone = Database::connect(options).await?;
             let migrated = migrate::up(&alone).await;
             alone.close().await?;
             migrated?;

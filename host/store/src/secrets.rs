@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
-    entity::{global_secret, workspace_secret},
+    entity::{global_secret, inbound_secret, workspace_secret},
 };
 
 /// A sealed secret.
@@ -26,7 +26,17 @@ pub struct SecretRow {
     pub updated_at: DateTime<Utc>,
 }
 
+pub use crate::entity::inbound_secret::Model as InboundSecretRow;
+
 impl Store {
+    /// What the platform shows when it calls into this workspace.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn inbound_secret(&self, workspace: Uuid) -> Result<Option<InboundSecretRow>, StoreError> {
+        Ok(inbound_secret::Entity::find_by_id(workspace).one(&self.read).await?)
+    }
+
     /// A workspace's own secrets, by key.
     ///
     /// # Errors

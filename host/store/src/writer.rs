@@ -115,10 +115,12 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         let mut group = Vec::with_capacity(GROUP);
+        let mut appends = Vec::with_capacity(BEHIND_ROWS);
         loop {
-            let full = self.behind.rows.len() >= BEHIND_ROWS;
+            // Chosen by chance where several are ready: neither changes nor rows that can wait are kept
+            // from their turn by many of the others.
+            let room = BEHIND_ROWS.saturating_sub(self.behind.rows.len());
             tokio::select! {
-                biased;
                 count = self.ordered.recv_many(&mut group, GROUP) => {
                     if count == 0 {
                         break;
@@ -127,7 +129,9 @@ impl Task {
                     self.make(&mut group).await;
                 }
                 () = sleep_until(self.behind.due), if !self.behind.rows.is_empty() => self.flush().await,
-                Some(append) = self.appended.recv(), if !full => self.behind.take(append),
+                count = self.appended.recv_many(&mut appends, room), if room > 0 && !self.appended.is_closed() => {
+                    appends.drain(..).take(count).for_each(|append| self.behind.take(append));
+                }
             }
         }
         while let Some(append) = self.appended.recv().await {
@@ -169,10 +173,9 @@ impl Task {
                 self.observer.uncertain();
             }
             Err(error) if group.len() == 1 => {
-                for ordered in group.drain(..) {
-                    tracing::debug!(%error, "a change was not made");
+                tracing::debug!(%error, "a change was not made");
+                if let Some(ordered) = group.pop() {
                     let _ = ordered.done.send(Err(error));
-                    break;
                 }
             }
             Err(_) => {

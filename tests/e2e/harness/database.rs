@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection};
 use uuid::Uuid;
 
 /// A database that nobody else uses.
+#[derive(Clone)]
 pub enum Database {
     Sqlite,
     Postgres { url: String, name: String },

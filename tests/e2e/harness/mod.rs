@@ -1,12 +1,16 @@
 //! What tests are made of: a server to talk to, a database for it, components to push.
 
+mod cluster;
 mod components;
 mod database;
 mod server;
+mod socket;
 
+pub use cluster::Cluster;
 pub use components::{Components, variant};
 pub use database::Database;
-pub use server::{Server, Start, files, program};
+pub use server::{Answer, Server, Start, files, program};
+pub use socket::Socket;
 
 /// Makes two tests of one: on SQLite and on Postgres.
 macro_rules! on_both_databases {

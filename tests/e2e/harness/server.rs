@@ -115,12 +115,18 @@ impl Server {
 
     /// Kills it without warning, and starts again on the same data.
     pub async fn kill_and_restart(mut self) -> Self {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it is gone");
+        self.kill();
         self.again().await
     }
 
-    async fn again(mut self) -> Self {
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is gone");
+    }
+
+    /// Starts it again on the same data, after it ended.
+    pub async fn again(mut self) -> Self {
         let nothing = Start { database: Database::Sqlite, env: Vec::new(), own_cache: false };
         let start = std::mem::replace(&mut self.start, nothing);
         let data = Arc::clone(&self.data);
@@ -166,12 +172,64 @@ impl Server {
         Answer::read(request.send().await.expect("the server answers")).await
     }
 
+    /// A request with a bearer token.
+    pub async fn ask(&self, bearer: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(bearer);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::read(request.send().await.expect("the server answers")).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::PATCH, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, None).await
+    }
+
+    /// Makes a workspace and gives its id.
+    pub async fn workspace(&self, body: Value) -> String {
+        let made = self.post("/workspaces", body).await.ok();
+        made["id"].as_str().expect("it has an id").to_owned()
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, None).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.request(Method::POST, path, Some(body)).await
+    }
+
+    /// An event stream, from after the event with this number.
+    pub async fn stream(&self, path: &str, last: Option<i64>) -> Stream {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = request.send().await.expect("the server answers");
+        assert_eq!(response.status(), 200);
+        Stream { response, text: String::new() }
+    }
+
+    /// The raw answer to a request for a WebSocket.
+    pub async fn upgrade(&self, headers: &[(&str, &str)]) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let address = self.url.trim_start_matches("http://");
+        let mut socket = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let mut request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        socket.write_all(format!("{request}\r\n").as_bytes()).await.expect("it reads");
+        let mut answer = vec![0; 4096];
+        let size = socket.read(&mut answer).await.expect("it answers");
+        String::from_utf8_lossy(&answer[..size]).into_owned()
     }
 
     pub async fn guest(&self, name: &str) -> Value {
@@ -235,6 +293,43 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// An open event stream.
+pub struct Stream {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Stream {
+    pub fn header(&self, name: &str) -> &str {
+        self.response.headers().get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The next message, without the blank line that ends it.
+    pub async fn message(&mut self) -> String {
+        loop {
+            if let Some((message, rest)) = self.text.split_once("\n\n") {
+                let message = message.to_owned();
+                self.text = rest.to_owned();
+                return message;
+            }
+            assert!(self.more().await, "the stream ended: {}", self.text);
+        }
+    }
+
+    /// What comes until its end.
+    pub async fn rest(&mut self) -> String {
+        while self.more().await {}
+        std::mem::take(&mut self.text)
+    }
+
+    async fn more(&mut self) -> bool {
+        let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("it comes in time");
+        let Some(bytes) = chunk.expect("the stream works") else { return false };
+        self.text.push_str(&String::from_utf8_lossy(&bytes));
+        true
     }
 }
 

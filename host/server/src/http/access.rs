@@ -104,6 +104,17 @@ impl fmt::Display for Caller {
     }
 }
 
+/// What a caller of the registry proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// That he has admin rights.
+    Admin,
+    /// That he is the workspace's agent.
+    Own,
+    /// Nothing: the workspace has no token yet.
+    None,
+}
+
 /// What the auth classes decide by.
 #[derive(Clone)]
 pub struct Access {
@@ -189,6 +200,35 @@ impl Access {
             }
             None if self.dev_mode => Ok(Caller::DevMode),
             None => Err(ApiError::unauthorized("missing workspace auth token")),
+        }
+    }
+
+    /// The check of the registry's routes, for the workspace that the body names. One without any token
+    /// has nothing to show yet, and passes.
+    ///
+    /// # Errors
+    /// 401 for a missing or wrong credential, and for a workspace that is removed: its agents know that
+    /// answer as the end. 503 if the database can't be asked.
+    pub async fn agent(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<Proof, ApiError> {
+        let caller = credentials.bearer.and_then(|bearer| {
+            if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
+        });
+        if matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. })) {
+            return Ok(Proof::Admin);
+        }
+        if self.fleet.directory().get(id).is_none() {
+            let known = self.fleet.find(id).await;
+            let known = known.map_err(|error| ApiError::platform_unavailable(&error))?;
+            return match known {
+                Some(_) => Err(ApiError::unauthorized("invalid workspace auth token")),
+                None => Ok(Proof::None),
+            };
+        }
+        match caller {
+            Some(Caller::Workspace { id: own, .. }) if own == id => Ok(Proof::Own),
+            _ if !self.fleet.tokens().has_any(id) => Ok(Proof::None),
+            _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
+            _ => Err(ApiError::unauthorized("invalid workspace auth token")),
         }
     }
 

@@ -33,26 +33,16 @@ pub struct Cors {
     any: bool,
 }
 
-/// What the policy says about one `Origin`. Routes find it among the request's extensions where there was
-/// an `Origin`; they are never asked where it was refused.
+/// What the policy says about one `Origin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+enum Verdict {
     /// Not a cross-origin request.
     Own,
     /// Allowed by name.
     Named,
     /// Allowed by `*`.
     Any,
-    /// Not allowed.
     Refused,
-}
-
-impl Verdict {
-    /// Did the operator mean this very origin? `*` means none.
-    #[must_use]
-    pub fn is_known(self) -> bool {
-        matches!(self, Self::Own | Self::Named)
-    }
 }
 
 impl Cors {
@@ -68,6 +58,14 @@ impl Cors {
         let any = origins.iter().any(|origin| origin == "*");
         origins.push(settings.platform_origin());
         Self { origins, any }
+    }
+
+    /// Does the request come from a page of an allowed origin, or of this server? That anybody may call
+    /// (`*`) is not enough here.
+    #[must_use]
+    pub fn names(&self, headers: &HeaderMap) -> bool {
+        let origin = headers.get(header::ORIGIN);
+        origin.is_some_and(|origin| matches!(self.judge(origin, headers), Verdict::Own | Verdict::Named))
     }
 
     fn judge(&self, origin: &HeaderValue, headers: &HeaderMap) -> Verdict {
@@ -87,13 +85,12 @@ impl Cors {
 }
 
 /// Layer: refuses foreign origins, answers preflights, marks answers to allowed origins.
-pub async fn answer(State(cors): State<Arc<Cors>>, mut request: Request, next: Next) -> Response {
+pub async fn answer(State(cors): State<Arc<Cors>>, request: Request, next: Next) -> Response {
     let Some(origin) = request.headers().get(header::ORIGIN).cloned() else {
         return next.run(request).await;
     };
     let preflight = *request.method() == Method::OPTIONS;
     let verdict = cors.judge(&origin, request.headers());
-    request.extensions_mut().insert(verdict);
     let mut response = match verdict {
         Verdict::Refused => return StatusCode::FORBIDDEN.into_response(),
         _ if preflight => StatusCode::NO_CONTENT.into_response(),

@@ -160,6 +160,7 @@ pub fn refused(error: FleetError, failed: &str) -> ApiError {
         | E::Secret(_)
         | E::Template(_)
         | E::Url(_)
+        | E::NoUrl
         | E::NoParent => ApiError::bad_request(&text),
         E::Cycle | E::ParentPaused { .. } | E::NothingToHibernate { .. } | E::OtherHosting { .. } => {
             ApiError::conflict(&text)

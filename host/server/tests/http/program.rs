@@ -176,7 +176,16 @@ async fn all_background_loops_beat() {
     let guests = tempfile::tempdir().expect("a directory");
     let path = guests.path().to_str().expect("UTF-8");
     let program = Program::start(&[("MOLECULE_ENV", "dev"), ("GUESTS_DIR", path)]);
-    let expected = ["guest-counters", "guests-folder", "metrics-upkeep", "rate-limit-sweep"];
+    let expected = [
+        "broadcaster",
+        "event-retention",
+        "guest-counters",
+        "guests-folder",
+        "live-events",
+        "metrics-upkeep",
+        "rate-limit-sweep",
+        "reconciler",
+    ];
     let all_beat = async {
         loop {
             let mut client = Client::connect(program.address).await;
@@ -232,14 +241,15 @@ fn with_json_logs_every_line_is_json() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
-    let mut line = String::new();
     let log = child.stderr.take().expect("piped");
-    BufReader::new(log).read_line(&mut line).expect("a line");
+    let mut events = BufReader::new(log).lines().map(|line| {
+        let line = line.expect("a line");
+        serde_json::from_str::<serde_json::Value>(&line).expect(&line)
+    });
+    let event = events.find(|event| event["message"] == "listening").expect("it says so");
     child.kill().expect("killed");
     let output = child.wait_with_output().expect("ended");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    let event: serde_json::Value = serde_json::from_str(&line).expect(&line);
-    assert_eq!(event["message"], "listening");
     assert_eq!(event["mode"], "production");
     assert!(event["address"].as_str().is_some_and(|a| a.starts_with("127.0.0.1:")));
 }

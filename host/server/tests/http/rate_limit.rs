@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::WebSocketUpgrade;
 use axum::routing::{get, post};
 use governor::Quota;
 use governor::clock::FakeRelativeClock;
@@ -165,8 +166,11 @@ async fn dev_mode_has_no_limit() {
 #[tokio::test]
 async fn a_websocket_is_one_request() {
     let clock = FakeRelativeClock::default();
-    let routes = isomer::api::routes;
-    let server = Server::by(Ticks::Told(clock), &["--rate-limit", "3"], PATIENT, routes).await;
+    let server = Server::by(Ticks::Told(clock), &["--rate-limit", "3"], PATIENT, |app| {
+        let upgrade = async |socket: WebSocketUpgrade| socket.on_upgrade(|_| std::future::pending());
+        isomer::api::routes(app).endpoint("/socket", get(upgrade))
+    })
+    .await;
     let upgrade = [
         "Connection: Upgrade",
         "Upgrade: websocket",
@@ -174,12 +178,12 @@ async fn a_websocket_is_one_request() {
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     ];
     let mut client = server.connect().await;
-    client.write(&request("GET", "/ws", &upgrade, "")).await;
+    client.write(&request("GET", "/socket", &upgrade, "")).await;
     let answer = client.answer().await;
     assert_eq!((answer.status(), told(&answer)), (101, allowed("3", "2", "20")));
     assert_eq!(told(&server.get("/health").await)[1], Some("1"));
     server.get("/health").await;
-    assert_eq!(server.ask("GET", "/ws", &upgrade).await.status(), 429);
+    assert_eq!(server.ask("GET", "/socket", &upgrade).await.status(), 429);
 }
 
 // === Who is who ===

@@ -8,8 +8,7 @@ use events::catalogue::{Empty, Heartbeat, Task};
 use events::{Envelope, Event};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Request};
-use isomer::api::streams::{self, Limits};
-use isomer::api::{tokens, workspaces};
+use isomer::api::events::Limits;
 use isomer::app::App;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -21,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
-use crate::wire::{Answer, PATIENCE, Server};
+use crate::wire::{Answer, PATIENCE, PATIENT, Server};
 
 pub(crate) const ADMIN: &[&str] = &["--admin-token", "secret"];
 pub(crate) const DEV: &[&str] = &["--molecule-env", "dev"];
@@ -57,13 +56,12 @@ impl House {
 
     pub(crate) async fn within(flags: &[&str], limits: Limits) -> Self {
         let mut inside = None;
-        let server = Server::with_routes(flags, |app| {
+        let tune = |app: &mut App| {
+            app.event_limits = limits;
             inside = Some(app.clone());
-            let routes = workspaces::routes(app).merge(tokens::routes(app));
-            routes.merge(streams::routes_within(app, limits))
-        })
-        .await;
-        Self { server, app: inside.expect("the routes were asked for") }
+        };
+        let server = Server::tuned(flags, PATIENT, tune, isomer::api::routes).await;
+        Self { server, app: inside.expect("it was tuned") }
     }
 
     /// A workspace without token.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use events::catalogue::{Empty, Task};
 use events::{Envelope, Event};
-use isomer::api::streams::Limits;
+use isomer::api::events::Limits;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;

@@ -56,6 +56,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: Shutdown,
     pub(crate) done: JoinHandle<()>,
+    pub(crate) fleet: Fleet,
 }
 
 /// Guests, which these tests are not about: the first-party ones, made once for all servers.
@@ -92,7 +93,7 @@ impl Server {
         limits: Limits,
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
-        Self::by(Ticks::default(), flags, limits, routes).await
+        Self::tuned(flags, limits, |_| {}, routes).await
     }
 
     /// Its rate limits go by another time.
@@ -103,17 +104,30 @@ impl Server {
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
+        let tune = |app: &mut App| app.limits = Arc::new(RateLimits::by(&settings, &ticks));
+        Self::tuned(flags, limits, tune, routes).await
+    }
+
+    /// Something of it is otherwise.
+    pub(crate) async fn tuned(
+        flags: &[&str],
+        limits: Limits,
+        tune: impl FnOnce(&mut App),
+        routes: impl FnOnce(&App) -> Router<App>,
+    ) -> Self {
+        let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let metrics = Arc::new(Metrics::new().expect("the only recorder"));
         let shutdown = Shutdown::default();
         let catalog = catalog().await;
         let fleet = fleet(catalog.clone()).await;
         let mut app = App::new(&settings, metrics, catalog, fleet, shutdown.clone());
-        app.limits = Arc::new(RateLimits::by(&settings, &ticks));
+        tune(&mut app);
+        let fleet = app.fleet.clone();
         let router = shell(routes(&app), &settings, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
-        Self { address, shutdown, done }
+        Self { address, shutdown, done, fleet }
     }
 
     pub(crate) async fn connect(&self) -> Client {

@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use super::GuestError;
+use super::TerminalError;
 
 /// A server, with the token for it.
 pub(super) struct Client {
@@ -13,10 +13,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(server: &str, token: Option<&str>) -> Result<Self, GuestError> {
+    pub(super) fn new(server: &str, token: Option<&str>) -> Result<Self, TerminalError> {
         if server.starts_with("https:") {
             let message = "this program speaks plain HTTP: run it on the server's host, or through a tunnel";
-            return Err(GuestError::Refused { message: message.to_owned() });
+            return Err(TerminalError::Refused { message: message.to_owned() });
         }
         Ok(Self {
             http: reqwest::Client::new(),
@@ -25,25 +25,39 @@ impl Client {
         })
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, GuestError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, TerminalError> {
         self.send(self.request(Method::GET, path)).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Result<Value, GuestError> {
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, TerminalError> {
         self.send(self.request(Method::DELETE, path)).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, GuestError> {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, TerminalError> {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, GuestError> {
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, TerminalError> {
+        self.send(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, TerminalError> {
         self.send(self.request(Method::PUT, path).json(body)).await
     }
 
-    pub(super) async fn upload(&self, path: &str, bytes: Vec<u8>) -> Result<Value, GuestError> {
+    pub(super) async fn upload(&self, path: &str, bytes: Vec<u8>) -> Result<Value, TerminalError> {
         self.send(self.request(Method::POST, path).header("Content-Type", "application/wasm").body(bytes))
             .await
+    }
+
+    /// The server's address, without a slash at the end.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The token for it.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -54,8 +68,11 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Value, GuestError> {
-        let unreachable = |source| GuestError::Unreachable { server: self.server.clone(), source };
+    async fn send(&self, request: RequestBuilder) -> Result<Value, TerminalError> {
+        let unreachable = |source: reqwest::Error| TerminalError::Unreachable {
+            server: self.server.clone(),
+            source: source.into(),
+        };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
@@ -63,7 +80,8 @@ impl Client {
         if status.is_success() {
             return Ok(json);
         }
-        let words = json.get("error").and_then(Value::as_str).map(str::to_owned);
+        // A question is answered with a status and a message instead of an error.
+        let words = json.get("error").or(json.get("message")).and_then(Value::as_str).map(str::to_owned);
         let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
         if status == reqwest::StatusCode::UNAUTHORIZED {
             message.push_str(": give the server's ADMIN_TOKEN with --token or in the environment");
@@ -72,7 +90,7 @@ impl Client {
             message.push_str("\n  ");
             message.push_str(&line);
         }
-        Err(GuestError::Refused { message })
+        Err(TerminalError::Refused { message })
     }
 }
 

@@ -12,8 +12,7 @@ use futures::stream::unfold;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::Streams;
-use super::places::Place;
+use super::seats::Seat;
 use super::source::{Listener, Source};
 use crate::app::App;
 use crate::http::access::{Access, Caller, WorkspaceId};
@@ -38,28 +37,27 @@ const HEADERS: [(HeaderName, &str); 4] = [
 
 pub(super) async fn open(
     State(app): State<App>,
-    Extension(streams): Extension<Arc<Streams>>,
     Extension(WorkspaceId(id)): Extension<WorkspaceId>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (listener, limits) = (Listener::Watcher(id), streams.limits);
+    let (listener, limits) = (Listener::Watcher(id), app.event_limits);
     // Before the workspace is looked for: its end is either seen here or told.
     let mut source = Source::live(&app.fleet, listener, limits.stream_queue);
     if app.fleet.directory().get(id).is_none() {
         return Err(ApiError::not_found("workspace not found"));
     }
-    let place = streams.streams.take(Some(id)).ok_or_else(too_many)?;
+    let seat = app.streams.take(Some(id), limits.streams_each).ok_or_else(too_many)?;
     // Whatever isn't a number of ours is no number: the client may have it from another server.
     let since = text(&headers, LAST_EVENT_ID).and_then(|id| id.parse().ok()).filter(|since| *since >= 0);
     if let Some(since) = since {
-        let caught_up = source.catch_up(&app.fleet, listener, since, &limits).await;
+        let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
         caught_up.map_err(|error| refused(error.into(), "failed to verify workspace"))?;
     }
     let mut ping = interval_at(Instant::now() + limits.stream_ping, limits.stream_ping);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (access, shutdown) = (app.access, app.shutdown.for_one());
-    let stream = Stream { source, ping, access, caller, shutdown, step: Step::Greet, _place: place };
+    let stream = Stream { source, ping, access, caller, shutdown, step: Step::Greet, _seat: seat };
     let body = unfold(stream, async |mut stream| Some((stream.next().await?, stream)));
     Ok((HEADERS, Body::from_stream(body)).into_response())
 }
@@ -75,7 +73,7 @@ struct Stream {
     caller: Caller,
     shutdown: Shutdown,
     step: Step,
-    _place: Place,
+    _seat: Seat,
 }
 
 /// How far a stream is.

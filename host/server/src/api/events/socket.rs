@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use events::Next;
 use futures::{SinkExt as _, StreamExt as _};
@@ -14,13 +14,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use uuid::Uuid;
 
-use super::places::Place;
+use super::seats::Seat;
 use super::source::Source;
-use super::{Limits, Streams, handshake};
+use super::{Limits, handshake};
 use crate::app::App;
 use crate::http::access::{Access, Caller};
-use crate::http::cors::Verdict;
 use crate::http::error::ApiError;
 use crate::http::shutdown::Shutdown;
 use crate::http::websocket::{self, Handshake};
@@ -38,22 +38,20 @@ pub(super) struct Resume {
 
 pub(super) async fn open(
     State(app): State<App>,
-    Extension(streams): Extension<Arc<Streams>>,
-    origin: Option<Extension<Verdict>>,
     Query(resume): Query<Resume>,
     headers: HeaderMap,
     handshake: Handshake,
 ) -> Result<Response, ApiError> {
-    let (listener, caller) = handshake::admit(&app, &headers, origin.map(|Extension(origin)| origin)).await?;
+    let (listener, caller) = handshake::admit(&app, &headers).await?;
     if let Some(caller) = &caller {
         tracing::Span::current().record("caller", tracing::field::display(caller));
     }
-    let place = streams.sockets.take(listener.workspace()).ok_or_else(too_many)?;
     let since = resume.since.as_deref().map(parse).transpose()?;
-    let limits = streams.limits;
+    let limits = app.event_limits;
+    let seats = seats(&app, listener.workspace()).ok_or_else(too_many)?;
     let mut source = Source::live(&app.fleet, listener, limits.socket_queue);
     if let Some(since) = since {
-        let caught_up = source.catch_up(&app.fleet, listener, since, &limits).await;
+        let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
         caught_up.map_err(|error| ApiError::platform_unavailable(&error))?;
     }
     let (access, shutdown) = (app.access, app.shutdown.for_one());
@@ -62,8 +60,20 @@ pub(super) async fn open(
         .max_message_size(Some(limits.inbound))
         .max_frame_size(Some(limits.inbound));
     Ok(handshake.accept(config, move |socket| {
-        Socket { socket, source, limits, access, caller, shutdown, _open: Open::new(place) }.run()
+        Socket { socket, source, limits, access, caller, shutdown, _open: Open::new(seats) }.run()
     }))
+}
+
+/// A seat among all, and one of the workspace whose agent listens.
+type Taken = (Seat, Option<Seat>);
+
+fn seats(app: &App, workspace: Option<Uuid>) -> Option<Taken> {
+    let limits = app.event_limits;
+    let among_all = app.sockets.take(None, limits.sockets)?;
+    Some(match workspace {
+        Some(_) => (among_all, Some(app.sockets.take(workspace, limits.sockets_each)?)),
+        None => (among_all, None),
+    })
 }
 
 fn parse(since: &str) -> Result<i64, ApiError> {
@@ -77,13 +87,13 @@ fn too_many() -> ApiError {
 
 /// An open socket, as the gauge counts them.
 struct Open {
-    _place: Place,
+    _seats: Taken,
 }
 
 impl Open {
-    fn new(place: Place) -> Self {
+    fn new(seats: Taken) -> Self {
         gauge!("molecule_websocket_connections_active").increment(1.0);
-        Self { _place: place }
+        Self { _seats: seats }
     }
 }
 

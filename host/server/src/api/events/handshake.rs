@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use super::source::Listener;
 use crate::app::App;
-use crate::http::access::{Access, Caller, Credentials};
-use crate::http::cors::Verdict;
+use crate::http::access::{Caller, Credentials};
 use crate::http::error::ApiError;
 
 /// Says that a socket is an agent's, and of which workspace.
@@ -22,15 +21,11 @@ const CREDENTIAL: &str = "molecule-auth.";
 /// Who was let in: nobody in particular where no credential was asked for.
 pub(super) type Admitted = (Listener, Option<Caller>);
 
-/// Lets a client in, or not. `origin` is what CORS said about its origin, if it has one.
-pub(super) async fn admit(
-    app: &App,
-    headers: &HeaderMap,
-    origin: Option<Verdict>,
-) -> Result<Admitted, ApiError> {
+/// Lets a client in, or not.
+pub(super) async fn admit(app: &App, headers: &HeaderMap) -> Result<Admitted, ApiError> {
     match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
         Some(id) => agent(app, id.to_str().unwrap_or_default(), headers).await,
-        None => Ok((Listener::Canvas, canvas(&app.access, headers, origin)?)),
+        None => Ok((Listener::Canvas, canvas(app, headers)?)),
     }
 }
 
@@ -75,12 +70,13 @@ async fn without_token(app: &App, workspace: Uuid) -> Result<Option<Caller>, Api
 
 // === Canvases ===
 
-fn canvas(access: &Access, headers: &HeaderMap, origin: Option<Verdict>) -> Result<Option<Caller>, ApiError> {
+fn canvas(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     if let Some(bearer) = bearer(headers)? {
-        let admitted = access.admin(&Credentials::bearing(&bearer));
+        let admitted = app.access.admin(&Credentials::bearing(&bearer));
         return admitted.map(Some).map_err(|_| ApiError::unauthorized("invalid canvas auth token"));
     }
-    let open = !access.has_admin_token() || origin.is_some_and(Verdict::is_known);
+    // Web pages can't send a bearer here; that they are ours is all they can show.
+    let open = !app.access.has_admin_token() || app.cors.names(headers);
     if open { Ok(None) } else { Err(ApiError::unauthorized("canvas auth required")) }
 }
 

@@ -10,8 +10,6 @@ use fleet::Fleet;
 use store::StoreError;
 use uuid::Uuid;
 
-use super::Limits;
-
 /// Who listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listener {
@@ -66,19 +64,19 @@ impl Source {
         fleet: &Fleet,
         listener: Listener,
         since: i64,
-        limits: &Limits,
+        most: u64,
     ) -> Result<(), StoreError> {
         let store = fleet.store();
         let only = match listener {
             Listener::Watcher(id) => Some(id),
             Listener::Canvas | Listener::Agent(_) => None,
         };
-        let mut events = store.events_to_tell(since, only, limits.replay + 1).await?;
+        let mut events = store.events_to_tell(since, only, most.saturating_add(1)).await?;
         let head = store.last_event().await?;
         // Older ones were deleted; or the number comes from another database.
         let first = store.first_event().await?.unwrap_or(head + 1);
         let lost = since > head || (since + 1 < first && since < head);
-        if lost || events.len() as u64 > limits.replay {
+        if lost || events.len() as u64 > most {
             let resync = Envelope::resync(listener.workspace(), store::now());
             self.missed = vec![Arc::new(resync)].into_iter();
             return Ok(());

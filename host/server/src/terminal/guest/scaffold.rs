@@ -7,13 +7,14 @@ use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
-use super::{GuestError, file_error};
+use super::file_error;
+use crate::terminal::TerminalError;
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/template");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 
-pub(super) fn run(directory: &Path) -> Result<(), GuestError> {
+pub(super) fn run(directory: &Path) -> Result<(), TerminalError> {
     let made = || -> io::Result<()> {
         fs::create_dir(directory)?;
         for (files, place) in [(&TEMPLATE, "."), (&SDK, "isomer/guests/sdk"), (&WIT, "isomer/wit")] {

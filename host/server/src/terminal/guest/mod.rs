@@ -1,7 +1,6 @@
 //! `isomer guest`: the admin API of a running server, and the author's tools that need none.
 
 mod check;
-mod client;
 mod scaffold;
 mod show;
 
@@ -10,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use self::client::Client;
+use super::{ServerArgs, TerminalError, print};
 
 /// What can be done with guests.
 #[derive(Debug, Args)]
@@ -19,26 +18,6 @@ pub struct GuestArgs {
     server: ServerArgs,
     #[command(subcommand)]
     task: GuestTask,
-}
-
-/// Where the server is.
-#[derive(Debug, Args)]
-struct ServerArgs {
-    /// Address of the server
-    #[arg(
-        long,
-        env = "ISOMER_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080",
-        global = true
-    )]
-    server: String,
-    /// Admin token of the server
-    #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
-    token: Option<String>,
-    /// Print the server's JSON instead of tables
-    #[arg(long, global = true)]
-    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,48 +124,13 @@ enum GuestTask {
     },
 }
 
-/// Why a command failed. The text is for the person at the terminal.
-#[derive(Debug, thiserror::Error)]
-pub enum GuestError {
-    /// The server can't be reached.
-    #[error("no answer from {server}. Is it running? (see --server)")]
-    Unreachable {
-        /// Its address.
-        server: String,
-        /// What went wrong.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The server said no.
-    #[error("{message}")]
-    Refused {
-        /// Its words, and what to do.
-        message: String,
-    },
-    /// A file can't be read or written.
-    #[error("{path}")]
-    File {
-        /// Its path.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No sandbox for checks.
-    #[error(transparent)]
-    Sandbox(#[from] wasm::SandboxError),
-    /// The component is unfit; the findings were printed.
-    #[error("not fit to be activated")]
-    Unfit,
-}
-
 /// Does what was asked.
 ///
 /// # Errors
-/// See [`GuestError`].
-pub async fn run(args: GuestArgs) -> Result<(), GuestError> {
+/// See [`TerminalError`].
+pub async fn run(args: GuestArgs) -> Result<(), TerminalError> {
     let print_json = args.server.json;
-    let client = || Client::new(&args.server.server, args.server.token.as_deref());
+    let client = || args.server.client();
     let done = match args.task {
         GuestTask::Check { file, settings, trusted } => {
             return check::run(&file, &settings, trusted, print_json).await;
@@ -253,7 +197,7 @@ impl Done {
             | Self::Release(value)
             | Self::Call(value)
             | Self::Other(value) => {
-                show::json(value);
+                print::json(value);
             }
         }
     }
@@ -263,8 +207,8 @@ fn path(name: &str, rest: &str) -> String {
     format!("/admin/guests/{name}{rest}")
 }
 
-fn file_error(path: &std::path::Path, source: std::io::Error) -> GuestError {
-    GuestError::File { path: path.display().to_string(), source }
+fn file_error(path: &std::path::Path, source: std::io::Error) -> TerminalError {
+    TerminalError::File { path: path.display().to_string(), source }
 }
 
 fn json_value(text: &str) -> Result<Value, String> {

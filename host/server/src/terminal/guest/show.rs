@@ -1,35 +1,11 @@
-//! Prints what the server answered, for people.
+//! Guests, as people read them.
 
-use std::io::{self, Write as _};
-
-use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
-/// Writes a line. Whoever reads may have closed the other end (`| head`), which is no fault.
-fn line(text: impl AsRef<str>) {
-    let _ = writeln!(io::stdout(), "{}", text.as_ref());
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or("-")
-}
-
-fn number(value: &Value, path: &str) -> u64 {
-    value.pointer(path).and_then(Value::as_u64).unwrap_or(0)
-}
+use crate::terminal::print::{items, json, line, number, table, text};
 
 fn short(value: &Value, field: &str) -> String {
     text(value, field).chars().take(12).collect()
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header);
-    table
-}
-
-fn items<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
-    value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// Calls that ended without an answer.
@@ -38,10 +14,6 @@ fn failures(value: &Value) -> u64 {
         .iter()
         .map(|kind| number(value, &format!("/counters/{kind}")))
         .sum()
-}
-
-pub(super) fn json(value: &Value) {
-    line(serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 pub(super) fn list(value: &Value) {

@@ -1,26 +1,26 @@
-//! Events as they happen: `/ws` for canvases and agents, and one workspace's as an SSE stream.
+//! What happened, for those who ask, and for those who stay: the list, the WebSocket, the stream.
 //!
-//! `handshake` says who may open a socket and what it hears, `places` how many there may be, `source` what
-//! comes and in which order; `socket` and `sse` carry it.
+//! `handshake` says who may open a socket, `seats` how many there may be, `source` what comes and in which
+//! order; `socket` and `stream` carry it.
 
 mod handshake;
-mod places;
+mod list;
+mod seats;
 mod socket;
 mod source;
-mod sse;
+mod stream;
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::routing::get;
-use axum::{Extension, Router};
 
-use self::places::Places;
+pub use self::seats::Seats;
 use crate::app::App;
-use crate::http::access::workspace;
+use crate::http::access::{admin, workspace};
 use crate::http::routes::Register;
 
-/// Limits of streams. [`Limits::default`] is what the server runs with; tests shorten the times.
+/// Limits of those who stay. [`Limits::default`] is what the server runs with; tests shorten the times.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Sockets of this process.
@@ -65,28 +65,13 @@ impl Default for Limits {
     }
 }
 
-/// What the streams of one server share.
-struct Streams {
-    limits: Limits,
-    sockets: Arc<Places>,
-    streams: Arc<Places>,
-}
-
-/// `/ws` and `/workspaces/:id/events/stream`.
+/// `/events`, `/events/:workspaceId`, `/ws` and `/workspaces/:id/events/stream`.
 pub fn routes(app: &App) -> Router<App> {
-    routes_within(app, Limits::default())
-}
-
-/// The same within other limits.
-pub fn routes_within(app: &App, limits: Limits) -> Router<App> {
-    let streams = Arc::new(Streams {
-        limits,
-        sockets: Places::new(limits.sockets, limits.sockets_each),
-        streams: Places::new(usize::MAX, limits.streams_each),
-    });
+    let access = &app.access;
     Router::new()
-        // Judges its callers itself: most canvases can't show a bearer.
+        .endpoint("/events", admin(access, get(list::all)))
+        .endpoint("/events/{workspaceId}", admin(access, get(list::of_one)))
+        // Judges its callers itself: web pages can't send headers with a WebSocket.
         .endpoint("/ws", get(socket::open))
-        .endpoint("/workspaces/{id}/events/stream", workspace(&app.access, get(sse::open)))
-        .layer(Extension(streams))
+        .endpoint("/workspaces/{id}/events/stream", workspace(access, get(stream::open)))
 }

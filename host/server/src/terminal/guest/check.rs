@@ -7,20 +7,21 @@ use catalog::{CatalogError, Verdict};
 use serde_json::{Value, json};
 use wasm::{Limits, Sandbox};
 
-use super::{GuestError, file_error, show};
+use super::file_error;
+use crate::terminal::{TerminalError, print};
 
 pub(super) async fn run(
     file: &Path,
     settings: &Value,
     trusted: bool,
     as_json: bool,
-) -> Result<(), GuestError> {
+) -> Result<(), TerminalError> {
     let bytes = std::fs::read(file).map_err(|source| file_error(file, source))?;
     let sandbox = Sandbox::new(Limits::default(), None)?;
-    let refused = |error: CatalogError| GuestError::Refused { message: error.to_string() };
+    let refused = |error: CatalogError| TerminalError::Refused { message: error.to_string() };
     let (component, found) = catalog::check(&sandbox, &bytes, settings, trusted).await.map_err(refused)?;
     if as_json {
-        show::json(
+        print::json(
             &json!({ "digest": component.digest(), "imports": component.imports(), "conformance": found }),
         );
     } else {
@@ -39,7 +40,7 @@ pub(super) async fn run(
         }
     }
     if found.findings.iter().any(|finding| finding.verdict == Verdict::Failed) {
-        return Err(GuestError::Unfit);
+        return Err(TerminalError::Unfit);
     }
     Ok(())
 }

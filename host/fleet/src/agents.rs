@@ -1,0 +1,325 @@
+//! Agents that call in: they introduce themselves, say how they are, and change their cards.
+//!
+//! Heartbeats are the hottest calls of all. One that changes nothing that anybody could see costs no
+//! statement: what it says is kept in memory, and written behind now and then.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use events::{
+    Event,
+    catalogue::{CardUpdated, Heartbeat, Task},
+};
+use serde_json::{Value, json};
+use store::{
+    Append, Change, Check, Write,
+    tokens::TokenKind,
+    workspaces::{Container, Hosting, PresenceRow, Status, Wanted, WorkspaceRow},
+};
+use uuid::Uuid;
+
+use crate::{
+    agent_url::AgentUrl,
+    error::FleetError,
+    fleet::{Fleet, Planned, transitions},
+    machine::{self, Input},
+    rules::DeliveryMode,
+    tell,
+    tokens::NewToken,
+};
+
+/// Runtime of a workspace that made itself known and fetches its messages …
+const POLLING_RUNTIME: &str = "external";
+
+/// … and of one that has them sent.
+const PUSHED_RUNTIME: &str = "langgraph";
+
+/// Tier of a workspace that made itself known.
+const TIER: i32 = 3;
+
+/// How an address begins that nobody can call.
+const UNCALLABLE: &str = "remote://";
+
+/// How often presence is written that changed in nothing but its time.
+const WRITTEN_EVERY: Duration = Duration::from_secs(30);
+
+/// Cents a month that an agent may claim to have spent.
+const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
+
+/// An agent that introduces itself.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// Its workspace.
+    pub id: Uuid,
+    /// Where it is reached; empty for none.
+    pub url: String,
+    /// How it describes itself.
+    pub card: Value,
+    /// How it wants its messages, where it says so.
+    pub mode: Option<DeliveryMode>,
+    /// May it make a workspace of its own, if there is none with that id?
+    pub may_create: bool,
+}
+
+/// An agent that was introduced.
+#[derive(Debug)]
+pub struct Registered {
+    /// How it gets its messages.
+    pub mode: DeliveryMode,
+    /// A token, if its workspace had none. Shown once.
+    pub token: Option<NewToken>,
+}
+
+/// What an agent says of itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Its workspace.
+    pub id: Uuid,
+    /// Share of failed calls.
+    pub error_rate: f64,
+    /// An example of what fails.
+    pub sample_error: String,
+    /// Tasks it works on.
+    pub active_tasks: i32,
+    /// What it works on.
+    pub current_task: String,
+    /// Seconds since it started.
+    pub uptime_seconds: i64,
+    /// Cents spent this month; 0: it doesn't say.
+    pub monthly_spend: i64,
+    /// `wedged`, or empty.
+    pub runtime_state: String,
+    /// What it does by itself, where it says so.
+    pub metadata: Option<Metadata>,
+}
+
+/// What a runtime does by itself. Kept in memory until the next report that says something else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it does, and whether.
+    pub capabilities: BTreeMap<String, bool>,
+    /// Silence that a message to it may take, seconds.
+    pub idle_timeout_seconds: Option<u64>,
+}
+
+/// What is remembered of agents besides their presence.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Mutex<HashMap<Uuid, Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    metadata: Option<Metadata>,
+    written: Option<Instant>,
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Remembered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fleet {
+    /// An agent introduces itself: it is online, unless people want its workspace to stand still.
+    ///
+    /// # Errors
+    /// If its workspace isn't there and it may not make one, or it can't be reached where it says.
+    pub async fn register(&self, registration: Registration) -> Result<Registered, FleetError> {
+        let known = self.directory().get(registration.id);
+        let uncallable = registration.url.starts_with(UNCALLABLE);
+        let stored = known.as_ref().and_then(|known| known.row.delivery_mode.parse().ok());
+        let mode = match registration.mode {
+            _ if uncallable => DeliveryMode::Poll,
+            given => given.or(stored).unwrap_or_default(),
+        };
+        let ours = known.as_ref().is_some_and(|known| machine::has_our_url(&known.row));
+        if mode == DeliveryMode::Push && !ours {
+            if registration.url.is_empty() {
+                return Err(FleetError::NoUrl);
+            }
+            AgentUrl::check(&registration.url, self.inner.saas).await?;
+        }
+        let registered = self.change(|fleet: &Self| fleet.introduce(&registration, mode)).await?;
+        let now = store::now();
+        let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
+        self.heard(presence, true).await;
+        Ok(registered)
+    }
+
+    fn introduce(
+        &self,
+        registration: &Registration,
+        mode: DeliveryMode,
+    ) -> Result<Planned<Registered>, FleetError> {
+        let (id, now) = (registration.id, store::now());
+        let url = Some(registration.url.clone()).filter(|url| !url.is_empty());
+        let mut change = match self.directory().get(id) {
+            Some(known) => {
+                let input = Input::Registered {
+                    url,
+                    card: registration.card.clone(),
+                    delivery_mode: mode.as_str().to_owned(),
+                };
+                transitions([(known.row.as_ref(), input)], now).provided(Check::Live(id))
+            }
+            None if registration.may_create => {
+                let row = self.newcomer(registration, mode, url);
+                let event = tell::registered(&row);
+                Change::of([Write::InsertWorkspaces(vec![row])]).telling(id, event)
+            }
+            None => return Err(FleetError::NotFound),
+        };
+        let token = (!self.tokens().has_any(id))
+            .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
+        change.writes.extend(token.as_ref().map(|token| Write::InsertToken(Box::new(token.row.clone()))));
+        Ok(Planned { change, done: Registered { mode, token } })
+    }
+
+    /// The row of a workspace that nobody made: its agent runs already, and not in a container of ours.
+    fn newcomer(&self, registration: &Registration, mode: DeliveryMode, url: Option<String>) -> WorkspaceRow {
+        let (id, now) = (registration.id, store::now());
+        let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
+        WorkspaceRow {
+            id,
+            name: id.to_string(),
+            role: None,
+            tier: TIER,
+            runtime: runtime.to_owned(),
+            hosting: Hosting::Operator,
+            parent_id: None,
+            delivery_mode: mode.as_str().to_owned(),
+            workspace_dir: None,
+            workspace_access: "none".to_owned(),
+            budget_limit: None,
+            max_concurrent_tasks: 1,
+            hibernation_idle_minutes: None,
+            spec: json!({}),
+            wanted: Wanted::Running,
+            generation: 1,
+            status: Status::Online,
+            status_since: now,
+            observed_generation: 1,
+            container: Container::None,
+            attempt: 0,
+            attempt_at: None,
+            failures: 0,
+            retry_at: None,
+            conditions: json!([]),
+            url,
+            agent_card: Some(registration.card.clone()),
+            last_sample_error: None,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+            removed_at: None,
+        }
+    }
+
+    /// An agent says how it is. What it says is readable at once.
+    ///
+    /// # Errors
+    /// If its workspace isn't there, or a change of its status could not be stored.
+    pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
+        let id = report.id;
+        let workspace = self.live(id)?;
+        let judges_itself = self.remember(&report, &workspace.row.runtime);
+        let before = self.presence(id);
+        let partial = report.metadata.is_none() && report.uptime_seconds == 0;
+        let presence = PresenceRow {
+            workspace_id: id,
+            last_seen_at: Some(store::now()),
+            last_outbound_at: before.last_outbound_at,
+            active_tasks: report.active_tasks,
+            current_task: report.current_task.clone(),
+            // A task change is told by a report that knows nothing else.
+            uptime_seconds: if partial { before.uptime_seconds } else { report.uptime_seconds },
+            error_rate: report.error_rate,
+            sample_error: Some(report.sample_error.clone()).filter(|error| !error.is_empty()),
+            monthly_spend: match report.monthly_spend {
+                0 => before.monthly_spend,
+                spend => spend.clamp(*SPEND.start(), *SPEND.end()),
+            },
+        };
+        let (active_tasks, uptime_seconds) = (presence.active_tasks, presence.uptime_seconds);
+        let timeless =
+            |row: &PresenceRow| PresenceRow { last_seen_at: None, uptime_seconds: 0, ..row.clone() };
+        let visible = timeless(&presence) != timeless(&before);
+        self.heard(presence, visible).await;
+        let beat = machine::Beat {
+            error_rate: report.error_rate,
+            runtime_state: report.runtime_state,
+            sample_error: report.sample_error,
+            judges_itself,
+        };
+        if machine::apply(&workspace.row, &Input::Beat(beat.clone()), store::now()).is_some() {
+            self.change(|fleet: &Self| {
+                let row = fleet.live(id)?;
+                let change = transitions([(row.row.as_ref(), Input::Beat(beat.clone()))], store::now());
+                Ok(Planned { change, done: () })
+            })
+            .await?;
+        }
+        if report.current_task != before.current_task {
+            let task = Task { active_tasks, current_task: report.current_task };
+            self.tell_live(id, &Event::TaskUpdated(task));
+        }
+        self.tell_live(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
+        Ok(())
+    }
+
+    /// An agent describes itself anew.
+    ///
+    /// # Errors
+    /// If its workspace isn't there, or the card could not be stored.
+    pub async fn update_card(&self, id: Uuid, card: Value) -> Result<(), FleetError> {
+        self.change(|fleet: &Self| {
+            let workspace = fleet.live(id)?;
+            let row = WorkspaceRow { agent_card: Some(card.clone()), ..workspace.row.as_ref().clone() };
+            let event = Event::AgentCardUpdated(CardUpdated { agent_card: card.clone() });
+            let change = Change::of([Write::UpdateWorkspaces(vec![row.revised(store::now())])]);
+            Ok(Planned { change: change.telling(id, event), done: () })
+        })
+        .await
+    }
+
+    fn presence(&self, id: Uuid) -> PresenceRow {
+        let known = self.directory().get(id).and_then(|workspace| workspace.presence.clone());
+        known.map_or_else(
+            || PresenceRow { workspace_id: id, ..PresenceRow::default() },
+            |known| known.as_ref().clone(),
+        )
+    }
+
+    /// Keeps what was heard: in memory at once, in the database soon if it is visible, else now and then.
+    async fn heard(&self, presence: PresenceRow, visible: bool) {
+        let id = presence.workspace_id;
+        self.directory().put_presence(presence.clone());
+        let due = {
+            let mut agents = self.inner.agents.lock();
+            let agent = agents.entry(id).or_default();
+            let due = visible || agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
+            if due {
+                agent.written = Some(Instant::now());
+            }
+            due
+        };
+        if due {
+            self.inner.writer.append(Append::Presence(presence)).await;
+        }
+    }
+
+    /// Keeps what the agent does by itself. Returns whether it judges its own health.
+    fn remember(&self, report: &Report, runtime: &str) -> bool {
+        let mut agents = self.inner.agents.lock();
+        let agent = agents.entry(report.id).or_default();
+        if report.metadata.is_some() {
+            agent.metadata.clone_from(&report.metadata);
+        }
+        match &agent.metadata {
+            Some(metadata) => metadata.capabilities.get("status_mgmt").copied().unwrap_or(false),
+            None => self.inner.runtimes.facts(runtime).judges_itself,
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Several servers on one Postgres: what one changes the others know, in the one order; and when the one
+//! that reconciles dies another goes on, and nothing is done twice.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::TimeDelta;
+use events::{
+    Event, Next, Subscription,
+    catalogue::{AgentMessage, Empty, Task},
+};
+use futures::future::join_all;
+use store::{
+    Append, Change, Store, Write,
+    tokens::TokenKind,
+    workspaces::{Container, LoadedWorkspace, PresenceRow, Status, Wanted, WorkspaceRow},
+};
+use tokio::{task::JoinHandle, time::timeout};
+use uuid::Uuid;
+
+use crate::{
+    Backend, Directory, Edit, Fleet, Limits, Removal, Workspace,
+    scripted::{Action, Script, Scripted},
+    testing::{self, PATIENCE, Postgres, new, until},
+    tokens::{NewToken, Tokens},
+};
+
+const LEASE: Duration = Duration::from_millis(300);
+
+/// A server, with a hub of its own of which everything recorded is heard.
+struct Replica {
+    fleet: Fleet,
+    heard: Subscription,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Replica {
+    async fn new(database: &Postgres, backend: Option<Scripted>) -> Self {
+        let store = Store::connect(&database.url).await.unwrap();
+        let limits = Limits { lease: LEASE, ..Limits::default() };
+        let backend = backend.map(|backend| Arc::new(backend) as Arc<dyn Backend>);
+        let (fleet, _) = testing::open(store, backend, limits).await;
+        let heard = fleet.hub().subscribe(100_000, |event| event.seq().is_some());
+        Self { fleet, heard, tasks: Vec::new() }
+    }
+
+    /// Begins to keep in step with the others.
+    fn follows(mut self) -> Self {
+        let fleet = self.fleet.clone();
+        self.tasks.push(tokio::spawn(async move { fleet.follow(|| {}).await.unwrap() }));
+        let fleet = self.fleet.clone();
+        self.tasks.push(tokio::spawn(async move { fleet.send_live(|| ()).await }));
+        self
+    }
+
+    fn reconciles(&self) -> JoinHandle<()> {
+        let fleet = self.fleet.clone();
+        tokio::spawn(async move { fleet.reconcile(|| {}).await.unwrap() })
+    }
+
+    fn seqs(&mut self) -> Vec<i64> {
+        let mut seqs = Vec::new();
+        while let Some(next) = self.heard.try_next() {
+            let Next::Event(event) = next else { panic!("{next:?}") };
+            seqs.extend(event.seq());
+        }
+        seqs
+    }
+
+    async fn row(&self, id: Uuid) -> WorkspaceRow {
+        self.fleet.store().workspaces(&[id]).await.unwrap().pop().unwrap().row
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn three(database: &Postgres) -> [Replica; 3] {
+    let one = Replica::new(database, None).await.follows();
+    let two = Replica::new(database, None).await.follows();
+    [one, two, Replica::new(database, None).await.follows()]
+}
+
+fn by_id(mut all: Vec<Arc<Workspace>>) -> Vec<Workspace> {
+    all.sort_by_key(|it| it.row.id);
+    all.into_iter().map(|it| Workspace::clone(&it)).collect()
+}
+
+#[tokio::test]
+async fn all_hear_everything_once_in_its_order_and_know_the_same() {
+    let Some(database) = Postgres::new().await else { return };
+    let mut replicas = three(&database).await;
+    let writers = (0..64_usize).map(|number| {
+        let (fleet, next) = (replicas[number % 3].fleet.clone(), replicas[(number + 1) % 3].fleet.clone());
+        async move {
+            let id = fleet.create(new(&format!("ws {number}"), "mock", None), "test").await.unwrap().row.id;
+            fleet.edit(id, Edit { position: Some((1.0, 2.0)), ..Edit::default() }).await.unwrap();
+            // The next server changes what the first made, as soon as it knows of it.
+            until("it is known", &next, async || next.directory().get(id).is_some()).await;
+            next.pause(id).await.unwrap();
+            next.mint(id, "test", true).await.unwrap();
+            if number % 4 == 0 {
+                fleet.remove(id, Removal::default()).await.unwrap();
+            }
+        }
+    });
+    timeout(PATIENCE, join_all(writers)).await.unwrap();
+    let store = replicas[0].fleet.store().clone();
+    let last = store.last_event().await.unwrap();
+    assert!(last >= 64 * 5, "each writer tells at least five things: {last}");
+    let fresh = Directory::default();
+    fresh.load(store.live_workspaces().await.unwrap());
+    assert_eq!(fresh.len(), 48);
+    for replica in &mut replicas {
+        until("everything is told", &replica.fleet, async || replica.fleet.last_told() == last).await;
+        assert_eq!(replica.seqs(), (1..=last).collect::<Vec<_>>());
+        assert_eq!(by_id(replica.fleet.directory().list()), by_id(fresh.list()));
+    }
+    drop(replicas);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn tokens_are_known_and_refused_everywhere() {
+    let Some(database) = Postgres::new().await else { return };
+    let [one, two, three] = three(&database).await;
+    let id = one.fleet.create(new("one", "mock", None), "test").await.unwrap().row.id;
+    let mine = one.fleet.mint(id, "test", true).await.unwrap();
+    let everybodys = two.fleet.mint_org(None, None, "test").await.unwrap();
+    for replica in [&one, &two, &three] {
+        let fleet = &replica.fleet;
+        let both = async || [&mine, &everybodys].iter().all(|new| fleet.authenticate(&new.text).is_some());
+        until("both are known", fleet, both).await;
+    }
+    three.fleet.revoke(Some(id), mine.row.id).await.unwrap();
+    assert!(three.fleet.authenticate(&mine.text).is_none(), "at once where it was revoked");
+    one.fleet.revoke(None, everybodys.row.id).await.unwrap();
+    for replica in [&one, &two, &three] {
+        let fleet = &replica.fleet;
+        let none = async || [&mine, &everybodys].iter().all(|new| fleet.authenticate(&new.text).is_none());
+        until("none is known", fleet, none).await;
+    }
+    drop((one, two, three));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_purge_is_known_to_who_did_not_hear_of_the_removal() {
+    let Some(database) = Postgres::new().await else { return };
+    let one = Replica::new(&database, None).await;
+    let id = one.fleet.create(new("one", "mock", None), "test").await.unwrap().row.id;
+    let mine = one.fleet.mint(id, "test", true).await.unwrap();
+    // It knows them from its start, and begins to follow only after the purge.
+    let two = Replica::new(&database, None).await;
+    assert!(two.fleet.authenticate(&mine.text).is_some());
+    one.fleet.remove(id, Removal { confirmed: true, purge: true }).await.unwrap();
+    let two = two.follows();
+    until("it is gone", &two.fleet, async || two.fleet.directory().get(id).is_none()).await;
+    assert!(two.fleet.authenticate(&mine.text).is_none());
+    assert!(!two.fleet.tokens().has_any(id));
+    drop((one, two));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_stored_is_heard_on_the_others_once() {
+    let Some(database) = Postgres::new().await else { return };
+    let replicas = three(&database).await;
+    let live = |fleet: &Fleet| fleet.hub().subscribe(1_000, |event| event.seq().is_none());
+    let mut heard: Vec<Subscription> = replicas.iter().map(|replica| live(&replica.fleet)).collect();
+    let id = Uuid::new_v4();
+    let task = |number: usize| {
+        Event::TaskUpdated(Task { active_tasks: 1, current_task: format!("{number} {}", "x".repeat(500)) })
+    };
+    // One that fits into no message is heard here only; the others aren't kept from theirs by it.
+    let long = AgentMessage {
+        attachments: Vec::new(),
+        message: "x".repeat(store::LIVE_BYTES),
+        name: "one".to_owned(),
+        workspace_id: id,
+    };
+    // Who listens hears from some moment on: the first are told until all do.
+    for subscription in &mut heard {
+        let all_hear = async {
+            loop {
+                replicas[0].fleet.tell_live(id, &task(0));
+                if timeout(Duration::from_millis(50), subscription.next()).await.is_ok() {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, all_hear).await.expect("it is heard");
+    }
+    replicas[0].fleet.tell_live(id, &Event::AgentMessage(long));
+    for number in 1..=40 {
+        replicas[0].fleet.tell_live(id, &task(number));
+    }
+    for (which, subscription) in heard.iter_mut().enumerate() {
+        let mut found = Vec::new();
+        while found.last() != Some(&task(40)) {
+            let Next::Event(event) = timeout(PATIENCE, subscription.next()).await.expect("it is heard")
+            else {
+                panic!("the hub ended")
+            };
+            assert_eq!(event.workspace_id(), Some(id));
+            found.extend(event.event().filter(|event| *event != task(0)));
+        }
+        let messages = usize::from(which == 0);
+        assert_eq!(found.len(), 40 + messages);
+        assert_eq!(found[messages..], (1..=40).map(task).collect::<Vec<_>>());
+    }
+    drop(replicas);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
+    let Some(database) = Postgres::new().await else { return };
+    for (script, wanted, done) in [
+        // It was started, but nobody knows; or it wasn't.
+        (Script::DoneThenDies, Wanted::Running, 1),
+        (Script::Hangs, Wanted::Running, 1),
+        (Script::DoneThenDies, Wanted::Paused, 2),
+    ] {
+        let backend = Scripted::default();
+        let one = Replica::new(&database, Some(backend.clone())).await.follows();
+        let two = Replica::new(&database, Some(backend.clone())).await.follows();
+        let leader = one.reconciles();
+        backend.script([script]);
+        let id = one.fleet.create(new("one", "langgraph", None), "test").await.unwrap().row.id;
+        timeout(PATIENCE, backend.stuck.notified()).await.expect("it is being started");
+        let next = two.reconciles();
+        leader.abort();
+        let died = Instant::now();
+        if wanted == Wanted::Paused {
+            until("it is known", &two.fleet, async || two.fleet.directory().get(id).is_some()).await;
+            two.fleet.pause(id).await.unwrap();
+        }
+        let settled = async || {
+            let row = two.row(id).await;
+            match wanted {
+                Wanted::Running => row.container == Container::Running,
+                _ => row.status == Status::Paused && backend.runs().is_empty(),
+            }
+        };
+        until("another one goes on", &two.fleet, settled).await;
+        // The lease, a quarter of it until it is asked for, and what a busy machine takes.
+        assert!(died.elapsed() < LEASE * 2 + Duration::from_secs(2), "{:?}", died.elapsed());
+        let mut expected = vec![Action::Ensure(id, 1)];
+        expected.extend((wanted == Wanted::Paused).then_some(Action::Stop(id)));
+        assert_eq!(backend.done(), expected);
+        assert_eq!(expected.len(), done);
+        let removing = two.fleet.remove(id, Removal { confirmed: true, purge: true });
+        removing.await.unwrap();
+        assert!(backend.runs().is_empty());
+        next.abort();
+        one.fleet.store().release_leases(two.fleet.inner.server).await.unwrap();
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_calls_another_server_is_not_silent() {
+    let Some(database) = Postgres::new().await else { return };
+    let (one, two) = (Replica::new(&database, None).await, Replica::new(&database, None).await);
+    let external = crate::NewWorkspace {
+        url: Some("http://localhost:9".to_owned()),
+        delivery_mode: Some("push".to_owned()),
+        ..new("one", "external", None)
+    };
+    let row = one.fleet.create(external, "test").await.unwrap().row;
+    assert_eq!(row.status, Status::Online);
+    let long_ago = store::now() - TimeDelta::hours(1);
+    let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
+    one.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
+    let presence =
+        PresenceRow { workspace_id: row.id, last_seen_at: Some(store::now()), ..PresenceRow::default() };
+    one.fleet.inner.writer.append(Append::Presence(presence.clone())).await;
+    let stored = async || one.fleet.store().workspaces(&[row.id]).await.unwrap()[0].presence.is_some();
+    until("it is written down", &one.fleet, stored).await;
+    two.fleet.read_again(&[row.id]).await.unwrap();
+    two.fleet.directory().put_presence(PresenceRow { last_seen_at: Some(long_ago), ..presence.clone() });
+    let lease = two.fleet.store().lease("test", Uuid::new_v4(), Duration::from_secs(60)).await.unwrap();
+    let fence = lease.unwrap().fence;
+    let until = two.fleet.look(row.id, &fence).await.unwrap();
+    assert!(until.is_some_and(|until| until > store::now()), "it is looked at when it may be silent");
+    assert_eq!(two.row(row.id).await.status, Status::Online);
+    // The same without a word of it: it is silent.
+    let forgotten = PresenceRow { last_seen_at: Some(long_ago), ..presence };
+    one.fleet.inner.writer.append(Append::Presence(forgotten.clone())).await;
+    let stored = async || {
+        let loaded = one.fleet.store().workspaces(&[row.id]).await.unwrap().pop().unwrap();
+        loaded.presence.unwrap().last_seen_at == Some(long_ago)
+    };
+    testing::until("it is written down", &one.fleet, stored).await;
+    two.fleet.directory().put_presence(forgotten);
+    two.fleet.look(row.id, &fence).await.unwrap();
+    assert_eq!(two.row(row.id).await.status, Status::AwaitingAgent);
+    drop((one, two));
+    database.drop().await;
+}
+
+// === What was read before doesn't bring back what ended since ===
+
+#[test]
+fn a_token_that_ended_is_not_brought_back() {
+    let (tokens, workspace) = (Tokens::default(), Uuid::new_v4());
+    let new = || NewToken::of_workspace(TokenKind::User, workspace, "test", store::now());
+    let insert = |new: &NewToken| Change::of([Write::InsertToken(Box::new(new.row.clone()))]);
+    let [revoked, dropped, ended] = [new(), new(), new()];
+    for new in [&revoked, &dropped, &ended] {
+        // Heard of as an event before it is told as a change of this server's.
+        tokens.refresh(new.row.id, Some(new.row.clone()));
+        tokens.apply(&insert(new));
+    }
+    assert_eq!(tokens.of(Some(workspace)).len(), 3, "each is there once");
+    tokens.apply(&Change::of([Write::RevokeToken {
+        id: revoked.row.id,
+        by: store::tokens::RevokedBy::Request,
+    }]));
+    tokens.refresh(ended.row.id, None);
+    assert_eq!(tokens.of(Some(workspace)).len(), 1);
+    tokens.drop_of(&[workspace]);
+    for new in [&revoked, &dropped, &ended] {
+        tokens.refresh(new.row.id, Some(new.row.clone()));
+        tokens.apply(&insert(new));
+        assert!(tokens.find(&new.text).is_none());
+    }
+    assert!(!tokens.has_any(workspace) && tokens.is_empty());
+}
+
+#[test]
+fn a_workspace_that_is_gone_is_not_brought_back() {
+    let directory = Directory::default();
+    let loaded = |row: &WorkspaceRow| LoadedWorkspace { row: row.clone(), layout: None, presence: None };
+    let [purged, removed, coming] = ["purged", "removed", "coming"].map(testing::row);
+    for row in [&purged, &removed] {
+        directory.refresh(&[row.id], vec![loaded(row)]);
+    }
+    directory.refresh(&[purged.id], Vec::new());
+    let (status, wanted) = (Status::Removed, Wanted::Removed);
+    let gone = WorkspaceRow { status, wanted, ..removed.clone() }.revised(store::now());
+    directory.refresh(&[removed.id], vec![loaded(&gone)]);
+    for row in [&purged, &removed] {
+        directory.refresh(&[row.id], vec![loaded(row)]);
+        directory.apply(&Change::of([Write::UpdateWorkspaces(vec![row.clone()])]));
+    }
+    assert!(directory.is_empty());
+    assert!(directory.children(None).is_empty());
+    // One that was asked for before it was made is still to come.
+    directory.refresh(&[coming.id], Vec::new());
+    directory.apply(&Change::of([Write::InsertWorkspaces(vec![coming.clone()])]));
+    assert_eq!(directory.len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_tells_what_is_not_stored_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = testing::sqlite(&dir.path().join("isomer.db")).await;
+    let (fleet, _) = testing::open(store, None, Limits::default()).await;
+    let mut heard = fleet.hub().subscribe(9, |_| true);
+    let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
+    let recorded = Event::WorkspaceOffline(Empty {});
+    fleet.commit(Change::default().telling(None, task.clone())).await.unwrap();
+    fleet
+        .commit(Change::default().telling(None, recorded.clone()).telling(None, task.clone()))
+        .await
+        .unwrap();
+    for expected in [&task, &recorded, &task] {
+        let Some(Next::Event(event)) = heard.try_next() else { panic!("nothing was told") };
+        assert_eq!(event.event().as_ref(), Some(expected));
+    }
+    assert!(heard.try_next().is_none());
+}

@@ -1,0 +1,160 @@
+//! What the fleet's tests share: rows, runtimes, databases, and waiting with an end.
+
+use std::{env, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use events::Hub;
+use sea_orm::ConnectionTrait as _;
+use serde_json::json;
+use store::{
+    Cipher, Store,
+    workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow},
+};
+use tokio::{task::JoinHandle, time::timeout};
+use uuid::Uuid;
+
+use crate::{Backend, Facts, Fleet, Limits, Parts, Runtimes, Templates, create::NewWorkspace};
+
+/// How long a test waits for what must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A workspace in a container, as it is before its first attempt.
+pub(crate) fn row(name: &str) -> WorkspaceRow {
+    let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+    WorkspaceRow {
+        id: Uuid::new_v4(),
+        name: name.to_owned(),
+        role: None,
+        tier: 3,
+        runtime: "langgraph".to_owned(),
+        hosting: Hosting::Container,
+        parent_id: None,
+        delivery_mode: "push".to_owned(),
+        workspace_dir: None,
+        workspace_access: "none".to_owned(),
+        budget_limit: None,
+        max_concurrent_tasks: 1,
+        hibernation_idle_minutes: None,
+        spec: json!({}),
+        wanted: Wanted::Running,
+        generation: 1,
+        status: Status::Provisioning,
+        status_since: at,
+        observed_generation: 0,
+        container: Container::None,
+        attempt: 0,
+        attempt_at: None,
+        failures: 0,
+        retry_at: None,
+        conditions: json!([]),
+        url: None,
+        agent_card: None,
+        last_sample_error: None,
+        revision: 1,
+        created_at: at,
+        updated_at: at,
+        removed_at: None,
+    }
+}
+
+/// Three runtimes, one of each hosting.
+pub(crate) struct Table;
+
+#[async_trait]
+impl Runtimes for Table {
+    fn sanitise(&self, runtime: &str) -> String {
+        runtime.to_owned()
+    }
+
+    fn facts(&self, runtime: &str) -> Facts {
+        let hosting = match runtime {
+            "external" => Hosting::Operator,
+            "mock" => Hosting::Synthetic,
+            _ => Hosting::Container,
+        };
+        Facts { hosting, image_base: runtime.to_owned(), provision_timeout: None, judges_itself: false }
+    }
+
+    async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
+        None
+    }
+}
+
+/// Opens a fleet.
+pub(crate) async fn open(
+    store: Store,
+    backend: Option<Arc<dyn Backend>>,
+    limits: Limits,
+) -> (Fleet, JoinHandle<()>) {
+    let parts = Parts {
+        store,
+        hub: Hub::default(),
+        runtimes: Arc::new(Table),
+        backend,
+        cipher: Cipher::new(None, None, false).unwrap(),
+        templates: Templates::open(None),
+        limits,
+        saas: false,
+    };
+    Fleet::open(parts).await.unwrap()
+}
+
+/// A workspace to be made.
+pub(crate) fn new(name: &str, runtime: &str, parent: Option<Uuid>) -> NewWorkspace {
+    NewWorkspace {
+        name: name.to_owned(),
+        runtime: Some(runtime.to_owned()),
+        parent_id: parent.map(|id| id.to_string()),
+        ..NewWorkspace::default()
+    }
+}
+
+/// The SQLite database in this file, which is made where it isn't there.
+pub(crate) async fn sqlite(file: &Path) -> Store {
+    Store::connect(&format!("sqlite:{}", file.display())).await.unwrap()
+}
+
+/// An empty Postgres database of a test's own.
+pub(crate) struct Postgres {
+    pub(crate) url: String,
+    name: String,
+    server: String,
+}
+
+impl Postgres {
+    /// A new database on the server that `TEST_DATABASE_URL` names. Without it there is none, which only
+    /// a developer's machine may do.
+    pub(crate) async fn new() -> Option<Self> {
+        let Ok(server) = env::var("TEST_DATABASE_URL") else {
+            assert!(env::var_os("CI").is_none(), "TEST_DATABASE_URL must be set in CI");
+            eprintln!("not run on Postgres: TEST_DATABASE_URL isn't set");
+            return None;
+        };
+        let name = format!("isomer_{}", Uuid::new_v4().simple());
+        administer(&server, &format!("CREATE DATABASE {name}")).await;
+        let (base, _) = server.rsplit_once('/').expect("the URL names a database");
+        Some(Self { url: format!("{base}/{name}"), name, server })
+    }
+
+    pub(crate) async fn drop(self) {
+        administer(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+async fn administer(server: &str, statement: &str) {
+    let connection = sea_orm::Database::connect(server).await.expect("Postgres answers");
+    connection.execute_unprepared(statement).await.expect("Postgres does it");
+    connection.close().await.expect("Postgres lets go");
+}
+
+/// Waits until something holds, looking again after each event of the fleet and at least each 20 ms.
+pub(crate) async fn until(what: &str, fleet: &Fleet, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        let mut heard = fleet.hub().subscribe(4_096, |_| true);
+        while !holds().await {
+            let _ = timeout(Duration::from_millis(20), heard.next()).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("it did not happen in time: {what}"));
+}

@@ -1,0 +1,58 @@
+//! Prints what the server answered, for people.
+
+use std::io::{self, Write as _};
+
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::Value;
+
+/// Writes a line. Whoever reads may have closed the other end (`| head`), which is no fault; there is
+/// nobody left to write to then.
+pub(super) fn line(text: impl AsRef<str>) -> bool {
+    writeln!(io::stdout(), "{}", text.as_ref()).is_ok()
+}
+
+pub(super) fn json(value: &Value) {
+    line(serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or("-")
+}
+
+pub(super) fn number(value: &Value, path: &str) -> u64 {
+    value.pointer(path).and_then(Value::as_u64).unwrap_or(0)
+}
+
+pub(super) fn items<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten()
+}
+
+pub(super) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    table
+}
+
+/// How long ago that is, or how long until then: `12 s`, `4 min`, `3 h`, `2 d`.
+pub(super) fn span(seconds: i64) -> String {
+    match seconds.abs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_by_table() {
+        for (seconds, text) in
+            [(0, "0 s"), (119, "119 s"), (-5, "5 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
+        {
+            assert_eq!(span(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What is written behind: the newest wins, nothing is lost in an orderly end, nothing of what is gone
+//! comes back, and changes don't starve it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures::future::join_all;
+use store::{
+    Append, Change, Store, Write,
+    tokens::{RevokedBy, TokenKind},
+    workspaces::{PresenceRow, WorkspaceRow},
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::database::{Database, PATIENCE, on_both, token, workspace, writer};
+
+fn presence(workspace_id: Uuid, uptime_seconds: i64) -> Append {
+    Append::Presence(PresenceRow { workspace_id, uptime_seconds, ..PresenceRow::default() })
+}
+
+async fn uptime(store: &Store, id: Uuid) -> Option<i64> {
+    let loaded = store.workspaces(&[id]).await.unwrap().pop()?;
+    Some(loaded.presence?.uptime_seconds)
+}
+
+fn many(count: usize) -> Vec<WorkspaceRow> {
+    (0..count).map(|number| workspace(&number.to_string())).collect()
+}
+
+on_both! {
+    async fn the_newest_wins_and_the_end_stores_it(database: &Database) {
+        let store = database.store().await;
+        let (writer, written, _) = writer(&store);
+        let rows = many(300);
+        let mine = token(Some(rows[0].id), TokenKind::User);
+        let mut change = Change::of([Write::InsertWorkspaces(rows.clone())]);
+        change.writes.push(Write::InsertToken(Box::new(mine.clone())));
+        writer.commit(change).await.unwrap();
+        for uptime in 1..=5 {
+            for row in &rows {
+                writer.append(presence(row.id, uptime)).await;
+            }
+        }
+        let at = store::now();
+        writer.append(Append::TokenUsed { id: mine.id, at }).await;
+        drop(writer);
+        timeout(PATIENCE, written).await.unwrap().unwrap();
+        let stored = store.live_workspaces().await.unwrap();
+        assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 5)));
+        assert_eq!(store.token(mine.id).await.unwrap().unwrap().last_used_at, Some(at));
+    }
+
+    async fn rows_of_what_is_gone_are_left_out(database: &Database) {
+        let store = database.store().await;
+        let (writer, written, _) = writer(&store);
+        let [gone, kept] = [workspace("gone"), workspace("kept")];
+        writer.commit(Change::of([Write::InsertWorkspaces(vec![gone.clone(), kept.clone()])])).await.unwrap();
+        writer.append(presence(gone.id, 1)).await;
+        writer.commit(Change::of([Write::Purge(vec![gone.id])])).await.unwrap();
+        for id in [gone.id, Uuid::new_v4(), kept.id] {
+            writer.append(presence(id, 2)).await;
+        }
+        writer.append(Append::TokenUsed { id: Uuid::new_v4(), at: store::now() }).await;
+        drop(writer);
+        timeout(PATIENCE, written).await.unwrap().unwrap();
+        assert_eq!(store.workspaces(&[gone.id]).await.unwrap(), []);
+        assert_eq!(uptime(&store, kept.id).await, Some(2));
+    }
+
+    async fn changes_without_pause_starve_nothing(database: &Database) {
+        let store = database.store().await;
+        let (writer, _written, _) = writer(&store);
+        let row = workspace("one");
+        writer.commit(Change::of([Write::InsertWorkspaces(vec![row.clone()])])).await.unwrap();
+        let enough = Arc::new(AtomicBool::new(false));
+        // Twice a full group: whenever one is made, the next waits already.
+        let busy = (0..256).map(|_| {
+            let (writer, enough) = (writer.clone(), Arc::clone(&enough));
+            tokio::spawn(async move {
+                while !enough.load(Ordering::Relaxed) {
+                    writer.commit(Change::default()).await.unwrap();
+                }
+            })
+        });
+        let busy: Vec<_> = busy.collect();
+        writer.append(presence(row.id, 7)).await;
+        let stored = timeout(PATIENCE, async {
+            while uptime(&store, row.id).await != Some(7) {
+                tokio::task::yield_now().await;
+            }
+        });
+        let stored = stored.await;
+        enough.store(true, Ordering::Relaxed);
+        join_all(busy).await;
+        stored.expect("it was stored while changes went on");
+    }
+
+    async fn too_many_wait_for_room_and_none_is_lost(database: &Database) {
+        let store = database.store().await;
+        let (writer, written, _) = writer(&store);
+        let rows = many(2_000);
+        writer.commit(Change::of([Write::InsertWorkspaces(rows.clone())])).await.unwrap();
+        // Not polled in between, so the queue of 1,024 fills and senders wait.
+        join_all(rows.iter().map(|row| writer.append(presence(row.id, 3)))).await;
+        drop(writer);
+        timeout(PATIENCE, written).await.unwrap().unwrap();
+        let stored = store.live_workspaces().await.unwrap();
+        assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 3)));
+    }
+
+    async fn rows_written_behind_and_changes_do_not_lock_each_other_out(database: &Database) {
+        let store = database.store().await;
+        let (one, one_written, _) = writer(&store);
+        let (other, other_written, _) = writer(&database.store().await);
+        let rows = many(60);
+        let tokens: Vec<_> = rows.iter().map(|row| token(Some(row.id), TokenKind::User)).collect();
+        let mut change = Change::of([Write::InsertWorkspaces(rows.clone())]);
+        change.writes.extend(tokens.iter().map(|row| Write::InsertToken(Box::new(row.clone()))));
+        one.commit(change).await.unwrap();
+        let all: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let used = async {
+            for number in 0..10 {
+                for (row, token) in rows.iter().zip(&tokens) {
+                    one.append(Append::TokenUsed { id: token.id, at: store::now() }).await;
+                    other.append(Append::TokenUsed { id: token.id, at: store::now() }).await;
+                    one.append(presence(row.id, number)).await;
+                    other.append(presence(row.id, number)).await;
+                }
+            }
+        };
+        let changed = async {
+            for ids in all.chunks(4) {
+                let workspaces = all.iter().rev().copied().collect();
+                let revoke = Write::RevokeTokensOf { workspaces, by: RevokedBy::Sweep };
+                other.commit(Change::of([revoke, Write::Purge(ids.to_vec())])).await.unwrap();
+            }
+        };
+        timeout(PATIENCE, futures::future::join(used, changed)).await.unwrap();
+        drop((one, other));
+        timeout(PATIENCE, one_written).await.unwrap().unwrap();
+        timeout(PATIENCE, other_written).await.unwrap().unwrap();
+        assert!(store.live_workspaces().await.unwrap().is_empty());
+    }
+}

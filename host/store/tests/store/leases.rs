@@ -1,0 +1,82 @@
+//! Leases: one holder at a time, handed over after their end, each holding with an epoch of its own.
+
+use std::time::{Duration, Instant};
+
+use store::{Change, Check, CommitError, Lease, Store};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::database::{Database, PATIENCE, on_both, writer};
+
+const NAME: &str = "test";
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(300);
+
+async fn take(store: &Store, holder: Uuid, length: Duration) -> Option<Lease> {
+    store.lease(NAME, holder, length).await.unwrap()
+}
+
+on_both! {
+    async fn one_holds_it_and_renewing_keeps_the_epoch(database: &Database) {
+        let store = database.store().await;
+        let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let first = take(&store, one, LONG).await.unwrap();
+        assert!(take(&store, other, LONG).await.is_none());
+        let renewed = take(&store, one, LONG).await.unwrap();
+        assert_eq!(renewed.fence, first.fence);
+        assert!(renewed.until > first.until && renewed.until < Instant::now() + LONG);
+        assert!(store.is_held(&first.fence).await.unwrap());
+        // Another name is another lease.
+        assert!(store.lease("another", other, LONG).await.unwrap().is_some());
+    }
+
+    async fn it_is_handed_over_after_its_end_and_its_fence_is_refused_then(database: &Database) {
+        let store = database.store().await;
+        let (writer, ..) = writer(&store);
+        let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let began = Instant::now();
+        let first = take(&store, one, SHORT).await.unwrap();
+        let second = timeout(PATIENCE, async {
+            loop {
+                if let Some(lease) = take(&store, other, LONG).await {
+                    break lease;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let second = second.await.unwrap();
+        // Databases count whole milliseconds.
+        assert!(began.elapsed() + Duration::from_millis(2) >= SHORT, "it was handed over before its end");
+        assert!(first.until < began + SHORT, "its holder stops before anybody else begins");
+        assert_eq!(second.fence.epoch, first.fence.epoch + 1);
+        assert!(!store.is_held(&first.fence).await.unwrap());
+        let late = writer.commit(Change::default().provided(Check::Held(first.fence))).await;
+        assert!(matches!(late, Err(CommitError::Refused(Check::Held(_)))));
+        writer.commit(Change::default().provided(Check::Held(second.fence))).await.unwrap();
+        assert!(take(&store, one, SHORT).await.is_none());
+    }
+
+    async fn what_is_given_back_is_free_at_once(database: &Database) {
+        let store = database.store().await;
+        let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let mut epoch = 0;
+        for holder in [one, other, one, other] {
+            let lease = take(&store, holder, LONG).await.unwrap();
+            assert!(lease.fence.epoch > epoch, "the epoch grows with each holder");
+            epoch = lease.fence.epoch;
+            store.release_leases(holder).await.unwrap();
+        }
+    }
+}
+
+/// Nobody else can have a database that is in a file of ours.
+#[tokio::test]
+async fn a_new_process_frees_leases_on_sqlite() {
+    let database = Database::sqlite();
+    let store = database.store().await;
+    let first = take(&store, Uuid::new_v4(), LONG).await.unwrap();
+    store.close().await.unwrap();
+    let store = database.store().await;
+    let second = take(&store, Uuid::new_v4(), LONG).await.unwrap();
+    assert_eq!(second.fence.epoch, first.fence.epoch + 1);
+}

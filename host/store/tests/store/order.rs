@@ -1,0 +1,99 @@
+//! The one order of changes: 64 writers over three stores on one database, and readers meanwhile.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use events::{Event, catalogue::Empty};
+use futures::future::join_all;
+use store::{Change, Heard, Store};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::database::{Database, PATIENCE, on_both, writer};
+
+/// Writers, and changes of each.
+const WRITERS: usize = 64;
+const CHANGES: usize = 6;
+
+/// Events of the changes of one writer: 1, 2 and 3 by turns.
+const EVENTS: usize = WRITERS * CHANGES * 2;
+
+/// Reads from a number on until the writers are done, and gives what it found.
+async fn read(store: Store, from: i64, done: Arc<AtomicBool>) -> Vec<i64> {
+    let (mut at, mut found) = (from, Vec::new());
+    loop {
+        let last = done.load(Ordering::Acquire);
+        let events = store.events_after(at, 7).await.unwrap();
+        found.extend(events.iter().filter_map(|event| event.seq()));
+        at = found.last().copied().unwrap_or(from);
+        if events.is_empty() && last {
+            return found;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+on_both! {
+    async fn numbers_have_no_gaps_and_times_grow(database: &Database) {
+        let stores = [database.store().await, database.store().await, database.store().await];
+        let writers: Vec<_> = stores.iter().map(writer).collect();
+        let done = Arc::new(AtomicBool::new(false));
+        let readers = stores.iter().zip([0, 5, 40]).map(|(store, from)| {
+            (from, tokio::spawn(read(store.clone(), from, Arc::clone(&done))))
+        });
+        let readers: Vec<_> = readers.collect();
+        let tasks = (0..WRITERS).map(|number| {
+            let writer = writers[number % 3].0.clone();
+            tokio::spawn(async move {
+                for change in 0..CHANGES {
+                    let mut telling = Change::default();
+                    for _ in 0..=change % 3 {
+                        telling = telling.telling(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
+                    }
+                    let events = writer.commit(telling).await.unwrap();
+                    let seqs: Vec<i64> = events.iter().filter_map(|event| event.seq()).collect();
+                    assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a change is in one piece");
+                }
+            })
+        });
+        timeout(PATIENCE * 2, join_all(tasks)).await.unwrap().into_iter().for_each(Result::unwrap);
+        done.store(true, Ordering::Release);
+        let all = stores[0].events_after(0, 10_000).await.unwrap();
+        let seqs: Vec<i64> = all.iter().filter_map(|event| event.seq()).collect();
+        assert_eq!(seqs, (1..=EVENTS as i64).collect::<Vec<_>>());
+        assert!(all.windows(2).all(|pair| pair[0].at() < pair[1].at()), "no two at the same time");
+        assert_eq!(stores[2].last_event().await.unwrap(), EVENTS as i64);
+        // Readers missed nothing and read nothing twice, wherever they began.
+        for (from, reader) in readers {
+            let found = timeout(PATIENCE, reader).await.unwrap().unwrap();
+            assert_eq!(found, (from + 1..=EVENTS as i64).collect::<Vec<_>>(), "from {from}");
+        }
+        // Each observer was told what its own writer did, in order.
+        let mut told = 0;
+        for (_, _, witness) in &writers {
+            assert!(witness.seqs().is_sorted());
+            told += witness.seqs().len();
+            assert!(witness.changes() > 0);
+        }
+        assert_eq!(told, EVENTS);
+    }
+}
+
+#[tokio::test]
+async fn others_on_the_same_postgres_are_told_that_there_is_something() {
+    let Some(database) = Database::postgres().await else { return };
+    let (one, other) = (database.store().await, database.store().await);
+    let mut ear = other.listen().await.unwrap();
+    let (writer, ..) = writer(&one);
+    writer.commit(Change::default().telling(None, Event::WorkspaceOffline(Empty {}))).await.unwrap();
+    assert_eq!(timeout(PATIENCE, ear.hear()).await.unwrap(), Heard::Committed);
+    // What tells nothing wakes nobody; the next thing heard is what comes after it.
+    writer.commit(Change::default()).await.unwrap();
+    let longest = "x".repeat(store::LIVE_BYTES);
+    one.notify_live(&longest).await.unwrap();
+    assert_eq!(timeout(PATIENCE, ear.hear()).await.unwrap(), Heard::Live(longest));
+    drop(writer);
+    database.drop().await;
+}

@@ -1,0 +1,47 @@
+//! Group commit: changes a second, by one writer and by 64 at once.
+
+use std::time::{Duration, Instant};
+
+use fleet::{Edit, Fleet};
+use uuid::Uuid;
+
+use crate::rows::{fleet, seed, sqlite};
+
+const LONG: Duration = Duration::from_secs(2);
+
+pub async fn throughput() {
+    println!("edits of workspaces, each durable before its answer and told by an event");
+    let data = tempfile::tempdir().expect("a directory");
+    let url = sqlite(data.path());
+    on("SQLite", &url).await;
+    // The server's own default database; the other one where there is one.
+    if let Ok(server) = std::env::var("TEST_DATABASE_URL") {
+        on("Postgres", &server).await;
+    } else {
+        println!("  Postgres: not measured, TEST_DATABASE_URL isn't set");
+    }
+}
+
+async fn on(name: &str, url: &str) {
+    let ids = seed(url, 64).await;
+    let (fleet, _written) = fleet(url).await;
+    for writers in [1, 64] {
+        let before = fleet.last_told();
+        let started = Instant::now();
+        let edits = ids.iter().take(writers).map(|id| edit_for(&fleet, *id, started));
+        let done: usize = futures::future::join_all(edits).await.into_iter().sum();
+        let rate = done as f64 / started.elapsed().as_secs_f64();
+        assert!(fleet.last_told() - before >= i64::try_from(done).expect("few"), "each was told");
+        println!("  {name:<9} {writers:>2} writers  {rate:>9.0} a second");
+    }
+}
+
+async fn edit_for(fleet: &Fleet, id: Uuid, started: Instant) -> usize {
+    let mut done = 0;
+    while started.elapsed() < LONG {
+        let edit = Edit { role: Some(Some(format!("Role {done}"))), ..Edit::default() };
+        fleet.edit(id, edit).await.expect("it is made");
+        done += 1;
+    }
+    done
+}

@@ -1,0 +1,134 @@
+//! Workspaces for benches, written straight into a database.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use events::{Envelope, Hub};
+use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
+use serde_json::json;
+use store::{
+    Change, Cipher, Observer, Store, Write, Writer,
+    workspaces::{Container, Hosting, LayoutRow, Status, Wanted, WorkspaceRow},
+};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// Everything is synthetic.
+pub struct Synthetic;
+
+#[async_trait]
+impl Runtimes for Synthetic {
+    fn sanitise(&self, runtime: &str) -> String {
+        runtime.to_owned()
+    }
+
+    fn facts(&self, _: &str) -> Facts {
+        Facts {
+            hosting: Hosting::Synthetic,
+            image_base: String::new(),
+            provision_timeout: None,
+            judges_itself: false,
+        }
+    }
+
+    async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
+        None
+    }
+}
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn committed(&self, _: &Change, _: &[Arc<Envelope>]) {}
+
+    fn uncertain(&self) {}
+}
+
+/// A fleet on a database, without a server.
+pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
+    let parts = Parts {
+        store: Store::connect(url).await.expect("a database"),
+        hub: Hub::default(),
+        runtimes: Arc::new(Synthetic),
+        backend: None,
+        cipher: Cipher::new(None, None, false).expect("no key"),
+        templates: Templates::open(None),
+        limits: fleet::Limits::default(),
+        saas: false,
+    };
+    Fleet::open(parts).await.expect("a fleet")
+}
+
+pub fn sqlite(data: &Path) -> String {
+    format!("sqlite:{}", data.join("isomer.db").display())
+}
+
+/// Writes a tree of `count` online workspaces, ten children to each. Returns their ids, parents first.
+pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
+    let store = Store::connect(url).await.expect("a database");
+    let (writer, written) = Writer::start(store.clone(), Arc::new(Nobody));
+    let mut ids = Vec::with_capacity(count);
+    let mut rows = Vec::with_capacity(count);
+    for number in 0..count {
+        let parent = (number > 0).then(|| ids[(number - 1) / 10]);
+        let row = row(number, parent);
+        ids.push(row.id);
+        rows.push(row);
+    }
+    for rows in rows.chunks(5_000) {
+        let place = |row: &WorkspaceRow| LayoutRow { workspace_id: row.id, x: 1.0, y: 2.0, collapsed: false };
+        let layouts = rows.iter().map(place).collect();
+        let change = Change::of([Write::InsertWorkspaces(rows.to_vec()), Write::PutLayouts(layouts)]);
+        writer.commit(change).await.expect("they are stored");
+    }
+    drop(writer);
+    written.await.expect("it ends");
+    store.close().await.expect("it closes");
+    ids
+}
+
+fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
+    let now = store::now();
+    WorkspaceRow {
+        id: Uuid::new_v4(),
+        name: format!("Workspace {number}"),
+        role: Some("Answers questions about everything".to_owned()),
+        tier: 2,
+        runtime: "mock".to_owned(),
+        hosting: Hosting::Synthetic,
+        parent_id,
+        delivery_mode: "push".to_owned(),
+        workspace_dir: None,
+        workspace_access: "none".to_owned(),
+        budget_limit: None,
+        max_concurrent_tasks: 1,
+        hibernation_idle_minutes: None,
+        spec: json!({}),
+        wanted: Wanted::Running,
+        generation: 1,
+        status: Status::Online,
+        status_since: now,
+        observed_generation: 1,
+        container: Container::None,
+        attempt: 0,
+        attempt_at: None,
+        failures: 0,
+        retry_at: None,
+        conditions: json!([]),
+        url: None,
+        agent_card: None,
+        last_sample_error: None,
+        revision: 1,
+        created_at: now,
+        updated_at: now,
+        removed_at: None,
+    }
+}
+
+/// Resident memory of a process, bytes.
+pub fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+    let kib: usize = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    kib << 10
+}

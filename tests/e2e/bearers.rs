@@ -1,0 +1,247 @@
+//! Who is let in by which token, and how tokens are made and ended (access.md §§3–5, 10).
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Database, Server, Start, on_both_databases, program};
+
+/// A server that isn't a developer's own.
+fn real(database: Database) -> Start {
+    Start::from(database).env("MOLECULE_ENV", "staging")
+}
+
+const ADMIN: &str = "the-admin-token";
+
+fn guarded(database: Database) -> Start {
+    real(database).env("ADMIN_TOKEN", ADMIN)
+}
+
+async fn make(server: &Server, bearer: &str, body: Value) -> String {
+    let made = server.ask(bearer, Method::POST, "/workspaces", Some(body)).await.ok();
+    made["id"].as_str().unwrap().to_owned()
+}
+
+async fn mint(server: &Server, bearer: &str, id: &str) -> String {
+    let minted = server.ask(bearer, Method::POST, &format!("/workspaces/{id}/tokens"), None).await;
+    assert_eq!(minted.status, 201);
+    assert_eq!(minted.json["message"], "Save this token now — it cannot be retrieved again.");
+    minted.json["auth_token"].as_str().unwrap().to_owned()
+}
+
+async fn get(server: &Server, bearer: &str, path: &str) -> Answer {
+    server.ask(bearer, Method::GET, path, None).await
+}
+
+on_both_databases! {
+    async fn a_fresh_install_is_open_until_the_first_token(database: Database) {
+        let server = Server::start(real(database)).await;
+        let id = server.workspace(json!({ "name": "A", "runtime": "mock" })).await;
+        assert_eq!(get(&server, "garbage", "/workspaces").await.status, 200);
+        // Class ws has no such door.
+        let state = format!("/workspaces/{id}/state");
+        assert_eq!(server.get(&state).await.error(401), "missing workspace auth token");
+        // A script's way in.
+        let token = server.get(&format!("/admin/workspaces/{id}/test-token")).await.ok();
+        let token = token["auth_token"].as_str().unwrap();
+        assert_eq!(server.get("/workspaces").await.error(401), "admin auth required");
+        assert_eq!(get(&server, "garbage", "/workspaces").await.error(401), "invalid admin auth token");
+        assert_eq!(get(&server, token, "/workspaces").await.status, 200);
+        assert_eq!(get(&server, token, &state).await.ok()["status"], "online");
+        // Anonymous callers read less, also when the door is open.
+        let stripped = server.get(&format!("/workspaces/{id}")).await.ok();
+        let known = get(&server, token, &format!("/workspaces/{id}")).await.ok();
+        for field in ["budget_limit", "monthly_spend", "current_task", "last_sample_error", "workspace_dir", "created_at", "delivery_mode", "last_heartbeat_at"] {
+            assert!(stripped.get(field).is_none(), "{field}");
+            assert!(known.get(field).is_some(), "{field}");
+        }
+        assert!(stripped.get("last_outbound_at").is_some());
+        // After the last workspace is gone so are its tokens, and the door is open again.
+        server.ask(token, Method::DELETE, &format!("/workspaces/{id}"), None).await.ok();
+        assert_eq!(server.get("/workspaces").await.ok(), json!([]));
+    }
+
+    async fn with_an_admin_token_only_it_and_the_organisations_open_everything(database: Database) {
+        let server = Server::start(guarded(database)).await;
+        assert_eq!(server.get("/workspaces").await.error(401), "admin auth required");
+        let a = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
+        let b = make(&server, ADMIN, json!({ "name": "B", "runtime": "mock" })).await;
+        let of_a = mint(&server, ADMIN, &a).await;
+        assert_eq!(get(&server, &of_a, "/workspaces").await.error(401), "invalid admin auth token");
+        assert_eq!(get(&server, &of_a, &format!("/workspaces/{a}/state")).await.status, 200);
+        let other = get(&server, &of_a, &format!("/workspaces/{b}/state")).await;
+        assert_eq!(other.error(401), "invalid workspace auth token");
+        assert_eq!(get(&server, ADMIN, &format!("/workspaces/{b}/state")).await.status, 200);
+        let org = server.ask(ADMIN, Method::POST, "/org/tokens", Some(json!({ "name": "ci" }))).await.ok();
+        let org = org["auth_token"].as_str().unwrap();
+        assert_eq!(get(&server, org, "/workspaces").await.status, 200);
+        assert_eq!(get(&server, org, &format!("/workspaces/{b}/state")).await.status, 200);
+        assert_eq!(get(&server, ADMIN, "/workspaces/x/state").await.error(400), "invalid workspace ID");
+        // Who can't prove more than a workspace token may rename, not move.
+        let edit = async |bearer: &str, body: Value| {
+            server.ask(bearer, Method::PATCH, &format!("/workspaces/{a}"), Some(body)).await
+        };
+        edit(&of_a, json!({ "name": "A2", "role": "r", "x": 1, "y": 1, "collapsed": true })).await.ok();
+        for (field, value) in [("tier", json!(1)), ("parent_id", json!(b)), ("runtime", json!("mock")), ("workspace_dir", json!("/srv"))] {
+            let refused = edit(&of_a, json!({ field: value })).await;
+            assert_eq!(refused.error(403), format!("admin auth required for field: {field}"));
+        }
+        edit(org, json!({ "tier": 1 })).await.ok();
+        // Known to its own token, a stranger to another's.
+        let own = get(&server, &of_a, &format!("/workspaces/{a}")).await.ok();
+        let strange = get(&server, &of_a, &format!("/workspaces/{b}")).await.ok();
+        assert!(own.get("workspace_dir").is_some() && strange.get("workspace_dir").is_none());
+    }
+
+    async fn tokens_are_listed_limited_and_ended(database: Database) {
+        let mut server = Server::start(guarded(database)).await;
+        let id = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
+        let other = make(&server, ADMIN, json!({ "name": "B", "runtime": "mock" })).await;
+        let path = format!("/workspaces/{id}/tokens");
+        let first = mint(&server, ADMIN, &id).await;
+        let second = mint(&server, ADMIN, &id).await;
+        let list = get(&server, ADMIN, &path).await.ok();
+        assert_eq!(list["count"], 2);
+        let prefixes: Vec<&str> = list["tokens"].as_array().unwrap().iter().map(|it| it["prefix"].as_str().unwrap()).collect();
+        assert_eq!(prefixes, [&second[..8], &first[..8]], "newest first");
+        assert!(!list.to_string().contains(&first));
+        let page = get(&server, ADMIN, &format!("{path}?limit=1&offset=1")).await.ok();
+        assert_eq!(page["tokens"][0]["prefix"], first[..8]);
+        assert_eq!(get(&server, ADMIN, &format!("{path}?limit=999")).await.ok()["count"], 2);
+        // Ended: at once, also for others that look it up, and after a restart.
+        let token_id = page["tokens"][0]["id"].as_str().unwrap();
+        let elsewhere = server.ask(ADMIN, Method::DELETE, &format!("/workspaces/{other}/tokens/{token_id}"), None).await;
+        assert_eq!(elsewhere.error(404), "token not found or already revoked");
+        let state = format!("/workspaces/{id}/state");
+        assert_eq!(get(&server, &first, &state).await.status, 200);
+        let revoked = server.ask(ADMIN, Method::DELETE, &format!("{path}/{token_id}"), None).await;
+        assert_eq!(revoked.ok(), json!({ "status": "revoked" }));
+        assert_eq!(get(&server, &first, &state).await.error(401), "invalid workspace auth token");
+        let again = server.ask(ADMIN, Method::DELETE, &format!("{path}/{token_id}"), None).await;
+        assert_eq!(again.error(404), "token not found or already revoked");
+        server = server.kill_and_restart().await;
+        assert_eq!(get(&server, &first, &state).await.status, 401);
+        assert_eq!(get(&server, &second, &state).await.status, 200);
+        // 50, not more.
+        for _ in 1..50 {
+            mint(&server, ADMIN, &id).await;
+        }
+        let more = server.ask(ADMIN, Method::POST, &path, None).await;
+        assert_eq!(more.error(429), "maximum 50 active tokens per workspace");
+        // The last use is written down.
+        server.until("its use is shown", async |server| {
+            let list = get(server, ADMIN, &format!("{path}?limit=200")).await.ok();
+            list["tokens"].as_array().unwrap().iter().any(|it| it["last_used_at"].is_string())
+        }).await;
+        // Its tokens end with it, and its agent is told so: here and nowhere else.
+        server.ask(ADMIN, Method::DELETE, &format!("/workspaces/{id}"), None).await.ok();
+        let told = get(&server, &second, &state).await;
+        assert_eq!((told.status.as_u16(), &told.json), (404, &json!({ "deleted": true, "status": "removed", "workspace_id": id })));
+        assert_eq!(get(&server, &first, &state).await.status, 401, "that one was revoked before");
+        assert_eq!(get(&server, &second, &path).await.error(401), "invalid workspace auth token");
+        assert_eq!(get(&server, &second, &format!("/workspaces/{other}/state")).await.status, 401);
+        for id in [id.as_str(), "00000000-0000-4000-8000-000000000000"] {
+            let path = format!("/workspaces/{id}/tokens");
+            assert_eq!(get(&server, ADMIN, &path).await.error(404), "workspace not found");
+            assert_eq!(server.ask(ADMIN, Method::POST, &path, None).await.error(404), "workspace not found");
+        }
+    }
+
+    async fn tokens_of_the_organisation(database: Database) {
+        let server = Server::start(guarded(database)).await;
+        let ask = async |bearer: &str, method: Method, path: &str, body: Value| {
+            server.ask(bearer, method, path, Some(body)).await
+        };
+        assert_eq!(get(&server, ADMIN, "/org/tokens").await.ok(), json!({ "count": 0, "tokens": [] }));
+        let root = make(&server, ADMIN, json!({ "name": "Org", "runtime": "mock" })).await;
+        let made = ask(ADMIN, Method::POST, "/org/tokens", json!({ "name": "ci", "org_id": root })).await;
+        assert_eq!(made.status, 200);
+        let made = made.json;
+        assert_eq!(made["warning"], "copy this token now; it will not be shown again");
+        let bearer = made["auth_token"].as_str().unwrap();
+        assert_eq!((bearer.len(), &made["prefix"]), (43, &json!(bearer[..8])));
+        // One made by a bound one is bound to the same, and says who made it.
+        let child = ask(bearer, Method::POST, "/org/tokens", json!({})).await.ok();
+        assert!(child.get("name").is_none());
+        let list = get(&server, ADMIN, "/org/tokens").await.ok();
+        assert_eq!(list["count"], 2);
+        assert_eq!(list["tokens"][0]["org_id"], root.as_str());
+        assert_eq!(list["tokens"][0]["created_by"], format!("org-token:{}", &bearer[..8]));
+        assert_eq!(list["tokens"][1]["created_by"], "admin-token");
+        assert!(list["tokens"][0].get("name").is_none());
+        let long = ask(ADMIN, Method::POST, "/org/tokens", json!({ "name": "x".repeat(101) })).await;
+        assert_eq!(long.error(400), "name too long (max 100 chars)");
+        let id = made["id"].as_str().unwrap();
+        let revoked = server.ask(ADMIN, Method::DELETE, &format!("/org/tokens/{id}"), None).await;
+        assert_eq!(revoked.ok(), json!({ "revoked": id }));
+        assert_eq!(get(&server, bearer, "/workspaces").await.error(401), "invalid admin auth token");
+        for id in [id, "x"] {
+            let gone = server.ask(ADMIN, Method::DELETE, &format!("/org/tokens/{id}"), None).await;
+            assert_eq!(gone.error(404), "token not found or already revoked");
+        }
+        // Ten an hour, each caller.
+        for _ in 0..8 {
+            ask(ADMIN, Method::POST, "/org/tokens", json!({})).await.ok();
+        }
+        let eleventh = ask(ADMIN, Method::POST, "/org/tokens", json!({})).await;
+        assert_eq!(eleventh.error(429), "rate limit exceeded");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_for_tests_is_not_for_production() {
+    let server = Server::start(guarded(Database::sqlite()).env("MOLECULE_ENV", "staging")).await;
+    let id = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
+    let path = format!("/admin/workspaces/{id}/test-token");
+    assert_eq!(server.get(&path).await.error(401), "admin auth required");
+    let minted = get(&server, ADMIN, &path).await.ok();
+    assert_eq!(minted["workspace_id"], id.as_str());
+    let unknown = get(&server, ADMIN, "/admin/workspaces/x/test-token").await;
+    assert_eq!(unknown.error(404), "workspace not found");
+    let key = "0123456789abcdef0123456789abcdef";
+    for (name, force, there) in [("Production", "", false), ("prod", "", false), ("production", "1", true)] {
+        let start = guarded(Database::sqlite()).env("MOLECULE_ENV", name).env("SECRETS_ENCRYPTION_KEY", key);
+        let server = Server::start(start.env("MOLECULE_ENABLE_TEST_TOKENS", force)).await;
+        let id = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
+        let answer = get(&server, ADMIN, &format!("/admin/workspaces/{id}/test-token")).await;
+        match there {
+            true => assert_eq!(answer.status, 200, "{name}"),
+            false => assert_eq!(answer.error(404), "not found", "{name}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_are_sealed_on_the_disk() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let start = Start::from(Database::sqlite()).env("SECRETS_ENCRYPTION_KEY", key);
+    let server = Server::start(start).await;
+    let secret = "hunter2-and-more-so-that-it-is-found";
+    let body = json!({ "name": "A", "runtime": "mock", "secrets": { "API_KEY": secret } });
+    let made = server.post("/workspaces", body).await.ok();
+    let token =
+        server.get(&format!("/admin/workspaces/{}/test-token", made["id"].as_str().unwrap())).await.ok();
+    let token = token["auth_token"].as_str().unwrap().to_owned();
+    let server = server.restart().await;
+    let mut bytes = Vec::new();
+    for file in std::fs::read_dir(server.data.path()).unwrap().flatten() {
+        if file.file_name().to_string_lossy().starts_with("isomer.db") {
+            bytes.extend(std::fs::read(file.path()).unwrap());
+        }
+    }
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("API_KEY"), "the secret was stored");
+    assert!(!holds(secret), "and sealed");
+    assert!(!holds(&token), "tokens are stored as hashes");
+    assert!(!server.log().contains(secret) && !server.log().contains(&token));
+}
+
+#[test]
+fn production_has_a_key() {
+    let data = tempfile::tempdir().unwrap();
+    let mut serve = program();
+    serve.arg("serve").env("PORT", "0").env("DATA_DIR", data.path()).env("MOLECULE_ENV", "production");
+    let ended = serve.output().expect("the program runs");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(!ended.status.success());
+    assert!(said.contains("SECRETS_ENCRYPTION_KEY"), "{said}");
+}

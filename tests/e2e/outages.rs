@@ -1,0 +1,173 @@
+//! The database gone, frozen, or out of space: what is in memory goes on being served, nothing that was
+//! answered is lost, and everything works again once the database does.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, Database, Server, Start};
+
+fn on(cluster: &Cluster) -> Start {
+    Start::from(Database::Postgres { url: cluster.url(), name: "postgres".to_owned() })
+}
+
+fn named(name: &str) -> Value {
+    json!({ "name": name, "runtime": "mock" })
+}
+
+async fn names(server: &Server) -> BTreeSet<String> {
+    let list = server.get("/workspaces").await.ok();
+    list.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until workspaces can be made again.
+async fn works_again(server: &Server, name: &str) {
+    server
+        .until("workspaces can be made again", async |server| {
+            server.post("/workspaces", named(name)).await.status == 201
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_killed_in_the_middle_of_writing() {
+    let Some(cluster) = Cluster::start() else { return };
+    let server = Server::start(on(&cluster)).await;
+    server.workspace(named("Before")).await;
+    // Eight write as fast as they can; the database dies under them.
+    let write = async |writer: usize| {
+        let mut answered = BTreeSet::new();
+        for number in 0.. {
+            let name = format!("W{writer}-{number}");
+            let answer = server.post("/workspaces", named(&name)).await;
+            if answer.status != 201 {
+                assert_eq!(answer.error(500), "failed to create workspace");
+                break;
+            }
+            answered.insert(name);
+        }
+        answered
+    };
+    let killing = async {
+        server.until("they write", async |server| names(server).await.len() > 40).await;
+        cluster.kill();
+    };
+    let (answered, ()) = futures::future::join(futures::future::join_all((0..8).map(write)), killing).await;
+    // Without a database: reading goes on, writing says so and loses nothing.
+    let seen = names(&server).await;
+    assert!(answered.iter().flatten().all(|name| seen.contains(name)));
+    assert_eq!(server.get("/health").await.status, 200);
+    assert_eq!(server.post("/workspaces", named("Never")).await.error(500), "failed to create workspace");
+    cluster.up();
+    works_again(&server, "After").await;
+    let server = server.kill_and_restart().await;
+    let kept = names(&server).await;
+    assert!(answered.iter().flatten().all(|name| kept.contains(name)), "what was answered was lost");
+    assert!(kept.contains("Before") && kept.contains("After") && !kept.contains("Never"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_frozen_and_thawed() {
+    let Some(cluster) = Cluster::start() else { return };
+    let server = Server::start(on(&cluster)).await;
+    server.workspace(named("Before")).await;
+    cluster.freeze();
+    let begun = Instant::now();
+    let writing = server.post("/workspaces", named("Perhaps"));
+    let reading = async {
+        // Many reads while a write hangs: none of them does.
+        for _ in 0..50 {
+            assert_eq!(server.get("/workspaces").await.ok().as_array().unwrap().len(), 1);
+        }
+        begun.elapsed()
+    };
+    let (answer, read) = futures::future::join(writing, reading).await;
+    assert_eq!(answer.error(500), "failed to create workspace");
+    assert!(read < begun.elapsed(), "reads did not wait for the write");
+    assert!(begun.elapsed() < Duration::from_secs(30), "the write was given up in time");
+    cluster.thaw();
+    works_again(&server, "After").await;
+    // It may have been made or not; memory and database agree on which.
+    let seen = names(&server).await;
+    let server = server.restart().await;
+    assert_eq!(names(&server).await, seen);
+}
+
+/// A file system of a few megabytes.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(path: &Path) -> Option<Self> {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"]).arg(path).status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a small disk");
+            eprintln!("not run: mounting takes root");
+            return None;
+        }
+        Some(Self { path: path.to_owned() })
+    }
+
+    /// Leaves no room at all.
+    fn fill(&self) {
+        let mut size = 1 << 20;
+        let mut bytes = Vec::new();
+        while size > 0 {
+            bytes.resize(bytes.len() + size, 0);
+            if fs::write(self.path.join("filler"), &bytes).is_err() {
+                bytes.truncate(bytes.len() - size);
+                size /= 2;
+            }
+        }
+        let _ = fs::write(self.path.join("filler"), &bytes);
+    }
+
+    fn clear(&self) {
+        fs::remove_file(self.path.join("filler")).expect("it is there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_on_a_full_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(directory.path()) else { return };
+    let data = directory.path().join("data");
+    let start = Start::from(Database::sqlite()).env("DATA_DIR", data.to_str().unwrap());
+    let server = Server::start(start).await;
+    server.workspace(named("Before")).await;
+    disk.fill();
+    let mut answered = BTreeSet::new();
+    // The log has some room of its own; then there is none.
+    let refused = loop {
+        let name = format!("Full {}", answered.len());
+        let answer = server.post("/workspaces", named(&name)).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        answered.insert(name);
+        assert!(answered.len() < 10_000, "the disk isn't full");
+    };
+    assert_eq!(refused.error(500), "failed to create workspace");
+    let seen = names(&server).await;
+    assert!(answered.iter().all(|name| seen.contains(name)));
+    assert_eq!(seen.len(), answered.len() + 1, "what was refused isn't there");
+    disk.clear();
+    works_again(&server, "After").await;
+    let server = server.kill_and_restart().await;
+    let kept = names(&server).await;
+    assert!(kept.contains("After") && answered.iter().all(|name| kept.contains(name)));
+}

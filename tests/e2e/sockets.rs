@@ -1,0 +1,323 @@
+//! What happens, told as it happens (events.md §§3–5).
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Database, Server, Socket, Start, on_both_databases};
+
+const ADMIN: &str = "the-admin-token";
+
+fn guarded(database: Database) -> Start {
+    Start::from(database).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", ADMIN)
+}
+
+fn mock(name: &str) -> Value {
+    json!({ "name": name, "runtime": "mock" })
+}
+
+async fn refused(server: &Server, headers: &[(&'static str, &str)]) -> (u16, String) {
+    Socket::open(server, "", headers).await.err().expect("it is refused")
+}
+
+fn seqs(events: &[Value]) -> Vec<i64> {
+    events.iter().map(|event| event["seq"].as_i64().expect("stored events have numbers")).collect()
+}
+
+on_both_databases! {
+    async fn the_list_is_newest_first(database: Database) {
+        let server = Server::start(database).await;
+        assert_eq!(server.get("/events").await.ok(), json!([]));
+        let a = server.workspace(mock("A")).await;
+        let b = server.workspace(json!({ "name": "B", "external": true })).await;
+        let all = server.get("/events").await.ok();
+        let told: Vec<(&str, &str)> = all.as_array().unwrap().iter()
+            .map(|event| (event["event_type"].as_str().unwrap(), event["workspace_id"].as_str().unwrap()))
+            .collect();
+        assert_eq!(told, [
+            ("WORKSPACE_AWAITING_AGENT", b.as_str()), ("WORKSPACE_PROVISIONING", &b),
+            ("WORKSPACE_ONLINE", &a), ("WORKSPACE_PROVISIONING", &a),
+        ]);
+        assert_eq!(all[2]["payload"], json!({ "mock": true, "name": "A", "runtime": "mock" }));
+        assert_eq!(all[3]["payload"], json!({ "name": "A", "runtime": "mock", "tier": 3 }));
+        assert_eq!(all[0]["payload"], json!({ "external": true, "name": "B" }));
+        let keys: Vec<&String> = all[0].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["created_at", "event_type", "id", "payload", "seq", "workspace_id"]);
+        // No two have the same time: clients use it as a key.
+        let times: BTreeSet<&str> = all.as_array().unwrap().iter().map(|it| it["created_at"].as_str().unwrap()).collect();
+        assert_eq!(times.len(), 4);
+        let of_a = server.get(&format!("/events/{a}")).await.ok();
+        assert_eq!(of_a.as_array().unwrap().len(), 2);
+        let typed = server.get("/events?type=WORKSPACE_ONLINE&limit=1").await.ok();
+        assert_eq!(typed[0]["id"], all[2]["id"]);
+        let before = server.get(&format!("/events?before={}&limit=1", all[1]["id"].as_str().unwrap())).await.ok();
+        assert_eq!(before, json!([all[2]]));
+        for nothing in ["/events/x", "/events/00000000-0000-4000-8000-000000000000", "/events?before=x"] {
+            assert_eq!(server.get(nothing).await.ok(), json!([]), "{nothing}");
+        }
+        // A removed one's events stay; a purged one's go.
+        server.delete(&format!("/workspaces/{a}")).await.ok();
+        assert_eq!(server.get(&format!("/events/{a}")).await.ok()[0]["event_type"], "WORKSPACE_REMOVED");
+        server.delete(&format!("/workspaces/{a}?purge=true")).await.ok();
+        assert_eq!(server.get(&format!("/events/{a}")).await.ok(), json!([]));
+    }
+
+    async fn each_change_is_told_in_order(database: Database) {
+        let server = Server::start(database).await;
+        let mut canvas = Socket::canvas(&server).await;
+        let id = server.workspace(mock("A")).await;
+        let frame = canvas.text().await;
+        let event: Value = serde_json::from_str(&frame).unwrap();
+        let (at, seq) = (event["timestamp"].as_str().unwrap(), event["seq"].as_i64().unwrap());
+        assert_eq!(frame, format!(
+            r#"{{"event":"WORKSPACE_PROVISIONING","workspace_id":"{id}","timestamp":"{at}","payload":{{"name":"A","runtime":"mock","tier":3}},"seq":{seq}}}"#
+        ));
+        assert_eq!(canvas.event().await["event"], "WORKSPACE_ONLINE");
+        let path = format!("/workspaces/{id}");
+        server.patch(&path, json!({ "x": 1, "y": 2, "role": "r" })).await.ok();
+        assert_eq!(canvas.event().await["payload"], json!({ "changed": ["role", "x", "y"] }));
+        server.post(&format!("{path}/pause"), json!({})).await.ok();
+        assert_eq!(canvas.event().await["event"], "WORKSPACE_PAUSED");
+        server.post(&format!("{path}/resume"), json!({})).await.ok();
+        assert_eq!(canvas.event().await["event"], "WORKSPACE_ONLINE");
+        // Nothing is told of what is refused or changes nothing, nor of tokens.
+        server.patch(&path, json!({ "name": "" })).await.error(400);
+        server.post(&format!("{path}/tokens"), json!({})).await.ok();
+        let child = server.workspace(json!({ "name": "C", "runtime": "mock", "parent_id": id })).await;
+        server.delete(&format!("{path}?confirm=true")).await.ok();
+        let rest: Vec<Value> = futures::stream::unfold(&mut canvas, async |canvas| Some((canvas.event().await, canvas)))
+            .take(4).collect().await;
+        let told: Vec<(&str, &str)> = rest.iter()
+            .map(|event| (event["event"].as_str().unwrap(), event["workspace_id"].as_str().unwrap()))
+            .collect();
+        assert_eq!(told, [
+            ("WORKSPACE_PROVISIONING", child.as_str()), ("WORKSPACE_ONLINE", &child),
+            ("WORKSPACE_REMOVED", &child), ("WORKSPACE_REMOVED", &id),
+        ]);
+        assert_eq!((&rest[2]["payload"], &rest[3]["payload"]), (&json!({}), &json!({ "cascade_deleted": 1 })));
+    }
+
+    async fn resuming_anywhere_misses_nothing_and_repeats_nothing(database: Database) {
+        let server = Server::start(database).await;
+        // Nobody asks for what comes after a number that isn't there yet.
+        for first in 0..11 {
+            server.workspace(mock(&format!("First{first}"))).await;
+        }
+        // 64 write while others come and go, each from another number.
+        let writing = futures::future::join_all((0..64).map(async |writer| {
+            let id = server.workspace(mock(&format!("W{writer}"))).await;
+            server.patch(&format!("/workspaces/{id}"), json!({ "role": "r" })).await.ok();
+        }));
+        let last = "THE LAST";
+        let reading = futures::future::join_all((0..8).map(async |reader: i64| {
+            let mut socket = Socket::open(&server, &format!("?since={}", reader * 3), &[]).await.expect("it is open");
+            let mut told = Vec::new();
+            loop {
+                let event = socket.event().await;
+                let over = event["payload"]["name"] == last && event["event"] == "WORKSPACE_ONLINE";
+                told.push(event);
+                if over {
+                    return (reader * 3, seqs(&told));
+                }
+            }
+        }));
+        let all = async {
+            writing.await;
+            server.workspace(mock(last)).await;
+        };
+        let (heard, ()) = futures::future::join(reading, all).await;
+        let stored = server.get("/events?limit=500").await.ok();
+        let mut stored = seqs(stored.as_array().unwrap());
+        stored.reverse();
+        for (since, heard) in heard {
+            let expected: Vec<i64> = stored.iter().copied().filter(|seq| *seq > since).collect();
+            assert_eq!(heard, expected, "since {since}");
+        }
+    }
+
+    async fn who_is_too_far_behind_is_told_to_read_again(database: Database) {
+        let server = Server::start(database).await;
+        let id = server.workspace(mock("A")).await;
+        for burst in 0..10 {
+            let edits = (0..101).map(async |number| {
+                server.patch(&format!("/workspaces/{id}"), json!({ "role": format!("{burst} {number}") })).await.ok()
+            });
+            futures::future::join_all(edits).await;
+        }
+        let mut socket = Socket::open(&server, "?since=0", &[]).await.expect("it is open");
+        let event = socket.event().await;
+        assert_eq!(event["event"], "RESYNC_REQUIRED");
+        assert_eq!((&event["workspace_id"], &event["payload"]), (&json!(""), &json!({})));
+        // And goes on with what comes.
+        server.delete(&format!("/workspaces/{id}")).await.ok();
+        assert_eq!(socket.event().await["event"], "WORKSPACE_REMOVED");
+    }
+
+    async fn streams_tell_of_one_workspace(database: Database) {
+        let mut server = Server::start(database).await;
+        let id = server.workspace(mock("A")).await;
+        server.workspace(mock("B")).await;
+        let url = format!("/workspaces/{id}/events/stream");
+        let mut stream = server.stream(&url, None).await;
+        assert_eq!(stream.header("content-type"), "text/event-stream");
+        assert_eq!(stream.header("cache-control"), "no-cache");
+        assert_eq!(stream.header("x-accel-buffering"), "no");
+        assert_eq!(stream.header("x-content-type-options"), "nosniff");
+        assert_eq!(stream.message().await, ": ping");
+        server.workspace(mock("C")).await;
+        server.patch(&format!("/workspaces/{id}"), json!({ "role": "r" })).await.ok();
+        let event = server.get(&format!("/events/{id}?limit=1")).await.ok()[0].clone();
+        let at = chrono::DateTime::parse_from_rfc3339(event["created_at"].as_str().unwrap()).unwrap();
+        assert_eq!(stream.message().await, format!(
+            "id: {}\ndata: {{\"type\":\"WORKSPACE_UPDATED\",\"timestamp\":{},\"data\":{{\"changed\":[\"role\"]}}}}",
+            event["seq"], at.timestamp_millis()
+        ));
+        // After a crash it goes on where it was.
+        drop(stream);
+        server.patch(&format!("/workspaces/{id}"), json!({ "role": "s" })).await.ok();
+        server = server.kill_and_restart().await;
+        let last = event["seq"].as_i64().unwrap();
+        let mut stream = server.stream(&url, Some(last)).await;
+        assert_eq!(stream.message().await, ": ping");
+        assert!(stream.message().await.starts_with(&format!("id: {}\n", last + 1)));
+        // It ends with the workspace.
+        server.delete(&format!("/workspaces/{id}")).await.ok();
+        assert!(stream.message().await.contains("WORKSPACE_REMOVED"));
+        assert_eq!(stream.rest().await, "");
+        assert_eq!(server.get(&url).await.error(404), "workspace not found");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_listen() {
+    let server = Server::start(guarded(Database::sqlite())).await;
+    let make = async |body: Value| {
+        let made = server.ask(ADMIN, Method::POST, "/workspaces", Some(body)).await.ok();
+        made["id"].as_str().unwrap().to_owned()
+    };
+    let a = make(mock("A")).await;
+    let b = make(mock("B")).await;
+    let token = server.ask(ADMIN, Method::POST, &format!("/workspaces/{a}/tokens"), None).await.ok();
+    let token = token["auth_token"].as_str().unwrap();
+    let bearer = |token: &str| format!("Bearer {token}");
+    let protocol = |token: &str| format!("molecule-auth.{}", hex::encode(token));
+    let error = |text: &str| json!({ "error": text }).to_string();
+    // The canvas.
+    assert_eq!(refused(&server, &[]).await, (401, error("canvas auth required")));
+    let foreign = refused(&server, &[("Origin", "http://evil.example")]).await;
+    assert_eq!(foreign.0, 403);
+    for origin in ["http://localhost:3000", &server.url.clone()] {
+        Socket::open(&server, "", &[("Origin", origin)])
+            .await
+            .unwrap_or_else(|refusal| panic!("{origin}: {refusal:?}"));
+    }
+    for (name, value) in [("Authorization", bearer(ADMIN)), ("Sec-WebSocket-Protocol", protocol(ADMIN))] {
+        // The protocol is a way to say something, not one to speak: it isn't chosen in the answer.
+        let opened = server.upgrade(&[(name, &value)]).await;
+        assert!(opened.starts_with("HTTP/1.1 101"), "{opened}");
+        assert!(!opened.to_lowercase().contains("sec-websocket-protocol"), "{opened}");
+    }
+    for wrong in [bearer("x"), bearer(token)] {
+        let answer = refused(&server, &[("Authorization", &wrong)]).await;
+        assert_eq!(answer, (401, error("invalid canvas auth token")));
+    }
+    for protocols in ["molecule-auth.xyz", "molecule-auth.", "molecule-auth.61, molecule-auth.62"] {
+        let opened = server.upgrade(&[("Sec-WebSocket-Protocol", protocols)]).await;
+        assert!(
+            opened.starts_with("HTTP/1.1 401") && opened.contains("invalid WebSocket credential"),
+            "{opened}"
+        );
+    }
+    // An agent.
+    let agent = |id: &str, authorization: Option<String>| {
+        let mut headers = vec![("X-Workspace-ID", id.to_owned())];
+        headers.extend(authorization.map(|value| ("Authorization", value)));
+        headers
+    };
+    for (headers, expected) in [
+        (agent(&a, Some(bearer(token))), None),
+        (agent(&b, Some(bearer(ADMIN))), None),
+        (agent(&a, None), Some("missing workspace auth token")),
+        (agent(&b, Some(bearer(token))), Some("invalid workspace auth token")),
+        (agent("x", Some(bearer(token))), Some("invalid workspace auth token")),
+        (
+            agent("00000000-0000-4000-8000-000000000000", Some(bearer(ADMIN))),
+            Some("invalid workspace auth token"),
+        ),
+    ] {
+        let headers: Vec<(&'static str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let opened = Socket::open(&server, "", &headers).await.err();
+        assert_eq!(opened, expected.map(|text| (401, error(text))), "{headers:?}");
+    }
+    assert_eq!(server.ask(ADMIN, Method::GET, "/ws", None).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_ones_own_machine_everybody_may_until_there_are_tokens() {
+    for env in ["development", "staging"] {
+        let server = Server::start(Start::from(Database::sqlite()).env("MOLECULE_ENV", env)).await;
+        let id = server.workspace(mock("A")).await;
+        let headers = [("X-Workspace-ID", id.as_str())];
+        Socket::open(&server, "", &[]).await.expect("the canvas may");
+        Socket::open(&server, "", &headers).await.expect("it never had a token");
+        server.get(&format!("/admin/workspaces/{id}/test-token")).await.ok();
+        Socket::open(&server, "", &[]).await.expect("the canvas still may");
+        let refusal = Socket::open(&server, "", &headers).await.err().expect("by now it has one");
+        assert_eq!(refusal.0, 401, "{env}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_hear_of_those_they_may_talk_to() {
+    let server = Server::start(Database::sqlite()).await;
+    let under = |name: &str, parent: &str| json!({ "name": name, "runtime": "mock", "parent_id": parent });
+    let root = server.workspace(mock("Root")).await;
+    let other = server.workspace(mock("Other")).await;
+    let agent = server.workspace(under("Agent", &root)).await;
+    let sibling = server.workspace(under("Sibling", &root)).await;
+    let stranger = server.workspace(under("Stranger", &other)).await;
+    let mut socket = Socket::open(&server, "", &[("X-Workspace-ID", &agent)]).await.expect("it is open");
+    for id in [&stranger, &other, &sibling, &root, &agent] {
+        server.patch(&format!("/workspaces/{id}"), json!({ "role": "r" })).await.ok();
+    }
+    for id in [&sibling, &root, &agent] {
+        assert_eq!(socket.event().await["workspace_id"], **id);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_end_for_a_reason() {
+    let server = Server::start(Database::sqlite()).await;
+    let id = server.workspace(mock("A")).await;
+    let mut talker = Socket::canvas(&server).await;
+    talker.send("x".repeat(4 * 1024)).await;
+    talker.send("x".repeat(4 * 1024 + 1)).await;
+    assert_eq!(talker.closed().await, 1009);
+    // Ten of an agent, not more; one that leaves makes room.
+    let headers = [("X-Workspace-ID", id.as_str())];
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        open.push(Socket::open(&server, "", &headers).await.expect("there is room"));
+    }
+    assert_eq!(Socket::open(&server, "", &headers).await.err().map(|refusal| refusal.0), Some(503));
+    open.pop();
+    server
+        .until("there is room again", async |server| Socket::open(server, "", &headers).await.is_ok())
+        .await;
+    assert!(server.metric("molecule_websocket_connections_active").await >= Some(9.0));
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(server.stream(&format!("/workspaces/{id}/events/stream"), None).await);
+    }
+    assert_eq!(server.get(&format!("/workspaces/{id}/events/stream")).await.status, 429);
+    // A server that stops says so at once, and doesn't wait for those who stay.
+    let mut last = open.pop().expect("nine are open");
+    let stopping = tokio::spawn(server.restart());
+    assert_eq!(last.closed().await, 1001);
+    assert!(streams[0].message().await == ": ping");
+    assert_eq!(streams[0].rest().await, "");
+    stopping.await.expect("it restarts");
+}
