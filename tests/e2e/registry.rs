@@ -11,7 +11,7 @@ fn card() -> Value {
     json!({ "name": "Agent", "skills": [] })
 }
 
-fn body(id: &str, more: Value) -> Value {
+fn body(id: &str, more: &Value) -> Value {
     let mut body = json!({ "id": id, "agent_card": card(), "delivery_mode": "poll" });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
@@ -39,7 +39,7 @@ async fn told(server: &Server, id: &str) -> Vec<(String, Value)> {
 on_both_databases! {
     async fn an_agent_that_nobody_made_makes_itself_known(database: Database) {
         let server = Server::start(database).await;
-        let answer = server.post("/registry/register", body(SOMEBODY, json!({}))).await.ok();
+        let answer = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         assert_eq!((&answer["status"], &answer["delivery_mode"]), (&json!("registered"), &json!("poll")));
         let token = answer["auth_token"].as_str().unwrap();
         let secret = answer["platform_inbound_secret"].as_str().unwrap();
@@ -48,34 +48,34 @@ on_both_databases! {
         assert_eq!((&made["name"], &made["runtime"], &made["status"]), (&json!(SOMEBODY), &json!("external"), &json!("online")));
         assert_eq!(made["agent_card"], card());
         // Again, with its token: no new one, the same secret; nothing is told, because nothing changed.
-        let again = register(&server, token, body(SOMEBODY, json!({}))).await.ok();
+        let again = register(&server, token, body(SOMEBODY, &json!({}))).await.ok();
         assert!(again.get("auth_token").is_none());
         assert_eq!(again["platform_inbound_secret"], secret);
         let online = json!({ "agent_card": card(), "delivery_mode": "poll", "url": "" });
         assert_eq!(told(&server, SOMEBODY).await, [("WORKSPACE_ONLINE".to_owned(), online)]);
         for (bearer, text) in [(None, "missing workspace auth token"), (Some("x"), "invalid workspace auth token")] {
             let answer = match bearer {
-                None => server.post("/registry/register", body(SOMEBODY, json!({}))).await,
-                Some(bearer) => register(&server, bearer, body(SOMEBODY, json!({}))).await,
+                None => server.post("/registry/register", body(SOMEBODY, &json!({}))).await,
+                Some(bearer) => register(&server, bearer, body(SOMEBODY, &json!({}))).await,
             };
             assert_eq!(answer.error(401), text);
         }
         // Removed: the agent is told that it is over.
         server.delete(&format!("/workspaces/{SOMEBODY}")).await.ok();
-        assert_eq!(register(&server, token, body(SOMEBODY, json!({}))).await.error(401), "invalid workspace auth token");
+        assert_eq!(register(&server, token, body(SOMEBODY, &json!({}))).await.error(401), "invalid workspace auth token");
         assert_eq!(beat(&server, token, json!({ "workspace_id": SOMEBODY })).await.error(401), "invalid workspace auth token");
     }
 
     async fn what_makes_no_sense_is_refused(database: Database) {
         let server = Server::start(database).await;
-        let push = |url: &str| body(SOMEBODY, json!({ "delivery_mode": "push", "url": url }));
+        let push = |url: &str| body(SOMEBODY, &json!({ "delivery_mode": "push", "url": url }));
         for (body, text) in [
             (json!({}), "invalid request body"),
             (json!({ "id": SOMEBODY }), "invalid request body"),
-            (body("x", json!({})), "invalid request body"),
-            (body(SOMEBODY, json!({ "agent_card": "text" })), "invalid request body"),
-            (body(SOMEBODY, json!({ "agent_card": { "name": "x".repeat(65 * 1024) } })), "invalid request body"),
-            (body(SOMEBODY, json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
+            (body("x", &json!({})), "invalid request body"),
+            (body(SOMEBODY, &json!({ "agent_card": "text" })), "invalid request body"),
+            (body(SOMEBODY, &json!({ "agent_card": { "name": "x".repeat(65 * 1024) } })), "invalid request body"),
+            (body(SOMEBODY, &json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
             (push(""), "url is required for push-mode workspaces"),
             (push("http://127.0.0.1:1"), "url targets a blocked address: loopback address"),
             (push("gopher://a"), "url scheme must be http or https, got \"gopher\""),
@@ -87,7 +87,7 @@ on_both_databases! {
         assert_eq!(server.post("/registry/heartbeat", beat).await.error(404), "workspace not found");
         assert_eq!(server.post("/registry/heartbeat", json!({})).await.error(400), "invalid request body");
         // Fetching agents need no address, and one that can't be called fetches.
-        let far = body(SOMEBODY, json!({ "delivery_mode": "push", "url": "remote://laptop" }));
+        let far = body(SOMEBODY, &json!({ "delivery_mode": "push", "url": "remote://laptop" }));
         assert_eq!(server.post("/registry/register", far).await.ok()["delivery_mode"], "poll");
     }
 
@@ -120,7 +120,7 @@ on_both_databases! {
 
     async fn what_an_agent_says_is_readable_at_once_and_kept(database: Database) {
         let mut server = Server::start(database).await;
-        let answer = server.post("/registry/register", body(SOMEBODY, json!({}))).await.ok();
+        let answer = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         let token = answer["auth_token"].as_str().unwrap();
         let full = json!({
             "workspace_id": SOMEBODY, "error_rate": 0.1, "sample_error": "oops", "active_tasks": 2,
@@ -157,7 +157,7 @@ on_both_databases! {
 
     async fn health_is_judged_by_reports(database: Database) {
         let server = Server::start(database).await;
-        let token = server.post("/registry/register", body(SOMEBODY, json!({}))).await.ok();
+        let token = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         let token = token["auth_token"].as_str().unwrap();
         let report = |more: Value| {
             let mut body = json!({ "workspace_id": SOMEBODY });
@@ -245,9 +245,9 @@ on_both_databases! {
 async fn with_an_admin_token_nobody_makes_himself_known() {
     let start = Start::from(Database::sqlite()).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", "t");
     let server = Server::start(start).await;
-    let refused = server.post("/registry/register", body(SOMEBODY, json!({}))).await;
+    let refused = server.post("/registry/register", body(SOMEBODY, &json!({}))).await;
     assert_eq!(refused.error(401), "missing workspace auth token");
-    let made = register(&server, "t", body(SOMEBODY, json!({}))).await.ok();
+    let made = register(&server, "t", body(SOMEBODY, &json!({}))).await.ok();
     let token = made["auth_token"].as_str().unwrap();
     // With admin rights, or by the agent itself; nobody else.
     for bearer in ["t", token] {

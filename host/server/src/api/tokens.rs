@@ -69,7 +69,7 @@ async fn list(
     let limit = number(page.limit).filter(|limit| (1..=LARGEST_PAGE).contains(limit)).unwrap_or(PAGE);
     let tokens = app.fleet.tokens_of(Some(id));
     let page = tokens.iter().skip(number(page.offset).unwrap_or_default()).take(limit);
-    let views: Vec<OwnView> = page.map(|token| own_view(token)).collect();
+    let views: Vec<OwnView> = page.map(own_view).collect();
     Ok(Json(json!({ "count": views.len(), "tokens": views })))
 }
 

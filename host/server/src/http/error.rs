@@ -146,6 +146,7 @@ impl From<CatalogError> for ApiError {
 
 /// What the fleet refused. `failed` is what clients of the route read where the database failed.
 #[must_use]
+#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
 pub fn refused(error: FleetError, failed: &str) -> ApiError {
     use FleetError as E;
     let text = error.to_string();

@@ -55,7 +55,7 @@ pub(super) struct CreateArgs {
 }
 
 impl CreateArgs {
-    pub(super) fn body(&self, parent: Option<String>) -> Result<Value, TerminalError> {
+    pub(super) fn body(&self, parent: Option<&str>) -> Result<Value, TerminalError> {
         let mut secrets = Map::new();
         for secret in &self.secrets {
             let (key, value) = match secret.split_once('=') {
@@ -138,7 +138,7 @@ pub(super) struct UpdateArgs {
 }
 
 impl UpdateArgs {
-    pub(super) fn body(&self, parent: Option<String>) -> Value {
+    pub(super) fn body(&self, parent: Option<&str>) -> Value {
         let mut body = given([
             ("name", json!(self.name)),
             ("role", json!(self.role)),

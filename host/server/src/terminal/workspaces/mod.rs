@@ -89,7 +89,7 @@ pub async fn run(args: WorkspaceArgs) -> Result<(), TerminalError> {
                 Some(parent) => Some(known().await?.id(parent)?),
                 None => None,
             };
-            (client.post("/workspaces", &args.body(parent)?).await?, show::created)
+            (client.post("/workspaces", &args.body(parent.as_deref())?).await?, show::created)
         }
         WorkspaceTask::List { tree } => {
             let list = client.get("/workspaces").await?;
@@ -100,7 +100,7 @@ pub async fn run(args: WorkspaceArgs) -> Result<(), TerminalError> {
             let known = known().await?;
             let parent = args.parent.as_deref().map(|parent| known.id(parent)).transpose()?;
             let path = format!("/workspaces/{}", known.id(&args.workspace)?);
-            (client.patch(&path, &args.body(parent)).await?, show::updated)
+            (client.patch(&path, &args.body(parent.as_deref())).await?, show::updated)
         }
         WorkspaceTask::Restart(named) => {
             (client.post(&path(&named.workspace, "/restart").await?, &json!({})).await?, show::verb)
@@ -129,9 +129,9 @@ pub async fn run(args: WorkspaceArgs) -> Result<(), TerminalError> {
         }
     };
     if as_json {
-        print::json(&answer)
+        print::json(&answer);
     } else {
-        show(&answer)
+        show(&answer);
     }
     Ok(())
 }
