@@ -101,7 +101,10 @@ on_both_databases! {
 
     async fn resuming_anywhere_misses_nothing_and_repeats_nothing(database: Database) {
         let server = Server::start(database).await;
-        server.workspace(mock("First")).await;
+        // Nobody asks for what comes after a number that isn't there yet.
+        for first in 0..11 {
+            server.workspace(mock(&format!("First{first}"))).await;
+        }
         // 64 write while others come and go, each from another number.
         let writing = futures::future::join_all((0..64).map(async |writer| {
             let id = server.workspace(mock(&format!("W{writer}"))).await;
@@ -150,6 +153,53 @@ on_both_databases! {
         // And goes on with what comes.
         server.delete(&format!("/workspaces/{id}")).await.ok();
         assert_eq!(socket.event().await["event"], "WORKSPACE_REMOVED");
+    }
+
+    async fn a_number_from_elsewhere_is_no_place_to_go_on_from(database: Database) {
+        let server = Server::start(database).await;
+        let id = server.workspace(mock("A")).await;
+        let mut socket = Socket::open(&server, "?since=1000", &[]).await.expect("it is open");
+        let frame = socket.text().await;
+        assert!(frame.starts_with(r#"{"event":"RESYNC_REQUIRED","workspace_id":"","timestamp":""#), "{frame}");
+        let mut stream = server.stream(&format!("/workspaces/{id}/events/stream"), Some(1000)).await;
+        assert_eq!(stream.message().await, ": ping");
+        let message = stream.message().await;
+        assert!(message.starts_with(r#"data: {"type":"RESYNC_REQUIRED","#), "{message}");
+        // What comes is below that number, and is told all the same.
+        server.patch(&format!("/workspaces/{id}"), json!({ "role": "r" })).await.ok();
+        assert_eq!(socket.event().await["event"], "WORKSPACE_UPDATED");
+        assert!(stream.message().await.contains("WORKSPACE_UPDATED"));
+    }
+
+    async fn a_stream_replays_its_own_events_however_many_others_there_are(database: Database) {
+        let server = Server::start(database).await;
+        let [own, other] = [server.workspace(mock("Own")).await, server.workspace(mock("Other")).await];
+        let last = server.get("/events?limit=1").await.ok()[0]["seq"].as_i64().unwrap();
+        server.patch(&format!("/workspaces/{own}"), json!({ "role": "r" })).await.ok();
+        for burst in 0..10 {
+            let edits = (0..101).map(async |number| {
+                server.patch(&format!("/workspaces/{other}"), json!({ "role": format!("{burst} {number}") })).await.ok()
+            });
+            futures::future::join_all(edits).await;
+        }
+        let mut stream = server.stream(&format!("/workspaces/{own}/events/stream"), Some(last)).await;
+        assert_eq!(stream.message().await, ": ping");
+        assert!(stream.message().await.starts_with(&format!("id: {}\n", last + 1)));
+    }
+
+    async fn whoever_had_a_token_is_asked_for_one(database: Database) {
+        let mut server = Server::start(database).await;
+        let [never, had] = [server.workspace(mock("Never")).await, server.workspace(mock("Had")).await];
+        let tokens = format!("/workspaces/{had}/tokens");
+        server.post(&tokens, json!({})).await.ok();
+        let token = server.get(&tokens).await.ok()["tokens"][0]["id"].as_str().unwrap().to_owned();
+        server.delete(&format!("{tokens}/{token}")).await.ok();
+        for _ in 0..2 {
+            Socket::open(&server, "", &[("X-Workspace-ID", &never)]).await.expect("it never had one");
+            let refusal = refused(&server, &[("X-Workspace-ID", &had)]).await;
+            assert_eq!(refusal, (401, json!({ "error": "missing workspace auth token" }).to_string()));
+            server = server.restart().await;
+        }
     }
 
     async fn streams_tell_of_one_workspace(database: Database) {

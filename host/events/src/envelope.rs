@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -16,6 +17,9 @@ use crate::{Class, Event, class_of, json};
 
 /// The event that may be lost before any other: the next one follows soon.
 const HEARTBEAT: &str = "WORKSPACE_HEARTBEAT";
+
+/// Not in the catalogue: it happens to one client, not in the fleet.
+const RESYNC_REQUIRED: &str = "RESYNC_REQUIRED";
 
 /// Its waiters look for the payload's fields beside the payload.
 const APPROVAL_DECIDED: &str = "APPROVAL_DECIDED";
@@ -30,7 +34,7 @@ pub struct Envelope {
     workspace_id: Option<Uuid>,
     at: DateTime<Utc>,
     payload: Arc<str>,
-    frame: OnceLock<String>,
+    frame: OnceLock<Bytes>,
 }
 
 impl Envelope {
@@ -45,6 +49,22 @@ impl Envelope {
             workspace_id,
             at,
             payload: event.payload().into(),
+            frame: OnceLock::new(),
+        }
+    }
+
+    /// Tells one client, or those of one workspace, that it missed more than can be made up for: it
+    /// should read again what it knows.
+    #[must_use]
+    pub fn resync(workspace_id: Option<Uuid>, at: DateTime<Utc>) -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            seq: None,
+            name: Cow::Borrowed(RESYNC_REQUIRED),
+            class: Class::Live,
+            workspace_id,
+            at,
+            payload: json::EMPTY.into(),
             frame: OnceLock::new(),
         }
     }
@@ -140,7 +160,14 @@ impl Envelope {
 
     /// The text of its WebSocket message; empty for what clients may not see.
     pub fn frame(&self) -> &str {
-        self.frame.get_or_init(|| if self.is_wire() { self.build_frame() } else { String::new() })
+        // It was made of a `String`.
+        std::str::from_utf8(self.built_frame()).unwrap_or_default()
+    }
+
+    /// The bytes of [`Envelope::frame`], shared by all who ask.
+    #[must_use]
+    pub fn frame_bytes(&self) -> Bytes {
+        self.built_frame().clone()
     }
 
     /// The text of its SSE message with the blank line that ends it; empty for what clients may
@@ -154,6 +181,10 @@ impl Envelope {
         let name = json::text(&self.name);
         let (at, payload) = (self.at.timestamp_millis(), &self.payload);
         format!("{id}data: {{\"type\":{name},\"timestamp\":{at},\"data\":{payload}}}\n\n")
+    }
+
+    fn built_frame(&self) -> &Bytes {
+        self.frame.get_or_init(|| if self.is_wire() { self.build_frame().into() } else { Bytes::new() })
     }
 
     fn build_frame(&self) -> String {
@@ -245,6 +276,23 @@ mod tests {
             stored.sse(),
             "id: 42\ndata: {\"type\":\"WORKSPACE_OFFLINE\",\"timestamp\":1778320800123,\"data\":{}}\n\n"
         );
+    }
+
+    #[test]
+    fn every_client_gets_the_same_bytes() {
+        let envelope = stored(1, "WORKSPACE_OFFLINE", None, "{}");
+        let (one, other) = (envelope.frame_bytes(), envelope.frame_bytes());
+        assert_eq!((one.as_ptr(), &one[..]), (other.as_ptr(), envelope.frame().as_bytes()));
+    }
+
+    #[test]
+    fn a_client_that_missed_too_much_is_told_in_the_usual_shape() {
+        let resync = Envelope::resync(Some(WORKSPACE), at());
+        assert_eq!(
+            resync.frame(),
+            r#"{"event":"RESYNC_REQUIRED","workspace_id":"6f1c7a52-0b7e-4a1e-9a53-0d1f6f0f2f11","timestamp":"2026-05-09T10:00:00.123456Z","payload":{}}"#
+        );
+        assert!(resync.sse().starts_with(r#"data: {"type":"RESYNC_REQUIRED","#));
     }
 
     #[test]

@@ -45,9 +45,17 @@ struct Image {
     in_order: BTreeMap<Place, Arc<Workspace>>,
     /// Children by parent; roots below none.
     children: HashMap<Option<Uuid>, BTreeSet<Place>>,
-    /// Revisions at which workspaces were removed, so that no older row brings them back. Only of those
-    /// removed while this process runs: 32 bytes each.
-    removed: HashMap<Uuid, i64>,
+    /// What was removed while this process runs: 56 bytes each.
+    removed: HashMap<Uuid, Gone>,
+}
+
+/// What is remembered of a removed workspace.
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    /// At which revision, so that no older row brings it back.
+    revision: i64,
+    /// What it was below, so that those around it hear of its end.
+    parent: Option<Uuid>,
 }
 
 impl From<LoadedWorkspace> for Workspace {
@@ -152,6 +160,22 @@ impl Directory {
         a.row.parent_id == b.row.parent_id || image.is_above(one, b) || image.is_above(other, a)
     }
 
+    /// May `listener` hear of what happens to `about`? Those may who may talk to it, or could until it was
+    /// removed.
+    #[must_use]
+    pub fn may_hear(&self, listener: Uuid, about: Uuid) -> bool {
+        if listener == about {
+            return true;
+        }
+        let image = self.read();
+        let (Some(one), Some(other)) =
+            (image.parent_even_of_gone(listener), image.parent_even_of_gone(about))
+        else {
+            return false;
+        };
+        one == other || image.was_above(listener, other) || image.was_above(about, one)
+    }
+
     // === Writing ===
 
     /// Takes over what a change wrote.
@@ -195,9 +219,9 @@ impl Directory {
         let found: HashSet<Uuid> = rows.iter().map(|loaded| loaded.row.id).collect();
         for gone in asked.iter().filter(|id| !found.contains(id)) {
             // Purged, if it was known: nothing that was read before may bring it back.
-            if image.by_id.contains_key(gone) {
+            if let Some(parent) = image.by_id.get(gone).map(|workspace| workspace.row.parent_id) {
                 image.remove(*gone);
-                image.removed.insert(*gone, i64::MAX);
+                image.removed.insert(*gone, Gone { revision: i64::MAX, parent });
             }
         }
         for loaded in rows {
@@ -269,16 +293,35 @@ impl Image {
         false
     }
 
+    /// The parent of a workspace, live or removed; none at all for one that isn't known.
+    fn parent_even_of_gone(&self, id: Uuid) -> Option<Option<Uuid>> {
+        let live = self.by_id.get(&id).map(|workspace| workspace.row.parent_id);
+        live.or_else(|| self.removed.get(&id).map(|gone| gone.parent))
+    }
+
+    /// Is or was `upper` the one `lower`, or somewhere above it?
+    fn was_above(&self, upper: Uuid, lower: Option<Uuid>) -> bool {
+        let mut at = lower;
+        for _ in 0..ACCESS_LEVELS {
+            match at {
+                Some(id) if id == upper => return true,
+                Some(id) => at = self.parent_even_of_gone(id).flatten(),
+                None => return false,
+            }
+        }
+        false
+    }
+
     /// Takes over a row if it is newer than what is known. Was it?
     fn put_row(&mut self, row: WorkspaceRow) -> bool {
         let known = self.by_id.get(&row.id).map(|workspace| workspace.row.revision);
-        let known = known.or_else(|| self.removed.get(&row.id).copied());
+        let known = known.or_else(|| self.removed.get(&row.id).map(|gone| gone.revision));
         if known.is_some_and(|revision| revision >= row.revision) {
             return false;
         }
         if row.status == Status::Removed {
             self.remove(row.id);
-            self.removed.insert(row.id, row.revision);
+            self.removed.insert(row.id, Gone { revision: row.revision, parent: row.parent_id });
             return false;
         }
         let mut workspace = match self.by_id.get(&row.id) {

@@ -8,7 +8,7 @@ use fleet::Fleet;
 use http::Uri;
 
 use crate::api;
-use crate::api::events::{Seats, Timing};
+use crate::api::events::{self, Seats};
 use crate::http::access::Access;
 use crate::http::cors::Cors;
 use crate::http::metrics::Metrics;
@@ -41,8 +41,8 @@ pub struct App {
     pub sockets: Seats,
     /// Open event streams, by workspace.
     pub streams: Seats,
-    /// When sockets are pinged and given up.
-    pub timing: Timing,
+    /// Limits of both.
+    pub event_limits: events::Limits,
     /// Which web pages are ours.
     pub cors: Arc<Cors>,
     /// When it all ends: what stays open for long listens to it.
@@ -70,7 +70,7 @@ impl App {
             fleet,
             sockets: Seats::default(),
             streams: Seats::default(),
-            timing: Timing::default(),
+            event_limits: events::Limits::default(),
             cors: Arc::new(Cors::new(settings)),
             shutdown,
         }

@@ -49,6 +49,28 @@ impl Store {
         Ok(rows.into_iter().map(|row| Arc::new(row.into())).collect())
     }
 
+    /// Events after `seq` that clients may hear, oldest first, this many at most; only this workspace's,
+    /// if one is named.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn events_to_tell(
+        &self,
+        seq: i64,
+        workspace: Option<Uuid>,
+        limit: u64,
+    ) -> Result<Vec<Arc<Envelope>>, StoreError> {
+        let mut query = event::Entity::find()
+            .filter(event::Column::Seq.gt(seq))
+            .filter(event::Column::EventType.not_like("isomer.%"))
+            .filter(event::Column::EventType.not_like("org.import.%"));
+        if let Some(workspace) = workspace {
+            query = query.filter(event::Column::WorkspaceId.eq(workspace));
+        }
+        let rows = query.order_by_asc(event::Column::Seq).limit(limit).all(&self.read).await?;
+        Ok(rows.into_iter().map(|row| Arc::new(row.into())).collect())
+    }
+
     /// The newest events that clients may see, newest first.
     ///
     /// # Errors
@@ -83,6 +105,15 @@ impl Store {
             Some(row) => Ok(row.try_get_by_index(0)?),
             None => Ok(0),
         }
+    }
+
+    /// Number of the oldest event that is still there.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn first_event(&self) -> Result<Option<i64>, StoreError> {
+        let first = event::Entity::find().order_by_asc(event::Column::Seq).one(&self.read).await?;
+        Ok(first.map(|row| row.seq))
     }
 
     /// Deletes events older than this. Returns how many.

@@ -1,6 +1,8 @@
 //! Tokens: the words of their rows, and how they are read.
 
-use sea_orm::{ColumnTrait as _, DeriveActiveEnum, EntityTrait as _, EnumIter, QueryFilter as _};
+use sea_orm::{
+    ColumnTrait as _, DeriveActiveEnum, EntityTrait as _, EnumIter, PaginatorTrait as _, QueryFilter as _,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -48,6 +50,15 @@ impl Store {
     /// If the database fails.
     pub async fn token(&self, id: Uuid) -> Result<Option<TokenRow>, StoreError> {
         Ok(token::Entity::find_by_id(id).one(&self.read).await?)
+    }
+
+    /// Had this workspace ever a token, revoked or not?
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn had_token(&self, workspace: Uuid) -> Result<bool, StoreError> {
+        let tokens = token::Entity::find().filter(token::Column::WorkspaceId.eq(workspace));
+        Ok(tokens.count(&self.read).await? > 0)
     }
 
     /// A token by its hash, revoked or not.

@@ -150,6 +150,12 @@ impl Access {
         self.admin_token.as_ref().is_some_and(|token| token.matches(bearer))
     }
 
+    /// Is there nothing yet with which anybody could prove anything?
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.admin_token.is_none() && self.fleet.tokens().is_empty()
+    }
+
     /// Class `admin`.
     ///
     /// # Errors
@@ -158,7 +164,7 @@ impl Access {
         if self.dev_mode {
             return Ok(Caller::DevMode);
         }
-        if self.admin_token.is_none() && self.fleet.tokens().is_empty() {
+        if self.is_fresh() {
             return Ok(Caller::FreshInstall);
         }
         let Some(bearer) = credentials.bearer else {

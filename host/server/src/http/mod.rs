@@ -31,6 +31,7 @@ pub mod security_headers;
 pub mod serve;
 pub mod shutdown;
 pub mod tenant;
+pub mod websocket;
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own
 /// [`DefaultBodyLimit`].

@@ -12,5 +12,6 @@ mod pipeline;
 mod program;
 mod rate_limit;
 mod sockets;
+mod sse;
 mod tenant;
 mod wire;

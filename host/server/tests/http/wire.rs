@@ -160,7 +160,7 @@ pub(crate) fn request(method: &str, target: &str, headers: &[&str], body: &str) 
     format!("{}\r\n\r\n{body}", lines.join("\r\n"))
 }
 
-pub(crate) struct Client(TcpStream);
+pub(crate) struct Client(pub(crate) TcpStream);
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
@@ -201,7 +201,7 @@ impl Client {
         head
     }
 
-    async fn exactly(&mut self, length: usize) -> String {
+    pub(crate) async fn exactly(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
         let read = tokio::time::timeout(PATIENCE, self.0.read_exact(&mut bytes)).await;
         read.expect("in time").expect("an answer");

@@ -52,7 +52,7 @@ async fn answer(app: &App, page: Page, workspace: Option<Uuid>) -> Result<Respon
     };
     let limit = page.limit.and_then(|limit| limit.parse().ok());
     let limit = limit.filter(|limit| (1..=LARGEST_PAGE).contains(limit)).unwrap_or(PAGE);
-    let filter = EventFilter { workspace, name: page.name, before, limit };
+    let filter = EventFilter { workspace, name: page.name.filter(|name| !name.is_empty()), before, limit };
     let events = app.fleet.store().recent_events(&filter).await;
     let events = events.map_err(|error| refused(error.into(), "query failed"))?;
     Ok(([(header::CONTENT_TYPE, "application/json; charset=utf-8")], text(&events)).into_response())
@@ -74,4 +74,25 @@ fn text(events: &[Envelope]) -> String {
     }
     text.push(']');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_the_sheets_byte_for_byte() {
+        let at = "2026-05-09T10:00:00.123456Z".parse().expect("a time");
+        let (nil, payload) = (Uuid::nil(), r#"{"b": 1.0,"a":"é"}"#.to_owned());
+        let about_one = Envelope::stored(nil, 7, "WORKSPACE_ONLINE".to_owned(), Some(nil), at, payload);
+        let about_none = Envelope::stored(nil, 6, "a\"b".to_owned(), None, at, "{}".to_owned());
+        let id = "00000000-0000-0000-0000-000000000000";
+        assert_eq!(
+            text(&[about_one, about_none]),
+            format!(
+                r#"[{{"created_at":"2026-05-09T10:00:00.123456Z","event_type":"WORKSPACE_ONLINE","id":"{id}","payload":{{"b": 1.0,"a":"é"}},"seq":7,"workspace_id":"{id}"}},{{"created_at":"2026-05-09T10:00:00.123456Z","event_type":"a\"b","id":"{id}","payload":{{}},"seq":6,"workspace_id":null}}]"#
+            )
+        );
+        assert_eq!(text(&[]), "[]");
+    }
 }

@@ -1,256 +1,228 @@
-//! The WebSocket: everything that happens, for the canvas; what concerns it, for an agent.
+//! `/ws`: one task per socket, which writes what its source gives and throws away what it reads.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Query, State};
 use axum::response::Response;
-use events::Envelope;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use events::Next;
+use futures::{SinkExt as _, StreamExt as _};
+use http::{HeaderMap, StatusCode};
+use metrics::gauge;
 use serde::Deserialize;
-use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use uuid::Uuid;
 
-use super::replay::{Place, Told};
 use super::seats::Seat;
+use super::source::Source;
+use super::{Limits, handshake};
 use crate::app::App;
-use crate::http::access::{Caller, Credentials};
+use crate::http::access::{Access, Caller};
 use crate::http::error::ApiError;
-use crate::http::headers::text;
+use crate::http::shutdown::Shutdown;
+use crate::http::websocket::{self, Handshake};
 
-/// Events that a socket may be behind.
-const QUEUE: usize = 256;
+/// How long a client may take for our close frame, lingering included.
+const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Stored events that are replayed at most. Who is farther behind reads the resources again.
-const REPLAYED: u64 = 1_000;
+/// What a socket needs of us at once; little, as there may be many.
+const READ_BUFFER: usize = 4 * 1024;
 
-/// Bytes that a client may send at once.
-const INBOUND: usize = 4 * 1024;
-
-/// Sockets of this process, and of one workspace, at most.
-const SOCKETS: usize = 1_000;
-const SOCKETS_OF_ONE: usize = 10;
-
-/// How an offered subprotocol begins that carries a bearer, as hexadecimal digits.
-const CREDENTIAL: &str = "molecule-auth.";
-
-/// When a socket is pinged and given up.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// How often it is pinged, and its token looked at again.
-    pub ping: Duration,
-    /// How long it may be silent.
-    pub silence: Duration,
-    /// How long one message may take to be taken.
-    pub write: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            ping: Duration::from_secs(30),
-            silence: Duration::from_secs(75),
-            write: Duration::from_secs(10),
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Since {
+#[derive(Deserialize)]
+pub(super) struct Resume {
     since: Option<String>,
 }
 
 pub(super) async fn open(
     State(app): State<App>,
-    Query(query): Query<Since>,
+    Query(resume): Query<Resume>,
     headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    handshake: Handshake,
 ) -> Result<Response, ApiError> {
-    let upgrade = upgrade.map_err(|error| ApiError::bad_request(&error.to_string()))?;
-    let listener = Listener::of(&app, &headers)?;
-    let full = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections");
-    let seats = [
-        Some(app.sockets.take(None, SOCKETS).ok_or_else(full)?),
-        listener.agent.map(|id| app.sockets.take(Some(id), SOCKETS_OF_ONE).ok_or_else(full)).transpose()?,
-    ];
-    let since = query.since.and_then(|since| since.parse().ok());
-    let upgrade = upgrade.max_message_size(INBOUND).max_frame_size(INBOUND);
-    Ok(upgrade.on_upgrade(move |socket| listen(app, socket, listener, since, seats)))
-}
-
-/// Who listens, and as whom.
-struct Listener {
-    /// The agent's workspace; none for the canvas.
-    agent: Option<Uuid>,
-    caller: Caller,
-}
-
-impl Listener {
-    fn of(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
-        match text(headers, HeaderName::from_static("x-workspace-id")) {
-            Some(id) => Self::agent(app, id, &Credentials::of(headers)),
-            None => Self::canvas(app, headers),
-        }
+    let (listener, caller) = handshake::admit(&app, &headers).await?;
+    if let Some(caller) = &caller {
+        tracing::Span::current().record("caller", tracing::field::display(caller));
     }
-
-    fn agent(app: &App, id: &str, credentials: &Credentials<'_>) -> Result<Self, ApiError> {
-        let known = Uuid::parse_str(id).ok().filter(|id| app.fleet.directory().get(*id).is_some());
-        let id = known.ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))?;
-        let open = matches!(app.access.admin(credentials), Ok(Caller::DevMode | Caller::FreshInstall));
-        let caller = match credentials.bearer() {
-            // One that never had a token has nothing to show.
-            None if open && !app.fleet.tokens().has_any(id) => Caller::FreshInstall,
-            None => return Err(ApiError::unauthorized("missing workspace auth token")),
-            Some(_) => app.access.workspace(&id.to_string(), credentials)?,
-        };
-        Ok(Self { agent: Some(id), caller })
+    let since = resume.since.as_deref().map(parse).transpose()?;
+    let limits = app.event_limits;
+    let seats = seats(&app, listener.workspace()).ok_or_else(too_many)?;
+    let mut source = Source::live(&app.fleet, listener, limits.socket_queue);
+    if let Some(since) = since {
+        let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
+        caught_up.map_err(|error| ApiError::platform_unavailable(&error))?;
     }
-
-    fn canvas(app: &App, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let caller = match credential(headers)? {
-            Some(bearer) => {
-                let admitted = app.access.admin(&Credentials::bearing(&bearer));
-                admitted.map_err(|_| ApiError::unauthorized("invalid canvas auth token"))?
-            }
-            // Web pages can't send a bearer here; that they are ours is all they can show.
-            None if app.access.has_admin_token() && !app.cors.names(headers) => {
-                return Err(ApiError::unauthorized("canvas auth required"));
-            }
-            None => Caller::FreshInstall,
-        };
-        Ok(Self { agent: None, caller })
-    }
+    let (access, shutdown) = (app.access, app.shutdown.for_one());
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(Some(limits.inbound))
+        .max_frame_size(Some(limits.inbound));
+    Ok(handshake.accept(config, move |socket| {
+        Socket { socket, source, limits, access, caller, shutdown, _open: Open::new(seats) }.run()
+    }))
 }
 
-/// The bearer, by header or by an offered subprotocol.
-fn credential(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let invalid = || ApiError::unauthorized("invalid WebSocket credential");
-    let mut found = Credentials::of(headers).bearer().map(str::to_owned);
-    let offered =
-        headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
-    for digits in
-        offered.flat_map(|list| list.split(',')).filter_map(|name| name.trim().strip_prefix(CREDENTIAL))
-    {
-        let bearer = hex::decode(digits).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let bearer = bearer.filter(|bearer| !bearer.is_empty()).ok_or_else(invalid)?;
-        if found.as_ref().is_some_and(|other| *other != bearer) {
-            return Err(invalid());
-        }
-        found = Some(bearer);
-    }
-    Ok(found)
+/// A seat among all, and one of the workspace whose agent listens.
+type Taken = (Seat, Option<Seat>);
+
+fn seats(app: &App, workspace: Option<Uuid>) -> Option<Taken> {
+    let limits = app.event_limits;
+    let among_all = app.sockets.take(None, limits.sockets)?;
+    Some(match workspace {
+        Some(_) => (among_all, Some(app.sockets.take(workspace, limits.sockets_each)?)),
+        None => (among_all, None),
+    })
 }
 
-/// Tells until somebody has had enough, and says why at the end.
-async fn listen(
-    app: App,
-    mut socket: WebSocket,
-    listener: Listener,
-    since: Option<i64>,
-    _seats: [Option<Seat>; 2],
-) {
-    let _open = Open::count();
-    let fleet = app.fleet.clone();
-    let agent = listener.agent;
-    let wants = move |event: &Envelope| {
-        event.is_wire()
-            && agent.is_none_or(|agent| {
-                event.workspace_id().is_some_and(|about| fleet.directory().may_talk(agent, about))
-            })
-    };
-    let subscription = app.fleet.hub().subscribe(QUEUE, wants.clone());
-    let (code, reason) = match Place::after(&app.fleet, subscription, since, REPLAYED, wants).await {
-        Ok(place) => tell(&app, &mut socket, &listener, place).await,
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "events could not be replayed");
-            (close_code::ERROR, "platform datastore unavailable — retry shortly")
-        }
-    };
-    let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    // Whoever doesn't take it has gone.
-    let _ = timeout(app.timing.write, socket.send(close)).await;
+fn parse(since: &str) -> Result<i64, ApiError> {
+    let since = since.parse().ok().filter(|since| *since >= 0);
+    since.ok_or_else(|| ApiError::bad_request("since must be the number of an event"))
 }
 
-async fn tell(
-    app: &App,
-    socket: &mut WebSocket,
-    listener: &Listener,
-    mut place: Place,
-) -> (u16, &'static str) {
-    let timing = app.timing;
-    let shutdown = app.shutdown.for_one();
-    let mut pings = interval(timing.ping);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pings.tick().await; // the first is at once
-    let mut heard = Instant::now();
-    loop {
-        let message = tokio::select! {
-            biased;
-            () = shutdown.draining() => return (close_code::AWAY, "the server is stopping"),
-            inbound = socket.recv() => match inbound {
-                Some(Ok(Message::Close(_))) | None => return (close_code::NORMAL, ""),
-                // What clients send is read and thrown away; that they send is a sign of life.
-                Some(Ok(_)) => {
-                    heard = Instant::now();
-                    continue;
-                }
-                Some(Err(error)) if is_too_large(&error) => return (close_code::SIZE, "message too large"),
-                Some(Err(_)) => return (close_code::PROTOCOL, ""),
-            },
-            _ = pings.tick() => {
-                if heard.elapsed() >= timing.silence {
-                    return (close_code::AWAY, "no sign of life");
-                }
-                if !app.access.still_good(&listener.caller) {
-                    return (close_code::POLICY, "the token was revoked");
-                }
-                Message::Ping(bytes::Bytes::new())
-            }
-            told = place.next() => match told {
-                Told::Event(event) => Message::Text(event.frame().into()),
-                Told::Resync => Message::Text(resync().into()),
-                Told::TooSlow => return (close_code::AGAIN, "too slow; reconnect and read again"),
-                Told::Over => return (close_code::AWAY, "the server is stopping"),
-            },
-        };
-        match timeout(timing.write, socket.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return (close_code::AGAIN, "too slow; reconnect and read again"),
-        }
-    }
+fn too_many() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections")
 }
 
-fn resync() -> String {
-    let at = store::now();
-    json!({ "event": "RESYNC_REQUIRED", "payload": {}, "timestamp": at, "workspace_id": "" }).to_string()
+/// An open socket, as the gauge counts them.
+struct Open {
+    _seats: Taken,
 }
-
-/// Did the client send more than it may?
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if let Some(tokio_tungstenite::tungstenite::Error::Capacity(_)) = error.downcast_ref() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// An open socket, in the metrics.
-struct Open;
 
 impl Open {
-    fn count() -> Self {
-        metrics::gauge!("molecule_websocket_connections_active").increment(1.0);
-        Self
+    fn new(seats: Taken) -> Self {
+        gauge!("molecule_websocket_connections_active").increment(1.0);
+        Self { _seats: seats }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        metrics::gauge!("molecule_websocket_connections_active").decrement(1.0);
+        gauge!("molecule_websocket_connections_active").decrement(1.0);
+    }
+}
+
+struct Socket {
+    socket: websocket::Socket,
+    source: Source,
+    limits: Limits,
+    access: Arc<Access>,
+    caller: Option<Caller>,
+    shutdown: Shutdown,
+    _open: Open,
+}
+
+/// Why a socket ends.
+enum End {
+    /// The client left in order.
+    Left,
+    /// The client is gone, or takes nothing: it can't be told anything.
+    Lost,
+    /// The client is told why.
+    Because(CloseCode, &'static str),
+}
+
+impl End {
+    const SHUTDOWN: Self = Self::Because(CloseCode::Away, "the server is stopping");
+    const SILENT: Self = Self::Because(CloseCode::Away, "nothing was heard from you");
+    const SLOW: Self = Self::Because(CloseCode::Again, "you are too slow; resume with ?since=");
+    const REVOKED: Self = Self::Because(CloseCode::Policy, "the token was revoked");
+    const TOO_LARGE: Self = Self::Because(CloseCode::Size, "the message is too large");
+    const NOT_TEXT: Self = Self::Because(CloseCode::Invalid, "the text is not UTF-8");
+    const NOT_WEBSOCKET: Self = Self::Because(CloseCode::Protocol, "that is not WebSocket");
+}
+
+impl Socket {
+    async fn run(mut self) {
+        let Err(end) = self.carry().await;
+        let why = match end {
+            End::Lost => return,
+            End::Left => None,
+            End::Because(code, reason) => Some((code, reason)),
+        };
+        // Nothing more is said, so nothing has to wait meanwhile.
+        drop(self.source);
+        websocket::close(self.socket, why, FAREWELL).await;
+    }
+
+    async fn carry(&mut self) -> Result<std::convert::Infallible, End> {
+        let now = Instant::now();
+        let mut ping = interval_at(now + self.limits.ping, self.limits.ping);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = now;
+        // Fires when a client that says nothing is given up; who speaks moves it only once it fires.
+        let mut patience = std::pin::pin!(sleep_until(now + self.limits.silence));
+        let shutdown = self.shutdown.clone();
+        loop {
+            tokio::select! {
+                () = shutdown.draining() => return Err(End::SHUTDOWN),
+                said = self.socket.next() => {
+                    understand(said)?;
+                    heard = Instant::now();
+                }
+                next = self.source.next() => self.tell(next).await?,
+                _ = ping.tick() => self.look_after().await?,
+                () = &mut patience => {
+                    let until = heard + self.limits.silence;
+                    if until <= Instant::now() {
+                        return Err(End::SILENT);
+                    }
+                    patience.as_mut().reset(until);
+                }
+            }
+        }
+    }
+
+    async fn tell(&mut self, next: Next) -> Result<(), End> {
+        match next {
+            Next::Event(event) => match Utf8Bytes::try_from(event.frame_bytes()) {
+                Ok(text) => self.send(Message::Text(text)).await,
+                // It was made of a `String`.
+                Err(_) => Ok(()),
+            },
+            Next::Overflowed => Err(End::SLOW),
+            Next::Closed => Err(End::SHUTDOWN),
+        }
+    }
+
+    async fn look_after(&mut self) -> Result<(), End> {
+        if self.caller.as_ref().is_some_and(|caller| !self.access.still_good(caller)) {
+            return Err(End::REVOKED);
+        }
+        self.send(Message::Ping(Bytes::new())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        tokio::select! {
+            sent = timeout(self.limits.write, self.socket.send(message)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(failed(&error)),
+                Err(_) => Err(End::Lost),
+            },
+            () = self.shutdown.draining() => Err(End::SHUTDOWN),
+        }
+    }
+}
+
+/// What clients say is thrown away; only how it fails means something.
+fn understand(said: Option<Result<Message, Error>>) -> Result<(), End> {
+    match said {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(failed(&error)),
+        None => Err(End::Left),
+    }
+}
+
+fn failed(error: &Error) -> End {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => End::Left,
+        Error::Capacity(_) => End::TOO_LARGE,
+        Error::Utf8(_) => End::NOT_TEXT,
+        Error::Protocol(_) => End::NOT_WEBSOCKET,
+        error => {
+            tracing::debug!(%error, "a socket failed");
+            End::Lost
+        }
     }
 }

@@ -1,42 +1,38 @@
-//! One workspace's events as server-sent events.
+//! `GET /workspaces/:id/events/stream`: what happens to one workspace, as Server-Sent Events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use events::{Envelope, Event};
-use futures::stream;
-use http::{HeaderMap, HeaderName, StatusCode};
+use events::{Envelope, Next};
+use futures::stream::unfold;
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::replay::{Place, Told};
 use super::seats::Seat;
+use super::source::{Listener, Source};
 use crate::app::App;
 use crate::http::access::{Access, Caller, WorkspaceId};
 use crate::http::error::{ApiError, refused};
 use crate::http::headers::text;
 use crate::http::shutdown::Shutdown;
 
-/// Events that a stream may be behind.
-const QUEUE: usize = 64;
+const PING: &str = ": ping\n\n";
 
-/// Streams of one workspace at most.
-const STREAMS: usize = 10;
+/// The last event of a workspace.
+const REMOVED: &str = "WORKSPACE_REMOVED";
 
-/// How often a comment is sent, so that nothing on the way takes the stream for dead.
-const PING: Duration = Duration::from_secs(15);
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-const COMMENT: Bytes = Bytes::from_static(b": ping\n\n");
-
-const HEADERS: [(&str, &str); 4] = [
-    ("content-type", "text/event-stream"),
-    ("cache-control", "no-cache"),
-    ("connection", "keep-alive"),
-    ("x-accel-buffering", "no"),
+/// How the head of the answer says it; clients compare these.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (header::CONTENT_TYPE, "text/event-stream"),
+    (header::CACHE_CONTROL, "no-cache"),
+    (header::CONNECTION, "keep-alive"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
 ];
 
 pub(super) async fn open(
@@ -45,71 +41,79 @@ pub(super) async fn open(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let (listener, limits) = (Listener::Watcher(id), app.event_limits);
+    // Before the workspace is looked for: its end is either seen here or told.
+    let mut source = Source::live(&app.fleet, listener, limits.stream_queue);
     if app.fleet.directory().get(id).is_none() {
         return Err(ApiError::not_found("workspace not found"));
     }
-    let Some(seat) = app.streams.take(Some(id), STREAMS) else {
-        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many event streams of this workspace"));
-    };
-    let wants = move |event: &Envelope| event.is_wire() && event.workspace_id() == Some(id);
-    let subscription = app.fleet.hub().subscribe(QUEUE, wants);
-    let last = text(&headers, HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok());
-    let place = Place::after(&app.fleet, subscription, last, u64::MAX, wants).await;
-    let place = place.map_err(|error| refused(error.into(), "failed to verify workspace"))?;
-    let mut pings = interval_at(Instant::now() + PING, PING);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let following = Following {
-        place,
-        pings,
-        shutdown: app.shutdown.for_one(),
-        access: app.access,
-        caller,
-        greeted: false,
-        ended: false,
-        _seat: seat,
-    };
-    let body = Body::from_stream(stream::unfold(following, Following::next));
-    Ok((HEADERS, body).into_response())
+    let seat = app.streams.take(Some(id), limits.streams_each).ok_or_else(too_many)?;
+    // Whatever isn't a number of ours is no number: the client may have it from another server.
+    let since = text(&headers, LAST_EVENT_ID).and_then(|id| id.parse().ok()).filter(|since| *since >= 0);
+    if let Some(since) = since {
+        let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
+        caught_up.map_err(|error| refused(error.into(), "failed to verify workspace"))?;
+    }
+    let mut ping = interval_at(Instant::now() + limits.stream_ping, limits.stream_ping);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (access, shutdown) = (app.access, app.shutdown.for_one());
+    let stream = Stream { source, ping, access, caller, shutdown, step: Step::Greet, _seat: seat };
+    let body = unfold(stream, async |mut stream| Some((stream.next().await?, stream)));
+    Ok((HEADERS, Body::from_stream(body)).into_response())
 }
 
-struct Following {
-    place: Place,
-    pings: Interval,
-    shutdown: Shutdown,
+fn too_many() -> ApiError {
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many event streams")
+}
+
+struct Stream {
+    source: Source,
+    ping: Interval,
     access: Arc<Access>,
     caller: Caller,
-    greeted: bool,
-    ended: bool,
+    shutdown: Shutdown,
+    step: Step,
     _seat: Seat,
 }
 
-impl Following {
-    /// The next bytes; none at the end. A listener that is too slow is ended: it asks again with the
-    /// number of the last event that it had.
-    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        if self.ended {
-            return None;
-        }
-        if !std::mem::replace(&mut self.greeted, true) {
-            return Some((Ok(COMMENT), self)); // tells that the stream is open
-        }
-        let bytes = tokio::select! {
-            biased;
-            () = self.shutdown.draining() => return None,
-            _ = self.pings.tick() => {
-                if !self.access.still_good(&self.caller) {
-                    return None;
-                }
-                COMMENT
+/// How far a stream is.
+enum Step {
+    Greet,
+    Tell,
+    End,
+}
+
+impl Stream {
+    /// The next piece of the answer; none at its end.
+    async fn next(&mut self) -> Option<Result<Bytes, Infallible>> {
+        let piece = match self.step {
+            Step::Greet => {
+                self.step = Step::Tell;
+                Bytes::from_static(PING.as_bytes())
             }
-            told = self.place.next() => match told {
-                Told::Event(event) => {
-                    self.ended = matches!(event.event(), Some(Event::WorkspaceRemoved(_)));
-                    Bytes::from(event.sse())
+            Step::Tell => tokio::select! {
+                () = self.shutdown.draining() => return None,
+                next = self.source.next() => match next {
+                    Next::Event(event) => self.tell(&event),
+                    // The client comes back and says what it heard last.
+                    Next::Overflowed | Next::Closed => return None,
+                },
+                _ = self.ping.tick() => {
+                    if !self.access.still_good(&self.caller) {
+                        return None;
+                    }
+                    Bytes::from_static(PING.as_bytes())
                 }
-                Told::Resync | Told::TooSlow | Told::Over => return None,
             },
+            Step::End => return None,
         };
-        Some((Ok(bytes), self))
+        Some(Ok(piece))
+    }
+
+    fn tell(&mut self, event: &Envelope) -> Bytes {
+        if event.name() == REMOVED {
+            self.step = Step::End;
+        }
+        event.sse().into()
     }
 }
