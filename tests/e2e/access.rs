@@ -7,8 +7,7 @@ use crate::harness::{Database, Server, Start};
 
 #[tokio::test]
 async fn guests_are_the_operators_alone() {
-    let start =
-        Start::from(Database::sqlite()).env("ADMIN_TOKEN", "secret").env("MOLECULE_ENV", "staging");
+    let start = Start::from(Database::sqlite()).env("ADMIN_TOKEN", "secret").env("MOLECULE_ENV", "staging");
     let server = Server::start(start).await;
     for (method, path) in [
         ("GET", "/admin/guests"),

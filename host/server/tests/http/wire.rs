@@ -56,7 +56,6 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: Shutdown,
     pub(crate) done: JoinHandle<()>,
-    pub(crate) fleet: Fleet,
 }
 
 /// Guests, which these tests are not about: the first-party ones, made once for all servers.
@@ -122,12 +121,11 @@ impl Server {
         let fleet = fleet(catalog.clone()).await;
         let mut app = App::new(&settings, metrics, catalog, fleet, shutdown.clone());
         tune(&mut app);
-        let fleet = app.fleet.clone();
         let router = shell(routes(&app), &settings, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
-        Self { address, shutdown, done, fleet }
+        Self { address, shutdown, done }
     }
 
     pub(crate) async fn connect(&self) -> Client {
