@@ -3,8 +3,8 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait as _, DatabaseConnection, DbErr, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, Select,
+    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DbErr, DeriveActiveEnum, EntityTrait,
+    EnumIter, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -145,7 +145,7 @@ impl Store {
                     PARTS => query,
                     next => query.filter(workspace::Column::Id.lt(first_id(next))),
                 };
-                tokio::spawn(query.all_of(self.read.clone()))
+                tokio::spawn(rows_of(query, self.read.clone()))
             })
             .collect();
         let mut rows = Vec::new();
@@ -234,6 +234,60 @@ impl<E: EntityTrait> AllOf<E::Model> for Select<E> {
     async fn all_of(self, db: DatabaseConnection) -> Result<Vec<E::Model>, DbErr> {
         self.all(&db).await
     }
+}
+
+/// What a query finds, read by the place of each column. By name, as `all` reads, takes half as long
+/// again, which shows when there are many.
+async fn rows_of(
+    query: Select<workspace::Entity>,
+    db: DatabaseConnection,
+) -> Result<Vec<WorkspaceRow>, DbErr> {
+    let found = db.query_all_raw(query.build(db.get_database_backend())).await?;
+    found.iter().map(row_at).collect()
+}
+
+/// Columns come in the order of the entity's fields.
+fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
+    let mut at = 0..;
+    macro_rules! next {
+        () => {
+            found.try_get_by_index(at.next().unwrap_or_default())?
+        };
+    }
+    Ok(WorkspaceRow {
+        id: next!(),
+        name: next!(),
+        role: next!(),
+        tier: next!(),
+        runtime: next!(),
+        hosting: next!(),
+        parent_id: next!(),
+        delivery_mode: next!(),
+        workspace_dir: next!(),
+        workspace_access: next!(),
+        budget_limit: next!(),
+        max_concurrent_tasks: next!(),
+        hibernation_idle_minutes: next!(),
+        spec: next!(),
+        wanted: next!(),
+        generation: next!(),
+        status: next!(),
+        status_since: next!(),
+        observed_generation: next!(),
+        container: next!(),
+        attempt: next!(),
+        attempt_at: next!(),
+        failures: next!(),
+        retry_at: next!(),
+        conditions: next!(),
+        url: next!(),
+        agent_card: next!(),
+        last_sample_error: next!(),
+        revision: next!(),
+        created_at: next!(),
+        updated_at: next!(),
+        removed_at: next!(),
+    })
 }
 
 fn joined(

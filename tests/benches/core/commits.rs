@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fleet::{Edit, Fleet};
+use sea_orm::ConnectionTrait as _;
 use uuid::Uuid;
 
 use crate::rows::{fleet, seed, sqlite};
@@ -14,12 +15,18 @@ pub async fn throughput() {
     let data = tempfile::tempdir().expect("a directory");
     let url = sqlite(data.path());
     on("SQLite", &url).await;
-    // The server's own default database; the other one where there is one.
-    if let Ok(server) = std::env::var("TEST_DATABASE_URL") {
-        on("Postgres", &server).await;
-    } else {
+    // The other database, where there is one: in a database of its own.
+    let Ok(server) = std::env::var("TEST_DATABASE_URL") else {
         println!("  Postgres: not measured, TEST_DATABASE_URL isn't set");
-    }
+        return;
+    };
+    let name = format!("isomer_bench_{}", Uuid::new_v4().simple());
+    let administrator = sea_orm::Database::connect(&server).await.expect("Postgres answers");
+    administrator.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("it is made");
+    let (base, _) = server.rsplit_once('/').expect("the URL names a database");
+    on("Postgres", &format!("{base}/{name}")).await;
+    let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+    administrator.execute_unprepared(&drop).await.expect("it is dropped");
 }
 
 async fn on(name: &str, url: &str) {

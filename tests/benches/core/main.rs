@@ -14,8 +14,11 @@ mod server;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        directory::reads().await;
         directory::load().await;
+        if std::env::var_os("ONLY_LOAD").is_some() {
+            return;
+        }
+        directory::reads().await;
         commits::throughput().await;
         http::reads().await;
         fanout::sockets().await;
