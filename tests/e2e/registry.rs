@@ -149,6 +149,8 @@ on_both_databases! {
         beat(&server, token, json!({ "workspace_id": SOMEBODY, "current_task": "x", "uptime_seconds": 0 })).await.ok();
         let seen = row(&server, SOMEBODY).await;
         assert_eq!((&seen["uptime_seconds"], &seen["monthly_spend"], &seen["active_tasks"]), (&json!(120), &json!(99), &json!(0)));
+        beat(&server, token, json!({ "workspace_id": SOMEBODY, "current_task": "x", "monthly_spend": -1 })).await.ok();
+        assert_eq!(row(&server, SOMEBODY).await["monthly_spend"], 99);
         server = server.restart().await;
         let kept = row(&server, SOMEBODY).await;
         assert_eq!((&kept["current_task"], &kept["monthly_spend"]), (&json!("x"), &json!(99)));
@@ -173,7 +175,9 @@ on_both_databases! {
             (json!({ "error_rate": 0.0 }), "online"),
             (json!({ "runtime_state": "wedged", "error_rate": 0.9, "sample_error": "w" }), "degraded"),
             (json!({ "runtime_state": "wedged" }), "degraded"),
-            (json!({}), "online"),
+            // A report that says nothing of it doesn't end it.
+            (json!({}), "degraded"),
+            (json!({ "runtime_state": "" }), "online"),
             // One that judges itself is believed.
             (json!({ "error_rate": 0.9, "runtime_metadata": judging }), "online"),
             (json!({ "error_rate": 0.9 }), "online"),
@@ -211,9 +215,45 @@ on_both_databases! {
         assert_eq!(answer["auth_token"].as_str().unwrap().len(), 43);
         let seen = row(&server, &id).await;
         assert_eq!((&seen["status"], &seen["url"]), (&json!("online"), &json!("http://localhost:8001")));
+        assert_eq!(seen["last_sample_error"], "", "what went wrong is over");
         let updated = json!({ "workspace_id": id, "agent_card": { "name": "New" } });
         assert_eq!(server.post("/registry/update-card", updated).await.ok(), json!({ "status": "updated" }));
         assert_eq!(told(&server, &id).await.pop().unwrap(), ("AGENT_CARD_UPDATED".to_owned(), json!({ "agent_card": { "name": "New" } })));
+    }
+
+    async fn an_address_that_nobody_checked_is_not_kept(database: Database) {
+        let server = Server::start(database).await;
+        let own = json!({ "url": "http://127.0.0.1:5432" });
+        let answer = server.post("/registry/register", body(SOMEBODY, &own)).await.ok();
+        let token = answer["auth_token"].as_str().unwrap();
+        assert_eq!(row(&server, SOMEBODY).await["url"], "");
+        let push = json!({ "delivery_mode": "push", "url": "http://127.0.0.1:5432" });
+        let refused = register(&server, token, body(SOMEBODY, &push)).await;
+        assert_eq!(refused.error(400), "url targets a blocked address: loopback address");
+    }
+
+    async fn one_that_was_purged_may_come_back(database: Database) {
+        let server = Server::start(database).await;
+        let first = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
+        server.delete(&format!("/workspaces/{SOMEBODY}?purge=true")).await.ok();
+        let again = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
+        let token = again["auth_token"].as_str().unwrap();
+        assert_ne!(again["platform_inbound_secret"], first["platform_inbound_secret"]);
+        let answer = beat(&server, token, json!({ "workspace_id": SOMEBODY })).await.ok();
+        assert_eq!(answer["platform_inbound_secret"], again["platform_inbound_secret"]);
+        assert_eq!(server.get("/workspaces").await.ok()[0]["id"], SOMEBODY);
+    }
+
+    async fn many_introductions_at_once_make_one_workspace(database: Database) {
+        let server = Server::start(database).await;
+        let introduce = async || server.post("/registry/register", body(SOMEBODY, &json!({}))).await;
+        let answers = futures::future::join_all((0..8).map(|_| introduce())).await;
+        let tokens: Vec<&Value> = answers.iter().filter_map(|answer| answer.json.get("auth_token")).collect();
+        assert_eq!(tokens.len(), 1, "{answers:?}");
+        for answer in answers.iter().filter(|answer| answer.json.get("auth_token").is_none()) {
+            assert_eq!(answer.error(401), "missing workspace auth token");
+        }
+        assert_eq!(server.get("/workspaces").await.ok().as_array().unwrap().len(), 1);
     }
 
     async fn who_may_talk_to_whom(database: Database) {
@@ -235,6 +275,8 @@ on_both_databases! {
             let answer = server.post("/registry/check-access", body).await.ok();
             assert_eq!(answer, json!({ "allowed": allowed }), "{caller} {target}");
         }
+        let body = json!({ "caller_id": gone, "target_id": gone });
+        assert_eq!(server.post("/registry/check-access", body).await.ok(), json!({ "allowed": false }));
         let odd = json!({ "caller_id": "x", "target_id": "x" });
         assert_eq!(server.post("/registry/check-access", odd).await.ok(), json!({ "allowed": false }));
         assert_eq!(server.post("/registry/check-access", json!({})).await.error(400), "invalid request body");
@@ -249,6 +291,21 @@ async fn with_an_admin_token_nobody_makes_himself_known() {
     assert_eq!(refused.error(401), "missing workspace auth token");
     let made = register(&server, "t", body(SOMEBODY, &json!({}))).await.ok();
     let token = made["auth_token"].as_str().unwrap();
+    // A workspace that is removed is so for everybody.
+    let gone = server
+        .ask("t", Method::POST, "/workspaces", Some(json!({ "name": "A", "external": true })))
+        .await
+        .ok();
+    let gone = gone["id"].as_str().unwrap();
+    server.ask("t", Method::DELETE, &format!("/workspaces/{gone}"), None).await.ok();
+    for (route, body) in [
+        ("register", body(gone, &json!({}))),
+        ("heartbeat", json!({ "workspace_id": gone })),
+        ("update-card", json!({ "workspace_id": gone, "agent_card": card() })),
+    ] {
+        let answer = server.ask("t", Method::POST, &format!("/registry/{route}"), Some(body)).await;
+        assert_eq!(answer.error(401), "invalid workspace auth token", "{route}");
+    }
     // With admin rights, or by the agent itself; nobody else.
     for bearer in ["t", token] {
         beat(&server, bearer, json!({ "workspace_id": SOMEBODY })).await.ok();

@@ -270,6 +270,14 @@ on_both_databases! {
             assert_eq!(server.delete(&format!("/workspaces/{id}")).await.error(404), "workspace not found");
         }
         assert_eq!(server.delete("/workspaces/x").await.error(400), "invalid workspace ID");
+        assert_eq!(server.get("/workspaces/%ff").await.error(400), "invalid workspace ID");
+        assert_eq!(server.patch("/workspaces/%ff", json!({})).await.error(400), "invalid workspace ID");
+        assert_eq!(server.get("/events?limit=1&limit=2").await.error(400), "invalid query");
+        // Those that were removed before are not counted again.
+        let parent = server.workspace(json!({ "name": "P", "runtime": "mock" })).await;
+        let child = server.workspace(json!({ "name": "C", "runtime": "mock", "parent_id": parent })).await;
+        server.delete(&format!("/workspaces/{child}")).await.ok();
+        assert_eq!(server.delete(&format!("/workspaces/{parent}")).await.ok()["cascade_deleted"], 0);
         assert_eq!(server.get("/workspaces/x").await.error(400), "invalid workspace ID");
     }
 

@@ -62,6 +62,8 @@ pub struct Registration {
     pub mode: Option<DeliveryMode>,
     /// May it make a workspace of its own, if there is none with that id?
     pub may_create: bool,
+    /// Did it show that it is who it says? Nobody has to who has nothing to show yet.
+    pub proved: bool,
 }
 
 /// An agent that was introduced.
@@ -90,8 +92,8 @@ pub struct Report {
     pub uptime_seconds: i64,
     /// Cents spent this month; 0: it doesn't say.
     pub monthly_spend: i64,
-    /// `wedged`, or empty.
-    pub runtime_state: String,
+    /// `wedged`, or empty, where it says so.
+    pub runtime_state: Option<String>,
     /// What it does by itself, where it says so.
     pub metadata: Option<Metadata>,
 }
@@ -112,10 +114,18 @@ pub(crate) struct Memory(Mutex<HashMap<Uuid, Remembered>>);
 #[derive(Debug, Default)]
 struct Remembered {
     metadata: Option<Metadata>,
+    /// What it said last of its runtime's state. A report that says nothing of it changes nothing.
+    runtime_state: String,
     written: Option<Instant>,
 }
 
 impl Memory {
+    fn forget_state(&self, id: Uuid) {
+        if let Some(agent) = self.lock().get_mut(&id) {
+            agent.runtime_state.clear();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Remembered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,7 +151,17 @@ impl Fleet {
             }
             AgentUrl::check(&registration.url, self.inner.saas).await?;
         }
-        let registered = self.change(|fleet: &Self| fleet.introduce(&registration, mode)).await?;
+        let introduce = |fleet: &Self| fleet.introduce(&registration, mode);
+        let registered = match self.change(introduce).await {
+            // Somebody else made it known a moment ago, or it is removed.
+            Err(FleetError::NameTaken) => {
+                self.read_again(&[registration.id]).await?;
+                let registration = Registration { may_create: false, ..registration.clone() };
+                self.change(|fleet: &Self| fleet.introduce(&registration, mode)).await?
+            }
+            registered => registered?,
+        };
+        self.inner.agents.forget_state(registration.id);
         let now = store::now();
         let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
         self.heard(presence, true).await;
@@ -154,7 +174,12 @@ impl Fleet {
         mode: DeliveryMode,
     ) -> Result<Planned<Registered>, FleetError> {
         let (id, now) = (registration.id, store::now());
-        let url = Some(registration.url.clone()).filter(|url| !url.is_empty());
+        if !registration.proved && self.tokens().has_any(id) {
+            return Err(FleetError::Unproven);
+        }
+        // Nobody calls one that fetches, so nobody looked whether its address may be called.
+        let called = mode == DeliveryMode::Push && !registration.url.is_empty();
+        let url = called.then(|| registration.url.clone());
         let mut change = match self.directory().get(id) {
             Some(known) => {
                 let input = Input::Registered {
@@ -224,7 +249,7 @@ impl Fleet {
     pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
         let id = report.id;
         let workspace = self.live(id)?;
-        let judges_itself = self.remember(&report, &workspace.row.runtime);
+        let (judges_itself, runtime_state) = self.remember(&report, &workspace.row.runtime);
         let before = self.presence(id);
         let partial = report.metadata.is_none() && report.uptime_seconds == 0;
         let presence = PresenceRow {
@@ -237,9 +262,9 @@ impl Fleet {
             uptime_seconds: if partial { before.uptime_seconds } else { report.uptime_seconds },
             error_rate: report.error_rate,
             sample_error: Some(report.sample_error.clone()).filter(|error| !error.is_empty()),
-            monthly_spend: match report.monthly_spend {
+            monthly_spend: match report.monthly_spend.clamp(*SPEND.start(), *SPEND.end()) {
                 0 => before.monthly_spend,
-                spend => spend.clamp(*SPEND.start(), *SPEND.end()),
+                spend => spend,
             },
         };
         let (active_tasks, uptime_seconds) = (presence.active_tasks, presence.uptime_seconds);
@@ -249,24 +274,26 @@ impl Fleet {
         self.heard(presence, visible).await;
         let beat = machine::Beat {
             error_rate: report.error_rate,
-            runtime_state: report.runtime_state,
+            runtime_state,
             sample_error: report.sample_error,
             judges_itself,
         };
+        let mut judged = Ok(());
         if machine::apply(&workspace.row, &Input::Beat(beat.clone()), store::now()).is_some() {
-            self.change(|fleet: &Self| {
-                let row = fleet.live(id)?;
-                let change = transitions([(row.row.as_ref(), Input::Beat(beat.clone()))], store::now());
-                Ok(Planned { change, done: () })
-            })
-            .await?;
+            judged = self
+                .change(|fleet: &Self| {
+                    let row = fleet.live(id)?;
+                    let change = transitions([(row.row.as_ref(), Input::Beat(beat.clone()))], store::now());
+                    Ok(Planned { change, done: () })
+                })
+                .await;
         }
         if report.current_task != before.current_task {
             let task = Task { active_tasks, current_task: report.current_task };
             self.tell_live(id, &Event::TaskUpdated(task));
         }
         self.tell_live(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
-        Ok(())
+        judged
     }
 
     /// An agent describes itself anew.
@@ -310,16 +337,20 @@ impl Fleet {
         }
     }
 
-    /// Keeps what the agent does by itself. Returns whether it judges its own health.
-    fn remember(&self, report: &Report, runtime: &str) -> bool {
+    /// Keeps what the agent does by itself. Returns whether it judges its own health, and its state.
+    fn remember(&self, report: &Report, runtime: &str) -> (bool, String) {
         let mut agents = self.inner.agents.lock();
         let agent = agents.entry(report.id).or_default();
         if report.metadata.is_some() {
             agent.metadata.clone_from(&report.metadata);
         }
-        match &agent.metadata {
+        if let Some(state) = &report.runtime_state {
+            agent.runtime_state.clone_from(state);
+        }
+        let judges_itself = match &agent.metadata {
             Some(metadata) => metadata.capabilities.get("status_mgmt").copied().unwrap_or(false),
             None => self.inner.runtimes.facts(runtime).judges_itself,
-        }
+        };
+        (judges_itself, agent.runtime_state.clone())
     }
 }

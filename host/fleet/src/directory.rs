@@ -45,7 +45,7 @@ struct Image {
     in_order: BTreeMap<Place, Arc<Workspace>>,
     /// Children by parent; roots below none.
     children: HashMap<Option<Uuid>, BTreeSet<Place>>,
-    /// What was removed while this process runs: 56 bytes each.
+    /// What was removed while this process runs: some 70 bytes each.
     removed: HashMap<Uuid, Gone>,
 }
 
@@ -54,6 +54,8 @@ struct Image {
 struct Gone {
     /// At which revision, so that no older row brings it back.
     revision: i64,
+    /// When its row was last written. One that was made later is another one with the same id.
+    at: DateTime<Utc>,
     /// What it was below, so that those around it hear of its end.
     parent: Option<Uuid>,
 }
@@ -150,10 +152,10 @@ impl Directory {
     /// above the other. Removed and unknown ones talk to nobody but themselves.
     #[must_use]
     pub fn may_talk(&self, one: Uuid, other: Uuid) -> bool {
-        if one == other {
-            return true;
-        }
         let image = self.read();
+        if one == other {
+            return !image.removed.contains_key(&one);
+        }
         let (Some(a), Some(b)) = (image.by_id.get(&one), image.by_id.get(&other)) else {
             return false;
         };
@@ -219,9 +221,10 @@ impl Directory {
         let found: HashSet<Uuid> = rows.iter().map(|loaded| loaded.row.id).collect();
         for gone in asked.iter().filter(|id| !found.contains(id)) {
             // Purged, if it was known: nothing that was read before may bring it back.
-            if let Some(parent) = image.by_id.get(gone).map(|workspace| workspace.row.parent_id) {
+            if let Some(known) = image.by_id.get(gone).cloned() {
+                let (at, parent) = (known.row.updated_at, known.row.parent_id);
                 image.remove(*gone);
-                image.removed.insert(*gone, Gone { revision: i64::MAX, parent });
+                image.removed.insert(*gone, Gone { revision: i64::MAX, at, parent });
             }
         }
         for loaded in rows {
@@ -315,15 +318,18 @@ impl Image {
     /// Takes over a row if it is newer than what is known. Was it?
     fn put_row(&mut self, row: WorkspaceRow) -> bool {
         let known = self.by_id.get(&row.id).map(|workspace| workspace.row.revision);
-        let known = known.or_else(|| self.removed.get(&row.id).map(|gone| gone.revision));
+        let gone = || self.removed.get(&row.id).filter(|gone| row.created_at <= gone.at);
+        let known = known.or_else(|| gone().map(|gone| gone.revision));
         if known.is_some_and(|revision| revision >= row.revision) {
             return false;
         }
         if row.status == Status::Removed {
             self.remove(row.id);
-            self.removed.insert(row.id, Gone { revision: row.revision, parent: row.parent_id });
+            let gone = Gone { revision: row.revision, at: row.updated_at, parent: row.parent_id };
+            self.removed.insert(row.id, gone);
             return false;
         }
+        self.removed.remove(&row.id);
         let mut workspace = match self.by_id.get(&row.id) {
             Some(known) => Workspace::clone(known),
             None => Workspace::of(row.clone()),

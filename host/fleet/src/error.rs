@@ -36,6 +36,9 @@ pub enum FleetError {
     /// An agent can't be there.
     #[error(transparent)]
     Url(#[from] UrlError),
+    /// Who has a token has to show it.
+    #[error("missing workspace auth token")]
+    Unproven,
     /// Messages can't be sent to an agent that says nowhere where it is.
     #[error("url is required for push-mode workspaces")]
     NoUrl,

@@ -31,6 +31,14 @@ impl Cache {
         }
     }
 
+    /// Whoever comes back under that id has another one.
+    pub(crate) fn forget(&self, ids: &[Uuid]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().for_each(|id| {
+            kept.remove(id);
+        });
+    }
+
     fn put(&self, id: Uuid, secret: &str) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(id, (secret.to_owned(), Instant::now() + KEPT));

@@ -125,7 +125,7 @@ const DEGRADED_FROM: f64 = 0.5;
 const WELL_BELOW: f64 = 0.1;
 
 /// URLs that the platform gave itself begin like this; an agent's own word doesn't replace them.
-const OURS: &str = "http://127.0.0.1";
+const OURS: &str = "http://127.0.0.1:";
 
 /// Type of the condition that says whether the backend answers.
 const BACKEND_REACHABLE: &str = "BackendReachable";
@@ -181,7 +181,7 @@ pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
 /// Did the platform itself give the address at which its agent is reached?
 #[must_use]
 pub(crate) fn has_our_url(row: &WorkspaceRow) -> bool {
-    row.url.as_deref().is_some_and(|url| url.starts_with(OURS))
+    row.hosting == Hosting::Container && row.url.as_deref().is_some_and(|url| url.starts_with(OURS))
 }
 
 /// Is what people want the case, as far as it can be?
@@ -483,6 +483,7 @@ impl Next {
     fn recovered(&mut self) {
         self.row.failures = 0;
         self.row.retry_at = None;
+        self.row.last_sample_error = None;
     }
 
     fn beat(&mut self, beat: &Beat) -> bool {

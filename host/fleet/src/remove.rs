@@ -37,18 +37,21 @@ impl Fleet {
     /// last case the rows are removed all the same.
     pub async fn remove(&self, id: Uuid, removal: Removal) -> Result<usize, FleetError> {
         let cascade = if self.directory().get(id).is_some() {
-            self.mark_removed(id, removal.confirmed).await?
+            Some(self.mark_removed(id, removal.confirmed).await?)
         } else {
             self.find(id).await?.ok_or(FleetError::NotFound)?;
-            0
+            None
         };
         let mut all = self.inner.store.removed_below(id).await?;
-        let descendants = cascade.max(all.len());
+        // Those that were removed before are seen to and purged with the others, but not counted twice.
+        let descendants = cascade.filter(|_| !removal.purge).unwrap_or(all.len());
         all.push(id);
         self.see_them_gone(&all).await?;
         if removal.purge {
+            let purged = all.clone();
             let change = Change::of([Write::Purge(all)]);
             self.commit(change).await.map_err(FleetError::Commit)?;
+            self.inner.inbound.forget(&purged);
         }
         Ok(descendants)
     }

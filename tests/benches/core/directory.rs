@@ -63,12 +63,6 @@ pub async fn load() {
     let started = Instant::now();
     seed(&url, 100_000).await;
     let seeded = started.elapsed();
-    let store = store::Store::connect(&url).await.expect("a database");
-    let started = Instant::now();
-    let rows = store.live_workspaces().await.expect("they are read");
-    println!("DEBUG read {:?} {}", started.elapsed(), rows.len());
-    drop(rows);
-    store.close().await.expect("closes");
     let before = resident(std::process::id());
     let started = Instant::now();
     let (fleet, _written) = fleet(&url).await;

@@ -15,9 +15,6 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         directory::load().await;
-        if std::env::var_os("ONLY_LOAD").is_some() {
-            return;
-        }
         directory::reads().await;
         commits::throughput().await;
         http::reads().await;

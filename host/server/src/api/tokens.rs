@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Path, State};
 use axum::routing::{delete, get};
 use chrono::{DateTime, Utc};
 use fleet::tokens::LiveToken;
@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::http::access::{Caller, Credentials, WorkspaceId, admin, workspace};
 use crate::http::error::{ApiError, refused};
 use crate::http::json::{Body, Json};
+use crate::http::parameters::{Query, Segment};
 use crate::http::rate_limit::limited;
 use crate::http::routes::Register;
 
@@ -147,9 +148,10 @@ async fn list_org(State(app): State<App>) -> Json<Value> {
 }
 
 #[derive(Deserialize, Default)]
+#[serde(default)]
 struct MintBody {
     name: Option<String>,
-    org_id: Option<Uuid>,
+    org_id: Value,
 }
 
 async fn mint_org(State(app): State<App>, Extension(caller): Extension<Caller>, Body(body): Body) -> Answer {
@@ -160,11 +162,13 @@ async fn mint_org(State(app): State<App>, Extension(caller): Extension<Caller>, 
     }
     let org_id = match &caller {
         Caller::OrgToken { org_id: Some(bound), .. } => Some(*bound),
-        _ => body.org_id,
+        _ if body.org_id.is_null() => None,
+        _ => {
+            let id = body.org_id.as_str().and_then(|id| Uuid::parse_str(id).ok());
+            let id = id.filter(|id| app.fleet.directory().get(*id).is_some());
+            Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?)
+        }
     };
-    if org_id.is_some_and(|org| app.fleet.directory().get(org).is_none()) {
-        return Err(ApiError::bad_request("org_id is not a workspace"));
-    }
     let minted = app.fleet.mint_org(name.clone(), org_id, &caller.to_string()).await;
     let minted = minted.map_err(|error| refused(error, "failed to mint token"))?;
     let mut body = json!({
@@ -179,7 +183,7 @@ async fn mint_org(State(app): State<App>, Extension(caller): Extension<Caller>, 
     Ok(Json(body))
 }
 
-async fn revoke_org(State(app): State<App>, Path(token): Path<String>) -> Answer {
+async fn revoke_org(State(app): State<App>, Segment(token): Segment) -> Answer {
     let id = parse(&token)?;
     app.fleet.revoke(None, id).await.map_err(|error| refused(error, "failed to revoke"))?;
     Ok(Json(json!({ "revoked": id })))
@@ -188,7 +192,7 @@ async fn revoke_org(State(app): State<App>, Path(token): Path<String>) -> Answer
 // === For tests ===
 
 /// Scripts bootstrap with it. Judges its callers itself: only the admin token counts, where there is one.
-async fn test_token(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+async fn test_token(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> Answer {
     if !app.test_tokens {
         return Err(ApiError::not_found("not found"));
     }

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
@@ -213,18 +214,18 @@ impl Access {
         let caller = credentials.bearer.and_then(|bearer| {
             if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
         });
-        if matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. })) {
-            return Ok(Proof::Admin);
-        }
+        let rules = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
         if self.fleet.directory().get(id).is_none() {
             let known = self.fleet.find(id).await;
             let known = known.map_err(|error| ApiError::platform_unavailable(&error))?;
             return match known {
                 Some(_) => Err(ApiError::unauthorized("invalid workspace auth token")),
+                None if rules => Ok(Proof::Admin),
                 None => Ok(Proof::None),
             };
         }
         match caller {
+            _ if rules => Ok(Proof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(Proof::Own),
             _ if !self.fleet.tokens().has_any(id) => Ok(Proof::None),
             _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
@@ -308,11 +309,15 @@ where
 
 async fn require_workspace(
     State(access): State<Arc<Access>>,
-    parameters: RawPathParams,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let id = parameters.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id);
+    // What isn't even text is an id like any other that can't be one.
+    let id = match &parameters {
+        Ok(parameters) => parameters.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id),
+        Err(_) => "?",
+    };
     let caller = access.workspace(id, &Credentials::of(request.headers()))?;
     let id = Uuid::parse_str(id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
     tracing::Span::current().record("caller", tracing::field::display(&caller));

@@ -179,6 +179,7 @@ pub fn refused(error: FleetError, failed: &str) -> ApiError {
             let body = json!({ "error": text, "removed_count": removed, "stop_failures": failures.len() });
             ApiError::with_body(StatusCode::INTERNAL_SERVER_ERROR, body)
         }
+        E::Unproven => ApiError::unauthorized(&text),
         E::TooManyTokens => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &text),
         E::NoBackend | E::NotYet | E::Contended => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text),
         E::Seal { .. } => {

@@ -23,6 +23,7 @@ pub mod json;
 pub mod metrics;
 pub mod origin;
 pub mod panics;
+pub mod parameters;
 pub mod public_url;
 pub mod rate_limit;
 pub mod request_log;

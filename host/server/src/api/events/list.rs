@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
 use events::Envelope;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::http::error::{ApiError, refused};
 use crate::http::json::Json;
+use crate::http::parameters::{Query, Segment};
 
 /// Events that are listed when nobody says how many, and at most.
 const PAGE: u64 = 100;
@@ -35,7 +36,7 @@ pub(super) async fn all(State(app): State<App>, Query(page): Query<Page>) -> Res
 
 pub(super) async fn of_one(
     State(app): State<App>,
-    Path(workspace): Path<String>,
+    Segment(workspace): Segment,
     Query(page): Query<Page>,
 ) -> Result<Response, ApiError> {
     match Uuid::parse_str(&workspace) {

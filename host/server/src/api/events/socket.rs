@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use events::Next;
 use futures::{SinkExt as _, StreamExt as _};
@@ -22,6 +22,7 @@ use super::{Limits, handshake};
 use crate::app::App;
 use crate::http::access::{Access, Caller};
 use crate::http::error::ApiError;
+use crate::http::parameters::Query;
 use crate::http::shutdown::Shutdown;
 use crate::http::websocket::{self, Handshake};
 

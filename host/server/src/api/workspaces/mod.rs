@@ -4,7 +4,7 @@ mod body;
 mod view;
 
 use axum::Router;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use fleet::rules::INVALID_FIELDS;
@@ -22,6 +22,7 @@ use crate::http::access::{Caller, Credentials, WorkspaceId, admin, workspace};
 use crate::http::error::{ApiError, refused};
 use crate::http::finish::finish;
 use crate::http::json::{Body, Json};
+use crate::http::parameters::{Query, Segment};
 use crate::http::public_url::public_url;
 use crate::http::routes::Register;
 
@@ -61,7 +62,7 @@ struct ShowQuery {
 
 async fn show(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Query(query): Query<ShowQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -75,7 +76,7 @@ async fn show(
     Ok(Json(View::single(&workspace, &app.fleet, known)).into_response())
 }
 
-async fn state(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+async fn state(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> Answer {
     let credentials = Credentials::of(&headers);
     let admitted = app.access.workspace(&id, &credentials);
     let failed = |error| refused(error, "query failed");
@@ -182,7 +183,7 @@ struct RemoveQuery {
     purge: Option<String>,
 }
 
-async fn remove(State(app): State<App>, Path(id): Path<String>, Query(query): Query<RemoveQuery>) -> Answer {
+async fn remove(State(app): State<App>, Segment(id): Segment, Query(query): Query<RemoveQuery>) -> Answer {
     let id = parse(&id)?;
     let is_true = |text: Option<String>| text.as_deref() == Some("true");
     let removal = Removal { confirmed: is_true(query.confirm), purge: is_true(query.purge) };

@@ -23,8 +23,8 @@ impl Workspaces {
 
     /// The id of the one that is meant: by id, else by name, else by the beginning of its id.
     pub(in crate::terminal) fn id(&self, named: &str) -> Result<String, TerminalError> {
-        if uuid::Uuid::parse_str(named).is_ok() {
-            return Ok(named.to_owned());
+        if let Ok(id) = uuid::Uuid::parse_str(named) {
+            return Ok(id.to_string());
         }
         let of_name: Vec<&Value> = self.list.iter().filter(|it| text(it, "name") == named).collect();
         let of_id = || self.list.iter().filter(|it| text(it, "id").starts_with(named)).collect();
