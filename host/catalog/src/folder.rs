@@ -26,6 +26,9 @@ const QUIET: Duration = Duration::from_millis(300);
 /// or may be still to come.
 const QUIET_AT_START: Duration = Duration::from_secs(2);
 
+/// How long a file waits that the database wasn't there for.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Who pushes what is found in the directory.
 const BY: &str = "folder";
 
@@ -127,8 +130,12 @@ impl Folder {
                 () = tokio::time::sleep(Self::TURN) => {}
                 () = due => {
                     let ready = next.and_then(|(path, _)| waiting.remove_entry(&path));
-                    if let Some((path, Waiting { new_only, .. })) = ready {
-                        push(catalog, &path, new_only).await;
+                    if let Some((path, Waiting { new_only, .. })) = ready
+                        && push(catalog, &path, new_only).await == Taken::Later
+                    {
+                        // Unless it was written again meanwhile: then that is what waits.
+                        let due = Instant::now() + RETRY;
+                        waiting.entry(path).or_insert(Waiting { due, new_only });
                     }
                 }
             }
@@ -180,14 +187,24 @@ fn guest_name(path: &Path) -> Option<&str> {
     path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_wasm)
 }
 
-async fn push(catalog: &Catalog, path: &Path, new_only: bool) {
-    let Some(name) = guest_name(path) else { return };
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// There is nothing more to do for it.
+    Done,
+    /// The database was away: the file is as good as before.
+    Later,
+}
+
+async fn push(catalog: &Catalog, path: &Path, new_only: bool) -> Taken {
+    let Some(name) = guest_name(path) else { return Taken::Done };
     match try_push(catalog, name, path, new_only).await {
-        Ok(()) => {}
+        Ok(()) => Taken::Done,
         // Gone again before it was read.
-        Err(CatalogError::BytesLost) if !path.exists() => {}
+        Err(CatalogError::BytesLost) if !path.exists() => Taken::Done,
         Err(error) => {
             tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
+            if matches!(error, CatalogError::Store(_)) { Taken::Later } else { Taken::Done }
         }
     }
 }
