@@ -8,16 +8,15 @@ use store::{
     Change, Check, Write,
     secrets::SecretRow,
     tokens::TokenKind,
-    workspaces::{Container, Hosting, LayoutRow, Status, Wanted, WorkspaceRow},
+    workspaces::{Hosting, LayoutRow, Status, WorkspaceRow},
 };
 use uuid::Uuid;
 
 use crate::{
     agent_url::AgentUrl,
-    decide::NO_BACKEND,
+    blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned},
-    machine::{self, Input},
     rules::{self, DeliveryMode, WorkspaceAccess},
     tokens::NewToken,
 };
@@ -125,19 +124,12 @@ impl Fleet {
     async fn insert(&self, checked: &Checked, name: String, by: &str) -> Result<Created, FleetError> {
         self.change(|fleet: &Self| {
             let now = store::now();
-            let mut row = WorkspaceRow { name: name.clone(), created_at: now, ..checked.row.clone() };
+            let mut row = WorkspaceRow { name: name.clone(), ..checked.row.clone() };
             if row.parent_id.is_some_and(|parent| fleet.directory().get(parent).is_none()) {
                 return Err(FleetError::NoParent);
             }
-            let mut made = machine::create(row, now);
-            if made.row.hosting == Hosting::Container && fleet.inner.backend.is_none() {
-                let no = Input::StartFailed { attempt: 1, error: NO_BACKEND.to_owned(), missing: Vec::new() };
-                if let Some(failed) = machine::apply(&made.row, &no, now) {
-                    made.row = failed.row;
-                    made.events.extend(failed.events);
-                }
-            }
-            row = WorkspaceRow { revision: 1, ..made.row };
+            let begun = fleet.begin(row);
+            row = begun.row;
             let waits = row.status == Status::AwaitingAgent;
             let token = waits.then(|| NewToken::of_workspace(TokenKind::Agent, row.id, by, now));
             let (x, y) = checked.position;
@@ -148,7 +140,7 @@ impl Fleet {
             ]);
             change.checks.extend(row.parent_id.map(Check::Live));
             change.writes.extend(token.as_ref().map(|token| Write::InsertToken(Box::new(token.row.clone()))));
-            change.events = made.events.into_iter().map(|event| (Some(row.id), event)).collect();
+            change.events = begun.events.into_iter().map(|event| (Some(row.id), event)).collect();
             Ok(Planned { change, done: Created { row, token } })
         })
         .await
@@ -180,12 +172,8 @@ impl Fleet {
         workspace_dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
         let access = new.workspace_access.as_deref().unwrap_or_default();
         let access = WorkspaceAccess::asked(access, workspace_dir.is_some())?;
-        let mode = DeliveryMode::asked(new.delivery_mode.as_deref().unwrap_or_default())?;
+        let delivery_mode = DeliveryMode::asked(new.delivery_mode.as_deref().unwrap_or_default())?;
         let url = new.url.clone().filter(|url| hosting == Hosting::Operator && !url.is_empty());
-        let mode = mode.unwrap_or(match hosting {
-            Hosting::Operator if url.is_none() => DeliveryMode::Poll,
-            _ => DeliveryMode::Push,
-        });
         if let Some(url) = &url {
             AgentUrl::check(url, self.inner.saas).await?;
         }
@@ -195,8 +183,7 @@ impl Fleet {
         };
         let id = Uuid::new_v4();
         let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
-        let now = store::now();
-        let row = WorkspaceRow {
+        let blueprint = Blueprint {
             id,
             name: new.name.clone(),
             role,
@@ -204,32 +191,15 @@ impl Fleet {
             runtime,
             hosting,
             parent_id,
-            delivery_mode: mode.as_str().to_owned(),
+            delivery_mode,
             workspace_dir,
-            workspace_access: access.as_str().to_owned(),
+            workspace_access: access,
             budget_limit: new.budget_limit,
             max_concurrent_tasks: i32::try_from(new.max_concurrent_tasks.max(1)).unwrap_or(i32::MAX),
-            hibernation_idle_minutes: None,
-            spec: json!({ "template": new.template, "model": model, "initial_memories": new.initial_memories }),
-            wanted: Wanted::Running,
-            generation: 1,
-            status: Status::Provisioning,
-            status_since: now,
-            observed_generation: 0,
-            container: Container::None,
-            attempt: 0,
-            attempt_at: None,
-            failures: 0,
-            retry_at: None,
-            conditions: json!([]),
             url,
-            agent_card: None,
-            last_sample_error: None,
-            revision: 1,
-            created_at: now,
-            updated_at: now,
-            removed_at: None,
+            spec: json!({ "template": new.template, "model": model, "initial_memories": new.initial_memories }),
         };
+        let row = blueprint.row();
         Ok(Checked { row, secrets, position: new.position.unwrap_or_default() })
     }
 
@@ -252,19 +222,6 @@ impl Fleet {
             secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
             secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
         }
-        let now = store::now();
-        let seal = |(key, value): (String, String)| {
-            let sealed = self.inner.cipher.seal(value.as_bytes());
-            let sealed = sealed.map_err(|source| FleetError::Seal { key: key.clone(), source })?;
-            Ok(SecretRow {
-                workspace_id: Some(id),
-                key,
-                value: sealed.bytes,
-                version: sealed.version,
-                created_at: now,
-                updated_at: now,
-            })
-        };
-        secrets.into_iter().map(seal).collect()
+        self.seal_secrets(id, secrets)
     }
 }

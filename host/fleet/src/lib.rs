@@ -1,7 +1,7 @@
 //! The fleet: every workspace, what is wanted of it, what was seen of it, and who acts.
 //!
-//! [`Fleet`] is the door. People's wants come in by its functions (`create`, `edit`, `lifecycle`,
-//! `remove`), each one change; `machine` says what an input makes of a row and `decide` what to do next,
+//! [`Fleet`] is the door. People's wants come in by its functions (`create`, `populate`, `edit`,
+//! `lifecycle`, `remove`), each one change; `machine` says what an input makes of a row and `decide` what to do next,
 //! both without touching anything; the `reconciler` does it, through a [`Backend`]. Reading needs no
 //! database: the [`Directory`] is an image in memory, which `mirror` keeps in step.
 
@@ -11,6 +11,7 @@ pub mod agent_url;
 mod agents;
 pub mod backend;
 mod bearers;
+mod blueprint;
 mod connection;
 mod create;
 mod decide;
@@ -24,6 +25,7 @@ mod lifecycle;
 mod limits;
 mod machine;
 mod mirror;
+mod populate;
 mod reconciler;
 mod remove;
 pub mod rules;
@@ -44,6 +46,7 @@ mod testing;
 
 pub use agents::{Metadata, Registered, Registration, Report};
 pub use backend::Backend;
+pub use blueprint::Blueprint;
 pub use connection::Connection;
 pub use create::{Created, Memory, NewWorkspace};
 pub use directory::{Directory, Workspace};
@@ -54,6 +57,7 @@ pub use fleet::{Fleet, Parts};
 pub use lifecycle::Restarted;
 pub use limits::Limits;
 pub use mirror::Mirror;
+pub use populate::{Population, Settler};
 pub use remove::Removal;
 pub use runtimes::{Facts, Runtimes};
 pub use templates::{InvalidTemplate, Templates};

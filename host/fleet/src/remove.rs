@@ -4,16 +4,14 @@
 use std::time::Duration;
 
 use store::{
-    Change, Check, Write,
-    tokens::RevokedBy,
+    Change, Write,
     workspaces::{Container, Hosting, WorkspaceRow},
 };
 use uuid::Uuid;
 
 use crate::{
     error::FleetError,
-    fleet::{Fleet, Planned, transitions},
-    machine::Input,
+    fleet::{Fleet, Planned},
 };
 
 /// How long an answer waits for containers to be gone.
@@ -58,21 +56,15 @@ impl Fleet {
 
     pub(crate) async fn mark_removed(&self, id: Uuid, confirmed: bool) -> Result<usize, FleetError> {
         let removed = self.change(|fleet: &Self| {
-            let root = fleet.live(id)?;
+            fleet.live(id)?;
             let children = fleet.directory().children(Some(id));
             if !children.is_empty() && !confirmed {
                 let children = children.iter().map(|child| (child.row.id, child.row.name.clone())).collect();
                 return Err(FleetError::HasChildren { children });
             }
-            let below = fleet.directory().descendants(id);
-            let descendants = below.iter().map(|it| (it.row.as_ref(), Input::Remove { cascade: None }));
-            let root = (root.row.as_ref(), Input::Remove { cascade: Some(below.len()) });
-            let mut change = transitions(descendants.chain([root]), store::now());
-            let ids: Vec<Uuid> = below.iter().map(|it| it.row.id).chain([id]).collect();
-            change.checks.push(Check::NoOtherChildren(ids.clone()));
-            change.writes.push(Write::DeleteLayouts(ids.clone()));
-            change.writes.push(Write::RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });
-            Ok(Planned { change, done: below.len() })
+            let below = fleet.directory().descendants(id).len();
+            let change = fleet.removal_of(&[id])?;
+            Ok(Planned { change, done: below })
         });
         match removed.await {
             // Somebody else removed it between our looking and our doing: that is what was wanted.

@@ -181,10 +181,33 @@ pub fn hibernation_idle_minutes(minutes: Option<i64>) -> Result<Option<i32>, Fie
     }
 }
 
-/// A host directory that a workspace may not have.
+/// A host directory that a workspace may not have. Clients of the workspaces API know one text for all
+/// of these; [`reason`](Self::reason) says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid workspace directory")]
-pub struct InvalidDirectory;
+pub enum InvalidDirectory {
+    /// It isn't absolute.
+    Relative,
+    /// It has a character that would mean something to a backend.
+    Character,
+    /// It goes up.
+    Parent,
+    /// It is the system's.
+    System(&'static str),
+}
+
+impl InvalidDirectory {
+    /// What is wrong with it, to be put behind the name of the field.
+    #[must_use]
+    pub fn reason(self) -> String {
+        match self {
+            Self::Relative => "must be an absolute path".to_owned(),
+            Self::Character => "must not contain ':' or control characters".to_owned(),
+            Self::Parent => "must not contain '..'".to_owned(),
+            Self::System(directory) => format!("must not be a system path ({directory})"),
+        }
+    }
+}
 
 /// A directory of the host to mount into a workspace: absolute, without `..`, and no part of the
 /// system. Symlinks are not looked at.
@@ -192,19 +215,24 @@ pub struct InvalidDirectory;
 /// # Errors
 /// If a workspace may not have it.
 pub fn workspace_dir(dir: &str) -> Result<(), InvalidDirectory> {
+    if !dir.starts_with('/') {
+        return Err(InvalidDirectory::Relative);
+    }
     // Backends write mounts as `host:container:mode`, where a colon would begin another path.
-    if !dir.starts_with('/') || dir.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(InvalidDirectory);
+    if dir.contains(|c: char| c == ':' || c.is_control()) {
+        return Err(InvalidDirectory::Character);
     }
     // By component, so that doubled and trailing slashes and `.` hide nothing.
     let path = Path::new(dir);
     if path.components().any(|part| part == Component::ParentDir) {
-        return Err(InvalidDirectory);
+        return Err(InvalidDirectory::Parent);
     }
     // The root holds every system directory.
-    let is_root = path.parent().is_none();
-    let is_system = SYSTEM_DIRECTORIES.iter().any(|system| path.starts_with(system));
-    if is_root || is_system { Err(InvalidDirectory) } else { Ok(()) }
+    let system = match path.parent() {
+        None => Some("/"),
+        Some(_) => SYSTEM_DIRECTORIES.into_iter().find(|system| path.starts_with(system)),
+    };
+    system.map_or(Ok(()), |system| Err(InvalidDirectory::System(system)))
 }
 
 /// What an agent may do with its workspace's host directory.
@@ -448,7 +476,7 @@ mod tests {
             for written in ["", "/", "/x", "//x", "/./x", "/."] {
                 for before in ["", "/", "/.", "/./.", "//"] {
                     let dir = format!("{before}{system}{written}");
-                    assert_eq!(workspace_dir(&dir), Err(InvalidDirectory), "{dir}");
+                    assert!(workspace_dir(&dir).is_err(), "{dir}");
                 }
             }
         }
@@ -470,7 +498,7 @@ mod tests {
             "/srv\n",
             "/srv:/etc",
         ] {
-            assert_eq!(workspace_dir(refused), Err(InvalidDirectory), "{refused:?}");
+            assert!(workspace_dir(refused).is_err(), "{refused:?}");
         }
         assert_eq!(InvalidDirectory.to_string(), "invalid workspace directory");
     }

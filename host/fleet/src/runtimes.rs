@@ -12,6 +12,8 @@ use wasm::adapter::{Phase, PlanRequest};
 pub struct Facts {
     /// Who runs it.
     pub hosting: Hosting,
+    /// Model that it uses where nobody chose one.
+    pub default_model: Option<String>,
     /// Base name of its image.
     pub image_base: String,
     /// How long its start may take, where it says so.
@@ -48,6 +50,7 @@ impl Runtimes for Catalog {
                 wasm::adapter::Hosting::Operator => Hosting::Operator,
                 wasm::adapter::Hosting::Synthetic => Hosting::Synthetic,
             },
+            default_model: description.default_model.clone(),
             image_base: description.image_base.clone().unwrap_or_default(),
             provision_timeout: description.provision_timeout_seconds.map(|s| Duration::from_secs(s.into())),
             judges_itself: description.capabilities.status_management,

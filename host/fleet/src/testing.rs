@@ -73,7 +73,13 @@ impl Runtimes for Table {
             "mock" => Hosting::Synthetic,
             _ => Hosting::Container,
         };
-        Facts { hosting, image_base: runtime.to_owned(), provision_timeout: None, judges_itself: false }
+        Facts {
+            hosting,
+            default_model: None,
+            image_base: runtime.to_owned(),
+            provision_timeout: None,
+            judges_itself: false,
+        }
     }
 
     async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {

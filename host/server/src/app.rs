@@ -6,6 +6,7 @@ use axum::Router;
 use catalog::Catalog;
 use fleet::Fleet;
 use http::Uri;
+use orgs::Orgs;
 
 use crate::api;
 use crate::api::events::{self, Seats};
@@ -37,6 +38,8 @@ pub struct App {
     pub test_tokens: bool,
     /// The workspaces.
     pub fleet: Fleet,
+    /// Organisations and their templates.
+    pub orgs: Orgs,
     /// Open WebSockets, all and by workspace.
     pub sockets: Seats,
     /// Open event streams, by workspace.
@@ -64,9 +67,10 @@ impl App {
             metrics,
             limits: Arc::new(RateLimits::new(settings)),
             loops: Loops::default(),
-            catalog,
+            catalog: catalog.clone(),
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),
+            orgs: orgs(settings, &fleet, &catalog),
             fleet,
             sockets: Seats::default(),
             streams: Seats::default(),
@@ -75,6 +79,14 @@ impl App {
             shutdown,
         }
     }
+}
+
+fn orgs(settings: &Settings, fleet: &Fleet, catalog: &Catalog) -> Orgs {
+    let nodes = settings.org_import_max_workspaces.get();
+    let limits =
+        orgs::Limits { nodes: usize::try_from(nodes).unwrap_or(usize::MAX), ..orgs::Limits::default() };
+    let (templates, personas) = (settings.org_templates(), &settings.molecule_persona_root);
+    Orgs::new(fleet.clone(), catalog.clone(), &templates, personas, limits)
 }
 
 /// Every route of the server inside its layers.

@@ -102,6 +102,24 @@ pub struct Settings {
     #[arg(long, env = "CONFIGS_DIR", value_name = "DIR")]
     pub configs_dir: Option<PathBuf>,
 
+    /// Directory of org templates, each a directory with an org.yaml
+    /// [default: org-templates here, in the directory above, or beside CONFIGS_DIR]
+    #[arg(long, env = "ORG_TEMPLATES_DIR", value_name = "DIR")]
+    pub org_templates_dir: Option<PathBuf>,
+
+    /// Workspaces that one import may have
+    #[arg(long, env = "ORG_IMPORT_MAX_WORKSPACES", value_name = "N", default_value = "2000", value_parser = positive)]
+    pub org_import_max_workspaces: NonZeroU32,
+
+    /// Directory of personas: variables of workspaces, in <DIR>/<last part of files_dir>/env
+    #[arg(
+        long,
+        env = "MOLECULE_PERSONA_ROOT",
+        value_name = "DIR",
+        default_value = "/etc/molecule-bootstrap/personas"
+    )]
+    pub molecule_persona_root: PathBuf,
+
     /// Seconds that starting a workspace may take
     /// [default: what its template says, else its runtime, else 600]
     #[arg(long, env = "PROVISION_TIMEOUT_SECONDS", value_name = "N", value_parser = positive)]
@@ -193,6 +211,16 @@ impl Settings {
         ];
         let usual = || PLACES.iter().map(PathBuf::from).find(|place| place.is_dir());
         self.configs_dir.clone().or_else(usual)
+    }
+
+    /// The directory of org templates. It need not be there.
+    #[must_use]
+    pub fn org_templates(&self) -> PathBuf {
+        let here = PathBuf::from("org-templates");
+        let beside = self.configs_dir.as_ref().map(|configs| configs.join("../org-templates"));
+        let usual = [Some(here.clone()), Some(PathBuf::from("../org-templates")), beside];
+        let found = || usual.into_iter().flatten().find(|place| place.is_dir());
+        self.org_templates_dir.clone().or_else(found).unwrap_or(here)
     }
 
     /// Hosts to try to listen on, the first that works wins. All interfaces means IPv6 and IPv4

@@ -1,13 +1,13 @@
 //! Changes as SQL: one transaction, from taking the order's one row to the commit.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use events::Envelope;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend,
-    EntityTrait as _, IntoActiveModel as _, Iterable as _, PaginatorTrait as _, QueryFilter as _, SqlErr,
-    Statement, TransactionTrait as _,
+    EntityTrait as _, IntoActiveModel as _, Iterable as _, PaginatorTrait as _, QueryFilter as _,
+    QuerySelect as _, SqlErr, Statement, TransactionTrait as _,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
 use uuid::Uuid;
@@ -24,6 +24,9 @@ use crate::{
 
 /// Rows in one statement: 33 columns of a workspace times this stays below SQLite's 32,766 parameters.
 const ROWS: usize = 500;
+
+/// Ids in one `IN` list at most: SQLite takes 32,766 parameters a statement, Postgres 65,535.
+pub(crate) const IDS: usize = 10_000;
 
 /// Makes all changes in one transaction. Returns the events of each, stamped.
 pub(crate) async fn together(
@@ -111,11 +114,21 @@ async fn holds(tx: &DatabaseTransaction, check: &Check) -> Result<bool, StoreErr
             workspace::Entity::find_by_id(*id).filter(live).count(tx).await? == 1
         }
         Check::NoOtherChildren(parents) => {
-            let others = workspace::Entity::find()
-                .filter(workspace::Column::ParentId.is_in(parents.iter().copied()))
-                .filter(workspace::Column::Id.is_not_in(parents.iter().copied()))
-                .filter(workspace::Column::Status.ne(Status::Removed));
-            others.count(tx).await? == 0
+            let known: HashSet<Uuid> = parents.iter().copied().collect();
+            for parents in parents.chunks(IDS) {
+                let children: Vec<Uuid> = workspace::Entity::find()
+                    .select_only()
+                    .column(workspace::Column::Id)
+                    .filter(workspace::Column::ParentId.is_in(parents.iter().copied()))
+                    .filter(workspace::Column::Status.ne(Status::Removed))
+                    .into_tuple()
+                    .all(tx)
+                    .await?;
+                if children.iter().any(|child| !known.contains(child)) {
+                    return Ok(false);
+                }
+            }
+            true
         }
         Check::NoCycle { child, parent } => !is_at_or_above(tx, *child, *parent).await?,
         Check::Held(fence) => leases::is_held(tx, fence).await?,
@@ -162,8 +175,10 @@ async fn perform(tx: &DatabaseTransaction, write: &Write, now: DateTime<Utc>) ->
             Ok(())
         }
         Write::DeleteLayouts(ids) => {
-            let theirs = layout::Column::WorkspaceId.is_in(ids.iter().copied());
-            layout::Entity::delete_many().filter(theirs).exec(tx).await.map_err(StoreError::from)?;
+            for ids in ids.chunks(IDS) {
+                let theirs = layout::Column::WorkspaceId.is_in(ids.iter().copied());
+                layout::Entity::delete_many().filter(theirs).exec(tx).await.map_err(StoreError::from)?;
+            }
             Ok(())
         }
         Write::InsertToken(row) => {
@@ -183,14 +198,16 @@ async fn perform(tx: &DatabaseTransaction, write: &Write, now: DateTime<Utc>) ->
             if revoked.rows_affected == 1 { Ok(()) } else { Err(CommitError::Stale) }
         }
         Write::RevokeTokensOf { workspaces, by } => {
-            token::Entity::update_many()
-                .col_expr(token::Column::RevokedAt, Expr::value(now))
-                .col_expr(token::Column::RevokedBy, Expr::value(by.as_str()))
-                .filter(token::Column::WorkspaceId.is_in(workspaces.iter().copied()))
-                .filter(token::Column::RevokedAt.is_null())
-                .exec(tx)
-                .await
-                .map_err(StoreError::from)?;
+            for workspaces in workspaces.chunks(IDS) {
+                token::Entity::update_many()
+                    .col_expr(token::Column::RevokedAt, Expr::value(now))
+                    .col_expr(token::Column::RevokedBy, Expr::value(by.as_str()))
+                    .filter(token::Column::WorkspaceId.is_in(workspaces.iter().copied()))
+                    .filter(token::Column::RevokedAt.is_null())
+                    .exec(tx)
+                    .await
+                    .map_err(StoreError::from)?;
+            }
             Ok(())
         }
         Write::PutSecrets(rows) => put_secrets(tx, rows).await,
@@ -253,27 +270,35 @@ async fn update_workspaces(tx: &DatabaseTransaction, rows: &[WorkspaceRow]) -> R
 async fn put_secrets(tx: &DatabaseTransaction, rows: &[SecretRow]) -> Result<(), CommitError> {
     use global_secret::Column as Global;
     use workspace_secret::Column as Own;
-    for row in rows {
-        let (key, value, version) = (row.key.clone(), row.value.clone(), row.version);
-        let (created_at, updated_at) = (row.created_at, row.updated_at);
-        let put = match row.workspace_id {
-            Some(workspace_id) => {
-                let row =
-                    workspace_secret::Model { workspace_id, key, value, version, created_at, updated_at };
-                let mut conflict = OnConflict::columns([Own::WorkspaceId, Own::Key]);
-                conflict.update_columns([Own::Value, Own::Version, Own::UpdatedAt]);
-                let row = row.into_active_model().reset_all();
-                workspace_secret::Entity::insert(row).on_conflict(conflict).exec_without_returning(tx).await
+    for rows in rows.chunks(ROWS) {
+        let (mut own, mut global) = (Vec::new(), Vec::new());
+        for row in rows.iter().cloned() {
+            let SecretRow { workspace_id, key, value, version, created_at, updated_at } = row;
+            match workspace_id {
+                Some(workspace_id) => own.push(
+                    workspace_secret::Model { workspace_id, key, value, version, created_at, updated_at }
+                        .into_active_model()
+                        .reset_all(),
+                ),
+                None => global.push(
+                    global_secret::Model { key, value, version, created_at, updated_at }
+                        .into_active_model()
+                        .reset_all(),
+                ),
             }
-            None => {
-                let row = global_secret::Model { key, value, version, created_at, updated_at };
-                let mut conflict = OnConflict::column(Global::Key);
-                conflict.update_columns([Global::Value, Global::Version, Global::UpdatedAt]);
-                let row = row.into_active_model().reset_all();
-                global_secret::Entity::insert(row).on_conflict(conflict).exec_without_returning(tx).await
-            }
-        };
-        put.map_err(StoreError::from)?;
+        }
+        if !own.is_empty() {
+            let mut conflict = OnConflict::columns([Own::WorkspaceId, Own::Key]);
+            conflict.update_columns([Own::Value, Own::Version, Own::UpdatedAt]);
+            let put = workspace_secret::Entity::insert_many(own).on_conflict(conflict);
+            put.exec_without_returning(tx).await.map_err(StoreError::from)?;
+        }
+        if !global.is_empty() {
+            let mut conflict = OnConflict::column(Global::Key);
+            conflict.update_columns([Global::Value, Global::Version, Global::UpdatedAt]);
+            let put = global_secret::Entity::insert_many(global).on_conflict(conflict);
+            put.exec_without_returning(tx).await.map_err(StoreError::from)?;
+        }
     }
     Ok(())
 }
@@ -334,9 +359,8 @@ pub(crate) async fn behind(store: &Store, rows: &[Append]) -> Result<(), StoreEr
         }
     }
     if !presences.is_empty() {
-        use sea_orm::QuerySelect as _;
         let ids = presences.iter().map(|row| row.workspace_id);
-        let there: std::collections::HashSet<Uuid> = workspace::Entity::find()
+        let there: HashSet<Uuid> = workspace::Entity::find()
             .select_only()
             .column(workspace::Column::Id)
             .filter(workspace::Column::Id.is_in(ids))

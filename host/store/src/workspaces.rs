@@ -14,11 +14,9 @@ pub use crate::entity::{
 };
 use crate::{
     Store, StoreError,
+    apply::IDS,
     entity::{layout, presence, workspace},
 };
-
-/// Ids in one `IN` list at most: SQLite takes 32,766 parameters a statement, Postgres 65,535.
-const IDS_AT_ONCE: usize = 10_000;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
@@ -163,7 +161,7 @@ impl Store {
     /// If the database fails.
     pub async fn workspaces(&self, ids: &[Uuid]) -> Result<Vec<LoadedWorkspace>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(IDS_AT_ONCE) {
+        for ids in ids.chunks(IDS) {
             let some = || ids.iter().copied();
             let rows = workspace::Entity::find().filter(workspace::Column::Id.is_in(some()));
             let layouts = layout::Entity::find().filter(layout::Column::WorkspaceId.is_in(some()));
@@ -185,13 +183,14 @@ impl Store {
         let mut all = Vec::new();
         let mut level = vec![root];
         while !level.is_empty() {
-            let children: Vec<(Uuid, Status)> = workspace::Entity::find()
-                .select_only()
-                .columns([workspace::Column::Id, workspace::Column::Status])
-                .filter(workspace::Column::ParentId.is_in(level.iter().copied()))
-                .into_tuple()
-                .all(&self.read)
-                .await?;
+            let mut children: Vec<(Uuid, Status)> = Vec::new();
+            for parents in level.chunks(IDS) {
+                let below = workspace::Entity::find()
+                    .select_only()
+                    .columns([workspace::Column::Id, workspace::Column::Status])
+                    .filter(workspace::Column::ParentId.is_in(parents.iter().copied()));
+                children.extend(below.into_tuple::<(Uuid, Status)>().all(&self.read).await?);
+            }
             level = children.iter().map(|(id, _)| *id).collect();
             all.extend(
                 children.into_iter().filter(|(_, status)| *status == Status::Removed).map(|(id, _)| id),

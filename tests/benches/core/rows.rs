@@ -25,6 +25,7 @@ impl Runtimes for Synthetic {
     fn facts(&self, _: &str) -> Facts {
         Facts {
             hosting: Hosting::Synthetic,
+            default_model: None,
             image_base: String::new(),
             provision_timeout: None,
             judges_itself: false,

@@ -8,6 +8,7 @@ pub mod events;
 pub mod guests;
 pub mod health;
 pub mod liveness;
+pub mod orgs;
 pub mod registry;
 pub mod tokens;
 pub mod workspaces;
@@ -18,6 +19,7 @@ pub fn routes(app: &App) -> Router<App> {
         .merge(events::routes(app))
         .merge(guests::routes(app))
         .merge(liveness::routes(app))
+        .merge(orgs::routes(app))
         .merge(registry::routes(app))
         .merge(tokens::routes(app))
         .merge(workspaces::routes(app))

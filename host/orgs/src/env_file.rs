@@ -1,0 +1,74 @@
+//! `.env` files: a line is a variable.
+
+use std::collections::BTreeMap;
+
+/// Reads what a file says. Lines that say nothing are skipped: comments, lines without `=`, names that
+/// no variable can have, and empty values, which never override. There are no escapes, no comments
+/// behind values and no references.
+#[must_use]
+pub fn parse(text: &str) -> BTreeMap<String, String> {
+    text.split('\n').filter_map(line).collect()
+}
+
+fn line(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    if line.starts_with('#') {
+        return None;
+    }
+    let (key, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+    let (key, value) = (key.trim(), unquoted(value.trim()));
+    (is_name(key) && !value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+}
+
+/// Without one pair of quotes around it.
+fn unquoted(value: &str) -> &str {
+    let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    inner('"').or_else(|| inner('\'')).unwrap_or(value)
+}
+
+/// Can a variable be called that?
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_by_table() {
+        for (text, expected) in [
+            ("A=1", Some(("A", "1"))),
+            ("  A = 1 \r", Some(("A", "1"))),
+            ("export A=1", Some(("A", "1"))),
+            ("A=b=c", Some(("A", "b=c"))),
+            ("A=\"x y\"", Some(("A", "x y"))),
+            ("A='x'", Some(("A", "x"))),
+            ("A=\"x'", Some(("A", "\"x'"))),
+            ("A=\"", Some(("A", "\""))),
+            ("A=x # y", Some(("A", "x # y"))),
+            ("A=${B}", Some(("A", "${B}"))),
+            ("A=\\n", Some(("A", "\\n"))),
+            ("_a1=1", Some(("_a1", "1"))),
+            ("# A=1", None),
+            ("A", None),
+            ("A=", None),
+            ("A=''", None),
+            ("=1", None),
+            ("1A=1", None),
+            ("A-B=1", None),
+        ] {
+            let expected: BTreeMap<String, String> =
+                expected.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            assert_eq!(parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_never_overrides() {
+        let read = parse("A=1\nA=\nB=1\nB=2");
+        assert_eq!((read["A"].as_str(), read["B"].as_str()), ("1", "2"));
+    }
+}

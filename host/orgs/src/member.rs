@@ -1,0 +1,448 @@
+//! A workspace of a template with everything that defaults, files and rules make of it: what remains
+//! is to find out whether it is there already.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use fleet::{
+    Memory, Runtimes,
+    rules::{self, WorkspaceAccess},
+};
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use store::workspaces::Hosting;
+use uuid::Uuid;
+
+use crate::{
+    env_file,
+    files::{Files, clean},
+    kept::{Kept, Part},
+    layout::{Frame, Slot},
+    template::{Channel, Defaults, Node, Org, Plugin, Prompt, Prompts, Routing, Schedule},
+    variables::expand,
+};
+
+/// Runtime of a workspace for which nothing says one.
+const DEFAULT_RUNTIME: &str = "langgraph";
+
+/// Runtime of a workspace that somebody else runs.
+const OPERATOR_RUNTIME: &str = "external";
+
+/// Model of a workspace for which nothing says one, nor its runtime.
+const DEFAULT_MODEL: &str = "anthropic:claude-opus-4-7";
+
+/// Variable that a model may come from.
+const MODEL: &str = "MODEL";
+
+/// Seconds of idleness before the idle prompt, where nothing says how many.
+const IDLE_SECONDS: i64 = 600;
+
+/// Bytes that an agent may remember of one thing.
+const MEMORY_BYTES: usize = 100_000;
+
+/// Kinds of channels that there are.
+const CHANNELS: [&str; 4] = ["telegram", "slack", "lark", "discord"];
+
+/// A workspace as it is to be.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// The id that it gets if it isn't there yet.
+    pub(crate) id: Uuid,
+    /// Its parent among the members.
+    pub(crate) parent: Option<usize>,
+    pub(crate) name: String,
+    pub(crate) role: Option<String>,
+    pub(crate) tier: i32,
+    pub(crate) runtime: String,
+    pub(crate) hosting: Hosting,
+    pub(crate) workspace_dir: Option<String>,
+    pub(crate) workspace_access: WorkspaceAccess,
+    pub(crate) max_concurrent_tasks: i32,
+    pub(crate) url: Option<String>,
+    /// Its place on the canvas …
+    pub(crate) absolute: (f64, f64),
+    /// … and seen from its parent.
+    pub(crate) relative: (f64, f64),
+    /// What is kept of it for those who start it.
+    pub(crate) spec: Json,
+    /// Its variables, in plain text.
+    pub(crate) secrets: BTreeMap<String, String>,
+    /// Channels that it can't have, and why.
+    pub(crate) channels_skipped: Vec<SkippedChannel>,
+}
+
+/// A channel that can't be set up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SkippedChannel {
+    /// Why.
+    pub reason: String,
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whose it would be.
+    pub workspace: String,
+}
+
+/// What all members of an organisation have in common.
+pub(crate) struct Resolver<'a> {
+    pub(crate) org: &'a Org,
+    /// Directory of the template, as a client named it; empty if none did.
+    pub(crate) dir: &'a str,
+    pub(crate) files: &'a Files,
+    pub(crate) runtimes: &'a dyn Runtimes,
+    /// Tier where nothing says one.
+    pub(crate) tier: i32,
+    /// Names of the settings that everybody has.
+    pub(crate) globals: &'a HashSet<String>,
+    /// Where personas lie.
+    pub(crate) personas: &'a Path,
+    /// Seals what must not lie open in a row.
+    pub(crate) seal: &'a dyn Fn(&[u8]) -> Option<Json>,
+}
+
+/// The members of an organisation, up to the first that can't be.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    /// Parents before their children, in the template's order.
+    pub(crate) members: Vec<Member>,
+    /// What is wrong with the next one.
+    pub(crate) error: Option<String>,
+    /// What is kept for later.
+    pub(crate) kept: Kept,
+}
+
+impl Resolver<'_> {
+    /// Finds out what every workspace is to be.
+    pub(crate) fn members(&self) -> Members {
+        let org_env = self.env("");
+        let mut found = Members::default();
+        for node in self.org.workspaces.iter().filter(|node| node.spawns()) {
+            let frame = Frame::of(node);
+            if let Err(error) = self.add(&mut found, node, None, (node.canvas, node.canvas), &frame, &org_env)
+            {
+                found.error = Some(error);
+                break;
+            }
+        }
+        self.give_global_memories(&mut found);
+        found
+    }
+
+    /// Adds a workspace and everything below it.
+    fn add(
+        &self,
+        found: &mut Members,
+        node: &Node,
+        parent: Option<usize>,
+        place: ((f64, f64), (f64, f64)),
+        frame: &Frame,
+        org_env: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let (absolute, relative) = place;
+        let mut member = self.member(node, org_env, &mut found.kept)?;
+        (member.parent, member.absolute, member.relative) = (parent, absolute, relative);
+        let index = found.members.len();
+        found.members.push(member);
+        let spawning = node.children.iter().filter(|child| child.spawns());
+        for (child, Slot { x, y, frame }) in spawning.zip(&frame.children) {
+            let place = ((absolute.0 + x, absolute.1 + y), (*x, *y));
+            self.add(found, child, Some(index), place, frame, org_env)?;
+        }
+        Ok(())
+    }
+
+    fn member(
+        &self,
+        node: &Node,
+        org_env: &BTreeMap<String, String>,
+        kept: &mut Kept,
+    ) -> Result<Member, String> {
+        let defaults = &self.org.defaults;
+        check_names(node)?;
+        let wrong = |what: String| format!("workspace {}: {what}", node.name);
+
+        let asked = first(&[&node.runtime, &defaults.runtime]).unwrap_or_default();
+        let external = node.external || asked.trim().eq_ignore_ascii_case(OPERATOR_RUNTIME);
+        let runtime = match asked.trim() {
+            _ if external => OPERATOR_RUNTIME.to_owned(),
+            "" => self.runtimes.sanitise(DEFAULT_RUNTIME),
+            asked => self.known(asked),
+        };
+        let facts = self.runtimes.facts(&runtime);
+        let hosting = if external { Hosting::Operator } else { facts.hosting };
+        let tier = [node.tier, defaults.tier].into_iter().find(|tier| *tier != 0);
+        let tier = tier.map_or(Ok(self.tier), |tier| {
+            rules::tier(tier).map_err(|_| wrong(format!("tier must be 1, 2, 3 or 4, not {tier}")))
+        })?;
+
+        let mut own_env = org_env.clone();
+        let has_own = !node.files_dir.is_empty();
+        own_env.extend(if has_own { self.env(&node.files_dir) } else { BTreeMap::new() });
+        let (workspace_dir, workspace_access) = directory(node, &own_env).map_err(wrong)?;
+
+        let mut secrets = BTreeMap::new();
+        if hosting == Hosting::Container {
+            secrets = self.persona(&node.files_dir);
+            secrets.extend(own_env);
+            secrets.retain(|key, _| !rules::is_reserved(key));
+        }
+        let model = first(&[&node.model, &defaults.model]).map(str::to_owned);
+        let elsewhere = secrets.contains_key(MODEL) || self.globals.contains(MODEL);
+        let model = model.or_else(|| {
+            let default = facts.default_model.unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+            (hosting == Hosting::Container && !elsewhere).then_some(default)
+        });
+        let (spec, channels_skipped) = self.spec(node, model.as_deref(), hosting, kept);
+        Ok(Member {
+            id: Uuid::new_v4(),
+            parent: None,
+            name: node.name.clone(),
+            role: Some(node.role.clone()).filter(|role| !role.is_empty()),
+            tier,
+            runtime,
+            hosting,
+            workspace_dir,
+            workspace_access,
+            max_concurrent_tasks: i32::try_from(node.max_concurrent_tasks.max(1)).unwrap_or(i32::MAX),
+            url: Some(node.url.clone()).filter(|url| external && !url.is_empty()),
+            absolute: (0.0, 0.0),
+            relative: (0.0, 0.0),
+            spec,
+            secrets,
+            channels_skipped,
+        })
+    }
+
+    /// A runtime by name; names of those without a container may be written in any case.
+    fn known(&self, asked: &str) -> String {
+        let lower = self.runtimes.sanitise(&asked.to_ascii_lowercase());
+        if self.runtimes.facts(&lower).hosting == Hosting::Synthetic {
+            lower
+        } else {
+            self.runtimes.sanitise(asked)
+        }
+    }
+
+    /// What is kept for those who start it, give it its plugins, schedules, channels and memories.
+    fn spec(
+        &self,
+        node: &Node,
+        model: Option<&str>,
+        hosting: Hosting,
+        kept: &mut Kept,
+    ) -> (Json, Vec<SkippedChannel>) {
+        let defaults = &self.org.defaults;
+        let template = clean(&node.template).filter(|_| !node.template.is_empty());
+        let mut of_org = json!({ "dir": self.dir, "name": self.org.name });
+        let mut keep = |key: &str, part: Option<Part>, value: Json| {
+            if let (false, Some(fields)) = (is_nothing(&value), of_org.as_object_mut()) {
+                fields.insert(key.to_owned(), value);
+                kept.add(part, &node.name);
+            }
+        };
+        if hosting == Hosting::Container {
+            let files_dir = Some(&node.files_dir).filter(|dir| clean(dir).is_some());
+            keep("files_dir", Some(Part::Files), json!(files_dir));
+            keep("system_prompt", Some(Part::Config), json!(node.system_prompt));
+            keep("category_routing", Some(Part::Config), json!(routing(defaults, node)));
+            keep("plugins", Some(Part::Plugins), json!(plugins(&defaults.plugins, &node.plugins)));
+            let initial = self.prompt(&node.files_dir, &node.prompts.initial, &defaults.prompts.initial);
+            keep("initial_prompt", Some(Part::Config), json!(initial));
+            if let Some(idle) = self.prompt(&node.files_dir, &node.prompts.idle, &defaults.prompts.idle) {
+                keep("idle_prompt", Some(Part::Config), json!(idle));
+                keep("idle_interval_seconds", None, json!(idle_seconds(&node.prompts, &defaults.prompts)));
+            }
+        }
+        keep("schedules", Some(Part::Schedules), json!(self.schedules(node)));
+        let (channels, skipped) = channels(node);
+        if !channels.is_empty() {
+            let text = serde_json::to_vec(&channels).unwrap_or_default();
+            keep("channels", Some(Part::Channels), (self.seal)(&text).unwrap_or_default());
+        }
+        let of_node = &node.initial_memories;
+        let memories = memories(if of_node.is_empty() { &defaults.initial_memories } else { of_node });
+        if !memories.is_empty() {
+            kept.add(Some(Part::Memories), &node.name);
+        }
+        let spec = json!({
+            "initial_memories": memories, "model": model, "org": of_org, "template": template,
+        });
+        (spec, skipped)
+    }
+
+    /// The text of a prompt: the node's, else that of its file, else the defaults' in the same order.
+    fn prompt(&self, files_dir: &str, own: &Prompt, default: &Prompt) -> Option<String> {
+        let file = |directory: &str, prompt: &Prompt| {
+            let named = !prompt.file.is_empty() && self.files.has_directory();
+            named.then(|| self.file(directory, &prompt.file)).flatten()
+        };
+        let inline = |prompt: &Prompt| Some(prompt.text.clone()).filter(|text| !text.trim().is_empty());
+        let found = inline(own)
+            .or_else(|| file(files_dir, own))
+            .or_else(|| inline(default))
+            .or_else(|| file("", default))?;
+        let lines: Vec<&str> = found.trim().lines().map(str::trim_end).collect();
+        Some(lines.join("\n"))
+    }
+
+    /// A file that a template names. One that isn't there is in the log, and as good as empty.
+    fn file(&self, directory: &str, path: &str) -> Option<String> {
+        let text = self.files.text(directory, path);
+        if text.is_none() {
+            tracing::warn!(directory, path, "a prompt's file can't be read; the defaults stand in");
+        }
+        text.filter(|text| !text.trim().is_empty())
+    }
+
+    /// Schedules that can run. Others are in the log.
+    fn schedules(&self, node: &Node) -> Vec<Schedule> {
+        let complete = |schedule: &Schedule| {
+            let file = || self.file(&node.files_dir, &schedule.prompt_file).unwrap_or_default();
+            let written = !schedule.prompt.is_empty() || schedule.prompt_file.is_empty();
+            let prompt = if written { schedule.prompt.clone() } else { file() };
+            let usable = !prompt.is_empty() && schedule.cron_expr.split_whitespace().count() == 5;
+            if !usable {
+                let (workspace, schedule) = (&node.name, &schedule.name);
+                tracing::warn!(workspace, schedule, "a schedule needs a prompt and five fields of cron");
+            }
+            usable.then(|| Schedule { prompt, ..schedule.clone() })
+        };
+        node.schedules.iter().filter_map(complete).collect()
+    }
+
+    /// Variables of a directory of the template.
+    fn env(&self, directory: &str) -> BTreeMap<String, String> {
+        self.files.text(directory, ".env").map(|text| env_file::parse(&text)).unwrap_or_default()
+    }
+
+    /// Variables of the persona that a node's directory is named after.
+    fn persona(&self, files_dir: &str) -> BTreeMap<String, String> {
+        let key = files_dir.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let is_key = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if key.is_empty() || !key.bytes().all(is_key) {
+            return BTreeMap::new();
+        }
+        let directory: PathBuf = self.personas.join(key);
+        let text = std::fs::read_to_string(directory.join("env")).unwrap_or_default();
+        env_file::parse(&text)
+    }
+
+    /// What everybody remembers is kept with the first workspace.
+    fn give_global_memories(&self, found: &mut Members) {
+        let mut all = memories(&self.org.global_memories);
+        all.iter_mut().for_each(|memory| "GLOBAL".clone_into(&mut memory.scope));
+        let Some(first) = found.members.first_mut().filter(|_| !all.is_empty()) else { return };
+        if let Some(Json::Array(memories)) = first.spec.get_mut("initial_memories") {
+            memories.extend(all.iter().map(|memory| json!(memory)));
+            found.kept.add(Some(Part::Memories), &first.name);
+        }
+    }
+}
+
+fn is_nothing(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::String(text) => text.is_empty(),
+        Json::Array(items) => items.is_empty(),
+        Json::Object(fields) => fields.is_empty(),
+        Json::Bool(_) | Json::Number(_) => false,
+    }
+}
+
+fn first<'a>(texts: &[&'a str]) -> Option<&'a str> {
+    texts.iter().copied().find(|text| !text.trim().is_empty())
+}
+
+/// Real templates have names and roles that the API would not take from a form; what they must not
+/// break are lines and columns.
+fn check_names(node: &Node) -> Result<(), String> {
+    let shown: String = node.name.chars().filter(|c| !c.is_control()).take(80).collect();
+    if node.name.is_empty() || node.name.len() > 255 || node.name.contains(char::is_control) {
+        return Err(format!("workspace {shown}: invalid name"));
+    }
+    for (field, text) in [("model", &node.model), ("runtime", &node.runtime)] {
+        if text.len() > 100 || text.contains(['\n', '\r']) {
+            return Err(format!("workspace {shown}: invalid {field}"));
+        }
+    }
+    Ok(())
+}
+
+/// Directory of the host, and what may be done there.
+fn directory(
+    node: &Node,
+    env: &BTreeMap<String, String>,
+) -> Result<(Option<String>, WorkspaceAccess), String> {
+    let process = |name: &str| std::env::var(name).ok();
+    let dir = Some(expand(&node.workspace_dir, env, process).text).filter(|dir| !dir.is_empty());
+    if let Some(dir) = &dir {
+        rules::workspace_dir(dir).map_err(|wrong| format!("workspace_dir {}", wrong.reason()))?;
+    }
+    let word = if node.workspace_access.is_empty() { "none" } else { &node.workspace_access };
+    let access: WorkspaceAccess = word
+        .parse()
+        .map_err(|_| format!("workspace_access=\"{word}\" — must be 'none', 'read_only', or 'read_write'"))?;
+    if access != WorkspaceAccess::None && dir.is_none() {
+        return Err(format!("workspace_access=\"{word}\" requires workspace_dir to be set"));
+    }
+    Ok((dir, access))
+}
+
+/// Defaults first, then the node's own; `!name` and `-name` take one away.
+fn plugins(defaults: &[Plugin], own: &[Plugin]) -> Vec<Plugin> {
+    let mut all: Vec<Plugin> = Vec::new();
+    for plugin in defaults.iter().chain(own) {
+        let name = plugin.source.trim_start_matches(['!', '-']);
+        if name != plugin.source {
+            all.retain(|other| other.source != name);
+        } else if !name.is_empty() && !all.iter().any(|other| other.source == name) {
+            all.push(plugin.clone());
+        }
+    }
+    all
+}
+
+/// The node's list of a category replaces that of the defaults; an empty one removes it.
+fn routing(defaults: &Defaults, node: &Node) -> Routing {
+    let mut all = defaults.category_routing.clone();
+    all.extend(node.category_routing.clone());
+    all.retain(|category, names| !category.is_empty() && !names.is_empty());
+    all
+}
+
+fn idle_seconds(own: &Prompts, defaults: &Prompts) -> i64 {
+    let given = [own.idle_interval_seconds, defaults.idle_interval_seconds];
+    given.into_iter().find(|seconds| *seconds > 0).unwrap_or(IDLE_SECONDS)
+}
+
+/// Memories that can be: known scopes, not empty, not too long.
+fn memories(all: &[Memory]) -> Vec<Memory> {
+    let usable = |memory: &Memory| {
+        let scope = if memory.scope.is_empty() { "LOCAL".to_owned() } else { memory.scope.to_uppercase() };
+        let known = matches!(scope.as_str(), "LOCAL" | "TEAM" | "GLOBAL");
+        let content = &memory.content[..memory.content.floor_char_boundary(MEMORY_BYTES)];
+        (known && !content.is_empty()).then(|| Memory { content: content.to_owned(), scope })
+    };
+    all.iter().filter_map(usable).collect()
+}
+
+/// Channels that could be set up, and those that could not.
+fn channels(node: &Node) -> (Vec<&Channel>, Vec<SkippedChannel>) {
+    let mut usable = Vec::new();
+    let mut skipped = Vec::new();
+    for channel in &node.channels {
+        let reason = match channel.kind.as_str() {
+            "" => "empty type",
+            kind if CHANNELS.contains(&kind) => {
+                usable.push(channel);
+                continue;
+            }
+            _ => "unknown adapter",
+        };
+        let (kind, workspace) = (channel.kind.clone(), node.name.clone());
+        skipped.push(SkippedChannel { reason: reason.to_owned(), kind, workspace });
+    }
+    (usable, skipped)
+}
