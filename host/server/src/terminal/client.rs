@@ -45,9 +45,13 @@ impl Client {
         self.send(self.request(Method::PUT, path).json(body)).await
     }
 
-    pub(super) async fn upload(&self, path: &str, bytes: Vec<u8>) -> Result<Value, TerminalError> {
-        self.send(self.request(Method::POST, path).header("Content-Type", "application/wasm").body(bytes))
-            .await
+    pub(super) async fn upload(
+        &self,
+        path: &str,
+        media: &str,
+        bytes: Vec<u8>,
+    ) -> Result<Value, TerminalError> {
+        self.send(self.request(Method::POST, path).header("Content-Type", media).body(bytes)).await
     }
 
     /// The server's address, without a slash at the end.
@@ -85,6 +89,18 @@ impl Client {
         let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
         if status == reqwest::StatusCode::UNAUTHORIZED {
             message.push_str(": give the server's ADMIN_TOKEN with --token or in the environment");
+        }
+        if let Some(detail) = json.get("detail").and_then(Value::as_str) {
+            message.push_str(": ");
+            message.push_str(detail);
+        }
+        for need in json.get("missing_env").and_then(Value::as_array).into_iter().flatten() {
+            message.push_str("\n  ");
+            message.push_str(&need.as_str().map_or_else(|| need.to_string(), str::to_owned));
+        }
+        if let Some(suggestion) = json.get("suggestion").and_then(Value::as_str) {
+            message.push_str("\n");
+            message.push_str(suggestion);
         }
         for line in lines(&json, "backtrace").into_iter().chain(findings(&json)) {
             message.push_str("\n  ");

@@ -3,6 +3,7 @@
 mod client;
 pub mod events;
 pub mod guest;
+pub mod orgs;
 mod print;
 pub mod workspaces;
 

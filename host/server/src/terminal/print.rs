@@ -1,5 +1,6 @@
 //! Prints what the server answered, for people.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write as _};
 
 use comfy_table::{Table, presets::NOTHING};
@@ -31,6 +32,40 @@ pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     table
+}
+
+/// A line of a tree.
+pub(super) struct Branch {
+    /// What those below it know it by.
+    pub(super) key: String,
+    /// What it is below. One that isn't there makes it one of the topmost.
+    pub(super) parent: Option<String>,
+    /// What is printed.
+    pub(super) label: String,
+}
+
+/// Draws who is below whom, in the order given.
+pub(super) fn tree(branches: &[Branch]) {
+    let keys: HashSet<&str> = branches.iter().map(|branch| branch.key.as_str()).collect();
+    let mut below: HashMap<Option<&str>, Vec<&Branch>> = HashMap::new();
+    for branch in branches {
+        let parent = branch.parent.as_deref().filter(|parent| keys.contains(parent));
+        below.entry(parent).or_default().push(branch);
+    }
+    for root in below.get(&None).into_iter().flatten() {
+        line(&root.label);
+        grow(&below, &root.key, "");
+    }
+}
+
+fn grow(below: &HashMap<Option<&str>, Vec<&Branch>>, parent: &str, indent: &str) {
+    let children = below.get(&Some(parent)).map(Vec::as_slice).unwrap_or_default();
+    for (at, child) in children.iter().enumerate() {
+        let (corner, deeper) =
+            if at + 1 == children.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        line(format!("{indent}{corner}{}", child.label));
+        grow(below, &child.key, &format!("{indent}{deeper}"));
+    }
 }
 
 /// How long ago that is, or how long until then: `12 s`, `4 min`, `3 h`, `2 d`.

@@ -141,7 +141,7 @@ pub async fn run(args: GuestArgs) -> Result<(), TerminalError> {
         GuestTask::Push { name, file, activate } => {
             let bytes = std::fs::read(&file).map_err(|source| file_error(&file, source))?;
             let path = path(&name, &format!("/releases?activate={activate}"));
-            Done::Release(client()?.upload(&path, bytes).await?)
+            Done::Release(client()?.upload(&path, "application/wasm", bytes).await?)
         }
         GuestTask::Activate { name, release } => {
             Done::Release(client()?.post(&path(&name, "/activate"), &json!({ "release": release })).await?)

@@ -1,11 +1,11 @@
 //! Workspaces, as people read them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::terminal::print::{items, line, number, span, table, text};
+use crate::terminal::print::{self, Branch, items, line, number, span, table, text};
 
 /// Characters of an id that tell workspaces apart almost always.
 const SHORT_ID: usize = 8;
@@ -48,32 +48,12 @@ fn cut(error: &str) -> String {
 }
 
 pub(super) fn tree(value: &Value) {
-    let mut below: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
-    for it in rows(value) {
-        below.entry(text(it, "parent_id")).or_default().push(it);
-    }
-    branch(&below, "-", "");
-}
-
-/// Those below `parent`, each with those below it.
-fn branch(below: &BTreeMap<&str, Vec<&Value>>, parent: &str, indent: &str) {
-    let children = below.get(parent).map(Vec::as_slice).unwrap_or_default();
-    for (at, child) in children.iter().enumerate() {
-        let last = at + 1 == children.len();
-        let top = parent == "-";
-        let (corner, deeper) = match (top, last) {
-            (true, _) => ("", ""),
-            (false, true) => ("└─ ", "   "),
-            (false, false) => ("├─ ", "│  "),
-        };
-        line(format!(
-            "{indent}{corner}{}  ({}, {})",
-            text(child, "name"),
-            text(child, "runtime"),
-            text(child, "status")
-        ));
-        branch(below, text(child, "id"), &format!("{indent}{deeper}"));
-    }
+    let branches = rows(value).map(|it| Branch {
+        key: text(it, "id").to_owned(),
+        parent: Some(text(it, "parent_id").to_owned()),
+        label: format!("{}  ({}, {})", text(it, "name"), text(it, "runtime"), text(it, "status")),
+    });
+    print::tree(&branches.collect::<Vec<_>>());
 }
 
 pub(super) fn one(value: &Value) {
