@@ -33,6 +33,17 @@ fn deeds() -> Vec<Deed> {
         deed("create one that fails", Method::POST, "/workspaces", json!({ "name": "New" })),
         deed("edit", Method::PATCH, "/workspaces/ROOT", json!({ "name": "Other", "x": 7, "y": 8 })),
         deed("move", Method::PATCH, "/workspaces/LEAF", json!({ "parent_id": null })),
+        deed(
+            "import an organisation",
+            Method::POST,
+            "/org/import",
+            json!({ "mode": "reconcile", "template": {
+                "name": "Org",
+                "workspaces": [
+                    { "name": "Head", "runtime": "mock", "children": [{ "name": "Middle" }, { "name": "Hand" }] },
+                ],
+            }}),
+        ),
         deed("pause a tree", Method::POST, "/workspaces/ROOT/pause", json!({})),
         deed("make a token", Method::POST, "/workspaces/ROOT/tokens", json!({})),
         deed("remove a tree", Method::DELETE, "/workspaces/ROOT?confirm=true", json!({})),

@@ -15,6 +15,8 @@ mod faults;
 mod folder;
 mod hostile;
 mod lifecycle;
+mod org_terminal;
+mod orgs;
 mod outages;
 mod registry;
 mod replicas;
