@@ -446,3 +446,242 @@ fn channels(node: &Node) -> (Vec<&Channel>, Vec<SkippedChannel>) {
     }
     (usable, skipped)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use async_trait::async_trait;
+    use fleet::Facts;
+
+    use super::*;
+
+    struct Known;
+
+    #[async_trait]
+    impl Runtimes for Known {
+        fn sanitise(&self, runtime: &str) -> String {
+            let known = ["claude-code", "langgraph", "hermes", "mock"];
+            if known.contains(&runtime) { runtime } else { "claude-code" }.to_owned()
+        }
+
+        fn facts(&self, runtime: &str) -> Facts {
+            Facts {
+                hosting: if runtime == "mock" { Hosting::Synthetic } else { Hosting::Container },
+                default_model: (runtime == "claude-code").then(|| "sonnet".to_owned()),
+                image_base: String::new(),
+                provision_timeout: None::<Duration>,
+                judges_itself: false,
+            }
+        }
+
+        async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    /// An organisation in a directory with personas beside it.
+    struct Scene {
+        dir: tempfile::TempDir,
+        org: Org,
+        globals: HashSet<String>,
+    }
+
+    impl Scene {
+        fn new(nodes: Vec<Node>, defaults: Defaults) -> Self {
+            let org = Org { name: "T".to_owned(), defaults, workspaces: nodes, ..Org::default() };
+            Self { dir: tempfile::tempdir().unwrap(), org, globals: HashSet::new() }
+        }
+
+        fn file(&self, path: &str, text: &str) {
+            let path = self.dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn members(&self) -> Members {
+            let root = self.dir.path().join("t");
+            fs::create_dir_all(&root).unwrap();
+            let bound = fs::canonicalize(self.dir.path()).unwrap();
+            let files = Files::Directory { root, bound };
+            let resolver = Resolver {
+                org: &self.org,
+                dir: "t",
+                files: &files,
+                runtimes: &Known,
+                tier: 3,
+                globals: &self.globals,
+                personas: &self.dir.path().join("personas"),
+                seal: &|_| Some(json!("sealed")),
+            };
+            resolver.members()
+        }
+
+        fn only(&self) -> Member {
+            let mut found = self.members();
+            assert_eq!((found.error, found.members.len()), (None, 1));
+            found.members.remove(0)
+        }
+    }
+
+    fn named(name: &str) -> Node {
+        Node { name: name.to_owned(), ..Node::default() }
+    }
+
+    #[test]
+    fn runtimes_by_table() {
+        for (own, default, external, runtime, hosting) in [
+            ("", "", false, "langgraph", Hosting::Container),
+            ("", "hermes", false, "hermes", Hosting::Container),
+            ("claude-code", "hermes", false, "claude-code", Hosting::Container),
+            ("unknown", "", false, "claude-code", Hosting::Container),
+            (" Mock ", "", false, "mock", Hosting::Synthetic),
+            ("external", "", false, "external", Hosting::Operator),
+            ("mock", "", true, "external", Hosting::Operator),
+        ] {
+            let node = Node { runtime: own.to_owned(), external, ..named("A") };
+            let defaults = Defaults { runtime: default.to_owned(), ..Defaults::default() };
+            let member = Scene::new(vec![node], defaults).only();
+            assert_eq!((member.runtime.as_str(), member.hosting), (runtime, hosting), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn later_variables_win_and_only_containers_have_any() {
+        let node = Node { files_dir: "teams/lead".to_owned(), ..named("A") };
+        let scene =
+            Scene::new(vec![node.clone(), Node { runtime: "mock".to_owned(), ..node }], Defaults::default());
+        scene.file("personas/lead/env", "A=persona\nB=persona\nC=persona\nPATH=/evil");
+        scene.file("t/.env", "B=org\nC=org");
+        scene.file("t/teams/lead/.env", "C=own\nPATH=/evil");
+        let found = scene.members();
+        let secrets: Vec<(&str, &str)> =
+            found.members[0].secrets.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(secrets, [("A", "persona"), ("B", "org"), ("C", "own")]);
+        assert!(found.members[1].secrets.is_empty());
+    }
+
+    #[test]
+    fn directories_outside_have_no_variables() {
+        for files_dir in ["../other", "/etc", "a/../../other"] {
+            let scene =
+                Scene::new(vec![Node { files_dir: files_dir.to_owned(), ..named("A") }], Defaults::default());
+            scene.file("other/.env", "A=1");
+            let member = scene.only();
+            assert!(member.secrets.is_empty(), "{files_dir}");
+        }
+    }
+
+    #[test]
+    fn a_models_default_gives_way_to_everything() {
+        let model = |scene: &Scene| scene.only().spec["model"].clone();
+        let scene =
+            Scene::new(vec![Node { runtime: "claude-code".to_owned(), ..named("A") }], Defaults::default());
+        assert_eq!(model(&scene), "sonnet");
+        assert_eq!(model(&Scene::new(vec![named("A")], Defaults::default())), DEFAULT_MODEL);
+        scene.file("t/.env", "MODEL=own");
+        assert_eq!(model(&scene), Json::Null);
+        let mut scene = Scene::new(vec![named("A")], Defaults::default());
+        scene.globals.insert("MODEL".to_owned());
+        assert_eq!(model(&scene), Json::Null);
+        scene.org.defaults.model = "default".to_owned();
+        assert_eq!(model(&scene), "default");
+        scene.org.workspaces[0].model = "node".to_owned();
+        assert_eq!(model(&scene), "node");
+    }
+
+    #[test]
+    fn prompts_are_the_nodes_then_the_defaults() {
+        let prompt = |text: &str, file: &str| Prompt { text: text.to_owned(), file: file.to_owned() };
+        for (own, default, expected) in [
+            (prompt("own", "own.md"), prompt("default", ""), json!("own")),
+            (prompt("", "own.md"), prompt("default", ""), json!("file of the node")),
+            (prompt("", "none.md"), prompt("default", "default.md"), json!("default")),
+            (prompt("", ""), prompt("", "default.md"), json!("file of\nthe template")),
+            (prompt("", "../../x.md"), prompt("", ""), Json::Null),
+            (prompt("", ""), prompt("", ""), Json::Null),
+        ] {
+            let prompts = |initial: &Prompt| Prompts { initial: initial.clone(), ..Prompts::default() };
+            let node = Node { files_dir: "a".to_owned(), prompts: prompts(&own), ..named("A") };
+            let scene =
+                Scene::new(vec![node], Defaults { prompts: prompts(&default), ..Defaults::default() });
+            scene.file("t/a/own.md", "\nfile of the node\n\n");
+            scene.file("t/default.md", "file of  \nthe template");
+            scene.file("x.md", "secret");
+            let spec = scene.only().spec;
+            assert_eq!(spec["org"].get("initial_prompt").cloned().unwrap_or_default(), expected, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_merged_each_in_its_way() {
+        let plugin = |name: &str| Plugin { source: name.to_owned(), config: Json::Null };
+        let all = plugins(
+            &[plugin("a"), plugin("b"), plugin("c")],
+            &[plugin("!b"), plugin("--c"), plugin("d"), plugin("a"), plugin("c"), plugin("!")],
+        );
+        assert_eq!(all.iter().map(|it| it.source.as_str()).collect::<Vec<_>>(), ["a", "d", "c"]);
+
+        let map = |pairs: &[(&str, &[&str])]| -> Routing {
+            let pair = |(key, names): &(&str, &[&str])| {
+                ((*key).to_owned(), names.iter().map(ToString::to_string).collect())
+            };
+            pairs.iter().map(pair).collect()
+        };
+        let defaults = Defaults {
+            category_routing: map(&[("a", &["x"]), ("b", &["x"]), ("", &["x"])]),
+            ..Defaults::default()
+        };
+        let node = Node { category_routing: map(&[("a", &["y", "z"]), ("b", &[])]), ..Node::default() };
+        assert_eq!(routing(&defaults, &node), map(&[("a", &["y", "z"])]));
+
+        let memory =
+            |content: &str, scope: &str| Memory { content: content.to_owned(), scope: scope.to_owned() };
+        let long = "ä".repeat(60_000);
+        let kept = memories(&[
+            memory("a", ""),
+            memory("b", "team"),
+            memory("c", "else"),
+            memory("", ""),
+            memory(&long, ""),
+        ]);
+        assert_eq!((&kept[0], &kept[1]), (&memory("a", "LOCAL"), &memory("b", "TEAM")));
+        assert_eq!((kept.len(), kept[2].content.len()), (3, MEMORY_BYTES));
+    }
+
+    #[test]
+    fn a_fault_ends_the_tree_in_depth_first_order() {
+        let bad = Node { workspace_dir: "x".to_owned(), ..named("Bad") };
+        let tree = Node {
+            children: vec![named("B"), Node { children: vec![bad], ..named("C") }, named("D")],
+            ..named("A")
+        };
+        let found = Scene::new(vec![tree, named("E")], Defaults::default()).members();
+        assert_eq!(found.members.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["A", "B", "C"]);
+        assert_eq!(found.error.as_deref(), Some("workspace Bad: workspace_dir must be an absolute path"));
+    }
+
+    #[test]
+    fn schedules_need_a_prompt_and_a_time() {
+        let schedule = |cron: &str, prompt: &str, file: &str| Schedule {
+            name: "s".to_owned(),
+            cron_expr: cron.to_owned(),
+            timezone: "UTC".to_owned(),
+            prompt: prompt.to_owned(),
+            prompt_file: file.to_owned(),
+            enabled: true,
+        };
+        let schedules = vec![
+            schedule("0 9 * * 1", "go", ""),
+            schedule("0 9 * *", "go", ""),
+            schedule("0 9 * * 1", "", "none.md"),
+            schedule("0 9 * * 1", "", "s.md"),
+        ];
+        let scene = Scene::new(vec![Node { schedules, ..named("A") }], Defaults::default());
+        scene.file("t/s.md", "from a file");
+        let kept = scene.only().spec["org"]["schedules"].clone();
+        let prompts: Vec<&str> =
+            kept.as_array().unwrap().iter().map(|it| it["prompt"].as_str().unwrap()).collect();
+        assert_eq!(prompts, ["go", "from a file"]);
+    }
+}

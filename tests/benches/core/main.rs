@@ -8,17 +8,32 @@ mod commits;
 mod directory;
 mod fanout;
 mod http;
+mod orgs;
 mod rows;
 mod server;
 
+/// Measures everything, or the parts that are named: `cargo bench --bench core -- http orgs`.
 fn main() {
+    let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        directory::load().await;
-        directory::reads().await;
-        commits::throughput().await;
-        http::reads().await;
-        fanout::sockets().await;
+        let asked = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
+        if asked("directory") {
+            directory::load().await;
+            directory::reads().await;
+        }
+        if asked("commits") {
+            commits::throughput().await;
+        }
+        if asked("http") {
+            http::reads().await;
+        }
+        if asked("fanout") {
+            fanout::sockets().await;
+        }
+        if asked("orgs") {
+            orgs::imports().await;
+        }
     });
 }
 

@@ -18,6 +18,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// With settings of its own.
+    pub fn start_with(data: &Path, env: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_isomer"))
             .arg("serve")
             .env_clear()
@@ -25,6 +30,7 @@ impl Server {
             .env("PORT", "0")
             .env("MOLECULE_ENV", "development")
             .env("RUST_LOG", "warn")
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
