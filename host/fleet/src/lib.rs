@@ -23,6 +23,7 @@ mod inbound;
 mod lifecycle;
 mod limits;
 mod machine;
+mod messages;
 mod mirror;
 mod reconciler;
 mod remove;

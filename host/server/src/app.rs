@@ -6,6 +6,7 @@ use axum::Router;
 use catalog::Catalog;
 use fleet::Fleet;
 use http::Uri;
+use traffic::Traffic;
 
 use crate::api;
 use crate::api::events::{self, Seats};
@@ -37,6 +38,8 @@ pub struct App {
     pub test_tokens: bool,
     /// The workspaces.
     pub fleet: Fleet,
+    /// Messages between them.
+    pub traffic: Traffic,
     /// Open WebSockets, all and by workspace.
     pub sockets: Seats,
     /// Open event streams, by workspace.
@@ -64,6 +67,7 @@ impl App {
             metrics,
             limits: Arc::new(RateLimits::new(settings)),
             loops: Loops::default(),
+            traffic: Traffic::new(fleet.clone(), catalog.clone()),
             catalog,
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),

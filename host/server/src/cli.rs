@@ -13,6 +13,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::settings::Settings;
 use crate::terminal::events::{self, EventsArgs};
 use crate::terminal::guest::{self, GuestArgs};
+use crate::terminal::send::{self, SendArgs};
 use crate::terminal::workspaces::{self, WorkspaceArgs};
 use crate::{logging, run};
 
@@ -33,6 +34,8 @@ enum Task {
     Guest(Box<GuestArgs>),
     /// Make, list, change, stop and explain workspaces
     Ws(Box<WorkspaceArgs>),
+    /// Say something to an agent, and print what it answers
+    Send(Box<SendArgs>),
     /// Show what happened, or what happens
     Events(Box<EventsArgs>),
 }
@@ -48,6 +51,7 @@ pub async fn main() -> ExitCode {
         }
         Task::Guest(args) => exit(guest::run(*args).await),
         Task::Ws(args) => exit(workspaces::run(*args).await),
+        Task::Send(args) => exit(send::run(*args).await),
         Task::Events(args) => exit(events::run(*args).await),
     }
 }

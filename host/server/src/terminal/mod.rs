@@ -4,6 +4,7 @@ mod client;
 pub mod events;
 pub mod guest;
 mod print;
+pub mod send;
 pub mod workspaces;
 
 use clap::Args;
