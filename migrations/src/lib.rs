@@ -7,6 +7,7 @@ use sea_orm_migration::prelude::*;
 mod columns;
 mod m0001_guests;
 mod m0002_core;
+mod m0003_traffic;
 
 /// Applies what is missing, in order.
 pub struct Migrator;
@@ -14,6 +15,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_guests::Migration), Box::new(m0002_core::Migration)]
+        vec![
+            Box::new(m0001_guests::Migration),
+            Box::new(m0002_core::Migration),
+            Box::new(m0003_traffic::Migration),
+        ]
     }
 }

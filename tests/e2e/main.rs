@@ -6,7 +6,9 @@
 
 mod harness;
 
+mod a2a;
 mod access;
+mod activity;
 mod author;
 mod bearers;
 mod breaker;

@@ -124,6 +124,24 @@ on_both_databases! {
         let last = of_manager("Payments Test Engineer");
         assert_eq!((last["x"].as_f64().unwrap() - x, last["y"].as_f64().unwrap() - y), (16.0, 562.0));
 
+        // Each replies, the same to the same.
+        server.settings("mock", json!({ "pause_ms": 0 })).await.ok();
+        let ask = async |id: &str| {
+            let parts = json!([{ "kind": "text", "text": "Who are you?" }]);
+            let message = json!({ "messageId": "m", "role": "user", "parts": parts });
+            let call = json!({ "jsonrpc": "2.0", "id": "1", "method": "message/send", "params": { "message": message } });
+            let reply = server.post(&format!("/workspaces/{id}/a2a"), call).await.ok();
+            reply["result"]["parts"][0]["text"].as_str().unwrap().to_owned()
+        };
+        let mut replies = std::collections::HashSet::new();
+        for agent in &all {
+            let id = agent["id"].as_str().unwrap();
+            let reply = ask(id).await;
+            assert_eq!(ask(id).await, reply);
+            replies.insert(reply);
+        }
+        assert_eq!(replies.len(), 10, "two hundred agents use all of the ten replies");
+
         // Parents are announced before their children, and the whole is announced before and after.
         let events = events(&server).await;
         assert_eq!(events.len(), 402);
@@ -525,6 +543,9 @@ async fn templates_are_listed() {
     assert_eq!(server.get("/org/templates").await.ok(), json!([]), "there may be no such directory");
 }
 
+/// A template, further files of it, the place that its refusal names, and a word of that.
+type Case<'a> = (&'a str, String, Vec<(String, String)>, &'a str, &'a str);
+
 /// Each is refused with the file, the line and the column where its author has to look.
 #[tokio::test(flavor = "multi_thread")]
 async fn includes_lead_nowhere_else() {
@@ -542,7 +563,7 @@ async fn includes_lead_nowhere_else() {
                 c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n\
                 e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e, *e, *e, *e]\n";
     let of = |include: &str| format!("name: T\nworkspaces:\n  - !include {include}\n");
-    let cases: Vec<(&str, String, Vec<(String, String)>, &str, &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("up", of("../outside.yaml"), vec![], "org.yaml:3:5", "escapes root"),
         ("far up", of("../../etc/passwd"), vec![], "org.yaml:3:5", "escapes root"),
         ("absolute", of("/etc/passwd"), vec![], "org.yaml:3:5", "escapes root"),

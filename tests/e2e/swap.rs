@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Components, Database, Server, variant};
+use crate::harness::{Components, Database, Server, Start, variant};
 
 const CALLERS: usize = 64;
 const SWAPS: usize = 1_000;
@@ -100,4 +100,77 @@ async fn a_call_that_hangs_ends_on_its_release_at_its_deadline() {
     assert_eq!((hung.status.as_u16(), &hung.json["kind"]), (502, &json!("timeout")));
     assert_eq!(hung.json["release"], old["digest"]);
     assert_eq!(server.metric("isomer_guest_slots_in_use").await, Some(0.0));
+}
+
+/// Whoever talks to two hundred agents while the component that answers for them is replaced notices
+/// nothing but new words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_swaps_under_messages_fail_none() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/orgs");
+    let start = Start::from(Database::sqlite()).env("ORG_TEMPLATES_DIR", fixtures);
+    let server = Arc::new(Server::start(start).await);
+    server.settings("mock", json!({ "pause_ms": 0, "replies": ["first"] })).await.ok();
+    let first = server.guest("mock").await["release"].as_str().unwrap().to_owned();
+    let second = server.push("mock", &Components::get().second_mock, false).await.ok();
+    let second = second["digest"].as_str().unwrap().to_owned();
+    let made = server.post("/org/import", json!({ "dir": "acme" })).await.ok();
+    let agents: Vec<String> = made["workspaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(agents.len(), 200);
+
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let agents = Arc::new(agents);
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let (server, over, answered, agents) =
+                (Arc::clone(&server), Arc::clone(&over), Arc::clone(&answered), Arc::clone(&agents));
+            tokio::spawn(async move {
+                let mut turn = caller;
+                while !over.load(Ordering::Relaxed) {
+                    let path = format!("/workspaces/{}/a2a", agents[turn % agents.len()]);
+                    let reply = server.post(&path, message("hello")).await.ok();
+                    let text = reply["result"]["parts"][0]["text"].as_str().unwrap();
+                    assert!(["first", "second"].contains(&text), "{reply}");
+                    answered[usize::from(text == "second")].fetch_add(1, Ordering::Relaxed);
+                    turn += CALLERS;
+                }
+            })
+        })
+        .collect();
+    let more = async |release: usize| {
+        let target = answered[release].load(Ordering::Relaxed) + CALLERS as u64;
+        server
+            .until("callers hear of the release", async |_| {
+                tokio::task::yield_now().await;
+                answered[release].load(Ordering::Relaxed) >= target
+            })
+            .await;
+    };
+    more(0).await;
+    for swap in 0..20 {
+        let (digest, release) = if swap % 2 == 0 { (&second, 1) } else { (&first, 0) };
+        server.activate("mock", digest).await.ok();
+        more(release).await;
+    }
+    // The last swap brought the first back; the one before that was the second.
+    server.post("/admin/guests/mock/rollback", json!({})).await.ok();
+    more(1).await;
+    over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await.expect("no message failed");
+    }
+    let counters = server.guest("mock").await["counters"].clone();
+    for kind in ["traps", "timeouts", "memory", "refused", "busy"] {
+        assert_eq!(counters[kind], json!(0), "{counters}");
+    }
+}
+
+fn message(text: &str) -> Value {
+    let parts = json!([{ "kind": "text", "text": text }]);
+    json!({ "method": "message/send", "params": { "message": { "role": "user", "parts": parts } } })
 }

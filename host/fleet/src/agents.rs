@@ -322,18 +322,23 @@ impl Fleet {
     /// Keeps what was heard: in memory at once, in the database soon if it is visible, else now and then.
     async fn heard(&self, presence: PresenceRow, visible: bool) {
         let id = presence.workspace_id;
-        self.directory().put_presence(presence.clone());
+        self.directory().put_presence(presence);
+        self.write_presence(id, visible).await;
+    }
+
+    /// Writes behind what is known of an agent: soon, or if it wasn't written for a while.
+    pub(crate) async fn write_presence(&self, id: Uuid, soon: bool) {
         let due = {
             let mut agents = self.inner.agents.lock();
             let agent = agents.entry(id).or_default();
-            let due = visible || agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
+            let due = soon || agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
             if due {
                 agent.written = Some(Instant::now());
             }
             due
         };
         if due {
-            self.inner.writer.append(Append::Presence(presence)).await;
+            self.inner.writer.append(Append::Presence(self.presence(id))).await;
         }
     }
 

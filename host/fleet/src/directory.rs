@@ -209,7 +209,8 @@ impl Directory {
                 | Write::RevokeToken { .. }
                 | Write::RevokeTokensOf { .. }
                 | Write::PutSecrets(_)
-                | Write::InsertInboundSecret(_) => {}
+                | Write::InsertInboundSecret(_)
+                | Write::InsertActivity(_) => {}
             }
         }
     }
@@ -238,10 +239,22 @@ impl Directory {
         }
     }
 
-    /// Takes over what an agent said.
-    pub fn put_presence(&self, presence: PresenceRow) {
-        let presence = Arc::new(presence);
-        self.write().change(presence.workspace_id, |workspace| workspace.presence = Some(presence));
+    /// Takes over what an agent said. When it sent its last message it doesn't say, so that stays.
+    pub fn put_presence(&self, mut presence: PresenceRow) {
+        self.write().change(presence.workspace_id, |workspace| {
+            let known = workspace.presence.as_ref().and_then(|known| known.last_outbound_at);
+            presence.last_outbound_at = presence.last_outbound_at.max(known);
+            workspace.presence = Some(Arc::new(presence));
+        });
+    }
+
+    /// Takes over that an agent sent a message.
+    pub(crate) fn put_outbound(&self, id: Uuid, at: DateTime<Utc>) {
+        self.write().change(id, |workspace| {
+            let nothing = || Arc::new(PresenceRow { workspace_id: id, ..PresenceRow::default() });
+            let presence = workspace.presence.get_or_insert_with(nothing);
+            Arc::make_mut(presence).last_outbound_at = Some(at);
+        });
     }
 
     /// Takes over what an agent said to another server, if that is newer than what is known. Is it?

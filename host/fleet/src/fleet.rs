@@ -310,7 +310,8 @@ fn untold(change: &Change) -> Vec<(Option<Uuid>, Event)> {
             | Write::PutLayouts(_)
             | Write::DeleteLayouts(_)
             | Write::PutSecrets(_)
-            | Write::InsertInboundSecret(_) => {}
+            | Write::InsertInboundSecret(_)
+            | Write::InsertActivity(_) => {}
         }
     }
     events

@@ -24,6 +24,7 @@ mod inbound;
 mod lifecycle;
 mod limits;
 mod machine;
+mod messages;
 mod mirror;
 mod populate;
 mod reconciler;

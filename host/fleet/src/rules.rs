@@ -500,7 +500,7 @@ mod tests {
         ] {
             assert!(workspace_dir(refused).is_err(), "{refused:?}");
         }
-        assert_eq!(InvalidDirectory.to_string(), "invalid workspace directory");
+        assert_eq!(InvalidDirectory::Parent.to_string(), "invalid workspace directory");
     }
 
     #[test]

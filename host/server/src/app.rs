@@ -7,6 +7,7 @@ use catalog::Catalog;
 use fleet::Fleet;
 use http::Uri;
 use orgs::Orgs;
+use traffic::Traffic;
 
 use crate::api;
 use crate::api::events::{self, Seats};
@@ -40,6 +41,8 @@ pub struct App {
     pub fleet: Fleet,
     /// Organisations and their templates.
     pub orgs: Orgs,
+    /// Messages between them.
+    pub traffic: Traffic,
     /// Open WebSockets, all and by workspace.
     pub sockets: Seats,
     /// Open event streams, by workspace.
@@ -71,6 +74,7 @@ impl App {
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),
             orgs: orgs(settings, &fleet, &catalog),
+            traffic: Traffic::new(fleet.clone(), catalog),
             fleet,
             sockets: Seats::default(),
             streams: Seats::default(),

@@ -14,6 +14,7 @@ use crate::settings::Settings;
 use crate::terminal::events::{self, EventsArgs};
 use crate::terminal::guest::{self, GuestArgs};
 use crate::terminal::orgs::{self, OrgArgs};
+use crate::terminal::send::{self, SendArgs};
 use crate::terminal::workspaces::{self, WorkspaceArgs};
 use crate::{logging, run};
 
@@ -36,6 +37,8 @@ enum Task {
     Ws(Box<WorkspaceArgs>),
     /// Import organisations from templates
     Org(Box<OrgArgs>),
+    /// Say something to an agent, and print what it answers
+    Send(Box<SendArgs>),
     /// Show what happened, or what happens
     Events(Box<EventsArgs>),
 }
@@ -52,6 +55,7 @@ pub async fn main() -> ExitCode {
         Task::Guest(args) => exit(guest::run(*args).await),
         Task::Ws(args) => exit(workspaces::run(*args).await),
         Task::Org(args) => exit(orgs::run(*args).await),
+        Task::Send(args) => exit(send::run(*args).await),
         Task::Events(args) => exit(events::run(*args).await),
     }
 }

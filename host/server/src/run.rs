@@ -38,6 +38,8 @@ const FLEET_TURN: Duration = Duration::from_secs(2);
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often events that are too old are deleted.
 const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
+/// Seconds of the hours that one setting is in.
+const HOUR: u64 = 3_600;
 /// How long the last writes may take at the end.
 const LAST_WRITES: Duration = Duration::from_secs(15);
 
@@ -180,6 +182,20 @@ fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
     loops.every("event-retention", RETENTION_EVERY, move || {
         let fleet = swept.clone();
         async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
+    });
+    let days = chrono::Duration::days(settings.activity_retention_days.get().into());
+    let interval = Duration::from_secs(u64::from(settings.activity_cleanup_interval_hours.get()) * HOUR);
+    let swept = fleet.clone();
+    loops.spawn("activity-retention", interval, move |beat| {
+        let fleet = swept.clone();
+        async move {
+            loop {
+                // Waits first: a start has more urgent things to write.
+                sleep(interval).await;
+                fleet.forget_activity(days).await;
+                beat.tick();
+            }
+        }
     });
 }
 

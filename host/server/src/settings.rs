@@ -142,6 +142,14 @@ pub struct Settings {
     #[arg(long, env = "EVENT_RETENTION_DAYS", value_name = "N", default_value = "30", value_parser = positive)]
     pub event_retention_days: NonZeroU32,
 
+    /// Days that activity of workspaces is kept
+    #[arg(long, env = "ACTIVITY_RETENTION_DAYS", value_name = "N", default_value = "7", value_parser = positive)]
+    pub activity_retention_days: NonZeroU32,
+
+    /// Hours between two looks for activity that is too old
+    #[arg(long, env = "ACTIVITY_CLEANUP_INTERVAL_HOURS", value_name = "N", default_value = "6", value_parser = positive)]
+    pub activity_cleanup_interval_hours: NonZeroU32,
+
     /// Requests a minute that each caller may send, all at once or spread; a caller is whom a bearer
     /// token names, else an address (from one address, ten times that in all); not in dev mode
     #[arg(long, env = "RATE_LIMIT", value_name = "N", default_value = "600", value_parser = positive)]

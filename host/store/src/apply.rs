@@ -13,13 +13,17 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    Append, Change, Check, CommitError, Store, StoreError, Write,
-    entity::{event, global_secret, inbound_secret, layout, presence, token, workspace, workspace_secret},
+    Change, Check, CommitError, Store, StoreError, Write,
+    activity::{self, ActivityRow},
+    entity::{
+        self, event, global_secret, inbound_secret, layout, presence, token, workspace, workspace_secret,
+    },
     events::{COMMITTED, is_stored, row},
     leases,
     secrets::SecretRow,
     tokens::TokenKind,
     workspaces::{Status, WorkspaceRow},
+    writer::Behind,
 };
 
 /// Rows in one statement: 33 columns of a workspace times this stays below SQLite's 32,766 parameters.
@@ -45,7 +49,7 @@ pub(crate) async fn together(
             }
         }
         for write in &change.writes {
-            perform(&tx, write, next.now).await?;
+            perform(&tx, write, &mut next).await?;
         }
         let events = change.events.iter().map(|(workspace, event)| next.stamp(*workspace, event));
         let events: Vec<Arc<Envelope>> = events.collect();
@@ -65,6 +69,7 @@ pub(crate) async fn together(
         );
         tx.query_one_raw(notify).await.map_err(StoreError::from)?;
     }
+    next.keep(&tx).await?;
     tx.commit().await.map_err(StoreError::from).map_err(|error| {
         // Only the answer may have been lost.
         if error.is_outage() { CommitError::Unknown } else { error.into() }
@@ -73,10 +78,15 @@ pub(crate) async fn together(
 }
 
 /// The place of a transaction in the one order of all changes.
-struct Order {
+pub(crate) struct Order {
     seq: i64,
     at_us: i64,
     now: DateTime<Utc>,
+    /// Number and time of the last row of activity …
+    activity_seq: i64,
+    activity_us: i64,
+    /// … and whether that is one of ours.
+    active: bool,
 }
 
 impl Order {
@@ -89,20 +99,43 @@ impl Order {
         let at = DateTime::from_timestamp_micros(self.at_us).unwrap_or(self.now);
         Arc::new(Envelope::stamped(self.seq, workspace, event, at))
     }
+
+    /// Gives a row of activity its number, and a time later than that of any row before.
+    fn place(&mut self, row: &ActivityRow) -> entity::activity::Model {
+        self.active = true;
+        self.activity_seq += 1;
+        self.activity_us = Ord::max(row.created_at.timestamp_micros(), self.activity_us + 1);
+        let at = DateTime::from_timestamp_micros(self.activity_us).unwrap_or(row.created_at);
+        row.placed(self.activity_seq, at)
+    }
+
+    /// Notes how far rows of activity came, for the next transaction.
+    async fn keep(&self, tx: &DatabaseTransaction) -> Result<(), StoreError> {
+        if self.active {
+            let sql = "UPDATE event_head SET activity_seq = $1, activity_us = $2";
+            let values = [self.activity_seq.into(), self.activity_us.into()];
+            let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+            tx.execute_raw(statement).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Takes the one row of `event_head`, so that nobody else writes until we are done, and `count`
 /// numbers and times from it.
-async fn take_order(tx: &DatabaseTransaction, count: usize) -> Result<Order, StoreError> {
+pub(crate) async fn take_order(tx: &DatabaseTransaction, count: usize) -> Result<Order, StoreError> {
     let now = crate::now();
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let sql = "UPDATE event_head SET seq = seq + $1, \
-               at_us = $1 + CASE WHEN at_us > $2 THEN at_us ELSE $2 END RETURNING seq, at_us";
+               at_us = $1 + CASE WHEN at_us > $2 THEN at_us ELSE $2 END RETURNING seq, at_us, \
+               activity_seq, activity_us";
     let values = [count.into(), now.timestamp_micros().into()];
     let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     let head = tx.query_one_raw(statement).await?.ok_or(StoreError::Gone)?;
     let (seq, at_us): (i64, i64) = (head.try_get_by_index(0)?, head.try_get_by_index(1)?);
-    Ok(Order { seq: seq - count, at_us: at_us - count, now })
+    let (activity_seq, activity_us) = (head.try_get_by_index(2)?, head.try_get_by_index(3)?);
+    let (seq, at_us) = (seq - count, at_us - count);
+    Ok(Order { seq, at_us, now, activity_seq, activity_us, active: false })
 }
 
 // === Checks ===
@@ -159,7 +192,8 @@ async fn is_at_or_above(tx: &DatabaseTransaction, upper: Uuid, id: Uuid) -> Resu
 
 // === Writes ===
 
-async fn perform(tx: &DatabaseTransaction, write: &Write, now: DateTime<Utc>) -> Result<(), CommitError> {
+async fn perform(tx: &DatabaseTransaction, write: &Write, order: &mut Order) -> Result<(), CommitError> {
+    let now = order.now;
     match write {
         Write::InsertWorkspaces(rows) => insert_workspaces(tx, rows).await,
         Write::UpdateWorkspaces(rows) => update_workspaces(tx, rows).await,
@@ -218,6 +252,9 @@ async fn perform(tx: &DatabaseTransaction, write: &Write, now: DateTime<Utc>) ->
                 .await
                 .map_err(StoreError::from)?;
             if inserted == 1 { Ok(()) } else { Err(CommitError::Stale) }
+        }
+        Write::InsertActivity(rows) => {
+            Ok(activity::insert(tx, rows.iter().map(|row| order.place(row)).collect()).await?)
         }
         Write::Purge(ids) => purge(tx, ids).await,
     }
@@ -340,43 +377,45 @@ fn name_taken(error: sea_orm::DbErr) -> CommitError {
 // === Written behind ===
 
 /// Stores rows that were written behind. Rows of workspaces or tokens that are gone are left out.
-pub(crate) async fn behind(store: &Store, rows: &[Append]) -> Result<(), StoreError> {
-    let mut presences = Vec::new();
+pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreError> {
     let tx = store.db.begin().await?;
     // In the one order of changes too: two transactions that lock the same rows one by one would wait
     // for each other.
-    take_order(&tx, 0).await?;
-    for row in rows {
-        match row {
-            Append::TokenUsed { id, at } => {
-                token::Entity::update_many()
-                    .col_expr(token::Column::LastUsedAt, Expr::value(*at))
-                    .filter(token::Column::Id.eq(*id))
-                    .exec(&tx)
-                    .await?;
-            }
-            Append::Presence(row) => presences.push(row),
-        }
+    let mut order = take_order(&tx, 0).await?;
+    for (id, at) in &behind.tokens_used {
+        token::Entity::update_many()
+            .col_expr(token::Column::LastUsedAt, Expr::value(*at))
+            .filter(token::Column::Id.eq(*id))
+            .exec(&tx)
+            .await?;
     }
+    let of_activity = behind.activity.iter().map(|row| row.workspace_id);
+    let there = those_there(&tx, behind.presences.keys().copied().chain(of_activity).collect()).await?;
+    let presences = behind.presences.values().filter(|row| there.contains(&row.workspace_id));
+    let presences: Vec<_> = presences.map(|row| row.clone().into_active_model().reset_all()).collect();
     if !presences.is_empty() {
-        let ids = presences.iter().map(|row| row.workspace_id);
-        let there: HashSet<Uuid> = workspace::Entity::find()
-            .select_only()
-            .column(workspace::Column::Id)
-            .filter(workspace::Column::Id.is_in(ids))
-            .into_tuple()
-            .all(&tx)
-            .await?
-            .into_iter()
-            .collect();
-        let known = presences.into_iter().filter(|row| there.contains(&row.workspace_id));
-        let rows: Vec<_> = known.map(|row| row.clone().into_active_model().reset_all()).collect();
-        if !rows.is_empty() {
-            presence::Entity::insert_many(rows)
-                .on_conflict(replacing(presence::Column::WorkspaceId, presence::Column::iter()))
-                .exec_without_returning(&tx)
-                .await?;
-        }
+        presence::Entity::insert_many(presences)
+            .on_conflict(replacing(presence::Column::WorkspaceId, presence::Column::iter()))
+            .exec_without_returning(&tx)
+            .await?;
     }
+    let active = behind.activity.iter().filter(|row| there.contains(&row.workspace_id));
+    activity::insert(&tx, active.map(|row| order.place(row)).collect()).await?;
+    order.keep(&tx).await?;
     Ok(tx.commit().await?)
+}
+
+/// Which of these workspaces exist, removed ones included.
+async fn those_there(tx: &DatabaseTransaction, ids: HashSet<Uuid>) -> Result<HashSet<Uuid>, StoreError> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let there = workspace::Entity::find()
+        .select_only()
+        .column(workspace::Column::Id)
+        .filter(workspace::Column::Id.is_in(ids))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(there.into_iter().collect())
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     StoreError,
+    activity::ActivityRow,
     leases::Fence,
     secrets::{InboundSecretRow, SecretRow},
     tokens::{RevokedBy, TokenRow},
@@ -83,6 +84,8 @@ pub enum Write {
     PutSecrets(Vec<SecretRow>),
     /// What the platform shows when it calls into a workspace that has nothing yet. Fails when it has.
     InsertInboundSecret(InboundSecretRow),
+    /// New rows of activity.
+    InsertActivity(Vec<ActivityRow>),
     /// These workspaces and everything of theirs go for good, their events too.
     Purge(Vec<Uuid>),
 }

@@ -1,5 +1,6 @@
 //! Rows as sea-orm sees them. What other crates see of them is in `rows`.
 
+pub(crate) mod activity;
 pub(crate) mod event;
 pub(crate) mod global_secret;
 pub(crate) mod guest;

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activity;
 mod apply;
 mod change;
 mod cipher;

@@ -3,7 +3,7 @@
 //! Changes that arrive while it works are made together, in one transaction (group commit); if one
 //! of them can't be made, the transaction is undone and each is made by itself, so nobody pays for
 //! somebody else's conflict. What isn't worth a transaction of its own ([`Append`]) is written behind:
-//! the newest of a kind wins, and a moment later it is stored with others.
+//! a moment later it is stored with others, and of those that replace each other only the newest.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{Change, CommitError, Store, apply, workspaces::PresenceRow};
+use crate::{Change, CommitError, Store, activity::ActivityRow, apply, workspaces::PresenceRow};
 
 /// Changes in one transaction at most.
 const GROUP: usize = 128;
@@ -55,6 +55,8 @@ pub enum Append {
     },
     /// An agent said how it is.
     Presence(PresenceRow),
+    /// An agent did something, or something was said to it. None replaces another.
+    Activity(Box<ActivityRow>),
 }
 
 /// Where changes are brought. Cheap to clone.
@@ -119,7 +121,7 @@ impl Task {
         loop {
             // Chosen by chance where several are ready: neither changes nor rows that can wait are kept
             // from their turn by many of the others.
-            let room = BEHIND_ROWS.saturating_sub(self.behind.rows.len());
+            let room = BEHIND_ROWS.saturating_sub(self.behind.len());
             tokio::select! {
                 count = self.ordered.recv_many(&mut group, GROUP) => {
                     if count == 0 {
@@ -128,7 +130,7 @@ impl Task {
                     metrics::histogram!("isomer_commit_group_changes").record(count as f64);
                     self.make(&mut group).await;
                 }
-                () = sleep_until(self.behind.due), if !self.behind.rows.is_empty() => self.flush().await,
+                () = sleep_until(self.behind.due), if !self.behind.is_empty() => self.flush().await,
                 count = self.appended.recv_many(&mut appends, room), if room > 0 && !self.appended.is_closed() => {
                     appends.drain(..).take(count).for_each(|append| self.behind.take(append));
                 }
@@ -138,7 +140,7 @@ impl Task {
             self.behind.take(append);
         }
         self.flush().await;
-        let left = self.behind.rows.len();
+        let left = self.behind.len();
         if left > 0 {
             tracing::warn!(rows = left, "rows could not be stored before the end");
         }
@@ -196,45 +198,70 @@ impl Task {
     }
 
     async fn flush(&mut self) {
-        let rows: Vec<Append> = self.behind.rows.values().cloned().collect();
-        let stored = timeout(DEADLINE, apply::behind(&self.store, &rows)).await;
+        metrics::histogram!("isomer_behind_group_rows").record(self.behind.len() as f64);
+        let stored = timeout(DEADLINE, apply::behind(&self.store, &self.behind)).await;
         match stored {
-            Ok(Ok(())) => self.behind.rows.clear(),
+            Ok(Ok(())) => self.behind.clear(),
             Ok(Err(error)) => self.behind.failed(&error),
             Err(late) => self.behind.failed(&late),
         }
     }
 }
 
-/// Rows to be written behind: the newest of each kind.
-struct Behind {
-    rows: HashMap<(u8, Uuid), Append>,
+/// Rows to be written behind: the newest of those that replace each other, and all of the others.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// When tokens were presented, by id.
+    pub(crate) tokens_used: HashMap<Uuid, DateTime<Utc>>,
+    /// What agents said of themselves, by workspace.
+    pub(crate) presences: HashMap<Uuid, PresenceRow>,
+    /// What they did, in the order in which it was told.
+    pub(crate) activity: Vec<ActivityRow>,
     due: Instant,
 }
 
 impl Default for Behind {
     fn default() -> Self {
-        Self { rows: HashMap::new(), due: Instant::now() }
+        let (tokens_used, presences, activity) = Default::default();
+        Self { tokens_used, presences, activity, due: Instant::now() }
     }
 }
 
 impl Behind {
+    fn len(&self) -> usize {
+        self.tokens_used.len() + self.presences.len() + self.activity.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn clear(&mut self) {
+        self.tokens_used.clear();
+        self.presences.clear();
+        self.activity.clear();
+    }
+
     fn take(&mut self, append: Append) {
-        if self.rows.is_empty() {
+        if self.is_empty() {
             self.due = Instant::now() + BEHIND_DELAY;
         }
-        let key = match &append {
-            Append::TokenUsed { id, .. } => (0, *id),
-            Append::Presence(row) => (1, row.workspace_id),
-        };
-        self.rows.insert(key, append);
-        if self.rows.len() >= BEHIND_ROWS && self.due < Instant::now() + BEHIND_DELAY {
+        match append {
+            Append::TokenUsed { id, at } => {
+                self.tokens_used.insert(id, at);
+            }
+            Append::Presence(row) => {
+                self.presences.insert(row.workspace_id, row);
+            }
+            Append::Activity(row) => self.activity.push(*row),
+        }
+        if self.len() >= BEHIND_ROWS && self.due < Instant::now() + BEHIND_DELAY {
             self.due = Instant::now();
         }
     }
 
     fn failed(&mut self, error: &dyn std::error::Error) {
-        tracing::warn!(%error, rows = self.rows.len(), "rows written behind could not be stored; they are kept for the next try");
+        tracing::warn!(%error, rows = self.len(), "rows written behind could not be stored; they are kept for the next try");
         self.due = Instant::now() + BEHIND_RETRY;
     }
 }

@@ -29,7 +29,11 @@ pub async fn imports() {
             assert_eq!(made["count"], size);
             let root = made["workspaces"][0]["id"].as_str().expect("an id");
             let started = Instant::now();
-            let answer = client.delete(at(&format!("/workspaces/{root}?confirm=true"))).send().await.expect("it answers");
+            let answer = client
+                .delete(at(&format!("/workspaces/{root}?confirm=true")))
+                .send()
+                .await
+                .expect("it answers");
             assert_eq!(answer.status(), 200);
             removals.push(started.elapsed());
         }
@@ -46,8 +50,10 @@ fn print(what: &str, size: usize, took: Duration, aim: Option<u32>) {
 /// A tree of agents that need no container, ten below each.
 fn template(size: usize) -> Value {
     fn node(number: usize, size: usize) -> Value {
-        let children: Vec<Value> =
-            (number * 10 + 1..=number * 10 + 10).filter(|child| *child < size).map(|child| node(child, size)).collect();
+        let children: Vec<Value> = (number * 10 + 1..=number * 10 + 10)
+            .filter(|child| *child < size)
+            .map(|child| node(child, size))
+            .collect();
         json!({ "name": format!("Agent {number}"), "role": "Answers", "runtime": "mock", "children": children })
     }
     json!({ "template": { "name": "Many", "workspaces": [node(0, size)] } })

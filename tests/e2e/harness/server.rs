@@ -181,6 +181,24 @@ impl Server {
         Answer::read(request.send().await.expect("the server answers")).await
     }
 
+    /// A request with headers of its own.
+    pub async fn with(
+        &self,
+        headers: &[(&str, &str)],
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::read(request.send().await.expect("the server answers")).await
+    }
+
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.request(Method::PATCH, path, Some(body)).await
     }

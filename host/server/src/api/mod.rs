@@ -4,6 +4,8 @@ use axum::Router;
 
 use crate::app::App;
 
+pub mod a2a;
+pub mod activity;
 pub mod events;
 pub mod guests;
 pub mod health;
@@ -16,6 +18,8 @@ pub mod workspaces;
 /// The routes of all resources.
 pub fn routes(app: &App) -> Router<App> {
     health::routes()
+        .merge(a2a::routes(app))
+        .merge(activity::routes(app))
         .merge(events::routes(app))
         .merge(guests::routes(app))
         .merge(liveness::routes(app))

@@ -10,6 +10,7 @@ use catalog::CatalogError;
 use fleet::FleetError;
 use http::StatusCode;
 use serde_json::{Value, json};
+use traffic::DeliveryError;
 use uuid::Uuid;
 use wasm::LoadError;
 
@@ -189,6 +190,33 @@ pub fn refused(error: FleetError, failed: &str) -> ApiError {
         E::Commit(_) | E::Store(_) => {
             tracing::error!(error = &error as &dyn Error, "request failed");
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failed)
+        }
+    }
+}
+
+impl From<DeliveryError> for ApiError {
+    fn from(error: DeliveryError) -> Self {
+        use DeliveryError as E;
+        let text = error.to_string();
+        match &error {
+            E::NotFound => Self::not_found(&text),
+            E::AccessDenied => Self::forbidden(&text),
+            E::OverBudget => Self::new(StatusCode::PAYMENT_REQUIRED, &text),
+            E::Malformed(malformed) => match malformed.hint() {
+                Some(hint) => {
+                    Self::with_body(StatusCode::BAD_REQUEST, json!({ "error": text, "hint": hint }))
+                }
+                None => Self::bad_request(&text),
+            },
+            E::NoUrl { status } => {
+                Self::with_body(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text, "status": status }))
+            }
+            E::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, &text),
+            E::Unreachable => Self::new(StatusCode::BAD_GATEWAY, &text),
+            E::Lookup(_) | E::NotQueued(_) => {
+                tracing::error!(error = &error as &dyn Error, "request failed");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
+            }
         }
     }
 }

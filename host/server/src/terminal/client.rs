@@ -99,7 +99,7 @@ impl Client {
             message.push_str(&need.as_str().map_or_else(|| need.to_string(), str::to_owned));
         }
         if let Some(suggestion) = json.get("suggestion").and_then(Value::as_str) {
-            message.push_str("\n");
+            message.push('\n');
             message.push_str(suggestion);
         }
         for line in lines(&json, "backtrace").into_iter().chain(findings(&json)) {

@@ -5,6 +5,7 @@ pub mod events;
 pub mod guest;
 pub mod orgs;
 mod print;
+pub mod send;
 pub mod workspaces;
 
 use clap::Args;

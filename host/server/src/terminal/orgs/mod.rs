@@ -89,9 +89,9 @@ pub async fn run(args: OrgArgs) -> Result<(), TerminalError> {
         OrgTask::Templates { broken } => {
             let answer = client.get(&format!("/org/templates?include_broken={broken}")).await?;
             if as_json {
-                print::json(&answer)
+                print::json(&answer);
             } else {
-                show::templates(&answer)
+                show::templates(&answer);
             }
             Ok(())
         }

@@ -1,0 +1,45 @@
+//! What the fleet does for messages between agents: it notes that one was sent, and keeps the rows that
+//! tell of it.
+
+use events::Event;
+use store::{Append, Change, Check, CommitError, Write, activity::ActivityRow};
+use uuid::Uuid;
+
+use crate::{error::FleetError, fleet::Fleet};
+
+impl Fleet {
+    /// Notes that a workspace sent a message just now: readable at once, in the database now and then.
+    pub async fn spoke(&self, id: Uuid) {
+        self.directory().put_outbound(id, store::now());
+        self.write_presence(id, false).await;
+    }
+
+    /// Keeps a row of activity: in the database a moment later, and not at all if its workspace is gone
+    /// by then. Waits while too much is waiting already.
+    pub async fn log_behind(&self, row: ActivityRow) {
+        self.inner.writer.append(Append::Activity(Box::new(row))).await;
+    }
+
+    /// Keeps a row of activity and tells of it. When this returns, it survives the end of the process.
+    ///
+    /// # Errors
+    /// If its workspace isn't there, or it can't be stored.
+    pub async fn log(&self, row: ActivityRow, event: Event) -> Result<(), FleetError> {
+        let id = row.workspace_id;
+        let change = Change::of([Write::InsertActivity(vec![row])]).provided(Check::Live(id));
+        match self.commit(change.telling(id, event)).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Refused(_)) => Err(FleetError::NotFound),
+            Err(error) => Err(FleetError::Commit(error)),
+        }
+    }
+
+    /// Deletes activity that is older than this.
+    pub async fn forget_activity(&self, age: chrono::Duration) {
+        match self.inner.store.delete_activity_before(store::now() - age).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "old activity deleted"),
+            Err(error) => tracing::warn!(%error, "old activity could not be deleted"),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Activity: what agents did and what was said to them.
+//!
+//! Rows get their number, and where need be a later time, in the transaction that stores them. So both
+//! numbers and times strictly grow in the order of commits, whichever server writes and however long a
+//! row waited to be written behind: who reads on from the last row that he saw misses none.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, TransactionTrait as _,
+    sea_query::{ExprTrait as _, OnConflict},
+};
+use uuid::Uuid;
+
+use crate::{Store, StoreError, apply, entity::activity};
+
+/// Rows in one statement: fifteen columns each stay far below SQLite's 32,766 parameters.
+const ROWS: usize = 500;
+
+/// Rows deleted in one transaction, so that others get their turn in between.
+const DELETED_AT_ONCE: u64 = 2_000;
+
+/// A row of activity. Bodies are JSON texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActivityRow {
+    /// Its id. One that is stored already is not stored again.
+    pub id: Uuid,
+    /// Whose activity it is.
+    pub workspace_id: Uuid,
+    /// Kind of activity.
+    pub activity_type: String,
+    /// Who did it; none for people.
+    pub source_id: Option<Uuid>,
+    /// To whom.
+    pub target_id: Option<Uuid>,
+    /// Its method.
+    pub method: Option<String>,
+    /// In one line.
+    pub summary: Option<String>,
+    /// The request.
+    pub request_body: Option<String>,
+    /// The response.
+    pub response_body: Option<String>,
+    /// Tools that were used.
+    pub tool_trace: Option<String>,
+    /// How long it took, milliseconds.
+    pub duration_ms: Option<i64>,
+    /// How it went.
+    pub status: String,
+    /// What went wrong.
+    pub error_detail: Option<String>,
+    /// When. Stored a little later where another row has that time.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Which rows somebody wants to read. What is given must all hold.
+#[derive(Debug, Clone)]
+pub struct ActivityFilter {
+    /// Whose.
+    pub workspace: Uuid,
+    /// Only of this kind.
+    pub activity_type: Option<String>,
+    /// Only those of agents (`true`), or of people (`false`).
+    pub by_agents: Option<bool>,
+    /// Only those from or to this workspace.
+    pub peer: Option<Uuid>,
+    /// Only older ones.
+    pub before: Option<DateTime<Utc>>,
+    /// Only newer ones.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those after this one; then the oldest come first, else the newest.
+    pub after: Option<Place>,
+    /// This many at most.
+    pub limit: u64,
+}
+
+/// The place of a row among all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    at: DateTime<Utc>,
+    seq: i64,
+}
+
+impl Store {
+    /// Rows of activity.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn activity(&self, filter: &ActivityFilter) -> Result<Vec<ActivityRow>, StoreError> {
+        use activity::Column as C;
+        let mut query = activity::Entity::find().filter(C::WorkspaceId.eq(filter.workspace));
+        if let Some(kind) = &filter.activity_type {
+            query = query.filter(C::ActivityType.eq(kind));
+        }
+        match filter.by_agents {
+            Some(true) => query = query.filter(C::SourceId.is_not_null()),
+            Some(false) => query = query.filter(C::SourceId.is_null()),
+            None => {}
+        }
+        if let Some(peer) = filter.peer {
+            query = query.filter(C::SourceId.eq(peer).or(C::TargetId.eq(peer)));
+        }
+        if let Some(before) = filter.before {
+            query = query.filter(C::CreatedAt.lt(before));
+        }
+        if let Some(since) = filter.since {
+            query = query.filter(C::CreatedAt.gt(since));
+        }
+        query = match filter.after {
+            // Times grow with numbers; this form is one that indexes help with.
+            Some(Place { at, seq }) => query
+                .filter(C::CreatedAt.gte(at))
+                .filter(C::Seq.gt(seq))
+                .order_by_asc(C::CreatedAt)
+                .order_by_asc(C::Seq),
+            None => query.order_by_desc(C::CreatedAt).order_by_desc(C::Seq),
+        };
+        let rows = query.limit(filter.limit).all(&self.read).await?;
+        Ok(rows.into_iter().map(ActivityRow::from).collect())
+    }
+
+    /// The place of a row of this workspace, if it is there.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn activity_place(&self, workspace: Uuid, id: Uuid) -> Result<Option<Place>, StoreError> {
+        let found: Option<(DateTime<Utc>, i64)> = activity::Entity::find()
+            .select_only()
+            .columns([activity::Column::CreatedAt, activity::Column::Seq])
+            .filter(activity::Column::Id.eq(id))
+            .filter(activity::Column::WorkspaceId.eq(workspace))
+            .into_tuple()
+            .one(&self.read)
+            .await?;
+        Ok(found.map(|(at, seq)| Place { at, seq }))
+    }
+
+    /// Deletes rows older than this. Returns how many.
+    ///
+    /// # Errors
+    /// If the database fails; then some may be deleted.
+    pub async fn delete_activity_before(&self, time: DateTime<Utc>) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        loop {
+            let tx = self.db.begin().await?;
+            // In the one order of changes: a purge deletes such rows too.
+            apply::take_order(&tx, 0).await?;
+            let old: Vec<i64> = activity::Entity::find()
+                .select_only()
+                .column(activity::Column::Seq)
+                .filter(activity::Column::CreatedAt.lt(time))
+                .order_by_asc(activity::Column::CreatedAt)
+                .limit(DELETED_AT_ONCE)
+                .into_tuple()
+                .all(&tx)
+                .await?;
+            let last = (old.len() as u64) < DELETED_AT_ONCE;
+            let old = activity::Entity::delete_many().filter(activity::Column::Seq.is_in(old));
+            deleted += old.exec(&tx).await?.rows_affected;
+            tx.commit().await?;
+            if last {
+                return Ok(deleted);
+            }
+        }
+    }
+}
+
+/// Stores rows that were given their places. One that is there already stays as it is: after an answer
+/// that was lost, rows are stored again.
+pub(crate) async fn insert(tx: &DatabaseTransaction, rows: Vec<activity::Model>) -> Result<(), StoreError> {
+    use sea_orm::ActiveModelTrait as _;
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        let some = rows.by_ref().take(ROWS).map(|row| row.into_active_model().reset_all());
+        activity::Entity::insert_many(some)
+            .on_conflict(OnConflict::column(activity::Column::Id).do_nothing().to_owned())
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+impl ActivityRow {
+    /// The row at its place.
+    pub(crate) fn placed(&self, seq: i64, at: DateTime<Utc>) -> activity::Model {
+        let own = |text: &Option<String>| text.as_deref().map(clean);
+        activity::Model {
+            seq,
+            id: self.id,
+            workspace_id: self.workspace_id,
+            activity_type: clean(&self.activity_type),
+            source_id: self.source_id,
+            target_id: self.target_id,
+            method: own(&self.method),
+            summary: own(&self.summary),
+            request_body: self.request_body.clone(),
+            response_body: self.response_body.clone(),
+            tool_trace: self.tool_trace.clone(),
+            duration_ms: self.duration_ms,
+            status: clean(&self.status),
+            error_detail: own(&self.error_detail),
+            created_at: at,
+        }
+    }
+}
+
+/// Postgres takes no text with a NUL, and one such row would hold up all that are stored with it. JSON
+/// texts have none: it is escaped there.
+fn clean(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+impl From<activity::Model> for ActivityRow {
+    fn from(row: activity::Model) -> Self {
+        Self {
+            id: row.id,
+            workspace_id: row.workspace_id,
+            activity_type: row.activity_type,
+            source_id: row.source_id,
+            target_id: row.target_id,
+            method: row.method,
+            summary: row.summary,
+            request_body: row.request_body,
+            response_body: row.response_body,
+            tool_trace: row.tool_trace,
+            duration_ms: row.duration_ms,
+            status: row.status,
+            error_detail: row.error_detail,
+            created_at: row.created_at,
+        }
+    }
+}
