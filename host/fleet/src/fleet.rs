@@ -179,6 +179,10 @@ impl Fleet {
 
     /// Tells what isn't stored: here at once, on other servers within a second, best effort.
     pub fn tell_live(&self, workspace: Uuid, event: &Event) {
+        // Most of what it costs is the text, which nobody may be there to read.
+        if self.inner.store.is_private() && self.hub().subscribers() == 0 {
+            return;
+        }
         self.inner.mirror.tell_live(Arc::new(Envelope::live(Some(workspace), event, store::now())));
     }
 

@@ -1,4 +1,4 @@
-//! Reading over HTTP: 64 connections, each asking again as soon as it was answered.
+//! Over HTTP: many connections, each asking again as soon as it was answered.
 
 use std::time::{Duration, Instant};
 
@@ -26,15 +26,17 @@ pub async fn reads() {
         ("GET /workspaces/:id", format!("/workspaces/{}", ids[17]), " (aim 50 µs)"),
         ("GET /workspaces", "/workspaces".to_owned(), " (aim 400 µs)"),
     ] {
-        load(&server, name, &path, aim).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+        load(&server, name, &request, CONNECTIONS, aim).await;
     }
     println!("  resident memory after that: {:.1} MB", resident(server.pid()) as f64 / 1e6);
 }
 
-async fn load(server: &Server, name: &str, path: &str, aim: &str) {
+/// Sends a request by so many connections for a while, and prints what it cost.
+pub async fn load(server: &Server, name: &str, request: &str, connections: usize, aim: &str) {
     let (cpu, started) = (server.cpu(), Instant::now());
     let clients =
-        (0..CONNECTIONS).map(|_| tokio::spawn(ask(server.address.clone(), path.to_owned(), started)));
+        (0..connections).map(|_| tokio::spawn(ask(server.address.clone(), request.to_owned(), started)));
     let mut times = Vec::new();
     for client in futures::future::join_all(clients).await {
         times.extend(client.expect("every answer is a success"));
@@ -47,9 +49,8 @@ async fn load(server: &Server, name: &str, path: &str, aim: &str) {
     println!("  {name:<20} {each:>9.1?} CPU{aim}, {rate:>7.0} a second, p50 {half:.2?}, p99 {late:.2?}");
 }
 
-/// Asks for a path again and again. Fails on any answer that isn't a success.
-async fn ask(address: String, path: String, started: Instant) -> Vec<Duration> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+/// Sends a request again and again. Fails on any answer that isn't a success.
+async fn ask(address: String, request: String, started: Instant) -> Vec<Duration> {
     let mut socket = TcpStream::connect(&address).await.expect("it listens");
     socket.set_nodelay(true).expect("it is a socket");
     let mut buffer = Vec::with_capacity(256 * 1024);

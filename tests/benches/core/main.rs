@@ -4,6 +4,7 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod a2a;
 mod commits;
 mod directory;
 mod fanout;
@@ -30,6 +31,9 @@ fn main() {
         }
         if asked("fanout") {
             fanout::sockets().await;
+        }
+        if asked("a2a") {
+            a2a::messages().await;
         }
         if asked("orgs") {
             orgs::imports().await;
