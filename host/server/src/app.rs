@@ -67,7 +67,7 @@ impl App {
             metrics,
             limits: Arc::new(RateLimits::new(settings)),
             loops: Loops::default(),
-            traffic: Traffic::new(fleet.clone(), catalog.clone()),
+            traffic: Traffic::new(fleet.clone(), catalog.clone(), settings.delivery()),
             catalog,
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),

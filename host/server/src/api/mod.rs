@@ -10,6 +10,7 @@ pub mod events;
 pub mod guests;
 pub mod health;
 pub mod liveness;
+pub mod queue;
 pub mod registry;
 pub mod tokens;
 pub mod workspaces;
@@ -22,6 +23,7 @@ pub fn routes(app: &App) -> Router<App> {
         .merge(events::routes(app))
         .merge(guests::routes(app))
         .merge(liveness::routes(app))
+        .merge(queue::routes(app))
         .merge(registry::routes(app))
         .merge(tokens::routes(app))
         .merge(workspaces::routes(app))
