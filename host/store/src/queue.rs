@@ -187,19 +187,19 @@ impl Store {
         time: DateTime<Utc>,
         workspace: Option<Uuid>,
     ) -> Result<u64, StoreError> {
-        use queued::Column as C;
         let note = format!("dropped as stale at {}", crate::now().to_rfc3339_opts(SecondsFormat::Secs, true));
-        let noted = Expr::case(C::LastError.is_null(), Expr::value(note.as_str()))
-            .finally(Expr::cust_with_values("last_error || $1", [format!("; {note}")]));
-        let mut update = queued::Entity::update_many()
-            .col_expr(C::Status, Expr::value(QueueStatus::Dropped))
-            .col_expr(C::LastError, noted.into())
-            .filter(C::Status.eq(QueueStatus::Queued))
-            .filter(C::EnqueuedAt.lt(time));
+        let mut sql = "UPDATE a2a_queue SET status = 'dropped', \
+                       last_error = CASE WHEN last_error IS NULL THEN CAST($1 AS TEXT) \
+                                         ELSE last_error || '; ' || CAST($1 AS TEXT) END \
+                       WHERE status = 'queued' AND enqueued_at < $2"
+            .to_owned();
+        let mut values = vec![note.into(), time.into()];
         if let Some(workspace) = workspace {
-            update = update.filter(C::WorkspaceId.eq(workspace));
+            sql.push_str(" AND workspace_id = $3");
+            values.push(workspace.into());
         }
-        Ok(update.exec(&self.db).await?.rows_affected)
+        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
+        Ok(self.db.execute_raw(statement).await?.rows_affected())
     }
 }
 

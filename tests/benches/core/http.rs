@@ -67,7 +67,8 @@ async fn ask(address: String, path: String, started: Instant) -> Vec<Duration> {
     times
 }
 
-fn complete(buffer: &[u8]) -> bool {
+/// Is the answer whole?
+pub fn complete(buffer: &[u8]) -> bool {
     let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
         return false;
     };

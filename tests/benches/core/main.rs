@@ -4,6 +4,7 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod a2a;
 mod commits;
 mod directory;
 mod fanout;
@@ -18,6 +19,7 @@ fn main() {
         directory::reads().await;
         commits::throughput().await;
         http::reads().await;
+        a2a::messages().await;
         fanout::sockets().await;
     });
 }
