@@ -170,9 +170,7 @@ on_both_databases! {
                 let reported = server.post(&activity, json!({ "activity_type": "agent_log" }));
                 let sent = futures::future::join(server.post(&a2a, message.clone()), server.post(&a2a, message.clone()));
                 let (reported, (one, two)) = futures::future::join(reported, sent).await;
-                for answer in [reported, one, two] {
-                    answer.ok();
-                }
+                [reported, one, two].into_iter().for_each(|answer| drop(answer.ok()));
             }
         };
         let mut seen = BTreeSet::new();

@@ -13,6 +13,7 @@ mod author;
 mod bearers;
 mod breaker;
 mod crashes;
+mod delivery;
 mod faults;
 mod folder;
 mod hostile;

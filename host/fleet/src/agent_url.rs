@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Once,
     time::Duration,
 };
@@ -53,6 +53,15 @@ pub enum UrlError {
     },
 }
 
+/// Where agents may be called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// In private networks.
+    pub saas: bool,
+    /// There, and on the machine itself: it is a developer's own.
+    pub development: bool,
+}
+
 /// The check of an agent's URL.
 #[derive(Debug, Clone, Copy)]
 pub struct AgentUrl;
@@ -64,14 +73,41 @@ impl AgentUrl {
     /// If an agent may not have that URL.
     pub async fn check(url: &str, saas: bool) -> Result<(), UrlError> {
         Self::check_with(url, saas, async |host: &str, port| {
-            let found = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((host, port))).await;
-            let found = found.map_err(|_| io::ErrorKind::TimedOut)?.map_err(|error| {
-                tracing::debug!(host, %error, "an agent's host name can't be resolved");
-                error.kind()
-            })?;
-            Ok(found.map(|address| address.ip()).collect())
+            Ok(lookup(host, port).await?.into_iter().map(|address| address.ip()).collect())
         })
         .await
+    }
+
+    /// Reads an agent's URL.
+    ///
+    /// # Errors
+    /// If it isn't one for HTTP.
+    pub fn parse(url: &str) -> Result<Url, UrlError> {
+        parse(url)
+    }
+
+    /// Addresses at which an agent is called, now. All of them are such that agents may have, so any may
+    /// be connected to; whoever looks the name up once more may get others.
+    ///
+    /// # Errors
+    /// If there is none, or one of them is none that agents may have.
+    pub async fn addresses(url: &Url, reach: Reach) -> Result<Vec<SocketAddr>, UrlError> {
+        let port = url.port_or_known_default().unwrap_or_default();
+        let literal = match url.host() {
+            Some(Host::Domain(name)) => {
+                let found = lookup(name, port).await;
+                let ips = found.as_ref().map(|found| found.iter().map(SocketAddr::ip).collect());
+                judge(name, ips.map_err(|kind| *kind), |ip| uncallable(ip, reach))?;
+                return Ok(found.unwrap_or_default());
+            }
+            Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+            Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
+            None => return Err(UrlError::Malformed),
+        };
+        match uncallable(literal, reach) {
+            Some(label) => Err(UrlError::Blocked(label)),
+            None => Ok(vec![SocketAddr::new(literal, port)]),
+        }
     }
 
     async fn check_with(
@@ -85,7 +121,7 @@ impl AgentUrl {
             Some(Host::Domain(name)) => {
                 let port = url.port_or_known_default().unwrap_or_default();
                 let found = resolve(name, port).await;
-                return judge(name, found, saas);
+                return judge(name, found, |ip| blocked(ip, saas));
             }
             Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
             Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
@@ -115,17 +151,38 @@ fn parse(text: &str) -> Result<Url, UrlError> {
     Ok(url)
 }
 
-fn judge(name: &str, found: Result<Vec<IpAddr>, io::ErrorKind>, saas: bool) -> Result<(), UrlError> {
+async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, io::ErrorKind> {
+    let found = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((host, port))).await;
+    let found = found.map_err(|_| io::ErrorKind::TimedOut)?.map_err(|error| {
+        tracing::debug!(host, %error, "an agent's host name can't be resolved");
+        error.kind()
+    })?;
+    Ok(found.collect())
+}
+
+fn judge(
+    name: &str,
+    found: Result<Vec<IpAddr>, io::ErrorKind>,
+    forbidden: impl Fn(IpAddr) -> Option<&'static str>,
+) -> Result<(), UrlError> {
     let unresolved = |reason| Err(UrlError::Unresolved { host: name.to_owned(), reason });
     match found {
         Ok(addresses) if addresses.is_empty() => unresolved("no addresses"),
-        Ok(addresses) => match addresses.into_iter().find_map(|ip| blocked(ip, saas)) {
+        Ok(addresses) => match addresses.into_iter().find_map(forbidden) {
             Some(label) => Err(UrlError::Forbidden { host: name.to_owned(), label }),
             None => Ok(()),
         },
         Err(io::ErrorKind::TimedOut) => unresolved("lookup timed out"),
         Err(_) => unresolved("lookup failed"),
     }
+}
+
+/// What kind of address it is at which no agent is called; none if one may be.
+fn uncallable(ip: IpAddr, reach: Reach) -> Option<&'static str> {
+    if reach.development && ip.to_canonical().is_loopback() {
+        return None;
+    }
+    blocked(ip, reach.saas || reach.development)
 }
 
 /// What kind of address it is that agents may not have; none if they may have it.
@@ -385,6 +442,36 @@ mod tests {
         let slow = async |_: &str, _| Err(io::ErrorKind::TimedOut);
         let error = AgentUrl::check_with("http://slow.example", true, slow).await.unwrap_err().to_string();
         assert_eq!(error, "hostname \"slow.example\" cannot be resolved (DNS error): lookup timed out");
+    }
+
+    #[tokio::test]
+    async fn calls_by_table() {
+        let hosted = Reach { saas: true, development: false };
+        let own = Reach { saas: false, development: true };
+        // Who may be called: everywhere; on a hosted platform; on a developer's machine.
+        for (url, everywhere, in_saas, in_development) in [
+            ("http://8.8.8.8:81", true, true, true),
+            ("http://10.0.0.1", false, true, true),
+            ("http://[fd00::1]", false, true, true),
+            ("http://127.0.0.1:8001", false, false, true),
+            ("http://localhost:8001", false, false, true),
+            ("http://[::1]", false, false, true),
+            ("http://[::ffff:127.0.0.1]", false, false, true),
+            ("http://169.254.169.254", false, false, false),
+            ("http://0.0.0.0", false, false, false),
+            ("http://[fe80::1]", false, false, false),
+            ("http://[fc00::1]", false, false, false),
+            ("http://100.64.0.1", false, false, false),
+            ("http://203.0.113.1", false, false, false),
+        ] {
+            let parsed = AgentUrl::parse(url).unwrap();
+            for (reach, allowed) in [(Reach::default(), everywhere), (hosted, in_saas), (own, in_development)]
+            {
+                let called = AgentUrl::addresses(&parsed, reach).await;
+                assert_eq!(called.is_ok(), allowed, "{url} {reach:?}");
+                assert!(called.unwrap_or_default().iter().all(|it| it.port() == parsed.port().unwrap_or(80)));
+            }
+        }
     }
 
     #[tokio::test]

@@ -126,6 +126,13 @@ impl Memory {
         }
     }
 
+    /// What it said last of a capability; nothing is no.
+    pub(crate) fn says(&self, id: Uuid, capability: &str) -> bool {
+        let agents = self.lock();
+        let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
+        metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Remembered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,6 +14,12 @@ impl Fleet {
         self.write_presence(id, false).await;
     }
 
+    /// Does the agent say that it does this by itself?
+    #[must_use]
+    pub fn does_itself(&self, id: Uuid, capability: &str) -> bool {
+        self.inner.agents.says(id, capability)
+    }
+
     /// Keeps a row of activity: in the database a moment later, and not at all if its workspace is gone
     /// by then. Waits while too much is waiting already.
     pub async fn log_behind(&self, row: ActivityRow) {

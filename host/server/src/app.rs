@@ -74,7 +74,7 @@ impl App {
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),
             orgs: orgs(settings, &fleet, &catalog),
-            traffic: Traffic::new(fleet.clone(), catalog),
+            traffic: Traffic::new(fleet.clone(), catalog, settings.delivery()),
             fleet,
             sockets: Seats::default(),
             streams: Seats::default(),

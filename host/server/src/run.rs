@@ -38,6 +38,8 @@ const FLEET_TURN: Duration = Duration::from_secs(2);
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often events that are too old are deleted.
 const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
+/// How often messages that wait are looked for.
+const QUEUE_EVERY: Duration = Duration::from_secs(10);
 /// Seconds of the hours that one setting is in.
 const HOUR: u64 = 3_600;
 /// How long the last writes may take at the end.
@@ -102,6 +104,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let loops = app.loops.clone();
     start_loops(&app);
     start_fleet(&loops, &fleet, settings);
+    start_traffic(&app);
     if let Some(folder) = folder {
         follow_folder(&loops, folder, catalog.clone());
     }
@@ -194,6 +197,30 @@ fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
                 sleep(interval).await;
                 fleet.forget_activity(days).await;
                 beat.tick();
+            }
+        }
+    });
+}
+
+/// Starts what is done for messages in the background.
+fn start_traffic(app: &App) {
+    let traffic = app.traffic.clone();
+    // Only once: after a panic in the loop, what is on its way is still that.
+    let mut first = true;
+    app.loops.spawn("a2a-queue", QUEUE_EVERY, move |beat| {
+        let traffic = traffic.clone();
+        let mut starting = std::mem::take(&mut first);
+        async move {
+            loop {
+                match traffic.sweep_queue(starting).await {
+                    Ok(()) => starting = false,
+                    Err(error) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the queue of messages could not be looked through"
+                    ),
+                }
+                beat.tick();
+                sleep(QUEUE_EVERY).await;
             }
         }
     });

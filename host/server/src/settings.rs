@@ -8,13 +8,18 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
+use fleet::agent_url::{self, Reach};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
 use crate::http::client::TrustedProxies;
 use crate::logging::LogFormat;
+
+/// What deployments are called where everything may be nearby.
+const DEVELOPMENT: [&str; 2] = ["development", "dev"];
 
 /// Settings of `isomer serve`. A variable that is set but blank counts as unset.
 #[derive(Debug, Clone, Parser)]
@@ -142,6 +147,10 @@ pub struct Settings {
     #[arg(long, env = "EVENT_RETENTION_DAYS", value_name = "N", default_value = "30", value_parser = positive)]
     pub event_retention_days: NonZeroU32,
 
+    /// Seconds that an agent may work before its answer to a message begins
+    #[arg(long, env = "A2A_PROXY_RESPONSE_HEADER_TIMEOUT", value_name = "N", default_value = "1800", value_parser = positive)]
+    pub a2a_proxy_response_header_timeout: NonZeroU32,
+
     /// Days that activity of workspaces is kept
     #[arg(long, env = "ACTIVITY_RETENTION_DAYS", value_name = "N", default_value = "7", value_parser = positive)]
     pub activity_retention_days: NonZeroU32,
@@ -182,7 +191,7 @@ impl Settings {
     #[must_use]
     pub fn dev_mode(&self) -> bool {
         let name = self.molecule_env.as_deref().unwrap_or_default().trim();
-        let is_dev = ["development", "dev"].iter().any(|dev| name.eq_ignore_ascii_case(dev));
+        let is_dev = DEVELOPMENT.iter().any(|dev| name.eq_ignore_ascii_case(dev));
         self.admin_token.is_none() && is_dev
     }
 
@@ -194,6 +203,19 @@ impl Settings {
             "ADMIN_TOKEN is not set: whoever reaches this port controls the server. \
              Set it to a long random text, for instance: ADMIN_TOKEN=$(openssl rand -hex 32)",
         )
+    }
+
+    /// How messages are delivered.
+    #[must_use]
+    pub fn delivery(&self) -> traffic::Limits {
+        let name = self.molecule_env.as_deref().unwrap_or_default().trim();
+        traffic::Limits {
+            header_timeout: Duration::from_secs(self.a2a_proxy_response_header_timeout.get().into()),
+            reach: Reach {
+                saas: agent_url::saas_mode(self.molecule_deploy_mode.as_deref(), self.org_id()),
+                development: DEVELOPMENT.iter().any(|dev| name.eq_ignore_ascii_case(dev)),
+            },
+        }
     }
 
     /// Whether this deployment calls itself production: no shortcuts then.

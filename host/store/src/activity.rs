@@ -206,7 +206,7 @@ impl ActivityRow {
 
 /// Postgres takes no text with a NUL, and one such row would hold up all that are stored with it. JSON
 /// texts have none: it is escaped there.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 

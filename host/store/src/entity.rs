@@ -9,6 +9,7 @@ pub(crate) mod inbound_secret;
 pub(crate) mod job;
 pub(crate) mod layout;
 pub(crate) mod presence;
+pub(crate) mod queued;
 pub(crate) mod token;
 pub(crate) mod workspace;
 pub(crate) mod workspace_secret;

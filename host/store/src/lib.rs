@@ -18,6 +18,7 @@ pub mod guests;
 pub mod jobs;
 mod leases;
 mod migrate;
+pub mod queue;
 pub mod secrets;
 pub mod tokens;
 pub mod workspaces;

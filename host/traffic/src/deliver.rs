@@ -9,12 +9,17 @@ use fleet::{Fleet, Workspace, rules::DeliveryMode};
 use http::StatusCode;
 use serde_json::Value;
 use store::workspaces::Hosting;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     activity::{ERROR, Entry, OK, RECEIVED},
+    agent::Agents,
+    by_url::Undelivered,
     caller::Caller,
     error::DeliveryError,
+    limits::Limits,
+    queue::Waiting,
     request::Request,
 };
 
@@ -27,6 +32,8 @@ pub struct Call {
     pub body: Bytes,
     /// By whom.
     pub caller: Caller,
+    /// Until when whoever sent it waits, where that is known.
+    pub deadline: Option<Instant>,
 }
 
 /// What came back.
@@ -43,6 +50,8 @@ pub struct Reply {
 pub struct Traffic {
     pub(crate) fleet: Fleet,
     pub(crate) catalog: Catalog,
+    pub(crate) agents: Agents,
+    pub(crate) waiting: Arc<Waiting>,
 }
 
 /// A message that may be delivered, with whom it is for and from.
@@ -58,7 +67,7 @@ pub(crate) struct Turn {
 pub(crate) struct Ending {
     pub(crate) duration_ms: i64,
     /// What came back with a good status, or with a bad one; or why nothing came back.
-    pub(crate) result: Result<(StatusCode, Value), String>,
+    pub(crate) result: Result<(StatusCode, Option<Value>), String>,
 }
 
 impl Reply {
@@ -71,8 +80,8 @@ impl Traffic {
     /// Messages go to the workspaces of this fleet; adapters of this catalog answer for those that
     /// nobody runs.
     #[must_use]
-    pub fn new(fleet: Fleet, catalog: Catalog) -> Self {
-        Self { fleet, catalog }
+    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits) -> Self {
+        Self { fleet, catalog, agents: Agents::new(limits), waiting: Arc::default() }
     }
 
     /// Delivers a message and waits for what comes back. The caller must see it through even if whoever
@@ -81,19 +90,34 @@ impl Traffic {
     /// # Errors
     /// If it was not delivered, or nothing came back.
     pub async fn deliver(&self, call: Call) -> Result<Reply, DeliveryError> {
-        let target = self.target(call.target).await?;
-        self.admit(&target, call.caller)?;
-        let request = Request::read(&call.body)?;
-        let turn = Turn { target, caller: call.caller, request };
+        let turn = self.turn(call.target, &call.body, call.caller).await?;
+        match self.pass_on(turn, call.deadline).await {
+            Ok(reply) => Ok(reply),
+            Err(Undelivered::Refused(error)) => Err(error),
+            Err(Undelivered::Busy(message)) => self.wait_in_line(*message).await,
+        }
+    }
+
+    /// A message that may be sent.
+    pub(crate) async fn turn(
+        &self,
+        target: Uuid,
+        body: &[u8],
+        caller: Caller,
+    ) -> Result<Turn, DeliveryError> {
+        let target = self.target(target).await?;
+        self.admit(&target, caller)?;
+        Ok(Turn { request: Request::read(body)?, target, caller })
+    }
+
+    /// Brings a message to its agent, the way that agent has.
+    pub(crate) async fn pass_on(&self, turn: Turn, deadline: Option<Instant>) -> Result<Reply, Undelivered> {
         if turn.target.row.delivery_mode == DeliveryMode::Poll.as_str() {
-            return self.keep_for_poll(turn).await;
+            return Ok(self.keep_for_poll(turn).await?);
         }
         match turn.target.row.hosting {
-            Hosting::Synthetic => self.answer_synthetic(turn).await,
-            Hosting::Operator | Hosting::Container => Err(match &turn.target.row.url {
-                Some(_) => DeliveryError::Unavailable,
-                None => DeliveryError::NoUrl { status: turn.target.row.status },
-            }),
+            Hosting::Synthetic => Ok(self.answer_synthetic(turn).await?),
+            Hosting::Operator | Hosting::Container => self.call_agent(turn, deadline).await,
         }
     }
 
@@ -129,7 +153,7 @@ impl Traffic {
         let method = request.method().to_owned();
         let name = &target.row.name;
         let (status, response_body, summary, error_detail) = match ending.result {
-            Ok((status, body)) => (Some(status), Some(body), format!("{method} → {name}"), None),
+            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
             Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
         };
         let well = status.is_some_and(|status| status.as_u16() < 400);

@@ -1,6 +1,7 @@
 //! Why a message was not delivered.
 
 use fleet::FleetError;
+use http::StatusCode;
 use store::{StoreError, workspaces::Status};
 
 use crate::request::Malformed;
@@ -32,10 +33,33 @@ pub enum DeliveryError {
         /// What the workspace does instead.
         status: Status,
     },
-    /// Agents that somebody else runs can't be called yet.
-    #[error("delivery to agents by URL is not available")]
-    Unavailable,
-    /// The agent, or what answers for it, did not answer.
+    /// Its agent may not be called where it says it is.
+    #[error("workspace URL is not publicly routable")]
+    NotRoutable,
+    /// The agent, or what answers for it, was not reached.
     #[error("failed to reach workspace agent")]
     Unreachable,
+    /// The agent is busy and keeps a queue of its own.
+    #[error("workspace agent busy — adapter handles retry (native_session)")]
+    BusyByItself,
+    /// The agent is busy, and the message could not be kept for later.
+    #[error("workspace agent busy — retry after a short backoff")]
+    BusyAndNotQueued(#[source] StoreError),
+    /// The agent began an answer that has no end.
+    #[error("failed to read agent response")]
+    BrokenOff {
+        /// Was it the beginning of a good one?
+        delivered: bool,
+    },
+    /// The agent's answer is longer than an answer may be.
+    #[error("agent response too large")]
+    TooLarge,
+    /// The agent answered that it won't.
+    #[error("{text}")]
+    Refused {
+        /// How it said so.
+        status: StatusCode,
+        /// Its words, as far as it gave some.
+        text: String,
+    },
 }

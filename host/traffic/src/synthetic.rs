@@ -43,7 +43,7 @@ impl Traffic {
         }
         let body = response(&id, parts);
         let reply = Reply::json(StatusCode::OK, &body);
-        self.end(turn, Ending { duration_ms: 0, result: Ok((StatusCode::OK, body)) }).await;
+        self.end(turn, Ending { duration_ms: 0, result: Ok((StatusCode::OK, Some(body))) }).await;
         Ok(reply)
     }
 }

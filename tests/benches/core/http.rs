@@ -68,6 +68,7 @@ async fn ask(address: String, request: String, started: Instant) -> Vec<Duration
     times
 }
 
+/// Is the answer whole?
 fn complete(buffer: &[u8]) -> bool {
     let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
         return false;

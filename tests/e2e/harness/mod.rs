@@ -1,11 +1,13 @@
 //! What tests are made of: a server to talk to, a database for it, components to push.
 
+mod agent;
 mod cluster;
 mod components;
 mod database;
 mod server;
 mod socket;
 
+pub use agent::{Act, Agent, hang_up, well};
 pub use cluster::Cluster;
 pub use components::{Components, variant};
 pub use database::Database;

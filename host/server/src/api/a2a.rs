@@ -1,6 +1,8 @@
 //! Messages to agents, from people and from other agents. The route judges its callers itself: nobody has
 //! to be anybody to speak as a person, and who speaks as an agent has to be it.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
@@ -8,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
+use tokio::time::Instant;
 use traffic::{Call, Caller, DeliveryError, Reply};
 use uuid::Uuid;
 
@@ -30,18 +33,28 @@ pub fn routes(_: &App) -> Router<App> {
     Router::new().endpoint("/workspaces/{id}/a2a", post(send))
 }
 
+/// How long the caller waits, seconds.
+const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
+
 async fn send(
     State(app): State<App>,
     Segment(id): Segment,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
+    let deadline = deadline(&headers);
     let body = body.map_err(unreadable)?;
     let target = Uuid::parse_str(&id).map_err(|_| DeliveryError::NotFound)?;
     let caller = caller(&app, target, &headers)?;
     let traffic = app.traffic;
-    let reply = finish(async move { traffic.deliver(Call { target, body, caller }).await }).await?;
+    let reply = finish(async move { traffic.deliver(Call { target, body, caller, deadline }).await }).await?;
     Ok(answer(reply))
+}
+
+/// Until when the caller waits, if it says so in a way that makes sense.
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
+    let seconds = text(headers, X_TIMEOUT)?.trim().parse().ok().filter(|seconds| *seconds > 0)?;
+    Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
 /// The agent's answer as it came.

@@ -11,6 +11,7 @@ pub mod guests;
 pub mod health;
 pub mod liveness;
 pub mod orgs;
+pub mod queue;
 pub mod registry;
 pub mod tokens;
 pub mod workspaces;
@@ -24,6 +25,7 @@ pub fn routes(app: &App) -> Router<App> {
         .merge(guests::routes(app))
         .merge(liveness::routes(app))
         .merge(orgs::routes(app))
+        .merge(queue::routes(app))
         .merge(registry::routes(app))
         .merge(tokens::routes(app))
         .merge(workspaces::routes(app))

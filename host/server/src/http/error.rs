@@ -8,7 +8,7 @@ use std::error::Error;
 use axum::response::{IntoResponse, Response};
 use catalog::CatalogError;
 use fleet::FleetError;
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 use traffic::DeliveryError;
 use uuid::Uuid;
@@ -21,7 +21,12 @@ use super::json::Json;
 pub struct ApiError {
     status: StatusCode,
     body: Value,
+    /// Seconds after which it is worth trying again.
+    retry_after: Option<u32>,
 }
+
+/// Seconds after which an agent that is busy is worth trying again.
+const BUSY_SECONDS: u32 = 30;
 
 impl ApiError {
     /// Body `{"error":"<text>"}` with any status.
@@ -33,7 +38,7 @@ impl ApiError {
     /// A body with more than an error text. It should have an `error` field all the same.
     #[must_use]
     pub const fn with_body(status: StatusCode, body: Value) -> Self {
-        Self { status, body }
+        Self { status, body, retry_after: None }
     }
 
     /// 400: what the client sent makes no sense.
@@ -76,6 +81,15 @@ impl ApiError {
     #[must_use]
     pub fn body_too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large")
+    }
+
+    /// 503: an agent is busy, and may have time again in half a minute.
+    fn busy(text: &str, native_session: bool) -> Self {
+        let mut body = json!({ "busy": true, "error": text, "retry_after": BUSY_SECONDS });
+        if native_session && let Some(fields) = body.as_object_mut() {
+            fields.insert("native_session".to_owned(), json!(true));
+        }
+        Self { retry_after: Some(BUSY_SECONDS), ..Self::with_body(StatusCode::SERVICE_UNAVAILABLE, body) }
     }
 
     /// 500: our fault. The cause is logged with everything behind it; the client learns nothing.
@@ -211,8 +225,20 @@ impl From<DeliveryError> for ApiError {
             E::NoUrl { status } => {
                 Self::with_body(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text, "status": status }))
             }
-            E::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, &text),
-            E::Unreachable => Self::new(StatusCode::BAD_GATEWAY, &text),
+            E::NotRoutable | E::Unreachable => Self::new(StatusCode::BAD_GATEWAY, &text),
+            E::BusyByItself => Self::busy(&text, true),
+            E::BusyAndNotQueued(cause) => {
+                tracing::error!(error = cause as &dyn Error, "a message could not be queued");
+                Self::busy(&text, false)
+            }
+            E::BrokenOff { delivered } => Self::with_body(
+                StatusCode::BAD_GATEWAY,
+                json!({ "delivery_confirmed": delivered, "error": text }),
+            ),
+            E::TooLarge => {
+                Self::with_body(StatusCode::BAD_GATEWAY, json!({ "delivery_confirmed": true, "error": text }))
+            }
+            E::Refused { status, .. } => Self::new(*status, &text),
             E::Lookup(_) | E::NotQueued(_) => {
                 tracing::error!(error = &error as &dyn Error, "request failed");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
@@ -233,7 +259,11 @@ fn confirmation(children: &[(Uuid, String)]) -> Value {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

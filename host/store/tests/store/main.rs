@@ -12,3 +12,4 @@ mod jobs;
 mod leases;
 mod order;
 mod schema;
+mod traffic;

@@ -1,0 +1,200 @@
+//! Activity in the order of commits, and the queue of messages.
+
+use chrono::Duration;
+use futures::future::join_all;
+use store::{
+    Append, Change, Store, Write, Writer,
+    activity::{ActivityFilter, ActivityRow},
+    queue::{NewQueued, QueueStatus, Settled},
+    workspaces::WorkspaceRow,
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::database::{Database, PATIENCE, on_both, workspace, writer};
+
+fn said(workspace_id: Uuid, summary: &str) -> ActivityRow {
+    ActivityRow {
+        id: Uuid::new_v4(),
+        workspace_id,
+        activity_type: "agent_log".to_owned(),
+        source_id: None,
+        target_id: None,
+        method: None,
+        summary: Some(summary.to_owned()),
+        request_body: None,
+        response_body: None,
+        tool_trace: None,
+        duration_ms: None,
+        status: "ok".to_owned(),
+        error_detail: None,
+        created_at: store::now(),
+    }
+}
+
+fn all(workspace: Uuid) -> ActivityFilter {
+    ActivityFilter {
+        workspace,
+        activity_type: None,
+        by_agents: None,
+        peer: None,
+        before: None,
+        since: None,
+        after: None,
+        limit: 10_000,
+    }
+}
+
+fn message(workspace_id: Uuid, key: &str) -> NewQueued {
+    NewQueued {
+        workspace_id,
+        caller_id: None,
+        body: format!("\"{key}\""),
+        method: "m".to_owned(),
+        idempotency_key: Some(key.to_owned()),
+        expires_at: None,
+    }
+}
+
+async fn with_one(database: &Database) -> (Store, Writer, WorkspaceRow) {
+    let store = database.store().await;
+    let (writer, ..) = writer(&store);
+    let row = workspace("one");
+    writer.commit(Change::of([Write::InsertWorkspaces(vec![row.clone()])])).await.unwrap();
+    (store, writer, row)
+}
+
+async fn keys(store: &Store, workspace: Uuid) -> Vec<String> {
+    let mut keys = Vec::new();
+    while let Some(row) = store.take_queued(workspace).await.unwrap() {
+        keys.extend(row.idempotency_key);
+    }
+    keys
+}
+
+on_both! {
+    async fn times_grow_whoever_writes_and_whenever(database: &Database) {
+        let (store, one, row) = with_one(database).await;
+        let (other, other_written, _) = writer(&database.store().await);
+        let at = store::now();
+        let write = async |writer: &Writer, number: i64| {
+            // Clocks differ, and some wait longer than others.
+            let row = ActivityRow { created_at: at + Duration::microseconds(number % 7), ..said(row.id, "x") };
+            match number % 3 {
+                0 => drop(writer.commit(Change::of([Write::InsertActivity(vec![row])])).await.unwrap()),
+                _ => writer.append(Append::Activity(Box::new(row))).await,
+            }
+        };
+        join_all((0..300).map(|number| write(if number % 2 == 0 { &one } else { &other }, number))).await;
+        drop(other);
+        timeout(PATIENCE, other_written).await.unwrap().unwrap();
+        let read = timeout(PATIENCE, async {
+            loop {
+                let rows = store.activity(&all(row.id)).await.unwrap();
+                if rows.len() == 300 {
+                    return rows;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let rows = read.await.unwrap();
+        assert!(rows.is_sorted_by(|newer, older| newer.created_at > older.created_at));
+        // From any row on, those after it and no others.
+        let place = store.activity_place(row.id, rows[100].id).await.unwrap();
+        let after = store.activity(&ActivityFilter { after: place, ..all(row.id) }).await.unwrap();
+        assert!(after.iter().eq(rows[..100].iter().rev()));
+        assert_eq!(store.activity_place(Uuid::new_v4(), rows[100].id).await.unwrap(), None);
+    }
+
+    async fn a_row_is_stored_once_and_only_of_who_is_there(database: &Database) {
+        let (store, writer, row) = with_one(database).await;
+        let twice = said(row.id, "twice");
+        for _ in 0..2 {
+            writer.commit(Change::of([Write::InsertActivity(vec![twice.clone()])])).await.unwrap();
+        }
+        writer.append(Append::Activity(Box::new(said(Uuid::new_v4(), "nobody's")))).await;
+        let odd = ActivityRow { method: Some("a\0b".to_owned()), ..said(row.id, "odd") };
+        writer.append(Append::Activity(Box::new(odd))).await;
+        let rows = timeout(PATIENCE, async {
+            loop {
+                let rows = store.activity(&all(row.id)).await.unwrap();
+                if rows.len() == 2 {
+                    return rows;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let rows = rows.await.unwrap();
+        assert_eq!(rows[0].method.as_deref(), Some("a\u{fffd}b"));
+        assert_eq!(rows[1], twice);
+        assert_eq!(store.delete_activity_before(rows[0].created_at).await.unwrap(), 1);
+        assert_eq!(store.activity(&all(row.id)).await.unwrap(), rows[..1]);
+        writer.commit(Change::of([Write::Purge(vec![row.id])])).await.unwrap();
+        assert_eq!(store.activity(&all(row.id)).await.unwrap(), []);
+    }
+
+    async fn messages_come_out_once_and_in_order(database: &Database) {
+        let (store, _writer, row) = with_one(database).await;
+        let mut ids = Vec::new();
+        for (number, key) in ["a", "b", "c"].into_iter().enumerate() {
+            let (id, depth) = store.enqueue(message(row.id, key)).await.unwrap();
+            assert_eq!(depth, number as u64 + 1);
+            ids.push(id);
+        }
+        assert_eq!(store.enqueue(message(row.id, "b")).await.unwrap(), (ids[1], 3));
+        let gone = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
+        assert_eq!(store.enqueue(gone).await.unwrap().1, 3);
+        let nameless = NewQueued { idempotency_key: None, ..message(row.id, "") };
+        assert_eq!(store.enqueue(nameless).await.unwrap().1, 4);
+        let taken = join_all((0..8).map(|_| store.take_queued(row.id))).await;
+        let mut taken: Vec<Uuid> = taken.into_iter().filter_map(Result::unwrap).map(|row| row.id).collect();
+        taken.sort();
+        taken.dedup();
+        assert_eq!(taken.len(), 4, "each once");
+        // On its way, it still is the same one; delivered, no more.
+        assert_eq!(store.enqueue(message(row.id, "b")).await.unwrap().0, ids[1]);
+        let b = store.queued(ids[1]).await.unwrap().unwrap();
+        store.settle_queued(&b, Settled::Completed).await.unwrap();
+        let (again, depth) = store.enqueue(message(row.id, "b")).await.unwrap();
+        assert!(again != ids[1] && depth == 1);
+        assert!(store.enqueue(message(Uuid::new_v4(), "x")).await.is_err());
+    }
+
+    async fn what_a_crash_left_waits_again_until_it_was_tried_enough(database: &Database) {
+        let (store, writer, row) = with_one(database).await;
+        let (id, _) = store.enqueue(message(row.id, "a")).await.unwrap();
+        let late = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
+        let (late, _) = store.enqueue(late).await.unwrap();
+        let first = store.take_queued(row.id).await.unwrap().unwrap();
+        // It may still be on its way.
+        let earlier = store::now() - Duration::minutes(1);
+        assert!(store.tidy_queue(earlier, 2).await.unwrap().is_empty());
+        assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Dispatched);
+        let expired = store.queued(late).await.unwrap().unwrap();
+        assert_eq!((expired.status, expired.last_error.as_deref()), (QueueStatus::Dropped, Some("expired")));
+        assert_eq!(store.tidy_queue(store::now(), 2).await.unwrap(), [row.id]);
+        let second = store.take_queued(row.id).await.unwrap().unwrap();
+        assert_eq!((second.id, second.attempts), (id, 2));
+        // Whoever took it out before has nothing to say any more.
+        store.settle_queued(&first, Settled::Completed).await.unwrap();
+        assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Dispatched);
+        store.settle_queued(&second, Settled::Undelivered { error: "no", tries: 2 }).await.unwrap();
+        let failed = store.queued(id).await.unwrap().unwrap();
+        assert_eq!((failed.status, failed.last_error.as_deref(), failed.dispatched_at), (QueueStatus::Failed, Some("no"), None));
+
+        store.enqueue(message(row.id, "b")).await.unwrap();
+        let (c, _) = store.enqueue(message(row.id, "c")).await.unwrap();
+        let b = store.take_queued(row.id).await.unwrap().unwrap();
+        store.settle_queued(&b, Settled::Undelivered { error: "busy", tries: 5 }).await.unwrap();
+        assert_eq!(store.drop_stale_queued(earlier, None).await.unwrap(), 0);
+        assert_eq!(store.drop_stale_queued(store::now(), Some(Uuid::new_v4())).await.unwrap(), 0);
+        assert_eq!(store.drop_stale_queued(store::now(), Some(row.id)).await.unwrap(), 2);
+        let notes = [b.id, c].map(|id| store.queued(id));
+        let notes: Vec<String> = join_all(notes).await.into_iter().filter_map(|row| row.unwrap()?.last_error).collect();
+        assert!(notes[0].starts_with("busy; dropped as stale at 2"), "{notes:?}");
+        assert!(notes[1].starts_with("dropped as stale at 2"), "{notes:?}");
+        assert_eq!(keys(&store, row.id).await, [] as [String; 0]);
+        writer.commit(Change::of([Write::Purge(vec![row.id])])).await.unwrap();
+        assert_eq!(store.queued(id).await.unwrap(), None);
+    }
+}

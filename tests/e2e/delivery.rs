@@ -1,0 +1,264 @@
+//! Agents that are called, and what waits for those that are busy: a2a.md §§6, 7, 9, 10.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Act, Agent, Answer, Database, Server, Socket, Start, hang_up, on_both_databases, well};
+
+const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+
+/// A workspace whose agent is called there.
+async fn workspace(server: &Server, url: &str) -> String {
+    server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
+}
+
+fn saying(text: &str) -> Value {
+    let part = json!({ "kind": "text", "text": text });
+    json!({
+        "jsonrpc": "2.0", "id": "custom-id-123", "method": "message/send",
+        "params": { "message": { "role": "user", "messageId": text, "parts": [part] } },
+    })
+}
+
+async fn send(server: &Server, id: &str, text: &str) -> Answer {
+    server.post(&format!("/workspaces/{id}/a2a"), saying(text)).await
+}
+
+async fn beat(server: &Server, id: &str, active_tasks: i32) {
+    let body = json!({ "workspace_id": id, "active_tasks": active_tasks });
+    server.post("/registry/heartbeat", body).await.ok();
+}
+
+async fn item(server: &Server, id: &str, queue_id: &Value) -> Value {
+    server.get(&format!("/workspaces/{id}/a2a/queue/{}", queue_id.as_str().unwrap())).await.ok()
+}
+
+async fn until_status(server: &Server, id: &str, queue_id: &Value, status: &str) -> Value {
+    server.until(status, async |server| item(server, id, queue_id).await["status"] == status).await;
+    item(server, id, queue_id).await
+}
+
+/// The newest row, once there are this many.
+async fn row(server: &Server, id: &str, count: usize) -> Value {
+    let list = async |server: &Server| server.get(&format!("/workspaces/{id}/activity")).await.ok();
+    server
+        .until("the row is there", async |server| list(server).await.as_array().unwrap().len() >= count)
+        .await;
+    list(server).await[0].clone()
+}
+
+on_both_databases! {
+    async fn an_agent_is_called_where_it_says(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &format!("{}/deep?x=1", agent.url)).await;
+        let mut socket = Socket::canvas(&server).await;
+        let raw = reqwest::Client::new().post(format!("{}/workspaces/{id}/a2a", server.url));
+        let answer = raw.json(&saying("hello")).send().await.expect("it answers");
+        assert_eq!(answer.headers()["content-type"], "application/json");
+        let text = answer.text().await.expect("text");
+        assert_eq!(text, well(&saying("hello")), "as it came");
+        let heard = agent.heard(1).await.remove(0);
+        assert_eq!(heard.body, saying("hello"));
+        let (line, headers) = heard.head.split_once("\r\n").unwrap();
+        assert_eq!(line, "post /deep?x=1 http/1.1");
+        let mut names: Vec<&str> = headers.lines().map(|line| line.split_once(':').unwrap().0).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "content-type", "host"]);
+        let row = row(&server, &id, 1).await;
+        assert_eq!((&row["status"], &row["method"]), (&json!("ok"), &json!("message/send")));
+        assert_eq!(row["response_body"], serde_json::from_str::<Value>(&text).unwrap());
+        assert!(row["duration_ms"].is_i64());
+        assert_eq!(socket.event().await["event"], "ACTIVITY_LOGGED");
+        let response = socket.event().await;
+        assert_eq!((&response["event"], &response["payload"]["response_body"]), (&json!("A2A_RESPONSE"), &row["response_body"]));
+        // The next message takes the same connection.
+        send(&server, &id, "again").await.ok();
+        assert_eq!(agent.connections(), 1);
+    }
+
+    async fn bad_answers_by_table(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url).await;
+        let say = |status, body: &str| Act::Say(status, body.to_owned());
+        let write = |text: &str| Act::Write(text.as_bytes().to_vec());
+        let large = "x".repeat(10 * 1024 * 1024 + 1);
+        let cut = "failed to read agent response";
+        for (number, (act, status, text, kept)) in [
+            (say(500, r#"{"error":"tired"}"#), 500, "tired", json!({ "error": "tired" })),
+            (say(404, r#"{"error":{"code":1,"message":"unknown"}}"#), 404, "unknown", json!({ "error": { "code": 1, "message": "unknown" } })),
+            (say(503, "<html>"), 503, "Service Unavailable", json!("<html>")),
+            (say(302, ""), 302, "Found", json!("")),
+            (write("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"half\":"), 502, cut, json!(null)),
+            (write("HTTP/1.1 500 Oh\r\nContent-Length: 50\r\n\r\n{\"half\":"), 502, cut, json!(null)),
+            (say(200, &large), 502, "agent response too large", json!(null)),
+            (write("SSH-2.0-OpenSSH_9.6\r\n"), 502, "failed to reach workspace agent", json!(null)),
+        ].into_iter().enumerate() {
+            let confirmed = !matches!(&act, Act::Write(bytes) if bytes.starts_with(b"HTTP/1.1 500"));
+            agent.acts([act]);
+            let answer = send(&server, &id, "hello").await;
+            assert_eq!(answer.error(status), text);
+            if let Some(said) = answer.json.get("delivery_confirmed") {
+                assert_eq!(*said, json!(confirmed));
+            }
+            let row = row(&server, &id, number + 1).await;
+            assert_eq!(row.get("response_body").unwrap_or(&json!(null)), &kept, "{text}");
+        }
+        // Errors of the protocol are the agents' affair, and so is what they call JSON.
+        for text in [r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"m"}}"#, "plain"] {
+            agent.acts([say(200, text)]);
+            let answer = send(&server, &id, "hello").await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.json, serde_json::from_str::<Value>(text).unwrap_or(json!(text)));
+        }
+    }
+
+    async fn who_is_not_there_is_not_reached(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url).await;
+        let secure = workspace(&server, "https://localhost:1").await;
+        drop(agent);
+        server.until("it is gone", async |server| send(server, &id, "hello").await.status == 502).await;
+        assert_eq!(send(&server, &id, "hello").await.error(502), "failed to reach workspace agent");
+        let row = row(&server, &id, 2).await;
+        assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!("it can't be reached")));
+        assert_eq!(send(&server, &secure, "hello").await.error(502), "failed to reach workspace agent");
+        server.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
+        assert_eq!(send(&server, &id, "hello").await.error(503), "workspace has no URL");
+    }
+
+    async fn nobody_is_called_on_the_machine_itself_in_production(database: Database) {
+        let key = "0123456789abcdef0123456789abcdef";
+        let start = Start::from(database).env("MOLECULE_ENV", "production").env("SECRETS_ENCRYPTION_KEY", key);
+        let (server, agent) = (Server::start(start).await, Agent::start().await);
+        let id = workspace(&server, &agent.url).await;
+        assert_eq!(send(&server, &id, "hello").await.error(502), "workspace URL is not publicly routable");
+        assert_eq!(agent.connections(), 0);
+    }
+
+    async fn a_message_waits_for_an_agent_that_is_busy(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url).await;
+        beat(&server, &id, 1).await;
+        agent.acts([hang_up(), hang_up(), hang_up()]);
+        let first = send(&server, &id, "first").await;
+        assert_eq!(first.status, 202);
+        assert_eq!((&first.json["queued"], &first.json["queue_depth"]), (&json!(true), &json!(1)));
+        let queue_id = &first.json["queue_id"];
+        // Sent once more, it is the same one.
+        let again = send(&server, &id, "first").await;
+        assert_eq!((&again.json["queue_id"], &again.json["queue_depth"]), (queue_id, &json!(1)));
+        let second = send(&server, &id, "second").await.json;
+        assert_eq!(second["queue_depth"], 2);
+        let waiting = item(&server, &id, queue_id).await;
+        let expected = json!({
+            "attempts": 0, "enqueued_at": waiting["enqueued_at"], "priority": 50, "queue_id": queue_id,
+            "status": "queued", "workspace_id": id,
+        });
+        assert_eq!(waiting, expected);
+
+        let server = server.kill_and_restart().await;
+        let mut socket = Socket::canvas(&server).await;
+        // What was busy before is asked again when it has room; one message for each word of it.
+        beat(&server, &id, 0).await;
+        let done = until_status(&server, &id, queue_id, "completed").await;
+        assert_eq!(done["attempts"], 1);
+        assert!(done["completed_at"].is_string() && done["dispatched_at"].is_string());
+        assert_eq!(agent.heard(4).await[3].body, saying("first"));
+        loop {
+            let event = socket.event().await;
+            if event["event"] == "A2A_RESPONSE" {
+                assert_eq!(event["payload"]["response_body"]["result"]["parts"][0]["text"], "first");
+                break;
+            }
+        }
+        assert_eq!(row(&server, &id, 4).await["status"], "ok");
+        server.until("the second is sent", async |server| {
+            beat(server, &id, 0).await;
+            item(server, &id, &second["queue_id"]).await["status"] == "completed"
+        }).await;
+        assert_eq!(agent.heard(5).await[4].body, saying("second"));
+    }
+
+    async fn a_message_is_given_up_after_five_tries(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url).await;
+        agent.acts((0..6).map(|_| hang_up()));
+        let queued = send(&server, &id, "hello").await.ok();
+        let mut seen = 0;
+        server.until("it failed", async |server| {
+            beat(server, &id, 0).await;
+            let item = item(server, &id, &queued["queue_id"]).await;
+            seen = seen.max(item["attempts"].as_i64().unwrap());
+            item["status"] == "failed"
+        }).await;
+        let failed = item(&server, &id, &queued["queue_id"]).await;
+        assert_eq!((&failed["attempts"], &failed["last_error"]), (&json!(5), &json!("workspace agent busy")));
+        assert_eq!((agent.heard(6).await.len(), seen), (6, 5));
+    }
+
+    async fn nobody_waits_longer_than_the_sender_wants(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url).await;
+        agent.acts([Act::Never]);
+        let path = format!("/workspaces/{id}/a2a");
+        let answer = server.with(&[("X-Timeout", "1")], Method::POST, &path, Some(saying("hello"))).await;
+        assert_eq!((answer.status.as_u16(), &answer.json["queued"]), (202, &json!(true)));
+        for makes_no_sense in ["0", "-1", "soon"] {
+            let headers = [("X-Timeout", makes_no_sense)];
+            server.with(&headers, Method::POST, &path, Some(saying("hello"))).await.ok();
+        }
+        // A runtime that keeps its own queue gets none of ours.
+        let metadata = json!({ "capabilities": { "session": true } });
+        let body = json!({ "workspace_id": id, "active_tasks": 1, "runtime_metadata": metadata });
+        server.post("/registry/heartbeat", body).await.ok();
+        agent.acts([hang_up()]);
+        let raw = reqwest::Client::new().post(format!("{}{path}", server.url));
+        let answer = raw.json(&saying("other")).send().await.expect("it answers");
+        assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"30".parse().unwrap()));
+        let text = "workspace agent busy — adapter handles retry (native_session)";
+        let expected = json!({ "busy": true, "error": text, "native_session": true, "retry_after": 30 });
+        assert_eq!(answer.json::<Value>().await.unwrap(), expected);
+    }
+
+    async fn only_whom_it_concerns_may_look_into_the_queue(database: Database) {
+        let start = Start::from(database).env("ADMIN_TOKEN", "admin");
+        let (server, agent) = (Server::start(start).await, Agent::start().await);
+        let make = async |body| server.ask("admin", Method::POST, "/workspaces", Some(body)).await.ok();
+        let token = |made: &Value| made["connection"]["auth_token"].as_str().unwrap().to_owned();
+        let sender = make(json!({ "name": "Sender", "external": true })).await;
+        let other = make(json!({ "name": "Other", "external": true })).await;
+        let target = make(json!({ "name": "Target", "runtime": "external", "url": agent.url })).await;
+        let (from, to) = (sender["id"].as_str().unwrap(), target["id"].as_str().unwrap());
+        agent.acts([hang_up()]);
+        let sent = server.ask(&token(&sender), Method::POST, &format!("/workspaces/{to}/a2a"), Some(saying("hello"))).await;
+        let item = sent.json["queue_id"].as_str().unwrap();
+        let look = async |bearer: &str, id: &str, item: &str| {
+            server.ask(bearer, Method::GET, &format!("/workspaces/{id}/a2a/queue/{item}"), None).await
+        };
+        for (bearer, id) in [("admin", to), ("admin", from), (&token(&sender), to), (&token(&sender), from)] {
+            assert_eq!(look(bearer, id, item).await.ok()["queue_id"], item);
+        }
+        for (bearer, id, item) in [
+            (token(&other).as_str(), to, item), ("nobody's", to, item), ("admin", other["id"].as_str().unwrap(), item),
+            ("admin", to, NOBODY), ("admin", to, "x"), ("admin", "x", item),
+        ] {
+            assert_eq!(look(bearer, id, item).await.error(404), "queue item not found", "{bearer} {id} {item}");
+        }
+        let path = format!("/workspaces/{to}/a2a/queue/{item}");
+        assert_eq!(server.get(&path).await.error(404), "queue item not found");
+        let bearer = format!("Bearer {}", token(&sender));
+        let as_other = [("X-Workspace-ID", other["id"].as_str().unwrap()), ("Authorization", &bearer)];
+        assert_eq!(server.with(&as_other, Method::GET, &path, None).await.status, 404);
+
+        let stale = async |query: &str| server.ask("admin", Method::POST, &format!("/admin/a2a-queue/drop-stale{query}"), None).await;
+        for query in ["", "?max_age_minutes=1", "?max_age_minutes=9223372036854775807", &format!("?workspace_id={to}")] {
+            assert_eq!(stale(query).await.ok(), json!({ "dropped": 0 }), "{query}");
+        }
+        for bad in ["0", "-1", "x", "1.5"] {
+            let answer = stale(&format!("?max_age_minutes={bad}")).await;
+            assert_eq!(answer.error(400), "max_age_minutes must be a positive integer");
+        }
+        assert_eq!(stale("?workspace_id=x").await.error(400), "workspace_id must be a UUID");
+        assert_eq!(server.post("/admin/a2a-queue/drop-stale", json!({})).await.status, 401);
+    }
+}
