@@ -174,12 +174,13 @@ on_both_databases! {
             }
         };
         let mut seen = BTreeSet::new();
-        let mut last = String::new();
+        let mut last = DateTime::UNIX_EPOCH.fixed_offset();
         let reading = server.until("every row was seen", async |server| {
             for row in list(server, &id, &format!("?since_id={cursor}&limit=7")).await {
                 cursor = row["id"].as_str().unwrap().to_owned();
                 assert!(seen.insert(cursor.clone()), "seen twice");
-                let at = row["created_at"].as_str().unwrap().to_owned();
+                // As times: their texts have no zeros at the end.
+                let at = DateTime::parse_from_rfc3339(row["created_at"].as_str().unwrap()).unwrap();
                 assert!(at > last, "{at} after {last}");
                 last = at;
             }
