@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::DateTime;
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -36,6 +36,9 @@ pub(crate) const HIBERNATE_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long an answer waits for what it ordered to be seen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a row of activity may wait for its place among those to be written.
+pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(30);
+
 /// First wait after a failure; doubles with each further one.
 pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 

@@ -3,9 +3,10 @@
 
 use events::Event;
 use store::{Append, Change, Check, CommitError, Write, activity::ActivityRow};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{error::FleetError, fleet::Fleet};
+use crate::{error::FleetError, fleet::Fleet, limits::LOG_PATIENCE};
 
 impl Fleet {
     /// Notes that a workspace sent a message just now: readable at once, in the database now and then.
@@ -21,9 +22,14 @@ impl Fleet {
     }
 
     /// Keeps a row of activity: in the database a moment later, and not at all if its workspace is gone
-    /// by then. Waits while too much is waiting already.
+    /// by then. Waits while too much is waiting already, but not forever: an agent's answer is worth
+    /// more than its row.
     pub async fn log_behind(&self, row: ActivityRow) {
-        self.inner.writer.append(Append::Activity(Box::new(row))).await;
+        let workspace = row.workspace_id;
+        let append = self.inner.writer.append(Append::Activity(Box::new(row)));
+        if timeout(LOG_PATIENCE, append).await.is_err() {
+            tracing::warn!(%workspace, "activity was not kept: the database is away, or far behind");
+        }
     }
 
     /// Keeps a row of activity and tells of it. When this returns, it survives the end of the process.

@@ -115,7 +115,8 @@ impl Traffic {
         let lost =
             if starting && self.fleet.store().is_private() { store::now() } else { store::now() - LOST };
         let waiting = self.fleet.store().tidy_queue(lost, TRIES).await?;
-        self.waiting.lock().waiting = waiting.iter().copied().collect();
+        // Added only: something may have been queued while we read.
+        self.waiting.lock().waiting.extend(waiting.iter().copied());
         waiting.into_iter().for_each(|id| self.heard_from(id));
         Ok(())
     }

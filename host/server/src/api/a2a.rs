@@ -43,7 +43,7 @@ async fn send(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let deadline = deadline(&headers);
-    let body = body.map_err(unreadable)?;
+    let body = body.map_err(|error| unreadable(&error))?;
     let target = Uuid::parse_str(&id).map_err(|_| DeliveryError::NotFound)?;
     let caller = caller(&app, target, &headers)?;
     let traffic = app.traffic;
@@ -62,8 +62,7 @@ fn answer(reply: Reply) -> Response {
     (reply.status, [(header::CONTENT_TYPE, "application/json")], reply.body).into_response()
 }
 
-#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-fn unreadable(rejection: BytesRejection) -> ApiError {
+fn unreadable(rejection: &BytesRejection) -> ApiError {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             ApiError::body_too_large()
