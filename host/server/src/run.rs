@@ -194,9 +194,9 @@ fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
         async move {
             loop {
                 // Waits first: a start has more urgent things to write.
+                beat.tick();
                 sleep(interval).await;
                 fleet.forget_activity(days).await;
-                beat.tick();
             }
         }
     });

@@ -177,6 +177,8 @@ async fn all_background_loops_beat() {
     let path = guests.path().to_str().expect("UTF-8");
     let program = Program::start(&[("MOLECULE_ENV", "dev"), ("GUESTS_DIR", path)]);
     let expected = [
+        "a2a-queue",
+        "activity-retention",
         "broadcaster",
         "event-retention",
         "guest-counters",
