@@ -13,6 +13,8 @@ async fn unharmed(server: &Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn misbehaving_calls_are_contained() {
     let server = Server::start(Database::sqlite()).await;
+    // What waits to be used again has a slot.
+    server.post("/admin/guests/mock/fresh", json!({})).await.ok();
     server.push("mine", &Components::get().hostile, true).await.ok();
     for (text, kind, says) in [
         ("loop", "timeout", "no answer within 2s"),
