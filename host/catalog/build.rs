@@ -20,6 +20,8 @@ struct Row {
     component: String,
     world: String,
     trusted: bool,
+    #[serde(default)]
+    reused: bool,
     settings: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -51,11 +53,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (file, digest) = kept.get(row.component.as_str()).ok_or("a row's component was not built")?;
         writeln!(
             table,
-            "Row {{ name: {:?}, component: {:?}, world: {:?}, trusted: {}, settings: {:?}, digest: {digest:?}, bytes: include_bytes!({:?}) }},",
+            "Row {{ name: {:?}, component: {:?}, world: {:?}, trusted: {}, reused: {}, settings: {:?}, digest: {digest:?}, bytes: include_bytes!({:?}) }},",
             row.name,
             row.component,
             row.world,
             row.trusted,
+            row.reused,
             serde_json::to_string(&row.settings)?,
             file.display().to_string(),
         )?;

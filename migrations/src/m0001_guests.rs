@@ -47,6 +47,11 @@ enum GuestReleases {
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    /// All or nothing: SQLite would otherwise keep the half that was done when the process died.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let guests = Table::create()
             .table(Guests::Table)

@@ -14,6 +14,11 @@ const HEADS: [&str; 2] = ["activity_seq", "activity_us"];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
+    /// All or nothing: SQLite would otherwise keep the half that was done when the process died.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in [activity_logs(), a2a_queue()] {
             manager.create_table(table).await?;
@@ -34,6 +39,7 @@ impl MigrationTrait for Migration {
         for head in HEADS {
             manager.alter_table(Table::alter().table("event_head").drop_column(head).to_owned()).await?;
         }
+        manager.drop_index(Index::drop().name("tokens_workspace").table("tokens").to_owned()).await?;
         for table in ["a2a_queue", "activity_logs"] {
             manager.drop_table(Table::drop().table(table).to_owned()).await?;
         }
@@ -116,6 +122,9 @@ fn indexes() -> Vec<IndexCreateStatement> {
             .unique()
             .and_where(Expr::col("idempotency_key").is_not_null())
             .to_owned(),
+        // What goes with a workspace is looked for by these, ended tokens and done items too.
+        Index::create().name("tokens_workspace").table("tokens").col("workspace_id").to_owned(),
+        queue("a2a_queue_workspace").col("workspace_id").to_owned(),
         queue("a2a_queue_next")
             .col("workspace_id")
             .col(("priority", IndexOrder::Desc))

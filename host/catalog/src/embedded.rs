@@ -9,6 +9,7 @@ pub(crate) struct Row {
     pub(crate) component: &'static str,
     pub(crate) world: &'static str,
     pub(crate) trusted: bool,
+    pub(crate) reused: bool,
     settings: &'static str,
     digest: &'static str,
     pub(crate) bytes: &'static [u8],

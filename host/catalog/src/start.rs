@@ -38,7 +38,7 @@ impl Catalog {
                 component: Some(embedded.component.to_owned()),
                 trusted: embedded.trusted,
                 enabled: true,
-                reused: false,
+                reused: embedded.reused,
                 settings: embedded.settings(),
                 created_at: release.pushed_at,
             };

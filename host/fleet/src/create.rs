@@ -27,9 +27,6 @@ const DEFAULT_RUNTIME: &str = "langgraph";
 /// Runtime of a workspace that somebody else runs and that names none.
 const OPERATOR_RUNTIME: &str = "external";
 
-/// Tier of a workspace that names none.
-const DEFAULT_TIER: i32 = 3;
-
 /// Variations of a name that are tried when siblings have it: ` (2)` to ` (99)`.
 const NAMES: u32 = 99;
 
@@ -152,7 +149,7 @@ impl Fleet {
         role.as_deref().map_or(Ok(()), rules::role)?;
         new.model.as_deref().map_or(Ok(()), rules::model)?;
         new.runtime.as_deref().map_or(Ok(()), rules::runtime)?;
-        let tier = rules::new_tier(new.tier)?.unwrap_or(DEFAULT_TIER);
+        let tier = rules::new_tier(new.tier)?.unwrap_or(self.default_tier());
         let template = match new.template.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => self.inner.templates.find(name)?,
             None => None,

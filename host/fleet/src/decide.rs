@@ -51,7 +51,7 @@ pub(crate) fn next_step(row: &WorkspaceRow, seen: Option<&Seen>, facts: &Facts, 
         Hosting::Synthetic => Step::Rest(None),
         Hosting::Operator => listening(row, facts.operator_silence, facts, now),
         Hosting::Container => overdue(row, facts, now).unwrap_or_else(|| match seen {
-            None => without_backend(row),
+            None => without_backend(row, facts, now),
             Some(seen) => noticed(row, seen).unwrap_or_else(|| container(row, seen, facts, now)),
         }),
     }
@@ -90,14 +90,15 @@ fn listening(row: &WorkspaceRow, silence: Duration, facts: &Facts, now: DateTime
     if now >= silent_at { Step::Note(Input::Silent) } else { Step::Rest(Some(silent_at)) }
 }
 
-fn without_backend(row: &WorkspaceRow) -> Step {
+fn without_backend(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Step {
     match (row.status, row.container) {
         (Status::Provisioning, _) => Step::Note(Input::StartFailed {
             attempt: row.attempt,
             error: NO_BACKEND.to_owned(),
             missing: Vec::new(),
         }),
-        _ => Step::Rest(None),
+        // Somebody runs its agent by hand.
+        _ => listening(row, limits::CONTAINER_SILENCE, facts, now),
     }
 }
 

@@ -48,6 +48,10 @@ const LEASE: &str = "reconciler";
 /// Steps of one look at most. More means that something is wrong with the rules, and waits for the next.
 const STEPS: usize = 32;
 
+/// The longest that a timer is set for. The queue of timers panics beyond two years, and settings may
+/// say "never" in numbers.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// What people read when a container could not be started.
 const START_FAILED: &str = "workspace start failed";
 
@@ -434,6 +438,8 @@ impl Looks {
         if again {
             self.begin(id);
         } else if let Some(later) = later {
+            // Timers have an end, settings needn't: waking early does no harm.
+            let later = later.min(LONGEST);
             self.timer_of.insert(id, self.timers.insert(id, later));
         }
     }

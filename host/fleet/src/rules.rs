@@ -95,7 +95,7 @@ impl Field {
     fn check(self, text: &str) -> Result<(), FieldError> {
         if text.contains(['\r', '\n']) {
             Err(FieldError::Newline(self))
-        } else if self.is_prose() && text.contains(MARKUP) {
+        } else if text.contains('\0') || self.is_prose() && text.contains(MARKUP) {
             Err(FieldError::Character(self))
         } else if text.len() > self.max_bytes() {
             Err(FieldError::TooLong(self))

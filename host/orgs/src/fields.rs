@@ -100,6 +100,9 @@ impl<'a> Place<'a> {
     pub(crate) fn text(self) -> Result<String, Invalid> {
         match &self.node.value {
             _ if self.is_null() => Ok(String::new()),
+            Value::Scalar { text, .. } if text.contains('\0') => {
+                Err(self.invalid("needs a text without NUL"))
+            }
             Value::Scalar { text, .. } => Ok(text.clone()),
             _ => Err(self.invalid("needs a text")),
         }

@@ -392,7 +392,7 @@ pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreEr
     let of_activity = behind.activity.iter().map(|row| row.workspace_id);
     let there = those_there(&tx, behind.presences.keys().copied().chain(of_activity).collect()).await?;
     let presences = behind.presences.values().filter(|row| there.contains(&row.workspace_id));
-    let presences: Vec<_> = presences.map(|row| row.clone().into_active_model().reset_all()).collect();
+    let presences: Vec<_> = presences.map(|row| readable(row).into_active_model().reset_all()).collect();
     if !presences.is_empty() {
         presence::Entity::insert_many(presences)
             .on_conflict(replacing(presence::Column::WorkspaceId, presence::Column::iter()))
@@ -403,6 +403,15 @@ pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreEr
     activity::insert(&tx, active.map(|row| order.place(row)).collect()).await?;
     order.keep(&tx).await?;
     Ok(tx.commit().await?)
+}
+
+/// What an agent said, as every database takes it.
+fn readable(row: &presence::Model) -> presence::Model {
+    presence::Model {
+        current_task: activity::clean(&row.current_task),
+        sample_error: row.sample_error.as_deref().map(activity::clean),
+        ..row.clone()
+    }
 }
 
 /// Which of these workspaces exist, removed ones included.

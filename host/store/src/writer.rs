@@ -202,8 +202,30 @@ impl Task {
         let stored = timeout(DEADLINE, apply::behind(&self.store, &self.behind)).await;
         match stored {
             Ok(Ok(())) => self.behind.clear(),
+            Ok(Err(error)) if !error.is_outage() && self.behind.len() > 1 => self.flush_each().await,
+            Ok(Err(error)) if !error.is_outage() => self.behind.lose(&error),
             Ok(Err(error)) => self.behind.failed(&error),
             Err(late) => self.behind.failed(&late),
+        }
+    }
+}
+
+impl Task {
+    /// Stores each row by itself: one that can't be stored must not hold up the others, and is lost.
+    async fn flush_each(&mut self) {
+        for mut one in self.behind.each() {
+            match timeout(DEADLINE, apply::behind(&self.store, &one)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if !error.is_outage() => one.lose(&error),
+                Ok(Err(error)) => {
+                    self.behind.put_back(one);
+                    self.behind.failed(&error);
+                }
+                Err(late) => {
+                    self.behind.put_back(one);
+                    self.behind.failed(&late);
+                }
+            }
         }
     }
 }
@@ -240,6 +262,38 @@ impl Behind {
         self.tokens_used.clear();
         self.presences.clear();
         self.activity.clear();
+    }
+
+    /// Takes all rows out, each by itself.
+    fn each(&mut self) -> Vec<Self> {
+        let all = std::mem::take(self);
+        let tokens = all.tokens_used.into_iter().map(|(id, at)| Append::TokenUsed { id, at });
+        let presences = all.presences.into_values().map(Append::Presence);
+        let activity = all.activity.into_iter().map(|row| Append::Activity(Box::new(row)));
+        let one = |append| {
+            let mut one = Self::default();
+            one.take(append);
+            one
+        };
+        tokens.chain(presences).chain(activity).map(one).collect()
+    }
+
+    /// Rows that could not be stored, unless newer ones are there.
+    fn put_back(&mut self, other: Self) {
+        for (id, at) in other.tokens_used {
+            self.tokens_used.entry(id).or_insert(at);
+        }
+        for (id, row) in other.presences {
+            self.presences.entry(id).or_insert(row);
+        }
+        self.activity.extend(other.activity);
+    }
+
+    /// Gives up rows that the database will never take.
+    fn lose(&mut self, error: &dyn std::error::Error) {
+        tracing::error!(%error, rows = self.len(), "rows written behind can't be stored; they are lost");
+        metrics::counter!("isomer_behind_rows_lost_total").increment(self.len() as u64);
+        self.clear();
     }
 
     fn take(&mut self, append: Append) {

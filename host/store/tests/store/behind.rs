@@ -7,6 +7,7 @@ use std::sync::{
 };
 
 use futures::future::join_all;
+use sea_orm::ConnectionTrait as _;
 use store::{
     Append, Change, Store, Write,
     tokens::{RevokedBy, TokenKind},
@@ -51,6 +52,32 @@ on_both! {
         let stored = store.live_workspaces().await.unwrap();
         assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 5)));
         assert_eq!(store.token(mine.id).await.unwrap().unwrap().last_used_at, Some(at));
+    }
+
+    async fn one_row_that_can_not_be_stored_holds_up_no_other(database: &Database) {
+        let store = database.store().await;
+        let (writer, written, _) = writer(&store);
+        let rows = many(3);
+        writer.commit(Change::of([Write::InsertWorkspaces(rows.clone())])).await.unwrap();
+        let raw = database.raw().await;
+        raw.execute_unprepared("CREATE UNIQUE INDEX poison ON presence (uptime_seconds)").await.unwrap();
+        for (row, uptime) in rows.iter().zip([7, 7, 8]) {
+            writer.append(presence(row.id, uptime)).await;
+        }
+        let nul = PresenceRow {
+            workspace_id: rows[2].id,
+            uptime_seconds: 9,
+            current_task: "a\0b".to_owned(),
+            ..PresenceRow::default()
+        };
+        writer.append(Append::Presence(nul)).await;
+        drop(writer);
+        timeout(PATIENCE, written).await.unwrap().unwrap();
+        let (one, other) = (uptime(&store, rows[0].id).await, uptime(&store, rows[1].id).await);
+        assert!(one.xor(other) == Some(7), "one of the two is lost: {one:?}, {other:?}");
+        let last = store.workspaces(&[rows[2].id]).await.unwrap().pop().unwrap().presence.unwrap();
+        assert_eq!((last.uptime_seconds, last.current_task.as_str()), (9, "a\u{fffd}b"));
+        raw.close().await.unwrap();
     }
 
     async fn rows_of_what_is_gone_are_left_out(database: &Database) {

@@ -36,6 +36,18 @@ on_both! {
         raw.close().await.unwrap();
     }
 
+    async fn a_migration_that_ended_half_way_begins_again(database: &Database) {
+        let raw = database.raw().await;
+        Migrator::up(&raw, Some(2)).await.unwrap();
+        // Its last statement fails: as if the process had died before it.
+        raw.execute_unprepared("ALTER TABLE event_head ADD COLUMN activity_us BIGINT").await.unwrap();
+        Store::connect(&database.url()).await.unwrap_err();
+        raw.execute_unprepared("ALTER TABLE event_head DROP COLUMN activity_us").await.unwrap();
+        raw.close().await.unwrap();
+        let store = database.store().await;
+        assert_eq!(store.last_event().await.unwrap(), 0);
+    }
+
     async fn a_schema_of_a_version_to_come_is_left_alone(database: &Database) {
         database.store().await.close().await.unwrap();
         let raw = database.raw().await;
