@@ -395,7 +395,7 @@ pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreEr
     let presences: Vec<_> = presences.map(|row| readable(row).into_active_model().reset_all()).collect();
     if !presences.is_empty() {
         presence::Entity::insert_many(presences)
-            .on_conflict(replacing(presence::Column::WorkspaceId, presence::Column::iter()))
+            .on_conflict(newer_presence())
             .exec_without_returning(&tx)
             .await?;
     }
@@ -403,6 +403,20 @@ pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreEr
     activity::insert(&tx, active.map(|row| order.place(row)).collect()).await?;
     order.keep(&tx).await?;
     Ok(tx.commit().await?)
+}
+
+/// What becomes of a presence that is there: as [`presence::Model::after`] has it.
+fn newer_presence() -> OnConflict {
+    use presence::Column as C;
+    let known = |column: C| Expr::col((presence::Entity, column));
+    let new = |column: C| Expr::col(("excluded", column));
+    let mut conflict = OnConflict::column(C::WorkspaceId);
+    for column in C::iter().filter(|column| !matches!(column, C::WorkspaceId)) {
+        let by = if matches!(column, C::LastOutboundAt) { column } else { C::LastSeenAt };
+        let newer = known(by).is_null().or(new(by).gte(known(by)));
+        conflict.value(column, Expr::case(newer, new(column)).finally(known(column)));
+    }
+    conflict
 }
 
 /// What an agent said, as every database takes it.
