@@ -408,6 +408,27 @@ async fn a_change_tells_what_is_not_stored_too() {
     assert!(heard.try_next().is_none());
 }
 
+#[tokio::test]
+async fn no_two_events_have_the_same_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = testing::sqlite(&dir.path().join("isomer.db")).await;
+    let (fleet, _) = testing::open(store, None, Limits::default()).await;
+    let mut heard = fleet.hub().subscribe(1_000, |_| true);
+    let (id, task) = (Uuid::new_v4(), Task { active_tasks: 1, current_task: "x".to_owned() });
+    for _ in 0..5 {
+        for _ in 0..100 {
+            fleet.tell_live(id, &Event::TaskUpdated(task.clone()));
+        }
+        fleet.commit(Change::default().telling(id, Event::WorkspaceOffline(Empty {}))).await.unwrap();
+    }
+    let mut times = Vec::new();
+    while let Some(Next::Event(event)) = heard.try_next() {
+        times.push(event.at());
+    }
+    assert_eq!(times.len(), 505);
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
+}
+
 #[test]
 fn the_newer_presence_stays_whether_it_was_read_or_heard() {
     let (directory, row) = (Directory::default(), testing::row("one"));
