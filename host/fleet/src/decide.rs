@@ -28,6 +28,9 @@ pub(crate) enum Step {
 pub(crate) struct Facts {
     /// When its agent was last heard of.
     pub last_seen: Option<DateTime<Utc>>,
+    /// Since when this server listens for those who are silent: nobody was heard before, and what is stored
+    /// of who called lags behind. None, where another server does.
+    pub listening_since: Option<DateTime<Utc>>,
     /// Is somebody above it paused?
     pub ancestor_paused: bool,
     /// How long its start may take.
@@ -70,12 +73,20 @@ fn overdue(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Option<Step
     (now >= at).then_some(Step::Note(Input::Overdue { after_seconds: length.as_secs() }))
 }
 
+/// From when on the silence of an agent counts: it has the whole time since it called, since its status
+/// changed, and since somebody listens.
+#[must_use]
+pub(crate) fn heard_at(row: &WorkspaceRow, facts: &Facts) -> DateTime<Utc> {
+    let later = facts.last_seen.max(facts.listening_since);
+    later.map_or(row.status_since, |later| later.max(row.status_since))
+}
+
 /// An agent that works is heard of now and then.
 fn listening(row: &WorkspaceRow, silence: Duration, facts: &Facts, now: DateTime<Utc>) -> Step {
     if !matches!(row.status, Status::Online | Status::Degraded) {
         return Step::Rest(None);
     }
-    let silent_at = row.status_since.max(facts.last_seen.unwrap_or(row.status_since)) + silence;
+    let silent_at = heard_at(row, facts) + silence;
     if now >= silent_at { Step::Note(Input::Silent) } else { Step::Rest(Some(silent_at)) }
 }
 

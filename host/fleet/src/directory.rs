@@ -73,6 +73,12 @@ impl Workspace {
         Self { row: Arc::new(row), layout: None, presence: None }
     }
 
+    /// Takes over a presence, unless the one at hand is newer.
+    fn hear(&mut self, presence: PresenceRow) {
+        let newest = self.presence.as_deref().cloned().unwrap_or_default().after(presence);
+        self.presence = Some(Arc::new(newest));
+    }
+
     fn place(&self) -> Place {
         (self.row.created_at, self.row.id)
     }
@@ -231,10 +237,10 @@ impl Directory {
         for loaded in rows {
             let (id, layout, presence) = (loaded.row.id, loaded.layout, loaded.presence);
             if image.put_row(loaded.row) {
-                image.change(id, |workspace| {
-                    workspace.layout = layout;
-                    workspace.presence = workspace.presence.take().or(presence.map(Arc::new));
-                });
+                image.change(id, |workspace| workspace.layout = layout);
+            }
+            if let Some(presence) = presence {
+                image.change(id, |workspace| workspace.hear(presence));
             }
         }
     }
@@ -263,9 +269,7 @@ impl Directory {
         self.write().change(presence.workspace_id, |workspace| {
             let known = workspace.presence.as_ref().and_then(|known| known.last_seen_at);
             newer = presence.last_seen_at > known;
-            if newer {
-                workspace.presence = Some(Arc::new(presence));
-            }
+            workspace.hear(presence);
         });
         newer
     }

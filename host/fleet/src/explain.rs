@@ -98,7 +98,7 @@ impl Fleet {
             Some(Awaiting { what: what.to_owned(), since: row.status_since, deadline, then: then.to_owned() })
         };
         let deadline = decide::deadline(row, facts).map(|(at, _)| at);
-        let heard = row.status_since.max(facts.last_seen.unwrap_or(row.status_since));
+        let heard = decide::heard_at(row, facts);
         match (row.status, row.hosting) {
             (Status::Provisioning, _) if row.container == Container::Running => awaiting(
                 "the first call of its agent",

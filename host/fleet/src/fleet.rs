@@ -183,7 +183,7 @@ impl Fleet {
         if self.inner.store.is_private() && self.hub().subscribers() == 0 {
             return;
         }
-        self.inner.mirror.tell_live(Arc::new(Envelope::live(Some(workspace), event, store::now())));
+        self.inner.mirror.tell_live(Arc::new(Envelope::live(Some(workspace), event, store::stamp())));
     }
 
     // === Changing ===

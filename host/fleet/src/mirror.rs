@@ -13,7 +13,7 @@ use std::{
 
 use events::{Class, Envelope, Event, Hub};
 use serde::{Deserialize, Serialize};
-use store::{Change, Heard, LIVE_BYTES, Observer, Store, StoreError};
+use store::{Change, Heard, LIVE_BYTES, Observer, Store, StoreError, workspaces::PresenceRow};
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
@@ -61,6 +61,9 @@ struct LiveEvent {
     workspace_id: Option<Uuid>,
     at: chrono::DateTime<chrono::Utc>,
     payload: String,
+    /// What is known of the agent that called, where the event tells of a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    presence: Option<PresenceRow>,
 }
 
 impl Mirror {
@@ -174,6 +177,10 @@ impl Mirror {
             return;
         }
         for live in message.events {
+            // Before anybody is told who may look at it.
+            if let Some(presence) = live.presence {
+                self.directory.put_newer_presence(presence);
+            }
             if let Some(event) =
                 Event::parse(&live.name, &live.payload).filter(|event| event.class() == Class::Live)
             {
@@ -205,6 +212,14 @@ impl Mirror {
         }
     }
 
+    /// What is known of the agent whose call an event tells of: more than clients are told, so that what
+    /// other servers know of it is as whole as what is stored.
+    fn presence_told_by(&self, envelope: &Envelope) -> Option<PresenceRow> {
+        let of_a_call = matches!(envelope.event(), Some(Event::WorkspaceHeartbeat(_) | Event::TaskUpdated(_)));
+        let workspace = self.directory.get(envelope.workspace_id().filter(|_| of_a_call)?)?;
+        workspace.presence.as_deref().cloned()
+    }
+
     /// Messages that hold these events. One that doesn't fit into a message by itself isn't sent: live
     /// events are best effort.
     fn messages(&self, envelopes: &[Arc<Envelope>]) -> Vec<String> {
@@ -212,14 +227,21 @@ impl Mirror {
         let mut message = LiveMessage { from: self.server, events: Vec::new() };
         let mut bytes = 0;
         for envelope in envelopes {
-            let event = LiveEvent {
+            let mut event = LiveEvent {
                 name: envelope.name().to_owned(),
                 workspace_id: envelope.workspace_id(),
                 at: envelope.at(),
                 payload: envelope.payload().to_string(),
+                presence: self.presence_told_by(envelope),
             };
             // The frame around the events, and a comma, are less than 100 bytes.
-            let size = serde_json::to_string(&event).map_or(usize::MAX, |text| text.len() + 1);
+            let size_of = |event: &LiveEvent| {
+                serde_json::to_string(event).map_or(usize::MAX, |text| text.len() + 1)
+            };
+            let mut size = size_of(&event);
+            if size > LIVE_BYTES - 100 && event.presence.take().is_some() {
+                size = size_of(&event);
+            }
             if size > LIVE_BYTES - 100 {
                 metrics::counter!("isomer_live_events_unsent_total").increment(1);
                 continue;

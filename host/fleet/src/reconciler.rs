@@ -61,6 +61,8 @@ pub(crate) struct Pokes {
     waiting: Mutex<BTreeSet<Uuid>>,
     bell: Notify,
     open: AtomicBool,
+    /// Since when somebody does.
+    since: Mutex<Option<DateTime<Utc>>>,
 }
 
 impl Pokes {
@@ -83,7 +85,13 @@ impl Pokes {
         }
     }
 
+    /// Since when this server looks at workspaces; none, while it doesn't.
+    fn since(&self) -> Option<DateTime<Utc>> {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn open(&self, open: bool) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = open.then(store::now);
         self.open.store(open, Ordering::Release);
         if !open {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -292,6 +300,7 @@ impl Fleet {
         let presence = workspace.as_ref().and_then(|workspace| workspace.presence.as_ref());
         decide::Facts {
             last_seen: presence.and_then(|presence| presence.last_seen_at),
+            listening_since: self.inner.pokes.since(),
             ancestor_paused: self.directory().paused_above(row.id).is_some(),
             provision_timeout: self.provision_timeout(&row.runtime),
             operator_silence: self.inner.limits.operator_silence,

@@ -264,44 +264,74 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
     database.drop().await;
 }
 
+fn pushed(name: &str) -> crate::NewWorkspace {
+    crate::NewWorkspace {
+        url: Some("http://localhost:9".to_owned()),
+        delivery_mode: Some("push".to_owned()),
+        ..new(name, "external", None)
+    }
+}
+
 #[tokio::test]
 async fn an_agent_that_calls_another_server_is_not_silent() {
     let Some(database) = Postgres::new().await else { return };
     let (one, two) = (Replica::new(&database, None).await, Replica::new(&database, None).await);
-    let external = crate::NewWorkspace {
-        url: Some("http://localhost:9".to_owned()),
-        delivery_mode: Some("push".to_owned()),
-        ..new("one", "external", None)
-    };
-    let row = one.fleet.create(external, "test").await.unwrap().row;
-    assert_eq!(row.status, Status::Online);
     let long_ago = store::now() - TimeDelta::hours(1);
-    let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-    one.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
-    let presence =
-        PresenceRow { workspace_id: row.id, last_seen_at: Some(store::now()), ..PresenceRow::default() };
-    one.fleet.inner.writer.append(Append::Presence(presence.clone())).await;
-    let stored = async || one.fleet.store().workspaces(&[row.id]).await.unwrap()[0].presence.is_some();
-    until("it is written down", &one.fleet, stored).await;
-    two.fleet.read_again(&[row.id]).await.unwrap();
-    two.fleet.directory().put_presence(PresenceRow { last_seen_at: Some(long_ago), ..presence.clone() });
     let lease = two.fleet.store().lease("test", Uuid::new_v4(), Duration::from_secs(60)).await.unwrap();
     let fence = lease.unwrap().fence;
-    let until = two.fleet.look(row.id, &fence).await.unwrap();
-    assert!(until.is_some_and(|until| until > store::now()), "it is looked at when it may be silent");
-    assert_eq!(two.row(row.id).await.status, Status::Online);
-    // The same without a word of it: it is silent.
-    let forgotten = PresenceRow { last_seen_at: Some(long_ago), ..presence };
-    one.fleet.inner.writer.append(Append::Presence(forgotten.clone())).await;
-    let stored = async || {
-        let loaded = one.fleet.store().workspaces(&[row.id]).await.unwrap().pop().unwrap();
-        loaded.presence.unwrap().last_seen_at == Some(long_ago)
-    };
-    testing::until("it is written down", &one.fleet, stored).await;
-    two.fleet.directory().put_presence(forgotten);
-    two.fleet.look(row.id, &fence).await.unwrap();
-    assert_eq!(two.row(row.id).await.status, Status::AwaitingAgent);
+    // One that called, and one of which nothing was heard.
+    for (name, called) in [("called", store::now()), ("silent", long_ago)] {
+        let row = one.fleet.create(pushed(name), "test").await.unwrap().row;
+        assert_eq!(row.status, Status::Online);
+        let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
+        one.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
+        let presence =
+            PresenceRow { workspace_id: row.id, last_seen_at: Some(called), ..PresenceRow::default() };
+        one.fleet.inner.writer.append(Append::Presence(presence.clone())).await;
+        let stored = async || one.fleet.store().workspaces(&[row.id]).await.unwrap()[0].presence.is_some();
+        until("it is written down", &one.fleet, stored).await;
+        two.fleet.read_again(&[row.id]).await.unwrap();
+        two.fleet.directory().put_presence(PresenceRow { last_seen_at: Some(long_ago), ..presence });
+        let again = two.fleet.look(row.id, &fence).await.unwrap();
+        if called == long_ago {
+            assert_eq!(two.row(row.id).await.status, Status::AwaitingAgent);
+        } else {
+            assert!(again.is_some_and(|at| at > store::now()), "it is looked at when it may be silent");
+            assert_eq!(two.row(row.id).await.status, Status::Online);
+        }
+    }
     drop((one, two));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_says_is_known_on_the_others() {
+    let Some(database) = Postgres::new().await else { return };
+    let [one, two, three] = three(&database).await;
+    let id = one.fleet.create(pushed("one"), "test").await.unwrap().row.id;
+    for replica in [&two, &three] {
+        until("it is known", &replica.fleet, async || replica.fleet.directory().get(id).is_some()).await;
+    }
+    // No change of its status, so nothing is recorded; and each time by another server.
+    for (number, here) in (1..).zip([&one, &two, &one]) {
+        let report = crate::Report {
+            id,
+            error_rate: 0.25,
+            active_tasks: number,
+            current_task: format!("task {number}"),
+            uptime_seconds: 60,
+            monthly_spend: 7,
+            ..crate::Report::default()
+        };
+        here.fleet.beat(report).await.unwrap();
+        let said = here.fleet.directory().get(id).unwrap().presence.clone().unwrap();
+        assert_eq!(said.active_tasks, number);
+        for there in [&one, &two, &three] {
+            let known = || there.fleet.directory().get(id).unwrap().presence.clone();
+            until("it is known", &there.fleet, async || known().as_ref() == Some(&said)).await;
+        }
+    }
+    drop((one, two, three));
     database.drop().await;
 }
 
@@ -376,4 +406,51 @@ async fn a_change_tells_what_is_not_stored_too() {
         assert_eq!(event.event().as_ref(), Some(expected));
     }
     assert!(heard.try_next().is_none());
+}
+
+#[tokio::test]
+async fn no_two_events_have_the_same_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = testing::sqlite(&dir.path().join("isomer.db")).await;
+    let (fleet, _) = testing::open(store, None, Limits::default()).await;
+    let mut heard = fleet.hub().subscribe(1_000, |_| true);
+    let (id, task) = (Uuid::new_v4(), Task { active_tasks: 1, current_task: "x".to_owned() });
+    for _ in 0..5 {
+        for _ in 0..100 {
+            fleet.tell_live(id, &Event::TaskUpdated(task.clone()));
+        }
+        fleet.commit(Change::default().telling(id, Event::WorkspaceOffline(Empty {}))).await.unwrap();
+    }
+    let mut times = Vec::new();
+    while let Some(Next::Event(event)) = heard.try_next() {
+        times.push(event.at());
+    }
+    assert_eq!(times.len(), 505);
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
+}
+
+#[test]
+fn the_newer_presence_stays_whether_it_was_read_or_heard() {
+    let (directory, row) = (Directory::default(), testing::row("one"));
+    let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0);
+    let said = |seen, sent, active_tasks| PresenceRow {
+        workspace_id: row.id,
+        last_seen_at: at(seen),
+        last_outbound_at: at(sent),
+        active_tasks,
+        ..PresenceRow::default()
+    };
+    for (number, (read, expected)) in [
+        (said(100, 50, 1), said(100, 50, 1)),
+        (said(90, 60, 2), said(100, 60, 1)),
+        (said(110, 40, 3), said(110, 60, 3)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // The last time without anything new in the row itself.
+        let row = WorkspaceRow { revision: 1 + (number as i64).min(1), ..row.clone() };
+        directory.refresh(&[row.id], vec![LoadedWorkspace { row, layout: None, presence: Some(read) }]);
+        assert_eq!(directory.get(expected.workspace_id).unwrap().presence.as_deref(), Some(&expected));
+    }
 }

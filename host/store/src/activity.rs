@@ -144,7 +144,7 @@ impl Store {
         loop {
             let tx = self.db.begin().await?;
             // In the one order of changes: a purge deletes such rows too.
-            apply::take_order(&tx, 0).await?;
+            apply::take_order(&tx, 0, 0).await?;
             let old: Vec<i64> = activity::Entity::find()
                 .select_only()
                 .column(activity::Column::Seq)

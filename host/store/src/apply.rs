@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     Change, Check, CommitError, Store, StoreError, Write,
     activity::{self, ActivityRow},
+    clock,
     entity::{
         self, event, global_secret, inbound_secret, layout, presence, token, workspace, workspace_secret,
     },
@@ -39,7 +40,9 @@ pub(crate) async fn together(
 ) -> Result<Vec<Vec<Arc<Envelope>>>, CommitError> {
     let tx = store.db.begin().await.map_err(StoreError::from)?;
     let stored = |change: &Change| change.events.iter().filter(|(_, event)| is_stored(event.class())).count();
-    let mut next = take_order(&tx, changes.iter().map(|change| stored(change)).sum()).await?;
+    let numbers = changes.iter().map(|change| stored(change)).sum();
+    let times = changes.iter().map(|change| change.events.len()).sum();
+    let mut next = take_order(&tx, numbers, times).await?;
     let mut told = Vec::with_capacity(changes.len());
     let mut rows = Vec::new();
     for change in changes {
@@ -91,12 +94,12 @@ pub(crate) struct Order {
 
 impl Order {
     fn stamp(&mut self, workspace: Option<Uuid>, event: &events::Event) -> Arc<Envelope> {
-        if !is_stored(event.class()) {
-            return Arc::new(Envelope::live(workspace, event, self.now));
-        }
-        self.seq += 1;
         self.at_us += 1;
         let at = DateTime::from_timestamp_micros(self.at_us).unwrap_or(self.now);
+        if !is_stored(event.class()) {
+            return Arc::new(Envelope::live(workspace, event, at));
+        }
+        self.seq += 1;
         Arc::new(Envelope::stamped(self.seq, workspace, event, at))
     }
 
@@ -121,21 +124,33 @@ impl Order {
     }
 }
 
-/// Takes the one row of `event_head`, so that nobody else writes until we are done, and `count`
-/// numbers and times from it.
-pub(crate) async fn take_order(tx: &DatabaseTransaction, count: usize) -> Result<Order, StoreError> {
-    let now = crate::now();
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
+/// Takes the one row of `event_head`, so that nobody else writes until we are done, and from it this
+/// many numbers and times.
+pub(crate) async fn take_order(
+    tx: &DatabaseTransaction,
+    numbers: usize,
+    times: usize,
+) -> Result<Order, StoreError> {
+    let [numbers, times] = [numbers, times].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    let (now, mut before) = (crate::now(), clock::take(times));
     let sql = "UPDATE event_head SET seq = seq + $1, \
-               at_us = $1 + CASE WHEN at_us > $2 THEN at_us ELSE $2 END RETURNING seq, at_us, \
+               at_us = $3 + CASE WHEN at_us > $2 THEN at_us ELSE $2 END RETURNING seq, at_us, \
                activity_seq, activity_us";
-    let values = [count.into(), now.timestamp_micros().into()];
+    let values = [numbers.into(), before.into(), times.into()];
     let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     let head = tx.query_one_raw(statement).await?.ok_or(StoreError::Gone)?;
     let (seq, at_us): (i64, i64) = (head.try_get_by_index(0)?, head.try_get_by_index(1)?);
     let (activity_seq, activity_us) = (head.try_get_by_index(2)?, head.try_get_by_index(3)?);
-    let (seq, at_us) = (seq - count, at_us - count);
-    Ok(Order { seq, at_us, now, activity_seq, activity_us, active: false })
+    let known = at_us - times;
+    if times > 0 && known > before {
+        // Others were first: what was told here meanwhile may have the times after theirs.
+        clock::raise(known);
+        before = clock::take(times);
+        let sql = "UPDATE event_head SET at_us = $1";
+        let values = [(before + times).into()];
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    }
+    Ok(Order { seq: seq - numbers, at_us: before, now, activity_seq, activity_us, active: false })
 }
 
 // === Checks ===
@@ -381,7 +396,7 @@ pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreEr
     let tx = store.db.begin().await?;
     // In the one order of changes too: two transactions that lock the same rows one by one would wait
     // for each other.
-    let mut order = take_order(&tx, 0).await?;
+    let mut order = take_order(&tx, 0, 0).await?;
     for (id, at) in &behind.tokens_used {
         token::Entity::update_many()
             .col_expr(token::Column::LastUsedAt, Expr::value(*at))
@@ -395,7 +410,7 @@ pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreEr
     let presences: Vec<_> = presences.map(|row| readable(row).into_active_model().reset_all()).collect();
     if !presences.is_empty() {
         presence::Entity::insert_many(presences)
-            .on_conflict(replacing(presence::Column::WorkspaceId, presence::Column::iter()))
+            .on_conflict(newer_presence())
             .exec_without_returning(&tx)
             .await?;
     }
@@ -403,6 +418,20 @@ pub(crate) async fn behind(store: &Store, behind: &Behind) -> Result<(), StoreEr
     activity::insert(&tx, active.map(|row| order.place(row)).collect()).await?;
     order.keep(&tx).await?;
     Ok(tx.commit().await?)
+}
+
+/// What becomes of a presence that is there: as [`presence::Model::after`] has it.
+fn newer_presence() -> OnConflict {
+    use presence::Column as C;
+    let known = |column: C| Expr::col((presence::Entity, column));
+    let new = |column: C| Expr::col(("excluded", column));
+    let mut conflict = OnConflict::column(C::WorkspaceId);
+    for column in C::iter().filter(|column| !matches!(column, C::WorkspaceId)) {
+        let by = if matches!(column, C::LastOutboundAt) { column } else { C::LastSeenAt };
+        let newer = known(by).is_null().or(new(by).gte(known(by)));
+        conflict.value(column, Expr::case(newer, new(column)).finally(known(column)));
+    }
+    conflict
 }
 
 /// What an agent said, as every database takes it.

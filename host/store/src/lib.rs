@@ -11,6 +11,7 @@ pub mod activity;
 mod apply;
 mod change;
 mod cipher;
+mod clock;
 mod data_dir;
 mod entity;
 mod events;
@@ -37,6 +38,7 @@ use sea_orm::{
 
 pub use change::{Change, Check, CommitError, Write};
 pub use cipher::{Cipher, CipherError, Sealed};
+pub use clock::stamp;
 pub use data_dir::{DataDir, DataDirError};
 pub use events::{Ear, EventFilter, Heard, LIVE_BYTES};
 pub use leases::{Fence, Lease};

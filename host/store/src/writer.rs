@@ -305,7 +305,8 @@ impl Behind {
                 self.tokens_used.insert(id, at);
             }
             Append::Presence(row) => {
-                self.presences.insert(row.workspace_id, row);
+                let newest = self.presences.entry(row.workspace_id).or_default();
+                *newest = std::mem::take(newest).after(row);
             }
             Append::Activity(row) => self.activity.push(*row),
         }

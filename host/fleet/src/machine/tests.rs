@@ -459,6 +459,7 @@ fn urls_go_with_containers() {
 fn facts(last_seen: Option<i64>, ancestor_paused: bool) -> Facts {
     Facts {
         last_seen: last_seen.map(ago),
+        listening_since: None,
         ancestor_paused,
         provision_timeout: Duration::from_secs(600),
         operator_silence: Duration::from_secs(90),

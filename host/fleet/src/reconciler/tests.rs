@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use store::{
-    Store,
+    Change, Store, Write,
     workspaces::{Container, Status},
 };
 use tempfile::TempDir;
@@ -216,4 +217,33 @@ async fn hibernation_is_answered_when_it_happened() {
     server.fleet.wake(id).await.unwrap();
     until("it runs again", &server.fleet, async || server.backend.runs().get(&id) == Some(&2)).await;
     leads.abort();
+}
+
+#[tokio::test]
+async fn who_begins_to_lead_gives_everybody_the_time_to_call() {
+    let server = Server::new().await;
+    let external = crate::NewWorkspace {
+        url: Some("http://localhost:9".to_owned()),
+        delivery_mode: Some("push".to_owned()),
+        ..testing::new("one", "external", None)
+    };
+    let row = server.fleet.create(external, "test").await.unwrap().row;
+    assert_eq!(row.status, Status::Online);
+    // Nobody listened for an hour.
+    let long_ago = store::now() - TimeDelta::hours(1);
+    let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
+    server.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
+    let leads = server.leads();
+    until("it leads", &server.fleet, async || server.fleet.inner.pokes.since().is_some()).await;
+    let since = server.fleet.inner.pokes.since().unwrap();
+    let silent_at = since + server.fleet.inner.limits.operator_silence;
+    assert_eq!(server.look(row.id).await, Some(silent_at));
+    assert_eq!(server.row(row.id).await.status, Status::Online);
+    let awaiting = server.fleet.explain(row.id).await.unwrap().awaiting.unwrap();
+    assert_eq!(awaiting.deadline, Some(silent_at), "the same is said of it");
+    // Afterwards only what is known counts.
+    leads.abort();
+    server.fleet.inner.pokes.open(false);
+    server.look(row.id).await;
+    assert_eq!(server.row(row.id).await.status, Status::AwaitingAgent);
 }

@@ -1,9 +1,10 @@
 //! Table `presence`: what an agent said of itself last.
 
 use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// What an agent said of itself last, and when.
-#[derive(Clone, Debug, Default, PartialEq, DeriveEntityModel)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, DeriveEntityModel)]
 #[sea_orm(table_name = "presence")]
 pub struct Model {
     /// The workspace.
@@ -33,3 +34,14 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// This row after another one came: the newer of the two. Messages are noted apart from calls, so the
+    /// later time of one stays either way.
+    #[must_use]
+    pub fn after(self, other: Self) -> Self {
+        let last_outbound_at = self.last_outbound_at.max(other.last_outbound_at);
+        let newer = if self.last_seen_at > other.last_seen_at { self } else { other };
+        Self { last_outbound_at, ..newer }
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use chrono::DateTime;
 use futures::future::join_all;
 use sea_orm::ConnectionTrait as _;
 use store::{
@@ -78,6 +79,39 @@ on_both! {
         let last = store.workspaces(&[rows[2].id]).await.unwrap().pop().unwrap().presence.unwrap();
         assert_eq!((last.uptime_seconds, last.current_task.as_str()), (9, "a\u{fffd}b"));
         raw.close().await.unwrap();
+    }
+
+    async fn an_older_presence_never_wins_but_the_later_message_does(database: &Database) {
+        let store = database.store().await;
+        let row = workspace("one");
+        let (writer, ..) = writer(&store);
+        writer.commit(Change::of([Write::InsertWorkspaces(vec![row.clone()])])).await.unwrap();
+        let at = |seconds: Option<i64>| seconds.map(|seconds| DateTime::from_timestamp(seconds, 0).unwrap());
+        // When it was seen, when it sent a message, and what is stored then; each by a server of its own.
+        for (uptime, seen, sent, expected) in [
+            (1, None, Some(50), (1, None, Some(50))),
+            (2, Some(100), None, (2, Some(100), Some(50))),
+            (3, Some(99), Some(60), (2, Some(100), Some(60))),
+            (4, None, Some(55), (2, Some(100), Some(60))),
+            (5, Some(100), Some(40), (5, Some(100), Some(60))),
+            (6, Some(101), Some(70), (6, Some(101), Some(70))),
+        ] {
+            let (writer, written, _) = crate::database::writer(&store);
+            let presence = PresenceRow {
+                workspace_id: row.id,
+                last_seen_at: at(seen),
+                last_outbound_at: at(sent),
+                uptime_seconds: uptime,
+                ..PresenceRow::default()
+            };
+            writer.append(Append::Presence(presence)).await;
+            drop(writer);
+            timeout(PATIENCE, written).await.unwrap().unwrap();
+            let stored = store.workspaces(&[row.id]).await.unwrap().pop().unwrap().presence.unwrap();
+            let (uptime, seen, sent) = expected;
+            let found = (stored.uptime_seconds, stored.last_seen_at, stored.last_outbound_at);
+            assert_eq!(found, (uptime, at(seen), at(sent)));
+        }
     }
 
     async fn rows_of_what_is_gone_are_left_out(database: &Database) {

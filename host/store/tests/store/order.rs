@@ -5,8 +5,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use events::{Event, catalogue::Empty};
+use events::{
+    Event,
+    catalogue::{Empty, Task},
+};
 use futures::future::join_all;
+use sea_orm::ConnectionTrait as _;
 use store::{Change, Heard, Store};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -79,6 +83,32 @@ on_both! {
         }
         assert_eq!(told, EVENTS);
     }
+}
+
+#[tokio::test]
+async fn what_is_not_stored_has_times_of_its_own_too() {
+    let database = Database::sqlite();
+    let (writer, _written, _) = writer(&database.store().await);
+    let id = Uuid::new_v4();
+    let task = || Event::TaskUpdated(Task { active_tasks: 1, current_task: String::new() });
+    let mut last = store::stamp();
+    let raw = database.raw().await;
+    for _ in 0..20 {
+        // Another server was first, and its clock is ahead.
+        raw.execute_unprepared("UPDATE event_head SET at_us = at_us + 1000").await.unwrap();
+        let change = Change::default().telling(id, task()).telling(id, Event::WorkspaceOffline(Empty {}));
+        for event in writer.commit(change.telling(id, task()).telling(id, task())).await.unwrap() {
+            assert!(last < event.at(), "{}: {last} and {}", event.name(), event.at());
+            last = event.at();
+        }
+        for _ in 0..100 {
+            let next = store::stamp();
+            assert!(last < next);
+            last = next;
+        }
+    }
+    drop((writer, raw));
+    database.drop().await;
 }
 
 #[tokio::test]
