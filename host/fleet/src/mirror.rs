@@ -215,7 +215,8 @@ impl Mirror {
     /// What is known of the agent whose call an event tells of: more than clients are told, so that what
     /// other servers know of it is as whole as what is stored.
     fn presence_told_by(&self, envelope: &Envelope) -> Option<PresenceRow> {
-        let of_a_call = matches!(envelope.event(), Some(Event::WorkspaceHeartbeat(_) | Event::TaskUpdated(_)));
+        let of_a_call =
+            matches!(envelope.event(), Some(Event::WorkspaceHeartbeat(_) | Event::TaskUpdated(_)));
         let workspace = self.directory.get(envelope.workspace_id().filter(|_| of_a_call)?)?;
         workspace.presence.as_deref().cloned()
     }
@@ -235,9 +236,8 @@ impl Mirror {
                 presence: self.presence_told_by(envelope),
             };
             // The frame around the events, and a comma, are less than 100 bytes.
-            let size_of = |event: &LiveEvent| {
-                serde_json::to_string(event).map_or(usize::MAX, |text| text.len() + 1)
-            };
+            let size_of =
+                |event: &LiveEvent| serde_json::to_string(event).map_or(usize::MAX, |text| text.len() + 1);
             let mut size = size_of(&event);
             if size > LIVE_BYTES - 100 && event.presence.take().is_some() {
                 size = size_of(&event);
