@@ -15,7 +15,7 @@ use events::{
 };
 use serde_json::{Value, json};
 use store::{
-    Append, Change, Check, Write,
+    Append, Change, Check, EventFilter, Write,
     tokens::TokenKind,
     workspaces::{Container, Hosting, PresenceRow, Status, Wanted, WorkspaceRow},
 };
@@ -114,15 +114,16 @@ pub(crate) struct Memory(Mutex<HashMap<Uuid, Remembered>>);
 #[derive(Debug, Default)]
 struct Remembered {
     metadata: Option<Metadata>,
-    /// What it said last of its runtime's state. A report that says nothing of it changes nothing.
-    runtime_state: String,
+    /// What it said last of its runtime's state. A report that says nothing of it changes nothing. None,
+    /// where it said nothing since this server began, or since it was well.
+    runtime_state: Option<String>,
     written: Option<Instant>,
 }
 
 impl Memory {
     fn forget_state(&self, id: Uuid) {
         if let Some(agent) = self.lock().get_mut(&id) {
-            agent.runtime_state.clear();
+            agent.runtime_state = None;
         }
     }
 
@@ -256,7 +257,10 @@ impl Fleet {
     pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
         let id = report.id;
         let workspace = self.live(id)?;
-        let (judges_itself, runtime_state) = self.remember(&report, &workspace.row.runtime);
+        let (judges_itself, mut runtime_state) = self.remember(&report, &workspace.row);
+        if runtime_state.is_none() && workspace.row.status == Status::Degraded {
+            runtime_state = self.recall(id).await;
+        }
         let before = self.presence(id);
         let partial = report.metadata.is_none() && report.uptime_seconds == 0;
         let presence = PresenceRow {
@@ -350,19 +354,40 @@ impl Fleet {
     }
 
     /// Keeps what the agent does by itself. Returns whether it judges its own health, and its state.
-    fn remember(&self, report: &Report, runtime: &str) -> (bool, String) {
+    fn remember(&self, report: &Report, row: &WorkspaceRow) -> (bool, Option<String>) {
         let mut agents = self.inner.agents.lock();
         let agent = agents.entry(report.id).or_default();
         if report.metadata.is_some() {
             agent.metadata.clone_from(&report.metadata);
         }
-        if let Some(state) = &report.runtime_state {
-            agent.runtime_state.clone_from(state);
+        if report.runtime_state.is_some() {
+            agent.runtime_state.clone_from(&report.runtime_state);
+        }
+        let state = agent.runtime_state.clone();
+        // That all is well says nothing of later, which another server may hear of.
+        if row.status != Status::Degraded {
+            agent.runtime_state = state.clone().filter(|state| !state.is_empty());
         }
         let judges_itself = match &agent.metadata {
             Some(metadata) => metadata.capabilities.get("status_mgmt").copied().unwrap_or(false),
-            None => self.inner.runtimes.facts(runtime).judges_itself,
+            None => self.inner.runtimes.facts(&row.runtime).judges_itself,
         };
-        (judges_itself, agent.runtime_state.clone())
+        (judges_itself, state)
+    }
+
+    /// The state of its runtime with which an agent was degraded, before this server began or by another
+    /// one. None where that can't be told: then it is not known to be well.
+    async fn recall(&self, id: Uuid) -> Option<String> {
+        let filter = EventFilter {
+            workspace: Some(id),
+            name: Some("WORKSPACE_DEGRADED".to_owned()),
+            limit: 1,
+            ..EventFilter::default()
+        };
+        let told = self.inner.store.recent_events(&filter).await.ok()?.pop()?.event()?;
+        let Event::WorkspaceDegraded(degraded) = told else { return None };
+        let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
+        let mut agents = self.inner.agents.lock();
+        Some(agents.entry(id).or_default().runtime_state.get_or_insert_with(|| state.to_owned()).clone())
     }
 }

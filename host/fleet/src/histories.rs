@@ -326,7 +326,7 @@ impl History {
             last_seen_at,
             ..PresenceRow::default()
         });
-        let (runtime_state, sample_error) = (String::new(), "boom".to_owned());
+        let (runtime_state, sample_error) = (Some(String::new()), "boom".to_owned());
         self.input(id, Input::Beat(Beat { error_rate, runtime_state, sample_error, judges_itself: false }))
             .await;
     }

@@ -101,8 +101,8 @@ pub(crate) enum Input {
 pub(crate) struct Beat {
     /// Share of failed calls.
     pub error_rate: f64,
-    /// `wedged`, or empty.
-    pub runtime_state: String,
+    /// [`WEDGED`], or empty; none where nobody knows.
+    pub runtime_state: Option<String>,
     /// An example of what fails.
     pub sample_error: String,
     /// Does the runtime judge its own health?
@@ -123,6 +123,9 @@ const DEGRADED_FROM: f64 = 0.5;
 
 /// … and below this one it is well again.
 const WELL_BELOW: f64 = 0.1;
+
+/// The state of a runtime that is stuck.
+pub(crate) const WEDGED: &str = "wedged";
 
 /// URLs that the platform gave itself begin like this; an agent's own word doesn't replace them.
 const OURS: &str = "http://127.0.0.1:";
@@ -490,9 +493,10 @@ impl Next {
         if !self.listens() {
             return false;
         }
-        let wedged = beat.runtime_state == "wedged";
+        let wedged = beat.runtime_state.as_deref() == Some(WEDGED);
         let failing = beat.error_rate >= DEGRADED_FROM && !beat.judges_itself;
-        let well = beat.error_rate < WELL_BELOW && beat.runtime_state.is_empty() && !beat.judges_itself;
+        let sound = beat.runtime_state.as_deref() == Some("");
+        let well = beat.error_rate < WELL_BELOW && sound && !beat.judges_itself;
         match self.row.status {
             Status::Online if wedged || failing => {
                 self.becomes(Status::Degraded, tell::degraded(beat, wedged));

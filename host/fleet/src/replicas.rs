@@ -454,3 +454,36 @@ fn the_newer_presence_stays_whether_it_was_read_or_heard() {
         assert_eq!(directory.get(expected.workspace_id).unwrap().presence.as_deref(), Some(&expected));
     }
 }
+
+#[tokio::test]
+async fn a_wedge_outlasts_the_server_that_heard_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = testing::sqlite(&dir.path().join("isomer.db")).await;
+    for (state, after_a_beat_without_it) in [(Some("wedged"), Status::Degraded), (None, Status::Online)] {
+        let (one, _) = testing::open(store.clone(), None, Limits::default()).await;
+        let name = state.unwrap_or("failing");
+        let id = one.create(pushed(name), "test").await.unwrap().row.id;
+        let said = |state: Option<&str>, error_rate| crate::Report {
+            id,
+            error_rate,
+            runtime_state: state.map(str::to_owned),
+            ..crate::Report::default()
+        };
+        let status = |fleet: &Fleet| fleet.directory().get(id).unwrap().row.status;
+        // All was well, as another server heard too.
+        let (other, _) = testing::open(store.clone(), None, Limits::default()).await;
+        other.beat(said(Some(""), 0.0)).await.unwrap();
+        one.beat(said(state, 0.9)).await.unwrap();
+        assert_eq!(status(&one), Status::Degraded);
+        other.read_again(&[id]).await.unwrap();
+        let (next, _) = testing::open(store.clone(), None, Limits::default()).await;
+        for fleet in [&next, &other] {
+            fleet.read_again(&[id]).await.unwrap();
+            fleet.beat(said(None, 0.0)).await.unwrap();
+            assert_eq!(status(fleet), after_a_beat_without_it, "{name}");
+        }
+        next.read_again(&[id]).await.unwrap();
+        next.beat(said(Some(""), 0.0)).await.unwrap();
+        assert_eq!(status(&next), Status::Online);
+    }
+}

@@ -7,18 +7,15 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, TransactionTrait as _,
+    QueryOrder as _, QuerySelect as _,
     sea_query::{ExprTrait as _, OnConflict},
 };
 use uuid::Uuid;
 
-use crate::{Store, StoreError, apply, entity::activity};
+use crate::{Store, StoreError, entity::activity};
 
 /// Rows in one statement: fifteen columns each stay far below SQLite's 32,766 parameters.
 const ROWS: usize = 500;
-
-/// Rows deleted in one transaction, so that others get their turn in between.
-const DELETED_AT_ONCE: u64 = 2_000;
 
 /// A row of activity. Bodies are JSON texts.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,35 +130,6 @@ impl Store {
             .one(&self.read)
             .await?;
         Ok(found.map(|(at, seq)| Place { at, seq }))
-    }
-
-    /// Deletes rows older than this. Returns how many.
-    ///
-    /// # Errors
-    /// If the database fails; then some may be deleted.
-    pub async fn delete_activity_before(&self, time: DateTime<Utc>) -> Result<u64, StoreError> {
-        let mut deleted = 0;
-        loop {
-            let tx = self.db.begin().await?;
-            // In the one order of changes: a purge deletes such rows too.
-            apply::take_order(&tx, 0, 0).await?;
-            let old: Vec<i64> = activity::Entity::find()
-                .select_only()
-                .column(activity::Column::Seq)
-                .filter(activity::Column::CreatedAt.lt(time))
-                .order_by_asc(activity::Column::CreatedAt)
-                .limit(DELETED_AT_ONCE)
-                .into_tuple()
-                .all(&tx)
-                .await?;
-            let last = (old.len() as u64) < DELETED_AT_ONCE;
-            let old = activity::Entity::delete_many().filter(activity::Column::Seq.is_in(old));
-            deleted += old.exec(&tx).await?.rows_affected;
-            tx.commit().await?;
-            if last {
-                return Ok(deleted);
-            }
-        }
     }
 }
 

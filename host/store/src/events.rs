@@ -116,18 +116,6 @@ impl Store {
         Ok(first.map(|row| row.seq))
     }
 
-    /// Deletes events older than this. Returns how many.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn delete_events_before(&self, time: chrono::DateTime<chrono::Utc>) -> Result<u64, StoreError> {
-        Ok(event::Entity::delete_many()
-            .filter(event::Column::CreatedAt.lt(time))
-            .exec(&self.db)
-            .await?
-            .rows_affected)
-    }
-
     // === Other servers ===
 
     /// Tells other servers on the same database something that isn't stored: at most

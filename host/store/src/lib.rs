@@ -20,6 +20,7 @@ pub mod jobs;
 mod leases;
 mod migrate;
 pub mod queue;
+mod retention;
 pub mod secrets;
 pub mod tokens;
 pub mod workspaces;

@@ -121,7 +121,7 @@ fn states() -> Vec<WorkspaceRow> {
 }
 
 fn beat(error_rate: f64, runtime_state: &str, judges_itself: bool) -> Input {
-    let (runtime_state, sample_error) = (runtime_state.to_owned(), "boom".to_owned());
+    let (runtime_state, sample_error) = (Some(runtime_state.to_owned()), "boom".to_owned());
     Input::Beat(Beat { error_rate, runtime_state, sample_error, judges_itself })
 }
 

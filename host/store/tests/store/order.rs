@@ -10,7 +10,7 @@ use events::{
     catalogue::{Empty, Task},
 };
 use futures::future::join_all;
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use store::{Change, Heard, Store};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -107,6 +107,29 @@ async fn what_is_not_stored_has_times_of_its_own_too() {
             last = next;
         }
     }
+    drop((writer, raw));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn old_events_are_deleted_by_and_by_in_turn_with_changes() {
+    let database = Database::sqlite();
+    let store = database.store().await;
+    let (writer, _written, _) = writer(&store);
+    let mut change = Change::default();
+    for _ in 0..4_500 {
+        change = change.telling(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
+    }
+    let told = writer.commit(change).await.unwrap();
+    let raw = database.raw().await;
+    let turns = "CREATE TABLE turns (seq BIGINT); CREATE TRIGGER turn AFTER UPDATE ON event_head \
+                 BEGIN INSERT INTO turns VALUES (new.seq); END";
+    raw.execute_unprepared(turns).await.unwrap();
+    assert_eq!(store.delete_events_before(told[4_400].at()).await.unwrap(), 4_400);
+    assert_eq!(store.first_event().await.unwrap(), Some(4_401));
+    let sql = "SELECT COUNT(*) FROM turns";
+    let turns = raw.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap().unwrap();
+    assert_eq!(turns.try_get_by_index::<i64>(0).unwrap(), 3, "others had their turn in between");
     drop((writer, raw));
     database.drop().await;
 }

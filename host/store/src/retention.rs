@@ -1,0 +1,64 @@
+//! What is old is deleted: some of it at a time, in the one order of changes, since a purge deletes such
+//! rows too and two transactions that lock the same rows one by one would wait for each other.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ColumnTrait, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
+};
+
+use crate::{
+    Store, StoreError, apply,
+    entity::{activity, event},
+};
+
+/// Rows deleted in one transaction, so that others get their turn in between.
+const DELETED_AT_ONCE: u64 = 2_000;
+
+impl Store {
+    /// Deletes activity older than this. Returns how many rows.
+    ///
+    /// # Errors
+    /// If the database fails; then some may be deleted.
+    pub async fn delete_activity_before(&self, time: DateTime<Utc>) -> Result<u64, StoreError> {
+        use activity::Column as C;
+        self.delete_before::<activity::Entity>(C::Seq, C::CreatedAt, time).await
+    }
+
+    /// Deletes events older than this. Returns how many.
+    ///
+    /// # Errors
+    /// If the database fails; then some may be deleted.
+    pub async fn delete_events_before(&self, time: DateTime<Utc>) -> Result<u64, StoreError> {
+        use event::Column as C;
+        self.delete_before::<event::Entity>(C::Seq, C::CreatedAt, time).await
+    }
+
+    /// Deletes rows older than this, by the numbers that they have in their order.
+    async fn delete_before<E: EntityTrait>(
+        &self,
+        seq: E::Column,
+        created_at: E::Column,
+        time: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        let mut deleted = 0;
+        loop {
+            let tx = self.db.begin().await?;
+            apply::take_order(&tx, 0, 0).await?;
+            let old: Vec<i64> = E::find()
+                .select_only()
+                .column(seq)
+                .filter(created_at.lt(time))
+                .order_by_asc(created_at)
+                .limit(DELETED_AT_ONCE)
+                .into_tuple()
+                .all(&tx)
+                .await?;
+            let last = (old.len() as u64) < DELETED_AT_ONCE;
+            deleted += E::delete_many().filter(seq.is_in(old)).exec(&tx).await?.rows_affected;
+            tx.commit().await?;
+            if last {
+                return Ok(deleted);
+            }
+        }
+    }
+}
