@@ -1,4 +1,4 @@
-//! Column types, the same in every table.
+//! Column types and the reference to a workspace, the same in every table.
 
 use sea_orm_migration::prelude::*;
 
@@ -28,4 +28,13 @@ pub(crate) fn count(column: impl IntoIden) -> ColumnDef {
 
 pub(crate) fn time(column: impl IntoIden) -> ColumnDef {
     ColumnDef::new(column).timestamp_with_time_zone().to_owned()
+}
+
+/// What goes with its workspace.
+pub(crate) fn of_workspace(table: &'static str) -> ForeignKeyCreateStatement {
+    ForeignKey::create()
+        .from(table, "workspace_id")
+        .to("workspaces", "id")
+        .on_delete(ForeignKeyAction::Cascade)
+        .to_owned()
 }

@@ -5,7 +5,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::columns::{flag, integer, json, text, time, uuid};
+use crate::columns::{flag, integer, json, of_workspace, text, time, uuid};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -274,12 +274,4 @@ fn indexes() -> Vec<IndexCreateStatement> {
         Index::create().name("events_created").table("events").col("created_at").to_owned(),
         Index::create().name("jobs_state").table("jobs").col("state").col("deadline").to_owned(),
     ]
-}
-
-fn of_workspace(table: &'static str) -> ForeignKeyCreateStatement {
-    ForeignKey::create()
-        .from(table, "workspace_id")
-        .to("workspaces", "id")
-        .on_delete(ForeignKeyAction::Cascade)
-        .to_owned()
 }

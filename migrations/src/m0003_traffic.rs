@@ -4,7 +4,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::columns::{integer, text, time, uuid};
+use crate::columns::{integer, of_workspace, text, time, uuid};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -146,12 +146,4 @@ fn indexes() -> Vec<IndexCreateStatement> {
             )
             .to_owned(),
     ]
-}
-
-fn of_workspace(table: &'static str) -> ForeignKeyCreateStatement {
-    ForeignKey::create()
-        .from(table, "workspace_id")
-        .to("workspaces", "id")
-        .on_delete(ForeignKeyAction::Cascade)
-        .to_owned()
 }

@@ -22,11 +22,12 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    agent_url::AgentUrl,
+    agent_url::{AgentUrl, UrlError},
+    blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
     machine::{self, Input},
-    rules::DeliveryMode,
+    rules::{DeliveryMode, WorkspaceAccess},
     tell,
     tokens::NewToken,
 };
@@ -157,7 +158,7 @@ impl Fleet {
             if registration.url.is_empty() {
                 return Err(FleetError::NoUrl);
             }
-            AgentUrl::check(&registration.url, self.inner.saas).await?;
+            self.check_agent_url(&registration.url).await?;
         }
         let introduce = |fleet: &Self| fleet.introduce(&registration, mode);
         let registered = match self.change(introduce).await {
@@ -210,43 +211,38 @@ impl Fleet {
         Ok(Planned { change, done: Registered { mode, token } })
     }
 
+    /// Is an agent at this address one that we may call?
+    ///
+    /// # Errors
+    /// Says why not.
+    pub async fn check_agent_url(&self, url: &str) -> Result<(), UrlError> {
+        AgentUrl::check(url, self.inner.saas).await.map(drop)
+    }
+
     /// The row of a workspace that nobody made: its agent runs already, and not in a container of ours.
     fn newcomer(&self, registration: &Registration, mode: DeliveryMode, url: Option<String>) -> WorkspaceRow {
-        let (id, now) = (registration.id, store::now());
         let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
-        WorkspaceRow {
-            id,
-            name: id.to_string(),
+        let blueprint = Blueprint {
+            id: registration.id,
+            name: registration.id.to_string(),
             role: None,
             tier: TIER,
             runtime: runtime.to_owned(),
             hosting: Hosting::Operator,
             parent_id: None,
-            delivery_mode: mode.as_str().to_owned(),
+            delivery_mode: Some(mode),
             workspace_dir: None,
-            workspace_access: "none".to_owned(),
+            workspace_access: WorkspaceAccess::None,
             budget_limit: None,
             max_concurrent_tasks: 1,
-            hibernation_idle_minutes: None,
-            spec: json!({}),
-            wanted: Wanted::Running,
-            generation: 1,
-            status: Status::Online,
-            status_since: now,
-            observed_generation: 1,
-            container: Container::None,
-            attempt: 0,
-            attempt_at: None,
-            failures: 0,
-            retry_at: None,
-            conditions: json!([]),
             url,
+            spec: json!({}),
+        };
+        WorkspaceRow {
+            status: Status::Online,
+            observed_generation: 1,
             agent_card: Some(registration.card.clone()),
-            last_sample_error: None,
-            revision: 1,
-            created_at: now,
-            updated_at: now,
-            removed_at: None,
+            ..blueprint.row()
         }
     }
 

@@ -89,6 +89,12 @@ impl Blueprint {
 }
 
 impl Fleet {
+    /// Tier of a workspace for which nothing says one.
+    #[must_use]
+    pub fn default_tier(&self) -> i32 {
+        if self.inner.saas { 4 } else { 3 }
+    }
+
     /// The first transition of a workspace that is being made. One that nothing can start has failed at
     /// once.
     pub(crate) fn begin(&self, row: WorkspaceRow) -> Transition {

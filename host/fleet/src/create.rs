@@ -13,7 +13,6 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    agent_url::AgentUrl,
     blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned},
@@ -172,7 +171,7 @@ impl Fleet {
         let delivery_mode = DeliveryMode::asked(new.delivery_mode.as_deref().unwrap_or_default())?;
         let url = new.url.clone().filter(|url| hosting == Hosting::Operator && !url.is_empty());
         if let Some(url) = &url {
-            AgentUrl::check(url, self.inner.saas).await?;
+            self.check_agent_url(url).await?;
         }
         let parent_id = match new.parent_id.as_deref().filter(|parent| !parent.is_empty()) {
             Some(parent) => Some(Uuid::parse_str(parent).map_err(|_| FleetError::NoParent)?),

@@ -197,6 +197,15 @@ impl Fleet {
         self.inner.writer.commit(change).await
     }
 
+    /// Records events that no change of a workspace goes with.
+    ///
+    /// # Errors
+    /// If they can't be stored.
+    pub async fn record(&self, events: Vec<Event>) -> Result<(), CommitError> {
+        let events = events.into_iter().map(|event| (None, event)).collect();
+        self.commit(Change { events, ..Change::default() }).await.map(drop)
+    }
+
     /// Plans a change on what is in memory and makes it; on newer rows again, if somebody was quicker.
     pub(crate) async fn change<T>(
         &self,

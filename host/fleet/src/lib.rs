@@ -31,6 +31,7 @@ mod reconciler;
 mod remove;
 pub mod rules;
 mod runtimes;
+mod secrets;
 mod tell;
 mod templates;
 pub mod tokens;

@@ -1,10 +1,10 @@
 //! Many workspaces in one change: all of them are made and all others removed, or nothing happens.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use events::{Event, catalogue::Provisioning};
 use store::{
-    Change, Check, CommitError, Write, secrets::SecretRow, tokens::RevokedBy, workspaces::LayoutRow,
+    Change, Check, Write, secrets::SecretRow, tokens::RevokedBy, workspaces::LayoutRow,
 };
 use uuid::Uuid;
 
@@ -126,74 +126,5 @@ impl Fleet {
         change.writes.push(Write::DeleteLayouts(ids.clone()));
         change.writes.push(Write::RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });
         Ok(change)
-    }
-
-    /// Records events that no change of a workspace goes with.
-    ///
-    /// # Errors
-    /// If they can't be stored.
-    pub async fn record(&self, events: Vec<Event>) -> Result<(), CommitError> {
-        let events = events.into_iter().map(|event| (None, event)).collect();
-        self.commit(Change { events, ..Change::default() }).await.map(drop)
-    }
-
-    /// Secrets of a workspace as rows.
-    ///
-    /// # Errors
-    /// If one can't be sealed.
-    pub fn seal_secrets(
-        &self,
-        workspace: Uuid,
-        secrets: BTreeMap<String, String>,
-    ) -> Result<Vec<SecretRow>, FleetError> {
-        let now = store::now();
-        let seal = |(key, value): (String, String)| {
-            let sealed = self.inner.cipher.seal(value.as_bytes());
-            let sealed = sealed.map_err(|source| FleetError::Seal { key: key.clone(), source })?;
-            Ok(SecretRow {
-                workspace_id: Some(workspace),
-                key,
-                value: sealed.bytes,
-                version: sealed.version,
-                created_at: now,
-                updated_at: now,
-            })
-        };
-        secrets.into_iter().map(seal).collect()
-    }
-
-    /// What must not lie open in the database, sealed with the platform's key.
-    ///
-    /// # Errors
-    /// If it can't be.
-    pub fn seal(&self, plain: &[u8]) -> Result<store::Sealed, store::CipherError> {
-        self.inner.cipher.seal(plain)
-    }
-
-    /// Names of the settings that everybody has and that say something.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn global_settings(&self) -> Result<HashSet<String>, store::StoreError> {
-        let rows = self.inner.store.global_secrets().await?;
-        // One that can't be opened is there all the same; its user will be told.
-        let says = |row: &SecretRow| {
-            self.inner.cipher.open(&row.value, row.version).map_or(true, |plain| !plain.is_empty())
-        };
-        Ok(rows.into_iter().filter(says).map(|row| row.key).collect())
-    }
-
-    /// Tier of a workspace for which nothing says one.
-    #[must_use]
-    pub fn default_tier(&self) -> i32 {
-        if self.inner.saas { 4 } else { 3 }
-    }
-
-    /// Is an agent at this address one that we may call?
-    ///
-    /// # Errors
-    /// Says why not.
-    pub async fn check_agent_url(&self, url: &str) -> Result<(), crate::agent_url::UrlError> {
-        crate::agent_url::AgentUrl::check(url, self.inner.saas).await.map(drop)
     }
 }

@@ -9,12 +9,16 @@ use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use store::{
     Cipher, Store,
-    workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow},
+    workspaces::{Hosting, WorkspaceRow},
 };
 use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 
-use crate::{Backend, Facts, Fleet, Limits, Parts, Runtimes, Templates, create::NewWorkspace};
+use crate::{
+    Backend, Blueprint, Facts, Fleet, Limits, Parts, Runtimes, Templates,
+    create::NewWorkspace,
+    rules::{DeliveryMode, WorkspaceAccess},
+};
 
 /// How long a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A workspace in a container, as it is before its first attempt.
 pub(crate) fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-    WorkspaceRow {
+    let blueprint = Blueprint {
         id: Uuid::new_v4(),
         name: name.to_owned(),
         role: None,
@@ -30,32 +34,15 @@ pub(crate) fn row(name: &str) -> WorkspaceRow {
         runtime: "langgraph".to_owned(),
         hosting: Hosting::Container,
         parent_id: None,
-        delivery_mode: "push".to_owned(),
+        delivery_mode: Some(DeliveryMode::Push),
         workspace_dir: None,
-        workspace_access: "none".to_owned(),
+        workspace_access: WorkspaceAccess::None,
         budget_limit: None,
         max_concurrent_tasks: 1,
-        hibernation_idle_minutes: None,
-        spec: json!({}),
-        wanted: Wanted::Running,
-        generation: 1,
-        status: Status::Provisioning,
-        status_since: at,
-        observed_generation: 0,
-        container: Container::None,
-        attempt: 0,
-        attempt_at: None,
-        failures: 0,
-        retry_at: None,
-        conditions: json!([]),
         url: None,
-        agent_card: None,
-        last_sample_error: None,
-        revision: 1,
-        created_at: at,
-        updated_at: at,
-        removed_at: None,
-    }
+        spec: json!({}),
+    };
+    WorkspaceRow { status_since: at, created_at: at, updated_at: at, ..blueprint.row() }
 }
 
 /// Three runtimes, one of each hosting.

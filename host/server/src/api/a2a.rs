@@ -18,12 +18,9 @@ use crate::app::App;
 use crate::http::access::Credentials;
 use crate::http::error::ApiError;
 use crate::http::finish::finish;
-use crate::http::headers::text;
+use crate::http::headers::{WORKSPACE_ID, text};
 use crate::http::parameters::Segment;
 use crate::http::routes::Register;
-
-/// Whose agent a caller says it is.
-const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// How names of callers begin that are inside of the platform; nobody outside has one.
 const INSIDE: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];

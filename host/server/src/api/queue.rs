@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use chrono::{DateTime, Duration, Utc};
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::queue::{QueueStatus, QueuedRow};
@@ -13,16 +13,13 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::http::access::{Caller, Credentials, admin};
 use crate::http::error::{ApiError, refused};
-use crate::http::headers::text;
+use crate::http::headers::{WORKSPACE_ID, text};
 use crate::http::json::Json;
 use crate::http::parameters::Query;
 use crate::http::routes::Register;
 
 /// Minutes after which waiting messages are stale, when nobody says otherwise.
 const STALE_MINUTES: i64 = 60;
-
-/// Whose agent a caller says it is.
-const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// `/workspaces/:id/a2a/queue/:queue_id`, which judges its callers itself: only some may know that there
 /// is such a message. And `/admin/a2a-queue/drop-stale`.

@@ -2,6 +2,9 @@
 
 use http::{HeaderMap, HeaderName};
 
+/// Whose agent a caller says it is.
+pub(crate) const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
+
 /// A header as text; one that is not visible ASCII counts as absent.
 pub(crate) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()

@@ -12,9 +12,6 @@ use crate::app::App;
 use crate::http::access::{Caller, Credentials};
 use crate::http::error::ApiError;
 
-/// Says that a socket is an agent's, and of which workspace.
-const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
-
 /// How an offered subprotocol begins that is a bearer in hexadecimal. It is never selected.
 const CREDENTIAL: &str = "molecule-auth.";
 
