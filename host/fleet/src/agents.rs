@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use store::{
     Append, Change, Check, EventFilter, Write,
     tokens::TokenKind,
-    workspaces::{Container, Hosting, PresenceRow, Status, Wanted, WorkspaceRow},
+    workspaces::{Hosting, PresenceRow, Status, WorkspaceRow},
 };
 use uuid::Uuid;
 

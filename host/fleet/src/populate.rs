@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use events::{Event, catalogue::Provisioning};
-use store::{
-    Change, Check, Write, secrets::SecretRow, tokens::RevokedBy, workspaces::LayoutRow,
-};
+use store::{Change, Check, Write, secrets::SecretRow, tokens::RevokedBy, workspaces::LayoutRow};
 use uuid::Uuid;
 
 use crate::{

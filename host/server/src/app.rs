@@ -6,8 +6,8 @@ use axum::Router;
 use catalog::Catalog;
 use fleet::Fleet;
 use http::Uri;
+use messaging::Messaging;
 use orgs::Orgs;
-use traffic::Traffic;
 
 use crate::api;
 use crate::api::events::{self, Seats};
@@ -42,7 +42,7 @@ pub struct App {
     /// Organisations and their templates.
     pub orgs: Orgs,
     /// Messages between them.
-    pub traffic: Traffic,
+    pub messaging: Messaging,
     /// Open WebSockets, all and by workspace.
     pub sockets: Seats,
     /// Open event streams, by workspace.
@@ -74,7 +74,7 @@ impl App {
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),
             orgs: orgs(settings, &fleet, &catalog),
-            traffic: Traffic::new(fleet.clone(), catalog, settings.delivery()),
+            messaging: Messaging::new(fleet.clone(), catalog, settings.delivery()),
             fleet,
             sockets: Seats::default(),
             streams: Seats::default(),

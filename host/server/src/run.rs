@@ -204,15 +204,15 @@ fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
 
 /// Starts what is done for messages in the background.
 fn start_traffic(app: &App) {
-    let traffic = app.traffic.clone();
+    let messaging = app.messaging.clone();
     // Only once: after a panic in the loop, what is on its way is still that.
     let mut first = true;
     app.loops.spawn("a2a-queue", QUEUE_EVERY, move |beat| {
-        let traffic = traffic.clone();
+        let messaging = messaging.clone();
         let mut starting = std::mem::take(&mut first);
         async move {
             loop {
-                match traffic.sweep_queue(starting).await {
+                match messaging.sweep_queue(starting).await {
                     Ok(()) => starting = false,
                     Err(error) => tracing::warn!(
                         error = &error as &dyn std::error::Error,

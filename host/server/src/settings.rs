@@ -207,9 +207,9 @@ impl Settings {
 
     /// How messages are delivered.
     #[must_use]
-    pub fn delivery(&self) -> traffic::Limits {
+    pub fn delivery(&self) -> messaging::Limits {
         let name = self.molecule_env.as_deref().unwrap_or_default().trim();
-        traffic::Limits {
+        messaging::Limits {
             header_timeout: Duration::from_secs(self.a2a_proxy_response_header_timeout.get().into()),
             reach: Reach {
                 saas: agent_url::saas_mode(self.molecule_deploy_mode.as_deref(), self.org_id()),

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
+use messaging::{Call, Caller, DeliveryError, Reply};
 use tokio::time::Instant;
-use traffic::{Call, Caller, DeliveryError, Reply};
 use uuid::Uuid;
 
 use crate::app::App;
@@ -43,8 +43,9 @@ async fn send(
     let body = body.map_err(|error| unreadable(&error))?;
     let target = Uuid::parse_str(&id).map_err(|_| DeliveryError::NotFound)?;
     let caller = caller(&app, target, &headers)?;
-    let traffic = app.traffic;
-    let reply = finish(async move { traffic.deliver(Call { target, body, caller, deadline }).await }).await?;
+    let messaging = app.messaging;
+    let reply =
+        finish(async move { messaging.deliver(Call { target, body, caller, deadline }).await }).await?;
     Ok(answer(reply))
 }
 

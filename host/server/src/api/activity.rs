@@ -6,10 +6,10 @@ use axum::extract::{Extension, State};
 use axum::routing::get;
 use chrono::{DateTime, Duration, Utc};
 use http::StatusCode;
+use messaging::Entry;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::activity::{ActivityFilter, ActivityRow};
-use traffic::Entry;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -184,7 +184,7 @@ async fn report(
     Body(body): Body,
 ) -> Answer<Value> {
     let entry = entry(id, &body)?;
-    let logged = app.traffic.log(entry).await;
+    let logged = app.messaging.log(entry).await;
     logged.map_err(|error| refused(error, "failed to log activity"))?;
     Ok(Json(json!({ "status": "logged" })))
 }

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use catalog::CatalogError;
 use fleet::FleetError;
 use http::{StatusCode, header};
+use messaging::DeliveryError;
 use serde_json::{Value, json};
-use traffic::DeliveryError;
 use uuid::Uuid;
 use wasm::LoadError;
 

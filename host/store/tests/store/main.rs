@@ -10,6 +10,6 @@ mod changes;
 mod database;
 mod jobs;
 mod leases;
+mod messaging;
 mod order;
 mod schema;
-mod traffic;

@@ -3,14 +3,15 @@
 //! Canvases come without credential wherever a browser can't show one; then the page's origin has to be one
 //! that the operator allowed, which keeps other pages out, not other programs. Agents show their bearer.
 
+use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
 use super::source::Listener;
 use crate::app::App;
 use crate::http::access::{Caller, Credentials};
 use crate::http::error::ApiError;
+use crate::http::headers::WORKSPACE_ID;
 
 /// How an offered subprotocol begins that is a bearer in hexadecimal. It is never selected.
 const CREDENTIAL: &str = "molecule-auth.";

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     agent::{Answer, Cut, NoAnswer},
     caller::Caller,
-    deliver::{Ending, Reply, Traffic, Turn},
+    deliver::{Ending, Messaging, Reply, Turn},
     error::DeliveryError,
     limits::TURN,
 };
@@ -31,7 +31,7 @@ impl From<DeliveryError> for Undelivered {
     }
 }
 
-impl Traffic {
+impl Messaging {
     pub(crate) async fn call_agent(
         &self,
         turn: Turn,

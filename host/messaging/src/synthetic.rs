@@ -11,11 +11,11 @@ use uuid::Uuid;
 use wasm::adapter::Message;
 
 use crate::{
-    deliver::{Ending, Reply, Traffic, Turn},
+    deliver::{Ending, Messaging, Reply, Turn},
     error::DeliveryError,
 };
 
-impl Traffic {
+impl Messaging {
     pub(crate) async fn answer_synthetic(&self, turn: Turn) -> Result<Reply, DeliveryError> {
         let row = &turn.target.row;
         if !matches!(row.status, Status::Online | Status::Degraded) {

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     by_url::Undelivered,
     caller::Caller,
-    deliver::{Reply, Traffic, Turn},
+    deliver::{Messaging, Reply, Turn},
     error::DeliveryError,
     limits::{LOST, TRIES, TURN},
 };
@@ -43,7 +43,7 @@ struct Sets {
 
 /// That it is the turn of a workspace; ends with the value, however that comes.
 struct Served {
-    traffic: Traffic,
+    messaging: Messaging,
     id: Uuid,
 }
 
@@ -55,7 +55,7 @@ impl Waiting {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.traffic.waiting.lock().served.remove(&self.id);
+        self.messaging.waiting.lock().served.remove(&self.id);
     }
 }
 
@@ -76,7 +76,7 @@ impl Turn {
     }
 }
 
-impl Traffic {
+impl Messaging {
     /// Lets a message wait until its agent has room.
     pub(crate) async fn wait_in_line(&self, new: NewQueued) -> Result<Reply, DeliveryError> {
         let id = new.workspace_id;
@@ -97,9 +97,9 @@ impl Traffic {
             return;
         }
         let Some(served) = self.serve(id) else { return };
-        let traffic = self.clone();
+        let messaging = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = traffic.send_next(id).await {
+            if let Err(error) = messaging.send_next(id).await {
                 tracing::warn!(workspace = %id, error = &error as &dyn std::error::Error, "the queue can't be used");
             }
             drop(served);
@@ -132,7 +132,7 @@ impl Traffic {
     /// Notes that it is this workspace's turn, unless it is already.
     fn serve(&self, id: Uuid) -> Option<Served> {
         let new = self.waiting.lock().served.insert(id);
-        new.then(|| Served { traffic: self.clone(), id })
+        new.then(|| Served { messaging: self.clone(), id })
     }
 
     async fn send_next(&self, id: Uuid) -> Result<(), StoreError> {

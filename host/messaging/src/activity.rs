@@ -6,7 +6,7 @@ use serde_json::Value;
 use store::activity::ActivityRow;
 use uuid::Uuid;
 
-use crate::deliver::Traffic;
+use crate::deliver::Messaging;
 
 /// Kind of activity: a message came in.
 pub(crate) const RECEIVED: &str = "a2a_receive";
@@ -85,7 +85,7 @@ impl Entry {
     }
 }
 
-impl Traffic {
+impl Messaging {
     /// Writes something down for good and tells of it. When this returns, it is readable.
     ///
     /// # Errors

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::{
     activity::{Entry, OK, RECEIVED},
-    deliver::{Reply, Traffic, Turn},
+    deliver::{Messaging, Reply, Turn},
     error::DeliveryError,
 };
 
-impl Traffic {
+impl Messaging {
     pub(crate) async fn keep_for_poll(&self, turn: Turn) -> Result<Reply, DeliveryError> {
         let Turn { target, caller, request } = turn;
         let method = request.method().to_owned();

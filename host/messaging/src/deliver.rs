@@ -47,7 +47,7 @@ pub struct Reply {
 
 /// Delivers messages. Cheap to clone.
 #[derive(Clone)]
-pub struct Traffic {
+pub struct Messaging {
     pub(crate) fleet: Fleet,
     pub(crate) catalog: Catalog,
     pub(crate) agents: Agents,
@@ -76,7 +76,7 @@ impl Reply {
     }
 }
 
-impl Traffic {
+impl Messaging {
     /// Messages go to the workspaces of this fleet; adapters of this catalog answer for those that
     /// nobody runs.
     #[must_use]
