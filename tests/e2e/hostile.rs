@@ -288,12 +288,11 @@ fn adapter_with(addition: &str) -> Vec<u8> {
         &resolve,
         world,
         wit_component::StringEncoding::UTF8,
-        false,
     )
     .expect("it embeds");
     wit_component::ComponentEncoder::default()
         .module(&module)
-        .and_then(wit_component::ComponentEncoder::encode)
+        .and_then(|mut encoder| encoder.encode())
         .expect("it encodes")
 }
 
