@@ -1,6 +1,6 @@
 //! What a new workspace is to be, once everything about it was checked.
 
-use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
+use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
 use uuid::Uuid;
 
 use crate::{
@@ -66,7 +66,7 @@ impl Blueprint {
             max_concurrent_tasks: self.max_concurrent_tasks,
             hibernation_idle_minutes: None,
             spec: self.spec,
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             generation: 1,
             status: Status::Provisioning,
             status_since: now,

@@ -1,24 +1,32 @@
-//! Workspaces: the words their rows are written in, and how they are read. They are written by
-//! [`Change`](crate::Change)s only.
+//! Workspaces: their enums, and how their rows are read and written.
+
+mod mutations;
+mod preconditions;
+
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DbErr, DeriveActiveEnum, EntityTrait,
-    EnumIter, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
+    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, DeriveActiveEnum,
+    EntityTrait, EnumIter, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _,
+    Select,
 };
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use crate::entity::{
-    layout::Model as LayoutRow, presence::Model as PresenceRow, workspace::Model as WorkspaceRow,
-};
+pub use crate::entity::workspace::Model as WorkspaceRow;
 use crate::{
     Store, StoreError,
-    apply::IDS,
+    commit::IDS,
     entity::{layout, presence, workspace},
+    layouts::LayoutRow,
+    presence::PresenceRow,
 };
+pub use mutations::{InsertWorkspaces, PurgeWorkspaces, UpdateWorkspaces, rows_written};
+pub use preconditions::{NoCycle, NoOtherChildren, WorkspaceIsLive};
 
-macro_rules! words {
+/// An enum that is stored, and shown to clients, as text.
+macro_rules! string_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, EnumIter, DeriveActiveEnum)]
@@ -28,10 +36,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// Every one there is.
+            /// All variants.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The word for it.
+            /// The text of a variant.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
@@ -45,83 +53,83 @@ macro_rules! words {
         }
     };
 }
-pub(crate) use words;
+pub(crate) use string_enum;
 
-words! {
-    /// What clients are told of a workspace.
+string_enum! {
+    /// The status that clients see.
     Status {
-        /// Being started, or waiting for its agent's first call.
+        /// Is being started, or has not heard from its agent yet.
         Provisioning = "provisioning",
-        /// Its agent works.
+        /// The agent works.
         Online = "online",
-        /// Its container is gone.
+        /// The container is gone.
         Offline = "offline",
-        /// Its agent works badly, by its own account.
+        /// The agent reports that it works badly.
         Degraded = "degraded",
-        /// It could not be started.
+        /// Could not be started.
         Failed = "failed",
-        /// Gone for good.
+        /// Final.
         Removed = "removed",
-        /// Stopped by a person, until one resumes it.
+        /// Stopped by a user, until resumed.
         Paused = "paused",
-        /// Being stopped because it had nothing to do.
+        /// Is being stopped because it was idle.
         Hibernating = "hibernating",
-        /// Stopped because it had nothing to do, until it has.
+        /// Stopped because it was idle, until there is work.
         Hibernated = "hibernated",
-        /// Run by somebody else, who hasn't called yet or not for long.
+        /// Has an operator's agent that hasn't called yet, or not for long.
         AwaitingAgent = "awaiting_agent",
     }
 }
 
-words! {
-    /// What people want of a workspace.
-    Wanted {
-        /// That it works.
+string_enum! {
+    /// What was asked of a workspace.
+    DesiredState {
+        /// To work.
         Running = "running",
-        /// That it stands still until resumed.
+        /// To stand still until resumed.
         Paused = "paused",
-        /// That it stands still until there is work.
+        /// To stand still until there is work.
         Hibernated = "hibernated",
-        /// That it is gone.
+        /// To be gone.
         Removed = "removed",
     }
 }
 
-words! {
-    /// Who runs a workspace's agent.
+string_enum! {
+    /// What runs a workspace's agent.
     Hosting {
-        /// We do, in a container.
+        /// A container of the backend.
         Container = "container",
-        /// Somebody else; the agent reports in.
+        /// An operator; the agent reports in.
         Operator = "operator",
-        /// Nobody: the adapter answers.
+        /// Nothing: the adapter answers.
         Synthetic = "synthetic",
     }
 }
 
-words! {
-    /// What was last known of a workspace's container. That the backend can't tell is a condition of
-    /// the workspace, not something known.
+string_enum! {
+    /// The container as last observed. An unreachable backend is a condition of the workspace, not a
+    /// value of this.
     Container {
         /// There never was one.
         None = "none",
         /// It runs.
         Running = "running",
         /// It certainly doesn't run.
-        Gone = "gone",
-        /// One of an earlier attempt may still run, and is stopped before anything is started.
-        Stale = "stale",
+        Absent = "gone",
+        /// One of an earlier attempt may still run, and is stopped before another one is started.
+        Superseded = "stale",
     }
 }
 
-/// A workspace with what belongs to it, as the directory keeps it.
+/// A workspace row with its layout and presence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedWorkspace {
-    /// The row.
+    /// From `workspaces`.
     pub row: WorkspaceRow,
-    /// Its place on the canvas, if it has one.
+    /// From `layouts`.
     pub layout: Option<LayoutRow>,
-    /// What its agent said last, if it said anything.
+    /// From `presence`.
     pub presence: Option<PresenceRow>,
 }
 
@@ -199,7 +207,7 @@ impl Store {
         Ok(all)
     }
 
-    /// Removed workspaces whose container was not seen to be gone, oldest first.
+    /// Removed workspaces whose container was not observed to be gone, oldest first.
     ///
     /// # Errors
     /// If the database fails.
@@ -207,14 +215,14 @@ impl Store {
         Ok(workspace::Entity::find()
             .filter(workspace::Column::Status.eq(Status::Removed))
             .filter(workspace::Column::Hosting.eq(Hosting::Container))
-            .filter(workspace::Column::Container.is_in([Container::Running, Container::Stale]))
+            .filter(workspace::Column::Container.is_in([Container::Running, Container::Superseded]))
             .order_by_asc(workspace::Column::RemovedAt)
             .all(&self.read)
             .await?)
     }
 }
 
-/// Parts that all workspaces are read in: more bring nothing, readers then wait for each other's memory.
+/// Parts that all workspaces are read in: more bring nothing, readers then contend for memory.
 const PARTS: u8 = 2;
 
 /// The smallest id of a part: ids are random, so parts by their first byte are of one size.
@@ -224,7 +232,7 @@ fn first_id(part: u8) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// A query that can be sent away with its connection.
+/// A query that owns its connection, so that it can be spawned.
 trait AllOf<M> {
     fn all_of(self, db: DatabaseConnection) -> impl Future<Output = Result<Vec<M>, DbErr>> + Send + 'static;
 }
@@ -235,8 +243,7 @@ impl<E: EntityTrait> AllOf<E::Model> for Select<E> {
     }
 }
 
-/// What a query finds, read by the place of each column. By name, as `all` reads, takes half as long
-/// again, which shows when there are many.
+/// Runs a query and reads its columns by position. By name, as `all` reads them, takes half as long again.
 async fn rows_of(
     query: Select<workspace::Entity>,
     db: DatabaseConnection,
@@ -294,7 +301,6 @@ fn joined(
     layouts: Vec<LayoutRow>,
     presences: Vec<PresenceRow>,
 ) -> Vec<LoadedWorkspace> {
-    use std::collections::HashMap;
     let mut layouts: HashMap<Uuid, LayoutRow> =
         layouts.into_iter().map(|row| (row.workspace_id, row)).collect();
     let mut presences: HashMap<Uuid, PresenceRow> =
@@ -308,14 +314,32 @@ fn joined(
         .collect()
 }
 
+/// Which of these workspaces exist, removed ones included.
+pub(crate) async fn existing_ids(
+    tx: &DatabaseTransaction,
+    ids: HashSet<Uuid>,
+) -> Result<HashSet<Uuid>, StoreError> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let existing = workspace::Entity::find()
+        .select_only()
+        .column(workspace::Column::Id)
+        .filter(workspace::Column::Id.is_in(ids))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(existing.into_iter().collect())
+}
+
 impl WorkspaceRow {
-    /// Is this the row of a workspace that is gone for good?
+    /// Is the workspace removed for good?
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.status == Status::Removed
     }
 
-    /// Marks that the row was written at `at`, once more.
+    /// The next revision of the row, written at `at`.
     #[must_use]
     pub fn revised(mut self, at: DateTime<Utc>) -> Self {
         self.revision += 1;

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use store::{
-    Change, Store, Write,
-    workspaces::{Container, Status},
-};
+use store::{Change, Store, workspaces::{Container, Status, UpdateWorkspaces}};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -86,7 +83,7 @@ async fn a_refused_stop_is_asked_again_later_each_time_and_ends_when_it_is_done(
     server.backend.works();
     server.fleet.mark_removed(id, false).await.unwrap();
     assert_eq!(server.look(id).await, None);
-    assert_eq!(server.row(id).await.container, Container::Gone);
+    assert_eq!(server.row(id).await.container, Container::Absent);
     assert_eq!(server.row(id).await.conditions[0]["status"], "True");
     assert!(server.backend.runs().is_empty());
 }
@@ -173,7 +170,7 @@ async fn a_leader_does_what_people_want_and_survives_the_end_of_the_hub() {
     // Nothing is heard any more, but pokes are.
     server.fleet.hub().close();
     server.fleet.pause(id).await.unwrap();
-    let stands = async || server.row(id).await.container == Container::Gone;
+    let stands = async || server.row(id).await.container == Container::Absent;
     until("it is stopped", &server.fleet, stands).await;
     server.fleet.remove(id, Removal::default()).await.unwrap();
     assert!(server.backend.runs().is_empty());
@@ -232,7 +229,7 @@ async fn who_begins_to_lead_gives_everybody_the_time_to_call() {
     // Nobody listened for an hour.
     let long_ago = store::now() - TimeDelta::hours(1);
     let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-    server.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
+    server.fleet.commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
     let leads = server.leads();
     until("it leads", &server.fleet, async || server.fleet.inner.pokes.since().is_some()).await;
     let since = server.fleet.inner.pokes.since().unwrap();

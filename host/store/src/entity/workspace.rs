@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::workspaces::{Container, Hosting, Status, Wanted};
+use crate::workspaces::{Container, DesiredState, Hosting, Status};
 
 /// A workspace: what it is, what is wanted of it, what was seen of it.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -44,7 +44,7 @@ pub struct Model {
     /// What it was made from, for the first start: an object.
     pub spec: Json,
     /// What people want of it.
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// Grows with everything that people want of it.
     pub generation: i64,
     /// What clients are told.
