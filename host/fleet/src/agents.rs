@@ -144,10 +144,10 @@ impl Fleet {
     pub async fn register(&self, registration: Registration) -> Result<Registered, FleetError> {
         let known = self.directory().get(registration.id);
         let uncallable = registration.url.starts_with(UNCALLABLE);
-        let stored = known.as_ref().and_then(|known| known.row.delivery_mode.parse().ok());
+        let stored = known.as_ref().map(|known| known.row.delivery_mode);
         let mode = match registration.mode {
             _ if uncallable => DeliveryMode::Poll,
-            given => given.or(stored).unwrap_or_default(),
+            given => given.or(stored).unwrap_or(DeliveryMode::Push),
         };
         let ours = known.as_ref().is_some_and(|known| machine::has_our_url(&known.row));
         if mode == DeliveryMode::Push && !ours {
@@ -190,7 +190,7 @@ impl Fleet {
                 let input = Input::Registered {
                     url,
                     card: registration.card.clone(),
-                    delivery_mode: mode.as_str().to_owned(),
+                    delivery_mode: mode,
                 };
                 transitions([(known.row.as_ref(), input)], now).require(WorkspaceIsLive(id))
             }

@@ -130,7 +130,7 @@ impl Fleet {
             let dir = dir.clone().filter(|dir| !dir.is_empty());
             dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
             if dir.is_none() {
-                "none".clone_into(&mut row.workspace_access);
+                row.workspace_access = rules::WorkspaceAccess::None;
             }
             row.workspace_dir = dir;
         }

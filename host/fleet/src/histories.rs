@@ -238,7 +238,7 @@ impl History {
             H::Registers(which) => {
                 if let Some(id) = with(which).filter(|id| self.has_agent(*id)) {
                     let url = Some("https://agent.example".to_owned());
-                    let (card, delivery_mode) = (json!({"name": "agent"}), "push".to_owned());
+                    let (card, delivery_mode) = (json!({"name": "agent"}), store::workspaces::DeliveryMode::Push);
                     self.input(id, Input::Registered { url, card, delivery_mode }).await;
                 }
             }

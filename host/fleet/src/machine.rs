@@ -12,7 +12,7 @@
 use chrono::{DateTime, Utc};
 use events::Event;
 use serde_json::{Value, json};
-use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
+use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceRow};
 
 use crate::{limits, tell};
 
@@ -67,7 +67,7 @@ pub(crate) enum Input {
         /// Its card.
         card: Value,
         /// `push` or `poll`.
-        delivery_mode: String,
+        delivery_mode: DeliveryMode,
     },
     /// An agent said how it is.
     Beat(Beat),
@@ -153,7 +153,7 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
         Input::Vanished => next.vanished(),
         Input::Stopped => next.stopped(),
         Input::Registered { url, card, delivery_mode } => {
-            next.registered(url.as_deref(), card, delivery_mode)
+            next.registered(url.as_deref(), card, *delivery_mode)
         }
         Input::Beat(beat) => next.beat(beat),
         Input::Silent => next.silent(),
@@ -460,7 +460,7 @@ impl Next {
         self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded
     }
 
-    fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: &str) -> bool {
+    fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: DeliveryMode) -> bool {
         let same_card = self.row.agent_card.as_ref() == Some(card);
         if !self.listens() {
             self.row.agent_card = Some(card.clone());
@@ -476,7 +476,7 @@ impl Next {
         }
         self.row.url = url;
         self.row.agent_card = Some(card.clone());
-        delivery_mode.clone_into(&mut self.row.delivery_mode);
+        self.row.delivery_mode = delivery_mode;
         self.recovered();
         let event = tell::registered(&self.row);
         self.becomes(Status::Online, event);

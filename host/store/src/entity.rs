@@ -9,6 +9,8 @@ pub(crate) mod inbound_secret;
 pub(crate) mod layout;
 pub(crate) mod presence;
 pub(crate) mod queued;
+pub(crate) mod text_column;
+pub(crate) mod text_enum;
 pub(crate) mod token;
 pub(crate) mod workspace;
 pub(crate) mod workspace_secret;

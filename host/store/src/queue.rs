@@ -3,21 +3,19 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, DeriveActiveEnum,
-    EntityTrait as _, EnumIter, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
-    QuerySelect as _, Statement,
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _,
+    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
-use serde::Serialize;
 use uuid::Uuid;
 
 pub use crate::entity::queued::Model as QueuedRow;
-use crate::{Store, StoreError, activity::clean, entity::queued, workspaces::string_enum};
+use crate::{Store, StoreError, activity::clean, entity::queued, entity::text_enum::text_enum};
 
 /// Priority of a task; there are no others yet.
 const TASK: i32 = 50;
 
-string_enum! {
+text_enum! {
     /// The state of a queued message.
     QueueStatus {
         /// Waits.

@@ -6,22 +6,21 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use events::{Event, catalogue::TokenChanged};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, DeriveActiveEnum, EntityTrait as _, EnumIter,
-    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, sea_query::Expr,
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
+    QueryFilter as _, sea_query::Expr,
 };
-use serde::Serialize;
 use uuid::Uuid;
 
 pub use crate::entity::token::Model as TokenRow;
 use crate::{
     CommitError, Mutation, Precondition, Store, StoreError, WorkspaceEvent,
     commit::{IDS, Transaction},
+    entity::text_enum::text_enum,
     entity::token,
-    workspaces::string_enum,
     write_behind::{Buffer, Pending, WriteBehind},
 };
 
-string_enum! {
+text_enum! {
     /// Whom a token is for.
     TokenKind {
         /// An agent's own; provisioning replaces it.
@@ -33,7 +32,7 @@ string_enum! {
     }
 }
 
-string_enum! {
+text_enum! {
     /// Why a token was revoked.
     RevokedBy {
         /// By request.

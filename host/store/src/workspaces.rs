@@ -2,125 +2,27 @@
 
 mod mutations;
 mod preconditions;
+mod row;
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, DeriveActiveEnum,
-    EntityTrait, EnumIter, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _,
-    Select,
+    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
+    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
 };
-use serde::Serialize;
 use uuid::Uuid;
 
-pub use crate::entity::workspace::Model as WorkspaceRow;
 use crate::{
     Store, StoreError,
     commit::IDS,
-    entity::{layout, presence, workspace},
+    entity::{layout, presence, text_column::TextColumn, workspace},
     layouts::LayoutRow,
     presence::PresenceRow,
 };
 pub use mutations::{InsertWorkspaces, PurgeWorkspaces, UpdateWorkspaces, rows_written};
 pub use preconditions::{NoCycle, NoOtherChildren, WorkspaceIsLive};
-
-/// An enum that is stored, and shown to clients, as text.
-macro_rules! string_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, EnumIter, DeriveActiveEnum)]
-        #[sea_orm(rs_type = "String", db_type = "Text")]
-        pub enum $name {
-            $($(#[$variant_doc])* #[sea_orm(string_value = $word)] #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// All variants.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The text of a variant.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-pub(crate) use string_enum;
-
-string_enum! {
-    /// The status that clients see.
-    Status {
-        /// Is being started, or has not heard from its agent yet.
-        Provisioning = "provisioning",
-        /// The agent works.
-        Online = "online",
-        /// The container is gone.
-        Offline = "offline",
-        /// The agent reports that it works badly.
-        Degraded = "degraded",
-        /// Could not be started.
-        Failed = "failed",
-        /// Final.
-        Removed = "removed",
-        /// Stopped by a user, until resumed.
-        Paused = "paused",
-        /// Is being stopped because it was idle.
-        Hibernating = "hibernating",
-        /// Stopped because it was idle, until there is work.
-        Hibernated = "hibernated",
-        /// Has an operator's agent that hasn't called yet, or not for long.
-        AwaitingAgent = "awaiting_agent",
-    }
-}
-
-string_enum! {
-    /// What was asked of a workspace.
-    DesiredState {
-        /// To work.
-        Running = "running",
-        /// To stand still until resumed.
-        Paused = "paused",
-        /// To stand still until there is work.
-        Hibernated = "hibernated",
-        /// To be gone.
-        Removed = "removed",
-    }
-}
-
-string_enum! {
-    /// What runs a workspace's agent.
-    Hosting {
-        /// A container of the backend.
-        Container = "container",
-        /// An operator; the agent reports in.
-        Operator = "operator",
-        /// Nothing: the adapter answers.
-        Synthetic = "synthetic",
-    }
-}
-
-string_enum! {
-    /// The container as last observed. An unreachable backend is a condition of the workspace, not a
-    /// value of this.
-    Container {
-        /// There never was one.
-        None = "none",
-        /// It runs.
-        Running = "running",
-        /// It certainly doesn't run.
-        Absent = "gone",
-        /// One of an earlier attempt may still run, and is stopped before another one is started.
-        Superseded = "stale",
-    }
-}
+pub use row::WorkspaceRow;
+pub use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
 
 /// A workspace row with its layout and presence.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,7 +47,7 @@ impl Store {
         let parts: Vec<_> = (0..PARTS)
             .map(|part| {
                 let query = workspace::Entity::find()
-                    .filter(workspace::Column::Status.ne(Status::Removed))
+                    .filter(workspace::Column::Status.ne(TextColumn(Status::Removed)))
                     .filter(workspace::Column::Id.gte(first_id(part)));
                 let query = match part + 1 {
                     PARTS => query,
@@ -175,7 +77,7 @@ impl Store {
             let layouts = layout::Entity::find().filter(layout::Column::WorkspaceId.is_in(some()));
             let presences = presence::Entity::find().filter(presence::Column::WorkspaceId.is_in(some()));
             found.extend(joined(
-                rows.all(&self.read).await?,
+                rows.all(&self.read).await?.into_iter().map(WorkspaceRow::from).collect(),
                 layouts.all(&self.read).await?,
                 presences.all(&self.read).await?,
             ));
@@ -191,17 +93,17 @@ impl Store {
         let mut all = Vec::new();
         let mut level = vec![root];
         while !level.is_empty() {
-            let mut children: Vec<(Uuid, Status)> = Vec::new();
+            let mut children: Vec<(Uuid, TextColumn<Status>)> = Vec::new();
             for parents in level.chunks(IDS) {
                 let below = workspace::Entity::find()
                     .select_only()
                     .columns([workspace::Column::Id, workspace::Column::Status])
                     .filter(workspace::Column::ParentId.is_in(parents.iter().copied()));
-                children.extend(below.into_tuple::<(Uuid, Status)>().all(&self.read).await?);
+                children.extend(below.into_tuple::<(Uuid, TextColumn<Status>)>().all(&self.read).await?);
             }
             level = children.iter().map(|(id, _)| *id).collect();
             all.extend(
-                children.into_iter().filter(|(_, status)| *status == Status::Removed).map(|(id, _)| id),
+                children.into_iter().filter(|(_, status)| status.0 == Status::Removed).map(|(id, _)| id),
             );
         }
         Ok(all)
@@ -212,13 +114,17 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn removed_unsettled(&self) -> Result<Vec<WorkspaceRow>, StoreError> {
-        Ok(workspace::Entity::find()
-            .filter(workspace::Column::Status.eq(Status::Removed))
-            .filter(workspace::Column::Hosting.eq(Hosting::Container))
-            .filter(workspace::Column::Container.is_in([Container::Running, Container::Superseded]))
+        let rows = workspace::Entity::find()
+            .filter(workspace::Column::Status.eq(TextColumn(Status::Removed)))
+            .filter(workspace::Column::Hosting.eq(TextColumn(Hosting::Container)))
+            .filter(
+                workspace::Column::Container
+                    .is_in([TextColumn(Container::Running), TextColumn(Container::Superseded)]),
+            )
             .order_by_asc(workspace::Column::RemovedAt)
             .all(&self.read)
-            .await?)
+            .await?;
+        Ok(rows.into_iter().map(WorkspaceRow::from).collect())
     }
 }
 
@@ -259,6 +165,9 @@ fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
         () => {
             found.try_get_by_index(at.next().unwrap_or_default())?
         };
+        (TextColumn) => {
+            found.try_get_by_index::<TextColumn<_>>(at.next().unwrap_or_default())?
+        };
     }
     Ok(WorkspaceRow {
         id: next!(),
@@ -266,21 +175,21 @@ fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
         role: next!(),
         tier: next!(),
         runtime: next!(),
-        hosting: next!(),
+        hosting: next!(TextColumn).0,
         parent_id: next!(),
-        delivery_mode: next!(),
+        delivery_mode: next!(TextColumn).0,
         workspace_dir: next!(),
-        workspace_access: next!(),
+        workspace_access: next!(TextColumn).0,
         budget_limit: next!(),
         max_concurrent_tasks: next!(),
         hibernation_idle_minutes: next!(),
         spec: next!(),
-        wanted: next!(),
+        wanted: next!(TextColumn).0,
         generation: next!(),
-        status: next!(),
+        status: next!(TextColumn).0,
         status_since: next!(),
         observed_generation: next!(),
-        container: next!(),
+        container: next!(TextColumn).0,
         attempt: next!(),
         attempt_at: next!(),
         failures: next!(),
@@ -330,20 +239,4 @@ pub(crate) async fn existing_ids(
         .all(tx)
         .await?;
     Ok(existing.into_iter().collect())
-}
-
-impl WorkspaceRow {
-    /// Is the workspace removed for good?
-    #[must_use]
-    pub fn is_removed(&self) -> bool {
-        self.status == Status::Removed
-    }
-
-    /// The next revision of the row, written at `at`.
-    #[must_use]
-    pub fn revised(mut self, at: DateTime<Utc>) -> Self {
-        self.revision += 1;
-        self.updated_at = at;
-        self
-    }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use events::{Envelope, Hub};
 use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
 use serde_json::json;
-use store::{Change, Cipher, Observer, Store, Writer, layouts::{LayoutRow, PutLayouts}, workspaces::{Container, DesiredState, Hosting, InsertWorkspaces, Status, WorkspaceRow}};
+use store::{Change, Cipher, Observer, Store, Writer, layouts::{LayoutRow, PutLayouts}, workspaces::{Container, DeliveryMode, DesiredState, Hosting, WorkspaceAccess, InsertWorkspaces, Status, WorkspaceRow}};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -95,9 +95,9 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
         runtime: "mock".to_owned(),
         hosting: Hosting::Synthetic,
         parent_id,
-        delivery_mode: "push".to_owned(),
+        delivery_mode: DeliveryMode::Push,
         workspace_dir: None,
-        workspace_access: "none".to_owned(),
+        workspace_access: WorkspaceAccess::None,
         budget_limit: None,
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,

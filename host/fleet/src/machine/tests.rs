@@ -160,9 +160,8 @@ fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
         }
     }
     for url in [None, Some(URL.to_owned()), Some("https://moved.example".to_owned())] {
-        for (card, mode) in [(known_card(), "push"), (json!({"name": "new"}), "push"), (known_card(), "poll")]
+        for (card, delivery_mode) in [(known_card(), DeliveryMode::Push), (json!({"name": "new"}), DeliveryMode::Push), (known_card(), DeliveryMode::Poll)]
         {
-            let delivery_mode = mode.to_owned();
             all.push(("registered", Input::Registered { url: url.clone(), card, delivery_mode }));
         }
     }
@@ -376,7 +375,7 @@ fn a_register_that_shows_nothing_new_is_not_told() {
     let register = |url: &str| Input::Registered {
         url: Some(url.to_owned()),
         card: known_card(),
-        delivery_mode: "push".to_owned(),
+        delivery_mode: DeliveryMode::Push,
     };
     assert_eq!(apply(&one, &register(URL), now()), None);
     let ours = WorkspaceRow { url: Some(OUR_URL.to_owned()), ..one.clone() };

@@ -110,7 +110,7 @@ async fn a_refused_start_of_one_that_works_is_tried_again_later() {
     let server = Server::new().await;
     let id = server.create().await;
     let row = server.row(id).await;
-    let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+    let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
     server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.backend.script([Script::Refuses]);
@@ -205,7 +205,7 @@ async fn hibernation_is_answered_when_it_happened() {
     let runs = async || server.row(id).await.container == Container::Running;
     until("it is started", &server.fleet, runs).await;
     let row = server.row(id).await;
-    let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+    let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
     server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.fleet.hibernate(id, false).await.unwrap();

@@ -41,7 +41,7 @@ pub fn rows_written(mutation: &dyn Mutation) -> &[WorkspaceRow] {
 impl Mutation for InsertWorkspaces {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
         for rows in self.0.chunks(ROWS) {
-            let rows = rows.iter().map(|row| row.clone().into_active_model().reset_all());
+            let rows = rows.iter().map(active);
             workspace::Entity::insert_many(rows).exec_without_returning(&tx.db).await.map_err(name_taken)?;
         }
         Ok(())
@@ -62,7 +62,7 @@ impl Mutation for UpdateWorkspaces {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
         if let [row] = self.0.as_slice() {
             let updated = workspace::Entity::update_many()
-                .set(row.clone().into_active_model().reset_all())
+                .set(active(row))
                 .filter(workspace::Column::Id.eq(row.id))
                 .filter(workspace::Column::Revision.eq(row.revision - 1))
                 .exec(&tx.db)
@@ -80,13 +80,11 @@ impl Mutation for UpdateWorkspaces {
             let before = Expr::col(("excluded", workspace::Column::Revision)).sub(1);
             let mut conflict = replacing(workspace::Column::Id, workspace::Column::iter());
             conflict.action_and_where(Expr::col((workspace::Entity, workspace::Column::Revision)).eq(before));
-            let rows_written = workspace::Entity::insert_many(
-                rows.iter().map(|row| row.clone().into_active_model().reset_all()),
-            )
-            .on_conflict(conflict)
-            .exec_without_returning(&tx.db)
-            .await
-            .map_err(name_taken)?;
+            let rows_written = workspace::Entity::insert_many(rows.iter().map(active))
+                .on_conflict(conflict)
+                .exec_without_returning(&tx.db)
+                .await
+                .map_err(name_taken)?;
             if rows_written != rows.len() as u64 {
                 return Err(CommitError::Conflict);
             }
@@ -127,6 +125,10 @@ impl Mutation for PurgeWorkspaces {
     fn implicit_events(&self, _: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
         changed(self.0.iter().copied())
     }
+}
+
+fn active(row: &WorkspaceRow) -> workspace::ActiveModel {
+    workspace::Model::from(row.clone()).into_active_model().reset_all()
 }
 
 fn ids_and_parents(rows: &[WorkspaceRow]) -> Vec<Uuid> {

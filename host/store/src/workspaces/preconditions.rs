@@ -7,13 +7,13 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _,
     PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
 };
+use types::Status;
 use uuid::Uuid;
 
-use super::Status;
 use crate::{
     Precondition, StoreError,
     commit::{IDS, Transaction},
-    entity::workspace,
+    entity::{text_column::TextColumn, workspace},
 };
 
 /// The workspace exists and isn't removed.
@@ -23,7 +23,7 @@ pub struct WorkspaceIsLive(pub Uuid);
 #[async_trait]
 impl Precondition for WorkspaceIsLive {
     async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
-        let live = workspace::Column::Status.ne(Status::Removed);
+        let live = workspace::Column::Status.ne(TextColumn(Status::Removed));
         Ok(workspace::Entity::find_by_id(self.0).filter(live).count(&tx.db).await? == 1)
     }
 
@@ -45,7 +45,7 @@ impl Precondition for NoOtherChildren {
                 .select_only()
                 .column(workspace::Column::Id)
                 .filter(workspace::Column::ParentId.is_in(parents.iter().copied()))
-                .filter(workspace::Column::Status.ne(Status::Removed))
+                .filter(workspace::Column::Status.ne(TextColumn(Status::Removed)))
                 .into_tuple()
                 .all(&tx.db)
                 .await?;
