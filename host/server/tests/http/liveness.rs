@@ -3,8 +3,8 @@
 use std::future::pending;
 use std::time::Duration;
 
+use api::app::App;
 use axum::Router;
-use isomer::app::App;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -18,7 +18,7 @@ fn routes(app: &App, beaten: UnboundedSender<()>, interval: Duration) -> Router<
         pending()
     });
     app.loops.spawn("silent", interval, |_| pending());
-    isomer::api::routes(app)
+    api::routes(app)
 }
 
 async fn server(flags: &[&str], interval: Duration) -> Server {
