@@ -88,7 +88,7 @@ fn concerns(row: &QueuedRow, workspace: Uuid) -> bool {
 /// Both ends may, each with its own token, and who rules over both.
 fn may_read(app: &App, row: &QueuedRow, named: Uuid, headers: &HeaderMap) -> bool {
     let credentials = Credentials::of(headers);
-    let bearer = credentials.bearer().and_then(|bearer| app.fleet.authenticate(bearer));
+    let bearer = credentials.bearer().and_then(|bearer| app.fleet.credentials().authenticate(bearer));
     match bearer.and_then(|token| token.row.workspace_id) {
         Some(own) => {
             let says = text(headers, WORKSPACE_ID).filter(|id| !id.is_empty());

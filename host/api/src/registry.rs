@@ -69,7 +69,7 @@ async fn register(State(app): State<App>, headers: HeaderMap, Json(body): Json<R
     let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
     // Who had nothing to show has something from now on.
     if proved || registered.token.is_some() {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
     }
     add(&mut answer, "auth_token", registered.token.map(|token| token.text));
     Ok(Json(answer))
@@ -129,7 +129,7 @@ async fn heartbeat(State(app): State<App>, headers: HeaderMap, Json(body): Json<
     app.messaging.heard_from(id);
     let mut answer = json!({ "status": "ok" });
     if proof != Proof::None {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
     }
     Ok(Json(answer))
 }
@@ -159,7 +159,7 @@ struct CheckBody {
 
 async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
     let ids = (Uuid::parse_str(&body.caller_id), Uuid::parse_str(&body.target_id));
-    let allowed = matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().may_talk(caller, target));
+    let allowed = matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().can_communicate(caller, target));
     Json(json!({ "allowed": allowed }))
 }
 

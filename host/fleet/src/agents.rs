@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use credentials::NewToken;
 use events::{
     Event,
     catalogue::{CardUpdated, Heartbeat, Task},
@@ -19,13 +20,12 @@ use uuid::Uuid;
 
 use crate::{
     agent_url::{AgentUrl, UrlError},
-    blueprint::Blueprint,
+    new_row::NewWorkspaceRow,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
     machine::{self, Input},
     rules::{DeliveryMode, WorkspaceAccess},
-    tell,
-    tokens::NewToken,
+    event,
 };
 
 /// Runtime of a workspace that made itself known and fetches its messages …
@@ -160,7 +160,7 @@ impl Fleet {
         let registered = match self.change(introduce).await {
             // Somebody else made it known a moment ago, or it is removed.
             Err(FleetError::NameTaken) => {
-                self.read_again(&[registration.id]).await?;
+                self.state().refresh(&[registration.id]).await?;
                 let registration = Registration { may_create: false, ..registration.clone() };
                 self.change(|fleet: &Self| fleet.introduce(&registration, mode)).await?
             }
@@ -179,7 +179,7 @@ impl Fleet {
         mode: DeliveryMode,
     ) -> Result<Planned<Registered>, FleetError> {
         let (id, now) = (registration.id, store::now());
-        if !registration.proved && self.tokens().has_any(id) {
+        if !registration.proved && self.state().tokens().has_any(id) {
             return Err(FleetError::Unproven);
         }
         // Nobody calls one that fetches, so nobody looked whether its address may be called.
@@ -196,12 +196,12 @@ impl Fleet {
             }
             None if registration.may_create => {
                 let row = self.newcomer(registration, mode, url);
-                let event = tell::registered(&row);
+                let event = event::registered(&row);
                 Change::of(InsertWorkspaces(vec![row])).with_event(id, event)
             }
             None => return Err(FleetError::NotFound),
         };
-        let token = (!self.tokens().has_any(id))
+        let token = (!self.state().tokens().has_any(id))
             .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
@@ -220,7 +220,7 @@ impl Fleet {
     /// The row of a workspace that nobody made: its agent runs already, and not in a container of ours.
     fn newcomer(&self, registration: &Registration, mode: DeliveryMode, url: Option<String>) -> WorkspaceRow {
         let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
-        let blueprint = Blueprint {
+        let blueprint = NewWorkspaceRow {
             id: registration.id,
             name: registration.id.to_string(),
             role: None,
@@ -295,9 +295,9 @@ impl Fleet {
         }
         if report.current_task != before.current_task {
             let task = Task { active_tasks, current_task: report.current_task };
-            self.tell_live(id, &Event::TaskUpdated(task));
+            self.state().publish_ephemeral(id, &Event::TaskUpdated(task));
         }
-        self.tell_live(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
+        self.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
         judged
     }
 
@@ -343,7 +343,7 @@ impl Fleet {
             due
         };
         if due {
-            self.inner.writer.write_behind(self.presence(id)).await;
+            self.state().write_behind(self.presence(id)).await;
         }
     }
 
@@ -378,7 +378,7 @@ impl Fleet {
             limit: 1,
             ..EventFilter::default()
         };
-        let told = self.inner.store.recent_events(&filter).await.ok()?.pop()?.event()?;
+        let told = self.store().recent_events(&filter).await.ok()?.pop()?.event()?;
         let Event::WorkspaceDegraded(degraded) = told else { return None };
         let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
         let mut agents = self.inner.agents.lock();

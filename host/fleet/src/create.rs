@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use credentials::NewToken;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{Change, layouts::{LayoutRow, PutLayouts}, secrets::{PutSecrets, SecretRow}, tokens::{InsertToken, TokenKind}, workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow}};
 use uuid::Uuid;
 
 use crate::{
-    blueprint::Blueprint,
+    new_row::NewWorkspaceRow,
     error::FleetError,
     fleet::{Fleet, Planned},
     rules::{self, DeliveryMode, WorkspaceAccess},
-    tokens::NewToken,
 };
 
 /// Runtime of a workspace that names none, nor does its template.
@@ -177,7 +177,7 @@ impl Fleet {
         };
         let id = Uuid::new_v4();
         let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
-        let blueprint = Blueprint {
+        let blueprint = NewWorkspaceRow {
             id,
             name: new.name.clone(),
             role,
@@ -216,6 +216,6 @@ impl Fleet {
             secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
             secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
         }
-        self.seal_secrets(id, secrets)
+        self.credentials().seal_secrets(id, secrets)
     }
 }

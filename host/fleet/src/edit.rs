@@ -4,10 +4,10 @@ use store::{Change, layouts::{LayoutRow, PutLayouts}, workspaces::{NoCycle, Upda
 use uuid::Uuid;
 
 use crate::{
-    directory::Workspace,
+    Workspace,
     error::FleetError,
     fleet::{Fleet, Planned},
-    rules, tell,
+    rules, event,
 };
 
 /// What is to be different. `None` leaves it; `Some(None)` clears it.
@@ -87,11 +87,11 @@ impl Fleet {
             if !keys.is_empty() {
                 let row = fleet.edited(&workspace.row, &edit, &mut change)?;
                 // Written even if only the layout changes: other servers go by the row's revision.
-                change.push(UpdateWorkspaces(vec![row.revised(store::now())])));
+                change.push(UpdateWorkspaces(vec![row.revised(store::now())]));
                 if let Some(layout) = laid_out(&workspace, &edit) {
                     change.push(PutLayouts(vec![layout]));
                 }
-                change.events.push((Some(id), tell::updated(keys)));
+                change.events.push((Some(id), event::updated(keys)));
             }
             Ok(Planned { change, done: Edited { needs_restart } })
         })

@@ -7,7 +7,7 @@ use store::workspaces::{Container, DesiredState, Hosting, Status};
 use uuid::Uuid;
 
 use crate::{
-    decide, directory::Workspace, error::FleetError, fleet::Fleet, limits::CONTAINER_SILENCE, machine,
+    Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_SILENCE, machine,
 };
 
 /// How a workspace stands.

@@ -4,7 +4,7 @@ use store::{Change, workspaces::{DesiredState, Hosting, Status}};
 use uuid::Uuid;
 
 use crate::{
-    directory::Workspace,
+    Workspace,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
     limits::PATIENCE,

@@ -55,12 +55,6 @@ pub(crate) const BACKEND_DEADLINE: Duration =
 /// How often every workspace is looked at without a reason: the health sweep of the contract.
 pub(crate) const SLOW_TICK: Duration = Duration::from_secs(15);
 
-/// Levels between an ancestor and a descendant that may talk to each other at most.
-pub(crate) const ACCESS_LEVELS: usize = 32;
-
-/// Live tokens that people may have for one workspace.
-pub(crate) const TOKENS_PER_WORKSPACE: u64 = 50;
-
 /// Bytes of a stored error at most.
 pub(crate) const ERROR_BYTES: usize = 8_192;
 

@@ -14,7 +14,7 @@ use events::Event;
 use serde_json::{Value, json};
 use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceRow};
 
-use crate::{limits, tell};
+use crate::{event, limits};
 
 #[cfg(test)]
 mod tests;
@@ -173,7 +173,7 @@ pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
     match next.row.hosting {
         Hosting::Container => next.begin_attempt(),
         Hosting::Operator | Hosting::Synthetic => {
-            let event = tell::provisioning(&next.row);
+            let event = event::provisioning(&next.row);
             next.becomes(Status::Provisioning, event);
             next.ready_at_once();
         }
@@ -257,7 +257,7 @@ impl Next {
         if self.may_have_container() {
             self.row.container = Container::Superseded;
         }
-        let event = tell::provisioning(&self.row);
+        let event = event::provisioning(&self.row);
         self.becomes(Status::Provisioning, event);
     }
 
@@ -267,7 +267,7 @@ impl Next {
         }
         self.wants(DesiredState::Paused);
         self.forget_own_url();
-        let event = tell::paused(&self.row);
+        let event = event::paused(&self.row);
         self.becomes(Status::Paused, event);
         true
     }
@@ -295,10 +295,10 @@ impl Next {
     /// What needs no container is there at once, or as soon as its agent calls.
     fn ready_at_once(&mut self) {
         if self.is(Hosting::Operator) && self.row.url.is_none() {
-            let event = tell::awaiting_agent(&self.row);
+            let event = event::awaiting_agent(&self.row);
             self.becomes(Status::AwaitingAgent, event);
         } else {
-            let event = tell::online_at_once(&self.row);
+            let event = event::online_at_once(&self.row);
             self.becomes(Status::Online, event);
         }
     }
@@ -318,7 +318,7 @@ impl Next {
 
     fn hibernated(&mut self) {
         self.row.url = None;
-        let event = tell::hibernated(&self.row);
+        let event = event::hibernated(&self.row);
         self.becomes(Status::Hibernated, event);
     }
 
@@ -339,7 +339,7 @@ impl Next {
         if self.is(Hosting::Container) && self.row.attempt > 0 {
             self.row.container = Container::Superseded;
         }
-        self.becomes(Status::Removed, tell::removed(cascade));
+        self.becomes(Status::Removed, event::removed(cascade));
         true
     }
 
@@ -382,7 +382,7 @@ impl Next {
         if attempt != self.row.attempt || self.row.status != Status::Provisioning {
             return false;
         }
-        self.fail(error, tell::start_failed(error, missing));
+        self.fail(error, event::start_failed(error, missing));
         true
     }
 
@@ -401,7 +401,7 @@ impl Next {
                 self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
-                self.becomes(Status::Offline, tell::offline());
+                self.becomes(Status::Offline, event::offline());
                 true
             }
             // It died before its agent called. Another try, as long as there is time for one.
@@ -478,7 +478,7 @@ impl Next {
         self.row.agent_card = Some(card.clone());
         self.row.delivery_mode = delivery_mode;
         self.recovered();
-        let event = tell::registered(&self.row);
+        let event = event::registered(&self.row);
         self.becomes(Status::Online, event);
         true
     }
@@ -499,19 +499,19 @@ impl Next {
         let well = beat.error_rate < WELL_BELOW && sound && !beat.judges_itself;
         match self.row.status {
             Status::Online if wedged || failing => {
-                self.becomes(Status::Degraded, tell::degraded(beat, wedged));
+                self.becomes(Status::Degraded, event::degraded(beat, wedged));
             }
             Status::Degraded if well => {
                 self.recovered();
-                self.becomes(Status::Online, tell::online_again(None));
+                self.becomes(Status::Online, event::reconnected(None));
             }
             Status::Offline => {
                 self.recovered();
-                self.becomes(Status::Online, tell::online_again(None));
+                self.becomes(Status::Online, event::reconnected(None));
             }
             from @ (Status::Provisioning | Status::AwaitingAgent | Status::Failed) => {
                 self.recovered();
-                self.becomes(Status::Online, tell::online_again(Some(from)));
+                self.becomes(Status::Online, event::reconnected(Some(from)));
             }
             _ => return false,
         }
@@ -525,14 +525,14 @@ impl Next {
         match self.row.hosting {
             Hosting::Synthetic => return false,
             Hosting::Operator => {
-                self.becomes(Status::Offline, tell::offline());
-                let event = tell::awaiting_agent(&self.row);
+                self.becomes(Status::Offline, event::offline());
+                let event = event::awaiting_agent(&self.row);
                 self.becomes(Status::AwaitingAgent, event);
             }
             Hosting::Container => {
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
-                self.becomes(Status::Offline, tell::offline());
+                self.becomes(Status::Offline, event::offline());
             }
         }
         true
@@ -541,13 +541,13 @@ impl Next {
     fn overdue(&mut self, after_seconds: u64) -> bool {
         match self.row.status {
             Status::Provisioning => {
-                let event = tell::start_overdue(&self.row, after_seconds);
-                self.fail(tell::START_OVERDUE, event);
+                let event = event::start_overdue(&self.row, after_seconds);
+                self.fail(event::START_OVERDUE, event);
             }
             // Better awake than stuck. If its container is gone after all, that will be seen.
             Status::Hibernating => {
                 self.wants(DesiredState::Running);
-                self.becomes(Status::Online, tell::online_again(None));
+                self.becomes(Status::Online, event::reconnected(None));
             }
             _ => return false,
         }

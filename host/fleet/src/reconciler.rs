@@ -125,7 +125,7 @@ impl Fleet {
         loop {
             renewals.tick().await;
             beat();
-            if let Some(lease) = inner.store.lease(LEASE, inner.server, inner.limits.lease).await? {
+            if let Some(lease) = inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease).await? {
                 tracing::info!(epoch = lease.fence.epoch, "this server reconciles");
                 metrics::gauge!("isomer_reconciles").set(1.0);
                 inner.pokes.open(true);
@@ -155,7 +155,7 @@ impl Fleet {
             tokio::select! {
                 _ = renewals.tick() => {
                     beat();
-                    match timeout(inner.limits.lease / 4, inner.store.lease(LEASE, inner.server, inner.limits.lease)).await {
+                    match timeout(inner.limits.lease / 4, inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease)).await {
                         Ok(Ok(Some(renewed))) if renewed.fence == looks.fence => until = renewed.until,
                         Ok(Ok(_)) => return Ok(()),
                         // The lease is still ours for a while.
@@ -191,7 +191,7 @@ impl Fleet {
         let mut ids: Vec<Uuid> =
             live.iter().filter(|it| it.row.hosting != Hosting::Synthetic).map(|it| it.row.id).collect();
         if self.inner.backend.is_some() {
-            ids.extend(self.inner.store.removed_unsettled().await?.into_iter().map(|row| row.id));
+            ids.extend(self.store().removed_unsettled().await?.into_iter().map(|row| row.id));
         }
         Ok(ids)
     }
@@ -233,10 +233,10 @@ impl Fleet {
 
     /// Agents call whichever server they reach: has another one written down that this one called?
     async fn heard_elsewhere(&self, id: Uuid) -> Result<bool, StoreError> {
-        if self.inner.store.is_single_process() {
+        if self.store().is_single_process() {
             return Ok(false);
         }
-        let written = self.inner.store.workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
+        let written = self.store().workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
         Ok(written.is_some_and(|presence| self.directory().put_newer_presence(presence)))
     }
 
@@ -271,10 +271,10 @@ impl Fleet {
     /// Writes down what was seen, if the row is still the one that was looked at.
     async fn note(&self, row: &WorkspaceRow, input: Input, fence: &Fence) -> Result<(), Interrupted> {
         let change = transitions([(row, input)], store::now()).require(LeaseIsHeld(fence.clone()));
-        match self.commit(change).await {
+        match self.state().commit(change).await {
             Ok(_) => Ok(()),
             // Somebody changed it meanwhile: look again at what it is now.
-            Err(CommitError::Conflict) => Ok(self.read_again(&[row.id]).await?),
+            Err(CommitError::Conflict) => Ok(self.state().refresh(&[row.id]).await?),
             Err(CommitError::PreconditionFailed(_)) => Err(Interrupted::Deposed),
             Err(error) => Err(Interrupted::Commit(error)),
         }
@@ -282,7 +282,7 @@ impl Fleet {
 
     /// Before anything is done that can't be undone.
     async fn still_held(&self, fence: &Fence) -> Result<(), Interrupted> {
-        let held = self.inner.store.is_held(fence).await?;
+        let held = self.store().is_held(fence).await?;
         if held { Ok(()) } else { Err(Interrupted::Deposed) }
     }
 

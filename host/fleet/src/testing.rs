@@ -15,7 +15,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 
 use crate::{
-    Backend, Blueprint, Facts, Fleet, Limits, Parts, Runtimes, Templates,
+    Backend, NewWorkspaceRow, Facts, Fleet, Limits, FleetConfig, Runtimes, Templates,
     create::NewWorkspace,
     rules::{DeliveryMode, WorkspaceAccess},
 };
@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A workspace in a container, as it is before its first attempt.
 pub(crate) fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-    let blueprint = Blueprint {
+    let blueprint = NewWorkspaceRow {
         id: Uuid::new_v4(),
         name: name.to_owned(),
         role: None,
@@ -80,7 +80,7 @@ pub(crate) async fn open(
     backend: Option<Arc<dyn Backend>>,
     limits: Limits,
 ) -> (Fleet, JoinHandle<()>) {
-    let parts = Parts {
+    let parts = FleetConfig {
         store,
         hub: Hub::default(),
         runtimes: Arc::new(Table),

@@ -37,7 +37,7 @@ impl Fleet {
         };
         let mut heard = subscribe();
         loop {
-            let rows = self.inner.store.workspaces(ids).await?;
+            let rows = self.store().workspaces(ids).await?;
             let rows: Vec<WorkspaceRow> = rows.into_iter().map(|loaded| loaded.row).collect();
             if rows.iter().all(&satisfies) || Instant::now() >= deadline {
                 return Ok(rows);

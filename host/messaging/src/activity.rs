@@ -100,6 +100,6 @@ impl Messaging {
         let workspace = entry.workspace_id;
         let (row, event) = entry.row_and_event();
         self.fleet.log_behind(row).await;
-        self.fleet.tell_live(workspace, &event);
+        self.fleet.state().publish_ephemeral(workspace, &event);
     }
 }

@@ -135,7 +135,7 @@ impl Messaging {
         let id = target.row.id;
         if let Caller::Workspace(caller) = caller
             && caller != id
-            && !self.fleet.directory().may_talk(caller, id)
+            && !self.fleet.directory().can_communicate(caller, id)
         {
             return Err(DeliveryError::AccessDenied);
         }
@@ -175,7 +175,7 @@ impl Messaging {
         .await;
         if let Some(response_body) = answer {
             let response = A2aResponse { duration_ms, method, response_body };
-            self.fleet.tell_live(id, &Event::A2aResponse(response));
+            self.fleet.state().publish_ephemeral(id, &Event::A2aResponse(response));
         }
         if well {
             self.spoke(caller).await;

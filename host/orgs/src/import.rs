@@ -9,7 +9,7 @@ use events::{
     Event,
     catalogue::{ImportCompleted, ImportFailed, ImportFailure, ImportStarted},
 };
-use fleet::{Blueprint, Fleet, FleetError, Population, Settler};
+use fleet::{NewWorkspaceRow, Fleet, FleetError, BatchPlan, BatchEntry};
 use futures::FutureExt as _;
 use serde_json::Value as Json;
 use store::CommitError;
@@ -127,7 +127,7 @@ impl Orgs {
         let (dir, files, org) = self.read(import.from).await?;
         let under = Under { fleet: &self.fleet, org: &org, started, dir, mode: import.mode };
         let requirements = Requirements::of(&org);
-        let settings = match self.fleet.global_settings().await {
+        let settings = match self.fleet.credentials().global_secret_names().await {
             Ok(settings) => settings,
             Err(error) => {
                 under.gave_up(ImportFailure::SecretsLookupFailed, 0, import.dry_run).await;
@@ -200,15 +200,15 @@ impl Orgs {
         if dry_run {
             return report(&Plan::of(&members.members, names, self.fleet.directory()));
         }
-        let mut settlers: Vec<Settler> = Vec::new();
+        let mut entries: Vec<BatchEntry> = Vec::new();
         for member in &members.members {
             settlers.push(self.settler(member));
         }
-        let populated = self.fleet.populate(|fleet| {
+        let populated = self.fleet.apply_batch(|fleet| {
             let plan = Plan::of(&members.members, names, fleet.directory());
             let imported = report(&plan);
-            Population {
-                settlers: placed(&settlers, &members.members, &plan),
+            BatchPlan {
+                entries: placed(&settlers, &members.members, &plan),
                 removed: plan.orphans,
                 before: vec![under.started()],
                 after: vec![under.completed(&imported)],
@@ -248,18 +248,18 @@ impl Orgs {
         }
     }
 
-    fn settler(&self, member: &Member) -> Settler {
+    fn settler(&self, member: &Member) -> BatchEntry {
         let mut secrets = Vec::new();
         for (key, value) in &member.secrets {
             // One that can't be sealed is left out: what needs it will say so.
-            match self.fleet.seal_secrets(member.id, [(key.clone(), value.clone())].into()) {
+            match self.fleet.credentials().seal_secrets(member.id, [(key.clone(), value.clone())].into()) {
                 Ok(rows) => secrets.extend(rows),
                 Err(error) => {
                     tracing::error!(key, error = &error as &dyn std::error::Error, "a variable was left out");
                 }
             }
         }
-        let blueprint = Blueprint {
+        let workspace = NewWorkspaceRow {
             id: member.id,
             name: member.name.clone(),
             role: member.role.clone(),
@@ -275,18 +275,18 @@ impl Orgs {
             url: member.url.clone(),
             spec: member.spec.clone(),
         };
-        Settler { blueprint, absolute: member.absolute, relative: member.relative, secrets }
+        BatchEntry { workspace, absolute: member.absolute, relative: member.relative, secrets }
     }
 }
 
 /// Those that are made, below their parents.
-fn placed(settlers: &[Settler], members: &[Member], plan: &Plan) -> Vec<Settler> {
+fn placed(entries: &[BatchEntry], members: &[Member], plan: &Plan) -> Vec<BatchEntry> {
     let parent =
         |member: &Member| member.parent.and_then(|parent| plan.members.get(parent)).map(|(id, _)| *id);
     let new = settlers.iter().zip(members).zip(&plan.members).filter(|(_, (_, fate))| *fate == Fate::Create);
     new.map(|((settler, member), _)| {
         let mut settler = settler.clone();
-        settler.blueprint.parent_id = parent(member);
+        settler.workspace.parent_id = parent(member);
         settler
     })
     .collect()
@@ -371,7 +371,7 @@ impl Under<'_> {
     }
 
     async fn record(&self, events: Vec<Event>) {
-        if let Err(error) = self.fleet.record(events).await {
+        if let Err(error) = self.fleet.state().record(events).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "what came of an import could not be recorded");
         }

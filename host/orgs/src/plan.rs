@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fleet::Directory;
+use fleet::WorkspaceIndex;
 use uuid::Uuid;
 
 use crate::{
@@ -33,7 +33,7 @@ pub enum Fate {
 
 impl Plan {
     /// Plans an import. `names`: others that have one of these are removed.
-    pub(crate) fn of(members: &[Member], names: Option<&HashSet<&str>>, directory: &Directory) -> Self {
+    pub(crate) fn of(members: &[Member], names: Option<&HashSet<&str>>, directory: &WorkspaceIndex) -> Self {
         let mut siblings: HashMap<Option<Uuid>, HashMap<String, Uuid>> = HashMap::new();
         let mut planned: Vec<(Uuid, Fate)> = Vec::with_capacity(members.len());
         for member in members {
@@ -62,7 +62,7 @@ impl Plan {
     }
 }
 
-fn orphans(planned: &[(Uuid, Fate)], names: &HashSet<&str>, directory: &Directory) -> Vec<Uuid> {
+fn orphans(planned: &[(Uuid, Fate)], names: &HashSet<&str>, directory: &WorkspaceIndex) -> Vec<Uuid> {
     let placed: HashSet<Uuid> = planned.iter().map(|(id, _)| *id).collect();
     let lost = |id: Uuid, name: &str| names.contains(name) && !placed.contains(&id);
     let all = directory.list();

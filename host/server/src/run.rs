@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates};
+use fleet::{Fleet, FleetConfig, Templates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tasks::{BackgroundTask, BackgroundTasks, Progress, retry_forever};
@@ -145,7 +145,7 @@ async fn open_fleet(
 ) -> Result<(Fleet, JoinHandle<()>), StartError> {
     let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
     let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
-    let parts = Parts {
+    let parts = FleetConfig {
         store: store.clone(),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),
@@ -168,17 +168,17 @@ fn start_fleet(tasks: &BackgroundTasks, fleet: &Fleet, settings: &Settings) {
     let followed = fleet.clone();
     tasks.spawn(BackgroundTask::new("broadcaster", FLEET_TURN, move |progress| {
         let fleet = followed.clone();
-        async move { retry_forever("broadcaster", || fleet.follow(|| progress.report())).await }
+        async move { retry_forever("broadcaster", || fleet.state().follow(|| progress.report())).await }
     }));
     let told = fleet.clone();
     tasks.spawn(BackgroundTask::new("live-events", FLEET_TURN, move |progress| {
         let fleet = told.clone();
-        async move { fleet.send_live(|| progress.report()).await }
+        async move { fleet.state().send_ephemeral(|| progress.report()).await }
     }));
     let (swept, days) = (fleet.clone(), settings.storage.event_retention_days.get());
     tasks.spawn(BackgroundTask::interval("event-retention", RETENTION_EVERY, move || {
         let fleet = swept.clone();
-        async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
+        async move { fleet.state().delete_old_events(chrono::Duration::days(days.into())).await }
     }));
     let days = chrono::Duration::days(settings.messages.activity_retention_days.get().into());
     let interval =

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use events::{Envelope, Hub};
-use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
+use fleet::{Facts, Fleet, FleetConfig, Runtimes, Templates};
 use serde_json::json;
 use store::{Change, Cipher, Observer, Store, Writer, layouts::{LayoutRow, PutLayouts}, workspaces::{Container, DeliveryMode, DesiredState, Hosting, WorkspaceAccess, InsertWorkspaces, Status, WorkspaceRow}};
 use tokio::task::JoinHandle;
@@ -44,7 +44,7 @@ impl Observer for Nobody {
 
 /// A fleet on a database, without a server.
 pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(url).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(Synthetic),

@@ -35,7 +35,7 @@ impl Listener {
             && match self {
                 Self::Canvas => true,
                 Self::Agent(id) => {
-                    event.workspace_id().is_some_and(|about| fleet.directory().may_hear(id, about))
+                    event.workspace_id().is_some_and(|about| fleet.directory().can_observe(id, about))
                 }
                 Self::Watcher(id) => event.workspace_id() == Some(id),
             }

@@ -86,7 +86,8 @@ async fn state(State(app): State<App>, Segment(id): Segment, headers: HeaderMap)
         let (Some(bearer), Ok(named)) = (credentials.bearer(), Uuid::parse_str(&id)) else {
             return Err(error);
         };
-        let ended = app.fleet.ended_with(bearer, named).await.map_err(failed)?;
+        let ended = app.fleet.credentials().was_revoked_by_removal(bearer, named).await;
+        let ended = ended.map_err(|error| failed(error.into()))?;
         return Err(if ended { deleted(named, true) } else { error });
     }
     let id = parse(&id)?;

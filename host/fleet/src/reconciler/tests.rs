@@ -115,7 +115,7 @@ async fn a_refused_start_of_one_that_works_is_tried_again_later() {
     let row = server.row(id).await;
     let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
-    server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+    server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.backend.script([Script::Refuses]);
     let again = server.look(id).await;
     let row = server.row(id).await;
@@ -210,7 +210,7 @@ async fn hibernation_is_answered_when_it_happened() {
     let row = server.row(id).await;
     let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
-    server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+    server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.fleet.hibernate(id, false).await.unwrap();
     assert!(server.backend.runs().is_empty());
     assert_eq!(server.fleet.directory().get(id).unwrap().row.status, Status::Hibernated);
@@ -229,7 +229,7 @@ async fn waking_begins_one_attempt_however_many_messages_ask_for_it() {
         let row = server.row(id).await;
         let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
         let registered = Input::Registered { url: None, card, delivery_mode };
-        server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+        server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     };
     register().await;
     assert!(!server.fleet.wake(id).await.unwrap(), "the workspace is online");
@@ -255,11 +255,11 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
     until("both run", &server.fleet, async || server.backend.runs().len() == 2).await;
     // A root that is paused takes its children along; one that moves below it later is as it was.
     let row = WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
-    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of([write])).await.unwrap();
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.state().commit(Change::of(update)).await.unwrap();
     let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
-    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of([write])).await.unwrap();
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.state().commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
     assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
     assert_eq!(server.row(id).await.status, Status::Hibernated);
@@ -279,7 +279,7 @@ async fn who_begins_to_lead_gives_everybody_the_time_to_call() {
     // Nobody listened for an hour.
     let long_ago = store::now() - TimeDelta::hours(1);
     let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-    server.fleet.commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
+    server.fleet.state().commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
     let leads = server.leads();
     until("it leads", &server.fleet, async || server.fleet.inner.pokes.since().is_some()).await;
     let since = server.fleet.inner.pokes.since().unwrap();

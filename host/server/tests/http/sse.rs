@@ -132,7 +132,7 @@ async fn it_is_pinged() {
 async fn who_comes_back_hears_what_it_missed() {
     let house = House::within(DEV, Limits { replay: 3, ..patient() }).await;
     let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
-    let first = house.app.fleet.last_told() + 1;
+    let first = house.app.fleet.state().last_published() + 1;
     for name in ["1", "2", "3", "4"] {
         rename(&house, own, &format!("own{name}")).await;
         rename(&house, other, &format!("other{name}")).await;
@@ -219,7 +219,7 @@ async fn it_ends_with_its_workspace() {
     for gone in [other, own] {
         house.app.fleet.remove(gone, fleet::Removal::default()).await.expect("removed");
     }
-    let seq = house.app.fleet.last_told();
+    let seq = house.app.fleet.state().last_published();
     let last = stream.message().await;
     assert!(last.starts_with(&format!("id: {seq}\ndata: {{\"type\":\"WORKSPACE_REMOVED\",")), "{last}");
     assert_eq!(stream.message().await, "");
@@ -244,10 +244,10 @@ async fn it_ends_with_the_token_that_opened_it() {
     let limits = Limits { stream_ping: Duration::from_millis(20), ..patient() };
     let house = House::within(ADMIN, limits).await;
     let id = house.workspace("a", None).await;
-    let token = house.app.fleet.mint(id, "test", false).await.expect("a token");
+    let token = house.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
     let bearer = format!("Authorization: Bearer {}", token.text);
     let mut stream = Stream::open(&house, id, &[&bearer]).await;
-    house.app.fleet.revoke(Some(id), token.row.id).await.expect("revoked");
+    house.app.fleet.credentials().revoke(Some(id), token.row.id).await.expect("revoked");
     assert_eq!(stream.message().await, "");
 }
 

@@ -9,7 +9,7 @@ use api::app::App;
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates};
+use fleet::{Fleet, FleetConfig, Templates};
 use httpd::connection::Deadlines;
 use httpd::metrics::Metrics;
 use httpd::middleware;
@@ -40,7 +40,7 @@ pub(crate) const PATIENT: Limits = Limits {
 async fn fleet(catalog: Catalog) -> Fleet {
     let directory = tempfile::tempdir().expect("a directory").keep();
     let database = format!("sqlite:{}", directory.join("isomer.db").display());
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(&database).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),
