@@ -23,6 +23,7 @@ use crate::{
     limits::Limits,
     machine::{self, Input, Transition},
     mirror::{LiveQueue, Mirror},
+    presence::PresenceObservers,
     reconciler::Pokes,
     runtimes::Runtimes,
     templates::Templates,
@@ -71,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) saas: bool,
     pub(crate) pokes: Pokes,
     pub(crate) agents: agents::Memory,
+    pub(crate) presence_observers: PresenceObservers,
     pub(crate) inbound: inbound::Cache,
     /// Whose turn it is among those whose change met another one.
     turns: Mutex<()>,
@@ -101,6 +103,7 @@ impl Fleet {
             saas: parts.saas,
             pokes: Pokes::default(),
             agents: agents::Memory::default(),
+            presence_observers: PresenceObservers::default(),
             inbound: inbound::Cache::default(),
             turns: Mutex::default(),
             live: Mutex::new(live),

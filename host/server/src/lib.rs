@@ -13,6 +13,7 @@ pub mod api;
 pub mod app;
 pub mod audit;
 pub mod cli;
+mod deploy_mode;
 pub mod http;
 pub mod logging;
 pub mod run;

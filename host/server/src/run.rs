@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates, agent_url};
+use fleet::{Fleet, Parts, Templates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tasks::{BackgroundTask, BackgroundTasks, Progress, retry_forever};
@@ -36,8 +36,6 @@ const COUNTERS_EVERY: Duration = Duration::from_secs(10);
 const FLEET_TURN: Duration = Duration::from_secs(2);
 /// How often events that are too old are deleted.
 const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
-/// How often messages that wait are looked for.
-const QUEUE_EVERY: Duration = Duration::from_secs(10);
 /// Seconds of the hours that one setting is in.
 const HOUR: u64 = 3_600;
 /// How long the last writes may take at the end.
@@ -102,7 +100,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let tasks = app.tasks.clone();
     start_upkeep(&app);
     start_fleet(&tasks, &fleet, settings);
-    start_traffic(&app);
+    tasks.spawn_all(app.messaging.background_tasks());
     if let Some(folder) = folder {
         follow_folder(&tasks, folder, catalog.clone());
     }
@@ -157,7 +155,7 @@ async fn open_fleet(
             operator_silence: seconds(settings.remote_liveness_stale_after),
             ..fleet::Limits::default()
         },
-        saas: agent_url::saas_mode(settings.molecule_deploy_mode.as_deref(), settings.org_id()),
+        saas: settings.saas(),
     };
     Ok(Fleet::open(parts).await?)
 }
@@ -195,30 +193,6 @@ fn start_fleet(tasks: &BackgroundTasks, fleet: &Fleet, settings: &Settings) {
                 progress.report();
                 sleep(interval).await;
                 fleet.forget_activity(days).await;
-            }
-        }
-    }));
-}
-
-/// Starts what is done for messages in the background.
-fn start_traffic(app: &App) {
-    let messaging = app.messaging.clone();
-    // Only once: after a panic in the loop, what is on its way is still that.
-    let mut first = true;
-    app.tasks.spawn(BackgroundTask::new("a2a-queue", QUEUE_EVERY, move |progress| {
-        let messaging = messaging.clone();
-        let mut starting = std::mem::take(&mut first);
-        async move {
-            loop {
-                match messaging.sweep_queue(starting).await {
-                    Ok(()) => starting = false,
-                    Err(error) => tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the queue of messages could not be looked through"
-                    ),
-                }
-                progress.report();
-                sleep(QUEUE_EVERY).await;
             }
         }
     }));

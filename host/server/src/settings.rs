@@ -11,10 +11,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use fleet::agent_url::{self, Reach};
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use net::AddressPolicy;
 
+use crate::deploy_mode::is_saas;
 use crate::http::client::TrustedProxies;
 use crate::logging::LogFormat;
 
@@ -211,11 +212,17 @@ impl Settings {
         let name = self.molecule_env.as_deref().unwrap_or_default().trim();
         messaging::Limits {
             header_timeout: Duration::from_secs(self.a2a_proxy_response_header_timeout.get().into()),
-            reach: Reach {
-                saas: agent_url::saas_mode(self.molecule_deploy_mode.as_deref(), self.org_id()),
+            addresses: AddressPolicy {
+                saas: self.saas(),
                 development: DEVELOPMENT.iter().any(|dev| name.eq_ignore_ascii_case(dev)),
             },
         }
+    }
+
+    /// Whether this is a hosted platform, where agents are in private networks.
+    #[must_use]
+    pub fn saas(&self) -> bool {
+        is_saas(self.molecule_deploy_mode.as_deref(), self.org_id())
     }
 
     /// Whether this deployment calls itself production: no shortcuts then.

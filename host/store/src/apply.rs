@@ -389,6 +389,16 @@ fn name_taken(error: sea_orm::DbErr) -> CommitError {
     }
 }
 
+/// Stores rows of activity in a transaction that does nothing else in the order of changes.
+pub(crate) async fn insert_activity(
+    tx: &DatabaseTransaction,
+    rows: &[&ActivityRow],
+) -> Result<(), StoreError> {
+    let mut order = take_order(tx, 0, 0).await?;
+    activity::insert(tx, rows.iter().map(|row| order.place(row)).collect()).await?;
+    order.keep(tx).await
+}
+
 // === Written behind ===
 
 /// Stores rows that were written behind. Rows of workspaces or tokens that are gone are left out.

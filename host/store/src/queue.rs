@@ -5,14 +5,20 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, DeriveActiveEnum,
     EntityTrait as _, EnumIter, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
-    QuerySelect as _, Statement,
+    QuerySelect as _, Statement, TransactionTrait as _,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
 use serde::Serialize;
 use uuid::Uuid;
 
 pub use crate::entity::queued::Model as QueuedRow;
-use crate::{Store, StoreError, activity::clean, entity::queued, workspaces::words};
+use crate::{
+    Store, StoreError,
+    activity::{ActivityRow, clean},
+    apply,
+    entity::queued,
+    workspaces::words,
+};
 
 /// Priority of a task; there are no others yet.
 const TASK: i32 = 50;
@@ -65,11 +71,16 @@ pub enum Settled<'a> {
 }
 
 impl Store {
-    /// Lets a message wait, unless it does already. Returns its id, and how many wait for that workspace.
+    /// Lets a message wait, unless it does already, and stores the activity that goes with it in the same
+    /// transaction. Returns its id, and how many wait for that workspace.
     ///
     /// # Errors
     /// If the database fails, or the workspace is gone.
-    pub async fn enqueue(&self, new: NewQueued) -> Result<(Uuid, u64), StoreError> {
+    pub async fn enqueue(
+        &self,
+        new: NewQueued,
+        activity: Option<&ActivityRow>,
+    ) -> Result<(Uuid, u64), StoreError> {
         let workspace = new.workspace_id;
         let row = QueuedRow {
             id: Uuid::new_v4(),
@@ -87,9 +98,13 @@ impl Store {
             status: QueueStatus::Queued,
             last_error: None,
         };
+        let tx = self.db.begin().await?;
+        if let Some(row) = activity {
+            apply::insert_activity(&tx, &[row]).await?;
+        }
         let inserted = queued::Entity::insert(row.clone().into_active_model().reset_all())
             .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .exec_without_returning(&self.db)
+            .exec_without_returning(&tx)
             .await?;
         let mut id = row.id;
         if inserted == 0 {
@@ -97,10 +112,12 @@ impl Store {
                 .filter(queued::Column::WorkspaceId.eq(workspace))
                 .filter(queued::Column::IdempotencyKey.eq(row.idempotency_key))
                 .filter(queued::Column::Status.is_in([QueueStatus::Queued, QueueStatus::Dispatched]));
-            id = same.one(&self.db).await?.ok_or(StoreError::Gone)?.id;
+            id = same.one(&tx).await?.ok_or(StoreError::Gone)?.id;
         }
         let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace));
-        Ok((id, waiting.filter(waits(crate::now())).count(&self.db).await?))
+        let depth = waiting.filter(waits(crate::now())).count(&tx).await?;
+        tx.commit().await?;
+        Ok((id, depth))
     }
 
     /// A message by id, wherever it stands.

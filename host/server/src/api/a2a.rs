@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
-use messaging::{Call, Caller, DeliveryError, Reply};
+use messaging::{Caller, DeliveryError, Reply, SendRequest};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ async fn send(
     let caller = caller(&app, target, &headers)?;
     let messaging = app.messaging;
     let reply =
-        finish(async move { messaging.deliver(Call { target, body, caller, deadline }).await }).await?;
+        finish(async move { messaging.deliver(SendRequest { target, body, caller, deadline }).await }).await?;
     Ok(answer(reply))
 }
 
@@ -75,7 +75,7 @@ fn caller(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiErr
     let proved = || app.fleet.authenticate(bearer?)?.row.workspace_id;
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
     if named.is_empty() {
-        return Ok(proved().map_or(Caller::Person, Caller::Workspace));
+        return Ok(proved().map_or(Caller::User, Caller::Workspace));
     }
     if INSIDE.iter().any(|prefix| named.starts_with(prefix)) {
         tracing::warn!(caller = named, %target, "somebody outside gave the name of a caller inside");

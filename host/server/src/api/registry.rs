@@ -125,7 +125,6 @@ async fn heartbeat(State(app): State<App>, headers: HeaderMap, Json(body): Json<
     let failed = |error| refused(error, "failed to update");
     let fleet = app.fleet.clone();
     finish(async move { fleet.beat(report).await.map_err(failed) }).await?;
-    app.messaging.heard_from(id);
     let mut answer = json!({ "status": "ok" });
     if proof != Proof::None {
         add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);

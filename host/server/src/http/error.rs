@@ -225,13 +225,21 @@ impl From<DeliveryError> for ApiError {
             E::NoUrl { status } => {
                 Self::with_body(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text, "status": status }))
             }
+            E::Waking => Self {
+                retry_after: Some(E::WAKE_RETRY_SECONDS),
+                ..Self::with_body(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    json!({ "error": text, "retry_after": E::WAKE_RETRY_SECONDS, "waking": true }),
+                )
+            },
+            E::NotTranslatable(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
             E::NotRoutable | E::Unreachable => Self::new(StatusCode::BAD_GATEWAY, &text),
-            E::BusyByItself => Self::busy(&text, true),
+            E::BusyNativeQueue => Self::busy(&text, true),
             E::BusyAndNotQueued(cause) => {
                 tracing::error!(error = cause as &dyn Error, "a message could not be queued");
                 Self::busy(&text, false)
             }
-            E::BrokenOff { delivered } => Self::with_body(
+            E::IncompleteResponse { delivered } => Self::with_body(
                 StatusCode::BAD_GATEWAY,
                 json!({ "delivery_confirmed": delivered, "error": text }),
             ),

@@ -137,34 +137,34 @@ on_both! {
         let (store, _writer, row) = with_one(database).await;
         let mut ids = Vec::new();
         for (number, key) in ["a", "b", "c"].into_iter().enumerate() {
-            let (id, depth) = store.enqueue(message(row.id, key)).await.unwrap();
+            let (id, depth) = store.enqueue(message(row.id, key), None).await.unwrap();
             assert_eq!(depth, number as u64 + 1);
             ids.push(id);
         }
-        assert_eq!(store.enqueue(message(row.id, "b")).await.unwrap(), (ids[1], 3));
+        assert_eq!(store.enqueue(message(row.id, "b"), None).await.unwrap(), (ids[1], 3));
         let gone = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
-        assert_eq!(store.enqueue(gone).await.unwrap().1, 3);
+        assert_eq!(store.enqueue(gone, None).await.unwrap().1, 3);
         let nameless = NewQueued { idempotency_key: None, ..message(row.id, "") };
-        assert_eq!(store.enqueue(nameless).await.unwrap().1, 4);
+        assert_eq!(store.enqueue(nameless, None).await.unwrap().1, 4);
         let taken = join_all((0..8).map(|_| store.take_queued(row.id))).await;
         let mut taken: Vec<Uuid> = taken.into_iter().filter_map(Result::unwrap).map(|row| row.id).collect();
         taken.sort();
         taken.dedup();
         assert_eq!(taken.len(), 4, "each once");
         // On its way, it still is the same one; delivered, no more.
-        assert_eq!(store.enqueue(message(row.id, "b")).await.unwrap().0, ids[1]);
+        assert_eq!(store.enqueue(message(row.id, "b"), None).await.unwrap().0, ids[1]);
         let b = store.queued(ids[1]).await.unwrap().unwrap();
         store.settle_queued(&b, Settled::Completed).await.unwrap();
-        let (again, depth) = store.enqueue(message(row.id, "b")).await.unwrap();
+        let (again, depth) = store.enqueue(message(row.id, "b"), None).await.unwrap();
         assert!(again != ids[1] && depth == 1);
-        assert!(store.enqueue(message(Uuid::new_v4(), "x")).await.is_err());
+        assert!(store.enqueue(message(Uuid::new_v4(), "x"), None).await.is_err());
     }
 
     async fn what_a_crash_left_waits_again_until_it_was_tried_enough(database: &Database) {
         let (store, writer, row) = with_one(database).await;
-        let (id, _) = store.enqueue(message(row.id, "a")).await.unwrap();
+        let (id, _) = store.enqueue(message(row.id, "a"), None).await.unwrap();
         let late = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
-        let (late, _) = store.enqueue(late).await.unwrap();
+        let (late, _) = store.enqueue(late, None).await.unwrap();
         let first = store.take_queued(row.id).await.unwrap().unwrap();
         // It may still be on its way.
         let earlier = store::now() - Duration::minutes(1);
@@ -182,8 +182,8 @@ on_both! {
         let failed = store.queued(id).await.unwrap().unwrap();
         assert_eq!((failed.status, failed.last_error.as_deref(), failed.dispatched_at), (QueueStatus::Failed, Some("no"), None));
 
-        store.enqueue(message(row.id, "b")).await.unwrap();
-        let (c, _) = store.enqueue(message(row.id, "c")).await.unwrap();
+        store.enqueue(message(row.id, "b"), None).await.unwrap();
+        let (c, _) = store.enqueue(message(row.id, "c"), None).await.unwrap();
         let b = store.take_queued(row.id).await.unwrap().unwrap();
         store.settle_queued(&b, Settled::Undelivered { error: "busy", tries: 5 }).await.unwrap();
         assert_eq!(store.drop_stale_queued(earlier, None).await.unwrap(), 0);
