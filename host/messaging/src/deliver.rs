@@ -145,7 +145,7 @@ impl Messaging {
         delivery: Delivery,
         deadline: Option<Instant>,
     ) -> Result<Reply, Undelivered> {
-        if delivery.target.row.delivery_mode == DeliveryMode::Poll.as_str() {
+        if delivery.target.row.delivery_mode == DeliveryMode::Poll {
             return Ok(self.deliver_poll(delivery).await?);
         }
         match delivery.target.row.hosting {

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use store::{
     StoreError,
-    queue::{NewQueued, QueuedRow, Settled},
+    queue::{self, NewQueued, QueuedRow},
     workspaces::Status,
 };
 use tokio::time::Instant;
@@ -80,8 +80,8 @@ impl Messaging {
     /// server that has its database for itself (`starting`), no message is under way.
     pub(crate) async fn sweep_queue(&self, starting: bool) -> Result<(), StoreError> {
         let store = self.fleet.store();
-        let stale = if starting && store.is_private() { store::now() } else { store::now() - STALE_AFTER };
-        let pending = store.tidy_queue(stale, MAX_ATTEMPTS).await?;
+        let stale = if starting && store.is_single_process() { store::now() } else { store::now() - STALE_AFTER };
+        let pending = store.requeue_expired(stale, MAX_ATTEMPTS).await?;
         // Added only: a message may have been enqueued since the query.
         self.pending.add(pending.iter().copied());
         pending.into_iter().for_each(|id| self.drain(id));
@@ -113,16 +113,16 @@ impl Messaging {
     }
 
     async fn send_next(&self, id: Uuid) -> Result<(), StoreError> {
-        let Some(row) = self.fleet.store().take_queued(id).await? else {
+        let Some(row) = self.fleet.store().dequeue(id).await? else {
             self.pending.remove(id);
             return Ok(());
         };
         let failure = self.send_queued(&row).await;
-        let settled = match &failure {
-            None => Settled::Completed,
-            Some(error) => Settled::Undelivered { error, tries: MAX_ATTEMPTS },
+        let outcome = match &failure {
+            None => queue::Outcome::Completed,
+            Some(error) => queue::Outcome::Undelivered { error, max_attempts: MAX_ATTEMPTS },
         };
-        self.fleet.store().settle_queued(&row, settled).await
+        self.fleet.store().complete(&row, outcome).await
     }
 
     /// Delivers a message from the queue. Returns why it was not delivered.
