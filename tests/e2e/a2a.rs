@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Database, Server, Socket, on_both_databases, program};
+use support::{Answer, Database, Server, Socket, on_both_databases, program};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 

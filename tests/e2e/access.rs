@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::harness::{Database, Server, Start};
+use support::{Database, Server, Start};
 
 #[tokio::test]
 async fn guests_are_the_operators_alone() {

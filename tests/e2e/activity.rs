@@ -6,7 +6,7 @@ use chrono::DateTime;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Socket, on_both_databases};
+use support::{Database, Server, Socket, Start, on_both_databases};
 
 const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -139,7 +139,7 @@ on_both_databases! {
     }
 
     async fn only_who_may_reads_and_reports(database: Database) {
-        let server = Server::start(crate::harness::Start::from(database).env("ADMIN_TOKEN", "admin")).await;
+        let server = Server::start(Start::from(database).env("ADMIN_TOKEN", "admin")).await;
         let ask = async |bearer: &str, method, path: &str, body| server.ask(bearer, method, path, body).await;
         let create = |name: &str| json!({ "name": name, "external": true });
         let made = ask("admin", Method::POST, "/workspaces", Some(create("A"))).await.ok();

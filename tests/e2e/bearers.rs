@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Database, Server, Start, on_both_databases, program};
+use support::{Answer, Database, Server, Start, on_both_databases, program};
 
 /// A server that isn't a developer's own.
 fn real(database: Database) -> Start {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Components, Database, Server, on_both_databases, variant};
+use support::{Components, Database, Server, on_both_databases, variant};
 
 on_both_databases! {
     async fn a_failing_release_makes_room_for_the_last_good_one(database: Database) {

@@ -5,7 +5,7 @@ use reqwest::Method;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Start, on_both_databases};
+use support::{Database, Server, Start, on_both_databases};
 
 /// What a person does, and how it shows.
 struct Deed {
@@ -52,10 +52,8 @@ fn deeds() -> Vec<Deed> {
 
 /// The database as somebody else on the machine sees it.
 async fn look_inside(server: &Server) -> DatabaseConnection {
-    let url = match server.database().url() {
-        Some(url) => url.to_owned(),
-        None => format!("sqlite:{}", server.data.path().join("isomer.db").display()),
-    };
+    let file = || format!("sqlite:{}", server.data.path().join("isomer.db").display());
+    let url = server.database().postgres_url().unwrap_or_else(file);
     sea_orm::Database::connect(url).await.expect("the database is there")
 }
 

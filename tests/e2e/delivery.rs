@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Act, Agent, Answer, Database, Server, Socket, Start, hang_up, on_both_databases, well};
+use support::{Act, Agent, Answer, Database, Server, Socket, Start, hang_up, on_both_databases, well};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 

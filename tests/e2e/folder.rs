@@ -5,7 +5,7 @@ use std::{fs, io::Write as _, time::SystemTime};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Components, Database, Server, Start, on_both_databases, variant};
+use support::{Components, Database, Server, Start, on_both_databases, variant};
 
 async fn watching(database: Database) -> (Server, TempDir) {
     let folder = tempfile::tempdir().unwrap();

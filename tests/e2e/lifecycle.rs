@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Components, Database, Server, on_both_databases, variant};
+use support::{Components, Database, Server, on_both_databases, variant};
 
 /// Digest of a release in an answer.
 fn digest(answer: &Value) -> String {

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use crate::harness::{Database, Server, Start, program};
+use support::{Database, Server, Start, program};
 
 fn isomer(server: &Server, arguments: &[&str]) -> Output {
     program().arg("org").args(arguments).env("ISOMER_URL", &server.url).output().expect("it runs")

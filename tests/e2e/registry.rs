@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Database, Server, Socket, Start, on_both_databases};
+use support::{Answer, Database, Server, Socket, Start, on_both_databases};
 
 const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
 

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Socket, Start, on_both_databases};
+use support::{Database, Server, Socket, Start, on_both_databases};
 
 const ADMIN: &str = "the-admin-token";
 

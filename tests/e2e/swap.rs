@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Components, Database, Server, Start, variant};
+use support::{Components, Database, Server, Start, variant};
 
 const CALLERS: usize = 64;
 const SWAPS: usize = 1_000;
@@ -108,7 +108,7 @@ async fn a_call_that_hangs_ends_on_its_release_at_its_deadline() {
 /// nothing but new words.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_swaps_under_messages_fail_none() {
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/orgs");
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/orgs");
     let start = Start::from(Database::sqlite()).env("ORG_TEMPLATES_DIR", fixtures);
     let server = Arc::new(Server::start(start).await);
     server.settings("mock", json!({ "pause_ms": 0, "replies": ["first"] })).await.ok();

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use crate::harness::{Components, Database, Server, program};
+use support::{Components, Database, Server, program};
 
 fn isomer(server: Option<&Server>, arguments: &[&str]) -> Output {
     let mut program = program();

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Database, Server, Start, on_both_databases};
+use support::{Database, Server, Start, on_both_databases};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Start, program};
+use support::{Database, Server, Start, program};
 
 fn isomer(server: &Server, arguments: &[&str]) -> Output {
     program().args(arguments).env("ISOMER_URL", &server.url).env("MY_KEY", "hush").output().expect("it runs")

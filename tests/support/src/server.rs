@@ -14,12 +14,16 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Database;
+use crate::{Database, Signal, compiled_guests, program_file, signal, stop};
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The pause between two questions to a server that can't tell by itself when something has happened.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
 /// How a server is to be started.
+#[derive(Clone)]
 pub struct Start {
     pub database: Database,
     /// Environment beyond the harness's own.
@@ -65,8 +69,14 @@ impl Start {
 
 /// The program, with nothing of this process's environment but the path.
 pub fn program() -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_isomer"));
-    program.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let mut program = Command::new(program_file());
+    program.env_clear();
+    // The runner finds processes that outlived their test by its variable, which no server reads.
+    for name in ["PATH", "TMPDIR", "ISOMER_TEST_RUN"] {
+        if let Some(value) = std::env::var_os(name) {
+            program.env(name, value);
+        }
+    }
     program
 }
 
@@ -82,9 +92,9 @@ impl Server {
         // The common case is a developer's; a test that wants another one says so.
         program.env("MOLECULE_ENV", "development");
         if !start.own_cache {
-            program.env("GUEST_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests"));
+            program.env("GUEST_CACHE_DIR", compiled_guests());
         }
-        if let Some(url) = start.database.url() {
+        if let Some(url) = start.database.postgres_url() {
             program.env("DATABASE_URL", url);
         }
         program.envs(start.env.iter().map(|(name, value)| (name, value)));
@@ -107,8 +117,7 @@ impl Server {
 
     /// Ends as an operator would end it, and starts again on the same data.
     pub async fn restart(mut self) -> Self {
-        self.signal("TERM");
-        let status = self.child.wait().expect("it ends");
+        let status = stop(&mut self.child);
         assert!(status.success(), "it ended with {status}: {}", self.log());
         self.again().await
     }
@@ -126,17 +135,20 @@ impl Server {
     }
 
     /// Starts it again on the same data, after it ended.
-    pub async fn again(mut self) -> Self {
-        let nothing = Start { database: Database::Sqlite, env: Vec::new(), own_cache: false };
-        let start = std::mem::replace(&mut self.start, nothing);
-        let data = Arc::clone(&self.data);
-        Self::start_on(start, data).await
+    pub async fn again(self) -> Self {
+        Self::start_on(self.start.clone(), Arc::clone(&self.data)).await
     }
 
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill is there");
-        assert!(sent.success());
+    /// Sends it a signal.
+    pub fn signal(&self, name: Signal) {
+        signal(&self.child, name);
+    }
+
+    /// The most memory that the process has had resident so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux counts it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     pub fn database(&self) -> &Database {
@@ -150,11 +162,7 @@ impl Server {
 
     /// Waits until it wrote this. What it writes takes its own way here, so an answer may be quicker.
     pub async fn writes(&self, text: &str) {
-        self.until(text, async |server| {
-            server.get("/health").await;
-            server.log().contains(text)
-        })
-        .await;
+        self.until(text, async |server| server.log().contains(text)).await;
     }
 
     /// Where it keeps component bytes.
@@ -298,11 +306,12 @@ impl Server {
         line.parse().ok()
     }
 
-    /// Asks again until the answer satisfies; the server's own progress is what is waited for.
+    /// Asks again until the answer satisfies.
     pub async fn until(&self, what: &str, mut satisfied: impl AsyncFnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !satisfied(self).await {
             assert!(Instant::now() < deadline, "never happened: {what}\n{}", self.log());
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }

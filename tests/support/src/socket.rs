@@ -10,7 +10,7 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, client::IntoClientRequest as _, http::HeaderValue},
 };
 
-use super::Server;
+use crate::Server;
 
 /// How long a test waits for a frame that must come.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,9 +1,9 @@
-//! An agent that is called, in the test's own process: it writes down what it hears, and does what it is
-//! told to.
+//! An agent in the test's own process: it records the messages that it receives, and answers as the test
+//! says.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinHandle,
     time::timeout,
 };
@@ -39,15 +40,27 @@ pub struct Heard {
 
 #[derive(Default)]
 struct Shared {
+    state: Mutex<State>,
+    received: Notify,
+}
+
+#[derive(Default)]
+struct State {
     acts: VecDeque<Act>,
     heard: Vec<Heard>,
     connections: usize,
 }
 
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("not poisoned")
+    }
+}
+
 /// A listening agent. Ends with the value.
 pub struct Agent {
     pub url: String,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
@@ -55,11 +68,11 @@ impl Agent {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("localhost:0").await.expect("a free port");
         let url = format!("http://localhost:{}", listener.local_addr().expect("bound").port());
-        let shared = Arc::<Mutex<Shared>>::default();
+        let shared = Arc::<Shared>::default();
         let all = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                all.lock().expect("not poisoned").connections += 1;
+                all.state().connections += 1;
                 tokio::spawn(serve(socket, Arc::clone(&all)));
             }
         });
@@ -68,25 +81,27 @@ impl Agent {
 
     /// What it does with the next messages; with those after them, it answers well.
     pub fn acts(&self, acts: impl IntoIterator<Item = Act>) {
-        self.shared.lock().expect("not poisoned").acts.extend(acts);
+        self.shared.state().acts.extend(acts);
     }
 
     /// Everything that it heard, once that is this much.
     pub async fn heard(&self, count: usize) -> Vec<Heard> {
         let enough = async {
             loop {
-                let heard = self.shared.lock().expect("not poisoned").heard.clone();
+                // Registered before the look, so that no message comes between both unnoticed.
+                let received = self.shared.received.notified();
+                let heard = self.shared.state().heard.clone();
                 if heard.len() >= count {
                     return heard;
                 }
-                tokio::task::yield_now().await;
+                received.await;
             }
         };
         timeout(PATIENCE, enough).await.expect("it is called in time")
     }
 
     pub fn connections(&self) -> usize {
-        self.shared.lock().expect("not poisoned").connections
+        self.shared.state().connections
     }
 }
 
@@ -110,13 +125,14 @@ pub fn well(body: &Value) -> String {
     )
 }
 
-async fn serve(mut socket: TcpStream, shared: Arc<Mutex<Shared>>) {
+async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
     let mut bytes = Vec::new();
     while let Some(heard) = message(&mut socket, &mut bytes).await {
         let act = {
-            let mut shared = shared.lock().expect("not poisoned");
-            shared.heard.push(heard.clone());
-            shared.acts.pop_front().unwrap_or_else(|| Act::Say(200, well(&heard.body)))
+            let mut state = shared.state();
+            state.heard.push(heard.clone());
+            shared.received.notify_waiters();
+            state.acts.pop_front().unwrap_or_else(|| Act::Say(200, well(&heard.body)))
         };
         match act {
             Act::Say(status, body) => {

@@ -1,6 +1,8 @@
 //! Components to push: built once per test run, from this workspace.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{fs, sync::OnceLock};
+
+use crate::{scratch, workspace};
 
 /// The components that tests push.
 pub struct Components {
@@ -10,27 +12,28 @@ pub struct Components {
     pub second_mock: Vec<u8>,
     /// An adapter that misbehaves on demand.
     pub hostile: Vec<u8>,
-    /// A resolver that hands out trees that are none.
+    /// A resolver whose trees are invalid.
     pub hostile_resolver: Vec<u8>,
     /// The first-party classifier.
     pub classifier: Vec<u8>,
+    /// The first-party resolver.
+    pub include: Vec<u8>,
 }
 
 impl Components {
     pub fn get() -> &'static Self {
         static BUILT: OnceLock<Components> = OnceLock::new();
         BUILT.get_or_init(|| {
-            let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-            let target = guest_build::target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
-            let packages = ["mock", "second-mock", "hostile", "hostile-resolver", "skill-classifier"];
-            let files = guest_build::build(&workspace, &target, &packages).expect("the guests build");
-            let [mock, second_mock, hostile, hostile_resolver, classifier] = files
+            let target = guest_build::target_dir(&scratch());
+            let packages = ["mock", "second-mock", "hostile", "hostile-resolver", "skill-classifier", "include-resolver"];
+            let files = guest_build::build(&workspace(), &target, &packages).expect("the guests build");
+            let [mock, second_mock, hostile, hostile_resolver, classifier, include] = files
                 .iter()
                 .map(|file| fs::read(file).expect("it was built"))
                 .collect::<Vec<_>>()
                 .try_into()
-                .expect("five");
-            Self { mock, second_mock, hostile, hostile_resolver, classifier }
+                .expect("six");
+            Self { mock, second_mock, hostile, hostile_resolver, classifier, include }
         })
     }
 }
