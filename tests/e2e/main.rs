@@ -24,5 +24,6 @@ mod replicas;
 mod sockets;
 mod swap;
 mod terminal;
+mod transport;
 mod workspaces;
 mod ws_terminal;

@@ -6,5 +6,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    isomer::cli::main().await
+    isomer::commands::main().await
 }
