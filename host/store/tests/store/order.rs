@@ -108,7 +108,6 @@ async fn what_is_not_stored_has_times_of_its_own_too() {
         }
     }
     drop((writer, raw));
-    database.drop().await;
 }
 
 #[tokio::test]
@@ -131,12 +130,12 @@ async fn old_events_are_deleted_by_and_by_in_turn_with_changes() {
     let turns = raw.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap().unwrap();
     assert_eq!(turns.try_get_by_index::<i64>(0).unwrap(), 3, "others had their turn in between");
     drop((writer, raw));
-    database.drop().await;
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn others_on_the_same_postgres_are_told_that_there_is_something() {
-    let Some(database) = Database::postgres().await else { return };
+    let database = Database::postgres().await;
     let (one, other) = (database.store().await, database.store().await);
     let mut ear = other.listen().await.unwrap();
     let (writer, ..) = writer(&one);
@@ -148,5 +147,4 @@ async fn others_on_the_same_postgres_are_told_that_there_is_something() {
     one.notify_live(&longest).await.unwrap();
     assert_eq!(timeout(PATIENCE, ear.hear()).await.unwrap(), Heard::Live(longest));
     drop(writer);
-    database.drop().await;
 }

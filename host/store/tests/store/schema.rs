@@ -69,8 +69,9 @@ on_both! {
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn servers_that_start_at_once_on_an_empty_postgres_all_succeed() {
-    let Some(database) = Database::postgres().await else { return };
+    let database = Database::postgres().await;
     let url = database.url();
     let connected = join_all((0..4).map(|_| Store::connect(&url))).await;
     for store in connected {
@@ -78,7 +79,6 @@ async fn servers_that_start_at_once_on_an_empty_postgres_all_succeed() {
         assert_eq!(store.last_event().await.unwrap(), 0);
         store.close().await.unwrap();
     }
-    database.drop().await;
 }
 
 #[tokio::test]
