@@ -12,6 +12,7 @@ mod paths;
 mod server;
 mod signal;
 mod socket;
+mod swaps;
 
 pub use agent::{Act, Agent, hang_up, well};
 pub use cluster::Cluster;
@@ -21,3 +22,4 @@ pub use paths::{compiled_guests, program_file, scratch, workspace};
 pub use server::{Answer, Server, Start, files, program};
 pub use signal::{Signal, signal, stop};
 pub use socket::Socket;
+pub use swaps::{Swaps, swap_under_load};
