@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use support::{Database, Server, program, scratch, workspace};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_made_elsewhere_is_built_checked_pushed_and_answers() {
+async fn a_guest_outside_the_tree_is_built_checked_pushed_and_called() {
     let server = Server::start(Database::sqlite()).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let made = program().args(["guest", "new", "my-agent"]).current_dir(elsewhere.path()).output().unwrap();

@@ -117,7 +117,7 @@ fn begin(server: &Server, deed: &Deed, root: &str, leaf: &str) -> tokio::task::J
 }
 
 on_both_databases! {
-    async fn killed_before_the_commit_nothing_happened(database: Database) {
+    async fn a_kill_before_the_commit_leaves_no_change(database: Database) {
         let (mut server, root, leaf) = scene(database).await;
         let before = picture(&server).await;
         for deed in deeds() {
@@ -138,7 +138,7 @@ on_both_databases! {
         }
     }
 
-    async fn killed_after_the_commit_all_of_it_happened(database: Database) {
+    async fn a_kill_after_the_commit_leaves_the_whole_change(database: Database) {
         let (mut server, root, leaf) = scene(database).await;
         for deed in deeds() {
             let before = picture(&server).await;

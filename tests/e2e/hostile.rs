@@ -79,7 +79,7 @@ async fn a_flood_of_log_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_share_nothing_and_see_nothing() {
+async fn calls_share_no_state_and_see_no_environment() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     for _ in 0..3 {
@@ -98,7 +98,7 @@ async fn calls_share_nothing_and_see_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reuse_is_for_one_guest_that_opted_in_and_ends_with_a_failure() {
+async fn instances_are_reused_for_guests_that_opted_in_until_a_failure() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     let said = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
@@ -119,7 +119,7 @@ async fn reuse_is_for_one_guest_that_opted_in_and_ends_with_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plans_that_reach_too_far_are_refused() {
+async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     for (name, says) in [
@@ -140,7 +140,7 @@ async fn plans_that_reach_too_far_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trees_that_are_none_are_refused() {
+async fn invalid_trees_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
     for (content, says) in [
@@ -166,7 +166,7 @@ async fn trees_that_are_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfit_releases_never_come_into_service() {
+async fn releases_that_fail_conformance_are_never_activated() {
     let server = Server::start(Database::sqlite()).await;
     let good = server.push("mine", &Components::get().hostile, true).await.ok();
     for (settings, says) in [
@@ -197,7 +197,7 @@ async fn unfit_releases_never_come_into_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_are_no_guest_are_refused() {
+async fn files_that_are_not_guests_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     let before = server.guest("mock").await;
     let mock = &Components::get().mock;
@@ -347,7 +347,7 @@ async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_never_in_memor
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_cache_is_noticed_and_made_again() {
+async fn a_damaged_cache_is_detected_and_rebuilt() {
     let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
     let before = server.reply("mock").await;
     let compiled = server.data.path().join("compiled");

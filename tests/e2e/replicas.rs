@@ -34,7 +34,7 @@ async fn stored(database: &Database, sql: &str) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn what_one_does_the_others_know() {
+async fn changes_of_one_server_are_visible_on_the_others() {
     let database = Database::postgres().await;
     let servers = three(&database, &[("MOLECULE_ENV", "staging"), ("ADMIN_TOKEN", "t")]).await;
     let [a, b, c] = servers.as_slice() else { panic!("three") };
@@ -82,7 +82,7 @@ async fn what_one_does_the_others_know() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn names_are_given_once_whoever_writes() {
+async fn concurrent_servers_never_create_the_same_name() {
     let database = Database::postgres().await;
     let servers = three(&database, &[]).await;
     // The same names everywhere: each is given once.
@@ -109,7 +109,7 @@ async fn names_are_given_once_whoever_writes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn who_acts_is_replaced_when_it_dies() {
+async fn a_dead_leader_is_replaced() {
     let database = Database::postgres().await;
     let mut servers = three(&database, &[("REMOTE_LIVENESS_STALE_AFTER", "2")]).await;
     let acts = async |server: &Server| server.metric("isomer_reconciles").await == Some(1.0);

@@ -17,7 +17,7 @@ async fn server(flags: &[&str]) -> Server {
 }
 
 #[tokio::test]
-async fn the_table_of_modes() {
+async fn access_by_mode_and_token() {
     let missing = (401, r#"{"error":"admin auth required"}"#);
     let wrong = (401, r#"{"error":"invalid admin auth token"}"#);
     let good = ["Authorization: Bearer right"];
@@ -41,7 +41,7 @@ async fn the_table_of_modes() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_bearer_counts_as_none() {
+async fn a_malformed_bearer_counts_as_none() {
     let server = server(&["--admin-token", "right"]).await;
     for header in [
         "Authorization: bearer right",

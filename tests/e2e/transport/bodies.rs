@@ -43,7 +43,7 @@ async fn unknown_fields_and_content_types_are_fine() {
 }
 
 #[tokio::test]
-async fn what_is_not_the_wanted_json_is_400() {
+async fn invalid_json_is_400() {
     let server = server().await;
     for body in ["", "{", "[]", "{}", r#"{"name":1}"#, r#"{"name":"a"} x"#] {
         let answer = server.send("POST", "/greet", &[], body).await;

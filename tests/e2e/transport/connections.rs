@@ -51,13 +51,13 @@ fn waiting(notify: &Arc<Notify>, begun: &Arc<Notify>) -> impl FnOnce(&App) -> Ro
 // === Deadlines ===
 
 #[tokio::test]
-async fn a_head_that_does_not_come_ends_the_connection() {
+async fn a_missing_head_ends_the_connection() {
     let server = Server::with_limits(&[], with_deadlines(SOON, PATIENCE), product).await;
     assert_eq!(server.connect().await.rest().await, "");
 }
 
 #[tokio::test]
-async fn a_head_that_drips_in_ends_the_connection() {
+async fn a_slowly_sent_head_ends_the_connection() {
     let server = Server::with_limits(&[], with_deadlines(SOON, PATIENCE), product).await;
     let mut client = server.connect().await;
     client.write("GET /health HTTP/1.1\r\nHost: own").await;
@@ -88,7 +88,7 @@ async fn an_idle_connection_outlives_the_header_deadline_but_not_the_idle_one() 
 }
 
 #[tokio::test]
-async fn a_handler_may_think_longer_than_any_deadline() {
+async fn a_handler_may_run_longer_than_any_deadline() {
     let (notify, begun) = (Arc::default(), Arc::default());
     let limits = with_deadlines(SOON, SOON);
     let server = Server::with_limits(&[], limits, waiting(&notify, &begun)).await;
@@ -104,7 +104,7 @@ async fn a_handler_may_think_longer_than_any_deadline() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_coming_ends_the_request() {
+async fn a_stalled_body_ends_the_request() {
     let server = Server::with_limits(&[], with_deadlines(PATIENCE, SOON), |_| {
         Router::new().endpoint("/echo", post(async |body: Bytes| body))
     })
@@ -116,7 +116,7 @@ async fn a_body_that_stops_coming_ends_the_request() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_dropped() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let gone = Arc::new(Notify::new());
     let told = Arc::clone(&gone);
     let server = Server::with_limits(&[], with_deadlines(PATIENCE, SOON), move |_| {
@@ -154,7 +154,7 @@ impl Drop for Flood {
 // === Sizes and numbers ===
 
 #[tokio::test]
-async fn a_head_over_64_kib_is_refused_readably() {
+async fn a_head_over_64_kib_gets_a_readable_431() {
     let server = Server::start(&[]).await;
     let filler = |bytes| format!("X-Filler: {}", "x".repeat(bytes));
     let fits = server.ask("GET", "/health", &[&filler(60 * 1024)]).await;
@@ -166,7 +166,7 @@ async fn a_head_over_64_kib_is_refused_readably() {
 }
 
 #[tokio::test]
-async fn at_the_cap_newcomers_wait_their_turn() {
+async fn connections_beyond_the_limit_wait() {
     let limits = Limits { max_connections: 1, ..PATIENT };
     let server = Server::with_limits(&[], limits, product).await;
     let mut first = server.connect().await;
@@ -250,7 +250,7 @@ async fn draining_closes_idle_connections_at_once_and_finishes_open_requests() {
 }
 
 #[tokio::test]
-async fn a_new_connection_that_said_nothing_does_not_hold_up_the_end() {
+async fn a_silent_connection_does_not_delay_shutdown() {
     let server = Server::start(&[]).await;
     let mut silent = server.connect().await;
     // A request on another connection: by then the silent one has been accepted too.
@@ -260,7 +260,7 @@ async fn a_new_connection_that_said_nothing_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn draining_has_an_end() {
+async fn draining_ends_at_its_deadline() {
     let (notify, begun) = (Arc::default(), Arc::default());
     let limits = Limits { drain: SOON, ..PATIENT };
     let server = Server::with_limits(&[], limits, waiting(&notify, &begun)).await;
@@ -273,7 +273,7 @@ async fn draining_has_an_end() {
 }
 
 #[tokio::test]
-async fn ending_waits_for_nobody() {
+async fn a_forced_stop_waits_for_no_request() {
     let (notify, begun) = (Arc::default(), Arc::default());
     let server = Server::with_routes(&[], waiting(&notify, &begun)).await;
     let mut open: Client = server.connect().await;

@@ -17,7 +17,7 @@ async fn without_an_origin_there_are_no_cors_headers() {
 }
 
 #[tokio::test]
-async fn the_own_origin_is_not_cors() {
+async fn the_same_origin_gets_no_cors_headers() {
     let server = Server::start(&[]).await;
     for origin in ["Origin: http://own.example", "Origin: https://own.example"] {
         for (method, status) in [("GET", 200), ("OPTIONS", 204)] {
@@ -84,7 +84,7 @@ async fn answers_to_allowed_origins() {
 }
 
 #[tokio::test]
-async fn a_star_allows_anybody_without_credentials() {
+async fn a_wildcard_allows_every_origin_without_credentials() {
     let server = Server::start(&["--cors-origins", "*, https://a.example"]).await;
     let anybody = server.ask("GET", "/health", &["Origin: https://b.example"]).await;
     assert_eq!(anybody.headers("Access-Control-Allow-Origin"), ["*"]);

@@ -29,7 +29,7 @@ async fn server(flags: &[&str], interval: Duration) -> Server {
 }
 
 #[tokio::test]
-async fn loops_are_shown_from_their_first_beat() {
+async fn background_tasks_are_listed_from_their_first_progress() {
     let server = server(&[], Duration::from_secs(3_600)).await;
     let answer = server.get("/admin/liveness").await;
     assert_eq!(answer.status(), 200);
@@ -48,20 +48,20 @@ async fn loops_are_shown_from_their_first_beat() {
 }
 
 #[tokio::test]
-async fn a_loop_without_a_beat_in_two_intervals_is_stale() {
+async fn a_task_without_progress_for_two_intervals_is_stale() {
     let server = server(&[], Duration::ZERO).await;
     let answer = server.get("/admin/liveness").await;
     assert!(answer.body.contains(r#""stale":true"#), "{}", answer.body);
 }
 
 #[tokio::test]
-async fn without_loops_there_is_an_empty_object() {
+async fn without_background_tasks_the_list_is_an_empty_object() {
     let server = Server::start(&[]).await;
     assert_eq!(server.get("/admin/liveness").await.body, r#"{"subsystems":{}}"#);
 }
 
 #[tokio::test]
-async fn it_is_the_operators_alone() {
+async fn liveness_needs_admin_access() {
     let server = Server::start(&["--admin-token", "right"]).await;
     assert_eq!(server.get("/admin/liveness").await.status(), 401);
     let answer = server.ask("GET", "/admin/liveness", &["Authorization: Bearer right"]).await;

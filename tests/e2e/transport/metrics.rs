@@ -69,7 +69,7 @@ async fn durations_come_with_the_same_labels() {
 }
 
 #[tokio::test]
-async fn a_request_whose_client_left_is_counted_and_forgotten() {
+async fn a_request_of_a_disconnected_client_is_counted() {
     // Asks for metrics as often as it takes.
     let server = Server::with_routes(&["--rate-limit", "1000000"], |app| {
         api::routes(app).endpoint("/forever", get(std::future::pending::<()>))

@@ -109,7 +109,7 @@ async fn unknown_routes_and_wrong_methods_are_the_same_404() {
 }
 
 #[tokio::test]
-async fn head_is_answered_where_monitors_ask() {
+async fn head_is_answered_on_health_routes() {
     let server =
         Server::with_routes(&[], |app| api::routes(app).endpoint("/things", get(async || "ok"))).await;
     for target in ["/health", "/buildinfo", "/metrics"] {

@@ -77,7 +77,7 @@ async fn health(address: SocketAddr) -> u16 {
 }
 
 #[tokio::test]
-async fn it_says_where_it_listens_and_stops_on_sigterm() {
+async fn the_program_prints_its_address_and_stops_on_sigterm() {
     let mut program = Program::start(&[]);
     assert!(program.welcome.starts_with("Isomer is listening on http://127.0.0.1:"));
     assert!(program._data.path().join("made/by/it").is_dir());
@@ -90,7 +90,7 @@ async fn it_says_where_it_listens_and_stops_on_sigterm() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_stops_the_program_at_once() {
     let mut program = Program::start(&[]);
     let mut open = Client::connect(program.address).await;
     open.write("GET /health HTTP/1.1\r\n").await;
@@ -142,7 +142,7 @@ fn bad_limits_are_explained_instead_of_ignored() {
 }
 
 #[tokio::test]
-async fn the_log_tells_whose_budget_is_used_up_and_not_the_token() {
+async fn the_log_names_the_exhausted_budget_without_the_token() {
     let variables = [
         ("ADMIN_TOKEN", "hunter2"),
         ("RATE_LIMIT", "1"),
@@ -167,7 +167,7 @@ async fn the_log_tells_whose_budget_is_used_up_and_not_the_token() {
 
 /// Every loop beats when it begins; the answer is asked for until all have begun.
 #[tokio::test]
-async fn all_background_loops_beat() {
+async fn all_background_tasks_report_progress() {
     let guests = tempfile::tempdir().expect("a directory");
     let path = guests.path().to_str().expect("UTF-8");
     let program = Program::start(&[("MOLECULE_ENV", "dev"), ("GUESTS_DIR", path)]);
@@ -199,7 +199,7 @@ async fn all_background_loops_beat() {
 }
 
 #[tokio::test]
-async fn it_survives_running_out_of_file_descriptors() {
+async fn the_program_survives_running_out_of_file_descriptors() {
     let program = Program::start_through("ulimit -n 40; exec \"$0\" serve", &[]);
     let crowd: Vec<TcpStream> =
         (0..80).map(|_| TcpStream::connect(program.address).expect("queued by the kernel")).collect();
@@ -209,7 +209,7 @@ async fn it_survives_running_out_of_file_descriptors() {
 }
 
 #[tokio::test]
-async fn the_log_names_routes_and_keeps_secrets() {
+async fn the_log_names_routes_and_no_secrets() {
     let mut program = Program::start(&[("ADMIN_TOKEN", "hunter2"), ("RUST_LOG", "debug")]);
     let mut client = Client::connect(program.address).await;
     let headers = ["Authorization: Bearer hunter2", "Cookie: session=hunter2"];
@@ -270,7 +270,7 @@ fn a_port_in_use_is_explained() {
 }
 
 #[test]
-fn the_help_is_the_reference_and_keeps_secrets() {
+fn the_help_lists_every_setting_and_no_secrets() {
     let output = Command::new(program_file())
         .args(["serve", "--help"])
         .env("ADMIN_TOKEN", "hunter2")

@@ -62,7 +62,7 @@ async fn statuses(server: &Server, requests: usize, headers: &[&str]) -> Vec<u16
 // === All routes ===
 
 #[tokio::test]
-async fn a_caller_reads_what_is_left_until_nothing_is() {
+async fn rate_limit_headers_count_down_to_a_refusal() {
     let (server, clock) = server(&["--rate-limit", "3"]).await;
     for (remaining, reset) in [("2", "20"), ("1", "40"), ("0", "60")] {
         let answer = server.get("/health").await;
@@ -96,7 +96,7 @@ async fn names_are_in_title_case() {
 }
 
 #[tokio::test]
-async fn every_answer_counts_and_says_so() {
+async fn every_answer_counts_and_carries_the_headers() {
     let (server, _) = server(&["--rate-limit", "100", "--admin-token", "right"]).await;
     let mut left = 100;
     for (method, target, status) in [
@@ -117,7 +117,7 @@ async fn every_answer_counts_and_says_so() {
 }
 
 #[tokio::test]
-async fn health_and_metrics_are_refused_like_others() {
+async fn health_and_metrics_are_rate_limited_too() {
     let (server, _) = server(&["--rate-limit", "1"]).await;
     server.get("/nothing").await;
     for target in ["/health", "/metrics", "/buildinfo", "/nothing"] {
@@ -126,7 +126,7 @@ async fn health_and_metrics_are_refused_like_others() {
 }
 
 #[tokio::test]
-async fn what_the_outer_guards_answer_is_not_counted() {
+async fn answers_of_outer_middleware_are_not_counted() {
     let (server, _) = server(&["--rate-limit", "1", "--molecule-org-id", "org"]).await;
     for (method, target, headers, status) in [
         ("GET", "/things", &[][..], 404),
@@ -189,7 +189,7 @@ async fn a_websocket_is_one_request() {
 // === Who is who ===
 
 #[tokio::test]
-async fn a_bearer_has_a_budget_of_its_own_wherever_it_is() {
+async fn a_bearer_has_one_budget_from_every_address() {
     let (server, _) = server(&["--rate-limit", "2"]).await;
     assert_eq!(statuses(&server, 3, &[]).await, [200, 200, 429]);
     assert_eq!(statuses(&server, 1, &["Authorization: Bearer a"]).await, [200]);
@@ -215,7 +215,7 @@ async fn addresses_have_budgets_of_their_own() {
 }
 
 #[tokio::test]
-async fn only_our_organisation_has_a_budget() {
+async fn only_the_own_organization_has_a_budget() {
     let ours = ["X-Molecule-Org-Id:  org-1 ", "Authorization: Bearer a"];
     let (server, _) = server(&["--rate-limit", "2", "--molecule-org-id", "org-1"]).await;
     assert_eq!(statuses(&server, 2, &ours).await, [200, 200]);
@@ -235,7 +235,7 @@ async fn only_our_organisation_has_a_budget() {
 }
 
 #[tokio::test]
-async fn without_an_organisation_of_our_own_made_up_ones_buy_nothing() {
+async fn made_up_organizations_get_no_budget() {
     let (server, _) = server(&["--rate-limit", "2"]).await;
     for (number, expected) in [200, 200, 429].into_iter().enumerate() {
         let header = format!("X-Molecule-Org-Id: org-{number}");
@@ -244,7 +244,7 @@ async fn without_an_organisation_of_our_own_made_up_ones_buy_nothing() {
 }
 
 #[tokio::test]
-async fn made_up_bearers_end_at_the_ceiling_of_the_address() {
+async fn made_up_bearers_are_limited_by_address() {
     let (server, clock) = server(&["--rate-limit", "2"]).await;
     for number in 0..20 {
         let header = format!("Authorization: Bearer made-up-{number}");
@@ -294,7 +294,7 @@ async fn forwarding_headers_are_ignored_unless_the_proxy_is_trusted() {
 // === Routes with a budget of their own ===
 
 #[tokio::test]
-async fn minting_has_ten_an_hour() {
+async fn creating_tokens_is_limited_to_ten_an_hour() {
     let (server, clock) = server(&["--admin-token", "right"]).await;
     let good = ["Authorization: Bearer right"];
     // Who is not let in is not counted.
@@ -320,7 +320,7 @@ async fn minting_has_ten_an_hour() {
 }
 
 #[tokio::test]
-async fn minting_is_free_in_dev_mode() {
+async fn creating_tokens_is_not_limited_in_dev_mode() {
     let (server, _) = server(&["--molecule-env", "dev"]).await;
     for _ in 0..11 {
         let answer = server.ask("POST", "/mint", &[]).await;
@@ -329,7 +329,7 @@ async fn minting_is_free_in_dev_mode() {
 }
 
 #[tokio::test]
-async fn mcp_has_120_a_minute_for_each_bearer_even_in_dev_mode() {
+async fn mcp_is_limited_to_120_a_minute_for_each_bearer_even_in_dev_mode() {
     for mode in [&["--rate-limit", "600"][..], &["--molecule-env", "dev"]] {
         let (server, _) = server(mode).await;
         let first = ["Authorization: Bearer a"];
@@ -352,7 +352,7 @@ async fn mcp_has_120_a_minute_for_each_bearer_even_in_dev_mode() {
 }
 
 #[tokio::test]
-async fn the_organisation_has_no_budget_for_mcp() {
+async fn an_organization_has_no_budget_for_mcp() {
     let (server, _) = server(&["--molecule-org-id", "org"]).await;
     for (bearer, remaining) in [("a", "119"), ("b", "119"), ("a", "118")] {
         let bearer = format!("Authorization: Bearer {bearer}");

@@ -194,7 +194,7 @@ fn seen(answer: &Answer) -> (u16, &str) {
 // === The handshake ===
 
 #[tokio::test]
-async fn what_is_no_handshake_is_refused_before_anybody_is_asked_who_he_is() {
+async fn malformed_handshakes_are_refused_before_authentication() {
     let house = House::open(ADMIN).await;
     let without = |left_out: &str| HANDSHAKE.into_iter().filter(|line| !line.starts_with(left_out)).collect();
     let mut wrong: Vec<Vec<&str>> =
@@ -211,7 +211,7 @@ async fn what_is_no_handshake_is_refused_before_anybody_is_asked_who_he_is() {
 }
 
 #[tokio::test]
-async fn the_answer_is_the_rfcs_and_selects_no_subprotocol() {
+async fn the_handshake_follows_the_rfc_and_selects_no_subprotocol() {
     let house = House::open(DEV).await;
     for offered in ["Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: chat, molecule-auth.61"] {
         let answer = house.knock(&[offered, "Sec-WebSocket-Extensions: permessage-deflate"]).await;
@@ -230,7 +230,7 @@ fn offering(bearer: &str) -> String {
 }
 
 #[tokio::test]
-async fn canvases_by_table() {
+async fn canvas_sockets_by_mode_and_token() {
     let open = (101, "");
     let foreign = (403, "");
     let required = (401, r#"{"error":"canvas auth required"}"#);
@@ -286,7 +286,7 @@ async fn canvases_by_table() {
 }
 
 #[tokio::test]
-async fn canvases_may_show_the_token_of_an_organisation_and_a_workspaces_where_that_is_all_there_is() {
+async fn canvases_may_use_organization_tokens_and_workspace_tokens_without_an_admin_token() {
     for (flags, by_workspace) in [(ADMIN, 401), (&[], 101)] {
         let house = House::open(flags).await;
         let workspace = house.workspace("a", None).await;
@@ -300,7 +300,7 @@ async fn canvases_may_show_the_token_of_an_organisation_and_a_workspaces_where_t
 }
 
 #[tokio::test]
-async fn agents_by_table() {
+async fn agent_sockets_by_mode_and_token() {
     const MISSING: (u16, &str) = (401, r#"{"error":"missing workspace auth token"}"#);
     const INVALID: (u16, &str) = (401, r#"{"error":"invalid workspace auth token"}"#);
     const OPEN: (u16, &str) = (101, "");
@@ -359,7 +359,7 @@ async fn agents_by_table() {
 }
 
 #[tokio::test]
-async fn on_a_fresh_install_agents_without_token_get_in() {
+async fn on_a_fresh_install_agents_need_no_token() {
     let house = House::open(&[]).await;
     let agent = format!("X-Workspace-ID: {}", house.workspace("a", None).await);
     assert_eq!(house.knock(&[&agent]).await.status(), 101);
@@ -367,7 +367,7 @@ async fn on_a_fresh_install_agents_without_token_get_in() {
 }
 
 #[tokio::test]
-async fn there_are_ten_sockets_for_a_workspace() {
+async fn a_workspace_has_at_most_ten_sockets() {
     let house = House::open(DEV).await;
     let (one, other) = (house.workspace("one", None).await, house.workspace("other", None).await);
     let [one, other] = [one, other].map(|id| format!("X-Workspace-ID: {id}"));
@@ -384,7 +384,7 @@ async fn there_are_ten_sockets_for_a_workspace() {
 }
 
 #[tokio::test]
-async fn there_is_an_end_to_the_sockets_of_a_process() {
+async fn a_process_has_a_limit_of_sockets() {
     assert_eq!((Limits::default().sockets, Limits::default().sockets_each), (1_000, 10));
     let house = House::within(DEV, Limits { sockets: 2, ..patient() }).await;
     let _first = house.socket(&[]).await;
@@ -397,7 +397,7 @@ async fn there_is_an_end_to_the_sockets_of_a_process() {
 // === What comes ===
 
 #[tokio::test]
-async fn frames_are_the_sheets_and_come_in_order() {
+async fn frames_match_the_contract_and_arrive_in_order() {
     let house = House::open(DEV).await;
     let mut canvas = house.socket(&[]).await;
     let id = house.workspace("a", None).await;
@@ -435,7 +435,7 @@ async fn frames_are_the_sheets_and_come_in_order() {
 
 /// Two roots; below each a child, and below the second one's a grandchild.
 #[tokio::test]
-async fn agents_hear_of_those_they_may_talk_to() {
+async fn agents_receive_events_of_workspaces_they_can_communicate_with() {
     let house = House::open(DEV).await;
     let a = house.workspace("a", None).await;
     let b = house.workspace("b", None).await;
@@ -475,7 +475,7 @@ async fn agents_hear_of_those_they_may_talk_to() {
 }
 
 #[tokio::test]
-async fn agents_hear_of_the_end_of_those_around_them() {
+async fn agents_receive_removals_of_related_workspaces() {
     let house = House::open(DEV).await;
     let parent = house.workspace("parent", None).await;
     let [one, other] = [house.workspace("1", Some(parent)).await, house.workspace("2", Some(parent)).await];
@@ -499,7 +499,7 @@ async fn agents_hear_of_the_end_of_those_around_them() {
 // === Coming back ===
 
 #[tokio::test]
-async fn who_missed_too_much_is_told_once_and_goes_on_live() {
+async fn a_client_too_far_behind_is_told_once_and_continues_live() {
     let house = House::within(DEV, Limits { replay: 3, ..patient() }).await;
     let id = house.workspace("a", None).await;
     let last = house.app.fleet.last_told();
@@ -535,7 +535,7 @@ async fn who_missed_too_much_is_told_once_and_goes_on_live() {
 }
 
 #[tokio::test]
-async fn a_since_that_is_no_number_is_refused() {
+async fn a_since_that_is_not_a_number_is_refused() {
     let house = House::open(DEV).await;
     for since in ["x", "-1", "1.5", ""] {
         let answer = house.server.ask("GET", &format!("/ws?since={since}"), &HANDSHAKE).await;
@@ -558,7 +558,7 @@ pub(crate) fn large() -> String {
 }
 
 #[tokio::test]
-async fn a_slow_client_is_sent_away_and_delays_nobody() {
+async fn a_slow_client_is_disconnected_and_delays_no_other() {
     const EVENTS: i64 = 40;
     let house = House::within(DEV, Limits { socket_queue: 4, ..patient() }).await;
     let mut slow = Socket::over(narrow(house.server.address).await, "/ws", &[]).await;
@@ -620,7 +620,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_let_go() {
+async fn a_socket_that_does_not_read_is_closed() {
     let limits = Limits { sockets: 1, write: Duration::from_millis(150), ..patient() };
     let house = House::within(DEV, limits).await;
     let slow = Socket::over(narrow(house.server.address).await, "/ws", &[]).await;
@@ -635,7 +635,7 @@ async fn a_client_that_takes_nothing_is_let_go() {
 }
 
 #[tokio::test]
-async fn messages_of_clients_are_thrown_away_up_to_four_kib() {
+async fn client_messages_up_to_four_kib_are_ignored() {
     let house = House::open(DEV).await;
     let mut socket = house.socket(&[]).await;
     for message in [Message::text("x".repeat(4096)), Message::binary(vec![255; 4096]), Message::text("")] {
@@ -678,7 +678,7 @@ async fn first_close(mut receiver: Receiver) -> (Receiver, Option<CloseCode>) {
 }
 
 #[tokio::test]
-async fn at_the_end_of_the_server_sockets_are_told_at_once() {
+async fn sockets_are_closed_at_once_when_the_server_stops() {
     let house = House::open(DEV).await;
     let mut canvas = house.socket(&[]).await;
     let mut agent = house.agent(house.workspace("a", None).await).await;
@@ -697,7 +697,7 @@ async fn at_the_end_of_the_server_sockets_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_ends_what_it_opened_and_nothing_else() {
+async fn a_revoked_token_closes_its_own_sockets_only() {
     assert!(Limits::default().ping <= Duration::from_secs(60));
     let house = House::within(ADMIN, Limits { ping: Duration::from_millis(50), ..patient() }).await;
     let id = house.workspace("a", None).await;
@@ -723,8 +723,8 @@ async fn a_revoked_token_ends_what_it_opened_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn who_answers_no_ping_is_given_up_and_who_answers_stays() {
-    let (ping, silence) = (Duration::from_millis(50), Duration::from_millis(400));
+async fn a_socket_that_answers_no_ping_is_closed() {
+    let (ping, silence) = (Duration::from_millis(50), Duration::from_millis(1_500));
     let house = House::within(DEV, Limits { sockets: 2, ping, silence, ..patient() }).await;
     let mut silent = house.socket(&[]).await;
     let mut polite = house.socket(&[]).await;
@@ -753,7 +753,7 @@ async fn who_answers_no_ping_is_given_up_and_who_answers_stays() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_answered() {
+async fn a_close_frame_is_answered() {
     let house = House::open(DEV).await;
     let mut socket = house.socket(&[]).await;
     socket.0.close(None).await.expect("sent");

@@ -79,7 +79,7 @@ fn of(seq: i64) -> String {
 // === What comes ===
 
 #[tokio::test]
-async fn the_bytes_are_the_sheets() {
+async fn sse_messages_match_the_contract_byte_for_byte() {
     let house = House::open(DEV).await;
     let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
     let mut stream = Stream::open(&house, own, &[]).await;
@@ -117,7 +117,7 @@ async fn the_bytes_are_the_sheets() {
 }
 
 #[tokio::test]
-async fn it_is_pinged() {
+async fn idle_streams_get_pings() {
     assert_eq!(Limits::default().stream_ping, Duration::from_secs(15));
     let limits = Limits { stream_ping: Duration::from_millis(20), ..patient() };
     let house = House::within(DEV, limits).await;
@@ -129,7 +129,7 @@ async fn it_is_pinged() {
 }
 
 #[tokio::test]
-async fn who_comes_back_hears_what_it_missed() {
+async fn a_reconnecting_stream_replays_missed_events() {
     let house = House::within(DEV, Limits { replay: 3, ..patient() }).await;
     let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
     let first = house.app.fleet.last_told() + 1;
@@ -167,7 +167,7 @@ async fn who_comes_back_hears_what_it_missed() {
 // === Who may read it ===
 
 #[tokio::test]
-async fn it_is_of_class_ws_and_of_live_workspaces() {
+async fn streams_need_access_to_a_live_workspace() {
     let house = House::open(ADMIN).await;
     let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
     let (token, others) = (house.token(own).await, house.token(other).await);
@@ -187,7 +187,7 @@ async fn it_is_of_class_ws_and_of_live_workspaces() {
 }
 
 #[tokio::test]
-async fn there_are_ten_streams_for_a_workspace() {
+async fn a_workspace_has_at_most_ten_streams() {
     let house = House::open(DEV).await;
     let (one, other) = (house.workspace("one", None).await, house.workspace("other", None).await);
     let mut open = Vec::new();
@@ -212,7 +212,7 @@ async fn there_are_ten_streams_for_a_workspace() {
 // === How it ends ===
 
 #[tokio::test]
-async fn it_ends_with_its_workspace() {
+async fn a_stream_ends_when_its_workspace_is_removed() {
     let house = House::open(DEV).await;
     let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
     let mut stream = Stream::open(&house, own, &[]).await;
@@ -229,7 +229,7 @@ async fn it_ends_with_its_workspace() {
 }
 
 #[tokio::test]
-async fn at_the_end_of_the_server_it_ends_at_once() {
+async fn a_stream_ends_at_once_when_the_server_stops() {
     let house = House::open(DEV).await;
     let id = house.workspace("a", None).await;
     let mut stream = Stream::open(&house, id, &[]).await;
@@ -240,7 +240,7 @@ async fn at_the_end_of_the_server_it_ends_at_once() {
 }
 
 #[tokio::test]
-async fn it_ends_with_the_token_that_opened_it() {
+async fn a_stream_ends_when_its_token_is_revoked() {
     let limits = Limits { stream_ping: Duration::from_millis(20), ..patient() };
     let house = House::within(ADMIN, limits).await;
     let id = house.workspace("a", None).await;
@@ -252,7 +252,7 @@ async fn it_ends_with_the_token_that_opened_it() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_of_recorded_events_is_cut_off_and_of_others_is_not() {
+async fn a_slow_reader_is_disconnected_for_durable_events_only() {
     let house = House::within(DEV, Limits { stream_queue: 4, ..patient() }).await;
     let id = house.workspace("a", None).await;
     let mut stream = Stream::over(narrow(house.server.address).await, id, &[]).await;
