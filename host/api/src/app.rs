@@ -8,6 +8,7 @@ use fleet::Fleet;
 use http::Uri;
 use messaging::Messaging;
 use orgs::Orgs;
+use tasks::BackgroundTasks;
 
 use crate::access::Access;
 use crate::events::{self, Seats};
@@ -18,7 +19,6 @@ use httpd::middleware;
 use httpd::rate_limit::RateLimits;
 use httpd::settings::HttpSettings;
 use httpd::shutdown::Shutdown;
-use tasks::Loops;
 
 /// What handlers have at hand. Cheap to clone: every field is shared.
 #[derive(Clone)]
@@ -29,8 +29,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Says how many requests are too many.
     pub limits: Arc<RateLimits>,
-    /// What goes on in the background.
-    pub loops: Loops,
+    /// Supervises what runs in the background.
+    pub tasks: BackgroundTasks,
     /// The guests.
     pub catalog: Catalog,
     /// This server's address as somebody outside reaches it, where it is set.
@@ -65,12 +65,12 @@ impl App {
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
-        let Services { catalog, fleet, messaging, orgs, loops } = services;
+        let Services { catalog, fleet, messaging, orgs, tasks } = services;
         Self {
             access: Arc::new(Access::new(access, fleet.clone())),
             metrics,
             limits: Arc::new(RateLimits::new(http, access.dev_mode())),
-            loops,
+            tasks,
             catalog,
             external_url: access.external_platform_url.clone(),
             test_tokens: access.test_tokens(),
@@ -97,7 +97,7 @@ pub struct Services {
     /// Organizations and their templates.
     pub orgs: Orgs,
     /// What goes on in the background.
-    pub loops: Loops,
+    pub tasks: BackgroundTasks,
 }
 
 /// Every route of the server inside its layers.

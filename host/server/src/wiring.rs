@@ -8,7 +8,7 @@ use fleet::Fleet;
 use httpd::metrics::Metrics;
 use httpd::shutdown::Shutdown;
 use messaging::Messaging;
-use tasks::Loops;
+use tasks::BackgroundTasks;
 
 use crate::settings::Settings;
 
@@ -26,7 +26,7 @@ pub fn app(
         messaging: Messaging::new(fleet.clone(), catalog.clone(), settings.delivery()),
         catalog,
         fleet,
-        loops: Loops::default(),
+        tasks: BackgroundTasks::default(),
     };
     App::new(&settings.access, &settings.http, services, metrics, shutdown)
 }
