@@ -196,7 +196,7 @@ on_both_databases! {
         assert_eq!((agent.heard(6).await.len(), seen), (6, 5));
     }
 
-    async fn a_queued_message_expires_at_the_deadline_of_its_sender(database: Database) {
+    async fn a_delivery_that_exceeds_the_timeout_of_its_sender_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         agent.acts([Act::Never]);

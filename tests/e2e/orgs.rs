@@ -277,7 +277,7 @@ on_both_databases! {
         inside.close().await.unwrap();
     }
 
-    async fn an_invalid_node_skips_its_subtree_with_a_reason(database: Database) {
+    async fn an_invalid_node_ends_the_import_of_its_tree_with_a_reason(database: Database) {
         let server = Server::start(database).await;
         for (number, (node, error)) in [
             (json!({ "workspace_dir": "relative" }), "workspace_dir must be an absolute path"),

@@ -157,7 +157,7 @@ on_both_databases! {
         assert_eq!(told(&server, SOMEBODY).await.len(), 1);
     }
 
-    async fn health_follows_the_error_rate_in_heartbeats(database: Database) {
+    async fn health_follows_reports(database: Database) {
         let server = Server::start(database).await;
         let token = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         let token = token["auth_token"].as_str().unwrap();

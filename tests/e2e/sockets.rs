@@ -155,7 +155,7 @@ on_both_databases! {
         assert_eq!(socket.event().await["event"], "WORKSPACE_REMOVED");
     }
 
-    async fn a_sequence_number_of_another_database_is_refused(database: Database) {
+    async fn a_sequence_number_beyond_the_last_asks_for_a_resync(database: Database) {
         let server = Server::start(database).await;
         let id = server.workspace(mock("A")).await;
         let mut socket = Socket::open(&server, "?since=1000", &[]).await.expect("it is open");

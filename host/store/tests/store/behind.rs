@@ -115,7 +115,7 @@ on_both! {
         }
     }
 
-    async fn rows_of_removed_workspaces_are_dropped(database: &Database) {
+    async fn rows_of_purged_workspaces_are_dropped(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let [gone, kept] = [workspace("gone"), workspace("kept")];
