@@ -11,9 +11,9 @@ use crate::access::{Caller, admin};
 use crate::app::App;
 use crate::errors::catalog_error;
 use httpd::error::ApiError;
-use httpd::finish::finish;
+use httpd::run_to_completion::run_to_completion;
 use httpd::json::{Body, Json};
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// Everything below `/admin/guests`.
 pub fn routes(app: &App) -> Router<App> {
@@ -65,7 +65,7 @@ async fn push(
     Body(component): Body,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog, caller.to_string());
-    finish(async move {
+    run_to_completion(async move {
         catalog.push(&name, component, Source::Upload, &by, query.activate).await.map_err(catalog_error)
     })
     .await
@@ -78,7 +78,7 @@ async fn remove(
     Extension(caller): Extension<Caller>,
 ) -> Answer<Value> {
     let (catalog, by, digest) = (app.catalog, caller.to_string(), release.clone());
-    finish(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) }).await?;
+    run_to_completion(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) }).await?;
     Ok(Json(json!({ "deleted": release })))
 }
 
@@ -94,7 +94,7 @@ async fn activate(
     Json(body): Json<ActivateBody>,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog, caller.to_string());
-    finish(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
+    run_to_completion(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
         .await
         .map(Json)
 }
@@ -105,7 +105,7 @@ async fn rollback(
     Extension(caller): Extension<Caller>,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog, caller.to_string());
-    finish(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) }).await.map(Json)
+    run_to_completion(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) }).await.map(Json)
 }
 
 async fn configure(
@@ -149,7 +149,7 @@ async fn change_row(
     change: RowChange,
 ) -> Answer<GuestView> {
     let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
-    finish(async move { catalog.change_row(&guest, &change, &by).await.map_err(catalog_error) }).await?;
+    run_to_completion(async move { catalog.change_row(&guest, &change, &by).await.map_err(catalog_error) }).await?;
     view(&app.catalog, &name)
 }
 

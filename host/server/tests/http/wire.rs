@@ -13,7 +13,7 @@ use fleet::{Fleet, Parts, Templates};
 use httpd::connection::Deadlines;
 use httpd::metrics::Metrics;
 use httpd::middleware;
-use httpd::rate_limit::{RateLimits, Ticks};
+use httpd::rate_limit::{LimiterClock, RateLimits};
 use httpd::serve::{Limits, serve};
 use httpd::shutdown::Shutdown;
 use isomer::settings::Settings;
@@ -98,14 +98,14 @@ impl Server {
 
     /// Its rate limits go by another time.
     pub(crate) async fn by(
-        ticks: Ticks,
+        ticks: LimiterClock,
         flags: &[&str],
         limits: Limits,
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let tune = |app: &mut App| {
-            app.limits = Arc::new(RateLimits::by(&settings.http, settings.access.dev_mode(), &ticks))
+            app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &ticks))
         };
         Self::tuned(flags, limits, tune, routes).await
     }
