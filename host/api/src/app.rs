@@ -68,16 +68,16 @@ impl App {
     #[must_use]
     pub fn new(
         access: &AccessSettings,
-        http: &HttpSettings,
+        http: HttpParts,
         services: Services,
-        metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
+        let HttpParts { metrics, limits, cors } = http;
         let Services { catalog, fleet, messaging, orgs, tasks } = services;
         Self(Arc::new(Parts {
             access: Arc::new(Access::new(access, fleet.clone())),
             metrics,
-            limits: Arc::new(RateLimits::new(http, access.dev_mode())),
+            limits,
             tasks,
             catalog,
             external_url: access.external_platform_url.clone(),
@@ -89,7 +89,7 @@ impl App {
             sockets: Seats::default(),
             streams: Seats::default(),
             event_limits: events::Limits::default(),
-            cors: Arc::new(Cors::new(http)),
+            cors,
             shutdown,
         }))
     }
@@ -108,6 +108,16 @@ impl DerefMut for App {
     fn deref_mut(&mut self) -> &mut Parts {
         Arc::make_mut(&mut self.0)
     }
+}
+
+/// What the middleware needs.
+pub struct HttpParts {
+    /// Counts requests.
+    pub metrics: Arc<Metrics>,
+    /// Limits the requests of each caller.
+    pub limits: Arc<RateLimits>,
+    /// Decides which web origins may call.
+    pub cors: Arc<Cors>,
 }
 
 /// What the routes call.

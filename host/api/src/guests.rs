@@ -64,7 +64,7 @@ async fn push(
     Extension(caller): Extension<Caller>,
     Body(component): Body,
 ) -> Answer<ReleaseView> {
-    let (catalog, by) = (app.catalog, caller.to_string());
+    let (catalog, by) = (app.catalog.clone(), caller.to_string());
     run_to_completion(async move {
         catalog.push(&name, component, Source::Upload, &by, query.activate).await.map_err(catalog_error)
     })
@@ -77,7 +77,7 @@ async fn remove(
     Path((name, release)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<Value> {
-    let (catalog, by, digest) = (app.catalog, caller.to_string(), release.clone());
+    let (catalog, by, digest) = (app.catalog.clone(), caller.to_string(), release.clone());
     run_to_completion(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) }).await?;
     Ok(Json(json!({ "deleted": release })))
 }
@@ -93,7 +93,7 @@ async fn activate(
     Extension(caller): Extension<Caller>,
     Json(body): Json<ActivateBody>,
 ) -> Answer<ReleaseView> {
-    let (catalog, by) = (app.catalog, caller.to_string());
+    let (catalog, by) = (app.catalog.clone(), caller.to_string());
     run_to_completion(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
         .await
         .map(Json)
@@ -104,7 +104,7 @@ async fn rollback(
     Path(name): Path<String>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<ReleaseView> {
-    let (catalog, by) = (app.catalog, caller.to_string());
+    let (catalog, by) = (app.catalog.clone(), caller.to_string());
     run_to_completion(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) }).await.map(Json)
 }
 

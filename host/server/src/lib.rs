@@ -7,7 +7,9 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod audit;
+pub mod background;
 pub mod commands;
+pub mod log_buffer;
 pub mod logging;
 pub mod run;
 pub mod settings;

@@ -24,7 +24,7 @@ const FLUSH_AT: usize = 64 * 1024;
 const CAPACITY: usize = 4 * 1024 * 1024;
 
 /// Lines that wait to be written. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LogBuffer<W = io::Stderr>(Arc<Shared<W>>);
 
 #[derive(Debug)]
@@ -48,6 +48,12 @@ struct Output<W> {
     to: W,
     /// What was written last, emptied: its memory takes the next lines.
     spare: Vec<u8>,
+}
+
+impl<W> Clone for LogBuffer<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl LogBuffer {

@@ -11,7 +11,6 @@ use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{Fleet, Parts, Templates};
 use httpd::connection::Deadlines;
-use httpd::metrics::Metrics;
 use httpd::middleware;
 use httpd::rate_limit::{LimiterClock, RateLimits};
 use httpd::serve::{Limits, serve};
@@ -118,11 +117,11 @@ impl Server {
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
-        let metrics = Arc::new(Metrics::new().expect("the only recorder"));
+        let http = wiring::http_parts(&settings).expect("the only recorder");
         let shutdown = Shutdown::default();
         let catalog = catalog().await;
         let fleet = fleet(catalog.clone()).await;
-        let mut app = wiring::app(&settings, metrics, catalog, fleet, shutdown.clone());
+        let mut app = wiring::app(&settings, http, catalog, fleet, shutdown.clone());
         tune(&mut app);
         let router =
             middleware(routes(&app), &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
