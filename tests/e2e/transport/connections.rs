@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use httpd::connection::Deadlines;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 use httpd::serve::Limits;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -3,7 +3,7 @@
 use api::app::App;
 use axum::Router;
 use axum::routing::get;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 use crate::transport::wire::{PATIENCE, Server, request};
 

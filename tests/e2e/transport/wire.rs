@@ -10,9 +10,8 @@ use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{Fleet, Parts, Templates};
 use httpd::connection::Deadlines;
-use httpd::metrics::Metrics;
 use httpd::middleware;
-use httpd::rate_limit::{RateLimits, Ticks};
+use httpd::rate_limit::{LimiterClock, RateLimits};
 use httpd::serve::{Limits, serve};
 use httpd::shutdown::Shutdown;
 use isomer::settings::Settings;
@@ -97,14 +96,14 @@ impl Server {
 
     /// Its rate limits go by another time.
     pub(crate) async fn by(
-        ticks: Ticks,
+        ticks: LimiterClock,
         flags: &[&str],
         limits: Limits,
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let tune = |app: &mut App| {
-            app.limits = Arc::new(RateLimits::by(&settings.http, settings.access.dev_mode(), &ticks))
+            app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &ticks))
         };
         Self::tuned(flags, limits, tune, routes).await
     }
@@ -117,12 +116,12 @@ impl Server {
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
-        let metrics = Arc::new(Metrics::new().expect("the only recorder"));
+        let http = wiring::http_parts(&settings).expect("the only recorder");
         let shutdown = Shutdown::default();
         let catalog = catalog().await;
         let database = Database::sqlite();
         let fleet = fleet(catalog.clone(), &database).await;
-        let mut app = wiring::app(&settings, metrics, catalog, fleet, shutdown.clone());
+        let mut app = wiring::app(&settings, http, catalog, fleet, shutdown.clone());
         tune(&mut app);
         let router =
             middleware(routes(&app), &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);

@@ -25,7 +25,11 @@ pub(crate) fn circles(src: &Path) -> io::Result<Vec<String>> {
     Ok(circles_of(&files))
 }
 
-fn read_directory(directory: &Path, module: &[String], files: &mut BTreeMap<Module, Source>) -> io::Result<()> {
+fn read_directory(
+    directory: &Path,
+    module: &[String],
+    files: &mut BTreeMap<Module, Source>,
+) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
@@ -163,9 +167,6 @@ mod tests {
 
     #[test]
     fn children_count_as_their_module() {
-        assert_eq!(
-            found(&[("", ""), ("a", ""), ("a::x", "use crate::b::B;"), ("b", "use crate::a::A;")]),
-            1
-        );
+        assert_eq!(found(&[("", ""), ("a", ""), ("a::x", "use crate::b::B;"), ("b", "use crate::a::A;")]), 1);
     }
 }

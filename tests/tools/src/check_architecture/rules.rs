@@ -33,7 +33,9 @@ impl Rules {
             return vec![format!("{name} has no place in .ci/architecture")];
         };
         let above = dependencies.iter().filter(|dependency| place(dependency).is_some_and(|it| it <= own));
-        above.map(|above| format!("{name} depends on {above}, which is above it in .ci/architecture")).collect()
+        above
+            .map(|above| format!("{name} depends on {above}, which is above it in .ci/architecture"))
+            .collect()
     }
 
     /// Dependencies that only other crates may have.
