@@ -87,7 +87,7 @@ impl Fleet {
             if !keys.is_empty() {
                 let row = fleet.edited(&workspace.row, &edit, &mut change)?;
                 // Written even if only the layout changes: other servers go by the row's revision.
-                change.push(UpdateWorkspaces(vec![row.revised(store::now())])));
+                change.push(UpdateWorkspaces(vec![row.revised(store::now())]));
                 if let Some(layout) = laid_out(&workspace, &edit) {
                     change.push(PutLayouts(vec![layout]));
                 }

@@ -200,8 +200,9 @@ impl Fleet {
     /// # Errors
     /// If they can't be stored.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), CommitError> {
-        let events = events.into_iter().map(|event| (None, event)).collect();
-        self.commit(Change { events, ..Change::default() }).await.map(drop)
+        let mut change = Change::default();
+        change.events = events.into_iter().map(|event| (None, event)).collect();
+        self.commit(change).await.map(drop)
     }
 
     /// Plans a change on what is in memory and makes it; on newer rows again, if somebody was quicker.

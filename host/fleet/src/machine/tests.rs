@@ -470,7 +470,7 @@ fn sights(row: &WorkspaceRow) -> Vec<Option<Seen>> {
     let mut all = vec![None];
     if row.hosting == Hosting::Container {
         all.extend([running(row.attempt), running(row.attempt - 1), running(row.attempt + 1)]);
-        all.extend([Some(Seen::Gone), Some(Seen::Unknown("no answer".to_owned())]));
+        all.extend([Some(Seen::Gone), Some(Seen::Unknown("no answer".to_owned()))]);
     }
     all
 }

@@ -227,7 +227,7 @@ async fn waking_begins_one_attempt_however_many_messages_ask_for_it() {
     assert!(server.fleet.wake(id).await.unwrap(), "a start under way counts as waking");
     let register = async || {
         let row = server.row(id).await;
-        let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+        let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
         let registered = Input::Registered { url: None, card, delivery_mode };
         server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     };
@@ -255,11 +255,11 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
     until("both run", &server.fleet, async || server.backend.runs().len() == 2).await;
     // A root that is paused takes its children along; one that moves below it later is as it was.
     let row = WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
-    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of([write])).await.unwrap();
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of(update)).await.unwrap();
     let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
-    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of([write])).await.unwrap();
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
     assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
     assert_eq!(server.row(id).await.status, Status::Hibernated);
