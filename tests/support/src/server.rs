@@ -26,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Start {
     pub database: Database,
-    /// Environment beyond the harness's own.
+    /// Environment beyond what every server of the tests gets.
     pub env: Vec<(&'static str, String)>,
     /// Has this server a cache of compiled guests of its own?
     pub own_cache: bool,
