@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::transport::wire::{Client, WAIT_TIMEOUT, PATIENT, Server, request};
+use crate::transport::wire::{Client, PATIENT, Server, WAIT_TIMEOUT, request};
 
 const SOON: Duration = Duration::from_millis(150);
 

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::routing::get;
 use httpd::router_ext::RouterExt;
 
-use crate::transport::wire::{WAIT_TIMEOUT, Server, request};
+use crate::transport::wire::{Server, WAIT_TIMEOUT, request};
 
 fn routes(app: &App) -> Router<App> {
     api::routes(app)

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
-use crate::transport::wire::{Answer, WAIT_TIMEOUT, PATIENT, Server};
+use crate::transport::wire::{Answer, PATIENT, Server, WAIT_TIMEOUT};
 
 pub(crate) const ADMIN: &[&str] = &["--admin-token", "secret"];
 pub(crate) const DEV: &[&str] = &["--molecule-env", "dev"];
@@ -656,8 +656,9 @@ async fn client_messages_up_to_four_kib_are_ignored() {
             let _ = send.send(Message::text("x".repeat(size))).await;
             send
         };
-        let (send, receive) =
-            timeout(WAIT_TIMEOUT, async { tokio::join!(sending, first_close(receive)) }).await.expect("in time");
+        let (send, receive) = timeout(WAIT_TIMEOUT, async { tokio::join!(sending, first_close(receive)) })
+            .await
+            .expect("in time");
         assert_eq!(receive.1, Some(CloseCode::Size), "{size}");
         socket = Socket(send.reunite(receive.0).expect("the same"));
         drop(socket);

@@ -353,7 +353,8 @@ impl Stream {
     }
 
     async fn more(&mut self) -> bool {
-        let chunk = tokio::time::timeout(WAIT_TIMEOUT, self.response.chunk()).await.expect("it comes in time");
+        let chunk =
+            tokio::time::timeout(WAIT_TIMEOUT, self.response.chunk()).await.expect("it comes in time");
         let Some(bytes) = chunk.expect("the stream works") else { return false };
         self.text.push_str(&String::from_utf8_lossy(&bytes));
         true

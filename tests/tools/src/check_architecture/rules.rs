@@ -106,10 +106,8 @@ mod tests {
     #[test]
     fn a_known_circle_is_accepted_until_it_is_gone() {
         let rules = Rules::parse("circle bottom: a b c");
-        let circle = |modules: [&str; 2]| Circle {
-            modules: modules.map(str::to_owned).into(),
-            imports: Vec::new(),
-        };
+        let circle =
+            |modules: [&str; 2]| Circle { modules: modules.map(str::to_owned).into(), imports: Vec::new() };
         assert!(rules.circles("bottom", &[circle(["a", "b"])]).is_empty());
         assert_eq!(rules.circles("bottom", &[circle(["a", "b"]), circle(["d", "e"])]).len(), 1);
         assert_eq!(rules.circles("bottom", &[]).len(), 1);
