@@ -22,7 +22,7 @@ pub enum Seen {
     },
     /// It certainly doesn't run.
     Gone,
-    /// The backend could not tell, for this reason: for people, without addresses or paths.
+    /// The backend could not event, for this reason: for people, without addresses or paths.
     Unknown(String),
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use events::{Event, catalogue::Provisioning};
+use events::{Event, definitions::Provisioning};
 use state::MAX_ATTEMPTS;
 use store::{
     Change,

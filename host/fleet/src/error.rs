@@ -1,12 +1,12 @@
 //! Why an operation of the fleet failed.
 
 use credentials::{SealError, TokenError};
+use net::UrlError;
 use state::ChangeError;
 use store::{CipherError, CommitError, StoreError, workspaces::Hosting};
 use uuid::Uuid;
 
 use crate::{
-    agent_url::UrlError,
     rules::{FieldError, InvalidAccess, InvalidDirectory, InvalidMode, SecretError},
     templates::InvalidTemplate,
 };

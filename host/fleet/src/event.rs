@@ -2,7 +2,7 @@
 
 use events::{
     Event,
-    catalogue::{
+    definitions::{
         AwaitingAgent, Degraded, Empty, Hibernated, Online, Paused, ProvisionFailed, ProvisionTimeoutSweep,
         Provisioning, RecoveredFrom, Removed, Updated, Wedged, Yes,
     },
@@ -56,7 +56,7 @@ pub(crate) fn reconnected(from: Option<Status>) -> Event {
         Some(Status::Provisioning) => Online::Recovered { recovered_from: RecoveredFrom::Provisioning },
         Some(Status::AwaitingAgent) => Online::Recovered { recovered_from: RecoveredFrom::AwaitingAgent },
         Some(Status::Failed) => Online::Recovered { recovered_from: RecoveredFrom::Failed },
-        _ => Online::Again {},
+        _ => Online::Reconnected {},
     })
 }
 

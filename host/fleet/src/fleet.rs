@@ -19,6 +19,7 @@ use crate::{
     error::FleetError,
     limits::Limits,
     machine::{self, Input, Transition},
+    presence::PresenceObservers,
     reconciler::Pokes,
     runtimes::Runtimes,
     templates::Templates,
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) saas: bool,
     pub(crate) pokes: Pokes,
     pub(crate) agents: agents::Memory,
+    pub(crate) presence_observers: PresenceObservers,
 }
 
 impl Fleet {
@@ -82,6 +84,7 @@ impl Fleet {
             saas: config.saas,
             pokes: Pokes::default(),
             agents: agents::Memory::default(),
+            presence_observers: PresenceObservers::default(),
         };
         Ok((Self { inner: Arc::new(inner) }, written))
     }

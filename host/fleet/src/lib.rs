@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod agent_url;
 mod agents;
 pub mod backend;
 mod batch;
@@ -24,6 +23,7 @@ mod limits;
 mod machine;
 mod messages;
 mod new_row;
+mod presence;
 mod reconciler;
 mod remove;
 pub mod rules;
@@ -52,6 +52,7 @@ pub use fleet::{Fleet, FleetConfig};
 pub use lifecycle::Restarted;
 pub use limits::Limits;
 pub use new_row::NewWorkspaceRow;
+pub use presence::PresenceObserver;
 pub use remove::Removal;
 pub use runtimes::{Facts, Runtimes};
 pub use state::{LiveToken, Workspace, WorkspaceIndex};

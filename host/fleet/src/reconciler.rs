@@ -17,9 +17,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use events::{Next, Subscription};
+use events::{Received, Subscription};
 use futures::StreamExt as _;
-use store::{CommitError, Fence, Lease, LeaseIsHeld, StoreError, workspaces::{Hosting, Status, WorkspaceRow}};
+use store::{
+    CommitError, Fence, Lease, LeaseIsHeld, StoreError,
+    workspaces::{Hosting, Status, WorkspaceRow},
+};
 use tokio::{
     sync::Notify,
     task::{Id, JoinError, JoinSet},
@@ -166,12 +169,12 @@ impl Fleet {
                 _ = slow.tick() => looks.at(self.all_that_may_need_it().await?),
                 poked = inner.pokes.take() => looks.at(poked),
                 next = heard.next(), if !deaf => match next {
-                    Next::Event(event) => looks.at(event.workspace_id().into_iter().filter(|id| self.may_need_it(*id))),
-                    Next::Overflowed => {
+                    Received::Event(event) => looks.at(event.workspace_id().into_iter().filter(|id| self.may_need_it(*id))),
+                    Received::Lagged => {
                         heard = self.hear_changes();
                         looks.at(self.all_that_may_need_it().await?);
                     }
-                    Next::Closed => deaf = true,
+                    Received::Closed => deaf = true,
                 },
                 () = looks.done() => {}
             }

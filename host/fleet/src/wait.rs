@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use events::Next;
+use events::Received;
 use store::workspaces::WorkspaceRow;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
@@ -45,9 +45,9 @@ impl Fleet {
             let next = deadline.min(Instant::now() + ASK_EVERY);
             match timeout_at(next, heard.next()).await {
                 // Whatever it is, it is a reason to look; as is the end of our patience.
-                Ok(Next::Event(_)) | Err(_) => {}
-                Ok(Next::Overflowed) => heard = subscribe(),
-                Ok(Next::Closed) => sleep_until(next).await,
+                Ok(Received::Event(_)) | Err(_) => {}
+                Ok(Received::Lagged) => heard = subscribe(),
+                Ok(Received::Closed) => sleep_until(next).await,
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{collections::HashSet, panic::AssertUnwindSafe, time::Instant};
 use bytes::Bytes;
 use events::{
     Event,
-    catalogue::{ImportCompleted, ImportFailed, ImportFailure, ImportStarted},
+    definitions::{ImportCompleted, ImportFailed, ImportFailure, ImportStarted},
 };
 use fleet::{NewWorkspaceRow, Fleet, FleetError, BatchPlan, BatchEntry};
 use futures::FutureExt as _;

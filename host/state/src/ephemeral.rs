@@ -46,8 +46,8 @@ impl Message {
                 workspaces.put_newer_presence(presence);
             }
             let event = Event::parse(&received.name, &received.payload);
-            if let Some(event) = event.filter(|event| event.class() == Class::Live) {
-                publish(Arc::new(Envelope::live(received.workspace_id, &event, received.at)));
+            if let Some(event) = event.filter(|event| event.class() == Class::Ephemeral) {
+                publish(Arc::new(Envelope::ephemeral(received.workspace_id, &event, received.at)));
             }
         }
     }

@@ -137,7 +137,7 @@ impl State {
         if self.store().is_single_process() && self.hub().subscribers() == 0 {
             return;
         }
-        let envelope = Envelope::live(Some(workspace), event, store::next_event_time());
+        let envelope = Envelope::ephemeral(Some(workspace), event, store::next_event_time());
         self.inner.replication.publish_ephemeral(Arc::new(envelope));
     }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use chrono::DateTime;
 use events::{
-    Event, Hub, Next,
-    catalogue::{Empty, Task},
+    Event, Hub, Received,
+    definitions::{Empty, Task},
 };
 use serde_json::json;
 use store::{
@@ -171,7 +171,7 @@ async fn a_commit_publishes_durable_and_ephemeral_events_in_order() {
         .await
         .unwrap();
     for expected in [&task, &recorded, &task] {
-        let Some(Next::Event(event)) = events.try_next() else { panic!("no event") };
+        let Some(Received::Event(event)) = events.try_next() else { panic!("no event") };
         assert_eq!(event.event().as_ref(), Some(expected));
     }
     assert!(events.try_next().is_none());
@@ -190,7 +190,7 @@ async fn event_times_strictly_grow() {
         state.commit(Change::default().with_event(id, Event::WorkspaceOffline(Empty {}))).await.unwrap();
     }
     let mut times = Vec::new();
-    while let Some(Next::Event(event)) = events.try_next() {
+    while let Some(Received::Event(event)) = events.try_next() {
         times.push(event.at());
     }
     assert_eq!(times.len(), 505);

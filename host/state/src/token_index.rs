@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use events::{Envelope, Event, catalogue::TokenChanged};
+use events::{Envelope, Event, definitions::TokenChanged};
 use sha2::{Digest as _, Sha256};
 use store::{
     Change, Store, StoreError,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use events::Next;
+use events::Received;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, StatusCode};
 use metrics::gauge;
@@ -55,7 +55,7 @@ pub(super) async fn open(
         let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
         caught_up.map_err(|error| ApiError::platform_unavailable(&error))?;
     }
-    let (access, shutdown) = (app.access, app.shutdown.for_one());
+    let (access, shutdown) = (Arc::clone(&app.access), app.shutdown.for_one());
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(limits.inbound))
@@ -175,15 +175,15 @@ impl Socket {
         }
     }
 
-    async fn tell(&mut self, next: Next) -> Result<(), End> {
+    async fn tell(&mut self, next: Received) -> Result<(), End> {
         match next {
-            Next::Event(event) => match Utf8Bytes::try_from(event.frame_bytes()) {
+            Received::Event(event) => match Utf8Bytes::try_from(event.frame_bytes()) {
                 Ok(text) => self.send(Message::Text(text)).await,
                 // It was made of a `String`.
                 Err(_) => Ok(()),
             },
-            Next::Overflowed => Err(End::SLOW),
-            Next::Closed => Err(End::SHUTDOWN),
+            Received::Lagged => Err(End::SLOW),
+            Received::Closed => Err(End::SHUTDOWN),
         }
     }
 

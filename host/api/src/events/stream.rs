@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use events::{Envelope, Next};
+use events::{Envelope, Received};
 use futures::stream::unfold;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -57,7 +57,7 @@ pub(super) async fn open(
     }
     let mut ping = interval_at(Instant::now() + limits.stream_ping, limits.stream_ping);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (access, shutdown) = (app.access, app.shutdown.for_one());
+    let (access, shutdown) = (Arc::clone(&app.access), app.shutdown.for_one());
     let stream = Stream { source, ping, access, caller, shutdown, step: Step::Greet, _seat: seat };
     let body = unfold(stream, async |mut stream| Some((stream.next().await?, stream)));
     Ok((HEADERS, Body::from_stream(body)).into_response())
@@ -95,9 +95,9 @@ impl Stream {
             Step::Tell => tokio::select! {
                 () = self.shutdown.draining() => return None,
                 next = self.source.next() => match next {
-                    Next::Event(event) => self.tell(&event),
+                    Received::Event(event) => self.tell(&event),
                     // The client comes back and says what it heard last.
-                    Next::Overflowed | Next::Closed => return None,
+                    Received::Lagged | Received::Closed => return None,
                 },
                 _ = self.ping.tick() => {
                     if !self.access.still_good(&self.caller) {

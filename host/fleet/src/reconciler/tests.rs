@@ -227,7 +227,7 @@ async fn waking_begins_one_attempt_however_many_messages_ask_for_it() {
     assert!(server.fleet.wake(id).await.unwrap(), "a start under way counts as waking");
     let register = async || {
         let row = server.row(id).await;
-        let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+        let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
         let registered = Input::Registered { url: None, card, delivery_mode };
         server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     };
@@ -254,12 +254,13 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
         server.fleet.create(testing::new("child", "langgraph", Some(root)), "test").await.unwrap().row.id;
     until("both run", &server.fleet, async || server.backend.runs().len() == 2).await;
     // A root that is paused takes its children along; one that moves below it later is as it was.
-    let row = WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
+    let row =
+        WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.state().commit(Change::of(update)).await.unwrap();
+    server.fleet.commit(Change::of(update)).await.unwrap();
     let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.state().commit(Change::of(update)).await.unwrap();
+    server.fleet.commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
     assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
     assert_eq!(server.row(id).await.status, Status::Hibernated);
