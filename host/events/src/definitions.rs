@@ -1,7 +1,7 @@
-//! Every event there is: its name on the wire, its class, and the type of its payload.
+//! The definitions of all events: name on the wire, class, and type of the payload.
 //!
-//! One table makes the enum and all that is known by name, so that the three can't disagree.
-//! Names and payloads are the contract's; clients match on them. The last group is ours.
+//! One table generates the enum and the lookups by name, so that they can't disagree. Names and payloads
+//! are the contract's; clients match on them. The last group is internal.
 
 mod agents;
 mod fixed;
@@ -31,29 +31,29 @@ pub use work::{
 
 use crate::json;
 
-/// Where an event goes.
+/// Is an event stored, and do clients see it?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Stored, then sent.
+    /// Stored and numbered, then published to clients.
     Durable,
-    /// Stored, never sent.
+    /// Stored and numbered; clients see it in lists only.
     StoredOnly,
-    /// Sent, never stored.
+    /// Published only.
     Ephemeral,
-    /// Stored so that other replicas hear of it; never shown to anyone outside.
+    /// Stored so that other servers read rows again; no client sees it.
     Internal,
 }
 
 macro_rules! definitions {
     ($($(#[$doc:meta])* $variant:ident($payload:ty) = $name:literal, $class:ident;)*) => {
-        /// Something that happened, with what there is to say about it.
+        /// Something that happened, with its payload.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Event {
             $($(#[$doc])* $variant($payload),)*
         }
 
         impl Event {
-            /// Its name on the wire and in the store.
+            /// The name on the wire and in the store.
             #[must_use]
             pub fn name(&self) -> &'static str {
                 match self {
@@ -61,7 +61,7 @@ macro_rules! definitions {
                 }
             }
 
-            /// Where it goes.
+            /// See [`Class`].
             #[must_use]
             pub fn class(&self) -> Class {
                 match self {
@@ -69,7 +69,7 @@ macro_rules! definitions {
                 }
             }
 
-            /// Its payload as compact JSON text: an object, its keys in alphabetical order.
+            /// The payload as compact JSON text: an object, its keys in alphabetical order.
             #[must_use]
             pub fn payload(&self) -> String {
                 match self {
@@ -77,7 +77,7 @@ macro_rules! definitions {
                 }
             }
 
-            /// Reads back what `name` and `payload` gave; `None` for what isn't in this definitions.
+            /// The event with this name and payload; `None` if there is no such definition.
             #[must_use]
             pub fn parse(name: &str, payload: &str) -> Option<Self> {
                 match name {
@@ -87,8 +87,8 @@ macro_rules! definitions {
             }
         }
 
-        /// The class of the event called `name`, which may come from the store. Names that nobody
-        /// knows were written by an older or newer version and count as recorded.
+        /// The class of the event called `name`, which may come from the store. An unknown name was written
+        /// by an older or newer version and counts as durable.
         #[must_use]
         pub fn class_of(name: &str) -> Class {
             match name {
@@ -113,7 +113,7 @@ definitions! {
     WorkspaceOnline(Online) = "WORKSPACE_ONLINE", Durable;
     /// By presence expiry, the health sweep and failed deliveries.
     WorkspaceOffline(Empty) = "WORKSPACE_OFFLINE", Durable;
-    /// By heartbeats that tell of errors.
+    /// By heartbeats that report errors.
     WorkspaceDegraded(Degraded) = "WORKSPACE_DEGRADED", Durable;
     /// By the creation of an external workspace without URL, and when one has gone stale.
     WorkspaceAwaitingAgent(AwaitingAgent) = "WORKSPACE_AWAITING_AGENT", Durable;
@@ -125,7 +125,7 @@ definitions! {
     WorkspaceRemoved(Removed) = "WORKSPACE_REMOVED", Durable;
     /// By edits of a workspace. Ours.
     WorkspaceUpdated(Updated) = "WORKSPACE_UPDATED", Durable;
-    /// By every heartbeat, changed or not: waiting dispatches live on it.
+    /// By every heartbeat, changed or not: the drain of queued messages is triggered by it.
     WorkspaceHeartbeat(Heartbeat) = "WORKSPACE_HEARTBEAT", Ephemeral;
     /// By heartbeats whose task changed.
     TaskUpdated(Task) = "TASK_UPDATED", Ephemeral;
@@ -147,11 +147,11 @@ definitions! {
 
     // Messages, activity, delegation
 
-    /// By agents that tell people something.
+    /// By agents that send users a message.
     AgentMessage(AgentMessage) = "AGENT_MESSAGE", Ephemeral;
-    /// By the A2A proxy, for a turn that people began.
+    /// By the A2A proxy, for a message of a user.
     A2aResponse(A2aResponse) = "A2A_RESPONSE", Ephemeral;
-    /// By whoever writes an activity row.
+    /// By each activity row.
     ActivityLogged(Box<Activity>) = "ACTIVITY_LOGGED", Ephemeral;
     /// By delegate; before any status of the same delegation.
     DelegationSent(DelegationSent) = "DELEGATION_SENT", Durable;
@@ -180,19 +180,19 @@ definitions! {
     ApprovalDenied(ApprovalDenied) = "APPROVAL_DENIED", Durable;
     /// By decide and by expiry, after either of the two: what runtimes wait for.
     ApprovalDecided(ApprovalDecided) = "APPROVAL_DECIDED", Durable;
-    /// By an import of an organisation, once its template is read.
+    /// By an import of an organization, once its template is read.
     ImportStarted(ImportStarted) = "org.import.started", StoredOnly;
-    /// By an import of an organisation that ran to its end.
+    /// By an import of an organization that ran to its end.
     ImportCompleted(ImportCompleted) = "org.import.completed", StoredOnly;
-    /// By an import of an organisation that was given up.
+    /// By an import of an organization that was given up.
     ImportFailed(ImportFailed) = "org.import.failed", StoredOnly;
 
-    // Between replicas
+    // Between servers
 
-    /// By whoever changes a workspace in a way that no other event tells: others hold it in memory.
+    /// By a change of a workspace of which no other event tells: other servers index it.
     WorkspaceChanged(Empty) = "isomer.workspace.changed", Internal;
-    /// By whoever changes a token: others may hold it in memory.
+    /// By a change of a token: other servers index it.
     TokenChanged(TokenChanged) = "isomer.token.changed", Internal;
-    /// By whoever changes a guest: others may run it.
+    /// By a change of a guest: other servers may run it.
     GuestChanged(GuestChanged) = "isomer.guest.changed", Internal;
 }

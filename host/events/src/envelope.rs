@@ -15,16 +15,16 @@ use uuid::Uuid;
 use crate::definitions::ApprovalDecided;
 use crate::{Class, Event, class_of, json};
 
-/// The event that may be lost before any other: the next one follows soon.
+/// Dropped before other events, since the next one follows soon.
 const HEARTBEAT: &str = "WORKSPACE_HEARTBEAT";
 
 /// Not in the definitions: it happens to one client, not in the fleet.
 const RESYNC_REQUIRED: &str = "RESYNC_REQUIRED";
 
-/// Its waiters look for the payload's fields beside the payload.
+/// Runtimes that wait for it read the payload's fields beside the payload.
 const APPROVAL_DECIDED: &str = "APPROVAL_DECIDED";
 
-/// An event on its way.
+/// An event with its metadata.
 #[derive(Debug)]
 pub struct Envelope {
     id: Uuid,
@@ -38,7 +38,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// An event that isn't stored.
+    /// An event that is published only.
     #[must_use]
     pub fn ephemeral(workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
         Self {
@@ -53,8 +53,8 @@ impl Envelope {
         }
     }
 
-    /// Tells one client, or those of one workspace, that it missed more than can be made up for: it
-    /// should read again what it knows.
+    /// Asks one client, or those of one workspace, to read everything again: it missed more events than can
+    /// be replayed.
     #[must_use]
     pub fn resync(workspace_id: Option<Uuid>, at: DateTime<Utc>) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Envelope {
         }
     }
 
-    /// An event that is about to be stored as number `seq`; its row is made from this.
+    /// An event that is about to be stored as number `seq`; its row is made of this.
     #[must_use]
     pub fn sequenced(seq: i64, workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
         let class = class_of_stored(event.class());
@@ -100,13 +100,12 @@ impl Envelope {
         }
     }
 
-    /// Its id.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// Its place among stored events; live ones have none.
+    /// Its number among stored events; ephemeral ones have none.
     #[must_use]
     pub fn seq(&self) -> Option<i64> {
         self.seq
@@ -118,13 +117,13 @@ impl Envelope {
         &self.name
     }
 
-    /// Where it goes.
+    /// See [`Class`].
     #[must_use]
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// The workspace it is about.
+    /// The workspace that it is about.
     #[must_use]
     pub fn workspace_id(&self) -> Option<Uuid> {
         self.workspace_id
@@ -148,7 +147,7 @@ impl Envelope {
         Event::parse(&self.name, &self.payload)
     }
 
-    /// Whether clients may see it. Every filter of a socket or stream asks this first.
+    /// May clients see it? Every filter of a socket or stream checks this first.
     #[must_use]
     pub fn is_client_visible(&self) -> bool {
         matches!(self.class, Class::Durable | Class::Ephemeral)
@@ -216,7 +215,7 @@ impl Envelope {
     }
 }
 
-/// Whatever its name is good for today: an event that somebody stored isn't to be lost.
+/// An event that was stored is durable, whatever the present version says of its name.
 fn class_of_stored(class: Class) -> Class {
     match class {
         Class::Ephemeral => Class::Durable,
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_missed_too_much_is_told_in_the_usual_shape() {
+    fn a_resync_frame_has_the_shape_of_events() {
         let resync = Envelope::resync(Some(WORKSPACE), at());
         assert_eq!(
             resync.frame(),
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn only_recorded_and_live_events_have_texts() {
+    fn only_client_visible_events_have_texts() {
         for event in samples() {
             let wire = matches!(event.class(), Class::Durable | Class::Ephemeral);
             let stored = stored(1, event.name(), None, &event.payload());
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamped_event_is_what_its_row_will_be() {
+    fn a_sequenced_event_equals_the_one_read_from_its_row() {
         for event in samples() {
             let sequenced = Envelope::sequenced(5, Some(WORKSPACE), &event, at());
             let stored = stored(5, sequenced.name(), Some(WORKSPACE), sequenced.payload());
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_event_is_never_live_only() {
+    fn a_stored_event_is_never_ephemeral() {
         let envelope = stored(1, HEARTBEAT, None, "{}");
         assert_eq!(envelope.class(), Class::Durable);
         assert!(!envelope.is_heartbeat());

@@ -1,7 +1,7 @@
-//! What happens in Isomer: a typed definitions, the envelope an event travels in, and the hub that
-//! hands envelopes to whoever listens in this process. Storing them is the store's business.
+//! Events: their typed definitions, the envelope with the metadata of one, and the hub that publishes
+//! envelopes to the subscribers of this process. The store stores them.
 //!
-//! The leaf of the house: every other crate may emit, none is known here.
+//! A leaf: depends on no other crate of ours.
 
 #![forbid(unsafe_code)]
 

@@ -222,6 +222,6 @@ impl Fleet {
             secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
             secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
         }
-        self.credentials().seal_secrets(id, secrets)
+        Ok(self.credentials().seal_secrets(id, secrets)?)
     }
 }

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use databases::Database;
 use events::{
     Event, Received, Subscription,
-    definitions::{AgentMessage, Empty, Task},
+    definitions::{AgentMessage, Task},
 };
 use futures::future::join_all;
 use store::{

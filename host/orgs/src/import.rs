@@ -202,13 +202,13 @@ impl Orgs {
         }
         let mut entries: Vec<BatchEntry> = Vec::new();
         for member in &members.members {
-            settlers.push(self.settler(member));
+            entries.push(self.entry(member));
         }
         let populated = self.fleet.apply_batch(|fleet| {
             let plan = Plan::of(&members.members, names, fleet.directory());
             let imported = report(&plan);
             BatchPlan {
-                entries: placed(&settlers, &members.members, &plan),
+                entries: placed(&entries, &members.members, &plan),
                 removed: plan.orphans,
                 before: vec![under.started()],
                 after: vec![under.completed(&imported)],
@@ -248,7 +248,7 @@ impl Orgs {
         }
     }
 
-    fn settler(&self, member: &Member) -> BatchEntry {
+    fn entry(&self, member: &Member) -> BatchEntry {
         let mut secrets = Vec::new();
         for (key, value) in &member.secrets {
             // One that can't be sealed is left out: what needs it will say so.
@@ -283,11 +283,11 @@ impl Orgs {
 fn placed(entries: &[BatchEntry], members: &[Member], plan: &Plan) -> Vec<BatchEntry> {
     let parent =
         |member: &Member| member.parent.and_then(|parent| plan.members.get(parent)).map(|(id, _)| *id);
-    let new = settlers.iter().zip(members).zip(&plan.members).filter(|(_, (_, fate))| *fate == Fate::Create);
-    new.map(|((settler, member), _)| {
-        let mut settler = settler.clone();
-        settler.workspace.parent_id = parent(member);
-        settler
+    let new = entries.iter().zip(members).zip(&plan.members).filter(|(_, (_, fate))| *fate == Fate::Create);
+    new.map(|((entry, member), _)| {
+        let mut entry = entry.clone();
+        entry.workspace.parent_id = parent(member);
+        entry
     })
     .collect()
 }

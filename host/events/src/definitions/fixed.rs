@@ -49,7 +49,7 @@ macro_rules! fixed_text {
 }
 
 fixed_text! {
-    /// The agent says that it can't go on.
+    /// The agent reports that it is stuck.
     Wedged = "wedged";
     /// The sweep that ends attempts to provision.
     ProvisionTimeoutSweep = "provision_timeout_sweep";

@@ -450,7 +450,7 @@ fn payloads_read_back() {
 }
 
 #[test]
-fn what_the_catalogue_does_not_have_is_not_read() {
+fn unknown_events_and_payloads_are_not_parsed() {
     let online = |payload| Event::parse("WORKSPACE_ONLINE", payload);
     assert_eq!(Event::parse("WORKSPACE_EXPANDED", "{}"), None);
     assert_eq!(Event::parse("WORKSPACE_PAUSED", "{}"), None);

@@ -257,10 +257,10 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
     let row =
         WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of(update)).await.unwrap();
+    server.fleet.state().commit(Change::of(update)).await.unwrap();
     let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of(update)).await.unwrap();
+    server.fleet.state().commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
     assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
     assert_eq!(server.row(id).await.status, Status::Hibernated);
