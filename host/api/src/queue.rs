@@ -62,7 +62,7 @@ async fn show(
         return Err(nothing());
     };
     let found = app.fleet.store().queued(item).await;
-    let row = found.map_err(|error| fleet_error(error.into(), "lookup failed"))?.ok_or_else(nothing)?;
+    let row = found.map_err(|error| fleet_error(error, "lookup failed"))?.ok_or_else(nothing)?;
     if !concerns(&row, named) || !may_read(&app, &row, named, &headers) {
         return Err(nothing());
     }
@@ -122,6 +122,6 @@ async fn drop_stale(State(app): State<App>, Query(query): Query<StaleQuery>) -> 
         Some(before) => app.fleet.store().drop_stale_queued(before, workspace).await,
         None => Ok(0),
     };
-    let dropped = dropped.map_err(|error| fleet_error(error.into(), "failed to drop stale items"))?;
+    let dropped = dropped.map_err(|error| fleet_error(error, "failed to drop stale items"))?;
     Ok(Json(json!({ "dropped": dropped })))
 }

@@ -48,7 +48,7 @@ struct RegisterBody {
 async fn register(State(app): State<App>, headers: HeaderMap, Json(body): Json<RegisterBody>) -> Answer {
     let (id, card) = (parse(&body.id)?, card(body.agent_card)?);
     let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
-    let mode = mode.map_err(|error| fleet_error(error.into(), ""))?;
+    let mode = mode.map_err(|error| fleet_error(error, ""))?;
     let credentials = Credentials::of(&headers);
     let proof = app.access.agent(id, &credentials).await?;
     let may_create = !app.access.has_admin_token() || proof == Proof::Admin;

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use store::{Change, CommitError, StoreError, secrets::{InboundSecretRow, InsertInboundSecret}, workspaces::WorkspaceIsLive};
+use store::{
+    Change, CommitError, StoreError,
+    secrets::{InboundSecretRow, InsertInboundSecret},
+    workspaces::WorkspaceIsLive,
+};
 use uuid::Uuid;
 
 use crate::{Credentials, SealError, new_token::random_text};

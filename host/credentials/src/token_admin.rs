@@ -38,8 +38,7 @@ impl Credentials {
             return Err(TokenError::NoWorkspace);
         }
         let new = NewToken::of_workspace(TokenKind::User, workspace, by, store::now());
-        let mut change =
-            Change::of(InsertToken(new.row.clone())).require(WorkspaceIsLive(workspace));
+        let mut change = Change::of(InsertToken(new.row.clone())).require(WorkspaceIsLive(workspace));
         if limited {
             change.push_precondition(FewerTokensThan { workspace, limit: TOKENS_PER_WORKSPACE });
         }

@@ -183,7 +183,8 @@ impl Envelope {
     }
 
     fn built_frame(&self) -> &Bytes {
-        self.frame.get_or_init(|| if self.is_client_visible() { self.build_frame().into() } else { Bytes::new() })
+        self.frame
+            .get_or_init(|| if self.is_client_visible() { self.build_frame().into() } else { Bytes::new() })
     }
 
     fn build_frame(&self) -> String {

@@ -25,12 +25,12 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    new_row::NewWorkspaceRow,
     error::FleetError,
+    event,
     fleet::{Fleet, Planned, transitions},
     machine::{self, Input},
+    new_row::NewWorkspaceRow,
     rules::{DeliveryMode, WorkspaceAccess},
-    event,
 };
 
 /// Runtime of a workspace that made itself known and fetches its messages …
@@ -298,7 +298,8 @@ impl Fleet {
             let task = Task { active_tasks, current_task: report.current_task };
             self.state().publish_ephemeral(id, &Event::TaskUpdated(task));
         }
-        self.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
+        self.state()
+            .publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
         self.inner.presence_observers.on_heartbeat(id);
         judged
     }

@@ -15,9 +15,9 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    new_row::NewWorkspaceRow,
     error::FleetError,
     fleet::{Fleet, Planned},
+    new_row::NewWorkspaceRow,
     rules::{self, DeliveryMode, WorkspaceAccess},
 };
 

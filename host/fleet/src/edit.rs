@@ -10,8 +10,9 @@ use uuid::Uuid;
 use crate::{
     Workspace,
     error::FleetError,
+    event,
     fleet::{Fleet, Planned},
-    rules, event,
+    rules,
 };
 
 /// What is to be different. `None` leaves it; `Some(None)` clears it.

@@ -6,9 +6,7 @@ use serde_json::Value;
 use store::workspaces::{Container, DesiredState, Hosting, Status};
 use uuid::Uuid;
 
-use crate::{
-    Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_SILENCE, machine,
-};
+use crate::{Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_SILENCE, machine};
 
 /// How a workspace stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]

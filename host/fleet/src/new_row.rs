@@ -1,6 +1,8 @@
 //! New workspaces, once everything about them was checked, and their first transition.
 
-use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow};
+use store::workspaces::{
+    Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow,
+};
 use types::defaults;
 use uuid::Uuid;
 

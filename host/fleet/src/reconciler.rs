@@ -128,7 +128,9 @@ impl Fleet {
         loop {
             renewals.tick().await;
             beat();
-            if let Some(lease) = inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease).await? {
+            if let Some(lease) =
+                inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease).await?
+            {
                 tracing::info!(epoch = lease.fence.epoch, "this server reconciles");
                 metrics::gauge!("isomer_reconciles").set(1.0);
                 inner.pokes.open(true);

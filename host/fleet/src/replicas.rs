@@ -118,7 +118,8 @@ async fn all_servers_publish_every_event_once_in_order_and_index_the_same_rows()
     fresh.load(store.live_workspaces().await.unwrap());
     assert_eq!(fresh.len(), 48);
     for replica in &mut replicas {
-        until("everything is told", &replica.fleet, async || replica.fleet.state().last_published() == last).await;
+        until("everything is told", &replica.fleet, async || replica.fleet.state().last_published() == last)
+            .await;
         assert_eq!(replica.seqs(), (1..=last).collect::<Vec<_>>());
         assert_eq!(by_id(replica.fleet.directory().list()), by_id(fresh.list()));
     }
@@ -135,7 +136,9 @@ async fn tokens_are_accepted_and_revoked_on_all_servers() {
     let everybodys = two.fleet.credentials().issue_for_org(None, None, "test").await.unwrap();
     for replica in [&one, &two, &three] {
         let fleet = &replica.fleet;
-        let both = async || [&mine, &everybodys].iter().all(|new| fleet.credentials().authenticate(&new.text).is_some());
+        let both = async || {
+            [&mine, &everybodys].iter().all(|new| fleet.credentials().authenticate(&new.text).is_some())
+        };
         until("both are known", fleet, both).await;
     }
     three.fleet.credentials().revoke(Some(id), mine.row.id).await.unwrap();
@@ -143,7 +146,9 @@ async fn tokens_are_accepted_and_revoked_on_all_servers() {
     one.fleet.credentials().revoke(None, everybodys.row.id).await.unwrap();
     for replica in [&one, &two, &three] {
         let fleet = &replica.fleet;
-        let none = async || [&mine, &everybodys].iter().all(|new| fleet.credentials().authenticate(&new.text).is_none());
+        let none = async || {
+            [&mine, &everybodys].iter().all(|new| fleet.credentials().authenticate(&new.text).is_none())
+        };
         until("none is known", fleet, none).await;
     }
     drop((one, two, three));

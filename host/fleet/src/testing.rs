@@ -14,7 +14,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 
 use crate::{
-    Backend, NewWorkspaceRow, Facts, Fleet, Limits, FleetConfig, Runtimes, Templates,
+    Backend, Facts, Fleet, FleetConfig, Limits, NewWorkspaceRow, Runtimes, Templates,
     create::NewWorkspace,
     rules::{DeliveryMode, WorkspaceAccess},
 };

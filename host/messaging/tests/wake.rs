@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{
-    Backend, Fleet, NewWorkspace, Parts, Registration, Templates,
+    Backend, Fleet, NewWorkspace, FleetConfig, Registration, Templates,
     backend::{BackendError, ContainerSpec, ExecOutput, Owned, Seen},
     rules::DeliveryMode,
 };
@@ -95,7 +95,7 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         .await
         .unwrap();
     let backend = Arc::new(FakeBackend::default());
-    let parts = Parts {
+    let parts = FleetConfig {
         store,
         hub: Hub::default(),
         runtimes: Arc::new(catalog.clone()),

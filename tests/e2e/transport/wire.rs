@@ -37,7 +37,7 @@ pub(crate) const PATIENT: Limits = Limits {
 
 /// A fleet without workspaces, of each server its own.
 async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(&database.url()).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),

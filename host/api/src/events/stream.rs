@@ -53,7 +53,7 @@ pub(super) async fn open(
     let since = text(&headers, LAST_EVENT_ID).and_then(|id| id.parse().ok()).filter(|since| *since >= 0);
     if let Some(since) = since {
         let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
-        caught_up.map_err(|error| fleet_error(error.into(), "failed to verify workspace"))?;
+        caught_up.map_err(|error| fleet_error(error, "failed to verify workspace"))?;
     }
     let mut ping = interval_at(Instant::now() + limits.stream_ping, limits.stream_ping);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -457,7 +457,10 @@ fn unknown_events_and_payloads_are_not_parsed() {
     assert_eq!(Event::parse("APPROVAL_DENIED", &samples_payload("APPROVAL_APPROVED")), None);
     assert_eq!(online("[1]"), None);
     // Not external at all, so what is left of it is that it is online.
-    assert_eq!(online(r#"{"external":false,"name":"n"}"#), Some(Event::WorkspaceOnline(Online::Reconnected {})));
+    assert_eq!(
+        online(r#"{"external":false,"name":"n"}"#),
+        Some(Event::WorkspaceOnline(Online::Reconnected {}))
+    );
 }
 
 fn samples_payload(name: &str) -> String {
