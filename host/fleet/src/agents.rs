@@ -42,7 +42,7 @@ const PUSHED_RUNTIME: &str = "langgraph";
 const TIER: i32 = 3;
 
 /// How an address begins that nobody can call.
-const UNCALLABLE: &str = "remote://";
+const UNREACHABLE_PREFIX: &str = "remote://";
 
 /// How often presence is written that changed in nothing but its time.
 const WRITTEN_EVERY: Duration = Duration::from_secs(30);
@@ -110,7 +110,7 @@ pub struct Metadata {
 
 /// What is remembered of agents besides their presence.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<HashMap<Uuid, Remembered>>);
+pub(crate) struct AgentStates(Mutex<HashMap<Uuid, Remembered>>);
 
 #[derive(Debug, Default)]
 struct Remembered {
@@ -121,7 +121,7 @@ struct Remembered {
     written: Option<Instant>,
 }
 
-impl Memory {
+impl AgentStates {
     fn forget_state(&self, id: Uuid) {
         if let Some(agent) = self.lock().get_mut(&id) {
             agent.runtime_state = None;
@@ -129,7 +129,7 @@ impl Memory {
     }
 
     /// What it said last of a capability; nothing is no.
-    pub(crate) fn says(&self, id: Uuid, capability: &str) -> bool {
+    pub(crate) fn has_capability(&self, id: Uuid, capability: &str) -> bool {
         let agents = self.lock();
         let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
         metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
@@ -147,26 +147,26 @@ impl Fleet {
     /// If its workspace isn't there and it may not make one, or it can't be reached where it says.
     pub async fn register(&self, registration: Registration) -> Result<Registered, FleetError> {
         let known = self.directory().get(registration.id);
-        let uncallable = registration.url.starts_with(UNCALLABLE);
+        let uncallable = registration.url.starts_with(UNREACHABLE_PREFIX);
         let stored = known.as_ref().and_then(|known| known.row.delivery_mode.parse().ok());
         let mode = match registration.mode {
             _ if uncallable => DeliveryMode::Poll,
             given => given.or(stored).unwrap_or_default(),
         };
-        let ours = known.as_ref().is_some_and(|known| machine::has_our_url(&known.row));
+        let ours = known.as_ref().is_some_and(|known| machine::has_platform_url(&known.row));
         if mode == DeliveryMode::Push && !ours {
             if registration.url.is_empty() {
                 return Err(FleetError::NoUrl);
             }
             self.check_agent_url(&registration.url).await?;
         }
-        let introduce = |fleet: &Self| fleet.introduce(&registration, mode);
+        let introduce = |fleet: &Self| fleet.plan_registration(&registration, mode);
         let registered = match self.change(introduce).await {
             // Somebody else made it known a moment ago, or it is removed.
             Err(FleetError::NameTaken) => {
                 self.read_again(&[registration.id]).await?;
                 let registration = Registration { may_create: false, ..registration.clone() };
-                self.change(|fleet: &Self| fleet.introduce(&registration, mode)).await?
+                self.change(|fleet: &Self| fleet.plan_registration(&registration, mode)).await?
             }
             registered => registered?,
         };
@@ -177,7 +177,7 @@ impl Fleet {
         Ok(registered)
     }
 
-    fn introduce(
+    fn plan_registration(
         &self,
         registration: &Registration,
         mode: DeliveryMode,
@@ -199,7 +199,7 @@ impl Fleet {
                 transitions([(known.row.as_ref(), input)], now).provided(Check::Live(id))
             }
             None if registration.may_create => {
-                let row = self.newcomer(registration, mode, url);
+                let row = self.self_registered_row(registration, mode, url);
                 let event = tell::registered(&row);
                 Change::of([Write::InsertWorkspaces(vec![row])]).telling(id, event)
             }
@@ -220,7 +220,7 @@ impl Fleet {
     }
 
     /// The row of a workspace that nobody made: its agent runs already, and not in a container of ours.
-    fn newcomer(&self, registration: &Registration, mode: DeliveryMode, url: Option<String>) -> WorkspaceRow {
+    fn self_registered_row(&self, registration: &Registration, mode: DeliveryMode, url: Option<String>) -> WorkspaceRow {
         let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
         let blueprint = Blueprint {
             id: registration.id,
@@ -253,9 +253,9 @@ impl Fleet {
     pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
         let id = report.id;
         let workspace = self.live(id)?;
-        let (judges_itself, mut runtime_state) = self.remember(&report, &workspace.row);
+        let (self_reports_health, mut runtime_state) = self.update_state(&report, &workspace.row);
         if runtime_state.is_none() && workspace.row.status == Status::Degraded {
-            runtime_state = self.recall(id).await;
+            runtime_state = self.restore_state(id).await;
         }
         let before = self.presence(id);
         let partial = report.metadata.is_none() && report.uptime_seconds == 0;
@@ -279,18 +279,18 @@ impl Fleet {
             |row: &PresenceRow| PresenceRow { last_seen_at: None, uptime_seconds: 0, ..row.clone() };
         let visible = timeless(&presence) != timeless(&before);
         self.heard(presence, visible).await;
-        let beat = machine::Beat {
+        let heartbeat = machine::Heartbeat {
             error_rate: report.error_rate,
             runtime_state,
             sample_error: report.sample_error,
-            judges_itself,
+            self_reports_health,
         };
         let mut judged = Ok(());
-        if machine::apply(&workspace.row, &Input::Beat(beat.clone()), store::now()).is_some() {
+        if machine::apply(&workspace.row, &Input::Heartbeat(heartbeat.clone()), store::now()).is_some() {
             judged = self
                 .change(|fleet: &Self| {
                     let row = fleet.live(id)?;
-                    let change = transitions([(row.row.as_ref(), Input::Beat(beat.clone()))], store::now());
+                    let change = transitions([(row.row.as_ref(), Input::Heartbeat(heartbeat.clone()))], store::now());
                     Ok(Planned { change, done: () })
                 })
                 .await;
@@ -350,7 +350,7 @@ impl Fleet {
     }
 
     /// Keeps what the agent does by itself. Returns whether it judges its own health, and its state.
-    fn remember(&self, report: &Report, row: &WorkspaceRow) -> (bool, Option<String>) {
+    fn update_state(&self, report: &Report, row: &WorkspaceRow) -> (bool, Option<String>) {
         let mut agents = self.inner.agents.lock();
         let agent = agents.entry(report.id).or_default();
         if report.metadata.is_some() {
@@ -364,16 +364,16 @@ impl Fleet {
         if row.status != Status::Degraded {
             agent.runtime_state = state.clone().filter(|state| !state.is_empty());
         }
-        let judges_itself = match &agent.metadata {
+        let self_reports_health = match &agent.metadata {
             Some(metadata) => metadata.capabilities.get("status_mgmt").copied().unwrap_or(false),
-            None => self.inner.runtimes.facts(&row.runtime).judges_itself,
+            None => self.inner.runtimes.info(&row.runtime).self_reports_health,
         };
-        (judges_itself, state)
+        (self_reports_health, state)
     }
 
     /// The state of its runtime with which an agent was degraded, before this server began or by another
     /// one. None where that can't be told: then it is not known to be well.
-    async fn recall(&self, id: Uuid) -> Option<String> {
+    async fn restore_state(&self, id: Uuid) -> Option<String> {
         let filter = EventFilter {
             workspace: Some(id),
             name: Some("WORKSPACE_DEGRADED".to_owned()),

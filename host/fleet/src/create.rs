@@ -11,12 +11,14 @@ use store::{
     workspaces::{Hosting, LayoutRow, Status, WorkspaceRow},
 };
 use uuid::Uuid;
+use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
     blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned},
     rules::{self, DeliveryMode, WorkspaceAccess},
+    templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
     tokens::NewToken,
 };
 
@@ -149,20 +151,17 @@ impl Fleet {
         new.model.as_deref().map_or(Ok(()), rules::model)?;
         new.runtime.as_deref().map_or(Ok(()), rules::runtime)?;
         let tier = rules::new_tier(new.tier)?.unwrap_or(self.default_tier());
-        let template = match new.template.as_deref().filter(|name| !name.is_empty()) {
-            Some(name) => self.inner.templates.find(name)?,
-            None => None,
-        };
+        let template = self.template(new.template.clone().filter(|name| !name.is_empty())).await?;
         let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
         let of_template = template.as_ref();
         let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
         let model = given(&new.model).or_else(|| of_template.and_then(|t| t.model.clone()));
         let runtime = match runtime {
             None if new.external => OPERATOR_RUNTIME.to_owned(),
-            runtime => self.inner.runtimes.sanitise(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
+            runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
         };
         let hosting =
-            if new.external { Hosting::Operator } else { self.inner.runtimes.facts(&runtime).hosting };
+            if new.external { Hosting::Operator } else { self.inner.runtimes.info(&runtime).hosting };
 
         let workspace_dir = new.workspace_dir.clone().filter(|dir| !dir.is_empty());
         workspace_dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
@@ -199,7 +198,19 @@ impl Fleet {
         Ok(Checked { row, secrets, position: new.position.unwrap_or_default() })
     }
 
-    /// Its secrets, and the model and the provider that its model hints at, which win.
+    /// The named template, if it exists. How long starts may take is read again with it.
+    async fn template(
+        &self,
+        name: Option<String>,
+    ) -> Result<Option<RuntimeTemplate>, InvalidRuntimeTemplate> {
+        let find = move |templates: &RuntimeTemplates| {
+            templates.reload();
+            name.map_or(Ok(None), |name| templates.find(&name))
+        };
+        self.inner.templates.read(find).await
+    }
+
+    /// The given secrets, and over them the chosen model and the provider that its name hints at.
     async fn sealed(
         &self,
         id: Uuid,
@@ -214,10 +225,29 @@ impl Fleet {
         }
         let mut secrets = new.secrets.clone();
         if let Some(model) = model {
-            let provider = self.inner.runtimes.provider(runtime, &new.name, tier, model).await;
+            let provider = self.provider(runtime, &new.name, tier, model).await;
             secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
             secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
         }
         self.seal_secrets(id, secrets)
+    }
+
+    /// The provider that a model's name hints at, by the runtime's adapter.
+    async fn provider(&self, runtime: &str, name: &str, tier: i32, model: &str) -> Option<String> {
+        let request = PlanRequest {
+            phase: Phase::Create,
+            reset_session: false,
+            runtime: runtime.to_owned(),
+            workspace_name: name.to_owned(),
+            role: None,
+            tier: u8::try_from(tier).unwrap_or(1),
+            model: Some(model.to_owned()),
+            secret_keys: Vec::new(),
+            visible_env: Vec::new(),
+            template_config: None,
+            extras: serde_json::Map::new(),
+        };
+        // An adapter that objects has no hint; it objects again when the workspace is started.
+        self.inner.runtimes.adapter(runtime).plan(&request).await.ok()?.provider
     }
 }

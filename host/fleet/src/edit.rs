@@ -120,8 +120,8 @@ impl Fleet {
         }
         if let Some(runtime) = &edit.runtime {
             rules::runtime(runtime)?;
-            let runtime = self.inner.runtimes.sanitise(runtime);
-            let hosting = self.inner.runtimes.facts(&runtime).hosting;
+            let runtime = self.inner.runtimes.sanitize(runtime);
+            let hosting = self.inner.runtimes.info(&runtime).hosting;
             if runtime != row.runtime && hosting != row.hosting {
                 return Err(FleetError::OtherHosting { from: row.hosting, to: hosting });
             }

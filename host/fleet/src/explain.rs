@@ -7,7 +7,7 @@ use store::workspaces::{Container, Hosting, Status, Wanted};
 use uuid::Uuid;
 
 use crate::{
-    decide, directory::Workspace, error::FleetError, fleet::Fleet, limits::CONTAINER_SILENCE, machine,
+    decide, directory::Workspace, error::FleetError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
 /// How a workspace stands.
@@ -69,7 +69,7 @@ impl Fleet {
     /// If there never was one, or it isn't live and the database can't be read.
     pub async fn explain(&self, id: Uuid) -> Result<Explanation, FleetError> {
         let workspace = self.find(id).await?.ok_or(FleetError::NotFound)?;
-        let facts = self.facts(&workspace.row);
+        let facts = self.decision_context(&workspace.row);
         let row = &workspace.row;
         Ok(Explanation {
             id,
@@ -83,7 +83,7 @@ impl Fleet {
             observed_generation: row.observed_generation,
             attempt: row.attempt,
             failures: row.failures,
-            agrees: machine::agrees(row),
+            agrees: machine::is_converged(row),
             container: (row.hosting == Hosting::Container).then_some(row.container),
             last_seen_at: facts.last_seen,
             last_error: row.last_sample_error.clone(),
@@ -92,13 +92,13 @@ impl Fleet {
         })
     }
 
-    fn awaiting(&self, workspace: &Workspace, facts: &decide::Facts) -> Option<Awaiting> {
+    fn awaiting(&self, workspace: &Workspace, facts: &decide::Context) -> Option<Awaiting> {
         let row = &workspace.row;
         let awaiting = |what: &str, deadline, then: &str| {
             Some(Awaiting { what: what.to_owned(), since: row.status_since, deadline, then: then.to_owned() })
         };
         let deadline = decide::deadline(row, facts).map(|(at, _)| at);
-        let heard = decide::heard_at(row, facts);
+        let heard = decide::silent_since(row, facts);
         match (row.status, row.hosting) {
             (Status::Provisioning, _) if row.container == Container::Running => awaiting(
                 "the first call of its agent",
@@ -127,25 +127,25 @@ impl Fleet {
                 awaiting("the wait after a failure to be over", row.retry_at, "it is started again")
             }
             (Status::Hibernated, _) => awaiting("a message for its agent", None, "it is started again"),
-            (Status::Paused, _) if !machine::agrees(row) => awaiting(
+            (Status::Paused, _) if !machine::is_converged(row) => awaiting(
                 "its container to be stopped",
                 None,
                 "it stands still; the backend is asked again and again",
             ),
             (Status::Paused, _) => awaiting("somebody to resume it", None, "it goes on"),
-            (Status::Removed, Hosting::Container) if !machine::agrees(row) => awaiting(
+            (Status::Removed, Hosting::Container) if !machine::is_converged(row) => awaiting(
                 "its container to be removed",
                 None,
                 "nothing of it is left; the backend is asked again and again",
             ),
             (Status::Online | Status::Degraded, Hosting::Operator) => awaiting(
                 "the next call of its agent",
-                Some(heard + facts.operator_silence),
+                Some(heard + facts.operator_heartbeat_timeout),
                 "it counts as awaiting_agent until its agent calls again",
             ),
             (Status::Online | Status::Degraded, Hosting::Container) => awaiting(
                 "the next heartbeat of its agent",
-                Some(heard + CONTAINER_SILENCE),
+                Some(heard + CONTAINER_HEARTBEAT_TIMEOUT),
                 "it counts as offline and is started again",
             ),
             (Status::Failed, _) => {

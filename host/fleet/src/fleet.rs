@@ -7,6 +7,7 @@ use events::{
     Envelope, Event, Hub,
     catalogue::{Empty, TokenChanged},
 };
+use provision::Backend;
 use store::{
     Append, Change, Check, Cipher, CommitError, Observer, Store, StoreError, Write, Writer,
     workspaces::{Hosting, WorkspaceRow},
@@ -16,16 +17,15 @@ use uuid::Uuid;
 
 use crate::{
     agents,
-    backend::Backend,
     directory::{Directory, Workspace},
     error::FleetError,
     inbound,
     limits::Limits,
     machine::{self, Input, Transition},
     mirror::{LiveQueue, Mirror},
-    reconciler::Pokes,
+    reconciler::WorkQueue,
     runtimes::Runtimes,
-    templates::Templates,
+    templates::RuntimeTemplates,
     tokens::{LiveToken, Tokens},
 };
 
@@ -45,9 +45,11 @@ pub struct Parts {
     /// What seals secrets.
     pub cipher: Cipher,
     /// What workspaces may be made from.
-    pub templates: Templates,
+    pub templates: RuntimeTemplates,
     /// Times that an operator may set.
     pub limits: Limits,
+    /// Settings that end up in containers.
+    pub provision: provision::Settings,
     /// Is this a hosted deployment, where agents live in private networks?
     pub saas: bool,
 }
@@ -66,11 +68,12 @@ pub(crate) struct Inner {
     pub(crate) runtimes: Arc<dyn Runtimes>,
     pub(crate) backend: Option<Arc<dyn Backend>>,
     pub(crate) cipher: Cipher,
-    pub(crate) templates: Templates,
+    pub(crate) templates: RuntimeTemplates,
     pub(crate) limits: Limits,
+    pub(crate) provision: provision::Settings,
     pub(crate) saas: bool,
-    pub(crate) pokes: Pokes,
-    pub(crate) agents: agents::Memory,
+    pub(crate) work: WorkQueue,
+    pub(crate) agents: agents::AgentStates,
     pub(crate) inbound: inbound::Cache,
     /// Whose turn it is among those whose change met another one.
     turns: Mutex<()>,
@@ -85,6 +88,7 @@ impl Fleet {
     /// If the database can't be read.
     pub async fn open(parts: Parts) -> Result<(Self, JoinHandle<()>), StoreError> {
         let server = Uuid::new_v4();
+        parts.templates.read(RuntimeTemplates::reload).await;
         let (mirror, live) = Mirror::open(&parts.store, parts.hub, server).await?;
         let observer: Arc<dyn Observer> = Arc::clone(&mirror) as _;
         let (writer, written) = Writer::start(parts.store.clone(), observer);
@@ -98,9 +102,10 @@ impl Fleet {
             cipher: parts.cipher,
             templates: parts.templates,
             limits: parts.limits,
+            provision: parts.provision,
             saas: parts.saas,
-            pokes: Pokes::default(),
-            agents: agents::Memory::default(),
+            work: WorkQueue::default(),
+            agents: agents::AgentStates::default(),
             inbound: inbound::Cache::default(),
             turns: Mutex::default(),
             live: Mutex::new(live),
@@ -217,7 +222,7 @@ impl Fleet {
             let (touched, acted_on) = (touched(&change), acted_on(&change));
             match self.commit(change).await {
                 Ok(_) => {
-                    acted_on.into_iter().for_each(|id| self.inner.pokes.poke(id));
+                    acted_on.into_iter().for_each(|id| self.inner.work.enqueue(id));
                     return Ok(done);
                 }
                 Err(CommitError::Stale | CommitError::Refused(_)) => {

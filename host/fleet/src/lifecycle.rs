@@ -10,7 +10,7 @@ use crate::{
     directory::Workspace,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
-    limits::PATIENCE,
+    limits::ANSWER_TIMEOUT,
     machine::Input,
 };
 
@@ -37,14 +37,14 @@ impl Fleet {
     pub async fn restart(&self, id: Uuid) -> Result<Restarted, FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
-            fleet.nobody_above_is_paused(id)?;
+            fleet.require_no_paused_ancestor(id)?;
             let row = &workspace.row;
             if row.hosting != Hosting::Container {
                 let (runtime, hosting) = (row.runtime.clone(), row.hosting);
                 let done = Restarted::NothingToDo { runtime, hosting };
                 return Ok(Planned { change: Change::default(), done });
             }
-            fleet.has_backend()?;
+            fleet.require_backend()?;
             let change = transitions([(row.as_ref(), Input::Restart)], store::now());
             Ok(Planned { change, done: Restarted::Begun })
         })
@@ -74,12 +74,12 @@ impl Fleet {
         self.change(|fleet: &Self| {
             let root = fleet.directory().get(id).filter(|root| root.row.status == Status::Paused);
             let root = root.ok_or(FleetError::NotPaused)?;
-            fleet.nobody_above_is_paused(id)?;
+            fleet.require_no_paused_ancestor(id)?;
             let below = fleet.directory().descendants(id);
             let all: Vec<_> =
                 std::iter::once(root).chain(below).filter(|it| it.row.status == Status::Paused).collect();
             if all.iter().any(|it| it.row.hosting == Hosting::Container) {
-                fleet.has_backend()?;
+                fleet.require_backend()?;
             }
             Ok(fleet.each(all, &Input::Resume))
         })
@@ -110,7 +110,7 @@ impl Fleet {
         })
         .await?;
         let settled = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
-        let rows = self.wait_for(&[id], PATIENCE, settled).await?;
+        let rows = self.wait_for(&[id], ANSWER_TIMEOUT, settled).await?;
         match rows.first() {
             Some(row) if row.wanted == Wanted::Hibernated && settled(row) => Ok(()),
             _ => Err(FleetError::NotYet),
@@ -136,8 +136,8 @@ impl Fleet {
                 let waking = row.hosting == Hosting::Container && row.status == Status::Provisioning;
                 return Ok(Planned { change: Change::default(), done: waking });
             }
-            fleet.nobody_above_is_paused(id)?;
-            fleet.has_backend()?;
+            fleet.require_no_paused_ancestor(id)?;
+            fleet.require_backend()?;
             let change = transitions([(row.as_ref(), Input::Wake)], store::now());
             Ok(Planned { change, done: true })
         })
@@ -154,14 +154,14 @@ impl Fleet {
         Planned { change: transitions(rows, store::now()), done: all.len() }
     }
 
-    pub(crate) fn nobody_above_is_paused(&self, id: Uuid) -> Result<(), FleetError> {
+    pub(crate) fn require_no_paused_ancestor(&self, id: Uuid) -> Result<(), FleetError> {
         match self.directory().paused_above(id) {
             Some(above) => Err(FleetError::ParentPaused { name: above.row.name.clone() }),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn has_backend(&self) -> Result<(), FleetError> {
+    pub(crate) fn require_backend(&self) -> Result<(), FleetError> {
         if self.inner.backend.is_some() { Ok(()) } else { Err(FleetError::NoBackend) }
     }
 }

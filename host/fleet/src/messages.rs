@@ -6,11 +6,11 @@ use store::{Append, Change, Check, CommitError, Write, activity::ActivityRow};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{error::FleetError, fleet::Fleet, limits::LOG_PATIENCE};
+use crate::{error::FleetError, fleet::Fleet, limits::ACTIVITY_TIMEOUT};
 
 impl Fleet {
     /// Notes that a workspace sent a message just now: readable at once, in the database now and then.
-    pub async fn spoke(&self, id: Uuid) {
+    pub async fn record_outbound(&self, id: Uuid) {
         self.directory().put_outbound(id, store::now());
         self.write_presence(id, false).await;
     }
@@ -18,7 +18,7 @@ impl Fleet {
     /// Does the agent say that it does this by itself?
     #[must_use]
     pub fn does_itself(&self, id: Uuid, capability: &str) -> bool {
-        self.inner.agents.says(id, capability)
+        self.inner.agents.has_capability(id, capability)
     }
 
     /// Keeps a row of activity: in the database a moment later, and not at all if its workspace is gone
@@ -27,7 +27,7 @@ impl Fleet {
     pub async fn log_behind(&self, row: ActivityRow) {
         let workspace = row.workspace_id;
         let append = self.inner.writer.append(Append::Activity(Box::new(row)));
-        if timeout(LOG_PATIENCE, append).await.is_err() {
+        if timeout(ACTIVITY_TIMEOUT, append).await.is_err() {
             tracing::warn!(%workspace, "activity was not kept: the database is away, or far behind");
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long an answer waits for containers to be gone.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a removal is wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +44,7 @@ impl Fleet {
         // Those that were removed before are seen to and purged with the others, but not counted twice.
         let descendants = cascade.filter(|_| !removal.purge).unwrap_or(all.len());
         all.push(id);
-        self.see_them_gone(&all).await?;
+        self.wait_until_absent(&all).await?;
         if removal.purge {
             let purged = all.clone();
             let change = Change::of([Write::Purge(all)]);
@@ -74,15 +74,15 @@ impl Fleet {
     }
 
     /// Waits until no container of these runs. The reconciler does the stopping.
-    async fn see_them_gone(&self, ids: &[Uuid]) -> Result<(), FleetError> {
+    async fn wait_until_absent(&self, ids: &[Uuid]) -> Result<(), FleetError> {
         if self.inner.backend.is_none() {
             return Ok(());
         }
-        ids.iter().for_each(|id| self.inner.pokes.poke(*id));
+        ids.iter().for_each(|id| self.inner.work.enqueue(*id));
         let gone = |row: &WorkspaceRow| {
             row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Gone)
         };
-        let rows = self.wait_for(ids, STOP_PATIENCE, gone).await?;
+        let rows = self.wait_for(ids, STOP_TIMEOUT, gone).await?;
         let failures: Vec<Uuid> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();
         if failures.is_empty() {
             Ok(())
