@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use provision::Observation;
-use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
+use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
 
 use crate::{limits, machine::Input};
 
@@ -116,12 +116,7 @@ fn record_reachability(row: &WorkspaceRow, observed: &Observation) -> Option<Ste
     crate::machine::apply(row, &input, row.updated_at).map(|_| Step::Record(input))
 }
 
-fn for_container(
-    row: &WorkspaceRow,
-    observed: &Observation,
-    context: &Context,
-    now: DateTime<Utc>,
-) -> Step {
+fn for_container(row: &WorkspaceRow, observed: &Observation, context: &Context, now: DateTime<Utc>) -> Step {
     let wait = |until: Option<DateTime<Utc>>| {
         let deadline = deadline(row, context).map(|(at, _)| at);
         Step::Wait(deadline.into_iter().chain(until).min())
@@ -129,24 +124,31 @@ fn for_container(
     if let Observation::Unknown(_) = observed {
         return wait(Some(now + limits::REQUEUE_AFTER));
     }
-    let known_absent = matches!(row.container, Container::None | Container::Gone);
+    let known_absent = matches!(row.container, Container::None | Container::Absent);
     let not_before = row.retry_at.filter(|at| now < *at);
     let after_backoff = |step: Step| not_before.map_or(step, |at| wait(Some(at)));
     match (row.wanted, observed) {
-        (Wanted::Removed | Wanted::Paused | Wanted::Hibernated, Observation::Running { .. }) => {
-            after_backoff(Step::Stop)
-        }
+        (
+            DesiredState::Removed | DesiredState::Paused | DesiredState::Hibernated,
+            Observation::Running { .. },
+        ) => after_backoff(Step::Stop),
         // What the workspace stored goes with it, once its container certainly doesn't run.
-        (Wanted::Removed, _) => if known_absent { Step::Wait(None) } else { after_backoff(Step::Remove) },
-        (Wanted::Paused | Wanted::Hibernated, _) => {
+        (DesiredState::Removed, _) => {
+            if known_absent {
+                Step::Wait(None)
+            } else {
+                after_backoff(Step::Remove)
+            }
+        }
+        (DesiredState::Paused | DesiredState::Hibernated, _) => {
             if known_absent && row.status != Status::Hibernating {
                 Step::Wait(None)
             } else {
                 Step::Record(Input::Stopped)
             }
         }
-        (Wanted::Running, Observation::Running { attempt, url }) => {
-            if row.container == Container::Stale || *attempt != row.attempt {
+        (DesiredState::Running, Observation::Running { attempt, url }) => {
+            if row.container == Container::Superseded || *attempt != row.attempt {
                 return after_backoff(Step::Stop);
             }
             match row.status {
@@ -160,12 +162,12 @@ fn for_container(
                 _ => wait(None),
             }
         }
-        (Wanted::Running, _) => match row.status {
+        (DesiredState::Running, _) => match row.status {
             Status::Offline => recover(row, context, now),
             Status::Failed if known_absent => Step::Wait(None),
             Status::Failed => Step::Record(Input::ContainerLost),
             // An agent may have called before its container was started: then there is one to start.
-            _ if row.container == Container::Stale => Step::Record(Input::Stopped),
+            _ if row.container == Container::Superseded => Step::Record(Input::Stopped),
             _ if known_absent => after_backoff(Step::Ensure),
             _ => Step::Record(Input::ContainerLost),
         },

@@ -210,7 +210,11 @@ impl Backend for FakeBackend {
     async fn list(&self) -> Result<Vec<OwnedContainer>, BackendError> {
         let running = self.running().into_iter();
         Ok(running
-            .map(|(workspace, attempt)| OwnedContainer { name: container_name(workspace), workspace, attempt })
+            .map(|(workspace, attempt)| OwnedContainer {
+                name: container_name(workspace),
+                workspace,
+                attempt,
+            })
             .collect())
     }
 }

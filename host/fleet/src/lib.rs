@@ -60,6 +60,7 @@ pub use lifecycle::Restarted;
 pub use limits::Limits;
 pub use mirror::Mirror;
 pub use populate::{Population, Settler};
+pub use provision::Settings as ProvisionSettings;
 pub use remove::Removal;
 pub use runtimes::{Adapter, RuntimeInfo, Runtimes};
 pub use templates::{InvalidRuntimeTemplate, RuntimeTemplates};

@@ -2,7 +2,7 @@
 
 use store::{
     Change,
-    workspaces::{Hosting, Status, Wanted},
+    workspaces::{DesiredState, Hosting, Status},
 };
 use uuid::Uuid;
 
@@ -112,7 +112,7 @@ impl Fleet {
         let settled = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
         let rows = self.wait_for(&[id], ANSWER_TIMEOUT, settled).await?;
         match rows.first() {
-            Some(row) if row.wanted == Wanted::Hibernated && settled(row) => Ok(()),
+            Some(row) if row.wanted == DesiredState::Hibernated && settled(row) => Ok(()),
             _ => Err(FleetError::NotYet),
         }
     }

@@ -12,7 +12,7 @@
 use chrono::{DateTime, Utc};
 use events::Event;
 use serde_json::{Value, json};
-use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
+use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceRow};
 
 use crate::{limits, tell};
 
@@ -64,8 +64,7 @@ pub(crate) enum Input {
         url: Option<String>,
         /// Agent card.
         card: Value,
-        /// `push` or `poll`.
-        delivery_mode: String,
+        delivery_mode: DeliveryMode,
     },
     /// An agent reported its health.
     Heartbeat(Heartbeat),
@@ -151,7 +150,7 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
         Input::ContainerLost => next.container_lost(),
         Input::Stopped => next.stopped(),
         Input::Registered { url, card, delivery_mode } => {
-            next.registered(url.as_deref(), card, delivery_mode)
+            next.registered(url.as_deref(), card, *delivery_mode)
         }
         Input::Heartbeat(heartbeat) => next.heartbeat(heartbeat),
         Input::HeartbeatTimeout => next.heartbeat_timeout(),
@@ -182,7 +181,8 @@ pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
 /// Whether the platform itself gave the URL at which the agent is reached.
 #[must_use]
 pub(crate) fn has_platform_url(row: &WorkspaceRow) -> bool {
-    row.hosting == Hosting::Container && row.url.as_deref().is_some_and(|url| url.starts_with(PLATFORM_URL_PREFIX))
+    row.hosting == Hosting::Container
+        && row.url.as_deref().is_some_and(|url| url.starts_with(PLATFORM_URL_PREFIX))
 }
 
 /// Whether the desired state is reached, as far as it can be.
@@ -191,11 +191,11 @@ pub(crate) fn is_converged(row: &WorkspaceRow) -> bool {
     if row.hosting != Hosting::Container {
         return true;
     }
-    let absent = matches!(row.container, Container::None | Container::Gone);
+    let absent = matches!(row.container, Container::None | Container::Absent);
     match row.wanted {
-        Wanted::Removed | Wanted::Paused => absent,
-        Wanted::Hibernated => row.status == Status::Hibernated,
-        Wanted::Running => matches!(row.status, Status::Online | Status::Degraded | Status::Failed),
+        DesiredState::Removed | DesiredState::Paused => absent,
+        DesiredState::Hibernated => row.status == Status::Hibernated,
+        DesiredState::Running => matches!(row.status, Status::Online | Status::Degraded | Status::Failed),
     }
 }
 
@@ -221,8 +221,8 @@ impl Draft {
     }
 
     /// A new desired state is tried at once, whatever failed before.
-    fn set_desired(&mut self, wanted: Wanted) {
-        self.row.wanted = wanted;
+    fn set_desired(&mut self, desired: DesiredState) {
+        self.row.wanted = desired;
         self.row.generation += 1;
         self.clear_failures();
     }
@@ -232,7 +232,7 @@ impl Draft {
     }
 
     fn may_have_container(&self) -> bool {
-        !matches!(self.row.container, Container::None | Container::Gone)
+        !matches!(self.row.container, Container::None | Container::Absent)
     }
 
     // === Requests ===
@@ -241,7 +241,7 @@ impl Draft {
         if !self.is_hosted_by(Hosting::Container) {
             return false;
         }
-        self.set_desired(Wanted::Running);
+        self.set_desired(DesiredState::Running);
         self.row.url = None;
         self.begin_attempt();
         true
@@ -254,7 +254,7 @@ impl Draft {
         self.row.attempt_at = Some(self.now);
         self.row.retry_at = None;
         if self.may_have_container() {
-            self.row.container = Container::Stale;
+            self.row.container = Container::Superseded;
         }
         let event = tell::provisioning(&self.row);
         self.set_status(Status::Provisioning, event);
@@ -264,7 +264,7 @@ impl Draft {
         if self.row.status == Status::Paused {
             return false;
         }
-        self.set_desired(Wanted::Paused);
+        self.set_desired(DesiredState::Paused);
         self.clear_container_url();
         let event = tell::paused(&self.row);
         self.set_status(Status::Paused, event);
@@ -282,7 +282,7 @@ impl Draft {
         if self.row.status != Status::Paused {
             return false;
         }
-        self.set_desired(Wanted::Running);
+        self.set_desired(DesiredState::Running);
         if self.is_hosted_by(Hosting::Container) {
             self.begin_attempt();
         } else {
@@ -306,7 +306,7 @@ impl Draft {
         if !self.is_hosted_by(Hosting::Container) || !self.is_up() {
             return false;
         }
-        self.set_desired(Wanted::Hibernated);
+        self.set_desired(DesiredState::Hibernated);
         self.row.status = Status::Hibernating;
         self.row.status_since = self.now;
         if !self.may_have_container() {
@@ -325,7 +325,7 @@ impl Draft {
         if self.row.status != Status::Hibernated {
             return false;
         }
-        self.set_desired(Wanted::Running);
+        self.set_desired(DesiredState::Running);
         self.begin_attempt();
         true
     }
@@ -333,10 +333,10 @@ impl Draft {
     /// A start may be under way of which the row doesn't know yet, and a removed row that claims to have
     /// no container is not reconciled: until the backend is seen to have none, there may be one.
     fn remove(&mut self, cascade: Option<usize>) -> bool {
-        self.set_desired(Wanted::Removed);
+        self.set_desired(DesiredState::Removed);
         self.row.removed_at = Some(self.now);
         if self.is_hosted_by(Hosting::Container) && self.row.attempt > 0 {
-            self.row.container = Container::Stale;
+            self.row.container = Container::Superseded;
         }
         self.set_status(Status::Removed, tell::removed(cascade));
         true
@@ -366,7 +366,10 @@ impl Draft {
     }
 
     fn started(&mut self, attempt: i32, url: Option<&str>) -> bool {
-        if attempt != self.row.attempt || self.row.wanted != Wanted::Running || !self.is_hosted_by(Hosting::Container) {
+        if attempt != self.row.attempt
+            || self.row.wanted != DesiredState::Running
+            || !self.is_hosted_by(Hosting::Container)
+        {
             return false;
         }
         if let Some(url) = url {
@@ -392,12 +395,12 @@ impl Draft {
     }
 
     fn container_lost(&mut self) -> bool {
-        if self.row.wanted != Wanted::Running || !self.is_hosted_by(Hosting::Container) {
+        if self.row.wanted != DesiredState::Running || !self.is_hosted_by(Hosting::Container) {
             return false;
         }
         match self.row.status {
             Status::Online | Status::Degraded => {
-                self.row.container = Container::Gone;
+                self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
                 self.set_status(Status::Offline, tell::offline());
@@ -405,12 +408,12 @@ impl Draft {
             }
             // The container died before its agent called: it is started again, as long as there is time.
             Status::Provisioning if self.row.container == Container::Running => {
-                self.row.container = Container::Gone;
+                self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
                 true
             }
-            _ => self.may_have_container() && self.set_container(Container::Gone),
+            _ => self.may_have_container() && self.set_container(Container::Absent),
         }
     }
 
@@ -419,16 +422,16 @@ impl Draft {
     }
 
     fn stopped(&mut self) -> bool {
-        if self.row.wanted == Wanted::Running && self.row.container != Container::Stale {
+        if self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded {
             return false;
         }
         if self.row.status == Status::Hibernating {
-            self.row.container = Container::Gone;
+            self.row.container = Container::Absent;
             self.backend_succeeded();
             self.hibernated();
             return true;
         }
-        let was_there = self.may_have_container() && self.set_container(Container::Gone);
+        let was_there = self.may_have_container() && self.set_container(Container::Absent);
         if was_there {
             self.row.retry_at = None;
             self.backend_succeeded();
@@ -456,10 +459,10 @@ impl Draft {
     /// Whether calls of an agent may change the status: not where the desired state is another one than
     /// running, and not while the agent of an earlier attempt may be the one that calls.
     fn accepts_agent(&self) -> bool {
-        self.row.wanted == Wanted::Running && self.row.container != Container::Stale
+        self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded
     }
 
-    fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: &str) -> bool {
+    fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: DeliveryMode) -> bool {
         let same_card = self.row.agent_card.as_ref() == Some(card);
         if !self.accepts_agent() {
             self.row.agent_card = Some(card.clone());
@@ -475,7 +478,7 @@ impl Draft {
         }
         self.row.url = url;
         self.row.agent_card = Some(card.clone());
-        delivery_mode.clone_into(&mut self.row.delivery_mode);
+        self.row.delivery_mode = delivery_mode;
         self.clear_failures();
         let event = tell::registered(&self.row);
         self.set_status(Status::Online, event);
@@ -545,7 +548,7 @@ impl Draft {
             }
             // Rather online than stuck. If its container is gone after all, that will be observed.
             Status::Hibernating => {
-                self.set_desired(Wanted::Running);
+                self.set_desired(DesiredState::Running);
                 self.set_status(Status::Online, tell::online_again(None));
             }
             _ => return false,
@@ -555,7 +558,7 @@ impl Draft {
 
     fn recover(&mut self) -> bool {
         let due = self.row.status == Status::Offline
-            && self.row.wanted == Wanted::Running
+            && self.row.wanted == DesiredState::Running
             && self.is_hosted_by(Hosting::Container);
         if due {
             self.row.url = None;

@@ -18,21 +18,25 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use events::Event;
-use proptest::{prelude::*, test_runner::{RngSeed, TestRunner}};
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestRunner},
+};
 use provision::{Backend as _, WorkspaceIo as _};
 use serde_json::json;
 use store::{
-    Change, Fence, Store, Write,
-    workspaces::{Container, Hosting, PresenceRow, Status, Wanted, WorkspaceRow},
+    Change, Fence, Store,
+    presence::PresenceRow,
+    workspaces::{Container, DesiredState, Hosting, Status, UpdateWorkspaces, WorkspaceRow},
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
     Edit, Fleet, Workspace,
+    fake_backend::{FakeBackend, Script},
     fleet::{Planned, transitions},
     machine::{self, Heartbeat, Input},
-    fake_backend::{Script, FakeBackend},
     testing,
 };
 
@@ -168,7 +172,16 @@ impl History {
     async fn begin(file: &Path) -> Self {
         let (store, backend) = (testing::sqlite(file).await, FakeBackend::default());
         let (fleet, written, fence) = Self::server(&store, &backend).await;
-        Self { store, fleet, written, fence, backend, created: Vec::new(), written_files: BTreeMap::new(), removed: BTreeMap::new() }
+        Self {
+            store,
+            fleet,
+            written,
+            fence,
+            backend,
+            created: Vec::new(),
+            written_files: BTreeMap::new(),
+            removed: BTreeMap::new(),
+        }
     }
 
     async fn server(store: &Store, backend: &FakeBackend) -> (Fleet, JoinHandle<()>, Fence) {
@@ -254,7 +267,8 @@ impl History {
             A::Register(index) => {
                 if let Some(id) = with(index).filter(|id| self.has_agent(*id)) {
                     let url = Some("https://agent.example".to_owned());
-                    let (card, delivery_mode) = (json!({"name": "agent"}), "push".to_owned());
+                    let (card, delivery_mode) =
+                        (json!({"name": "agent"}), store::workspaces::DeliveryMode::Push);
                     self.input(id, Input::Registered { url, card, delivery_mode }).await;
                 }
             }
@@ -351,8 +365,16 @@ impl History {
             ..PresenceRow::default()
         });
         let (runtime_state, sample_error) = (Some(String::new()), "boom".to_owned());
-        self.input(id, Input::Heartbeat(Heartbeat { error_rate, runtime_state, sample_error, self_reports_health: false }))
-            .await;
+        self.input(
+            id,
+            Input::Heartbeat(Heartbeat {
+                error_rate,
+                runtime_state,
+                sample_error,
+                self_reports_health: false,
+            }),
+        )
+        .await;
     }
 
     /// Sets back the times of rows and presences.
@@ -384,7 +406,7 @@ impl History {
                 WorkspaceRow { retry_at: row.retry_at.map(|at| at - time), ..row }.revised(store::now()),
             );
         }
-        self.fleet.commit(Change::of([Write::UpdateWorkspaces(rows)])).await.unwrap();
+        self.fleet.commit(Change::of(UpdateWorkspaces(rows))).await.unwrap();
     }
 
     /// Reconciles until nothing waits for anything: the backend succeeds, agents are silent.
@@ -414,7 +436,7 @@ impl History {
             let waits = row.status == Status::Offline && ancestor_paused;
             assert!(machine::is_converged(&row) || waits, "{row:?}");
             let run = runs.remove(id);
-            let may_run = row.wanted == Wanted::Running && row.hosting == Hosting::Container;
+            let may_run = row.wanted == DesiredState::Running && row.hosting == Hosting::Container;
             assert!(run.is_none() || (may_run && run == Some(row.attempt)), "{run:?} runs for {row:?}");
             let known = matches!(row.container, Container::Running);
             assert_eq!(known, run.is_some(), "{row:?}");
@@ -521,7 +543,9 @@ fn random_histories_end_in_the_desired_state() {
         Ok(())
     });
     if let Err(error) = failed {
-        panic!("{error}\nto run the same histories: MODEL_SEED={seed} cargo test -p isomer-fleet model_tests");
+        panic!(
+            "{error}\nto run the same histories: MODEL_SEED={seed} cargo test -p isomer-fleet model_tests"
+        );
     }
 }
 

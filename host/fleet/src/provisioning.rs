@@ -93,8 +93,8 @@ impl Fleet {
 }
 
 fn workspace(row: &WorkspaceRow) -> Workspace<'_> {
-    let read_only = row.workspace_access == WorkspaceAccess::ReadOnly.as_str();
-    let isolated = row.workspace_access == WorkspaceAccess::None.as_str();
+    let read_only = row.workspace_access == WorkspaceAccess::ReadOnly;
+    let isolated = row.workspace_access == WorkspaceAccess::None;
     Workspace {
         id: row.id,
         attempt: row.attempt,

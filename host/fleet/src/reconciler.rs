@@ -22,7 +22,7 @@ use events::{Next, Subscription};
 use futures::StreamExt as _;
 use provision::{BackendError, NotReady, Observation};
 use store::{
-    Check, CommitError, Fence, Lease, StoreError,
+    CommitError, Fence, Lease, LeaseIsHeld, StoreError,
     workspaces::{Hosting, Status, WorkspaceRow},
 };
 use tokio::{
@@ -203,7 +203,11 @@ impl Fleet {
     // === One workspace ===
 
     /// Takes steps until there is nothing to do. Returns when to reconcile the workspace again.
-    pub(crate) async fn reconcile_one(&self, id: Uuid, fence: &Fence) -> Result<Option<DateTime<Utc>>, Interrupted> {
+    pub(crate) async fn reconcile_one(
+        &self,
+        id: Uuid,
+        fence: &Fence,
+    ) -> Result<Option<DateTime<Utc>>, Interrupted> {
         for _ in 0..MAX_STEPS {
             if let ControlFlow::Break(until) = self.step(id, fence).await? {
                 return Ok(until);
@@ -238,7 +242,7 @@ impl Fleet {
     /// Agents call any server of the deployment: reads what another one may have stored of this agent's
     /// last call. Returns whether that is newer.
     async fn refresh_presence(&self, id: Uuid) -> Result<bool, StoreError> {
-        if self.inner.store.is_private() {
+        if self.inner.store.is_single_process() {
             return Ok(false);
         }
         let written = self.inner.store.workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
@@ -285,12 +289,12 @@ impl Fleet {
 
     /// Stores what was observed, if the row is still the one that was decided on.
     async fn record_input(&self, row: &WorkspaceRow, input: Input, fence: &Fence) -> Result<(), Interrupted> {
-        let change = transitions([(row, input)], store::now()).provided(Check::Held(fence.clone()));
+        let change = transitions([(row, input)], store::now()).require(LeaseIsHeld(fence.clone()));
         match self.commit(change).await {
             Ok(_) => Ok(()),
             // The row changed meanwhile: the next step is decided on what it is now.
-            Err(CommitError::Stale) => Ok(self.read_again(&[row.id]).await?),
-            Err(CommitError::Refused(_)) => Err(Interrupted::LeadershipLost),
+            Err(CommitError::Conflict) => Ok(self.read_again(&[row.id]).await?),
+            Err(CommitError::PreconditionFailed(_)) => Err(Interrupted::LeadershipLost),
             Err(error) => Err(Interrupted::Commit(error)),
         }
     }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use store::{
-    Change, Write,
-    workspaces::{Container, Hosting, WorkspaceRow},
+    Change,
+    workspaces::{Container, Hosting, PurgeWorkspaces, WorkspaceRow},
 };
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ impl Fleet {
         self.wait_until_absent(&all).await?;
         if removal.purge {
             let purged = all.clone();
-            let change = Change::of([Write::Purge(all)]);
+            let change = Change::of(PurgeWorkspaces(all));
             self.commit(change).await.map_err(FleetError::Commit)?;
             self.inner.inbound.forget(&purged);
         }
@@ -80,7 +80,7 @@ impl Fleet {
         }
         ids.iter().for_each(|id| self.inner.work.enqueue(*id));
         let gone = |row: &WorkspaceRow| {
-            row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Gone)
+            row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Absent)
         };
         let rows = self.wait_for(ids, STOP_TIMEOUT, gone).await?;
         let failures: Vec<Uuid> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();

@@ -95,10 +95,7 @@ impl RuntimeTemplates {
     }
 
     /// Calls `read` on a thread that may block.
-    pub(crate) async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Self) -> T + Send + 'static,
-    ) -> T {
+    pub(crate) async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Self) -> T + Send + 'static) -> T {
         if self.0.root.is_none() {
             return read(self);
         }
@@ -188,7 +185,9 @@ fn check_spelling(name: &str) -> Result<(), InvalidRuntimeTemplate> {
         match part {
             Component::Normal(_) => named = true,
             Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(InvalidRuntimeTemplate),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(InvalidRuntimeTemplate);
+            }
         }
     }
     if named && !name.contains('\0') { Ok(()) } else { Err(InvalidRuntimeTemplate) }
@@ -212,7 +211,10 @@ fn read(root: &Path, directory: PathBuf) -> RuntimeTemplate {
             .provision_timeout_seconds
             .and_then(|seconds| u32::try_from(seconds).ok())
             .filter(|seconds| *seconds > 0),
-        required_env: rest.required_env.and_then(|names| serde_yaml::from_value(names).ok()).unwrap_or_default(),
+        required_env: rest
+            .required_env
+            .and_then(|names| serde_yaml::from_value(names).ok())
+            .unwrap_or_default(),
         config: text,
     }
 }

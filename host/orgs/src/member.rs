@@ -167,10 +167,10 @@ impl Resolver<'_> {
         let external = node.external || asked.trim().eq_ignore_ascii_case(OPERATOR_RUNTIME);
         let runtime = match asked.trim() {
             _ if external => OPERATOR_RUNTIME.to_owned(),
-            "" => self.runtimes.sanitise(DEFAULT_RUNTIME),
+            "" => self.runtimes.sanitize(DEFAULT_RUNTIME),
             asked => self.known(asked),
         };
-        let facts = self.runtimes.facts(&runtime);
+        let facts = self.runtimes.info(&runtime);
         let hosting = if external { Hosting::Operator } else { facts.hosting };
         let tier = [node.tier, defaults.tier].into_iter().find(|tier| *tier != 0);
         let tier = tier.map_or(Ok(self.tier), |tier| {
@@ -217,11 +217,11 @@ impl Resolver<'_> {
 
     /// A runtime by name; names of those without a container may be written in any case.
     fn known(&self, asked: &str) -> String {
-        let lower = self.runtimes.sanitise(&asked.to_ascii_lowercase());
-        if self.runtimes.facts(&lower).hosting == Hosting::Synthetic {
+        let lower = self.runtimes.sanitize(&asked.to_ascii_lowercase());
+        if self.runtimes.info(&lower).hosting == Hosting::Synthetic {
             lower
         } else {
-            self.runtimes.sanitise(asked)
+            self.runtimes.sanitize(asked)
         }
     }
 
@@ -451,32 +451,29 @@ fn channels(node: &Node) -> (Vec<&Channel>, Vec<SkippedChannel>) {
 mod tests {
     use std::{fs, time::Duration};
 
-    use async_trait::async_trait;
-    use fleet::Facts;
+    use fleet::{Adapter, RuntimeInfo};
 
     use super::*;
 
     struct Known;
 
-    #[async_trait]
     impl Runtimes for Known {
-        fn sanitise(&self, runtime: &str) -> String {
+        fn sanitize(&self, runtime: &str) -> String {
             let known = ["claude-code", "langgraph", "hermes", "mock"];
             if known.contains(&runtime) { runtime } else { "claude-code" }.to_owned()
         }
 
-        fn facts(&self, runtime: &str) -> Facts {
-            Facts {
+        fn info(&self, runtime: &str) -> RuntimeInfo {
+            RuntimeInfo {
                 hosting: if runtime == "mock" { Hosting::Synthetic } else { Hosting::Container },
                 default_model: (runtime == "claude-code").then(|| "sonnet".to_owned()),
-                image_base: String::new(),
                 provision_timeout: None::<Duration>,
-                judges_itself: false,
+                self_reports_health: false,
             }
         }
 
-        async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
-            None
+        fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+            unreachable!("a template is resolved without plans")
         }
     }
 

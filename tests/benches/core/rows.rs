@@ -2,38 +2,32 @@
 
 use std::{path::Path, sync::Arc};
 
-use async_trait::async_trait;
 use events::{Envelope, Hub};
-use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
+use fleet::{Adapter, Fleet, Parts, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
-use store::{
-    Change, Cipher, Observer, Store, Write, Writer,
-    workspaces::{Container, Hosting, LayoutRow, Status, Wanted, WorkspaceRow},
-};
+use store::{Change, Cipher, Observer, Store, Writer, layouts::{LayoutRow, PutLayouts}, workspaces::{Container, DeliveryMode, DesiredState, Hosting, WorkspaceAccess, InsertWorkspaces, Status, WorkspaceRow}};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Everything is synthetic.
 pub struct Synthetic;
 
-#[async_trait]
 impl Runtimes for Synthetic {
-    fn sanitise(&self, runtime: &str) -> String {
+    fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
     }
 
-    fn facts(&self, _: &str) -> Facts {
-        Facts {
+    fn info(&self, _: &str) -> RuntimeInfo {
+        RuntimeInfo {
             hosting: Hosting::Synthetic,
             default_model: None,
-            image_base: String::new(),
             provision_timeout: None,
-            judges_itself: false,
+            self_reports_health: false,
         }
     }
 
-    async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
-        None
+    fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+        unreachable!("nothing is started here")
     }
 }
 
@@ -42,7 +36,7 @@ struct Nobody;
 impl Observer for Nobody {
     fn committed(&self, _: &Change, _: &[Arc<Envelope>]) {}
 
-    fn uncertain(&self) {}
+    fn outcome_unknown(&self) {}
 }
 
 /// A fleet on a database, without a server.
@@ -53,8 +47,9 @@ pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
         runtimes: Arc::new(Synthetic),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key"),
-        templates: Templates::open(None),
+        templates: RuntimeTemplates::open(None),
         limits: fleet::Limits::default(),
+        provision: ProvisionSettings::default(),
         saas: false,
     };
     Fleet::open(parts).await.expect("a fleet")
@@ -79,7 +74,7 @@ pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     for rows in rows.chunks(5_000) {
         let place = |row: &WorkspaceRow| LayoutRow { workspace_id: row.id, x: 1.0, y: 2.0, collapsed: false };
         let layouts = rows.iter().map(place).collect();
-        let change = Change::of([Write::InsertWorkspaces(rows.to_vec()), Write::PutLayouts(layouts)]);
+        let change = Change::of(InsertWorkspaces(rows.to_vec())).with(PutLayouts(layouts));
         writer.commit(change).await.expect("they are stored");
     }
     drop(writer);
@@ -98,14 +93,14 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
         runtime: "mock".to_owned(),
         hosting: Hosting::Synthetic,
         parent_id,
-        delivery_mode: "push".to_owned(),
+        delivery_mode: DeliveryMode::Push,
         workspace_dir: None,
-        workspace_access: "none".to_owned(),
+        workspace_access: WorkspaceAccess::None,
         budget_limit: None,
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
         spec: json!({}),
-        wanted: Wanted::Running,
+        wanted: DesiredState::Running,
         generation: 1,
         status: Status::Online,
         status_since: now,

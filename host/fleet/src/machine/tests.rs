@@ -43,17 +43,17 @@ fn known_card() -> Value {
 }
 
 /// Statuses that a workspace with this hosting can have, with the desired state of each.
-fn statuses(hosting: Hosting) -> Vec<(Status, Wanted)> {
+fn statuses(hosting: Hosting) -> Vec<(Status, DesiredState)> {
     use Status as S;
     let running: &[Status] = match hosting {
         Hosting::Container => &[S::Provisioning, S::Online, S::Offline, S::Degraded, S::Failed],
         Hosting::Operator => &[S::Online, S::Degraded, S::AwaitingAgent],
         Hosting::Synthetic => &[S::Online, S::Degraded],
     };
-    let mut all: Vec<_> = running.iter().map(|status| (*status, Wanted::Running)).collect();
-    all.extend([(S::Paused, Wanted::Paused), (S::Removed, Wanted::Removed)]);
+    let mut all: Vec<_> = running.iter().map(|status| (*status, DesiredState::Running)).collect();
+    all.extend([(S::Paused, DesiredState::Paused), (S::Removed, DesiredState::Removed)]);
     if hosting == Hosting::Container {
-        all.extend([(S::Hibernating, Wanted::Hibernated), (S::Hibernated, Wanted::Hibernated)]);
+        all.extend([(S::Hibernating, DesiredState::Hibernated), (S::Hibernated, DesiredState::Hibernated)]);
     }
     all
 }
@@ -63,11 +63,11 @@ fn containers(hosting: Hosting, status: Status) -> &'static [Container] {
     match (hosting, status) {
         (Hosting::Operator | Hosting::Synthetic, _) => &[Container::None],
         (_, Status::Online | Status::Degraded | Status::Offline) => {
-            &[Container::None, Container::Running, Container::Gone]
+            &[Container::None, Container::Running, Container::Absent]
         }
-        (_, Status::Removed) => &[Container::Stale, Container::Gone],
+        (_, Status::Removed) => &[Container::Superseded, Container::Absent],
         (_, Status::Hibernating) => &[Container::Running],
-        (_, Status::Hibernated) => &[Container::None, Container::Gone],
+        (_, Status::Hibernated) => &[Container::None, Container::Absent],
         _ => Container::ALL,
     }
 }
@@ -160,9 +160,10 @@ fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
         }
     }
     for url in [None, Some(URL.to_owned()), Some("https://moved.example".to_owned())] {
-        for (card, mode) in [(known_card(), "push"), (json!({"name": "new"}), "push"), (known_card(), "poll")]
+        let (push, poll) = (DeliveryMode::Push, DeliveryMode::Poll);
+        for (card, delivery_mode) in
+            [(known_card(), push), (json!({"name": "new"}), push), (known_card(), poll)]
         {
-            let delivery_mode = mode.to_owned();
             all.push(("registered", Input::Registered { url: url.clone(), card, delivery_mode }));
         }
     }
@@ -239,7 +240,13 @@ const EDGES: &[(&str, &str, &str, &str, &str)] = &[
     ("c", "online degraded", "container lost", "offline", "WORKSPACE_OFFLINE"),
     ("c", "online degraded", "heartbeat timeout", "offline", "WORKSPACE_OFFLINE"),
     ("c", "offline", "recover", "provisioning", "WORKSPACE_PROVISIONING"),
-    ("o", "online degraded", "heartbeat timeout", "awaiting_agent", "WORKSPACE_OFFLINE WORKSPACE_AWAITING_AGENT"),
+    (
+        "o",
+        "online degraded",
+        "heartbeat timeout",
+        "awaiting_agent",
+        "WORKSPACE_OFFLINE WORKSPACE_AWAITING_AGENT",
+    ),
 ];
 
 fn event_names(transition: &Transition) -> String {
@@ -309,7 +316,7 @@ fn new_workspaces_are_in_a_possible_state() {
 fn removed_is_final() {
     for (row, name, input, next) in transitions().filter(|(row, ..)| row.is_removed()) {
         assert_eq!(next.row.status, Status::Removed, "{input:?}");
-        assert_eq!(next.row.wanted, Wanted::Removed);
+        assert_eq!(next.row.wanted, DesiredState::Removed);
         assert_eq!((next.row.removed_at, next.row.generation), (row.removed_at, row.generation));
         assert!(next.events.is_empty());
         assert!(["stopped", "unreachable", "reachable", "backend failed"].contains(&name), "{name}");
@@ -375,7 +382,7 @@ fn a_registration_without_news_has_no_event() {
     let register = |url: &str| Input::Registered {
         url: Some(url.to_owned()),
         card: known_card(),
-        delivery_mode: "push".to_owned(),
+        delivery_mode: DeliveryMode::Push,
     };
     assert_eq!(apply(&one, &register(URL), now()), None);
     let published = WorkspaceRow { url: Some(PLATFORM_URL.to_owned()), ..one.clone() };
@@ -391,7 +398,7 @@ fn late_inputs_change_no_status() {
             _ => false,
         };
         assert!(!late, "a late input had a meaning: {row:?}\n{input:?}");
-        let dormant = row.container == Container::Stale || row.wanted != Wanted::Running;
+        let dormant = row.container == Container::Superseded || row.wanted != DesiredState::Running;
         if dormant && matches!(input, Input::Registered { .. } | Input::Heartbeat(_)) {
             assert_eq!(next.row.status, row.status, "{row:?}\n{input:?}");
             assert_eq!((&next.row.url, &next.row.delivery_mode), (&row.url, &row.delivery_mode));
@@ -480,9 +487,12 @@ fn steps() -> impl Iterator<Item = (WorkspaceRow, Option<Observation>, Context, 
     states().into_iter().flat_map(|row| {
         let mut all = Vec::new();
         for observed in observations(&row) {
-            for context in
-                [context(None, false), context(Some(1), false), context(Some(5_000), false), context(None, true)]
-            {
+            for context in [
+                context(None, false),
+                context(Some(1), false),
+                context(Some(5_000), false),
+                context(None, true),
+            ] {
                 let step = next_step(&row, observed.as_ref(), &context, now());
                 all.push((row.clone(), observed.clone(), context, step));
             }
@@ -500,15 +510,21 @@ fn containers_are_started_only_where_none_runs_and_stopped_only_where_none_shoul
         };
         match step {
             Step::Ensure => {
-                assert_eq!((row.wanted, observed), (Wanted::Running, Some(Observation::Absent)), "{row:?}");
-                assert_ne!(row.container, Container::Stale);
+                assert_eq!(
+                    (row.wanted, observed),
+                    (DesiredState::Running, Some(Observation::Absent)),
+                    "{row:?}"
+                );
+                assert_ne!(row.container, Container::Superseded);
                 assert_ne!(row.status, Status::Failed);
             }
             Step::Stop => {
-                let wrong = row.container == Container::Stale || runs != Some(row.attempt);
-                assert!(runs.is_some() && (row.wanted != Wanted::Running || wrong), "{row:?}");
+                let wrong = row.container == Container::Superseded || runs != Some(row.attempt);
+                assert!(runs.is_some() && (row.wanted != DesiredState::Running || wrong), "{row:?}");
             }
-            Step::Remove => assert!(observed == Some(Observation::Absent) && row.wanted == Wanted::Removed),
+            Step::Remove => {
+                assert!(observed == Some(Observation::Absent) && row.wanted == DesiredState::Removed)
+            }
             Step::Wait(_) | Step::Record(_) => continue,
         }
         // The backend is not asked again before its back-off is over.
@@ -568,7 +584,7 @@ fn every_state_converges() {
                 let (row, runs) = converged.unwrap_or_else(|row| panic!("no end from {start:?}\nat {row:?}"));
                 assert!(is_converged(&row), "{start:?}\n{row:?}");
                 match row.wanted {
-                    Wanted::Running if row.hosting == Hosting::Container => {
+                    DesiredState::Running if row.hosting == Hosting::Container => {
                         let works = matches!(row.status, Status::Online | Status::Degraded);
                         assert!(works || row.status == Status::Failed, "{row:?}");
                         assert!(!works || runs == Some(row.attempt), "{row:?}");
@@ -592,11 +608,13 @@ fn converge(
         let observed = (row.hosting == Hosting::Container)
             .then(|| runs.map_or(Observation::Absent, |attempt| Observation::Running { attempt, url: None }));
         let context = Context { last_seen: calls.then_some(now), ..context(None, false) };
-        let works = row.wanted == Wanted::Running;
+        let works = row.wanted == DesiredState::Running;
         match next_step(&row, observed.as_ref(), &context, now) {
             Step::Wait(None) => return Ok((row, runs)),
             Step::Wait(Some(_))
-                if calls && is_converged(&row) && (observed.is_none() || works && runs == Some(row.attempt)) =>
+                if calls
+                    && is_converged(&row)
+                    && (observed.is_none() || works && runs == Some(row.attempt)) =>
             {
                 return Ok((row, runs));
             }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use store::{
-    Change, Store, Write,
-    workspaces::{Container, Status, Wanted},
+    Change, Store,
+    workspaces::{Container, DesiredState, Status, UpdateWorkspaces},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -86,7 +86,7 @@ async fn a_refused_stop_is_retried_with_growing_backoff() {
     server.backend.succeed();
     server.fleet.mark_removed(id, false).await.unwrap();
     assert_eq!(server.reconcile_one(id).await, None);
-    assert_eq!(server.row(id).await.container, Container::Gone);
+    assert_eq!(server.row(id).await.container, Container::Absent);
     assert_eq!(server.row(id).await.conditions[0]["status"], "True");
     assert!(server.backend.running().is_empty());
 }
@@ -113,7 +113,7 @@ async fn a_refused_start_below_an_online_agent_is_retried_later() {
     let server = Server::new().await;
     let id = server.create().await;
     let row = server.row(id).await;
-    let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+    let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
     server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.backend.script([Script::Refuses]);
@@ -173,7 +173,7 @@ async fn a_leader_fulfills_requests_also_after_the_hub_closed() {
     // Events no longer arrive; the work queue still does.
     server.fleet.hub().close();
     server.fleet.pause(id).await.unwrap();
-    let stands = async || server.row(id).await.container == Container::Gone;
+    let stands = async || server.row(id).await.container == Container::Absent;
     until("it is stopped", &server.fleet, stands).await;
     server.fleet.remove(id, Removal::default()).await.unwrap();
     assert!(server.backend.running().is_empty());
@@ -208,7 +208,7 @@ async fn hibernate_returns_when_the_container_is_stopped() {
     let runs = async || server.row(id).await.container == Container::Running;
     until("it is started", &server.fleet, runs).await;
     let row = server.row(id).await;
-    let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+    let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
     server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.fleet.hibernate(id, false).await.unwrap();
@@ -227,7 +227,7 @@ async fn waking_begins_one_attempt_however_many_messages_ask_for_it() {
     assert!(server.fleet.wake(id).await.unwrap(), "a start under way counts as waking");
     let register = async || {
         let row = server.row(id).await;
-        let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+        let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
         let registered = Input::Registered { url: None, card, delivery_mode };
         server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     };
@@ -254,12 +254,13 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
         server.fleet.create(testing::new("child", "langgraph", Some(root)), "test").await.unwrap().row.id;
     until("both run", &server.fleet, async || server.backend.running().len() == 2).await;
     // Pausing the root pauses its children; a workspace that moves below it later keeps its state.
-    let row = WorkspaceRow { status: Status::Hibernated, wanted: Wanted::Hibernated, ..server.row(id).await };
-    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of([write])).await.unwrap();
-    let row = WorkspaceRow { status: Status::Paused, wanted: Wanted::Paused, ..server.row(root).await };
-    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of([write])).await.unwrap();
+    let row =
+        WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of(update)).await.unwrap();
+    let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
     assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
     assert_eq!(server.row(id).await.status, Status::Hibernated);
@@ -279,7 +280,7 @@ async fn a_new_leader_gives_agents_the_whole_timeout_to_call() {
     // No server led for an hour.
     let long_ago = store::now() - TimeDelta::hours(1);
     let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-    server.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
+    server.fleet.commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
     let leads = server.leads();
     until("it leads", &server.fleet, async || server.fleet.inner.work.since().is_some()).await;
     let since = server.fleet.inner.work.since().unwrap();
@@ -352,7 +353,11 @@ async fn a_workspace_that_is_not_ready_fails_with_the_reason_and_reaches_no_back
         let row = server.row(id).await;
         assert_eq!((row.status, row.last_sample_error.as_deref()), (Status::Failed, Some(error)));
     }
-    let any = store::EventFilter { name: Some("WORKSPACE_PROVISION_FAILED".to_owned()), limit: 9, ..Default::default() };
+    let any = store::EventFilter {
+        name: Some("WORKSPACE_PROVISION_FAILED".to_owned()),
+        limit: 9,
+        ..Default::default()
+    };
     let failures = server.store.recent_events(&any).await.unwrap();
     let texts: Vec<String> = failures.iter().map(|event| event.payload().to_string()).collect();
     assert!(texts.iter().any(|text| text.contains("\"missing\":[\"API_KEY\"]")), "{texts:?}");
