@@ -1,4 +1,4 @@
-//! Making a workspace: everything is checked first, then one change writes all of it.
+//! Creation of a workspace: everything is checked first, then one change writes all of it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,23 +23,23 @@ use crate::{
     tokens::NewToken,
 };
 
-/// Runtime of a workspace that names none, nor does its template.
+/// Runtime where neither the request nor its template names one.
 const DEFAULT_RUNTIME: &str = "langgraph";
 
-/// Runtime of a workspace that somebody else runs and that names none.
+/// Runtime of an external workspace that names none.
 const OPERATOR_RUNTIME: &str = "external";
 
 /// Variations of a name that are tried when siblings have it: ` (2)` to ` (99)`.
 const NAMES: u32 = 99;
 
-/// A workspace as somebody wants it.
+/// A request for a workspace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewWorkspace {
     /// What people call it.
     pub name: String,
     /// What it is for.
     pub role: Option<String>,
-    /// Directory of templates that it is made from.
+    /// Name of the runtime template that it is made from.
     pub template: Option<String>,
     /// 1 to 4; 0: the default.
     pub tier: i64,
@@ -47,7 +47,7 @@ pub struct NewWorkspace {
     pub model: Option<String>,
     /// What runs in it.
     pub runtime: Option<String>,
-    /// Somebody else runs its agent.
+    /// Its operator runs the agent.
     pub external: bool,
     /// Where that agent is reached.
     pub url: Option<String>,
@@ -67,7 +67,7 @@ pub struct NewWorkspace {
     pub max_concurrent_tasks: i64,
     /// Its place on the canvas.
     pub position: Option<(f64, f64)>,
-    /// What its agent remembers from the start. Kept with the row for whoever sets up its memory.
+    /// What its agent remembers from the start. Kept in the row's spec until there is a memory to fill.
     pub initial_memories: Vec<Memory>,
 }
 
@@ -81,12 +81,12 @@ pub struct Memory {
     pub scope: String,
 }
 
-/// A workspace that was made.
+/// A workspace that was created.
 #[derive(Debug)]
 pub struct Created {
     /// Its row, as it was inserted.
     pub row: WorkspaceRow,
-    /// The token for its agent, where somebody else runs it and it isn't reachable yet. Shown once.
+    /// Token for an agent that its operator runs and that hasn't called yet. Shown once.
     pub token: Option<NewToken>,
 }
 
@@ -98,10 +98,10 @@ struct Checked {
 }
 
 impl Fleet {
-    /// Makes a workspace. Its name gets a number where siblings have it.
+    /// Creates a workspace. Its name gets a number where siblings have it.
     ///
     /// # Errors
-    /// If something of it may not be so; then nothing is made.
+    /// If a field is invalid; then nothing is created.
     pub async fn create(&self, new: NewWorkspace, by: &str) -> Result<Created, FleetError> {
         let checked = self.check(&new).await?;
         let mut taken: HashSet<String> = HashSet::new();
