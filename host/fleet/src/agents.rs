@@ -13,6 +13,7 @@ use events::{
     Event,
     catalogue::{CardUpdated, Heartbeat, Task},
 };
+use net::{AddressPolicy, UrlError, agent_url};
 use serde_json::{Value, json};
 use store::{
     Change, EventFilter,
@@ -23,7 +24,6 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    agent_url::{AgentUrl, UrlError},
     blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
@@ -215,7 +215,7 @@ impl Fleet {
     /// # Errors
     /// Says why not.
     pub async fn check_agent_url(&self, url: &str) -> Result<(), UrlError> {
-        AgentUrl::check(url, self.inner.saas).await.map(drop)
+        agent_url::check(url, AddressPolicy { saas: self.inner.saas, development: false }).await
     }
 
     /// The row of a workspace that was not created before: its agent runs already, in no container of the
@@ -306,6 +306,7 @@ impl Fleet {
             self.tell_live(id, &Event::TaskUpdated(task));
         }
         self.tell_live(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
+        self.inner.presence_observers.on_heartbeat(id);
         judged
     }
 

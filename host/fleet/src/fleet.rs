@@ -21,6 +21,7 @@ use crate::{
     limits::Limits,
     machine::{self, Input, Transition},
     mirror::{LiveQueue, Mirror},
+    presence::PresenceObservers,
     reconciler::WorkQueue,
     runtimes::Runtimes,
     templates::RuntimeTemplates,
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     pub(crate) saas: bool,
     pub(crate) work: WorkQueue,
     pub(crate) agents: agents::AgentStates,
+    pub(crate) presence_observers: PresenceObservers,
     pub(crate) inbound: inbound::Cache,
     /// Whose turn it is among those whose change met another one.
     turns: Mutex<()>,
@@ -104,6 +106,7 @@ impl Fleet {
             saas: parts.saas,
             work: WorkQueue::default(),
             agents: agents::AgentStates::default(),
+            presence_observers: PresenceObservers::default(),
             inbound: inbound::Cache::default(),
             turns: Mutex::default(),
             live: Mutex::new(live),

@@ -8,7 +8,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod agent_url;
 mod agents;
 mod bearers;
 mod blueprint;
@@ -27,6 +26,7 @@ mod machine;
 mod messages;
 mod mirror;
 mod populate;
+mod presence;
 mod provisioning;
 mod reconciler;
 mod remove;
@@ -60,6 +60,7 @@ pub use lifecycle::Restarted;
 pub use limits::Limits;
 pub use mirror::Mirror;
 pub use populate::{Population, Settler};
+pub use presence::PresenceObserver;
 pub use provision::Settings as ProvisionSettings;
 pub use remove::Removal;
 pub use runtimes::{Adapter, RuntimeInfo, Runtimes};

@@ -5,7 +5,14 @@ use std::{path::Path, sync::Arc};
 use events::{Envelope, Hub};
 use fleet::{Adapter, Fleet, Parts, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
-use store::{Change, Cipher, Observer, Store, Writer, layouts::{LayoutRow, PutLayouts}, workspaces::{Container, DeliveryMode, DesiredState, Hosting, WorkspaceAccess, InsertWorkspaces, Status, WorkspaceRow}};
+use store::{
+    Change, Cipher, Observer, Store, Writer,
+    layouts::{LayoutRow, PutLayouts},
+    workspaces::{
+        Container, DeliveryMode, DesiredState, Hosting, InsertWorkspaces, Status, WorkspaceAccess,
+        WorkspaceRow,
+    },
+};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
