@@ -15,7 +15,7 @@ use fleet::{
     backend::{BackendError, ContainerSpec, ExecOutput, Owned, Seen},
     rules::DeliveryMode,
 };
-use messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
+use isomer_messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
 use net::AddressPolicy;
 use serde_json::json;
 use store::{Cipher, Store, workspaces::Status};
