@@ -18,10 +18,10 @@ use crate::access::Credentials;
 use crate::app::App;
 use crate::errors::delivery_error;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::headers::{WORKSPACE_ID, text};
-use httpd::parameters::Segment;
-use httpd::routes::Register;
+use httpd::parameters::PathParam;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// How names of callers begin that are inside of the platform; nobody outside has one.
 const INSIDE: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
@@ -36,7 +36,7 @@ const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 async fn send(
     State(app): State<App>,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -44,8 +44,8 @@ async fn send(
     let body = body.map_err(|error| unreadable(&error))?;
     let target = Uuid::parse_str(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
     let caller = caller(&app, target, &headers)?;
-    let messaging = app.messaging;
-    let reply = finish(async move {
+    let messaging = app.messaging.clone();
+    let reply = run_to_completion(async move {
         messaging.deliver(SendRequest { target, body, caller, deadline }).await.map_err(delivery_error)
     })
     .await?;

@@ -15,7 +15,12 @@ use events::{
 };
 use net::{AddressPolicy, UrlError, agent_url};
 use serde_json::{Value, json};
-use store::{Change, EventFilter, presence::PresenceRow, tokens::{InsertToken, TokenKind}, workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow}};
+use store::{
+    Change, EventFilter,
+    presence::PresenceRow,
+    tokens::{InsertToken, TokenKind},
+    workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -187,11 +192,7 @@ impl Fleet {
         let url = called.then(|| registration.url.clone());
         let mut change = match self.directory().get(id) {
             Some(known) => {
-                let input = Input::Registered {
-                    url,
-                    card: registration.card.clone(),
-                    delivery_mode: mode,
-                };
+                let input = Input::Registered { url, card: registration.card.clone(), delivery_mode: mode };
                 transitions([(known.row.as_ref(), input)], now).require(WorkspaceIsLive(id))
             }
             None if registration.may_create => {

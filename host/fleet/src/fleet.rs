@@ -184,7 +184,11 @@ impl Fleet {
         if self.inner.store.is_single_process() && self.hub().subscribers() == 0 {
             return;
         }
-        self.inner.mirror.tell_live(Arc::new(Envelope::live(Some(workspace), event, store::next_event_time())));
+        self.inner.mirror.tell_live(Arc::new(Envelope::live(
+            Some(workspace),
+            event,
+            store::next_event_time(),
+        )));
     }
 
     // === Changing ===

@@ -86,12 +86,14 @@ async fn until(what: &str, fleet: &Fleet, holds: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_message_to_a_hibernated_workspace_wakes_it() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::connect(&format!("sqlite:{}", directory.path().join("isomer.db").display())).await.unwrap();
+    let store =
+        Store::connect(&format!("sqlite:{}", directory.path().join("isomer.db").display())).await.unwrap();
     let cache = AotCache::open(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-guests")).unwrap();
     let sandbox = Sandbox::new(wasm::Limits::default(), Some(cache)).unwrap();
     let components = directory.path().join("components");
-    let catalog =
-        Catalog::open(sandbox, store.clone(), &components, Feed::default(), Manifest::default()).await.unwrap();
+    let catalog = Catalog::open(sandbox, store.clone(), &components, Feed::default(), Manifest::default())
+        .await
+        .unwrap();
     let backend = Arc::new(FakeBackend::default());
     let parts = Parts {
         store,
@@ -132,7 +134,8 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
     assert_eq!(attempt(), None);
 
     let body = json!({ "method": "message/send", "params": { "message": { "content": "hello" } } });
-    let message = SendRequest { target: id, body: body.to_string().into(), caller: Caller::User, deadline: None };
+    let message =
+        SendRequest { target: id, body: body.to_string().into(), caller: Caller::User, deadline: None };
     let error = messaging.deliver(message.clone()).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Waking), "{error}");
     assert_eq!(error.to_string(), "workspace is waking from hibernation — retry in ~15 seconds");

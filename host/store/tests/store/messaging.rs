@@ -11,7 +11,7 @@ use store::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Database, PATIENCE, on_both, workspace, writer};
+use crate::database::{Database, WAIT_TIMEOUT, on_both, workspace, writer};
 
 fn said(workspace_id: Uuid, summary: &str) -> ActivityRow {
     ActivityRow {
@@ -87,8 +87,8 @@ on_both! {
         };
         join_all((0..300).map(|number| write(if number % 2 == 0 { &one } else { &other }, number))).await;
         drop(other);
-        timeout(PATIENCE, other_written).await.unwrap().unwrap();
-        let read = timeout(PATIENCE, async {
+        timeout(WAIT_TIMEOUT, other_written).await.unwrap().unwrap();
+        let read = timeout(WAIT_TIMEOUT, async {
             loop {
                 let rows = store.activity(&all(row.id)).await.unwrap();
                 if rows.len() == 300 {
@@ -115,7 +115,7 @@ on_both! {
         writer.write_behind(said(Uuid::new_v4(), "nobody's")).await;
         let odd = ActivityRow { method: Some("a\0b".to_owned()), ..said(row.id, "odd") };
         writer.write_behind(odd).await;
-        let rows = timeout(PATIENCE, async {
+        let rows = timeout(WAIT_TIMEOUT, async {
             loop {
                 let rows = store.activity(&all(row.id)).await.unwrap();
                 if rows.len() == 2 {
