@@ -3,30 +3,31 @@
 use std::future::ready;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates, agent_url};
+use fleet::{Fleet, Parts, Templates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
+use tasks::{BackgroundTask, BackgroundTasks, Progress, retry_forever};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use wasm::{AotCache, Sandbox, SandboxError};
 
-use crate::app::{self, App};
 use crate::audit;
-use crate::http::metrics::Metrics;
-use crate::http::rate_limit::FORGET_EVERY;
-use crate::http::serve::{self, Limits};
-use crate::http::shutdown::Shutdown;
 use crate::logging::LogFormat;
-use crate::loops::{Beat, Loops};
-use crate::settings::{Secret, Settings};
+use crate::settings::Settings;
+use crate::wiring;
+use api::app::{App, router};
+use api::settings::Secret;
+use httpd::metrics::Metrics;
+use httpd::rate_limit::FORGET_EVERY;
+use httpd::serve::{self, Limits};
+use httpd::shutdown::Shutdown;
 
 /// How often histogram samples are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -34,8 +35,6 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 const COUNTERS_EVERY: Duration = Duration::from_secs(10);
 /// How often loops of the fleet come around at least.
 const FLEET_TURN: Duration = Duration::from_secs(2);
-/// How long they wait after the database failed them.
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often events that are too old are deleted.
 const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
 /// How often messages that wait are looked for.
@@ -93,25 +92,25 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
     let metrics = Arc::new(Metrics::new()?);
-    let data_dir = DataDir::open(&settings.data_dir)?;
+    let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let store = open_store(settings, &data_dir).await?;
     let catalog = open_catalog(settings, &data_dir, store.clone()).await?;
-    let folder = settings.guests_dir.as_deref().map(Folder::watch).transpose()?;
+    let folder = settings.guests.guests_dir.as_deref().map(Folder::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
 
     let (fleet, written) = open_fleet(settings, &store, catalog.clone()).await?;
-    let app = App::new(settings, metrics, catalog.clone(), fleet.clone(), shutdown.clone());
-    let loops = app.loops.clone();
-    start_loops(&app);
-    start_fleet(&loops, &fleet, settings);
+    let app = wiring::app(settings, metrics, catalog.clone(), fleet.clone(), shutdown.clone());
+    let tasks = app.tasks.clone();
+    start_upkeep(&app);
+    start_fleet(&tasks, &fleet, settings);
     start_traffic(&app);
     if let Some(folder) = folder {
-        follow_folder(&loops, folder, catalog.clone());
+        follow_folder(&tasks, folder, catalog.clone());
     }
     announce(settings, &data_dir, address);
-    serve::serve(listener, app::router(app, settings), Limits::default(), shutdown).await;
+    serve::serve(listener, router(app, &settings.http), Limits::default(), shutdown).await;
 
-    loops.shutdown().await;
+    tasks.shutdown().await;
     catalog.store_counters().await;
     fleet.close().await;
     if timeout(LAST_WRITES, written).await.is_err() {
@@ -126,16 +125,16 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 
 async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, StoreError> {
     let embedded = || data_dir.database_url();
-    let url = settings.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
+    let url = settings.storage.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
     Store::connect(&url).await
 }
 
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
-    let compiled = settings.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
+    let compiled = settings.guests.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
     let sandbox = Sandbox::new(wasm::Limits::default(), Some(AotCache::open(compiled)?))?;
     let changes = Feed::default();
     tokio::spawn(audit::follow(changes.subscribe()));
-    let manifest = Manifest::load(settings.workspace_manifest_path.as_deref());
+    let manifest = Manifest::load(settings.guests.workspace_manifest_path.as_deref());
     Ok(Catalog::open(sandbox, store, &data_dir.components(), changes, manifest).await?)
 }
 
@@ -144,62 +143,58 @@ async fn open_fleet(
     store: &Store,
     catalog: Catalog,
 ) -> Result<(Fleet, JoinHandle<()>), StartError> {
-    let key = settings.secrets_encryption_key.as_ref().map(Secret::expose);
-    let previous = settings.secrets_encryption_key_previous.as_ref().map(Secret::expose);
-    let seconds = |count: NonZeroU32| Duration::from_secs(count.get().into());
+    let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
+    let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
     let parts = Parts {
         store: store.clone(),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),
         backend: None,
-        cipher: Cipher::new(key, previous, settings.production())?,
-        templates: Templates::open(settings.templates()),
-        limits: fleet::Limits {
-            provision_timeout: settings.provision_timeout_seconds.map(seconds),
-            operator_silence: seconds(settings.remote_liveness_stale_after),
-            ..fleet::Limits::default()
-        },
-        saas: agent_url::saas_mode(settings.molecule_deploy_mode.as_deref(), settings.org_id()),
+        cipher: Cipher::new(key, previous, settings.access.production())?,
+        templates: Templates::open(settings.workspaces.runtime_templates()),
+        limits: settings.workspaces.limits(),
+        saas: settings.saas(),
     };
     Ok(Fleet::open(parts).await?)
 }
 
 /// Starts what the fleet does in the background. What ends with an error is begun again.
-fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
+fn start_fleet(tasks: &BackgroundTasks, fleet: &Fleet, settings: &Settings) {
     let reconciled = fleet.clone();
-    loops.spawn("reconciler", FLEET_TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("reconciler", FLEET_TURN, move |progress| {
         let fleet = reconciled.clone();
-        async move { again("reconciler", || fleet.reconcile(|| beat.tick())).await }
-    });
+        async move { retry_forever("reconciler", || fleet.reconcile(|| progress.report())).await }
+    }));
     let followed = fleet.clone();
-    loops.spawn("broadcaster", FLEET_TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("broadcaster", FLEET_TURN, move |progress| {
         let fleet = followed.clone();
-        async move { again("broadcaster", || fleet.follow(|| beat.tick())).await }
-    });
+        async move { retry_forever("broadcaster", || fleet.follow(|| progress.report())).await }
+    }));
     let told = fleet.clone();
-    loops.spawn("live-events", FLEET_TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("live-events", FLEET_TURN, move |progress| {
         let fleet = told.clone();
-        async move { fleet.send_live(|| beat.tick()).await }
-    });
-    let (swept, days) = (fleet.clone(), settings.event_retention_days.get());
-    loops.every("event-retention", RETENTION_EVERY, move || {
+        async move { fleet.send_live(|| progress.report()).await }
+    }));
+    let (swept, days) = (fleet.clone(), settings.storage.event_retention_days.get());
+    tasks.spawn(BackgroundTask::interval("event-retention", RETENTION_EVERY, move || {
         let fleet = swept.clone();
         async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
-    });
-    let days = chrono::Duration::days(settings.activity_retention_days.get().into());
-    let interval = Duration::from_secs(u64::from(settings.activity_cleanup_interval_hours.get()) * HOUR);
+    }));
+    let days = chrono::Duration::days(settings.messages.activity_retention_days.get().into());
+    let interval =
+        Duration::from_secs(u64::from(settings.messages.activity_cleanup_interval_hours.get()) * HOUR);
     let swept = fleet.clone();
-    loops.spawn("activity-retention", interval, move |beat| {
+    tasks.spawn(BackgroundTask::new("activity-retention", interval, move |progress| {
         let fleet = swept.clone();
         async move {
             loop {
                 // Waits first: a start has more urgent things to write.
-                beat.tick();
+                progress.report();
                 sleep(interval).await;
                 fleet.forget_activity(days).await;
             }
         }
-    });
+    }));
 }
 
 /// Starts what is done for messages in the background.
@@ -207,7 +202,7 @@ fn start_traffic(app: &App) {
     let messaging = app.messaging.clone();
     // Only once: after a panic in the loop, what is on its way is still that.
     let mut first = true;
-    app.loops.spawn("a2a-queue", QUEUE_EVERY, move |beat| {
+    app.tasks.spawn(BackgroundTask::new("a2a-queue", QUEUE_EVERY, move |progress| {
         let messaging = messaging.clone();
         let mut starting = std::mem::take(&mut first);
         async move {
@@ -219,30 +214,19 @@ fn start_traffic(app: &App) {
                         "the queue of messages could not be looked through"
                     ),
                 }
-                beat.tick();
+                progress.report();
                 sleep(QUEUE_EVERY).await;
             }
         }
-    });
-}
-
-/// Does something that shouldn't end, again and again: only the database can end it.
-async fn again<F: Future<Output = Result<(), StoreError>>>(name: &str, mut work: impl FnMut() -> F) {
-    loop {
-        if let Err(error) = work().await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(name, error, "the database failed; trying again");
-        }
-        sleep(DATABASE_PAUSE).await;
-    }
+    }));
 }
 
 /// Listens on the first host that works.
 async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartError> {
-    let port = settings.port;
+    let port = settings.http.port;
     let mut failure =
         StartError::Listen { host: String::new(), port, source: io::ErrorKind::AddrNotAvailable.into() };
-    for host in settings.listen_hosts() {
+    for host in settings.http.listen_hosts(settings.access.dev_mode()) {
         let bound = TcpListener::bind((host, port)).await;
         match bound.and_then(|listener| listener.local_addr().map(|address| (listener, address))) {
             Ok(listening) => return Ok(listening),
@@ -256,64 +240,64 @@ async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartE
 }
 
 /// Starts what has to be done again and again.
-fn start_loops(app: &App) {
+fn start_upkeep(app: &App) {
     let metrics = Arc::clone(&app.metrics);
-    app.loops.every("metrics-upkeep", METRICS_UPKEEP, move || {
+    app.tasks.spawn(BackgroundTask::interval("metrics-upkeep", METRICS_UPKEEP, move || {
         metrics.upkeep();
         ready(())
-    });
+    }));
     let limits = Arc::clone(&app.limits);
-    app.loops.every("rate-limit-sweep", FORGET_EVERY, move || {
+    app.tasks.spawn(BackgroundTask::interval("rate-limit-sweep", FORGET_EVERY, move || {
         limits.forget_idle();
         ready(())
-    });
+    }));
     let catalog = app.catalog.clone();
-    app.loops.every("guest-counters", COUNTERS_EVERY, move || {
+    app.tasks.spawn(BackgroundTask::interval("guest-counters", COUNTERS_EVERY, move || {
         let catalog = catalog.clone();
         async move { catalog.store_counters().await }
-    });
+    }));
 }
 
 /// Follows the directory of guests. After a panic it is looked at anew: what was seen before may be
 /// lost.
-fn follow_folder(loops: &Loops, folder: Folder, catalog: Catalog) {
+fn follow_folder(tasks: &BackgroundTasks, folder: Folder, catalog: Catalog) {
     let directory = folder.directory().to_owned();
     let mut folder = Some(folder);
-    loops.spawn("guests-folder", Folder::TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("guests-folder", Folder::TURN, move |progress| {
         let (folder, directory, catalog) = (folder.take(), directory.clone(), catalog.clone());
         async move {
             let folder = match folder {
                 Some(folder) => folder,
-                None => watch_again(&directory, &beat).await,
+                None => watch_again(&directory, &progress).await,
             };
-            folder.run(&catalog, || beat.tick()).await;
+            folder.run(&catalog, || progress.report()).await;
         }
-    });
+    }));
 }
 
-async fn watch_again(directory: &Path, beat: &Beat) -> Folder {
+async fn watch_again(directory: &Path, progress: &Progress) -> Folder {
     loop {
         match Folder::watch(directory) {
             Ok(folder) => return folder,
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "trying again"),
         }
         sleep(Folder::TURN).await;
-        beat.tick();
+        progress.report();
     }
 }
 
 /// Tells the operator where the server is and what to try. With JSON logs that is one log line, so
 /// that nothing but JSON leaves the process.
 fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
-    let mode = if settings.dev_mode() { "development" } else { "production" };
+    let mode = if settings.access.dev_mode() { "development" } else { "production" };
     let data_dir = data_dir.path().display();
-    if settings.log_format == LogFormat::Json {
+    if settings.logging.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
         // Whoever started us may have closed the other end; `println!` would panic.
         let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
     }
-    if let Some(hint) = settings.hint() {
+    if let Some(hint) = settings.access.hint() {
         tracing::warn!("{hint}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use store::{
     Change, Store, Write,
-    workspaces::{Container, Status},
+    workspaces::{Container, Status, Wanted},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -214,8 +214,55 @@ async fn hibernation_is_answered_when_it_happened() {
     server.fleet.hibernate(id, false).await.unwrap();
     assert!(server.backend.runs().is_empty());
     assert_eq!(server.fleet.directory().get(id).unwrap().row.status, Status::Hibernated);
-    server.fleet.wake(id).await.unwrap();
+    leads.abort();
+}
+
+#[tokio::test]
+async fn waking_begins_one_attempt_however_many_messages_ask_for_it() {
+    let server = Server::new().await;
+    let leads = server.leads();
+    let id = server.create().await;
+    let starts = async || server.row(id).await.container == Container::Running;
+    until("the container is started", &server.fleet, starts).await;
+    assert!(server.fleet.wake(id).await.unwrap(), "a start under way counts as waking");
+    let register = async || {
+        let row = server.row(id).await;
+        let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+        let registered = Input::Registered { url: None, card, delivery_mode };
+        server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+    };
+    register().await;
+    assert!(!server.fleet.wake(id).await.unwrap(), "the workspace is online");
+    server.fleet.hibernate(id, false).await.unwrap();
+    assert!(server.backend.runs().is_empty());
+
+    let woken = futures::future::join_all((0..8).map(|_| server.fleet.wake(id))).await;
+    assert!(woken.into_iter().all(|waking| waking.unwrap()));
     until("it runs again", &server.fleet, async || server.backend.runs().get(&id) == Some(&2)).await;
+    register().await;
+    assert_eq!(server.row(id).await.status, Status::Online);
+    assert_eq!(server.backend.done(), [Action::Ensure(id, 1), Action::Stop(id), Action::Ensure(id, 2)]);
+    leads.abort();
+}
+
+#[tokio::test]
+async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
+    let server = Server::new().await;
+    let leads = server.leads();
+    let root = server.create().await;
+    let id =
+        server.fleet.create(testing::new("child", "langgraph", Some(root)), "test").await.unwrap().row.id;
+    until("both run", &server.fleet, async || server.backend.runs().len() == 2).await;
+    // A root that is paused takes its children along; one that moves below it later is as it was.
+    let row = WorkspaceRow { status: Status::Hibernated, wanted: Wanted::Hibernated, ..server.row(id).await };
+    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of([write])).await.unwrap();
+    let row = WorkspaceRow { status: Status::Paused, wanted: Wanted::Paused, ..server.row(root).await };
+    let write = Write::UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of([write])).await.unwrap();
+    let woken = server.fleet.wake(id).await;
+    assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
+    assert_eq!(server.row(id).await.status, Status::Hibernated);
     leads.abort();
 }
 

@@ -1,0 +1,239 @@
+//! Org templates, and their import. Class `admin` throughout.
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
+use orgs::{Action, Import, ImportError, Imported, ImportedWorkspace, Mode, TemplateSource, TemplateSummary};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::access::admin;
+use crate::app::App;
+use httpd::error::ApiError;
+use httpd::finish::finish;
+use httpd::json::{Body, Json};
+use httpd::parameters::Query;
+use httpd::routes::Register;
+
+/// What a missing setting is answered with: where it can be set.
+const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
+
+/// Media type of a template directory that is sent along.
+const TAR: &str = "application/x-tar";
+
+/// `/org/templates` and `/org/import`.
+pub fn routes(app: &App) -> Router<App> {
+    let access = &app.access;
+    let upload = DefaultBodyLimit::max(UPLOAD_BYTES);
+    Router::new()
+        .endpoint("/org/templates", admin(access, get(templates)))
+        .endpoint("/org/import", admin(access, post(import).layer(upload)))
+}
+
+// === Listing ===
+
+#[derive(Deserialize)]
+struct TemplatesQuery {
+    include_broken: Option<String>,
+}
+
+async fn templates(State(app): State<App>, Query(query): Query<TemplatesQuery>) -> Json<Vec<TemplateSummary>> {
+    Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
+}
+
+// === Importing ===
+
+#[derive(Deserialize)]
+struct ImportQuery {
+    mode: Option<String>,
+    dry_run: Option<String>,
+}
+
+async fn import(
+    State(app): State<App>,
+    Query(query): Query<ImportQuery>,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_archive = media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(TAR));
+    let asked = if is_archive { of_archive(body, query)? } else { of_json(&body, query)? };
+    let (dry_run, reconciles) = (asked.dry_run, asked.mode == Some(Mode::Reconcile));
+    let imported = finish(async move { app.orgs.import(asked).await.map_err(refusal) }).await?;
+    Ok(if dry_run {
+        Json(dry_run_plan(&imported)).into_response()
+    } else {
+        let partly = imported.error.is_some();
+        let status = if partly { StatusCode::MULTI_STATUS } else { StatusCode::CREATED };
+        (status, Json(done(&imported, reconciles))).into_response()
+    })
+}
+
+fn of_archive(archive: Bytes, query: ImportQuery) -> Result<Import, ApiError> {
+    let (mode, dry_run) = options(query, None, None)?;
+    Ok(Import { source: TemplateSource::Archive(archive), mode, dry_run })
+}
+
+/// Mode and `dry_run`, each from the query, the body, or both if they agree.
+fn options(
+    query: ImportQuery,
+    mode: Option<String>,
+    dry_run: Option<bool>,
+) -> Result<(Option<Mode>, bool), ApiError> {
+    let bad_request = |text: &str| ApiError::new(StatusCode::BAD_REQUEST, text);
+    let mode = agreed(query.mode, mode).ok_or_else(|| bad_request("mode differs between query and body"))?;
+    let mode = match mode.as_deref() {
+        None | Some("") => None,
+        Some("merge") => Some(Mode::Merge),
+        Some("reconcile") => Some(Mode::Reconcile),
+        Some(_) => return Err(bad_request("mode must be 'merge' or 'reconcile'")),
+    };
+    let in_query = query.dry_run.map(|word| word.parse::<bool>()).transpose();
+    let in_query = in_query.map_err(|_| bad_request("dry_run must be 'true' or 'false'"))?;
+    let dry_run =
+        agreed(in_query, dry_run).ok_or_else(|| bad_request("dry_run differs between query and body"))?;
+    Ok((mode, dry_run.unwrap_or(false)))
+}
+
+/// None if both are given and differ.
+fn agreed<T: PartialEq>(query: Option<T>, body: Option<T>) -> Option<Option<T>> {
+    match (query, body) {
+        (Some(query), Some(body)) if query != body => None,
+        (query, body) => Some(query.or(body)),
+    }
+}
+
+#[derive(Deserialize)]
+struct ImportBody {
+    dir: Option<String>,
+    template: Option<Map<String, Value>>,
+    mode: Option<String>,
+    dry_run: Option<bool>,
+}
+
+fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
+    if body.len() > BODY_BYTES {
+        return Err(ApiError::invalid_body());
+    }
+    let body: ImportBody = serde_json::from_slice(body).map_err(|error| {
+        tracing::debug!(%error, "the body is not what the route wants");
+        ApiError::invalid_body()
+    })?;
+    let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
+        (Some(dir), _) => TemplateSource::Directory(dir),
+        (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),
+        (None, None) => return Err(refusal(ImportError::MissingSource)),
+    };
+    let (mode, dry_run) = options(query, body.mode, body.dry_run)?;
+    Ok(Import { source, mode, dry_run })
+}
+
+/// Texts are fixed; what an author has to mend goes into `detail`.
+#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
+fn refusal(error: ImportError) -> ApiError {
+    let text = error.to_string();
+    match &error {
+        ImportError::NotFound => ApiError::not_found(&text),
+        ImportError::SettingsLookup(_) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "request failed");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
+        }
+        ImportError::MissingEnv { missing, required, template } => ApiError::with_body(
+            StatusCode::PRECONDITION_FAILED,
+            json!({
+                "error": text,
+                "missing_env": missing,
+                "required_env": required,
+                "suggestion": SUGGESTION,
+                "template": template,
+            }),
+        ),
+        _ => {
+            let mut body = json!({ "error": text });
+            if let (Some(detail), Some(fields)) = (error.detail(), body.as_object_mut()) {
+                tracing::warn!(detail, "an org template was refused: {text}");
+                fields.insert("detail".to_owned(), Value::from(detail));
+            }
+            ApiError::with_body(StatusCode::BAD_REQUEST, body)
+        }
+    }
+}
+
+fn done(imported: &Imported, reconciles: bool) -> Value {
+    let workspaces: Vec<Value> = imported.workspaces.iter().map(entry).collect();
+    let mut body = json!({
+        "count": workspaces.len(),
+        "org": imported.org,
+        "workspaces": workspaces,
+    });
+    let mut add = |key: &str, value: Value| {
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert(key.to_owned(), value);
+        }
+    };
+    if reconciles {
+        add("mode", json!("reconcile"));
+        add("reconcile_removed_count", json!(imported.removed.len()));
+    }
+    if let Some(error) = &imported.error {
+        add("error", json!(error));
+    }
+    if !imported.warnings.is_empty() {
+        add("warnings", json!(imported.warnings));
+    }
+    body
+}
+
+fn entry(workspace: &ImportedWorkspace) -> Value {
+    let mut entry = json!({ "id": workspace.id, "name": workspace.name, "tier": workspace.tier });
+    if let Some(fields) = entry.as_object_mut() {
+        if workspace.action == Action::Keep {
+            fields.insert("skipped".to_owned(), json!(true));
+        }
+        if !workspace.channels_skipped.is_empty() {
+            fields.insert("channels_skipped".to_owned(), json!(workspace.channels_skipped));
+        }
+    }
+    entry
+}
+
+/// The answer to a dry run: each workspace with its path and action.
+fn dry_run_plan(imported: &Imported) -> Value {
+    let path = |workspace: &ImportedWorkspace| {
+        let mut path = vec![workspace.name.as_str()];
+        let mut parent = workspace.parent;
+        while let Some(above) = parent.and_then(|parent| imported.workspaces.get(parent)) {
+            path.push(&above.name);
+            parent = above.parent;
+        }
+        path.reverse();
+        json!(path)
+    };
+    let nodes = imported.workspaces.iter().map(|workspace| {
+        let is_there = workspace.action == Action::Keep;
+        json!({
+            "action": if is_there { "keep" } else { "create" },
+            "id": is_there.then_some(workspace.id),
+            "path": path(workspace),
+            "runtime": workspace.runtime,
+            "tier": workspace.tier,
+        })
+    });
+    let removed = imported.removed.iter().map(|removed| {
+        let path: Vec<&str> = removed.ancestors.iter().chain([&removed.name]).map(String::as_str).collect();
+        json!({ "action": "remove", "id": removed.id, "path": path })
+    });
+    json!({
+        "dry_run": true,
+        "error": imported.error,
+        "missing_env": imported.missing_env,
+        "mode": Mode::word(imported.mode),
+        "nodes": nodes.chain(removed).collect::<Vec<_>>(),
+        "org": imported.org,
+        "warnings": imported.warnings,
+    })
+}
