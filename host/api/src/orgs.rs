@@ -41,7 +41,10 @@ struct TemplatesQuery {
     include_broken: Option<String>,
 }
 
-async fn templates(State(app): State<App>, Query(query): Query<TemplatesQuery>) -> Json<Vec<TemplateSummary>> {
+async fn templates(
+    State(app): State<App>,
+    Query(query): Query<TemplatesQuery>,
+) -> Json<Vec<TemplateSummary>> {
     Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
 }
 

@@ -139,7 +139,10 @@ fn node(value: NodeRef<'_>, level: usize, limits: Limits) -> Result<Node, Invali
 fn prompts(value: NodeRef<'_>) -> Result<Prompts, InvalidValue> {
     let fields = value.fields()?;
     Ok(Prompts {
-        initial: Prompt { text: fields.free_text("initial_prompt")?, file: fields.text("initial_prompt_file")? },
+        initial: Prompt {
+            text: fields.free_text("initial_prompt")?,
+            file: fields.text("initial_prompt_file")?,
+        },
         idle: Prompt { text: fields.free_text("idle_prompt")?, file: fields.text("idle_prompt_file")? },
         idle_interval_seconds: fields.integer("idle_interval_seconds")?,
     })

@@ -81,7 +81,10 @@ impl<'a> NodeRef<'a> {
     }
 
     /// As a list; null is an empty one.
-    pub(crate) fn items<T>(self, read: impl Fn(NodeRef<'a>) -> Result<T, InvalidValue>) -> Result<Vec<T>, InvalidValue> {
+    pub(crate) fn items<T>(
+        self,
+        read: impl Fn(NodeRef<'a>) -> Result<T, InvalidValue>,
+    ) -> Result<Vec<T>, InvalidValue> {
         match &self.node.value {
             Value::Sequence(items) => {
                 let numbered = items.iter().enumerate();
@@ -184,7 +187,9 @@ impl<'a> NodeRef<'a> {
             Value::Sequence(items) => items.iter().map(|item| self.with_node(item).json()).collect(),
             Value::Mapping(_) => {
                 let fields = self.fields().map(|fields| fields.0).unwrap_or_default();
-                Json::Object(fields.into_iter().map(|(key, value)| (without_nul(key), value.json())).collect())
+                Json::Object(
+                    fields.into_iter().map(|(key, value)| (without_nul(key), value.json())).collect(),
+                )
             }
         }
     }

@@ -59,9 +59,7 @@ impl Files {
         let found = match normalize_path(path) {
             Some(path) if !has_credentials(&path) => self.read(&path, has_credentials),
             Some(_) => Err(credentials()),
-            None => {
-                Err(ReadError::Refused("the path escapes root, the template's directory".to_owned()))
-            }
+            None => Err(ReadError::Refused("the path escapes root, the template's directory".to_owned())),
         };
         match found {
             Ok(bytes) => Answer::Bytes(bytes),

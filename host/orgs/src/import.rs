@@ -193,14 +193,12 @@ impl Orgs {
         settings: HashSet<String>,
         dry_run: bool,
     ) -> Imported {
-        let mut assembly =
-            self.assemble(context.org.clone(), context.dir.clone(), files, settings).await;
+        let mut assembly = self.assemble(context.org.clone(), context.dir.clone(), files, settings).await;
         self.check_urls(&mut assembly).await;
         let mut warnings: Vec<String> = assembly.unsupported.warnings().collect();
         let externals = context.org.externals.iter();
-        warnings.extend(
-            externals.map(|it| format!("{it} is not fetched yet; what it stands for is left out")),
-        );
+        warnings
+            .extend(externals.map(|it| format!("{it} is not fetched yet; what it stands for is left out")));
         let reconciles = context.mode == Some(Mode::Reconcile) && assembly.error.is_none();
         let names = reconciles.then(|| names(context.org));
         let report = |plan: &Plan| context.report(plan, &assembly, &warnings);
@@ -224,10 +222,8 @@ impl Orgs {
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "an import could not be stored");
                 let first = assembly.nodes.first().map_or("workspaces", |node| &node.name);
-                let nothing = Imported {
-                    error: Some(format!("failed to create {first}")),
-                    ..report(&Plan::default())
-                };
+                let nothing =
+                    Imported { error: Some(format!("failed to create {first}")), ..report(&Plan::default()) };
                 // With an unknown outcome the change may be stored after all, and its events with it.
                 if !matches!(error, FleetError::Commit(CommitError::Unknown)) {
                     context.record(vec![context.started(), context.completed(&nothing)]).await;
@@ -288,7 +284,8 @@ impl Orgs {
 
 /// The workspaces that a plan creates, below their parents.
 fn created(entries: &[Settler], nodes: &[ResolvedNode], plan: &Plan) -> Vec<Settler> {
-    let parent = |node: &ResolvedNode| node.parent.and_then(|parent| plan.nodes.get(parent)).map(|(id, _)| *id);
+    let parent =
+        |node: &ResolvedNode| node.parent.and_then(|parent| plan.nodes.get(parent)).map(|(id, _)| *id);
     let planned = entries.iter().zip(nodes).zip(&plan.nodes);
     let created = planned.filter(|(_, (_, action))| *action == Action::Create);
     created

@@ -77,7 +77,13 @@ impl Orgs {
         personas_dir: &Path,
         limits: Limits,
     ) -> Self {
-        Self { fleet, catalog, templates_dir: templates_dir.into(), personas_dir: personas_dir.into(), limits }
+        Self {
+            fleet,
+            catalog,
+            templates_dir: templates_dir.into(),
+            personas_dir: personas_dir.into(),
+            limits,
+        }
     }
 
     /// The files of one of the server's templates. None for a name that leads out of their directory.

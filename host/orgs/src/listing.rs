@@ -59,8 +59,8 @@ impl Orgs {
         let root = self.templates_dir.clone();
         let directories = tokio::task::spawn_blocking(move || directories(&root)).await.unwrap_or_default();
         let summaries = stream::iter(directories).map(|dir| self.summary(dir)).buffered(CONCURRENT_READS);
-        let listed = summaries
-            .filter_map(async |summary| summary.filter(|it| include_invalid || it.reason.is_none()));
+        let listed =
+            summaries.filter_map(async |summary| summary.filter(|it| include_invalid || it.reason.is_none()));
         listed.collect().await
     }
 

@@ -106,8 +106,7 @@ fn distinct(all: Vec<Requirement>) -> Vec<Requirement> {
     let single_names = singles(&all);
     let mut kept: Vec<Requirement> = Vec::new();
     for requirement in all {
-        let covered =
-            matches!(&requirement, Requirement::Any { any_of } if any_of.iter().any(|name| single_names.contains(name)));
+        let covered = matches!(&requirement, Requirement::Any { any_of } if any_of.iter().any(|name| single_names.contains(name)));
         if !covered && !kept.iter().any(|other| other.members() == requirement.members()) {
             kept.push(requirement);
         }

@@ -14,11 +14,7 @@ impl Assembler<'_> {
     }
 
     /// Variables of a workspace, without those that the platform reserves. `env` has those of the template.
-    pub(super) fn secrets(
-        &self,
-        files_dir: &str,
-        env: BTreeMap<String, String>,
-    ) -> BTreeMap<String, String> {
+    pub(super) fn secrets(&self, files_dir: &str, env: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut secrets = persona(self.personas, files_dir);
         secrets.extend(env);
         secrets.retain(|key, _| !rules::is_reserved(key));

@@ -179,11 +179,8 @@ impl Assembler<'_> {
             env.extend(self.env(&node.files_dir));
         }
         let (workspace_dir, workspace_access) = workspace_dir(node, &env).map_err(invalid)?;
-        let secrets = if hosting == Hosting::Container {
-            self.secrets(&node.files_dir, env)
-        } else {
-            BTreeMap::new()
-        };
+        let secrets =
+            if hosting == Hosting::Container { self.secrets(&node.files_dir, env) } else { BTreeMap::new() };
         let model = model.map(str::to_owned).or_else(|| {
             let by_variable = secrets.contains_key(MODEL) || self.globals.contains(MODEL);
             let default = facts.default_model.unwrap_or_else(|| DEFAULT_MODEL.to_owned());

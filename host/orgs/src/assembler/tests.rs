@@ -216,7 +216,8 @@ fn models_and_runtimes_of_the_defaults_are_checked_too() {
 
 #[test]
 fn files_with_credentials_are_no_prompts() {
-    let prompts = Prompts { initial: Prompt { file: ".env".to_owned(), ..Prompt::default() }, ..Prompts::default() };
+    let prompts =
+        Prompts { initial: Prompt { file: ".env".to_owned(), ..Prompt::default() }, ..Prompts::default() };
     let fixture = Fixture::new(vec![Node { prompts, ..named("A") }], Defaults::default());
     fixture.file("t/.env", "TOKEN=secret");
     assert_eq!(fixture.only().spec["org"].get("initial_prompt"), None);
