@@ -225,7 +225,7 @@ impl Orgs {
                 let nothing =
                     Imported { error: Some(format!("failed to create {first}")), ..report(&Plan::default()) };
                 // With an unknown outcome the change may be stored after all, and its events with it.
-                if !matches!(error, FleetError::Commit(CommitError::Unknown)) {
+                if !matches!(error, FleetError::Commit(CommitError::OutcomeUnknown)) {
                     context.record(vec![context.started(), context.completed(&nothing)]).await;
                 }
                 nothing

@@ -71,7 +71,7 @@ impl Source {
             Listener::Watcher(id) => Some(id),
             Listener::Canvas | Listener::Agent(_) => None,
         };
-        let mut events = store.events_to_tell(since, only, most.saturating_add(1)).await?;
+        let mut events = store.client_events_after(since, only, most.saturating_add(1)).await?;
         let head = store.last_event().await?;
         // Older ones were deleted; or the number comes from another database.
         let first = store.first_event().await?.unwrap_or(head + 1);

@@ -79,7 +79,7 @@ impl<'a> View<'a> {
             collapsed: layout.is_some_and(|layout| layout.collapsed),
             created_at: known.then_some(row.created_at),
             current_task: known.then(|| presence.map_or("", |presence| &presence.current_task)),
-            delivery_mode: known.then_some(&row.delivery_mode),
+            delivery_mode: known.then_some(row.delivery_mode.as_str()),
             id: row.id,
             last_error_rate: presence.map_or(0.0, |presence| presence.error_rate),
             last_heartbeat_at: known.then(|| presence.and_then(|presence| presence.last_seen_at)),
