@@ -120,16 +120,22 @@ impl Fleet {
             (Status::Offline, _) if context.ancestor_paused => {
                 awaiting("a paused workspace above it to be resumed", None, "the workspace is started again")
             }
-            (Status::Offline, _) => {
-                awaiting("the back-off after a failure to end", row.retry_at, "the workspace is started again")
+            (Status::Offline, _) => awaiting(
+                "the back-off after a failure to end",
+                row.retry_at,
+                "the workspace is started again",
+            ),
+            (Status::Hibernated, _) => {
+                awaiting("a message for its agent", None, "the workspace is started again")
             }
-            (Status::Hibernated, _) => awaiting("a message for its agent", None, "the workspace is started again"),
             (Status::Paused, _) if !machine::is_converged(row) => awaiting(
                 "its container to be stopped",
                 None,
                 "the workspace is stopped; until then the backend is asked again and again",
             ),
-            (Status::Paused, _) => awaiting("a call to POST /workspaces/:id/resume", None, "the workspace runs again"),
+            (Status::Paused, _) => {
+                awaiting("a call to POST /workspaces/:id/resume", None, "the workspace runs again")
+            }
             (Status::Removed, Hosting::Container) if !machine::is_converged(row) => awaiting(
                 "its container to be removed",
                 None,
@@ -145,9 +151,11 @@ impl Fleet {
                 Some(silent_since + CONTAINER_HEARTBEAT_TIMEOUT),
                 "the workspace is offline and started again",
             ),
-            (Status::Failed, _) => {
-                awaiting("a call to POST /workspaces/:id/restart, or one of its agent", None, "the workspace is started again, or online")
-            }
+            (Status::Failed, _) => awaiting(
+                "a call to POST /workspaces/:id/restart, or one of its agent",
+                None,
+                "the workspace is started again, or online",
+            ),
             (Status::Online | Status::Degraded | Status::Removed, _) => None,
         }
     }

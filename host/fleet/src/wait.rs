@@ -32,8 +32,9 @@ impl Fleet {
         let wanted: Arc<HashSet<Uuid>> = Arc::new(ids.iter().copied().collect());
         let subscribe = || {
             let wanted = Arc::clone(&wanted);
-            self.hub()
-                .subscribe(EVENT_BUFFER, move |event| event.workspace_id().is_some_and(|id| wanted.contains(&id)))
+            self.hub().subscribe(EVENT_BUFFER, move |event| {
+                event.workspace_id().is_some_and(|id| wanted.contains(&id))
+            })
         };
         let mut events = subscribe();
         loop {

@@ -10,7 +10,9 @@ use std::{
 use async_trait::async_trait;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, NewWorkspace, Parts, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode};
+use fleet::{
+    Fleet, NewWorkspace, Parts, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
+};
 use isomer_messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
 use net::AddressPolicy;
 use provision::{Backend, BackendError, ContainerSpec, Observation, OwnedContainer};

@@ -202,7 +202,8 @@ impl Settings {
     /// What of the settings ends up in containers.
     #[must_use]
     pub fn provision(&self) -> fleet::ProvisionSettings {
-        let given = self.http.platform_url.as_ref().map(|url| url.to_string().trim_end_matches('/').to_owned());
+        let given =
+            self.http.platform_url.as_ref().map(|url| url.to_string().trim_end_matches('/').to_owned());
         fleet::ProvisionSettings {
             platform_url: given.unwrap_or_else(|| self.http.platform_origin()),
             ..fleet::ProvisionSettings::default()
