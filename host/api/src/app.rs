@@ -66,12 +66,7 @@ pub struct Parts {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        access: &AccessSettings,
-        http: HttpParts,
-        services: Services,
-        shutdown: Shutdown,
-    ) -> Self {
+    pub fn new(access: &AccessSettings, http: HttpParts, services: Services, shutdown: Shutdown) -> Self {
         let HttpParts { metrics, limits, cors } = http;
         let Services { catalog, fleet, messaging, orgs, tasks } = services;
         Self(Arc::new(Parts {

@@ -11,9 +11,9 @@ use crate::access::{Caller, admin};
 use crate::app::App;
 use crate::errors::catalog_error;
 use httpd::error::ApiError;
-use httpd::run_to_completion::run_to_completion;
 use httpd::json::{Body, Json};
 use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// Everything below `/admin/guests`.
 pub fn routes(app: &App) -> Router<App> {
@@ -78,7 +78,8 @@ async fn remove(
     Extension(caller): Extension<Caller>,
 ) -> Answer<Value> {
     let (catalog, by, digest) = (app.catalog.clone(), caller.to_string(), release.clone());
-    run_to_completion(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) }).await?;
+    run_to_completion(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) })
+        .await?;
     Ok(Json(json!({ "deleted": release })))
 }
 
@@ -105,7 +106,9 @@ async fn rollback(
     Extension(caller): Extension<Caller>,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
-    run_to_completion(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) }).await.map(Json)
+    run_to_completion(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) })
+        .await
+        .map(Json)
 }
 
 async fn configure(
@@ -149,7 +152,8 @@ async fn change_row(
     change: RowChange,
 ) -> Answer<GuestView> {
     let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
-    run_to_completion(async move { catalog.change_row(&guest, &change, &by).await.map_err(catalog_error) }).await?;
+    run_to_completion(async move { catalog.change_row(&guest, &change, &by).await.map_err(catalog_error) })
+        .await?;
     view(&app.catalog, &name)
 }
 

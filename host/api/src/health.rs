@@ -28,9 +28,7 @@ pub fn early_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 /// `GET /health`, `/buildinfo` and `/metrics`.
 pub fn routes() -> Router<App> {
-    early_routes()
-        .probe("/buildinfo", get(build_info))
-        .probe("/metrics", get(metrics))
+    early_routes().probe("/buildinfo", get(build_info)).probe("/metrics", get(metrics))
 }
 
 async fn health() -> RenderedJson {

@@ -14,10 +14,10 @@ use serde_json::{Map, Value, json};
 use crate::access::admin;
 use crate::app::App;
 use httpd::error::ApiError;
-use httpd::run_to_completion::run_to_completion;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// What a missing setting is answered with: where it can be set.
 const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";

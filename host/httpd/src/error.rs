@@ -87,6 +87,12 @@ impl ApiError {
         Self { retry_after: Some(BUSY_SECONDS), ..Self::with_body(StatusCode::SERVICE_UNAVAILABLE, body) }
     }
 
+    /// The same, with the seconds after which the request is worth sending again.
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
     /// 500: a fault of the server. The cause is logged with its causes; the client does not see it.
     #[must_use]
     pub fn internal(cause: &(dyn Error + 'static)) -> Self {

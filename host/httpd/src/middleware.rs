@@ -122,7 +122,9 @@ where
                 let route = self.route.call(request).instrument(exchange.span().clone());
                 (Some(exchange), Step::Route { route, after: Some(after) })
             }
-            Ok((exchange, Verdict::Answer(response))) => (Some(exchange), Step::Answer { response: Some(response) }),
+            Ok((exchange, Verdict::Answer(response))) => {
+                (Some(exchange), Step::Answer { response: Some(response) })
+            }
             Err(panic) => (None, Step::Answer { response: Some(panics::answer(&*panic)) }),
         };
         ResponseFuture { step, exchange }

@@ -21,8 +21,6 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
 const FLEET_INTERVAL: Duration = Duration::from_secs(2);
 /// How often events that are too old are deleted.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3_600);
-/// How often the queue of messages is swept.
-const QUEUE_INTERVAL: Duration = Duration::from_secs(10);
 /// Seconds in an hour.
 const HOUR: u64 = 3_600;
 
@@ -32,7 +30,7 @@ pub fn start(app: &App, settings: &Settings, folder: Option<Folder>) {
     tasks.spawn_all(httpd(app));
     tasks.spawn_all(guests(&app.catalog, folder));
     tasks.spawn_all(fleet(&app.fleet, settings));
-    tasks.spawn_all(messaging(app));
+    tasks.spawn_all(app.messaging.background_tasks());
 }
 
 fn httpd(app: &App) -> [BackgroundTask; 2] {
@@ -128,27 +126,4 @@ fn activity_retention(fleet: &Fleet, settings: &Settings) -> BackgroundTask {
             }
         }
     })
-}
-
-fn messaging(app: &App) -> [BackgroundTask; 1] {
-    let messaging = app.messaging.clone();
-    // Only once: after a panic of the task, messages that are under way still are.
-    let mut first = true;
-    [BackgroundTask::new("a2a-queue", QUEUE_INTERVAL, move |progress| {
-        let messaging = messaging.clone();
-        let mut starting = std::mem::take(&mut first);
-        async move {
-            loop {
-                match messaging.sweep_queue(starting).await {
-                    Ok(()) => starting = false,
-                    Err(error) => tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the queue of messages could not be looked through"
-                    ),
-                }
-                progress.report();
-                sleep(QUEUE_INTERVAL).await;
-            }
-        }
-    })]
 }

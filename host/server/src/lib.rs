@@ -14,6 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod audit;
 pub mod background;
 pub mod commands;
+mod deploy_mode;
 pub mod log_buffer;
 pub mod logging;
 pub mod run;

@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wasm::{AotCache, Sandbox, SandboxError};
 
-use crate::{audit, background};
 use crate::logging::LogFormat;
 use crate::settings::Settings;
 use crate::wiring;
+use crate::{audit, background};
 use api::app::router;
 use api::health::HEALTH;
 use api::settings::Secret;
@@ -83,8 +83,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&[HEALTH], wiring::early_router(settings, &http));
-    let serving =
-        tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
+    let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
     announce(settings, &data_dir, address);
 
     let store = open_store(settings, &data_dir).await?;

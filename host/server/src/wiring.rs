@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use api::app::{App, HttpParts, Services};
-use axum::Router;
 use catalog::Catalog;
 use fleet::Fleet;
+use httpd::Router;
 use httpd::cors::Cors;
 use httpd::metrics::Metrics;
 use httpd::middleware;

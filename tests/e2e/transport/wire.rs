@@ -25,14 +25,14 @@ use tokio::task::JoinHandle;
 use wasm::{AotCache, Sandbox};
 
 /// Fails a test that hangs. Long enough for a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Limits under which nothing times out by accident.
 pub(crate) const PATIENT: Limits = Limits {
     max_connections: 100,
     max_head: 64 * 1024,
-    deadlines: Deadlines { header: PATIENCE, idle: PATIENCE, linger: Duration::from_secs(1) },
-    drain: PATIENCE,
+    deadlines: Deadlines { header: WAIT_TIMEOUT, idle: WAIT_TIMEOUT, linger: Duration::from_secs(1) },
+    drain: WAIT_TIMEOUT,
 };
 
 /// A fleet without workspaces, of each server its own.
@@ -204,7 +204,7 @@ impl Client {
 
     pub(crate) async fn exactly(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
-        let read = tokio::time::timeout(PATIENCE, self.0.read_exact(&mut bytes)).await;
+        let read = tokio::time::timeout(WAIT_TIMEOUT, self.0.read_exact(&mut bytes)).await;
         read.expect("in time").expect("an answer");
         String::from_utf8(bytes).expect("UTF-8")
     }
@@ -212,7 +212,7 @@ impl Client {
     /// What comes until the server closes; an abrupt end is a failure.
     pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
-        let read = tokio::time::timeout(PATIENCE, self.0.read_to_string(&mut rest)).await;
+        let read = tokio::time::timeout(WAIT_TIMEOUT, self.0.read_to_string(&mut rest)).await;
         read.expect("in time").expect("a clean end");
         rest
     }

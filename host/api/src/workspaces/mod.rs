@@ -23,11 +23,11 @@ use crate::access::{Caller, Credentials, WorkspaceId, admin, workspace};
 use crate::app::App;
 use crate::errors::fleet_error;
 use httpd::error::ApiError;
-use httpd::run_to_completion::run_to_completion;
 use httpd::json::{Body, Json, RenderedJson};
 use httpd::parameters::{PathParam, Query};
 use httpd::public_url::public_url;
 use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// `/workspaces`, `/workspaces/:id`, its state and its verbs.
 pub fn routes(app: &App) -> Router<App> {
@@ -186,13 +186,18 @@ struct RemoveQuery {
     purge: Option<String>,
 }
 
-async fn remove(State(app): State<App>, PathParam(id): PathParam, Query(query): Query<RemoveQuery>) -> Answer {
+async fn remove(
+    State(app): State<App>,
+    PathParam(id): PathParam,
+    Query(query): Query<RemoveQuery>,
+) -> Answer {
     let id = parse(&id)?;
     let is_true = |text: Option<String>| text.as_deref() == Some("true");
     let removal = Removal { confirmed: is_true(query.confirm), purge: is_true(query.purge) };
     let failed = |error| fleet_error(error, "internal error processing delete request");
     let fleet = app.fleet.clone();
-    let descendants = run_to_completion(async move { fleet.remove(id, removal).await.map_err(failed) }).await?;
+    let descendants =
+        run_to_completion(async move { fleet.remove(id, removal).await.map_err(failed) }).await?;
     let status = if removal.purge { "purged" } else { "removed" };
     Ok(Json(json!({ "cascade_deleted": descendants, "status": status })))
 }
