@@ -165,6 +165,7 @@ impl PlanRequest {
 }
 
 impl EnvSet {
+    /// Sets the variable `name` to `value`.
     #[must_use]
     pub fn new(name: &str, value: &str) -> Self {
         Self { name: name.to_owned(), value: value.to_owned() }
