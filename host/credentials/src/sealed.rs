@@ -41,6 +41,14 @@ impl Credentials {
         self.cipher.seal(plain)
     }
 
+    /// The plain bytes of a stored secret.
+    ///
+    /// # Errors
+    /// If no key of the platform opens it.
+    pub fn open(&self, row: &SecretRow) -> Result<Vec<u8>, CipherError> {
+        self.cipher.open(&row.value, row.version)
+    }
+
     /// Names of the global secrets that aren't empty.
     ///
     /// # Errors
@@ -48,9 +56,7 @@ impl Credentials {
     pub async fn global_secret_names(&self) -> Result<HashSet<String>, StoreError> {
         let rows = self.state.store().global_secrets().await?;
         // A secret that can't be opened exists all the same; its use reports the failure.
-        let has_value = |row: &SecretRow| {
-            self.cipher.open(&row.value, row.version).map_or(true, |plain| !plain.is_empty())
-        };
+        let has_value = |row: &SecretRow| self.open(row).map_or(true, |plain| !plain.is_empty());
         Ok(rows.into_iter().filter(has_value).map(|row| row.key).collect())
     }
 }

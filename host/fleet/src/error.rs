@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     rules::{FieldError, InvalidAccess, InvalidDirectory, InvalidMode, SecretError},
-    templates::InvalidTemplate,
+    templates::InvalidRuntimeTemplate,
 };
 
 /// Why an operation of the fleet failed. Nothing was changed, except where it says so.
@@ -34,7 +34,7 @@ pub enum FleetError {
     Secret(#[from] SecretError),
     /// The name of the runtime template is invalid.
     #[error(transparent)]
-    Template(#[from] InvalidTemplate),
+    Template(#[from] InvalidRuntimeTemplate),
     /// The agent's URL is not allowed.
     #[error(transparent)]
     Url(#[from] UrlError),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use credentials::Credentials;
 use events::Hub;
+use provision::Backend;
 use state::{State, Workspace, WorkspaceIndex};
 use store::{
     Change, Cipher, Store, StoreError,
@@ -15,14 +16,13 @@ use uuid::Uuid;
 
 use crate::{
     agents,
-    backend::Backend,
     error::FleetError,
     limits::Limits,
     machine::{self, Input, Transition},
     presence::PresenceObservers,
-    reconciler::Pokes,
+    reconciler::WorkQueue,
     runtimes::Runtimes,
-    templates::Templates,
+    templates::RuntimeTemplates,
 };
 
 pub(crate) use state::Planned;
@@ -40,9 +40,11 @@ pub struct FleetConfig {
     /// What seals secrets.
     pub cipher: Cipher,
     /// Runtime templates that workspaces may be created from.
-    pub templates: Templates,
+    pub templates: RuntimeTemplates,
     /// Times that an operator may set.
     pub limits: Limits,
+    /// Settings that end up in containers.
+    pub provision: provision::Settings,
     /// Is this a hosted deployment, where agents live in private networks?
     pub saas: bool,
 }
@@ -58,11 +60,12 @@ pub(crate) struct Inner {
     pub(crate) credentials: Credentials,
     pub(crate) runtimes: Arc<dyn Runtimes>,
     pub(crate) backend: Option<Arc<dyn Backend>>,
-    pub(crate) templates: Templates,
+    pub(crate) templates: RuntimeTemplates,
     pub(crate) limits: Limits,
+    pub(crate) provision: provision::Settings,
     pub(crate) saas: bool,
-    pub(crate) pokes: Pokes,
-    pub(crate) agents: agents::Memory,
+    pub(crate) work: WorkQueue,
+    pub(crate) agents: agents::AgentStates,
     pub(crate) presence_observers: PresenceObservers,
 }
 
@@ -73,6 +76,7 @@ impl Fleet {
     /// # Errors
     /// If the database can't be read.
     pub async fn open(config: FleetConfig) -> Result<(Self, JoinHandle<()>), StoreError> {
+        config.templates.read(RuntimeTemplates::reload).await;
         let (state, written) = State::open(config.store, config.hub).await?;
         let inner = Inner {
             credentials: Credentials::new(state.clone(), config.cipher),
@@ -81,9 +85,10 @@ impl Fleet {
             backend: config.backend,
             templates: config.templates,
             limits: config.limits,
+            provision: config.provision,
             saas: config.saas,
-            pokes: Pokes::default(),
-            agents: agents::Memory::default(),
+            work: WorkQueue::default(),
+            agents: agents::AgentStates::default(),
             presence_observers: PresenceObservers::default(),
         };
         Ok((Self { inner: Arc::new(inner) }, written))
@@ -148,7 +153,7 @@ impl Fleet {
             Ok::<_, FleetError>(planned)
         };
         let done = self.state().change(planned).await?;
-        acted_on.into_iter().for_each(|id| self.inner.pokes.poke(id));
+        acted_on.into_iter().for_each(|id| self.inner.work.enqueue(id));
         Ok(done)
     }
 

@@ -3,12 +3,11 @@
 //!
 //! [`Fleet`] is the entry. Its verbs (`create`, `batch`, `edit`, `lifecycle`, `remove`) are one change each,
 //! committed through [`state::State`]. `machine` computes what an input makes of a row and `decide` the next
-//! step, both pure; the `reconciler` takes the step through a [`Backend`].
+//! step, both pure; the `reconciler` takes the step through a [`provision::Backend`].
 
 #![forbid(unsafe_code)]
 
 mod agents;
-pub mod backend;
 mod batch;
 mod connection;
 mod create;
@@ -24,6 +23,7 @@ mod machine;
 mod messages;
 mod new_row;
 mod presence;
+mod provisioning;
 mod reconciler;
 mod remove;
 pub mod rules;
@@ -32,16 +32,15 @@ mod templates;
 mod wait;
 
 #[cfg(test)]
-mod histories;
+mod fake_backend;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod replicas;
-#[cfg(test)]
-mod scripted;
 #[cfg(test)]
 mod testing;
 
 pub use agents::{Metadata, Registered, Registration, Report};
-pub use backend::Backend;
 pub use batch::{BatchEntry, BatchPlan};
 pub use connection::Connection;
 pub use create::{Created, Memory, NewWorkspace};
@@ -53,7 +52,8 @@ pub use lifecycle::Restarted;
 pub use limits::Limits;
 pub use new_row::NewWorkspaceRow;
 pub use presence::PresenceObserver;
+pub use provision::Settings as ProvisionSettings;
 pub use remove::Removal;
-pub use runtimes::{Facts, Runtimes};
+pub use runtimes::{Adapter, RuntimeInfo, Runtimes};
 pub use state::{LiveToken, Workspace, WorkspaceIndex};
-pub use templates::{InvalidTemplate, Templates};
+pub use templates::{InvalidRuntimeTemplate, RuntimeTemplates};

@@ -29,6 +29,9 @@ pub mod shutdown;
 pub mod tenant;
 pub mod websocket;
 
+/// The type of routers, for the wiring, which names no crate of the framework.
+pub use axum::Router;
+
 pub use middleware::middleware;
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own
