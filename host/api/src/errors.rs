@@ -56,6 +56,7 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
 pub fn fleet_error(error: impl Into<FleetError>, failed: &str) -> ApiError {
     use FleetError as E;
+    let error: FleetError = error.into();
     let text = error.to_string();
     match &error {
         E::NotFound | E::AlreadyPaused | E::NotPaused | E::NotHibernatable | E::NoToken => {
