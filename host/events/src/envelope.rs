@@ -100,6 +100,7 @@ impl Envelope {
         }
     }
 
+    /// Unique among all events.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
