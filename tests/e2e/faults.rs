@@ -73,6 +73,8 @@ on_both_databases! {
 #[tokio::test(flavor = "multi_thread")]
 async fn left_over_files_are_removed_at_startup() {
     let server = Server::start(Database::sqlite()).await;
+    // The server opens its directories after it listens.
+    server.reply("mock").await;
     let half = server.components().join(".unfinished-1");
     fs::write(&half, b"half").unwrap();
     let _server = server.kill_and_restart().await;
