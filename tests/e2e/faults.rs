@@ -77,7 +77,8 @@ async fn left_over_files_are_removed_at_startup() {
     server.reply("mock").await;
     let half = server.components().join(".unfinished-1");
     fs::write(&half, b"half").unwrap();
-    let _server = server.kill_and_restart().await;
+    let server = server.kill_and_restart().await;
+    server.reply("mock").await;
     assert!(!half.exists());
 }
 
