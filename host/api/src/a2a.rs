@@ -75,7 +75,7 @@ fn unreadable(rejection: &BytesRejection) -> ApiError {
 /// Who sends: whom the header names and the bearer proves, else whose token the bearer is, else a person.
 fn caller(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let bearer = Credentials::of(headers).bearer();
-    let proved = || app.fleet.authenticate(bearer?)?.row.workspace_id;
+    let proved = || app.fleet.credentials().authenticate(bearer?)?.row.workspace_id;
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
     if named.is_empty() {
         return Ok(proved().map_or(Caller::User, Caller::Workspace));
@@ -87,7 +87,7 @@ fn caller(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiErr
     // Nobody's id is nobody's neighbour.
     let named = Uuid::parse_str(named).map_err(|_| delivery_error(DeliveryError::AccessDenied))?;
     // An agent that is just starting speaks to itself before it has a token.
-    if named != target && app.fleet.tokens().has_any(named) {
+    if named != target && app.fleet.state().tokens().has_any(named) {
         match bearer {
             None => return Err(ApiError::unauthorized("missing caller auth token")),
             Some(_) if proved() == Some(named) => {}

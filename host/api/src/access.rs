@@ -154,7 +154,7 @@ impl Access {
     /// Is there nothing yet with which anybody could prove anything?
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.admin_token.is_none() && self.fleet.tokens().is_empty()
+        self.admin_token.is_none() && self.fleet.state().tokens().is_empty()
     }
 
     /// Class `admin`.
@@ -231,7 +231,7 @@ impl Access {
         match caller {
             _ if rules => Ok(Proof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(Proof::Own),
-            _ if !self.fleet.tokens().has_any(id) => Ok(Proof::None),
+            _ if !self.fleet.state().tokens().has_any(id) => Ok(Proof::None),
             _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
             _ => Err(ApiError::unauthorized("invalid workspace auth token")),
         }
@@ -260,12 +260,12 @@ impl Access {
             _ => return true,
         };
         let token = caller.token();
-        self.fleet.tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
+        self.fleet.credentials().tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
     }
 
     /// Whose live token this is.
     fn token(&self, bearer: &str) -> Option<Caller> {
-        let token = self.fleet.authenticate(bearer)?;
+        let token = self.fleet.credentials().authenticate(bearer)?;
         let row = &token.row;
         Some(match row.workspace_id {
             Some(id) => Caller::Workspace { id, token: row.id },

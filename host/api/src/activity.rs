@@ -80,7 +80,7 @@ async fn list(
 ) -> Answer<Vec<View>> {
     let filter = filter(&app, id, query).await?;
     let rows = app.fleet.store().activity(&filter).await;
-    let rows = rows.map_err(|error| fleet_error(error.into(), "query failed"))?;
+    let rows = rows.map_err(|error| fleet_error(error, "query failed"))?;
     Ok(Json(rows.into_iter().map(View::from).collect()))
 }
 
@@ -134,7 +134,7 @@ async fn place(app: &App, workspace: Uuid, cursor: &str) -> Result<store::activi
     };
     let cursor = Uuid::parse_str(cursor).map_err(|_| gone())?;
     let found = app.fleet.store().activity_place(workspace, cursor).await;
-    found.map_err(|error| fleet_error(error.into(), "cursor lookup failed"))?.ok_or_else(gone)
+    found.map_err(|error| fleet_error(error, "cursor lookup failed"))?.ok_or_else(gone)
 }
 
 impl From<ActivityRow> for View {

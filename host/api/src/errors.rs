@@ -54,8 +54,9 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
 /// An answer for what the fleet refused. `failed` is the error text of the route for a database that failed.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn fleet_error(error: FleetError, failed: &str) -> ApiError {
+pub fn fleet_error(error: impl Into<FleetError>, failed: &str) -> ApiError {
     use FleetError as E;
+    let error: FleetError = error.into();
     let text = error.to_string();
     match &error {
         E::NotFound | E::AlreadyPaused | E::NotPaused | E::NotHibernatable | E::NoToken => {

@@ -62,7 +62,7 @@ async fn show(
         return Err(nothing());
     };
     let found = app.fleet.store().queued(item).await;
-    let row = found.map_err(|error| fleet_error(error.into(), "lookup failed"))?.ok_or_else(nothing)?;
+    let row = found.map_err(|error| fleet_error(error, "lookup failed"))?.ok_or_else(nothing)?;
     if !concerns(&row, named) || !may_read(&app, &row, named, &headers) {
         return Err(nothing());
     }
@@ -88,7 +88,7 @@ fn concerns(row: &QueuedRow, workspace: Uuid) -> bool {
 /// Both ends may, each with its own token, and who rules over both.
 fn may_read(app: &App, row: &QueuedRow, named: Uuid, headers: &HeaderMap) -> bool {
     let credentials = Credentials::of(headers);
-    let bearer = credentials.bearer().and_then(|bearer| app.fleet.authenticate(bearer));
+    let bearer = credentials.bearer().and_then(|bearer| app.fleet.credentials().authenticate(bearer));
     match bearer.and_then(|token| token.row.workspace_id) {
         Some(own) => {
             let says = text(headers, WORKSPACE_ID).filter(|id| !id.is_empty());
@@ -122,6 +122,6 @@ async fn drop_stale(State(app): State<App>, Query(query): Query<StaleQuery>) -> 
         Some(before) => app.fleet.store().drop_stale_queued(before, workspace).await,
         None => Ok(0),
     };
-    let dropped = dropped.map_err(|error| fleet_error(error.into(), "failed to drop stale items"))?;
+    let dropped = dropped.map_err(|error| fleet_error(error, "failed to drop stale items"))?;
     Ok(Json(json!({ "dropped": dropped })))
 }

@@ -48,7 +48,7 @@ struct RegisterBody {
 async fn register(State(app): State<App>, headers: HeaderMap, Json(body): Json<RegisterBody>) -> Answer {
     let (id, card) = (parse(&body.id)?, card(body.agent_card)?);
     let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
-    let mode = mode.map_err(|error| fleet_error(error.into(), ""))?;
+    let mode = mode.map_err(|error| fleet_error(error, ""))?;
     let credentials = Credentials::of(&headers);
     let proof = app.access.agent(id, &credentials).await?;
     let may_create = !app.access.has_admin_token() || proof == Proof::Admin;
@@ -70,7 +70,7 @@ async fn register(State(app): State<App>, headers: HeaderMap, Json(body): Json<R
     let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
     // Who had nothing to show has something from now on.
     if proved || registered.token.is_some() {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
     }
     add(&mut answer, "auth_token", registered.token.map(|token| token.text));
     Ok(Json(answer))
@@ -129,7 +129,7 @@ async fn heartbeat(State(app): State<App>, headers: HeaderMap, Json(body): Json<
     run_to_completion(async move { fleet.beat(report).await.map_err(failed) }).await?;
     let mut answer = json!({ "status": "ok" });
     if proof != Proof::None {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
     }
     Ok(Json(answer))
 }
@@ -159,7 +159,7 @@ struct CheckBody {
 
 async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
     let ids = (Uuid::parse_str(&body.caller_id), Uuid::parse_str(&body.target_id));
-    let allowed = matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().may_talk(caller, target));
+    let allowed = matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().can_communicate(caller, target));
     Json(json!({ "allowed": allowed }))
 }
 

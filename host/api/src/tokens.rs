@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Extension, Path, State};
 use axum::routing::{delete, get};
 use chrono::{DateTime, Utc};
-use fleet::tokens::LiveToken;
+use fleet::LiveToken;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ async fn list(
     there(&app, id)?;
     let number = |text: Option<String>| text.and_then(|text| text.parse::<usize>().ok());
     let limit = number(page.limit).filter(|limit| (1..=LARGEST_PAGE).contains(limit)).unwrap_or(PAGE);
-    let tokens = app.fleet.tokens_of(Some(id));
+    let tokens = app.fleet.credentials().tokens_of(Some(id));
     let page = tokens.iter().skip(number(page.offset).unwrap_or_default()).take(limit);
     let views: Vec<OwnView> = page.map(own_view).collect();
     Ok(Json(json!({ "count": views.len(), "tokens": views })))
@@ -89,7 +89,7 @@ async fn mint_own(
     Extension(WorkspaceId(id)): Extension<WorkspaceId>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<(StatusCode, Json<Value>)> {
-    let minted = app.fleet.mint(id, &caller.to_string(), true).await;
+    let minted = app.fleet.credentials().issue(id, &caller.to_string(), true).await;
     let minted = minted.map_err(|error| fleet_error(error, "failed to create token"))?;
     let body = json!({
         "auth_token": minted.text,
@@ -106,7 +106,7 @@ async fn revoke(
 ) -> Answer {
     there(&app, id)?;
     let token = parse(&token)?;
-    let revoked = app.fleet.revoke(Some(id), token).await;
+    let revoked = app.fleet.credentials().revoke(Some(id), token).await;
     revoked.map_err(|error| fleet_error(error, "failed to revoke token"))?;
     Ok(Json(json!({ "status": "revoked" })))
 }
@@ -134,7 +134,7 @@ struct OrgView {
 }
 
 async fn list_org(State(app): State<App>) -> Json<Value> {
-    let tokens = app.fleet.tokens_of(None);
+    let tokens = app.fleet.credentials().tokens_of(None);
     let view = |token: &Arc<LiveToken>| OrgView {
         created_at: token.row.created_at,
         created_by: token.row.created_by.clone(),
@@ -170,7 +170,7 @@ async fn mint_org(State(app): State<App>, Extension(caller): Extension<Caller>, 
             Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?)
         }
     };
-    let minted = app.fleet.mint_org(name.clone(), org_id, &caller.to_string()).await;
+    let minted = app.fleet.credentials().issue_for_org(name.clone(), org_id, &caller.to_string()).await;
     let minted = minted.map_err(|error| fleet_error(error, "failed to mint token"))?;
     let mut body = json!({
         "auth_token": minted.text,
@@ -186,7 +186,7 @@ async fn mint_org(State(app): State<App>, Extension(caller): Extension<Caller>, 
 
 async fn revoke_org(State(app): State<App>, PathParam(token): PathParam) -> Answer {
     let id = parse(&token)?;
-    app.fleet.revoke(None, id).await.map_err(|error| fleet_error(error, "failed to revoke"))?;
+    app.fleet.credentials().revoke(None, id).await.map_err(|error| fleet_error(error, "failed to revoke"))?;
     Ok(Json(json!({ "revoked": id })))
 }
 
@@ -202,7 +202,7 @@ async fn test_token(State(app): State<App>, PathParam(id): PathParam, headers: H
         return Err(ApiError::unauthorized("admin auth required"));
     }
     let id = Uuid::parse_str(&id).map_err(|_| ApiError::not_found("workspace not found"))?;
-    let minted = app.fleet.mint(id, "test-token", false).await;
+    let minted = app.fleet.credentials().issue(id, "test-token", false).await;
     let minted = minted.map_err(|error| fleet_error(error, "token issue failed"))?;
     Ok(Json(json!({ "auth_token": minted.text, "workspace_id": id })))
 }

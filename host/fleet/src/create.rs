@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use credentials::NewToken;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
@@ -15,12 +16,11 @@ use uuid::Uuid;
 use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
-    blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned},
+    new_row::NewWorkspaceRow,
     rules::{self, DeliveryMode, WorkspaceAccess},
     templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
-    tokens::NewToken,
 };
 
 /// Runtime where neither the request nor its template names one.
@@ -182,7 +182,7 @@ impl Fleet {
         };
         let id = Uuid::new_v4();
         let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
-        let blueprint = Blueprint {
+        let blueprint = NewWorkspaceRow {
             id,
             name: new.name.clone(),
             role,
@@ -233,7 +233,7 @@ impl Fleet {
             secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
             secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
         }
-        self.seal_secrets(id, secrets)
+        Ok(self.credentials().seal_secrets(id, secrets)?)
     }
 
     /// The provider that a model's name hints at, by the runtime's adapter.

@@ -8,10 +8,11 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    directory::Workspace,
+    Workspace,
     error::FleetError,
+    event,
     fleet::{Fleet, Planned},
-    rules, tell,
+    rules,
 };
 
 /// Changes to a workspace. `None` leaves a field; `Some(None)` clears it.
@@ -95,7 +96,7 @@ impl Fleet {
                 if let Some(layout) = laid_out(&workspace, &edit) {
                     change.push(PutLayouts(vec![layout]));
                 }
-                change.events.push((Some(id), tell::updated(keys)));
+                change.events.push((Some(id), event::updated(keys)));
             }
             Ok(Planned { change, done: Edited { needs_restart } })
         })

@@ -110,7 +110,7 @@ impl Orgs {
         let orgs = self.clone();
         let assembly = tokio::task::spawn_blocking(move || {
             let seal = |plain: &[u8]| {
-                let sealed = orgs.fleet.seal(plain).ok()?;
+                let sealed = orgs.fleet.credentials().seal(plain).ok()?;
                 Some(json!({ "sealed": BASE64_STANDARD.encode(sealed.bytes), "version": sealed.version }))
             };
             let assembler = Assembler {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, RuntimeTemplates};
+use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
@@ -135,7 +135,7 @@ async fn open_fleet(
 ) -> Result<(Fleet, JoinHandle<()>), StartError> {
     let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
     let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
-    let parts = Parts {
+    let parts = FleetConfig {
         store: store.clone(),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),

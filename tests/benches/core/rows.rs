@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use events::{Envelope, Hub};
-use fleet::{Adapter, Fleet, Parts, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
+use fleet::{Adapter, Fleet, FleetConfig, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
 use store::{
     Change, Cipher, Observer, Store, Writer,
@@ -48,7 +48,7 @@ impl Observer for Nobody {
 
 /// A fleet on a database, without a server.
 pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(url).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(Synthetic),

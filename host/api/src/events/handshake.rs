@@ -56,7 +56,7 @@ async fn without_token(app: &App, workspace: Uuid) -> Result<Option<Caller>, Api
         access if access.is_fresh() => Caller::FreshInstall,
         _ => return Ok(None),
     };
-    let had = app.fleet.tokens().has_any(workspace)
+    let had = app.fleet.state().tokens().has_any(workspace)
         || app
             .fleet
             .store()

@@ -56,7 +56,7 @@ async fn answer(app: &App, page: Page, workspace: Option<Uuid>) -> Result<Respon
     let limit = limit.filter(|limit| (1..=LARGEST_PAGE).contains(limit)).unwrap_or(PAGE);
     let filter = EventFilter { workspace, name: page.name.filter(|name| !name.is_empty()), before, limit };
     let events = app.fleet.store().recent_events(&filter).await;
-    let events = events.map_err(|error| fleet_error(error.into(), "query failed"))?;
+    let events = events.map_err(|error| fleet_error(error, "query failed"))?;
     Ok(([(header::CONTENT_TYPE, "application/json; charset=utf-8")], text(&events)).into_response())
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use events::{Envelope, Next, Subscription};
+use events::{Envelope, Received, Subscription};
 use fleet::Fleet;
 use store::StoreError;
 use uuid::Uuid;
@@ -31,11 +31,11 @@ impl Listener {
     }
 
     fn hears(self, event: &Envelope, fleet: &Fleet) -> bool {
-        event.is_wire()
+        event.is_client_visible()
             && match self {
                 Self::Canvas => true,
                 Self::Agent(id) => {
-                    event.workspace_id().is_some_and(|about| fleet.directory().may_hear(id, about))
+                    event.workspace_id().is_some_and(|about| fleet.directory().can_observe(id, about))
                 }
                 Self::Watcher(id) => event.workspace_id() == Some(id),
             }
@@ -88,13 +88,13 @@ impl Source {
     }
 
     /// What comes next. Cancelling the wait loses nothing.
-    pub(super) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> Received {
         if let Some(event) = self.missed.next() {
-            return Next::Event(event);
+            return Received::Event(event);
         }
         loop {
             match self.subscription.next().await {
-                Next::Event(event) if event.seq().is_some_and(|seq| seq <= self.told) => {}
+                Received::Event(event) if event.seq().is_some_and(|seq| seq <= self.told) => {}
                 next => return next,
             }
         }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use events::{Envelope, Next};
+use events::{Envelope, Received};
 use futures::stream::unfold;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -53,7 +53,7 @@ pub(super) async fn open(
     let since = text(&headers, LAST_EVENT_ID).and_then(|id| id.parse().ok()).filter(|since| *since >= 0);
     if let Some(since) = since {
         let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
-        caught_up.map_err(|error| fleet_error(error.into(), "failed to verify workspace"))?;
+        caught_up.map_err(|error| fleet_error(error, "failed to verify workspace"))?;
     }
     let mut ping = interval_at(Instant::now() + limits.stream_ping, limits.stream_ping);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -95,9 +95,9 @@ impl Stream {
             Step::Tell => tokio::select! {
                 () = self.shutdown.draining() => return None,
                 next = self.source.next() => match next {
-                    Next::Event(event) => self.tell(&event),
+                    Received::Event(event) => self.tell(&event),
                     // The client comes back and says what it heard last.
-                    Next::Overflowed | Next::Closed => return None,
+                    Received::Lagged | Received::Closed => return None,
                 },
                 _ = self.ping.tick() => {
                     if !self.access.still_good(&self.caller) {

@@ -70,7 +70,7 @@ async fn show(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let id = parse(&id)?;
-    let found = app.fleet.find(id).await.map_err(|error| fleet_error(error.into(), "query failed"))?;
+    let found = app.fleet.find(id).await.map_err(|error| fleet_error(error, "query failed"))?;
     let workspace = found.ok_or_else(|| ApiError::not_found("workspace not found"))?;
     if workspace.row.is_removed() && query.include_removed.as_deref() != Some("true") {
         return Err(view::gone(&workspace.row));
@@ -82,13 +82,14 @@ async fn show(
 async fn state(State(app): State<App>, PathParam(id): PathParam, headers: HeaderMap) -> Answer {
     let credentials = Credentials::of(&headers);
     let admitted = app.access.workspace(&id, &credentials);
-    let failed = |error| fleet_error(error, "query failed");
+    let failed = |error: FleetError| fleet_error(error, "query failed");
     if let Err(error) = admitted {
         // The token went with the workspace: the agent that bears it is told to stop.
         let (Some(bearer), Ok(named)) = (credentials.bearer(), Uuid::parse_str(&id)) else {
             return Err(error);
         };
-        let ended = app.fleet.ended_with(bearer, named).await.map_err(failed)?;
+        let ended = app.fleet.credentials().was_revoked_by_removal(bearer, named).await;
+        let ended = ended.map_err(|error| failed(error.into()))?;
         return Err(if ended { deleted(named, true) } else { error });
     }
     let id = parse(&id)?;

@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use super::fixed::{Inbound, Outbound, QueueDrain};
 
-/// An agent says something to people.
+/// An agent sent users a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentMessage {
     /// Files that go with it; absent when none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
-    /// What it says.
+    /// The text.
     pub message: String,
     /// Name of its workspace.
     pub name: String,
@@ -36,7 +36,7 @@ pub struct Attachment {
     pub uri: String,
 }
 
-/// An agent answered people.
+/// An agent answered a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct A2aResponse {
     /// How long it took.
@@ -70,13 +70,13 @@ pub struct Activity {
     /// The response; absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_body: Option<Value>,
-    /// Who did it; null for people.
+    /// The source; null for users.
     pub source_id: Option<Uuid>,
     /// How it went, or null.
     pub status: Option<String>,
     /// In one line, or null.
     pub summary: Option<String>,
-    /// To whom, or null.
+    /// The target, or null.
     pub target_id: Option<Uuid>,
     /// Tools that were used; absent if not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,50 +1,47 @@
-//! What a new workspace is to be, once everything about it was checked.
+//! New workspaces, once everything about them was checked, and their first transition.
 
-use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
+use store::workspaces::{
+    Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow,
+};
+use types::defaults;
 use uuid::Uuid;
 
 use crate::{
     decide::NO_BACKEND,
     fleet::Fleet,
     machine::{self, Input, Transition},
-    rules::{DeliveryMode, WorkspaceAccess},
 };
 
-/// A workspace to be made. Its fields were checked by the rules of whoever makes it.
+/// A workspace to be inserted. Its fields were checked by the rules of its source.
 #[derive(Debug, Clone)]
-pub struct Blueprint {
-    /// Its id.
+#[allow(missing_docs, reason = "the names of most fields say what they hold")]
+pub struct NewWorkspaceRow {
     pub id: Uuid,
-    /// What people call it; no live sibling may have that name.
+    /// No live sibling may have it.
     pub name: String,
-    /// What it is for.
     pub role: Option<String>,
     /// 1 to 4.
     pub tier: i32,
-    /// What runs in it.
     pub runtime: String,
-    /// Who runs it.
     pub hosting: Hosting,
-    /// The workspace above it.
     pub parent_id: Option<Uuid>,
-    /// How messages get to it; none: as its hosting has it.
+    /// As its hosting has it, if `None`.
     pub delivery_mode: Option<DeliveryMode>,
-    /// Directory of the host that it works in.
+    /// Directory of the host that is mounted into it.
     pub workspace_dir: Option<String>,
-    /// What it may do there.
+    /// What its agent may do there.
     pub workspace_access: WorkspaceAccess,
     /// Cents per month.
     pub budget_limit: Option<i64>,
-    /// Tasks that it takes at once.
     pub max_concurrent_tasks: i32,
-    /// Where its agent is reached, if somebody else runs it.
+    /// Where the agent is called, if an operator runs it.
     pub url: Option<String>,
-    /// What is kept for those who start it.
+    /// What the workspace was created from, for its first start: a JSON object.
     pub spec: serde_json::Value,
 }
 
-impl Blueprint {
-    /// The row, before anything happened to it.
+impl NewWorkspaceRow {
+    /// The row before its first transition.
     pub(crate) fn row(self) -> WorkspaceRow {
         let now = store::now();
         let mode = self.delivery_mode.unwrap_or(match self.hosting {
@@ -89,14 +86,13 @@ impl Blueprint {
 }
 
 impl Fleet {
-    /// Tier of a workspace for which nothing says one.
+    /// Tier of a workspace for which nothing names one.
     #[must_use]
     pub fn default_tier(&self) -> i32 {
-        if self.inner.saas { 4 } else { 3 }
+        if self.inner.saas { defaults::HOSTED_TIER } else { defaults::TIER }
     }
 
-    /// The first transition of a workspace that is being made. One that nothing can start has failed at
-    /// once.
+    /// The first transition of a new workspace. It fails at once where no backend could start it.
     pub(crate) fn begin(&self, row: WorkspaceRow) -> Transition {
         let now = store::now();
         let mut begun = machine::create(WorkspaceRow { created_at: now, ..row }, now);

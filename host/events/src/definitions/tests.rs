@@ -1,4 +1,4 @@
-//! The catalogue against the contract's sheet, and one sample of every shape there.
+//! The definitions against the contract's sheet, and one sample of every shape there.
 
 use std::collections::BTreeSet;
 
@@ -12,42 +12,42 @@ const OTHER: Uuid = Uuid::from_u128(2);
 
 /// Names and classes as the sheet has them.
 const SHEET: &[(&str, Class)] = &[
-    ("WORKSPACE_PROVISIONING", Class::Recorded),
-    ("WORKSPACE_PROVISION_FAILED", Class::Recorded),
-    ("WORKSPACE_ONLINE", Class::Recorded),
-    ("WORKSPACE_OFFLINE", Class::Recorded),
-    ("WORKSPACE_DEGRADED", Class::Recorded),
-    ("WORKSPACE_AWAITING_AGENT", Class::Recorded),
-    ("WORKSPACE_PAUSED", Class::Recorded),
-    ("WORKSPACE_HIBERNATED", Class::Recorded),
-    ("WORKSPACE_REMOVED", Class::Recorded),
-    ("WORKSPACE_HEARTBEAT", Class::Live),
-    ("TASK_UPDATED", Class::Live),
-    ("EXTERNAL_CREDENTIALS_ROTATED", Class::Recorded),
-    ("AGENT_CARD_UPDATED", Class::Recorded),
-    ("AGENT_ASSIGNED", Class::Recorded),
-    ("AGENT_REPLACED", Class::Recorded),
-    ("AGENT_REMOVED", Class::Recorded),
-    ("AGENT_MOVED", Class::Recorded),
-    ("AGENT_MESSAGE", Class::Live),
-    ("A2A_RESPONSE", Class::Live),
-    ("ACTIVITY_LOGGED", Class::Live),
-    ("DELEGATION_SENT", Class::Recorded),
-    ("DELEGATION_STATUS", Class::Recorded),
-    ("DELEGATION_COMPLETE", Class::Recorded),
-    ("DELEGATION_FAILED", Class::Recorded),
-    ("CHANNEL_MESSAGE", Class::Recorded),
-    ("CRON_EXECUTED", Class::Recorded),
-    ("CRON_SKIPPED", Class::Recorded),
-    ("APPROVAL_REQUESTED", Class::Recorded),
-    ("APPROVAL_ESCALATED", Class::Recorded),
-    ("APPROVAL_APPROVED", Class::Recorded),
-    ("APPROVAL_DENIED", Class::Recorded),
-    ("APPROVAL_DECIDED", Class::Recorded),
-    ("org.import.started", Class::Silent),
-    ("org.import.completed", Class::Silent),
-    ("org.import.failed", Class::Silent),
-    ("WORKSPACE_UPDATED", Class::Recorded),
+    ("WORKSPACE_PROVISIONING", Class::Durable),
+    ("WORKSPACE_PROVISION_FAILED", Class::Durable),
+    ("WORKSPACE_ONLINE", Class::Durable),
+    ("WORKSPACE_OFFLINE", Class::Durable),
+    ("WORKSPACE_DEGRADED", Class::Durable),
+    ("WORKSPACE_AWAITING_AGENT", Class::Durable),
+    ("WORKSPACE_PAUSED", Class::Durable),
+    ("WORKSPACE_HIBERNATED", Class::Durable),
+    ("WORKSPACE_REMOVED", Class::Durable),
+    ("WORKSPACE_HEARTBEAT", Class::Ephemeral),
+    ("TASK_UPDATED", Class::Ephemeral),
+    ("EXTERNAL_CREDENTIALS_ROTATED", Class::Durable),
+    ("AGENT_CARD_UPDATED", Class::Durable),
+    ("AGENT_ASSIGNED", Class::Durable),
+    ("AGENT_REPLACED", Class::Durable),
+    ("AGENT_REMOVED", Class::Durable),
+    ("AGENT_MOVED", Class::Durable),
+    ("AGENT_MESSAGE", Class::Ephemeral),
+    ("A2A_RESPONSE", Class::Ephemeral),
+    ("ACTIVITY_LOGGED", Class::Ephemeral),
+    ("DELEGATION_SENT", Class::Durable),
+    ("DELEGATION_STATUS", Class::Durable),
+    ("DELEGATION_COMPLETE", Class::Durable),
+    ("DELEGATION_FAILED", Class::Durable),
+    ("CHANNEL_MESSAGE", Class::Durable),
+    ("CRON_EXECUTED", Class::Durable),
+    ("CRON_SKIPPED", Class::Durable),
+    ("APPROVAL_REQUESTED", Class::Durable),
+    ("APPROVAL_ESCALATED", Class::Durable),
+    ("APPROVAL_APPROVED", Class::Durable),
+    ("APPROVAL_DENIED", Class::Durable),
+    ("APPROVAL_DECIDED", Class::Durable),
+    ("org.import.started", Class::StoredOnly),
+    ("org.import.completed", Class::StoredOnly),
+    ("org.import.failed", Class::StoredOnly),
+    ("WORKSPACE_UPDATED", Class::Durable),
     // Ours.
     ("isomer.workspace.changed", Class::Internal),
     ("isomer.token.changed", Class::Internal),
@@ -131,7 +131,7 @@ fn lifecycle_shapes() -> Vec<(Event, Value)> {
             }),
             json!({"url": "u", "agent_card": {"version": 1.5, "name": null}, "delivery_mode": "push"}),
         ),
-        (online(Online::Again {}), json!({})),
+        (online(Online::Reconnected {}), json!({})),
         (recovered(RecoveredFrom::Provisioning), json!({"recovered_from": "provisioning"})),
         (recovered(RecoveredFrom::AwaitingAgent), json!({"recovered_from": "awaiting_agent"})),
         (recovered(RecoveredFrom::Failed), json!({"recovered_from": "failed"})),
@@ -422,7 +422,7 @@ fn names_and_classes_are_the_sheets() {
     for (name, class) in SHEET {
         assert_eq!(class_of(name), *class, "{name}");
     }
-    assert_eq!(class_of("WORKSPACE_EXPANDED"), Class::Recorded);
+    assert_eq!(class_of("WORKSPACE_EXPANDED"), Class::Durable);
 }
 
 #[test]
@@ -450,14 +450,17 @@ fn payloads_read_back() {
 }
 
 #[test]
-fn what_the_catalogue_does_not_have_is_not_read() {
+fn unknown_events_and_payloads_are_not_parsed() {
     let online = |payload| Event::parse("WORKSPACE_ONLINE", payload);
     assert_eq!(Event::parse("WORKSPACE_EXPANDED", "{}"), None);
     assert_eq!(Event::parse("WORKSPACE_PAUSED", "{}"), None);
     assert_eq!(Event::parse("APPROVAL_DENIED", &samples_payload("APPROVAL_APPROVED")), None);
     assert_eq!(online("[1]"), None);
     // Not external at all, so what is left of it is that it is online.
-    assert_eq!(online(r#"{"external":false,"name":"n"}"#), Some(Event::WorkspaceOnline(Online::Again {})));
+    assert_eq!(
+        online(r#"{"external":false,"name":"n"}"#),
+        Some(Event::WorkspaceOnline(Online::Reconnected {}))
+    );
 }
 
 fn samples_payload(name: &str) -> String {

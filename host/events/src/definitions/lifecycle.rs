@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::fixed::{BootstrapWatcher, ProvisionTimeoutSweep, Wedged, Yes};
 
-/// Nothing more to say.
+/// An empty payload.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Empty {}
 
@@ -14,7 +14,7 @@ pub struct Empty {}
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Provisioning {
-    /// By an import of an organisation. Parents are announced before their children.
+    /// By an import of an organization. Parents are announced before their children.
     Imported {
         /// Its name.
         name: String,
@@ -25,9 +25,9 @@ pub enum Provisioning {
         runtime: String,
         /// Its tier.
         tier: i32,
-        /// Its place, relative to the parent.
+        /// Position relative to the parent.
         x: f64,
-        /// Its place, relative to the parent.
+        /// Position relative to the parent.
         y: f64,
     },
     /// By an import of a bundle.
@@ -69,7 +69,7 @@ pub enum ProvisionFailed {
         error: String,
         /// Its runtime.
         runtime: String,
-        /// Who noticed.
+        /// What noticed.
         source: ProvisionTimeoutSweep,
         /// How long it was given.
         timeout_secs: i64,
@@ -80,7 +80,7 @@ pub enum ProvisionFailed {
         error: String,
         /// The end of its log.
         log_tail: String,
-        /// Who noticed.
+        /// What noticed.
         source: BootstrapWatcher,
     },
     /// Anything else.
@@ -125,7 +125,7 @@ pub enum Online {
         name: String,
     },
     /// A heartbeat after it was degraded or offline.
-    Again {},
+    Reconnected {},
 }
 
 /// Statuses that a heartbeat recovers from and says so.
@@ -192,7 +192,7 @@ pub struct Updated {
     pub changed: Vec<String>,
 }
 
-/// An agent's sign of life.
+/// An agent's heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Tasks it works on.
@@ -206,7 +206,7 @@ pub struct Heartbeat {
 pub struct Task {
     /// Tasks it works on.
     pub active_tasks: i32,
-    /// In its own words; empty when idle.
+    /// As the agent describes it; empty when idle.
     pub current_task: String,
 }
 

@@ -30,7 +30,7 @@ pub struct CronSkipped {
 /// An agent asks for permission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalRequested {
-    /// What it wants to do.
+    /// What it filter to do.
     pub action: String,
     /// The request.
     pub approval_id: Uuid,
@@ -40,10 +40,10 @@ pub struct ApprovalRequested {
     pub task_id: String,
 }
 
-/// An agent's request, told to its parent.
+/// An agent's request, escalated to its parent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalEscalated {
-    /// What it wants to do.
+    /// What it filter to do.
     pub action: String,
     /// The request.
     pub approval_id: Uuid,
@@ -96,14 +96,14 @@ pub enum Decision {
     Denied,
 }
 
-/// An import of an organisation began.
+/// An import of an organization began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportStarted {
     /// The template's folder.
     pub dir: String,
     /// How it treats what is there already.
     pub mode: String,
-    /// The organisation's name.
+    /// The organization's name.
     pub name: String,
 }
 
@@ -120,7 +120,7 @@ pub struct ImportCompleted {
     pub duration_ms: i64,
     /// How it treats what is there already.
     pub mode: String,
-    /// The organisation's name.
+    /// The organization's name.
     pub name: String,
     /// Orphans that could not be removed.
     pub reconcile_errors: i64,
@@ -141,7 +141,7 @@ pub struct ImportFailed {
     pub missing_count: i64,
     /// How it treats what is there already.
     pub mode: String,
-    /// The organisation's name.
+    /// The organization's name.
     pub name: String,
     /// Why.
     pub reason: ImportFailure,
@@ -155,7 +155,7 @@ pub enum ImportFailure {
     SecretsLookupFailed,
     /// Settings are missing.
     MissingEnv,
-    /// Our fault.
+    /// An internal error.
     Internal,
 }
 

@@ -1,8 +1,8 @@
-//! How the fleet's changes are told: the one place that makes its events.
+//! The events of the fleet's transitions, all made here.
 
 use events::{
     Event,
-    catalogue::{
+    definitions::{
         AwaitingAgent, Degraded, Empty, Hibernated, Online, Paused, ProvisionFailed, ProvisionTimeoutSweep,
         Provisioning, RecoveredFrom, Removed, Updated, Wedged, Yes,
     },
@@ -12,7 +12,7 @@ use store::workspaces::{Hosting, Status, WorkspaceRow};
 
 use crate::machine::Heartbeat;
 
-/// What people read when an agent never called.
+/// Shown to people when an agent never called.
 pub(crate) const START_OVERDUE: &str = "provisioning timed out — container started but never called \
     /registry/register. Check container logs and network connectivity to the platform.";
 
@@ -42,7 +42,7 @@ pub(crate) fn start_overdue(row: &WorkspaceRow, after_seconds: u64) -> Event {
     })
 }
 
-/// What needs no container works from the moment it is made or resumed.
+/// For a workspace without a container, which works as soon as it is created or resumed.
 pub(crate) fn online_at_once(row: &WorkspaceRow) -> Event {
     let name = row.name.clone();
     Event::WorkspaceOnline(match row.hosting {
@@ -51,12 +51,12 @@ pub(crate) fn online_at_once(row: &WorkspaceRow) -> Event {
     })
 }
 
-pub(crate) fn online_again(from: Option<Status>) -> Event {
+pub(crate) fn reconnected(from: Option<Status>) -> Event {
     Event::WorkspaceOnline(match from {
         Some(Status::Provisioning) => Online::Recovered { recovered_from: RecoveredFrom::Provisioning },
         Some(Status::AwaitingAgent) => Online::Recovered { recovered_from: RecoveredFrom::AwaitingAgent },
         Some(Status::Failed) => Online::Recovered { recovered_from: RecoveredFrom::Failed },
-        _ => Online::Again {},
+        _ => Online::Reconnected {},
     })
 }
 

@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for Yes {
     }
 }
 
-macro_rules! words {
+macro_rules! fixed_text {
     ($($(#[$doc:meta])* $name:ident = $word:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ macro_rules! words {
     )*};
 }
 
-words! {
-    /// The agent says that it can't go on.
+fixed_text! {
+    /// The agent reports that it is stuck.
     Wedged = "wedged";
     /// The sweep that ends attempts to provision.
     ProvisionTimeoutSweep = "provision_timeout_sweep";

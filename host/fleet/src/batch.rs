@@ -1,8 +1,9 @@
-//! Many workspaces in one change: all of them are made and all others removed, or nothing happens.
+//! Many workspaces in one change: all new ones are inserted and all others removed, or nothing happens.
 
 use std::collections::HashSet;
 
-use events::{Event, catalogue::Provisioning};
+use events::{Event, definitions::Provisioning};
+use state::MAX_ATTEMPTS;
 use store::{
     Change,
     layouts::{DeleteLayouts, LayoutRow, PutLayouts},
@@ -13,72 +14,72 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    blueprint::Blueprint,
     error::FleetError,
-    fleet::{Fleet, Planned, TRIES, transitions},
+    fleet::{Fleet, Planned, transitions},
     machine::Input,
+    new_row::NewWorkspaceRow,
 };
 
-/// A workspace to be made with others.
+/// A workspace to be inserted with others.
 #[derive(Debug, Clone)]
-pub struct Settler {
-    /// What it is to be.
-    pub blueprint: Blueprint,
-    /// Its place on the canvas …
+pub struct BatchEntry {
+    /// The workspace.
+    pub workspace: NewWorkspaceRow,
+    /// Position on the canvas …
     pub absolute: (f64, f64),
-    /// … and seen from its parent, as clients are told.
+    /// … and relative to its parent, as clients see it.
     pub relative: (f64, f64),
     /// Its secrets, sealed.
     pub secrets: Vec<SecretRow>,
 }
 
-/// What is to happen, planned on what is in memory.
+/// What a batch does, planned on the index.
 #[derive(Debug)]
-pub struct Population<T> {
-    /// Made: parents before their children.
-    pub settlers: Vec<Settler>,
-    /// Removed, with everything below them.
+pub struct BatchPlan<T> {
+    /// To be inserted: parents before their children.
+    pub entries: Vec<BatchEntry>,
+    /// To be removed, with everything below them.
     pub removed: Vec<Uuid>,
-    /// Told before all of it.
+    /// Published before all others.
     pub before: Vec<Event>,
-    /// Told after all of it.
+    /// Published after all others.
     pub after: Vec<Event>,
-    /// What to answer.
+    /// What to return.
     pub done: T,
 }
 
 impl Fleet {
-    /// Makes and removes workspaces, all or none. `plan` is asked again when somebody was quicker: with
-    /// a name, with a parent, with anything that it relied on.
+    /// Inserts and removes workspaces, all or none. `plan` is called again when another change was earlier:
+    /// with a name, with a parent, with anything that the plan relied on.
     ///
     /// # Errors
     /// If it can't be stored; then nothing happened, except after
     /// [`CommitError::OutcomeUnknown`](store::CommitError::OutcomeUnknown).
-    pub async fn populate<T>(&self, plan: impl Fn(&Self) -> Population<T>) -> Result<T, FleetError> {
-        for _ in 0..TRIES {
-            let planned = |fleet: &Self| fleet.as_change(plan(fleet));
+    pub async fn apply_batch<T>(&self, plan: impl Fn(&Self) -> BatchPlan<T>) -> Result<T, FleetError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let planned = |fleet: &Self| fleet.batch(plan(fleet));
             match self.change(planned).await {
-                // Own changes are in memory already; those of other servers may not be.
-                Err(FleetError::NameTaken) => self.read_again(&[]).await?,
+                // Changes of this server are in the index already; those of others may not be.
+                Err(FleetError::NameTaken) => self.state().refresh(&[]).await?,
                 done => return done,
             }
         }
         Err(FleetError::Contended)
     }
 
-    fn as_change<T>(&self, population: Population<T>) -> Result<Planned<T>, FleetError> {
-        let mut change = self.removal_of(&population.removed)?;
-        let new: HashSet<Uuid> = population.settlers.iter().map(|settler| settler.blueprint.id).collect();
-        let parents = population.settlers.iter().filter_map(|settler| settler.blueprint.parent_id);
+    fn batch<T>(&self, plan: BatchPlan<T>) -> Result<Planned<T>, FleetError> {
+        // Removals come first: their names may be taken by new workspaces.
+        let mut change = self.removal_of(&plan.removed)?;
+        let new: HashSet<Uuid> = plan.entries.iter().map(|entry| entry.workspace.id).collect();
+        let parents = plan.entries.iter().filter_map(|entry| entry.workspace.parent_id);
         let existing: HashSet<Uuid> = parents.filter(|parent| !new.contains(parent)).collect();
         existing.into_iter().for_each(|parent| change.push_precondition(WorkspaceIsLive(parent)));
 
-        let mut told: Vec<(Option<Uuid>, Event)> =
-            population.before.into_iter().map(|event| (None, event)).collect();
+        let mut events: Vec<_> = plan.before.into_iter().map(|event| (None, event)).collect();
         let (mut rows, mut layouts, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
-        for settler in population.settlers {
-            let (x, y) = settler.absolute;
-            let begun = self.begin(settler.blueprint.row());
+        for entry in plan.entries {
+            let (x, y) = entry.absolute;
+            let begun = self.begin(entry.workspace.row());
             let row = begun.row;
             for event in begun.events {
                 let event = match event {
@@ -87,28 +88,27 @@ impl Fleet {
                         parent_id: row.parent_id,
                         runtime: row.runtime.clone(),
                         tier: row.tier,
-                        x: settler.relative.0,
-                        y: settler.relative.1,
+                        x: entry.relative.0,
+                        y: entry.relative.1,
                     }),
                     event => event,
                 };
-                told.push((Some(row.id), event));
+                events.push((Some(row.id), event));
             }
             layouts.push(LayoutRow { workspace_id: row.id, x, y, collapsed: false });
-            secrets.extend(settler.secrets);
+            secrets.extend(entry.secrets);
             rows.push(row);
         }
-        // First those that go: their names may be wanted.
         change.push(InsertWorkspaces(rows));
         change.push(PutLayouts(layouts));
         change.push(PutSecrets(secrets));
-        told.append(&mut change.events);
-        told.extend(population.after.into_iter().map(|event| (None, event)));
-        change.events = told;
-        Ok(Planned { change, done: population.done })
+        events.append(&mut change.events);
+        events.extend(plan.after.into_iter().map(|event| (None, event)));
+        change.events = events;
+        Ok(Planned { change, done: plan.done })
     }
 
-    /// The removal of these and everything below them; those that are gone already are left out.
+    /// The removal of these workspaces and everything below them; unknown and removed ones are left out.
     pub(crate) fn removal_of(&self, roots: &[Uuid]) -> Result<Change, FleetError> {
         let mut seen = HashSet::new();
         let mut all = Vec::new();
