@@ -1,9 +1,6 @@
 //! Restart, pause, resume, hibernate, wake: what people want of workspaces that are there.
 
-use store::{
-    Change,
-    workspaces::{Hosting, Status, Wanted},
-};
+use store::{Change, workspaces::{DesiredState, Hosting, Status}};
 use uuid::Uuid;
 
 use crate::{
@@ -112,7 +109,7 @@ impl Fleet {
         let settled = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
         let rows = self.wait_for(&[id], PATIENCE, settled).await?;
         match rows.first() {
-            Some(row) if row.wanted == Wanted::Hibernated && settled(row) => Ok(()),
+            Some(row) if row.wanted == DesiredState::Hibernated && settled(row) => Ok(()),
             _ => Err(FleetError::NotYet),
         }
     }

@@ -38,7 +38,7 @@ impl Fleet {
         limit: u64,
     ) -> Result<MissedEvents, StoreError> {
         let store = self.store();
-        let events = store.events_to_tell(since, workspace, limit.saturating_add(1)).await?;
+        let events = store.client_events_after(since, workspace, limit.saturating_add(1)).await?;
         let head = store.last_event().await?;
         let first = store.first_event().await?.unwrap_or(head + 1);
         let lost = since > head || (since + 1 < first && since < head);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use httpd::error::ApiError;
 
-/// The fields of a workspace. Private ones are `Option`, twice where they may be null.
+/// What everybody may read of a workspace; `Option` twice where only some may.
 #[derive(Debug, Serialize)]
 pub(super) struct View<'a> {
     active_tasks: i32,
@@ -57,16 +57,16 @@ impl<'a> View<'a> {
         Self::of(workspace, fleet, true)
     }
 
-    /// The answer about one workspace; `private`: with the fields that only some callers may see.
-    pub(super) fn single(workspace: &'a Workspace, fleet: &Fleet, private: bool) -> Self {
+    /// One by itself; `known`: to somebody who proved more than that he knows its id.
+    pub(super) fn single(workspace: &'a Workspace, fleet: &Fleet, known: bool) -> Self {
         let presence = workspace.presence.as_deref();
         Self {
             last_outbound_at: Some(presence.and_then(|presence| presence.last_outbound_at)),
-            ..Self::of(workspace, fleet, private)
+            ..Self::of(workspace, fleet, known)
         }
     }
 
-    fn of(workspace: &'a Workspace, fleet: &Fleet, private: bool) -> Self {
+    fn of(workspace: &'a Workspace, fleet: &Fleet, known: bool) -> Self {
         let row = &*workspace.row;
         let presence = workspace.presence.as_deref();
         let layout = workspace.layout;
@@ -75,18 +75,18 @@ impl<'a> View<'a> {
         Self {
             active_tasks: presence.map_or(0, |presence| presence.active_tasks),
             agent_card: row.agent_card.as_ref(),
-            budget_limit: private.then_some(row.budget_limit),
+            budget_limit: known.then_some(row.budget_limit),
             collapsed: layout.is_some_and(|layout| layout.collapsed),
-            created_at: private.then_some(row.created_at),
-            current_task: private.then(|| presence.map_or("", |presence| &presence.current_task)),
-            delivery_mode: private.then_some(&row.delivery_mode),
+            created_at: known.then_some(row.created_at),
+            current_task: known.then(|| presence.map_or("", |presence| &presence.current_task)),
+            delivery_mode: known.then_some(row.delivery_mode.as_str()),
             id: row.id,
             last_error_rate: presence.map_or(0.0, |presence| presence.error_rate),
-            last_heartbeat_at: private.then(|| presence.and_then(|presence| presence.last_seen_at)),
+            last_heartbeat_at: known.then(|| presence.and_then(|presence| presence.last_seen_at)),
             last_outbound_at: None,
-            last_sample_error: private.then(|| sample_error.unwrap_or_default()),
+            last_sample_error: known.then(|| sample_error.unwrap_or_default()),
             max_concurrent_tasks: row.max_concurrent_tasks,
-            monthly_spend: private.then(|| presence.map_or(0, |presence| presence.monthly_spend)),
+            monthly_spend: known.then(|| presence.map_or(0, |presence| presence.monthly_spend)),
             name: &row.name,
             parent_id: row.parent_id,
             provision_timeout_ms: fleet.template_timeout_ms(&row.runtime),
@@ -96,7 +96,7 @@ impl<'a> View<'a> {
             tier: row.tier,
             uptime_seconds: presence.map_or(0, |presence| presence.uptime_seconds),
             url: row.url.as_deref().unwrap_or_default(),
-            workspace_dir: private.then_some(row.workspace_dir.as_deref()),
+            workspace_dir: known.then_some(row.workspace_dir.as_deref()),
             x: layout.map_or(0.0, |layout| layout.x),
             y: layout.map_or(0.0, |layout| layout.y),
         }
