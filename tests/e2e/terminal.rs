@@ -1,4 +1,4 @@
-//! `isomer guest` as it is typed.
+//! The commands of `isomer guest`.
 
 use std::{fs, process::Output};
 
@@ -24,7 +24,7 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operators_day() {
+async fn guests_are_pushed_called_rolled_back_and_configured() {
     let server = Server::start(Database::sqlite()).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("second.wasm");
@@ -45,13 +45,13 @@ async fn the_operators_day() {
     says(&run(&["rollback", "mock"]), true, &["is active"]);
     says(&run(&["settings", "mock", r#"{"pause_ms": "soon"}"#]), false, &["/pause_ms"]);
     says(&run(&["settings", "mock", "{pause"]), false, &["not JSON"]);
-    says(&run(&["show", "nobody"]), false, &["isomer: guest not found"]);
+    says(&run(&["show", "unknown"]), false, &["isomer: guest not found"]);
     let json = run(&["list", "--json"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_says_what_an_author_must_mend() {
+async fn check_names_what_an_author_has_to_fix() {
     let directory = tempfile::tempdir().unwrap();
     let check = |name: &str, bytes: &[u8], more: &[&str]| {
         let file = directory.path().join(name);
@@ -64,7 +64,7 @@ async fn check_says_what_an_author_must_mend() {
     says(
         &check("panics", hostile, &["--settings", r#"{"describe": "panic"}"#]),
         false,
-        &["FAILED   describe: the guest trapped", "told to panic", "at hostile", "not fit to be activated"],
+        &["FAILED   describe: the guest trapped", "told to panic", "at hostile", "the component can't be activated"],
     );
     says(&check("text", b"hello", &[]), false, &["not a WebAssembly file"]);
     says(&check("untrusted", &Components::get().second_mock, &[]), false, &["isomer guest trust NAME"]);
@@ -72,7 +72,7 @@ async fn check_says_what_an_author_must_mend() {
 }
 
 #[test]
-fn without_a_server_the_message_says_where_it_looked() {
+fn without_a_server_the_error_names_the_url() {
     let output = program().args(["guest", "list", "--server", "http://127.0.0.1:9"]).output().unwrap();
-    says(&output, false, &["no answer from http://127.0.0.1:9", "--server"]);
+    says(&output, false, &["the server at http://127.0.0.1:9 does not answer", "--server"]);
 }

@@ -14,9 +14,10 @@ use httpd::json::Body;
 pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> String {
     let parameters = RawPathParams::from_request_parts(parts, &()).await;
     match &parameters {
-        Ok(parameters) => {
-            parameters.iter().find(|(key, _)| *key == name).map_or_else(String::new, |(_, text)| text.to_owned())
-        }
+        Ok(parameters) => parameters
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map_or_else(String::new, |(_, text)| text.to_owned()),
         Err(_) => "?".to_owned(),
     }
 }

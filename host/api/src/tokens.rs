@@ -54,7 +54,8 @@ async fn list(
 ) -> Json<Value> {
     let (offset, limit) = page.range();
     let tokens = app.fleet.tokens_of(Some(auth.id));
-    let views: Vec<OwnView> = tokens.iter().skip(offset).take(limit).map(|token| OwnView::of(token)).collect();
+    let views: Vec<OwnView> =
+        tokens.iter().skip(offset).take(limit).map(|token| OwnView::of(token)).collect();
     Json(json!({ "count": views.len(), "tokens": views }))
 }
 

@@ -131,8 +131,7 @@ impl FromRequest<App> for EditRequest {
         let (mut parts, body) = request.into_parts();
         let auth = WorkspaceAuth::from_request_parts(&mut parts, app).await?;
         let is_admin = app.access.admin(&Credentials::of(&parts.headers)).is_ok();
-        let ValidJson(edit) =
-            ValidJson::<Edit>::from_request(Request::from_parts(parts, body), app).await?;
+        let ValidJson(edit) = ValidJson::<Edit>::from_request(Request::from_parts(parts, body), app).await?;
         match edit.admin_key() {
             Some(key) if !is_admin => {
                 Err(ApiError::forbidden(&format!("admin auth required for field: {key}")))

@@ -16,10 +16,7 @@ use crate::extract::path_param;
 use httpd::error::ApiError;
 use httpd::json::Json;
 
-pub(super) async fn show(
-    State(app): State<App>,
-    StateAuth(id): StateAuth,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn show(State(app): State<App>, StateAuth(id): StateAuth) -> Result<Json<Value>, ApiError> {
     let workspace = app.fleet.find(id).await.or_refuse("query failed")?;
     match workspace.map(|workspace| workspace.row.status) {
         None => Err(deleted(id, false)),

@@ -8,13 +8,13 @@ use std::path::Path;
 use include_dir::{Dir, include_dir};
 
 use super::file_error;
-use crate::TerminalError;
+use crate::CliError;
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/template");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 
-pub(super) fn run(directory: &Path) -> Result<(), TerminalError> {
+pub(super) fn run(directory: &Path) -> Result<(), CliError> {
     let made = || -> io::Result<()> {
         fs::create_dir(directory)?;
         for (files, place) in [(&TEMPLATE, "."), (&SDK, "isomer/guests/sdk"), (&WIT, "isomer/wit")] {
