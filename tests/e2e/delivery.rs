@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Act, Agent, Answer, Database, Server, Socket, Start, hang_up, on_both_databases, well};
+use support::{Act, Agent, Answer, Database, Server, Socket, Start, hang_up, on_both_databases, well};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -48,7 +48,7 @@ async fn row(server: &Server, id: &str, count: usize) -> Value {
 }
 
 on_both_databases! {
-    async fn an_agent_is_called_where_it_says(database: Database) {
+    async fn messages_go_to_the_url_of_the_agent(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &format!("{}/deep?x=1", agent.url)).await;
         let mut socket = Socket::canvas(&server).await;
@@ -112,7 +112,7 @@ on_both_databases! {
         }
     }
 
-    async fn who_is_not_there_is_not_reached(database: Database) {
+    async fn unreachable_agents_are_reported(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         let secure = workspace(&server, "https://localhost:1").await;
@@ -126,7 +126,7 @@ on_both_databases! {
         assert_eq!(send(&server, &id, "hello").await.error(503), "workspace has no URL");
     }
 
-    async fn nobody_is_called_on_the_machine_itself_in_production(database: Database) {
+    async fn loopback_addresses_are_blocked_in_production(database: Database) {
         let key = "0123456789abcdef0123456789abcdef";
         let start = Start::from(database).env("MOLECULE_ENV", "production").env("SECRETS_ENCRYPTION_KEY", key);
         let (server, agent) = (Server::start(start).await, Agent::start().await);
@@ -135,7 +135,7 @@ on_both_databases! {
         assert_eq!(agent.connections(), 0);
     }
 
-    async fn a_message_waits_for_an_agent_that_is_busy(database: Database) {
+    async fn a_message_to_a_busy_agent_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         beat(&server, &id, 1).await;
@@ -179,7 +179,7 @@ on_both_databases! {
         assert_eq!(agent.heard(5).await[4].body, saying("second"));
     }
 
-    async fn a_message_is_given_up_after_five_tries(database: Database) {
+    async fn a_message_fails_after_five_attempts(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         agent.acts((0..6).map(|_| hang_up()));
@@ -196,7 +196,7 @@ on_both_databases! {
         assert_eq!((agent.heard(6).await.len(), seen), (6, 5));
     }
 
-    async fn nobody_waits_longer_than_the_sender_wants(database: Database) {
+    async fn a_delivery_that_exceeds_the_timeout_of_its_sender_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         agent.acts([Act::Never]);
@@ -220,7 +220,7 @@ on_both_databases! {
         assert_eq!(answer.json::<Value>().await.unwrap(), expected);
     }
 
-    async fn only_whom_it_concerns_may_look_into_the_queue(database: Database) {
+    async fn only_sender_and_receiver_may_read_a_queued_message(database: Database) {
         let start = Start::from(database).env("ADMIN_TOKEN", "admin");
         let (server, agent) = (Server::start(start).await, Agent::start().await);
         let make = async |body| server.ask("admin", Method::POST, "/workspaces", Some(body)).await.ok();

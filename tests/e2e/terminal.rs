@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use crate::harness::{Components, Database, Server, program};
+use support::{Components, Database, Server, program};
 
 fn isomer(server: Option<&Server>, arguments: &[&str]) -> Output {
     let mut program = program();
@@ -24,7 +24,7 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guests_are_pushed_called_rolled_back_and_configured() {
+async fn guests_are_managed_by_the_cli() {
     let server = Server::start(Database::sqlite()).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("second.wasm");
@@ -51,7 +51,7 @@ async fn guests_are_pushed_called_rolled_back_and_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_names_what_an_author_has_to_fix() {
+async fn guest_check_explains_each_failure() {
     let directory = tempfile::tempdir().unwrap();
     let check = |name: &str, bytes: &[u8], more: &[&str]| {
         let file = directory.path().join(name);
@@ -72,7 +72,7 @@ async fn check_names_what_an_author_has_to_fix() {
 }
 
 #[test]
-fn without_a_server_the_error_names_the_url() {
+fn without_a_server_the_error_names_the_address() {
     let output = program().args(["guest", "list", "--server", "http://127.0.0.1:9"]).output().unwrap();
     says(&output, false, &["the server at http://127.0.0.1:9 does not answer", "--server"]);
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Start, program};
+use support::{Database, Server, Start, program};
 
 fn isomer(server: &Server, arguments: &[&str]) -> Output {
     program().args(arguments).env("ISOMER_URL", &server.url).env("MY_KEY", "hush").output().expect("it runs")
@@ -28,7 +28,7 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workspaces_are_created_changed_and_removed() {
+async fn a_small_organization() {
     let server = Server::start(Database::sqlite()).await;
     let ws = |arguments: &[&str]| isomer(&server, &[&["ws"], arguments].concat());
     says(&ws(&["list"]), true, &["There are no workspaces. Create one: isomer ws create hello --runtime mock"]);
@@ -166,7 +166,7 @@ async fn events_are_listed_and_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guarded_server_asks_for_its_token() {
+async fn a_server_with_an_admin_token_requires_it() {
     let start = Start::from(Database::sqlite()).env("ADMIN_TOKEN", "t");
     let server = Server::start(start).await;
     for arguments in [&["ws", "list"][..], &["events"], &["events", "--follow"]] {

@@ -34,7 +34,7 @@ fn many(count: usize) -> Vec<WorkspaceRow> {
 }
 
 on_both! {
-    async fn the_newest_wins_and_the_end_stores_it(database: &Database) {
+    async fn the_newest_presence_wins_and_is_stored_at_the_end(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(300);
@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(store.token(mine.id).await.unwrap().unwrap().last_used_at, Some(at));
     }
 
-    async fn one_row_that_can_not_be_stored_holds_up_no_other(database: &Database) {
+    async fn a_row_that_can_not_be_stored_blocks_no_other(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(3);
@@ -82,7 +82,7 @@ on_both! {
         raw.close().await.unwrap();
     }
 
-    async fn an_older_presence_never_wins_but_the_later_message_does(database: &Database) {
+    async fn an_older_presence_never_replaces_a_newer_one(database: &Database) {
         let store = database.store().await;
         let row = workspace("one");
         let (writer, ..) = writer(&store);
@@ -115,7 +115,7 @@ on_both! {
         }
     }
 
-    async fn rows_of_what_is_gone_are_left_out(database: &Database) {
+    async fn rows_of_purged_workspaces_are_dropped(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let [gone, kept] = [workspace("gone"), workspace("kept")];
@@ -132,7 +132,7 @@ on_both! {
         assert_eq!(uptime(&store, kept.id).await, Some(2));
     }
 
-    async fn changes_without_pause_starve_nothing(database: &Database) {
+    async fn continuous_changes_do_not_starve_write_behind(database: &Database) {
         let store = database.store().await;
         let (writer, _written, _) = writer(&store);
         let row = workspace("one");
@@ -160,7 +160,7 @@ on_both! {
         stored.expect("it was stored while changes went on");
     }
 
-    async fn too_many_wait_for_room_and_none_is_lost(database: &Database) {
+    async fn a_full_write_behind_queue_waits_and_loses_no_row(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(2_000);
@@ -173,7 +173,7 @@ on_both! {
         assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 3)));
     }
 
-    async fn rows_written_behind_and_changes_do_not_lock_each_other_out(database: &Database) {
+    async fn write_behind_and_changes_do_not_deadlock(database: &Database) {
         let store = database.store().await;
         let (one, one_written, _) = writer(&store);
         let (other, other_written, _) = writer(&database.store().await);

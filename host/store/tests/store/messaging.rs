@@ -73,7 +73,7 @@ async fn keys(store: &Store, workspace: Uuid) -> Vec<String> {
 }
 
 on_both! {
-    async fn times_grow_whoever_writes_and_whenever(database: &Database) {
+    async fn times_increase_across_writers(database: &Database) {
         let (store, one, row) = with_one(database).await;
         let (other, other_written, _) = writer(&database.store().await);
         let at = store::now();
@@ -106,7 +106,7 @@ on_both! {
         assert_eq!(store.activity_place(Uuid::new_v4(), rows[100].id).await.unwrap(), None);
     }
 
-    async fn a_row_is_stored_once_and_only_of_who_is_there(database: &Database) {
+    async fn activity_is_stored_once_and_for_existing_workspaces_only(database: &Database) {
         let (store, writer, row) = with_one(database).await;
         let twice = said(row.id, "twice");
         for _ in 0..2 {
@@ -133,7 +133,7 @@ on_both! {
         assert_eq!(store.activity(&all(row.id)).await.unwrap(), []);
     }
 
-    async fn messages_come_out_once_and_in_order(database: &Database) {
+    async fn messages_are_dequeued_once_and_in_order(database: &Database) {
         let (store, _writer, row) = with_one(database).await;
         let mut ids = Vec::new();
         for (number, key) in ["a", "b", "c"].into_iter().enumerate() {
@@ -160,7 +160,7 @@ on_both! {
         assert!(store.enqueue(message(Uuid::new_v4(), "x")).await.is_err());
     }
 
-    async fn what_a_crash_left_waits_again_until_it_was_tried_enough(database: &Database) {
+    async fn messages_in_flight_at_a_crash_are_requeued_until_the_attempt_limit(database: &Database) {
         let (store, writer, row) = with_one(database).await;
         let (id, _) = store.enqueue(message(row.id, "a")).await.unwrap();
         let late = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
