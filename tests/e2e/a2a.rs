@@ -24,7 +24,7 @@ async fn mock(server: &Server, name: &str, parent: Option<&str>) -> String {
     server.workspace(json!({ "name": name, "runtime": "mock", "parent_id": parent })).await
 }
 
-/// A workspace whose agent fetches its messages, and its token.
+/// A workspace in poll mode, and its token.
 async fn poller(server: &Server, name: &str, parent: Option<&str>) -> (String, String) {
     let body = json!({ "name": name, "external": true, "parent_id": parent });
     let made = server.post("/workspaces", body).await.ok();
@@ -94,7 +94,7 @@ on_both_databases! {
         }
         let large = json!({ "content": "x".repeat(1024 * 1024) });
         assert_eq!(send(&server, &id, &[], large).await.error(413), "request body too large");
-        assert_eq!(rows(&server, &id, 6).await.len(), 6, "what was refused is not written down");
+        assert_eq!(rows(&server, &id, 6).await.len(), 6, "refused messages leave no activity");
     }
 
     async fn messages_to_missing_workspaces_are_refused(database: Database) {
@@ -148,7 +148,7 @@ on_both_databases! {
         ] {
             assert_eq!(send(&server, &id, &headers, hello()).await.error(status), text, "{headers:?}");
         }
-        // Above and below may talk, and who spoke last is known.
+        // Parent and child may communicate, and the sender's last message has a time.
         send(&server, &child, &[(BEARER, &own)], hello()).await.ok();
         let sender = server.get(&format!("/workspaces/{sibling}")).await.ok();
         assert!(sender["last_outbound_at"].is_string());
@@ -222,7 +222,7 @@ on_both_databases! {
         assert_eq!(answer.json["status"], "paused");
         server.post(&format!("/workspaces/{id}/resume"), json!({})).await.ok();
         send(&server, &id, &[], hello()).await.ok();
-        // One that needs a container has nowhere to get messages, either.
+        // A workspace without its container has no URL either.
         let boxed = server.workspace(json!({ "name": "Box" })).await;
         let answer = send(&server, &boxed, &[], hello()).await;
         assert_eq!((answer.error(503), &answer.json["status"]), ("workspace has no URL", &json!("failed")));
@@ -264,7 +264,7 @@ on_both_databases! {
             assert_eq!(row["request_body"]["params"]["message"]["parts"], json!([{ "type": "text", "text": "one\u{0}two" }]));
             assert!(row.get("response_body").is_none());
         }
-        // Everything of a workspace goes with it.
+        // A purge deletes the activity, too.
         server.delete(&format!("/workspaces/{id}?purge=true")).await.ok();
         assert_eq!(activity(&server, &id, "").await, [] as [Value; 0]);
     }
@@ -289,7 +289,7 @@ on_both_databases! {
         let response = socket.event().await;
         assert_eq!((&response["event"], &response["workspace_id"]), (&json!("A2A_RESPONSE"), &json!(id)));
         assert_eq!(response["payload"], json!({ "duration_ms": 0, "method": "message/send", "response_body": answer }));
-        // People aren't told what agents answer each other; they see it happen.
+        // Answers between agents are no A2A_RESPONSE; users see them as activity.
         send(&server, &id, &[("Authorization", &format!("Bearer {token}"))], hello()).await.ok();
         send(&server, &sibling, &[], hello()).await.ok();
         let (first, second) = (socket.event().await, socket.event().await);
@@ -320,7 +320,7 @@ async fn messages_are_sent_by_the_cli() {
     let (well, json) = isomer(&["CEO", "hello", "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");
     assert!(well && json["result"]["parts"][0]["text"] == "Aye.", "{json}");
-    // As the agent whose token it is.
+    // With an agent's token, as that agent.
     assert_eq!(isomer(&[&id, "hello", "--token", &token]), (true, "Aye.\n".to_owned()));
     assert_eq!(rows(&server, &id, 4).await[0]["source_id"], json!(poller));
     for (arguments, text) in [

@@ -67,7 +67,8 @@ mod own_postgres {
             server.until("they write", async |server| names(server).await.len() > 40).await;
             cluster.kill();
         };
-        let (answered, ()) = futures::future::join(futures::future::join_all((0..8).map(write)), killing).await;
+        let (answered, ()) =
+            futures::future::join(futures::future::join_all((0..8).map(write)), killing).await;
         // Without a database: reading goes on, writing says so and loses nothing.
         let seen = names(&server).await;
         assert!(answered.iter().flatten().all(|name| seen.contains(name)));

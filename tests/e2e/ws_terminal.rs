@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use support::{Database, Server, Start, program};
+use support::{Database, Server, Start, free_port, program};
 
 fn isomer(server: &Server, arguments: &[&str]) -> Output {
     program().args(arguments).env("ISOMER_URL", &server.url).env("MY_KEY", "hush").output().expect("it runs")
@@ -137,9 +137,8 @@ impl Drop for Following {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_listed_and_followed() {
-    // A port of its own: the one that follows comes back to the same address.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let start = Start::from(Database::sqlite()).env("PORT", port.to_string());
+    // The client that follows comes back to the same address.
+    let start = Start::from(Database::sqlite()).env("PORT", free_port().to_string());
     let mut server = Server::start(start).await;
     server.workspace(json!({ "name": "First", "runtime": "mock" })).await;
     let listed =

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
-use messaging::{Call, Caller, DeliveryError, Reply};
+use messaging::{Caller, DeliveryError, Reply, SendRequest};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -21,9 +21,9 @@ use crate::app::App;
 use crate::errors::delivery_error;
 use crate::extract::path_param;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::headers::{WORKSPACE_ID, text};
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// How names of callers inside the platform begin. Requests from outside may not use them.
 const RESERVED_PREFIXES: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
@@ -38,7 +38,8 @@ pub fn routes(_: &App) -> Router<App> {
 
 async fn send(State(app): State<App>, Message(message): Message) -> Result<Response, ApiError> {
     let messaging = app.messaging.clone();
-    let reply = finish(async move { messaging.deliver(message).await.map_err(delivery_error) }).await?;
+    let reply =
+        run_to_completion(async move { messaging.deliver(message).await.map_err(delivery_error) }).await?;
     Ok(response(reply))
 }
 
@@ -48,7 +49,7 @@ fn response(reply: Reply) -> Response {
 }
 
 /// A message whose sender is authenticated.
-struct Message(Call);
+struct Message(SendRequest);
 
 impl FromRequest<App> for Message {
     type Rejection = ApiError;
@@ -62,7 +63,7 @@ impl FromRequest<App> for Message {
         let body = body.map_err(|rejection| unreadable(&rejection))?;
         let target = Uuid::parse_str(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
         let caller = sender(app, target, &headers)?;
-        Ok(Self(Call { target, body, caller, deadline }))
+        Ok(Self(SendRequest { target, body, caller, deadline }))
     }
 }
 
@@ -87,7 +88,7 @@ fn sender(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiErr
     let proved = || app.access.workspace_of(&credentials);
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
     if named.is_empty() {
-        return Ok(proved().map_or(Caller::Person, Caller::Workspace));
+        return Ok(proved().map_or(Caller::User, Caller::Workspace));
     }
     if RESERVED_PREFIXES.iter().any(|prefix| named.starts_with(prefix)) {
         tracing::warn!(caller = named, %target, "a request from outside uses a reserved caller name");

@@ -19,7 +19,7 @@ use crate::extract::{ValidJson, Validate, given};
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::parameters::Query;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 const DEFAULT_ROWS: u64 = 100;
 const MAX_ROWS: u64 = 500;

@@ -12,10 +12,10 @@ use crate::app::App;
 use crate::errors::catalog_error;
 use crate::extract::{GuestName, ReleaseDigest};
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// Everything below `/admin/guests`.
 pub fn routes(app: &App) -> Router<App> {
@@ -66,7 +66,7 @@ async fn push(
     Body(component): Body,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
-    finish(async move {
+    run_to_completion(async move {
         catalog.push(&name, component, Source::Upload, &by, query.activate).await.map_err(catalog_error)
     })
     .await
@@ -80,7 +80,8 @@ async fn remove(
     ReleaseDigest(release): ReleaseDigest,
 ) -> Answer<Value> {
     let (catalog, by, digest) = (app.catalog.clone(), caller.to_string(), release.clone());
-    finish(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) }).await?;
+    run_to_completion(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) })
+        .await?;
     Ok(Json(json!({ "deleted": release })))
 }
 
@@ -96,7 +97,7 @@ async fn activate(
     Json(body): Json<ActivateBody>,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
-    finish(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
+    run_to_completion(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
         .await
         .map(Json)
 }
@@ -107,7 +108,9 @@ async fn rollback(
     GuestName(name): GuestName,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
-    finish(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) }).await.map(Json)
+    run_to_completion(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) })
+        .await
+        .map(Json)
 }
 
 async fn configure(
@@ -151,7 +154,8 @@ async fn change_row(
     change: RowChange,
 ) -> Answer<GuestView> {
     let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
-    finish(async move { catalog.change_row(&guest, &change, &by).await.map_err(catalog_error) }).await?;
+    run_to_completion(async move { catalog.change_row(&guest, &change, &by).await.map_err(catalog_error) })
+        .await?;
     view(&app.catalog, &name)
 }
 

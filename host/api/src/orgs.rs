@@ -15,10 +15,10 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::import_error;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// Media type of a template directory in the body.
 const TAR: &str = "application/x-tar";
@@ -61,7 +61,7 @@ async fn import(
 ) -> Result<Response, ApiError> {
     let (dry_run, reconciles) = (request.dry_run, request.mode == RECONCILE);
     let orgs = app.orgs.clone();
-    let imported = finish(async move { orgs.import(request).await.map_err(import_error) }).await?;
+    let imported = run_to_completion(async move { orgs.import(request).await.map_err(import_error) }).await?;
     Ok(if dry_run { dry_run_answer(&imported) } else { answer(&imported, reconciles) })
 }
 

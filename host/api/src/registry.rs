@@ -16,9 +16,9 @@ use crate::app::App;
 use crate::errors::{fleet_error, registration_error};
 use crate::extract::Validate;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::json::Json;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// Bytes of an agent's card at most.
 const CARD_BYTES: usize = 64 * 1024;
@@ -39,7 +39,8 @@ async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answ
     let registration = Registration { may_create, proved, ..auth.body };
     let (id, fleet) = (registration.id, app.fleet.clone());
     let registered =
-        finish(async move { fleet.register(registration).await.map_err(registration_error) }).await?;
+        run_to_completion(async move { fleet.register(registration).await.map_err(registration_error) })
+            .await?;
     let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
     // A new token proves the next calls: the agent gets the secret together with it.
     if proved || registered.token.is_some() {
@@ -52,8 +53,7 @@ async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answ
 async fn heartbeat(State(app): State<App>, auth: AgentAuth<Report>) -> Answer {
     let (id, fleet) = (auth.body.id, app.fleet.clone());
     let failed = |error| fleet_error(error, "failed to update");
-    finish(async move { fleet.beat(auth.body).await.map_err(failed) }).await?;
-    app.messaging.heard_from(id);
+    run_to_completion(async move { fleet.beat(auth.body).await.map_err(failed) }).await?;
     let mut answer = json!({ "status": "ok" });
     if auth.rights.is_proved() {
         add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);

@@ -19,7 +19,7 @@ use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
 use httpd::rate_limit::limited;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// Tokens of a workspace in one answer.
 const DEFAULT_PAGE: usize = 50;

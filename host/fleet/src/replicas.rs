@@ -13,7 +13,14 @@ use events::{
     catalogue::{AgentMessage, Empty, Task},
 };
 use futures::future::join_all;
-use store::{Change, Store, presence::PresenceRow, tokens::{InsertToken, RevokeToken, TokenKind}, workspaces::{Container, DesiredState, InsertWorkspaces, LoadedWorkspace, Status, UpdateWorkspaces, WorkspaceRow}};
+use store::{
+    Change, Store,
+    presence::PresenceRow,
+    tokens::{InsertToken, RevokeToken, TokenKind},
+    workspaces::{
+        Container, DesiredState, InsertWorkspaces, LoadedWorkspace, Status, UpdateWorkspaces, WorkspaceRow,
+    },
+};
 use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 

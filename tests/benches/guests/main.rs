@@ -17,8 +17,8 @@ use std::{
 };
 
 use isomer_sdk::Adapter as _;
-use tokio::runtime::{Builder, Runtime};
 use support::Components;
+use tokio::runtime::{Builder, Runtime};
 use wasm::{AotCache, Component, Limits, Sandbox, Settings, adapter::Message};
 
 const ROUNDS: usize = 15;

@@ -84,7 +84,9 @@ impl Database {
     fn owned(&self) -> &postgres::Owned {
         match self {
             Self::Postgres(owned) => owned,
-            Self::Sqlite(_) | Self::External(_) => panic!("only a database on TEST_DATABASE_URL can be locked"),
+            Self::Sqlite(_) | Self::External(_) => {
+                panic!("only a database on TEST_DATABASE_URL can be locked")
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use api::access::{Caller, admin};
 use axum::routing::get;
 use axum::{Extension, Router};
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 use crate::transport::wire::Server;
 

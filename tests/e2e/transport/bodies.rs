@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use httpd::json::Json;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -11,14 +11,14 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use httpd::connection::Deadlines;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 use httpd::serve::Limits;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use crate::transport::wire::{Client, PATIENCE, PATIENT, Server, request};
+use crate::transport::wire::{Client, PATIENT, Server, WAIT_TIMEOUT, request};
 
 const SOON: Duration = Duration::from_millis(150);
 
@@ -52,13 +52,13 @@ fn waiting(notify: &Arc<Notify>, begun: &Arc<Notify>) -> impl FnOnce(&App) -> Ro
 
 #[tokio::test]
 async fn a_missing_head_ends_the_connection() {
-    let server = Server::with_limits(&[], with_deadlines(SOON, PATIENCE), product).await;
+    let server = Server::with_limits(&[], with_deadlines(SOON, WAIT_TIMEOUT), product).await;
     assert_eq!(server.connect().await.rest().await, "");
 }
 
 #[tokio::test]
 async fn a_slowly_sent_head_ends_the_connection() {
-    let server = Server::with_limits(&[], with_deadlines(SOON, PATIENCE), product).await;
+    let server = Server::with_limits(&[], with_deadlines(SOON, WAIT_TIMEOUT), product).await;
     let mut client = server.connect().await;
     client.write("GET /health HTTP/1.1\r\nHost: own").await;
     let answer = client.rest().await;
@@ -67,7 +67,7 @@ async fn a_slowly_sent_head_ends_the_connection() {
 
 #[tokio::test]
 async fn a_later_head_has_the_same_deadline() {
-    let server = Server::with_limits(&[], with_deadlines(SOON, PATIENCE), product).await;
+    let server = Server::with_limits(&[], with_deadlines(SOON, WAIT_TIMEOUT), product).await;
     let mut client = server.connect().await;
     client.write(&health()).await;
     assert_eq!(client.answer().await.status(), 200);
@@ -105,7 +105,7 @@ async fn a_handler_may_run_longer_than_any_deadline() {
 
 #[tokio::test]
 async fn a_stalled_body_ends_the_request() {
-    let server = Server::with_limits(&[], with_deadlines(PATIENCE, SOON), |_| {
+    let server = Server::with_limits(&[], with_deadlines(WAIT_TIMEOUT, SOON), |_| {
         Router::new().endpoint("/echo", post(async |body: Bytes| body))
     })
     .await;
@@ -119,14 +119,14 @@ async fn a_stalled_body_ends_the_request() {
 async fn a_client_that_does_not_read_is_disconnected() {
     let gone = Arc::new(Notify::new());
     let told = Arc::clone(&gone);
-    let server = Server::with_limits(&[], with_deadlines(PATIENCE, SOON), move |_| {
+    let server = Server::with_limits(&[], with_deadlines(WAIT_TIMEOUT, SOON), move |_| {
         let flood = async move || Response::new(Body::new(Flood(told)));
         Router::new().endpoint("/flood", get(flood))
     })
     .await;
     let mut client = server.connect().await;
     client.write(&request("GET", "/flood", &[], "")).await;
-    timeout(PATIENCE, gone.notified()).await.expect("the answer was dropped");
+    timeout(WAIT_TIMEOUT, gone.notified()).await.expect("the answer was dropped");
 }
 
 /// A body without end that tells when it is dropped.
@@ -245,7 +245,7 @@ async fn draining_closes_idle_connections_at_once_and_finishes_open_requests() {
     assert_eq!((answer.status(), answer.body.as_str()), (200, "done"));
     assert_eq!(open.rest().await, "");
     drop((idle, open));
-    timeout(PATIENCE, server.done).await.expect("ended").expect("no panic");
+    timeout(WAIT_TIMEOUT, server.done).await.expect("ended").expect("no panic");
     assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
 }
 
@@ -268,7 +268,7 @@ async fn draining_ends_at_its_deadline() {
     open.write(&request("GET", "/wait", &[], "")).await;
     begun.notified().await;
     server.shutdown.drain();
-    timeout(PATIENCE, server.done).await.expect("ended").expect("no panic");
+    timeout(WAIT_TIMEOUT, server.done).await.expect("ended").expect("no panic");
     assert_eq!(open.rest().await, "");
 }
 
@@ -281,6 +281,6 @@ async fn a_forced_stop_waits_for_no_request() {
     begun.notified().await;
     server.shutdown.drain();
     server.shutdown.end();
-    timeout(PATIENCE, server.done).await.expect("ended").expect("no panic");
+    timeout(WAIT_TIMEOUT, server.done).await.expect("ended").expect("no panic");
     assert_eq!(open.rest().await, "");
 }

@@ -3,9 +3,9 @@
 use api::app::App;
 use axum::Router;
 use axum::routing::get;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
-use crate::transport::wire::{PATIENCE, Server, request};
+use crate::transport::wire::{Server, WAIT_TIMEOUT, request};
 
 fn routes(app: &App) -> Router<App> {
     api::routes(app)
@@ -79,5 +79,5 @@ async fn a_request_of_a_disconnected_client_is_counted() {
     client.write(&request("GET", "/forever", &[], "")).await;
     drop(client);
     let counted = async { while requests_total(&server, "GET", "/forever", 499).await == 0 {} };
-    tokio::time::timeout(PATIENCE, counted).await.expect("counted");
+    tokio::time::timeout(WAIT_TIMEOUT, counted).await.expect("counted");
 }

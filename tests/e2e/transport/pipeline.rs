@@ -4,7 +4,7 @@ use api::access::admin;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::{delete, get, post};
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 use crate::transport::wire::{Answer, Server};
 

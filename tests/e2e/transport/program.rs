@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use support::{Signal, compiled_guests, program_file};
 
-use crate::transport::wire::{Client, PATIENCE, request};
+use crate::transport::wire::{Client, WAIT_TIMEOUT, request};
 
 /// A running `isomer serve` in a directory of its own.
 struct Program {
@@ -195,7 +195,7 @@ async fn all_background_tasks_report_progress() {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, all_beat).await.expect("all of them");
+    tokio::time::timeout(WAIT_TIMEOUT, all_beat).await.expect("all of them");
 }
 
 #[tokio::test]

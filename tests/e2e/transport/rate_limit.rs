@@ -13,8 +13,8 @@ use axum::extract::WebSocketUpgrade;
 use axum::routing::{get, post};
 use governor::Quota;
 use governor::clock::FakeRelativeClock;
-use httpd::rate_limit::{KeyedLimiter, Rule, Ticks, limited};
-use httpd::routes::Register;
+use httpd::rate_limit::{KeyedLimiter, LimiterClock, Rule, limited};
+use httpd::router_ext::RouterExt;
 
 use crate::transport::wire::{Answer, Client, PATIENT, Server, request};
 
@@ -33,7 +33,7 @@ fn routes(app: &App) -> Router<App> {
 
 async fn server(flags: &[&str]) -> (Server, FakeRelativeClock) {
     let clock = FakeRelativeClock::default();
-    let server = Server::by(Ticks::Told(clock.clone()), flags, PATIENT, routes).await;
+    let server = Server::by(LimiterClock::Manual(clock.clone()), flags, PATIENT, routes).await;
     (server, clock)
 }
 
@@ -166,7 +166,7 @@ async fn dev_mode_has_no_limit() {
 #[tokio::test]
 async fn a_websocket_is_one_request() {
     let clock = FakeRelativeClock::default();
-    let server = Server::by(Ticks::Told(clock), &["--rate-limit", "3"], PATIENT, |app| {
+    let server = Server::by(LimiterClock::Manual(clock), &["--rate-limit", "3"], PATIENT, |app| {
         let upgrade = async |socket: WebSocketUpgrade| socket.on_upgrade(|_| std::future::pending());
         api::routes(app).endpoint("/socket", get(upgrade))
     })
@@ -371,7 +371,7 @@ async fn refusals_are_counted_by_limiter() {
         enabled: true,
     };
     let server = Server::with_routes(&[], |app| {
-        let limiter = Arc::new(KeyedLimiter::new(rule, Ticks::Told(FakeRelativeClock::default())));
+        let limiter = Arc::new(KeyedLimiter::new(rule, LimiterClock::Manual(FakeRelativeClock::default())));
         api::routes(app).endpoint("/once", limited(&limiter, get(async || "ok")))
     })
     .await;

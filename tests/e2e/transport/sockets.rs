@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use uuid::Uuid;
 
-use crate::transport::wire::{Answer, PATIENCE, PATIENT, Server};
+use crate::transport::wire::{Answer, PATIENT, Server, WAIT_TIMEOUT};
 
 pub(crate) const ADMIN: &[&str] = &["--admin-token", "secret"];
 pub(crate) const DEV: &[&str] = &["--molecule-env", "dev"];
@@ -35,10 +35,10 @@ const HANDSHAKE: [&str; 4] = [
 /// Limits that nothing meets by accident.
 pub(crate) fn patient() -> Limits {
     Limits {
-        ping: PATIENCE,
-        silence: 4 * PATIENCE,
-        write: PATIENCE,
-        stream_ping: PATIENCE,
+        ping: WAIT_TIMEOUT,
+        silence: 4 * WAIT_TIMEOUT,
+        write: WAIT_TIMEOUT,
+        stream_ping: WAIT_TIMEOUT,
         ..Limits::default()
     }
 }
@@ -118,7 +118,7 @@ impl House {
     /// Waits until a handshake with these headers is answered so.
     async fn until(&self, headers: &[&str], status: u16) {
         let asked = async { while self.knock(headers).await.status() != status {} };
-        timeout(PATIENCE, asked).await.expect("it changes");
+        timeout(WAIT_TIMEOUT, asked).await.expect("it changes");
     }
 }
 
@@ -141,14 +141,14 @@ impl Socket {
             let name = HeaderName::try_from(name).expect("a name");
             request.headers_mut().append(name, HeaderValue::try_from(value).expect("a value"));
         }
-        let opened = timeout(PATIENCE, client_async(request, stream)).await.expect("in time");
+        let opened = timeout(WAIT_TIMEOUT, client_async(request, stream)).await.expect("in time");
         Self(opened.expect("let in").0)
     }
 
     /// What comes next, pings aside.
     async fn message(&mut self) -> Message {
         loop {
-            let next = timeout(PATIENCE, self.0.next()).await.expect("in time");
+            let next = timeout(WAIT_TIMEOUT, self.0.next()).await.expect("in time");
             match next.expect("more").expect("no failure") {
                 Message::Ping(_) | Message::Pong(_) => {}
                 message => return message,
@@ -181,7 +181,7 @@ impl Socket {
                 other => panic!("{other:?}"),
             }
         };
-        let end = timeout(PATIENCE, self.0.next()).await.expect("in time");
+        let end = timeout(WAIT_TIMEOUT, self.0.next()).await.expect("in time");
         assert!(matches!(end, None | Some(Err(Error::ConnectionClosed))), "{end:?}");
         code
     }
@@ -605,7 +605,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, filled).await.expect("it fills");
+    timeout(WAIT_TIMEOUT, filled).await.expect("it fills");
     let read = async {
         loop {
             house.tell(id, "last");
@@ -616,7 +616,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
             }
         }
     };
-    timeout(PATIENCE, read).await.expect("it goes on");
+    timeout(WAIT_TIMEOUT, read).await.expect("it goes on");
 }
 
 #[tokio::test]
@@ -642,7 +642,7 @@ async fn client_messages_up_to_four_kib_are_ignored() {
         socket.0.send(message).await.expect("sent");
     }
     socket.0.send(Message::Ping("hello".into())).await.expect("sent");
-    let pong = timeout(PATIENCE, socket.0.next()).await.expect("in time");
+    let pong = timeout(WAIT_TIMEOUT, socket.0.next()).await.expect("in time");
     assert!(matches!(pong, Some(Ok(Message::Pong(said))) if &said[..] == b"hello"));
     house.tell(Uuid::new_v4(), "still there");
     assert_eq!(socket.task().await, "still there");
@@ -656,8 +656,9 @@ async fn client_messages_up_to_four_kib_are_ignored() {
             let _ = send.send(Message::text("x".repeat(size))).await;
             send
         };
-        let (send, receive) =
-            timeout(PATIENCE, async { tokio::join!(sending, first_close(receive)) }).await.expect("in time");
+        let (send, receive) = timeout(WAIT_TIMEOUT, async { tokio::join!(sending, first_close(receive)) })
+            .await
+            .expect("in time");
         assert_eq!(receive.1, Some(CloseCode::Size), "{size}");
         socket = Socket(send.reunite(receive.0).expect("the same"));
         drop(socket);
@@ -692,7 +693,7 @@ async fn sockets_are_closed_at_once_when_the_server_stops() {
     house.server.shutdown.drain();
     assert_eq!(canvas.close_code().await, CloseCode::Away);
     assert_eq!(agent.close_code().await, CloseCode::Away);
-    timeout(PATIENCE, house.server.done).await.expect("ended").expect("no panic");
+    timeout(WAIT_TIMEOUT, house.server.done).await.expect("ended").expect("no panic");
     drop(stuck);
 }
 
@@ -739,10 +740,10 @@ async fn a_socket_that_answers_no_ping_is_closed() {
             }
         }
     };
-    timeout(PATIENCE, ended).await.expect("in time");
+    timeout(WAIT_TIMEOUT, ended).await.expect("in time");
     // Raw: a client that answers pings fails where nobody listens any more.
     let mut rest = Vec::new();
-    let read = timeout(PATIENCE, silent.0.get_mut().read_to_end(&mut rest)).await;
+    let read = timeout(WAIT_TIMEOUT, silent.0.get_mut().read_to_end(&mut rest)).await;
     read.expect("in time").expect("an orderly end");
     let close = u16::from(CloseCode::Away).to_be_bytes();
     assert!(rest.starts_with(&[0x89, 0]) && rest.windows(2).any(|two| two == close), "{rest:?}");
@@ -757,7 +758,7 @@ async fn a_close_frame_is_answered() {
     let house = House::open(DEV).await;
     let mut socket = house.socket(&[]).await;
     socket.0.close(None).await.expect("sent");
-    let answer = timeout(PATIENCE, socket.0.next()).await.expect("in time");
+    let answer = timeout(WAIT_TIMEOUT, socket.0.next()).await.expect("in time");
     assert!(matches!(answer, Some(Ok(Message::Close(_)))), "{answer:?}");
-    assert!(timeout(PATIENCE, socket.0.next()).await.expect("in time").is_none());
+    assert!(timeout(WAIT_TIMEOUT, socket.0.next()).await.expect("in time").is_none());
 }

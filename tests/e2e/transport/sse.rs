@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::transport::sockets::{ADMIN, DEV, House, large, narrow, patient};
-use crate::transport::wire::{Answer, Client, PATIENCE, request};
+use crate::transport::wire::{Answer, Client, WAIT_TIMEOUT, request};
 
 const PING: &str = ": ping\n\n";
 
@@ -206,7 +206,7 @@ async fn a_workspace_has_at_most_ten_streams() {
             }
         }
     };
-    timeout(PATIENCE, freed).await.expect("a place");
+    timeout(WAIT_TIMEOUT, freed).await.expect("a place");
 }
 
 // === How it ends ===
@@ -236,7 +236,7 @@ async fn a_stream_ends_at_once_when_the_server_stops() {
     house.server.shutdown.drain();
     assert_eq!(stream.message().await, "");
     drop(stream);
-    timeout(PATIENCE, house.server.done).await.expect("ended").expect("no panic");
+    timeout(WAIT_TIMEOUT, house.server.done).await.expect("ended").expect("no panic");
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn a_slow_reader_is_disconnected_for_durable_events_only() {
             house.tell(id, "on");
         }
     };
-    timeout(PATIENCE, goes_on).await.expect("it goes on");
+    timeout(WAIT_TIMEOUT, goes_on).await.expect("it goes on");
     for seq in 1..=40 {
         let name = "WORKSPACE_OFFLINE".to_owned();
         let event = Envelope::stored(Uuid::nil(), seq, name, Some(id), store::now(), payload.clone());

@@ -10,9 +10,8 @@ use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{Fleet, Parts, Templates};
 use httpd::connection::Deadlines;
-use httpd::metrics::Metrics;
 use httpd::middleware;
-use httpd::rate_limit::{RateLimits, Ticks};
+use httpd::rate_limit::{LimiterClock, RateLimits};
 use httpd::serve::{Limits, serve};
 use httpd::shutdown::Shutdown;
 use isomer::settings::Settings;
@@ -26,14 +25,14 @@ use tokio::task::JoinHandle;
 use wasm::{AotCache, Sandbox};
 
 /// Fails a test that hangs. Long enough for a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Limits under which nothing times out by accident.
 pub(crate) const PATIENT: Limits = Limits {
     max_connections: 100,
     max_head: 64 * 1024,
-    deadlines: Deadlines { header: PATIENCE, idle: PATIENCE, linger: Duration::from_secs(1) },
-    drain: PATIENCE,
+    deadlines: Deadlines { header: WAIT_TIMEOUT, idle: WAIT_TIMEOUT, linger: Duration::from_secs(1) },
+    drain: WAIT_TIMEOUT,
 };
 
 /// A fleet without workspaces, of each server its own.
@@ -97,14 +96,14 @@ impl Server {
 
     /// Its rate limits go by another time.
     pub(crate) async fn by(
-        ticks: Ticks,
+        ticks: LimiterClock,
         flags: &[&str],
         limits: Limits,
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let tune = |app: &mut App| {
-            app.limits = Arc::new(RateLimits::by(&settings.http, settings.access.dev_mode(), &ticks))
+            app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &ticks))
         };
         Self::tuned(flags, limits, tune, routes).await
     }
@@ -117,12 +116,12 @@ impl Server {
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
-        let metrics = Arc::new(Metrics::new().expect("the only recorder"));
+        let http = wiring::http_parts(&settings).expect("the only recorder");
         let shutdown = Shutdown::default();
         let catalog = catalog().await;
         let database = Database::sqlite();
         let fleet = fleet(catalog.clone(), &database).await;
-        let mut app = wiring::app(&settings, metrics, catalog, fleet, shutdown.clone());
+        let mut app = wiring::app(&settings, http, catalog, fleet, shutdown.clone());
         tune(&mut app);
         let router =
             middleware(routes(&app), &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
@@ -205,7 +204,7 @@ impl Client {
 
     pub(crate) async fn exactly(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
-        let read = tokio::time::timeout(PATIENCE, self.0.read_exact(&mut bytes)).await;
+        let read = tokio::time::timeout(WAIT_TIMEOUT, self.0.read_exact(&mut bytes)).await;
         read.expect("in time").expect("an answer");
         String::from_utf8(bytes).expect("UTF-8")
     }
@@ -213,7 +212,7 @@ impl Client {
     /// What comes until the server closes; an abrupt end is a failure.
     pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
-        let read = tokio::time::timeout(PATIENCE, self.0.read_to_string(&mut rest)).await;
+        let read = tokio::time::timeout(WAIT_TIMEOUT, self.0.read_to_string(&mut rest)).await;
         read.expect("in time").expect("a clean end");
         rest
     }

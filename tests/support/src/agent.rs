@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// How long a test waits for a message that must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an agent does with a message.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ impl Agent {
                 received.await;
             }
         };
-        timeout(PATIENCE, enough).await.expect("it is called in time")
+        timeout(WAIT_TIMEOUT, enough).await.expect("it is called in time")
     }
 
     pub fn connections(&self) -> usize {

@@ -10,6 +10,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::free_port;
+
 /// The user that runs Postgres where the tests run as root, which Postgres refuses.
 const POSTGRES: &str = "postgres";
 
@@ -155,13 +157,4 @@ fn postgres_user() -> (u32, u32) {
         users.lines().find(|line| line.starts_with(&format!("{POSTGRES}:"))).expect("Postgres has a user");
     let fields: Vec<&str> = line.split(':').collect();
     (fields[2].parse().expect("a number"), fields[3].parse().expect("a number"))
-}
-
-/// A port outside the range from which the kernel gives ports to outgoing connections, so that none of those
-/// takes it while the server is down.
-fn free_port() -> u16 {
-    let start = 20_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000");
-    (start..32_000)
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a port below 32,000 is free")
 }

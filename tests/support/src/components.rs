@@ -25,7 +25,14 @@ impl Components {
         static BUILT: OnceLock<Components> = OnceLock::new();
         BUILT.get_or_init(|| {
             let target = guest_build::target_dir(&scratch());
-            let packages = ["mock", "second-mock", "hostile", "hostile-resolver", "skill-classifier", "include-resolver"];
+            let packages = [
+                "mock",
+                "second-mock",
+                "hostile",
+                "hostile-resolver",
+                "skill-classifier",
+                "include-resolver",
+            ];
             let files = guest_build::build(&workspace(), &target, &packages).expect("the guests build");
             let [mock, second_mock, hostile, hostile_resolver, classifier, include] = files
                 .iter()

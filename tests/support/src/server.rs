@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::{Database, Signal, compiled_guests, program_file, signal, stop};
 
 /// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The pause between two questions to a server that can't tell by itself when something has happened.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -26,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Start {
     pub database: Database,
-    /// Environment beyond the harness's own.
+    /// Environment beyond what every server of the tests gets.
     pub env: Vec<(&'static str, String)>,
     /// Has this server a cache of compiled guests of its own?
     pub own_cache: bool,
@@ -308,7 +308,7 @@ impl Server {
 
     /// Asks again until the answer satisfies.
     pub async fn until(&self, what: &str, mut satisfied: impl AsyncFnMut(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_TIMEOUT;
         while !satisfied(self).await {
             assert!(Instant::now() < deadline, "never happened: {what}\n{}", self.log());
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -353,7 +353,8 @@ impl Stream {
     }
 
     async fn more(&mut self) -> bool {
-        let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("it comes in time");
+        let chunk =
+            tokio::time::timeout(WAIT_TIMEOUT, self.response.chunk()).await.expect("it comes in time");
         let Some(bytes) = chunk.expect("the stream works") else { return false };
         self.text.push_str(&String::from_utf8_lossy(&bytes));
         true

@@ -2,8 +2,8 @@
 
 use std::process::{Child, ExitStatus};
 
-use rustix::process::{Pid, kill_process};
 pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 /// Sends a signal to a child that has not been waited for.
 pub fn signal(child: &Child, signal: Signal) {

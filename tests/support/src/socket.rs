@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 use crate::Server;
 
 /// How long a test waits for a frame that must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -72,7 +72,7 @@ impl Socket {
     }
 
     async fn message(&mut self) -> Message {
-        let message = timeout(PATIENCE, self.0.next()).await.expect("it comes in time");
+        let message = timeout(WAIT_TIMEOUT, self.0.next()).await.expect("it comes in time");
         message.expect("it is open").expect("it works")
     }
 }

@@ -17,7 +17,7 @@ use axum::routing::get;
 
 pub use self::connection_limiter::{ConnectionLimiter, LimitReached, Permit};
 use crate::app::App;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// Limits of sockets and streams. [`Limits::default`] is what the server runs with; tests shorten the times.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Workspaces: created, read, edited, removed; and the verbs of their lifecycle.
 
 mod body;
+mod listing;
 mod state;
 mod view;
 
@@ -15,17 +16,18 @@ use serde_json::{Value, json};
 use store::workspaces::{Hosting, Status};
 
 use self::body::EditRequest;
+pub use self::listing::ListCache;
 use self::view::View;
 use crate::access::{AdminAuth, Credentials, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::{Refuse as _, creation_error, fleet_error};
 use crate::extract::{ValidJson, WorkspaceId};
 use httpd::error::ApiError;
-use httpd::finish::finish;
-use httpd::json::Json;
+use httpd::json::{Json, RenderedJson};
 use httpd::parameters::Query;
 use httpd::public_url::public_url;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// `/workspaces`, `/workspaces/:id`, its state and its verbs.
 pub fn routes(_: &App) -> Router<App> {
@@ -45,10 +47,10 @@ type Answer<T = Json<Value>> = Result<T, ApiError>;
 // === Reading ===
 
 async fn list(State(app): State<App>, _: AdminAuth) -> Response {
-    let workspaces = app.fleet.directory().list();
-    let views: Vec<View<'_>> =
-        workspaces.iter().map(|workspace| View::listed(workspace, &app.fleet)).collect();
-    Json(views).into_response()
+    match app.list.render(&app.fleet) {
+        Ok(body) => RenderedJson(body).into_response(),
+        Err(error) => ApiError::internal(&error).into_response(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -84,7 +86,7 @@ async fn create(
     ValidJson(new): ValidJson<NewWorkspace>,
 ) -> Answer<Response> {
     let (fleet, by) = (app.fleet.clone(), caller.to_string());
-    let made = finish(async move { fleet.create(new, &by).await.map_err(creation_error) }).await?;
+    let made = run_to_completion(async move { fleet.create(new, &by).await.map_err(creation_error) }).await?;
     let url = public_url(app.external_url.as_ref(), &headers);
     Ok((StatusCode::CREATED, Json(created(&made, &url))).into_response())
 }
@@ -135,7 +137,8 @@ async fn remove(
     let removal = Removal { confirmed: is_true(query.confirm), purge: is_true(query.purge) };
     let failed = |error| fleet_error(error, "internal error processing delete request");
     let fleet = app.fleet.clone();
-    let descendants = finish(async move { fleet.remove(id, removal).await.map_err(failed) }).await?;
+    let descendants =
+        run_to_completion(async move { fleet.remove(id, removal).await.map_err(failed) }).await?;
     let status = if removal.purge { "purged" } else { "removed" };
     Ok(Json(json!({ "cascade_deleted": descendants, "status": status })))
 }

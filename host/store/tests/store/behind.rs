@@ -18,7 +18,7 @@ use store::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Database, PATIENCE, on_both, token, workspace, writer};
+use crate::database::{Database, WAIT_TIMEOUT, on_both, token, workspace, writer};
 
 fn presence(workspace_id: Uuid, uptime_seconds: i64) -> PresenceRow {
     PresenceRow { workspace_id, uptime_seconds, ..PresenceRow::default() }
@@ -50,7 +50,7 @@ on_both! {
         let at = store::now();
         writer.write_behind(TokenUsed { id: mine.id, at }).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         let stored = store.live_workspaces().await.unwrap();
         assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 5)));
         assert_eq!(store.token(mine.id).await.unwrap().unwrap().last_used_at, Some(at));
@@ -74,7 +74,7 @@ on_both! {
         };
         writer.write_behind(nul).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         let (one, other) = (uptime(&store, rows[0].id).await, uptime(&store, rows[1].id).await);
         assert!(one.xor(other) == Some(7), "one of the two is lost: {one:?}, {other:?}");
         let last = store.workspaces(&[rows[2].id]).await.unwrap().pop().unwrap().presence.unwrap();
@@ -107,7 +107,7 @@ on_both! {
             };
             writer.write_behind(presence).await;
             drop(writer);
-            timeout(PATIENCE, written).await.unwrap().unwrap();
+            timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
             let stored = store.workspaces(&[row.id]).await.unwrap().pop().unwrap().presence.unwrap();
             let (uptime, seen, sent) = expected;
             let found = (stored.uptime_seconds, stored.last_seen_at, stored.last_outbound_at);
@@ -127,7 +127,7 @@ on_both! {
         }
         writer.write_behind(TokenUsed { id: Uuid::new_v4(), at: store::now() }).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         assert_eq!(store.workspaces(&[gone.id]).await.unwrap(), []);
         assert_eq!(uptime(&store, kept.id).await, Some(2));
     }
@@ -149,7 +149,7 @@ on_both! {
         });
         let busy: Vec<_> = busy.collect();
         writer.write_behind(presence(row.id, 7)).await;
-        let stored = timeout(PATIENCE, async {
+        let stored = timeout(WAIT_TIMEOUT, async {
             while uptime(&store, row.id).await != Some(7) {
                 tokio::task::yield_now().await;
             }
@@ -168,7 +168,7 @@ on_both! {
         // Not polled in between, so the queue of 1,024 fills and senders wait.
         join_all(rows.iter().map(|row| writer.write_behind(presence(row.id, 3)))).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         let stored = store.live_workspaces().await.unwrap();
         assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 3)));
     }
@@ -200,10 +200,10 @@ on_both! {
                 other.commit(Change::of(revoke).with(PurgeWorkspaces(ids.to_vec()))).await.unwrap();
             }
         };
-        timeout(PATIENCE, futures::future::join(used, changed)).await.unwrap();
+        timeout(WAIT_TIMEOUT, futures::future::join(used, changed)).await.unwrap();
         drop((one, other));
-        timeout(PATIENCE, one_written).await.unwrap().unwrap();
-        timeout(PATIENCE, other_written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, one_written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, other_written).await.unwrap().unwrap();
         assert!(store.live_workspaces().await.unwrap().is_empty());
     }
 }

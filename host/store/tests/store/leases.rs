@@ -6,7 +6,7 @@ use store::{Change, CommitError, Lease, LeaseIsHeld, Store};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Database, PATIENCE, on_both, writer};
+use crate::database::{Database, WAIT_TIMEOUT, on_both, writer};
 
 const NAME: &str = "test";
 const LONG: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ on_both! {
         let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
         let began = Instant::now();
         let first = take(&store, one, SHORT).await.unwrap();
-        let second = timeout(PATIENCE, async {
+        let second = timeout(WAIT_TIMEOUT, async {
             loop {
                 if let Some(lease) = take(&store, other, LONG).await {
                     break lease;

@@ -15,7 +15,7 @@ use store::{Change, Notification, Store};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Database, PATIENCE, on_both, writer};
+use crate::database::{Database, WAIT_TIMEOUT, on_both, writer};
 
 /// Writers, and changes of each.
 const WRITERS: usize = 64;
@@ -62,7 +62,7 @@ on_both! {
                 }
             })
         });
-        timeout(PATIENCE * 2, join_all(tasks)).await.unwrap().into_iter().for_each(Result::unwrap);
+        timeout(WAIT_TIMEOUT * 2, join_all(tasks)).await.unwrap().into_iter().for_each(Result::unwrap);
         done.store(true, Ordering::Release);
         let all = stores[0].events_after(0, 10_000).await.unwrap();
         let seqs: Vec<i64> = all.iter().filter_map(|event| event.seq()).collect();
@@ -71,7 +71,7 @@ on_both! {
         assert_eq!(stores[2].last_event().await.unwrap(), EVENTS as i64);
         // Readers missed nothing and read nothing twice, wherever they began.
         for (from, reader) in readers {
-            let found = timeout(PATIENCE, reader).await.unwrap().unwrap();
+            let found = timeout(WAIT_TIMEOUT, reader).await.unwrap().unwrap();
             assert_eq!(found, (from + 1..=EVENTS as i64).collect::<Vec<_>>(), "from {from}");
         }
         // Each observer was told what its own writer did, in order.
@@ -141,11 +141,11 @@ async fn commits_notify_other_servers_on_postgres() {
     let mut listener = other.listen().await.unwrap();
     let (writer, ..) = writer(&one);
     writer.commit(Change::default().with_event(None, Event::WorkspaceOffline(Empty {}))).await.unwrap();
-    assert_eq!(timeout(PATIENCE, listener.recv()).await.unwrap(), Notification::Committed);
+    assert_eq!(timeout(WAIT_TIMEOUT, listener.recv()).await.unwrap(), Notification::Committed);
     // What tells nothing wakes nobody; the next thing heard is what comes after it.
     writer.commit(Change::default()).await.unwrap();
     let longest = "x".repeat(store::EPHEMERAL_BYTES);
     one.notify_ephemeral(&longest).await.unwrap();
-    assert_eq!(timeout(PATIENCE, listener.recv()).await.unwrap(), Notification::Ephemeral(longest));
+    assert_eq!(timeout(WAIT_TIMEOUT, listener.recv()).await.unwrap(), Notification::Ephemeral(longest));
     drop(writer);
 }

@@ -50,9 +50,8 @@ fn check() -> io::Result<Vec<String>> {
         let host = package.directory.starts_with(root.join("host")) || package.name == "migrations";
         if host {
             faults.extend(rules.order(&package.name, &package.dependencies));
-            for circle in modules::circles(&package.directory.join("src"))? {
-                faults.push(format!("{}: modules import each other in a circle: {circle}", package.name));
-            }
+            let circles = modules::circles(&package.directory.join("src"))?;
+            faults.extend(rules.circles(&package.name, &circles));
         }
         if !package.directory.starts_with(root.join("tests")) {
             faults.extend(rules.owners(&package.name, &package.dependencies));

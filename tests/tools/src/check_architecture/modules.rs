@@ -1,5 +1,5 @@
 //! Circles of imports between the modules of a crate. A module and what is below it count as one: an import is
-//! an arrow between the two neighbours, below one parent, that contain its ends. Between a module and its own
+//! an arrow between the two neighbors, below one parent, that contain its ends. Between a module and its own
 //! children every import is fine.
 
 use std::{
@@ -12,8 +12,15 @@ use crate::source::{self, Source};
 
 type Module = Vec<String>;
 
-/// Describes each circle below `src`.
-pub(crate) fn circles(src: &Path) -> io::Result<Vec<String>> {
+/// Neighbors that import each other.
+pub(crate) struct Circle {
+    pub(crate) modules: BTreeSet<String>,
+    /// One import for each arrow.
+    pub(crate) imports: Vec<String>,
+}
+
+/// The circles below `src`.
+pub(crate) fn circles(src: &Path) -> io::Result<Vec<Circle>> {
     let mut files = BTreeMap::new();
     read_directory(src, &[], &mut files)?;
     // A crate that is a program and a library has two roots; the library holds the modules.
@@ -25,7 +32,11 @@ pub(crate) fn circles(src: &Path) -> io::Result<Vec<String>> {
     Ok(circles_of(&files))
 }
 
-fn read_directory(directory: &Path, module: &[String], files: &mut BTreeMap<Module, Source>) -> io::Result<()> {
+fn read_directory(
+    directory: &Path,
+    module: &[String],
+    files: &mut BTreeMap<Module, Source>,
+) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
@@ -48,7 +59,7 @@ fn child(module: &[String], name: &str) -> Module {
     module.iter().cloned().chain([name.to_owned()]).collect()
 }
 
-fn circles_of(files: &BTreeMap<Module, Source>) -> Vec<String> {
+fn circles_of(files: &BTreeMap<Module, Source>) -> Vec<Circle> {
     // By parent: arrows between its children, each with one import that makes it.
     let mut arrows: BTreeMap<Module, BTreeMap<(String, String), String>> = BTreeMap::new();
     for (module, source) in files {
@@ -100,7 +111,7 @@ fn resolve(files: &BTreeMap<Module, Source>, from: &Module, path: &[String], dep
     Some(module)
 }
 
-fn circles_between(arrows: &BTreeMap<(String, String), String>) -> Vec<String> {
+fn circles_between(arrows: &BTreeMap<(String, String), String>) -> Vec<Circle> {
     let reachable = |from: &str| {
         let (mut reached, mut open) = (BTreeSet::new(), vec![from]);
         while let Some(one) = open.pop() {
@@ -124,9 +135,8 @@ fn circles_between(arrows: &BTreeMap<(String, String), String>) -> Vec<String> {
             let within = arrows.iter().filter(|((from, to), _)| {
                 from != to && circle.contains(from.as_str()) && circle.contains(to.as_str())
             });
-            let examples: Vec<&str> = within.map(|(_, example)| example.as_str()).collect();
-            let members: Vec<&str> = circle.into_iter().collect();
-            circles.push(format!("{}\n    {}", members.join(", "), examples.join("\n    ")));
+            let imports = within.map(|(_, example)| example.clone()).collect();
+            circles.push(Circle { imports, modules: circle.into_iter().map(str::to_owned).collect() });
         }
     }
     circles
@@ -163,9 +173,6 @@ mod tests {
 
     #[test]
     fn children_count_as_their_module() {
-        assert_eq!(
-            found(&[("", ""), ("a", ""), ("a::x", "use crate::b::B;"), ("b", "use crate::a::A;")]),
-            1
-        );
+        assert_eq!(found(&[("", ""), ("a", ""), ("a::x", "use crate::b::B;"), ("b", "use crate::a::A;")]), 1);
     }
 }

@@ -218,9 +218,9 @@ mod tests {
 
     #[test]
     fn paths_outside_of_imports_count() {
-        assert_eq!(read("fn f(x: &'a crate::a::B) { super::c::d() }").paths, [
-            vec!["crate", "a", "B"],
-            vec!["super", "c", "d"]
-        ]);
+        assert_eq!(
+            read("fn f(x: &'a crate::a::B) { super::c::d() }").paths,
+            [vec!["crate", "a", "B"], vec!["super", "c", "d"]]
+        );
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn end_all(run: &str, directory: &Path) {
     for pid in all().filter(|pid| has_name(*pid, run)) {
         send(pid, Signal::KILL);
     }
-    let works_there = |pid: &Pid| fs::read_link(proc(*pid, "cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
+    let works_there =
+        |pid: &Pid| fs::read_link(proc(*pid, "cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
     for pid in all().filter(works_there) {
         send(pid, Signal::CONT);
         // Postgres' immediate shutdown.

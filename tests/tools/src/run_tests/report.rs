@@ -144,7 +144,9 @@ mod tests {
 
     #[test]
     fn a_test_for_both_databases_must_run_on_both() {
-        assert!(report("running 2 tests\ntest a::sqlite ... ok\ntest a::postgres ... FAILED").databases_agree());
+        assert!(
+            report("running 2 tests\ntest a::sqlite ... ok\ntest a::postgres ... FAILED").databases_agree()
+        );
         assert!(
             !report("running 2 tests\ntest a::sqlite ... ok\ntest a::postgres ... ignored").databases_agree()
         );
@@ -154,8 +156,7 @@ mod tests {
 
     #[test]
     fn a_slow_test_has_hung_unless_it_ends() {
-        let mut ended =
-            report("running 1 test\ntest a has been running for over 60 seconds\ntest a ... ok");
+        let mut ended = report("running 1 test\ntest a has been running for over 60 seconds\ntest a ... ok");
         assert!(ended.take_hung(Duration::ZERO).is_empty());
         let mut hung = report("running 1 test\ntest a has been running for over 60 seconds");
         assert_eq!(hung.take_hung(Duration::ZERO), ["a"]);

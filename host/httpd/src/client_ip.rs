@@ -1,7 +1,7 @@
-//! Who the client is, by address.
+//! The client's address.
 //!
-//! That is whoever opened the connection, unless the operator named that address in
-//! `TRUSTED_PROXIES`: then it is whom the proxy says it speaks for, in `X-Forwarded-For`. Every hop
+//! That is the peer of the connection, unless the operator listed the peer in `TRUSTED_PROXIES`: then it
+//! is the address that the proxy forwards for, in `X-Forwarded-For`. Every hop
 //! adds the address it saw at the end of that header, and a client may send one of its own making,
 //! so the list is read from its end and only as far as the hops are trusted.
 
@@ -25,8 +25,8 @@ const IPV4_MAPPED: u8 = 96;
 pub struct ClientIp(pub IpAddr);
 
 impl ClientIp {
-    /// What limits count by: an IPv4 address, or the /64 around an IPv6 one. Whoever has one
-    /// address of a /64 has all 2⁶⁴ of them; counted singly, each would come with a fresh budget.
+    /// What limits count by: an IPv4 address, or the /64 around an IPv6 one. The
+    /// holder of one address of a /64 has all 2⁶⁴ of them; counted singly, each would have a fresh budget.
     #[must_use]
     pub fn network(self) -> IpAddr {
         match self.0 {
@@ -39,7 +39,7 @@ impl ClientIp {
     }
 }
 
-/// Networks whose word about their clients is taken. Empty: nobody's.
+/// Networks whose `X-Forwarded-For` is believed. Empty: the header is ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
@@ -96,13 +96,11 @@ impl TrustedProxies {
     }
 
     /// Notes the client's address on a request that came over a socket.
-    #[must_use]
-    pub fn identify(&self, mut request: Request) -> Request {
+    pub(crate) fn identify(&self, request: &mut Request) {
         if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
             let client = self.client(peer.ip(), request.headers());
             request.extensions_mut().insert(client);
         }
-        request
     }
 }
 
@@ -139,7 +137,7 @@ mod tests {
     fn clients_by_table() {
         let lan = "10.0.0.0/8, 192.168.1.1, fd00::/8";
         for (trusted, peer, headers, expected) in [
-            // Nobody is trusted, or not this one.
+            // No proxy is trusted, or not this one.
             ("", "10.0.0.1", &["1.1.1.1"][..], "10.0.0.1"),
             (lan, "11.0.0.1", &["1.1.1.1"], "11.0.0.1"),
             (lan, "192.168.1.2", &["1.1.1.1"], "192.168.1.2"),
@@ -150,7 +148,7 @@ mod tests {
             (lan, "10.0.0.1", &["9.9.9.9", "1.1.1.1", "192.168.1.1,10.2.3.4"], "1.1.1.1"),
             (lan, "fd00::1", &["2001:db8::7"], "2001:db8::7"),
             (lan, "10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            // Not readable: whoever passed it on counts.
+            // Not readable: the hop that passed it on counts.
             (lan, "10.0.0.1", &["1.1.1.1, unknown, 10.0.0.2"], "10.0.0.2"),
             (lan, "10.0.0.1", &["1.1.1.1,"], "10.0.0.1"),
             (lan, "10.0.0.1", &["1.1.1.1, _hidden"], "10.0.0.1"),

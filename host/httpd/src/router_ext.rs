@@ -1,11 +1,11 @@
-//! How a route is registered, and what answers where there is none.
+//! How routes are registered, and the answers where no route matches.
 //!
 //! Three rules hold for every path, so they are applied here and not per route: a wrong method is
 //! a plain 404 like an unknown path; HEAD is a wrong method unless the route is a [`probe`]; and
 //! the path with a trailing slash redirects to the path without (after all guards, because the
 //! redirect is an ordinary route).
 //!
-//! [`probe`]: Register::probe
+//! [`probe`]: RouterExt::probe
 
 use axum::Router;
 use axum::extract::Request;
@@ -13,18 +13,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any};
 use http::{HeaderValue, Method, StatusCode, header};
 
-/// Registers routes the way this server wants them.
-pub trait Register<S> {
+/// Registers routes under the three rules above.
+pub trait RouterExt<S> {
     /// A path and its methods.
     #[must_use]
     fn endpoint(self, path: &str, methods: MethodRouter<S>) -> Self;
 
-    /// A path that monitors poll: its `GET` answers `HEAD` too.
+    /// A path for monitors: its `GET` answers `HEAD` too.
     #[must_use]
     fn probe(self, path: &str, methods: MethodRouter<S>) -> Self;
 }
 
-impl<S> Register<S> for Router<S>
+impl<S> RouterExt<S> for Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
@@ -42,10 +42,10 @@ where
     }
 }
 
-/// How the last part of a pattern begins that matches any number of segments.
+/// Start of a last pattern part that matches any number of path segments.
 const CATCH_ALL: &str = "{*";
 
-/// Marks an answer that no route gave, for the `path` label of the request metrics.
+/// Marks an answer that came from no route, for the `path` label of the request metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct Unmatched;
 
