@@ -169,7 +169,7 @@ pub fn import_error(error: ImportError) -> ApiError {
     let text = error.to_string();
     match &error {
         ImportError::NotFound => ApiError::not_found(&text),
-        ImportError::Settings(_) => failure(&error, &text),
+        ImportError::SettingsLookup(_) => failure(&error, &text),
         ImportError::MissingEnv { missing, required, template } => ApiError::with_body(
             StatusCode::PRECONDITION_FAILED,
             json!({

@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
-use orgs::{Fate, From, Import, ImportError, Imported, Listed, Placed, RECONCILE};
+use orgs::{Action, Import, ImportError, Imported, ImportedWorkspace, Mode, TemplateSource, TemplateSummary};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -42,7 +42,7 @@ async fn templates(
     State(app): State<App>,
     _: AdminAuth,
     Query(query): Query<TemplatesQuery>,
-) -> Json<Vec<Listed>> {
+) -> Json<Vec<TemplateSummary>> {
     Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
 }
 
@@ -59,10 +59,10 @@ async fn import(
     _: AdminAuth,
     ImportRequest(request): ImportRequest,
 ) -> Result<Response, ApiError> {
-    let (dry_run, reconciles) = (request.dry_run, request.mode == RECONCILE);
+    let (dry_run, reconciles) = (request.dry_run, request.mode == Some(Mode::Reconcile));
     let orgs = app.orgs.clone();
     let imported = run_to_completion(async move { orgs.import(request).await.map_err(import_error) }).await?;
-    Ok(if dry_run { dry_run_answer(&imported) } else { answer(&imported, reconciles) })
+    Ok(if dry_run { Json(dry_run_plan(&imported)).into_response() } else { answer(&imported, reconciles) })
 }
 
 fn answer(imported: &Imported, reconciles: bool) -> Response {
@@ -71,11 +71,7 @@ fn answer(imported: &Imported, reconciles: bool) -> Response {
     (status, Json(done(imported, reconciles))).into_response()
 }
 
-fn dry_run_answer(imported: &Imported) -> Response {
-    Json(plan(imported)).into_response()
-}
-
-/// An import as a body asks for it: a tar archive with the settings in the query, or JSON.
+/// An import as a request asks for it: a tar archive or JSON, with options in the query or in the JSON.
 struct ImportRequest(Import);
 
 impl FromRequest<App> for ImportRequest {
@@ -88,15 +84,41 @@ impl FromRequest<App> for ImportRequest {
         let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
         let is_archive = media.trim().eq_ignore_ascii_case(TAR);
         let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
-        Ok(Self(if is_archive { of_archive(body, query) } else { of_json(&body)? }))
+        if is_archive { of_archive(body, query) } else { of_json(&body, query) }.map(Self)
     }
 }
 
-fn of_archive(archive: Bytes, query: ImportQuery) -> Import {
-    Import {
-        from: From::Archive(archive),
-        mode: query.mode.unwrap_or_default(),
-        dry_run: query.dry_run.as_deref() == Some("true"),
+fn of_archive(archive: Bytes, query: ImportQuery) -> Result<Import, ApiError> {
+    let (mode, dry_run) = options(query, None, None)?;
+    Ok(Import { source: TemplateSource::Archive(archive), mode, dry_run })
+}
+
+/// Mode and `dry_run`, each from the query, the body, or both if they agree.
+fn options(
+    query: ImportQuery,
+    mode: Option<String>,
+    dry_run: Option<bool>,
+) -> Result<(Option<Mode>, bool), ApiError> {
+    let bad_request = |text: &str| ApiError::new(StatusCode::BAD_REQUEST, text);
+    let mode = agreed(query.mode, mode).ok_or_else(|| bad_request("mode differs between query and body"))?;
+    let mode = match mode.as_deref() {
+        None | Some("") => None,
+        Some("merge") => Some(Mode::Merge),
+        Some("reconcile") => Some(Mode::Reconcile),
+        Some(_) => return Err(bad_request("mode must be 'merge' or 'reconcile'")),
+    };
+    let in_query = query.dry_run.map(|word| word.parse::<bool>()).transpose();
+    let in_query = in_query.map_err(|_| bad_request("dry_run must be 'true' or 'false'"))?;
+    let dry_run =
+        agreed(in_query, dry_run).ok_or_else(|| bad_request("dry_run differs between query and body"))?;
+    Ok((mode, dry_run.unwrap_or(false)))
+}
+
+/// None if both are given and differ.
+fn agreed<T: PartialEq>(query: Option<T>, body: Option<T>) -> Option<Option<T>> {
+    match (query, body) {
+        (Some(query), Some(body)) if query != body => None,
+        (query, body) => Some(query.or(body)),
     }
 }
 
@@ -108,7 +130,7 @@ struct ImportBody {
     dry_run: Option<bool>,
 }
 
-fn of_json(body: &Bytes) -> Result<Import, ApiError> {
+fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     if body.len() > BODY_BYTES {
         return Err(ApiError::invalid_body());
     }
@@ -116,12 +138,13 @@ fn of_json(body: &Bytes) -> Result<Import, ApiError> {
         tracing::debug!(%error, "the body is not what the route wants");
         ApiError::invalid_body()
     })?;
-    let from = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
-        (Some(dir), _) => From::Directory(dir),
-        (None, Some(template)) => From::Inline(Value::Object(template)),
-        (None, None) => return Err(import_error(ImportError::Nothing)),
+    let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
+        (Some(dir), _) => TemplateSource::Directory(dir),
+        (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),
+        (None, None) => return Err(import_error(ImportError::MissingSource)),
     };
-    Ok(Import { from, mode: body.mode.unwrap_or_default(), dry_run: body.dry_run.unwrap_or(false) })
+    let (mode, dry_run) = options(query, body.mode, body.dry_run)?;
+    Ok(Import { source, mode, dry_run })
 }
 
 fn done(imported: &Imported, reconciles: bool) -> Value {
@@ -137,7 +160,7 @@ fn done(imported: &Imported, reconciles: bool) -> Value {
         }
     };
     if reconciles {
-        add("mode", json!(RECONCILE));
+        add("mode", json!("reconcile"));
         add("reconcile_removed_count", json!(imported.removed.len()));
     }
     if let Some(error) = &imported.error {
@@ -149,24 +172,24 @@ fn done(imported: &Imported, reconciles: bool) -> Value {
     body
 }
 
-fn entry(placed: &Placed) -> Value {
-    let mut entry = json!({ "id": placed.id, "name": placed.name, "tier": placed.tier });
+fn entry(workspace: &ImportedWorkspace) -> Value {
+    let mut entry = json!({ "id": workspace.id, "name": workspace.name, "tier": workspace.tier });
     if let Some(fields) = entry.as_object_mut() {
-        if placed.fate == Fate::Keep {
+        if workspace.action == Action::Keep {
             fields.insert("skipped".to_owned(), json!(true));
         }
-        if !placed.channels_skipped.is_empty() {
-            fields.insert("channels_skipped".to_owned(), json!(placed.channels_skipped));
+        if !workspace.channels_skipped.is_empty() {
+            fields.insert("channels_skipped".to_owned(), json!(workspace.channels_skipped));
         }
     }
     entry
 }
 
-/// The plan: each workspace with its place and what the import would do.
-fn plan(imported: &Imported) -> Value {
-    let path = |placed: &Placed| {
-        let mut path = vec![placed.name.as_str()];
-        let mut parent = placed.parent;
+/// The answer to a dry run: each workspace with its path and action.
+fn dry_run_plan(imported: &Imported) -> Value {
+    let path = |workspace: &ImportedWorkspace| {
+        let mut path = vec![workspace.name.as_str()];
+        let mut parent = workspace.parent;
         while let Some(above) = parent.and_then(|parent| imported.workspaces.get(parent)) {
             path.push(&above.name);
             parent = above.parent;
@@ -174,26 +197,26 @@ fn plan(imported: &Imported) -> Value {
         path.reverse();
         json!(path)
     };
-    let placed = imported.workspaces.iter().map(|placed| {
-        let is_there = placed.fate == Fate::Keep;
+    let nodes = imported.workspaces.iter().map(|workspace| {
+        let is_there = workspace.action == Action::Keep;
         json!({
             "action": if is_there { "keep" } else { "create" },
-            "id": is_there.then_some(placed.id),
-            "path": path(placed),
-            "runtime": placed.runtime,
-            "tier": placed.tier,
+            "id": is_there.then_some(workspace.id),
+            "path": path(workspace),
+            "runtime": workspace.runtime,
+            "tier": workspace.tier,
         })
     });
     let removed = imported.removed.iter().map(|removed| {
-        let path: Vec<&str> = removed.above.iter().chain([&removed.name]).map(String::as_str).collect();
+        let path: Vec<&str> = removed.ancestors.iter().chain([&removed.name]).map(String::as_str).collect();
         json!({ "action": "remove", "id": removed.id, "path": path })
     });
     json!({
         "dry_run": true,
         "error": imported.error,
         "missing_env": imported.missing_env,
-        "mode": imported.mode,
-        "nodes": placed.chain(removed).collect::<Vec<_>>(),
+        "mode": Mode::word(imported.mode),
+        "nodes": nodes.chain(removed).collect::<Vec<_>>(),
         "org": imported.org,
         "warnings": imported.warnings,
     })

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     rules::{FieldError, InvalidAccess, InvalidDirectory, InvalidMode, SecretError},
-    templates::InvalidTemplate,
+    templates::InvalidRuntimeTemplate,
 };
 
 /// Why the fleet did not do what was asked. Nothing was changed, except where it says so.
@@ -32,7 +32,7 @@ pub enum FleetError {
     Secret(#[from] SecretError),
     /// No template can be called that.
     #[error(transparent)]
-    Template(#[from] InvalidTemplate),
+    Template(#[from] InvalidRuntimeTemplate),
     /// An agent can't be there.
     #[error(transparent)]
     Url(#[from] UrlError),

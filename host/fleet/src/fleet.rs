@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use events::{Envelope, Event, Hub};
+use provision::Backend;
 use store::{
     Change, Cipher, CommitError, Observer, Store, StoreError, Writer,
     tokens::TokenUsed,
@@ -14,7 +15,6 @@ use uuid::Uuid;
 
 use crate::{
     agents,
-    backend::Backend,
     directory::{Directory, Workspace},
     error::FleetError,
     inbound,
@@ -22,9 +22,9 @@ use crate::{
     machine::{self, Input, Transition},
     mirror::{LiveQueue, Mirror},
     presence::PresenceObservers,
-    reconciler::Pokes,
+    reconciler::WorkQueue,
     runtimes::Runtimes,
-    templates::Templates,
+    templates::RuntimeTemplates,
     tokens::{LiveToken, Tokens},
 };
 
@@ -44,9 +44,11 @@ pub struct Parts {
     /// What seals secrets.
     pub cipher: Cipher,
     /// What workspaces may be made from.
-    pub templates: Templates,
+    pub templates: RuntimeTemplates,
     /// Times that an operator may set.
     pub limits: Limits,
+    /// Settings that end up in containers.
+    pub provision: provision::Settings,
     /// Is this a hosted deployment, where agents live in private networks?
     pub saas: bool,
 }
@@ -65,11 +67,12 @@ pub(crate) struct Inner {
     pub(crate) runtimes: Arc<dyn Runtimes>,
     pub(crate) backend: Option<Arc<dyn Backend>>,
     pub(crate) cipher: Cipher,
-    pub(crate) templates: Templates,
+    pub(crate) templates: RuntimeTemplates,
     pub(crate) limits: Limits,
+    pub(crate) provision: provision::Settings,
     pub(crate) saas: bool,
-    pub(crate) pokes: Pokes,
-    pub(crate) agents: agents::Memory,
+    pub(crate) work: WorkQueue,
+    pub(crate) agents: agents::AgentStates,
     pub(crate) presence_observers: PresenceObservers,
     pub(crate) inbound: inbound::Cache,
     /// Whose turn it is among those whose change met another one.
@@ -85,6 +88,7 @@ impl Fleet {
     /// If the database can't be read.
     pub async fn open(parts: Parts) -> Result<(Self, JoinHandle<()>), StoreError> {
         let server = Uuid::new_v4();
+        parts.templates.read(RuntimeTemplates::reload).await;
         let (mirror, live) = Mirror::open(&parts.store, parts.hub, server).await?;
         let observer: Arc<dyn Observer> = Arc::clone(&mirror) as _;
         let (writer, written) = Writer::start(parts.store.clone(), observer);
@@ -98,9 +102,10 @@ impl Fleet {
             cipher: parts.cipher,
             templates: parts.templates,
             limits: parts.limits,
+            provision: parts.provision,
             saas: parts.saas,
-            pokes: Pokes::default(),
-            agents: agents::Memory::default(),
+            work: WorkQueue::default(),
+            agents: agents::AgentStates::default(),
             presence_observers: PresenceObservers::default(),
             inbound: inbound::Cache::default(),
             turns: Mutex::default(),
@@ -223,7 +228,7 @@ impl Fleet {
             let (touched, acted_on) = (change.workspaces(), acted_on(&change));
             match self.commit(change).await {
                 Ok(_) => {
-                    acted_on.into_iter().for_each(|id| self.inner.pokes.poke(id));
+                    acted_on.into_iter().for_each(|id| self.inner.work.enqueue(id));
                     return Ok(done);
                 }
                 Err(CommitError::Conflict | CommitError::PreconditionFailed(_)) => {

@@ -1,14 +1,14 @@
-//! The fleet: every workspace, what is wanted of it, what was seen of it, and who acts.
+//! The fleet: every workspace with its desired and its observed state, and the reconciler that makes the
+//! one the other.
 //!
-//! [`Fleet`] is the door. People's wants come in by its functions (`create`, `populate`, `edit`,
-//! `lifecycle`, `remove`), each one change; `machine` says what an input makes of a row and `decide` what to do next,
-//! both without touching anything; the `reconciler` does it, through a [`Backend`]. Reading needs no
-//! database: the [`Directory`] is an image in memory, which `mirror` keeps in step.
+//! [`Fleet`] is the way in. Requests (`create`, `populate`, `edit`, `restart`, `remove` …) are one change
+//! each; `machine` says what an input makes of a row and `decide` what to do next, both pure; the
+//! `reconciler` does it, through a [`provision::Backend`]. Reads need no database: the [`Directory`] is an
+//! index in memory, which `mirror` keeps up to date.
 
 #![forbid(unsafe_code)]
 
 mod agents;
-pub mod backend;
 mod bearers;
 mod blueprint;
 mod connection;
@@ -27,6 +27,7 @@ mod messages;
 mod mirror;
 mod populate;
 mod presence;
+mod provisioning;
 mod queries;
 mod reconciler;
 mod remove;
@@ -39,16 +40,15 @@ pub mod tokens;
 mod wait;
 
 #[cfg(test)]
-mod histories;
+mod fake_backend;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod replicas;
-#[cfg(test)]
-mod scripted;
 #[cfg(test)]
 mod testing;
 
 pub use agents::{Metadata, Registered, Registration, Report};
-pub use backend::Backend;
 pub use blueprint::Blueprint;
 pub use connection::Connection;
 pub use create::{Created, Memory, NewWorkspace};
@@ -62,7 +62,8 @@ pub use limits::Limits;
 pub use mirror::Mirror;
 pub use populate::{Population, Settler};
 pub use presence::PresenceObserver;
+pub use provision::Settings as ProvisionSettings;
 pub use queries::MissedEvents;
 pub use remove::Removal;
-pub use runtimes::{Facts, Runtimes};
-pub use templates::{InvalidTemplate, Templates};
+pub use runtimes::{Adapter, RuntimeInfo, Runtimes};
+pub use templates::{InvalidRuntimeTemplate, RuntimeTemplates};

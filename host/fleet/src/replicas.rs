@@ -13,6 +13,7 @@ use events::{
     catalogue::{AgentMessage, Empty, Task},
 };
 use futures::future::join_all;
+use provision::Backend;
 use store::{
     Change, Store,
     presence::PresenceRow,
@@ -25,8 +26,8 @@ use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 
 use crate::{
-    Backend, Directory, Edit, Fleet, Limits, Removal, Workspace,
-    scripted::{Action, Script, Scripted},
+    Directory, Edit, Fleet, Limits, Removal, Workspace,
+    fake_backend::{Call, FakeBackend, Script},
     testing::{self, PATIENCE, new, until},
     tokens::{NewToken, Tokens},
 };
@@ -41,9 +42,9 @@ struct Replica {
 }
 
 impl Replica {
-    async fn new(database: &Database, backend: Option<Scripted>) -> Self {
+    async fn new(database: &Database, backend: Option<FakeBackend>) -> Self {
         let store = Store::connect(&database.url()).await.unwrap();
-        let limits = Limits { lease: LEASE, ..Limits::default() };
+        let limits = Limits { lease: LEASE, ..testing::limits() };
         let backend = backend.map(|backend| Arc::new(backend) as Arc<dyn Backend>);
         let (fleet, _) = testing::open(store, backend, limits).await;
         let heard = fleet.hub().subscribe(100_000, |event| event.seq().is_some());
@@ -228,11 +229,11 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
     let database = Database::postgres().await;
     for (script, wanted, done) in [
         // It was started, but nobody knows; or it wasn't.
-        (Script::DoneThenDies, DesiredState::Running, 1),
+        (Script::ServerDies, DesiredState::Running, 1),
         (Script::Hangs, DesiredState::Running, 1),
-        (Script::DoneThenDies, DesiredState::Paused, 2),
+        (Script::ServerDies, DesiredState::Paused, 2),
     ] {
-        let backend = Scripted::default();
+        let backend = FakeBackend::default();
         let one = Replica::new(&database, Some(backend.clone())).await.follows();
         let two = Replica::new(&database, Some(backend.clone())).await.follows();
         let leader = one.reconciles();
@@ -250,19 +251,19 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
             let row = two.row(id).await;
             match wanted {
                 DesiredState::Running => row.container == Container::Running,
-                _ => row.status == Status::Paused && backend.runs().is_empty(),
+                _ => row.status == Status::Paused && backend.running().is_empty(),
             }
         };
         until("another one goes on", &two.fleet, settled).await;
         // The lease, a quarter of it until it is asked for, and what a busy machine takes.
         assert!(died.elapsed() < LEASE * 2 + Duration::from_secs(2), "{:?}", died.elapsed());
-        let mut expected = vec![Action::Ensure(id, 1)];
-        expected.extend((wanted == DesiredState::Paused).then_some(Action::Stop(id)));
+        let mut expected = vec![Call::Ensure(id, 1)];
+        expected.extend((wanted == DesiredState::Paused).then_some(Call::Stop(id)));
         assert_eq!(backend.done(), expected);
         assert_eq!(expected.len(), done);
         let removing = two.fleet.remove(id, Removal { confirmed: true, purge: true });
         removing.await.unwrap();
-        assert!(backend.runs().is_empty());
+        assert!(backend.running().is_empty());
         next.abort();
         one.fleet.store().release_leases(two.fleet.inner.server).await.unwrap();
     }
@@ -297,7 +298,7 @@ async fn an_agent_that_calls_another_server_is_not_silent() {
         until("it is written down", &one.fleet, stored).await;
         two.fleet.read_again(&[row.id]).await.unwrap();
         two.fleet.directory().put_presence(PresenceRow { last_seen_at: Some(long_ago), ..presence });
-        let again = two.fleet.look(row.id, &fence).await.unwrap();
+        let again = two.fleet.reconcile_one(row.id, &fence).await.unwrap();
         if called == long_ago {
             assert_eq!(two.row(row.id).await.status, Status::AwaitingAgent);
         } else {

@@ -10,7 +10,7 @@ use events::{
 use serde_json::Value;
 use store::workspaces::{Hosting, Status, WorkspaceRow};
 
-use crate::machine::Beat;
+use crate::machine::Heartbeat;
 
 /// What people read when an agent never called.
 pub(crate) const START_OVERDUE: &str = "provisioning timed out — container started but never called \
@@ -76,7 +76,7 @@ pub(crate) fn offline() -> Event {
     Event::WorkspaceOffline(Empty {})
 }
 
-pub(crate) fn degraded(beat: &Beat, wedged: bool) -> Event {
+pub(crate) fn degraded(beat: &Heartbeat, wedged: bool) -> Event {
     Event::WorkspaceDegraded(Degraded {
         error_rate: beat.error_rate,
         runtime_state: wedged.then_some(Wedged),

@@ -204,7 +204,7 @@ impl Messaging {
     /// Notes the time of a workspace's last outgoing message.
     pub(crate) async fn record_outbound(&self, caller: Caller) {
         if let Caller::Workspace(id) = caller {
-            self.fleet.spoke(id).await;
+            self.fleet.record_outbound(id).await;
         }
     }
 }

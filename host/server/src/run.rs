@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates};
+use fleet::{Fleet, Parts, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
@@ -141,8 +141,9 @@ async fn open_fleet(
         runtimes: Arc::new(catalog),
         backend: None,
         cipher: Cipher::new(key, previous, settings.access.production())?,
-        templates: Templates::open(settings.workspaces.runtime_templates()),
+        templates: RuntimeTemplates::open(settings.workspaces.runtime_templates()),
         limits: settings.workspaces.limits(),
+        provision: settings.provision(),
         saas: settings.saas(),
     };
     Ok(Fleet::open(parts).await?)

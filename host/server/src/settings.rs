@@ -199,6 +199,17 @@ impl Settings {
         }
     }
 
+    /// What of the settings ends up in containers.
+    #[must_use]
+    pub fn provision(&self) -> fleet::ProvisionSettings {
+        let given =
+            self.http.platform_url.as_ref().map(|url| url.to_string().trim_end_matches('/').to_owned());
+        fleet::ProvisionSettings {
+            platform_url: given.unwrap_or_else(|| self.http.platform_origin()),
+            ..fleet::ProvisionSettings::default()
+        }
+    }
+
     /// Whether this is a hosted platform, where agents are in private networks.
     #[must_use]
     pub fn saas(&self) -> bool {
@@ -225,7 +236,7 @@ impl WorkspaceSettings {
         let seconds = |count: NonZeroU32| Duration::from_secs(count.get().into());
         fleet::Limits {
             provision_timeout: self.provision_timeout_seconds.map(seconds),
-            operator_silence: seconds(self.remote_liveness_stale_after),
+            operator_heartbeat_timeout: seconds(self.remote_liveness_stale_after),
             ..fleet::Limits::default()
         }
     }

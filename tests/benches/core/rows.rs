@@ -2,9 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
-use async_trait::async_trait;
 use events::{Envelope, Hub};
-use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
+use fleet::{Adapter, Fleet, Parts, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
 use store::{
     Change, Cipher, Observer, Store, Writer,
@@ -20,24 +19,22 @@ use uuid::Uuid;
 /// Everything is synthetic.
 pub struct Synthetic;
 
-#[async_trait]
 impl Runtimes for Synthetic {
-    fn sanitise(&self, runtime: &str) -> String {
+    fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
     }
 
-    fn facts(&self, _: &str) -> Facts {
-        Facts {
+    fn info(&self, _: &str) -> RuntimeInfo {
+        RuntimeInfo {
             hosting: Hosting::Synthetic,
             default_model: None,
-            image_base: String::new(),
             provision_timeout: None,
-            judges_itself: false,
+            self_reports_health: false,
         }
     }
 
-    async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
-        None
+    fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+        unreachable!("nothing is started here")
     }
 }
 
@@ -57,8 +54,9 @@ pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
         runtimes: Arc::new(Synthetic),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key"),
-        templates: Templates::open(None),
+        templates: RuntimeTemplates::open(None),
         limits: fleet::Limits::default(),
+        provision: ProvisionSettings::default(),
         saas: false,
     };
     Fleet::open(parts).await.expect("a fleet")

@@ -8,7 +8,7 @@ use api::app::App;
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates};
+use fleet::{Fleet, Parts, RuntimeTemplates};
 use httpd::connection::Deadlines;
 use httpd::middleware;
 use httpd::rate_limit::{LimiterClock, RateLimits};
@@ -43,8 +43,9 @@ async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
         runtimes: Arc::new(catalog),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key is needed"),
-        templates: Templates::open(None),
+        templates: RuntimeTemplates::open(None),
         limits: fleet::Limits::default(),
+        provision: fleet::ProvisionSettings::default(),
         saas: false,
     };
     Fleet::open(parts).await.expect("a fleet").0

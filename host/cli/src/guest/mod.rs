@@ -117,9 +117,10 @@ enum GuestTask {
         #[arg(long)]
         trusted: bool,
     },
-    /// Start a guest of your own: a crate that builds, with SDK and WIT beside it
+    /// Make a crate for a guest of your own, with SDK and WIT beside it
     New {
-        /// Directory to make
+        /// Name of the guest, its runtime and its crate; a path puts its directory elsewhere
+        #[arg(value_name = "NAME")]
         directory: PathBuf,
     },
 }

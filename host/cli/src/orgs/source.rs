@@ -136,7 +136,7 @@ mod tests {
         symlink("../b", dir.path().join("a/shared")).unwrap();
         let source = Source::find(dir.path().join("a").to_str().unwrap()).unwrap();
         let Source::Archive { bytes, files: 3, .. } = source else { panic!("{source:?}") };
-        let orgs::Files::Sent(files) = orgs::unpack(&bytes).unwrap() else { panic!("not in memory") };
+        let orgs::Files::InMemory(files) = orgs::unpack(&bytes).unwrap() else { panic!("not in memory") };
         assert_eq!(files.keys().collect::<Vec<_>>(), [".env", "org.yaml", "shared/x.yaml"]);
     }
 

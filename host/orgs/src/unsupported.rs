@@ -1,9 +1,10 @@
-//! Parts of a template that are kept with the workspaces until what they are for is there.
+//! Parts of a template that are stored with the workspaces although no subsystem uses them yet. Each is
+//! named in a warning of the import.
 
 use std::collections::BTreeMap;
 
-/// Names that a warning tells; the others are counted.
-const NAMED: usize = 3;
+/// Workspaces that a warning names; further ones are counted.
+const MAX_NAMED: usize = 3;
 
 /// A part that nothing uses yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,29 +30,28 @@ impl Part {
     }
 }
 
-/// What is kept, by part, with the workspaces that have it.
+/// The unsupported parts of a template, each with the names of the workspaces that have it.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(BTreeMap<Part, Vec<String>>);
+pub(crate) struct Unsupported(BTreeMap<Part, Vec<String>>);
 
-impl Kept {
-    pub(crate) fn add(&mut self, part: Option<Part>, workspace: &str) {
-        let Some(part) = part else { return };
+impl Unsupported {
+    pub(crate) fn add(&mut self, part: Part, workspace: &str) {
         let workspaces = self.0.entry(part).or_default();
         if workspaces.last().is_none_or(|last| last != workspace) {
             workspaces.push(workspace.to_owned());
         }
     }
 
-    /// A sentence for each part.
+    /// One sentence for each part.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(part, workspaces)| format!("{} ({})", part.warning(), names(workspaces)))
     }
 }
 
 fn names(workspaces: &[String]) -> String {
-    let shown: Vec<&str> = workspaces.iter().take(NAMED).map(String::as_str).collect();
+    let shown: Vec<&str> = workspaces.iter().take(MAX_NAMED).map(String::as_str).collect();
     let shown = shown.join(", ");
-    match workspaces.len().checked_sub(NAMED) {
+    match workspaces.len().checked_sub(MAX_NAMED) {
         None | Some(0) => shown,
         Some(more) => format!("{shown} and {more} more"),
     }
@@ -62,14 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_warning_names_a_few_and_counts_the_others() {
-        let mut kept = Kept::default();
+    fn a_warning_names_three_workspaces_and_counts_the_rest() {
+        let mut unsupported = Unsupported::default();
         for name in ["A", "A", "B", "C", "D", "E"] {
-            kept.add(Some(Part::Plugins), name);
+            unsupported.add(Part::Plugins, name);
         }
-        kept.add(Some(Part::Files), "A");
-        kept.add(None, "A");
-        let warnings: Vec<String> = kept.warnings().collect();
+        unsupported.add(Part::Files, "A");
+        let warnings: Vec<String> = unsupported.warnings().collect();
         assert_eq!(warnings.len(), 2);
         assert!(warnings[0].ends_with("yet (A)"), "{warnings:?}");
         assert!(warnings[1].ends_with("(A, B, C and 2 more)"), "{warnings:?}");
