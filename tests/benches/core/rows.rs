@@ -38,9 +38,9 @@ impl Runtimes for Synthetic {
     }
 }
 
-struct Nobody;
+struct NoObserver;
 
-impl Observer for Nobody {
+impl Observer for NoObserver {
     fn committed(&self, _: &Change, _: &[Arc<Envelope>]) {}
 
     fn outcome_unknown(&self) {}
@@ -69,7 +69,7 @@ pub fn sqlite(data: &Path) -> String {
 /// Writes a tree of `count` online workspaces, ten children to each. Returns their ids, parents first.
 pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     let store = Store::connect(url).await.expect("a database");
-    let (writer, written) = Writer::start(store.clone(), Arc::new(Nobody));
+    let (writer, written) = Writer::start(store.clone(), Arc::new(NoObserver));
     let mut ids = Vec::with_capacity(count);
     let mut rows = Vec::with_capacity(count);
     for number in 0..count {
