@@ -8,6 +8,7 @@ mod columns;
 mod m0001_guests;
 mod m0002_core;
 mod m0003_traffic;
+mod m0004_guest_components;
 
 /// Applies what is missing, in order.
 pub struct Migrator;
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_guests::Migration),
             Box::new(m0002_core::Migration),
             Box::new(m0003_traffic::Migration),
+            Box::new(m0004_guest_components::Migration),
         ]
     }
 }

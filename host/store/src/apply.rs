@@ -93,7 +93,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    fn stamp(&mut self, workspace: Option<Uuid>, event: &events::Event) -> Arc<Envelope> {
+    pub(crate) fn stamp(&mut self, workspace: Option<Uuid>, event: &events::Event) -> Arc<Envelope> {
         self.at_us += 1;
         let at = DateTime::from_timestamp_micros(self.at_us).unwrap_or(self.now);
         if !is_stored(event.class()) {
