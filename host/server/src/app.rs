@@ -8,6 +8,7 @@ use fleet::Fleet;
 use http::Uri;
 use messaging::Messaging;
 use orgs::Orgs;
+use tasks::BackgroundTasks;
 
 use crate::api;
 use crate::api::events::{self, Seats};
@@ -17,7 +18,6 @@ use crate::http::metrics::Metrics;
 use crate::http::rate_limit::RateLimits;
 use crate::http::shell;
 use crate::http::shutdown::Shutdown;
-use crate::loops::Loops;
 use crate::settings::Settings;
 
 /// What handlers have at hand. Cheap to clone: every field is shared.
@@ -29,8 +29,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Says how many requests are too many.
     pub limits: Arc<RateLimits>,
-    /// What goes on in the background.
-    pub loops: Loops,
+    /// Supervises what runs in the background.
+    pub tasks: BackgroundTasks,
     /// The guests.
     pub catalog: Catalog,
     /// This server's address as somebody outside reaches it, where it is set.
@@ -69,7 +69,7 @@ impl App {
             access: Arc::new(Access::new(settings, fleet.clone())),
             metrics,
             limits: Arc::new(RateLimits::new(settings)),
-            loops: Loops::default(),
+            tasks: BackgroundTasks::default(),
             catalog: catalog.clone(),
             external_url: settings.external_platform_url.clone(),
             test_tokens: settings.test_tokens(),

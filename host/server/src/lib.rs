@@ -15,7 +15,6 @@ pub mod audit;
 pub mod cli;
 pub mod http;
 pub mod logging;
-pub mod loops;
 pub mod run;
 pub mod settings;
 pub mod terminal;

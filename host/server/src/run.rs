@@ -13,6 +13,7 @@ use events::{Feed, Hub};
 use fleet::{Fleet, Parts, Templates, agent_url};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
+use tasks::{BackgroundTask, BackgroundTasks, Progress, retry_forever};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -25,7 +26,6 @@ use crate::http::rate_limit::FORGET_EVERY;
 use crate::http::serve::{self, Limits};
 use crate::http::shutdown::Shutdown;
 use crate::logging::LogFormat;
-use crate::loops::{Beat, Loops};
 use crate::settings::{Secret, Settings};
 
 /// How often histogram samples are folded into their buckets.
@@ -34,8 +34,6 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 const COUNTERS_EVERY: Duration = Duration::from_secs(10);
 /// How often loops of the fleet come around at least.
 const FLEET_TURN: Duration = Duration::from_secs(2);
-/// How long they wait after the database failed them.
-const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How often events that are too old are deleted.
 const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
 /// How often messages that wait are looked for.
@@ -101,17 +99,17 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 
     let (fleet, written) = open_fleet(settings, &store, catalog.clone()).await?;
     let app = App::new(settings, metrics, catalog.clone(), fleet.clone(), shutdown.clone());
-    let loops = app.loops.clone();
-    start_loops(&app);
-    start_fleet(&loops, &fleet, settings);
+    let tasks = app.tasks.clone();
+    start_upkeep(&app);
+    start_fleet(&tasks, &fleet, settings);
     start_traffic(&app);
     if let Some(folder) = folder {
-        follow_folder(&loops, folder, catalog.clone());
+        follow_folder(&tasks, folder, catalog.clone());
     }
     announce(settings, &data_dir, address);
     serve::serve(listener, app::router(app, settings), Limits::default(), shutdown).await;
 
-    loops.shutdown().await;
+    tasks.shutdown().await;
     catalog.store_counters().await;
     fleet.close().await;
     if timeout(LAST_WRITES, written).await.is_err() {
@@ -165,41 +163,41 @@ async fn open_fleet(
 }
 
 /// Starts what the fleet does in the background. What ends with an error is begun again.
-fn start_fleet(loops: &Loops, fleet: &Fleet, settings: &Settings) {
+fn start_fleet(tasks: &BackgroundTasks, fleet: &Fleet, settings: &Settings) {
     let reconciled = fleet.clone();
-    loops.spawn("reconciler", FLEET_TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("reconciler", FLEET_TURN, move |progress| {
         let fleet = reconciled.clone();
-        async move { again("reconciler", || fleet.reconcile(|| beat.tick())).await }
-    });
+        async move { retry_forever("reconciler", || fleet.reconcile(|| progress.report())).await }
+    }));
     let followed = fleet.clone();
-    loops.spawn("broadcaster", FLEET_TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("broadcaster", FLEET_TURN, move |progress| {
         let fleet = followed.clone();
-        async move { again("broadcaster", || fleet.follow(|| beat.tick())).await }
-    });
+        async move { retry_forever("broadcaster", || fleet.follow(|| progress.report())).await }
+    }));
     let told = fleet.clone();
-    loops.spawn("live-events", FLEET_TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("live-events", FLEET_TURN, move |progress| {
         let fleet = told.clone();
-        async move { fleet.send_live(|| beat.tick()).await }
-    });
+        async move { fleet.send_live(|| progress.report()).await }
+    }));
     let (swept, days) = (fleet.clone(), settings.event_retention_days.get());
-    loops.every("event-retention", RETENTION_EVERY, move || {
+    tasks.spawn(BackgroundTask::interval("event-retention", RETENTION_EVERY, move || {
         let fleet = swept.clone();
         async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
-    });
+    }));
     let days = chrono::Duration::days(settings.activity_retention_days.get().into());
     let interval = Duration::from_secs(u64::from(settings.activity_cleanup_interval_hours.get()) * HOUR);
     let swept = fleet.clone();
-    loops.spawn("activity-retention", interval, move |beat| {
+    tasks.spawn(BackgroundTask::new("activity-retention", interval, move |progress| {
         let fleet = swept.clone();
         async move {
             loop {
                 // Waits first: a start has more urgent things to write.
-                beat.tick();
+                progress.report();
                 sleep(interval).await;
                 fleet.forget_activity(days).await;
             }
         }
-    });
+    }));
 }
 
 /// Starts what is done for messages in the background.
@@ -207,7 +205,7 @@ fn start_traffic(app: &App) {
     let messaging = app.messaging.clone();
     // Only once: after a panic in the loop, what is on its way is still that.
     let mut first = true;
-    app.loops.spawn("a2a-queue", QUEUE_EVERY, move |beat| {
+    app.tasks.spawn(BackgroundTask::new("a2a-queue", QUEUE_EVERY, move |progress| {
         let messaging = messaging.clone();
         let mut starting = std::mem::take(&mut first);
         async move {
@@ -219,22 +217,11 @@ fn start_traffic(app: &App) {
                         "the queue of messages could not be looked through"
                     ),
                 }
-                beat.tick();
+                progress.report();
                 sleep(QUEUE_EVERY).await;
             }
         }
-    });
-}
-
-/// Does something that shouldn't end, again and again: only the database can end it.
-async fn again<F: Future<Output = Result<(), StoreError>>>(name: &str, mut work: impl FnMut() -> F) {
-    loop {
-        if let Err(error) = work().await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(name, error, "the database failed; trying again");
-        }
-        sleep(DATABASE_PAUSE).await;
-    }
+    }));
 }
 
 /// Listens on the first host that works.
@@ -256,49 +243,49 @@ async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartE
 }
 
 /// Starts what has to be done again and again.
-fn start_loops(app: &App) {
+fn start_upkeep(app: &App) {
     let metrics = Arc::clone(&app.metrics);
-    app.loops.every("metrics-upkeep", METRICS_UPKEEP, move || {
+    app.tasks.spawn(BackgroundTask::interval("metrics-upkeep", METRICS_UPKEEP, move || {
         metrics.upkeep();
         ready(())
-    });
+    }));
     let limits = Arc::clone(&app.limits);
-    app.loops.every("rate-limit-sweep", FORGET_EVERY, move || {
+    app.tasks.spawn(BackgroundTask::interval("rate-limit-sweep", FORGET_EVERY, move || {
         limits.forget_idle();
         ready(())
-    });
+    }));
     let catalog = app.catalog.clone();
-    app.loops.every("guest-counters", COUNTERS_EVERY, move || {
+    app.tasks.spawn(BackgroundTask::interval("guest-counters", COUNTERS_EVERY, move || {
         let catalog = catalog.clone();
         async move { catalog.store_counters().await }
-    });
+    }));
 }
 
 /// Follows the directory of guests. After a panic it is looked at anew: what was seen before may be
 /// lost.
-fn follow_folder(loops: &Loops, folder: Folder, catalog: Catalog) {
+fn follow_folder(tasks: &BackgroundTasks, folder: Folder, catalog: Catalog) {
     let directory = folder.directory().to_owned();
     let mut folder = Some(folder);
-    loops.spawn("guests-folder", Folder::TURN, move |beat| {
+    tasks.spawn(BackgroundTask::new("guests-folder", Folder::TURN, move |progress| {
         let (folder, directory, catalog) = (folder.take(), directory.clone(), catalog.clone());
         async move {
             let folder = match folder {
                 Some(folder) => folder,
-                None => watch_again(&directory, &beat).await,
+                None => watch_again(&directory, &progress).await,
             };
-            folder.run(&catalog, || beat.tick()).await;
+            folder.run(&catalog, || progress.report()).await;
         }
-    });
+    }));
 }
 
-async fn watch_again(directory: &Path, beat: &Beat) -> Folder {
+async fn watch_again(directory: &Path, progress: &Progress) -> Folder {
     loop {
         match Folder::watch(directory) {
             Ok(folder) => return folder,
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "trying again"),
         }
         sleep(Folder::TURN).await;
-        beat.tick();
+        progress.report();
     }
 }
 

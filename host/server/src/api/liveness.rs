@@ -16,5 +16,5 @@ pub fn routes(app: &App) -> Router<App> {
 }
 
 async fn liveness(State(app): State<App>) -> Json<Value> {
-    Json(json!({ "subsystems": app.loops.liveness() }))
+    Json(json!({ "subsystems": app.tasks.liveness() }))
 }

@@ -6,18 +6,19 @@ use std::time::Duration;
 use axum::Router;
 use isomer::app::App;
 use serde_json::Value;
+use tasks::BackgroundTask;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::wire::Server;
 
 /// The product's routes with two loops: one that has beaten, and one that never will.
 fn routes(app: &App, beaten: UnboundedSender<()>, interval: Duration) -> Router<App> {
-    app.loops.spawn("beats", interval, move |beat| {
-        beat.tick();
+    app.tasks.spawn(BackgroundTask::new("beats", interval, move |progress| {
+        progress.report();
         beaten.send(()).expect("heard");
         pending()
-    });
-    app.loops.spawn("silent", interval, |_| pending());
+    }));
+    app.tasks.spawn(BackgroundTask::new("silent", interval, |_| pending()));
     isomer::api::routes(app)
 }
 
