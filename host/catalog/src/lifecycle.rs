@@ -49,7 +49,7 @@ impl Catalog {
         by: &str,
         activate: bool,
     ) -> Result<ReleaseView, CatalogError> {
-        if wasm::rules::runtime_name("name", name).is_err() {
+        if wasm::validate::runtime_name("name", name).is_err() {
             return Err(CatalogError::BadName);
         }
         let digest = Digest::of(&bytes);

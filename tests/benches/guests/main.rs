@@ -49,7 +49,7 @@ fn calls(component: &Component, raw: &raw::Raw) {
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).enable_time().build().expect("a runtime");
         let [mut isomer, mut warm, mut fresh, mut reused, mut native] = [const { Vec::new() }; 5];
-        let kept = component.reused();
+        let kept = component.pooled();
         for _ in 0..ROUNDS {
             native.push(on_threads(&runtime, threads, || async {
                 black_box(native_call());
