@@ -7,7 +7,7 @@ use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
 
 use crate::Conformance;
 
-/// Why the catalog did not do what was asked. Whatever it was, what answered before answers still.
+/// Why the catalog did not do what was asked. What answered before answers still.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// No guest has that name.
@@ -48,7 +48,7 @@ pub enum CatalogError {
     NameTaken {
         /// The runtime's name or alias.
         name: String,
-        /// Who has it.
+        /// Name of that guest.
         guest: String,
     },
     /// Not settings.
@@ -65,8 +65,8 @@ pub enum CatalogError {
     ReleaseActive,
     /// There is nothing to go back to.
     #[error("no earlier release to roll back to")]
-    NothingEarlier,
-    /// Somebody else changed the guest meanwhile.
+    NoPreviousRelease,
+    /// The guest was changed by another request or another server meanwhile.
     #[error("the guest was changed meanwhile; look at it again")]
     Superseded,
     /// Nothing answers under that name.
@@ -90,7 +90,7 @@ pub enum CatalogError {
     Store(#[from] StoreError),
     /// The bytes of a release aren't what they were.
     #[error("the stored component is missing or damaged; push it again")]
-    BytesLost,
+    ComponentMissing,
     /// The disk failed.
     #[error("the directory of components can't be read or written")]
     Disk(#[source] io::Error),
@@ -102,7 +102,7 @@ pub enum CatalogError {
 impl From<io::Error> for CatalogError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::BytesLost,
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::ComponentMissing,
             _ => Self::Disk(error),
         }
     }
@@ -118,7 +118,7 @@ impl CatalogError {
             | Self::Unfit { .. }
             | Self::NameTaken { .. }
             | Self::Settings(_)
-            | Self::BytesLost => true,
+            | Self::ComponentMissing => true,
             Self::Failed { failure, .. } => !matches!(**failure, Failure::Busy { .. }),
             Self::NoGuest
             | Self::NoRelease
@@ -126,7 +126,7 @@ impl CatalogError {
             | Self::BadName
             | Self::RowRefused { .. }
             | Self::ReleaseActive
-            | Self::NothingEarlier
+            | Self::NoPreviousRelease
             | Self::Superseded
             | Self::NotInService
             | Self::Function(_)

@@ -39,6 +39,7 @@ pub struct GuestRow {
     pub settings: Value,
     /// How often it or its releases were written; 0 where it is not stored yet.
     pub revision: i64,
+    /// When it was made.
     pub created_at: DateTime<Utc>,
 }
 

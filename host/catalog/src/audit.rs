@@ -1,20 +1,29 @@
-//! Writes down what operators, files and breakers did to guests: a line in the log and a counter,
-//! in one place.
+//! The audit log of guests: one line and one count for each change by an operator, a file or the
+//! breaker.
+
+use std::time::Duration;
 
 use events::{GuestChange, GuestEvent, Listener};
+use tokio::time::timeout;
 
-/// Follows events until there are no more.
-pub async fn follow(mut changes: Listener<GuestEvent>) {
+/// How often progress is reported where nothing changes.
+pub(crate) const TICK: Duration = Duration::from_secs(30);
+
+/// Logs changes until the feed ends.
+pub(crate) async fn follow(mut changes: Listener<GuestEvent>, progress: impl Fn()) {
     metrics::describe_counter!("isomer_guest_changes_total", "Changes of guests, by kind.");
-    while let Some(event) = changes.next().await {
-        match event {
-            Ok(event) => guest(&event),
-            Err(lost) => tracing::warn!(lost, "changes happened faster than they could be written down"),
+    loop {
+        progress();
+        match timeout(TICK, changes.next()).await {
+            Err(_) => {}
+            Ok(Some(Ok(event))) => log(&event),
+            Ok(Some(Err(lost))) => tracing::warn!(lost, "changes of guests came faster than they could be logged"),
+            Ok(None) => return,
         }
     }
 }
 
-fn guest(event: &GuestEvent) {
+fn log(event: &GuestEvent) {
     let change = event.change.as_str();
     metrics::counter!("isomer_guest_changes_total", "guest" => event.guest.clone(), "change" => change)
         .increment(1);
