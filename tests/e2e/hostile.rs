@@ -14,7 +14,7 @@ async fn unharmed(server: &Server) {
 async fn misbehaving_calls_are_contained() {
     let server = Server::start(Database::sqlite()).await;
     // What waits to be used again has a slot.
-    server.post("/admin/guests/mock/fresh", json!({})).await.ok();
+    server.post("/admin/guests/mock/per-call", json!({})).await.ok();
     server.push("mine", &Components::get().hostile, true).await.ok();
     for (text, kind, says) in [
         ("loop", "timeout", "no answer within 2s"),
@@ -98,7 +98,7 @@ async fn reuse_is_for_one_guest_that_opted_in_and_ends_with_a_failure() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     let said = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
-    assert_eq!(server.post("/admin/guests/mine/reuse", json!({})).await.ok()["reused"], true);
+    assert_eq!(server.post("/admin/guests/mine/pooled", json!({})).await.ok()["pooled"], true);
     assert_eq!([said("remember").await, said("remember").await, said("remember").await], ["0", "1", "2"]);
     assert_eq!(said("log-flood").await, "flooded");
     assert_eq!(server.say("mine", "hello").await.ok()["log"], json!([]), "a call's log is its own");
@@ -109,7 +109,7 @@ async fn reuse_is_for_one_guest_that_opted_in_and_ends_with_a_failure() {
         assert_eq!(said("remember").await, "0", "after {text}");
     }
     // A change ends what was kept, and gives its slot back.
-    server.post("/admin/guests/mine/fresh", json!({})).await.ok();
+    server.post("/admin/guests/mine/per-call", json!({})).await.ok();
     assert_eq!([said("remember").await, said("remember").await], ["0", "0"]);
     assert_eq!(server.metric("isomer_guest_memories").await, Some(0.0));
 }
@@ -187,7 +187,7 @@ async fn unfit_releases_never_come_into_service() {
     // Trust is the operator's to give, and then it is honoured.
     server.post("/admin/guests/mine/trust", json!({})).await.ok();
     server.settings("mine", json!({ "hosting": "synthetic" })).await.ok();
-    let distrust = server.post("/admin/guests/mine/distrust", json!({})).await;
+    let distrust = server.post("/admin/guests/mine/untrust", json!({})).await;
     assert!(distrust.error(400).contains("honoured only for trusted guests"), "{}", distrust.json);
     unharmed(&server).await;
 }

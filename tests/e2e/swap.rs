@@ -16,7 +16,7 @@ const SWAPS: usize = 1_000;
 async fn a_thousand_swaps_under_load_fail_no_call() {
     let server = Arc::new(Server::start(Database::sqlite()).await);
     // Instances that wait to be used again would be counted below.
-    server.post("/admin/guests/mock/fresh", json!({})).await.ok();
+    server.post("/admin/guests/mock/per-call", json!({})).await.ok();
     server.settings("mock", json!({ "replies": ["first"] })).await.ok();
     let first = server.guest("mock").await["release"].as_str().unwrap().to_owned();
     let second = server.push("mock", &Components::get().second_mock, false).await.ok();

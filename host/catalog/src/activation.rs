@@ -5,14 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use events::{GuestChange, GuestEvent};
-use store::guests::{GuestCommitError, GuestMutation, GuestRow, ReleaseMutation, ReleaseState};
+use store::{
+    CommitError,
+    guests::{GuestRow, PutGuest, ReleaseMutation, ReleaseState},
+};
 use wasm::{Component, Digest, Settings, adapter::Description};
 
 use crate::{
     Catalog, CatalogError,
     breaker::Breaker,
-    conformance,
     components::blocking,
+    conformance,
     guest::{ActiveRelease, Guest},
     lifecycle::same_world,
     runtimes::Runtimes,
@@ -83,13 +86,19 @@ impl Catalog {
         let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
         let found = conformance::probe(&component, &settings, row.trusted, self.limits()).await;
         match found.reason() {
-            None => Ok(Validated { component, settings, trusted: row.trusted, description: found.description }),
+            None => {
+                Ok(Validated { component, settings, trusted: row.trusted, description: found.description })
+            }
             Some(reason) => Err(CatalogError::Unfit { reason, conformance: Box::new(found) }),
         }
     }
 
     /// Refuses a release that would answer for a runtime that another guest answers for.
-    pub(crate) fn check_runtime_names(&self, guest: &Guest, validated: &Validated) -> Result<(), CatalogError> {
+    pub(crate) fn check_runtime_names(
+        &self,
+        guest: &Guest,
+        validated: &Validated,
+    ) -> Result<(), CatalogError> {
         let runtimes = self.inner.runtimes.load();
         for name in validated.description.iter().flat_map(Description::names) {
             if let Some(other) = runtimes.guest(name).filter(|&other| other != guest.name) {
@@ -107,16 +116,16 @@ impl Catalog {
     pub(crate) async fn commit(
         &self,
         guest: &Guest,
-        row: &GuestRow,
-        releases: Vec<ReleaseMutation<'_>>,
+        row: GuestRow,
+        releases: Vec<ReleaseMutation>,
     ) -> Result<(), CatalogError> {
-        match self.inner.store.commit_guests(&[GuestMutation { row, releases }]).await {
+        match self.inner.store.commit_guests(vec![PutGuest { row, releases }]).await {
             Ok(()) => {
                 guest.set_committed();
                 Ok(())
             }
-            Err(GuestCommitError::Conflict) => Err(CatalogError::Superseded),
-            Err(GuestCommitError::Store(error)) => Err(error.into()),
+            Err(CommitError::Conflict) => Err(CatalogError::Superseded),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -142,8 +151,10 @@ impl Catalog {
             }
             self.check_runtime_names(guest, &validated)?;
             let row = guest.read().row.clone();
-            let activate = ReleaseMutation::Activate { digest, at: None, replaced };
-            match self.commit(guest, &row, vec![activate]).await {
+            let leaving = (replaced.0, replaced.1.map(str::to_owned));
+            let activate =
+                ReleaseMutation::Activate { digest: digest.to_owned(), at: None, replaced: leaving };
+            match self.commit(guest, row, vec![activate]).await {
                 Err(CatalogError::Superseded) => {
                     drop(change);
                     self.refresh(&guest.name).await?;

@@ -17,7 +17,9 @@ pub(crate) async fn follow(mut changes: Listener<GuestEvent>, progress: impl Fn(
         match timeout(TICK, changes.next()).await {
             Err(_) => {}
             Ok(Some(Ok(event))) => log(&event),
-            Ok(Some(Err(lost))) => tracing::warn!(lost, "changes of guests came faster than they could be logged"),
+            Ok(Some(Err(lost))) => {
+                tracing::warn!(lost, "changes of guests came faster than they could be logged")
+            }
             Ok(None) => return,
         }
     }

@@ -14,8 +14,7 @@ use tracing::Instrument as _;
 use wasm::{Component, FailureKind, Limits, Outcome, Sandbox, Stream};
 
 use crate::{
-    CatalogError, GuestSummary, GuestView, Manifest,
-    bootstrap,
+    CatalogError, GuestSummary, GuestView, Manifest, bootstrap,
     components::ComponentCache,
     guest::{ActiveRelease, Guest},
     runtimes::Runtimes,
@@ -171,7 +170,13 @@ impl Catalog {
     }
 
     /// Counts a call, logs what the guest wrote, and trips the breaker after too many failures.
-    fn record_outcome<T>(&self, guest: &Arc<Guest>, active: &Arc<ActiveRelease>, function: &str, outcome: &Outcome<T>) {
+    fn record_outcome<T>(
+        &self,
+        guest: &Arc<Guest>,
+        active: &Arc<ActiveRelease>,
+        function: &str,
+        outcome: &Outcome<T>,
+    ) {
         active.stats.record(outcome);
         let release = active.component.digest().short();
         for line in &outcome.report.log {

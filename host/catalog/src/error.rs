@@ -2,7 +2,7 @@
 
 use std::io;
 
-use store::StoreError;
+use store::{CommitError, StoreError};
 use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
 
 use crate::Conformance;
@@ -88,6 +88,9 @@ pub enum CatalogError {
     /// The database failed.
     #[error("the change could not be stored")]
     Store(#[from] StoreError),
+    /// The database did not say whether it stored the change.
+    #[error("the change could not be stored")]
+    Commit(#[source] CommitError),
     /// The bytes of a release aren't what they were.
     #[error("the stored component is missing or damaged; push it again")]
     ComponentMissing,
@@ -104,6 +107,16 @@ impl From<io::Error> for CatalogError {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::ComponentMissing,
             _ => Self::Disk(error),
+        }
+    }
+}
+
+impl From<CommitError> for CatalogError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict => Self::Superseded,
+            CommitError::Store(error) => Self::Store(error),
+            error => Self::Commit(error),
         }
     }
 }
@@ -131,6 +144,7 @@ impl CatalogError {
             | Self::NotInService
             | Self::Function(_)
             | Self::Store(_)
+            | Self::Commit(_)
             | Self::Disk(_)
             | Self::Crashed => false,
         }

@@ -92,8 +92,9 @@ impl Catalog {
             }
             let guest = known.unwrap_or_else(|| new_guest(component, &release));
             let row = guest.read().row.clone();
-            let put = ReleaseMutation::Put { release: &release, component: Some(bytes) };
-            match self.commit(&guest, &row, vec![put]).await {
+            let put =
+                ReleaseMutation::Put { release: Box::new(release.clone()), component: Some(bytes.clone()) };
+            match self.commit(&guest, row, vec![put]).await {
                 Err(CatalogError::Superseded) => {
                     drop(change);
                     self.refresh(&release.guest).await?;
@@ -128,8 +129,8 @@ impl Catalog {
                 return error;
             }
             let row = guest.read().row.clone();
-            let put = ReleaseMutation::Put { release: &release, component: None };
-            match self.commit(&guest, &row, vec![put]).await {
+            let put = ReleaseMutation::Put { release: Box::new(release.clone()), component: None };
+            match self.commit(&guest, row, vec![put]).await {
                 Ok(()) => {}
                 Err(CatalogError::Superseded) => {
                     drop(change);
@@ -175,9 +176,12 @@ impl Catalog {
             }
             if guest.active_digest().as_ref() != Some(&digest) {
                 let (row, at) = (guest.read().row.clone(), Some(store::now()));
-                let replaced = (ReleaseState::Retired, None);
-                let activate = ReleaseMutation::Activate { digest: &digest, at, replaced };
-                match self.commit(&guest, &row, vec![activate]).await {
+                let activate = ReleaseMutation::Activate {
+                    digest: digest.clone(),
+                    at,
+                    replaced: (ReleaseState::Retired, None),
+                };
+                match self.commit(&guest, row, vec![activate]).await {
                     Err(CatalogError::Superseded) => {
                         drop(change);
                         self.refresh(name).await?;
@@ -185,7 +189,7 @@ impl Catalog {
                     }
                     committed => committed?,
                 }
-                guest.write().activate(&digest, at, replaced);
+                guest.write().activate(&digest, at, (ReleaseState::Retired, None));
             }
             self.activate_release(&guest, validated);
             self.emit(name, GuestChange::Activated, Some(&digest), Some(by), None);
@@ -204,7 +208,8 @@ impl Catalog {
                 return error;
             }
             let row = guest.read().row.clone();
-            match self.commit(guest, &row, vec![ReleaseMutation::Reject { digest, reason: &reason }]).await {
+            let reject = ReleaseMutation::Reject { digest: digest.to_owned(), reason: reason.clone() };
+            match self.commit(guest, row, vec![reject]).await {
                 Ok(()) => {}
                 Err(CatalogError::Superseded) => {
                     drop(change);
@@ -253,7 +258,8 @@ impl Catalog {
                 release.digest.clone()
             };
             let row = guest.read().row.clone();
-            match self.commit(&guest, &row, vec![ReleaseMutation::Delete { digest: &digest }]).await {
+            let delete = ReleaseMutation::Delete { digest: digest.clone() };
+            match self.commit(&guest, row, vec![delete]).await {
                 Err(CatalogError::Superseded) => {
                     drop(change);
                     self.refresh(name).await?;

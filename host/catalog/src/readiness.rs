@@ -9,12 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use wasm::{Failure, Settings, World};
 
-use crate::{
-    Catalog, CatalogError,
-    activation::Validated,
-    guest::Guest,
-    runtimes::FALLBACK,
-};
+use crate::{Catalog, CatalogError, activation::Validated, guest::Guest, runtimes::FALLBACK};
 use store::guests::GuestRow;
 
 /// How long a call waits for a guest that is not in service yet. The host's default answers then.
@@ -32,7 +27,10 @@ impl Catalog {
         }
         if let Err(error) = self.upload_missing_components().await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "components could not be stored in the database; the next start tries again");
+            tracing::warn!(
+                error,
+                "components could not be stored in the database; the next start tries again"
+            );
         }
     }
 
@@ -56,8 +54,8 @@ impl Catalog {
 
     /// Waits until it is decided which guest answers for a runtime; `None` if that is decided.
     pub fn runtime_ready<'a>(&'a self, runtime: &'a str) -> Option<impl Future<Output = ()> + Send + 'a> {
-        let pending = |guest: &&Arc<Guest>| guest.world == World::Adapter && !guest.is_prepared();
-        if self.inner.guests.load().values().find(pending).is_none() {
+        let pending = |guest: &Arc<Guest>| guest.world == World::Adapter && !guest.is_prepared();
+        if !self.inner.guests.load().values().any(pending) {
             return None;
         }
         Some(async move {
@@ -67,7 +65,7 @@ impl Catalog {
             if self.inner.runtimes.load().guest(runtime).is_none() {
                 // It may be an alias of any other.
                 let guests = self.inner.guests.load_full();
-                let pending: Vec<_> = guests.values().filter(pending).cloned().collect();
+                let pending: Vec<_> = guests.values().filter(|guest| pending(guest)).cloned().collect();
                 self.prepare_in_time(&pending).await;
             }
         })
@@ -147,11 +145,7 @@ impl Catalog {
 
     /// Loads an active release. It passed its probes when it was activated; here an adapter only
     /// describes itself again.
-    pub(crate) async fn load_active(
-        &self,
-        row: &GuestRow,
-        digest: &str,
-    ) -> Result<Validated, CatalogError> {
+    pub(crate) async fn load_active(&self, row: &GuestRow, digest: &str) -> Result<Validated, CatalogError> {
         let component = self.load_release(row, digest).await?;
         let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
         let description = match component.adapter() {

@@ -50,7 +50,8 @@ impl Catalog {
             return;
         }
         let row = guest.read().row.clone();
-        match self.commit(guest, &row, vec![ReleaseMutation::Reject { digest: failed, reason }]).await {
+        let reject = ReleaseMutation::Reject { digest: failed.to_owned(), reason: reason.to_owned() };
+        match self.commit(guest, row, vec![reject]).await {
             Ok(()) => guest.write().set_state(failed, ReleaseState::Rejected, Some(reason)),
             Err(CatalogError::Superseded) => {
                 drop(change);

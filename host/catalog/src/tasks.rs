@@ -19,7 +19,8 @@ impl Catalog {
     /// the directory of guests, if there is one.
     #[must_use]
     pub fn background_tasks(&self, hub: &Hub, watcher: Option<GuestWatcher>) -> Vec<BackgroundTask> {
-        let mut tasks = vec![self.audit(), self.preparation(), self.replication(hub.clone()), self.counters()];
+        let mut tasks =
+            vec![self.audit(), self.preparation(), self.replication(hub.clone()), self.counters()];
         tasks.extend(watcher.map(|watcher| self.watch(watcher)));
         tasks
     }

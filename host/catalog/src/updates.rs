@@ -63,9 +63,7 @@ impl Catalog {
             let mut row = before.clone();
             update.apply(&mut row);
             let validated = match &active {
-                Some(digest) if row.enabled => {
-                    Some(self.validate_as(&row, digest).await.map_err(refused)?)
-                }
+                Some(digest) if row.enabled => Some(self.validate_as(&row, digest).await.map_err(refused)?),
                 _ => None,
             };
             let change = self.inner.changes.lock().await;
@@ -75,7 +73,7 @@ impl Catalog {
             if let Some(validated) = &validated {
                 self.check_runtime_names(&guest, validated)?;
             }
-            match self.commit(&guest, &row, Vec::new()).await {
+            match self.commit(&guest, row, Vec::new()).await {
                 Err(CatalogError::Superseded) => {
                     drop(change);
                     self.refresh(name).await?;

@@ -203,7 +203,11 @@ async fn push(catalog: &Catalog, path: &Path, new_only: bool) -> PushOutcome {
         Err(CatalogError::ComponentMissing) if !path.exists() => PushOutcome::Done,
         Err(error) => {
             tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
-            if matches!(error, CatalogError::Store(_)) { PushOutcome::Retry } else { PushOutcome::Done }
+            if matches!(error, CatalogError::Store(_) | CatalogError::Commit(_)) {
+                PushOutcome::Retry
+            } else {
+                PushOutcome::Done
+            }
         }
     }
 }

@@ -14,11 +14,7 @@ use events::{
     catalogue::{CardUpdated, Heartbeat, Task},
 };
 use serde_json::{Value, json};
-use store::{
-    Append, Change, Check, EventFilter, Write,
-    tokens::TokenKind,
-    workspaces::{Hosting, PresenceRow, Status, WorkspaceRow},
-};
+use store::{Change, EventFilter, presence::PresenceRow, tokens::{InsertToken, TokenKind}, workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow}};
 use uuid::Uuid;
 
 use crate::{
@@ -148,10 +144,10 @@ impl Fleet {
     pub async fn register(&self, registration: Registration) -> Result<Registered, FleetError> {
         let known = self.directory().get(registration.id);
         let uncallable = registration.url.starts_with(UNCALLABLE);
-        let stored = known.as_ref().and_then(|known| known.row.delivery_mode.parse().ok());
+        let stored = known.as_ref().map(|known| known.row.delivery_mode);
         let mode = match registration.mode {
             _ if uncallable => DeliveryMode::Poll,
-            given => given.or(stored).unwrap_or_default(),
+            given => given.or(stored).unwrap_or(DeliveryMode::Push),
         };
         let ours = known.as_ref().is_some_and(|known| machine::has_our_url(&known.row));
         if mode == DeliveryMode::Push && !ours {
@@ -194,20 +190,22 @@ impl Fleet {
                 let input = Input::Registered {
                     url,
                     card: registration.card.clone(),
-                    delivery_mode: mode.as_str().to_owned(),
+                    delivery_mode: mode,
                 };
-                transitions([(known.row.as_ref(), input)], now).provided(Check::Live(id))
+                transitions([(known.row.as_ref(), input)], now).require(WorkspaceIsLive(id))
             }
             None if registration.may_create => {
                 let row = self.newcomer(registration, mode, url);
                 let event = tell::registered(&row);
-                Change::of([Write::InsertWorkspaces(vec![row])]).telling(id, event)
+                Change::of(InsertWorkspaces(vec![row])).with_event(id, event)
             }
             None => return Err(FleetError::NotFound),
         };
         let token = (!self.tokens().has_any(id))
             .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
-        change.writes.extend(token.as_ref().map(|token| Write::InsertToken(Box::new(token.row.clone()))));
+        if let Some(token) = &token {
+            change.push(InsertToken(token.row.clone()));
+        }
         Ok(Planned { change, done: Registered { mode, token } })
     }
 
@@ -253,6 +251,9 @@ impl Fleet {
     pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
         let id = report.id;
         let workspace = self.live(id)?;
+        if let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime) {
+            ready.await;
+        }
         let (judges_itself, mut runtime_state) = self.remember(&report, &workspace.row);
         if runtime_state.is_none() && workspace.row.status == Status::Degraded {
             runtime_state = self.recall(id).await;
@@ -312,8 +313,8 @@ impl Fleet {
             let workspace = fleet.live(id)?;
             let row = WorkspaceRow { agent_card: Some(card.clone()), ..workspace.row.as_ref().clone() };
             let event = Event::AgentCardUpdated(CardUpdated { agent_card: card.clone() });
-            let change = Change::of([Write::UpdateWorkspaces(vec![row.revised(store::now())])]);
-            Ok(Planned { change: change.telling(id, event), done: () })
+            let change = Change::of(UpdateWorkspaces(vec![row.revised(store::now())]));
+            Ok(Planned { change: change.with_event(id, event), done: () })
         })
         .await
     }
@@ -345,7 +346,7 @@ impl Fleet {
             due
         };
         if due {
-            self.inner.writer.append(Append::Presence(self.presence(id))).await;
+            self.inner.writer.write_behind(self.presence(id)).await;
         }
     }
 

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{
-    Change, Check, CommitError, Write,
-    tokens::{RevokedBy, TokenKind, TokenRow},
-};
+use store::{Change, CommitError, tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow}, workspaces::WorkspaceIsLive};
 use uuid::Uuid;
 
 use crate::{
@@ -24,14 +21,16 @@ impl Fleet {
         self.live(workspace)?;
         let new = NewToken::of_workspace(TokenKind::User, workspace, by, store::now());
         let mut change =
-            Change::of([Write::InsertToken(Box::new(new.row.clone()))]).provided(Check::Live(workspace));
+            Change::of(InsertToken(new.row.clone())).require(WorkspaceIsLive(workspace));
         if limited {
-            change.checks.push(Check::FewerUserTokens { workspace, limit: TOKENS_PER_WORKSPACE });
+            change.push_precondition(FewerTokensThan { workspace, limit: TOKENS_PER_WORKSPACE });
         }
         match self.commit(change).await {
             Ok(_) => Ok(new),
-            Err(CommitError::Refused(Check::FewerUserTokens { .. })) => Err(FleetError::TooManyTokens),
-            Err(CommitError::Refused(_)) => Err(FleetError::NotFound),
+            Err(CommitError::PreconditionFailed(failed)) if failed.is::<FewerTokensThan>() => {
+                Err(FleetError::TooManyTokens)
+            }
+            Err(CommitError::PreconditionFailed(_)) => Err(FleetError::NotFound),
             Err(error) => Err(FleetError::Commit(error)),
         }
     }
@@ -48,7 +47,7 @@ impl Fleet {
         by: &str,
     ) -> Result<NewToken, FleetError> {
         let new = NewToken::of_org(name, org_id, by, store::now());
-        let change = Change::of([Write::InsertToken(Box::new(new.row.clone()))]);
+        let change = Change::of(InsertToken(new.row.clone()));
         self.commit(change).await.map_err(FleetError::Commit)?;
         Ok(new)
     }
@@ -61,11 +60,11 @@ impl Fleet {
         if !self.tokens_of(workspace).iter().any(|live| live.row.id == token) {
             return Err(FleetError::NoToken);
         }
-        let change = Change::of([Write::RevokeToken { id: token, by: RevokedBy::Request }]);
+        let change = Change::of(RevokeToken { id: token, by: RevokedBy::Request });
         match self.commit(change).await {
             Ok(_) => Ok(()),
             // It ended before, by somebody else or by a try of ours that we didn't learn the end of.
-            Err(CommitError::Stale) => {
+            Err(CommitError::Conflict) => {
                 self.tokens().refresh(token, self.store().token(token).await?);
                 Err(FleetError::NoToken)
             }

@@ -1,6 +1,6 @@
 //! What a new workspace is to be, once everything about it was checked.
 
-use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
+use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
 use uuid::Uuid;
 
 use crate::{
@@ -59,14 +59,14 @@ impl Blueprint {
             runtime: self.runtime,
             hosting: self.hosting,
             parent_id: self.parent_id,
-            delivery_mode: mode.as_str().to_owned(),
+            delivery_mode: mode,
             workspace_dir: self.workspace_dir,
-            workspace_access: self.workspace_access.as_str().to_owned(),
+            workspace_access: self.workspace_access,
             budget_limit: self.budget_limit,
             max_concurrent_tasks: self.max_concurrent_tasks,
             hibernation_idle_minutes: None,
             spec: self.spec,
-            wanted: Wanted::Running,
+            wanted: DesiredState::Running,
             generation: 1,
             status: Status::Provisioning,
             status_since: now,

@@ -4,12 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use store::{
-    Change, Check, Write,
-    secrets::SecretRow,
-    tokens::TokenKind,
-    workspaces::{Hosting, LayoutRow, Status, WorkspaceRow},
-};
+use store::{Change, layouts::{LayoutRow, PutLayouts}, secrets::{PutSecrets, SecretRow}, tokens::{InsertToken, TokenKind}, workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow}};
 use uuid::Uuid;
 
 use crate::{
@@ -129,13 +124,16 @@ impl Fleet {
             let waits = row.status == Status::AwaitingAgent;
             let token = waits.then(|| NewToken::of_workspace(TokenKind::Agent, row.id, by, now));
             let (x, y) = checked.position;
-            let mut change = Change::of([
-                Write::InsertWorkspaces(vec![row.clone()]),
-                Write::PutLayouts(vec![LayoutRow { workspace_id: row.id, x, y, collapsed: false }]),
-                Write::PutSecrets(checked.secrets.clone()),
-            ]);
-            change.checks.extend(row.parent_id.map(Check::Live));
-            change.writes.extend(token.as_ref().map(|token| Write::InsertToken(Box::new(token.row.clone()))));
+            let layout = LayoutRow { workspace_id: row.id, x, y, collapsed: false };
+            let mut change = Change::of(InsertWorkspaces(vec![row.clone()]))
+                .with(PutLayouts(vec![layout]))
+                .with(PutSecrets(checked.secrets.clone()));
+            if let Some(parent) = row.parent_id {
+                change.push_precondition(WorkspaceIsLive(parent));
+            }
+            if let Some(token) = &token {
+                change.push(InsertToken(token.row.clone()));
+            }
             change.events = begun.events.into_iter().map(|event| (Some(row.id), event)).collect();
             Ok(Planned { change, done: Created { row, token } })
         })
@@ -157,6 +155,10 @@ impl Fleet {
         let of_template = template.as_ref();
         let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
         let model = given(&new.model).or_else(|| of_template.and_then(|t| t.model.clone()));
+        let asked = runtime.as_deref().unwrap_or(DEFAULT_RUNTIME);
+        if let Some(ready) = self.inner.runtimes.ready(asked) {
+            ready.await;
+        }
         let runtime = match runtime {
             None if new.external => OPERATOR_RUNTIME.to_owned(),
             runtime => self.inner.runtimes.sanitise(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),

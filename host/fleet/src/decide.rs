@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
+use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
 
 use crate::{backend::Seen, limits, machine::Input};
 
@@ -119,21 +119,21 @@ fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>)
     if let Seen::Unknown(_) = seen {
         return until(Some(now + limits::LOOK_AGAIN));
     }
-    let known_gone = matches!(row.container, Container::None | Container::Gone);
+    let known_gone = matches!(row.container, Container::None | Container::Absent);
     let not_before = row.retry_at.filter(|at| now < *at);
     let asked = |step: Step| not_before.map_or(step, |at| until(Some(at)));
     match (row.wanted, seen) {
-        (Wanted::Removed, Seen::Running { .. }) => asked(Step::Remove),
-        (Wanted::Paused | Wanted::Hibernated, Seen::Running { .. }) => asked(Step::Stop),
-        (Wanted::Removed | Wanted::Paused | Wanted::Hibernated, _) => {
+        (DesiredState::Removed, Seen::Running { .. }) => asked(Step::Remove),
+        (DesiredState::Paused | DesiredState::Hibernated, Seen::Running { .. }) => asked(Step::Stop),
+        (DesiredState::Removed | DesiredState::Paused | DesiredState::Hibernated, _) => {
             if known_gone && row.status != Status::Hibernating {
                 Step::Rest(None)
             } else {
                 Step::Note(Input::Stopped)
             }
         }
-        (Wanted::Running, Seen::Running { attempt, url }) => {
-            if row.container == Container::Stale || *attempt != row.attempt {
+        (DesiredState::Running, Seen::Running { attempt, url }) => {
+            if row.container == Container::Superseded || *attempt != row.attempt {
                 return asked(Step::Stop);
             }
             match row.status {
@@ -145,7 +145,7 @@ fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>)
                 _ => until(None),
             }
         }
-        (Wanted::Running, _) => match row.status {
+        (DesiredState::Running, _) => match row.status {
             Status::Offline => recover(row, facts, now),
             Status::Failed => {
                 if known_gone {
@@ -155,7 +155,7 @@ fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>)
                 }
             }
             // Its agent may have called before its container was started: then there is one to start.
-            _ if row.container == Container::Stale => Step::Note(Input::Stopped),
+            _ if row.container == Container::Superseded => Step::Note(Input::Stopped),
             _ if known_gone => asked(Step::Ensure),
             _ => Step::Note(Input::Vanished),
         },

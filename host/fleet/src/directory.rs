@@ -12,8 +12,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use store::{
-    Change, Write,
-    workspaces::{LayoutRow, LoadedWorkspace, PresenceRow, Status, WorkspaceRow},
+    Change,
+    layouts::{DeleteLayouts, LayoutRow, PutLayouts},
+    presence::PresenceRow,
+    workspaces::{LoadedWorkspace, PurgeWorkspaces, Status, WorkspaceRow, rows_written},
 };
 use uuid::Uuid;
 
@@ -189,34 +191,22 @@ impl Directory {
     /// Takes over what a change wrote.
     pub fn apply(&self, change: &Change) {
         let mut image = self.write();
-        for write in &change.writes {
-            match write {
-                Write::InsertWorkspaces(rows) | Write::UpdateWorkspaces(rows) => {
-                    for row in rows {
-                        image.put_row(row.clone());
-                    }
+        for mutation in change.mutations() {
+            for row in rows_written(mutation) {
+                image.put_row(row.clone());
+            }
+            if let Some(PutLayouts(layouts)) = mutation.downcast_ref() {
+                for layout in layouts {
+                    image.change(layout.workspace_id, |workspace| workspace.layout = Some(*layout));
                 }
-                Write::PutLayouts(layouts) => {
-                    for layout in layouts {
-                        image.change(layout.workspace_id, |workspace| workspace.layout = Some(*layout));
-                    }
+            } else if let Some(DeleteLayouts(ids)) = mutation.downcast_ref() {
+                for id in ids {
+                    image.change(*id, |workspace| workspace.layout = None);
                 }
-                Write::DeleteLayouts(ids) => {
-                    for id in ids {
-                        image.change(*id, |workspace| workspace.layout = None);
-                    }
+            } else if let Some(PurgeWorkspaces(ids)) = mutation.downcast_ref() {
+                for id in ids {
+                    image.remove(*id);
                 }
-                Write::Purge(ids) => {
-                    for id in ids {
-                        image.remove(*id);
-                    }
-                }
-                Write::InsertToken(_)
-                | Write::RevokeToken { .. }
-                | Write::RevokeTokensOf { .. }
-                | Write::PutSecrets(_)
-                | Write::InsertInboundSecret(_)
-                | Write::InsertActivity(_) => {}
             }
         }
     }

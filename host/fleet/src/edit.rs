@@ -1,9 +1,6 @@
 //! Editing a workspace: all of an edit or nothing.
 
-use store::{
-    Change, Check, Write,
-    workspaces::{LayoutRow, WorkspaceRow},
-};
+use store::{Change, layouts::{LayoutRow, PutLayouts}, workspaces::{NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow}};
 use uuid::Uuid;
 
 use crate::{
@@ -83,6 +80,9 @@ impl Fleet {
     /// If it isn't there, or something may not be so; then nothing is changed.
     pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
         let needs_restart = edit.workspace_dir.is_some();
+        if let Some(ready) = edit.runtime.as_deref().and_then(|runtime| self.inner.runtimes.ready(runtime)) {
+            ready.await;
+        }
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let keys = edit.keys();
@@ -90,8 +90,10 @@ impl Fleet {
             if !keys.is_empty() {
                 let row = fleet.edited(&workspace.row, &edit, &mut change)?;
                 // Written even if only the layout changes: other servers go by the row's revision.
-                change.writes.push(Write::UpdateWorkspaces(vec![row.revised(store::now())]));
-                change.writes.extend(laid_out(&workspace, &edit));
+                change.push(UpdateWorkspaces(vec![row.revised(store::now())]));
+                if let Some(layout) = laid_out(&workspace, &edit) {
+                    change.push(PutLayouts(vec![layout]));
+                }
                 change.events.push((Some(id), tell::updated(keys)));
             }
             Ok(Planned { change, done: Edited { needs_restart } })
@@ -131,7 +133,7 @@ impl Fleet {
             let dir = dir.clone().filter(|dir| !dir.is_empty());
             dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
             if dir.is_none() {
-                "none".clone_into(&mut row.workspace_access);
+                row.workspace_access = rules::WorkspaceAccess::None;
             }
             row.workspace_dir = dir;
         }
@@ -161,13 +163,13 @@ impl Fleet {
         if parent == id || directory.ancestors(parent).iter().any(|above| above.row.id == id) {
             return Err(FleetError::Cycle);
         }
-        change.checks.push(Check::Live(parent));
-        change.checks.push(Check::NoCycle { child: id, parent });
+        change.push_precondition(WorkspaceIsLive(parent));
+        change.push_precondition(NoCycle { child: id, parent });
         Ok(Some(parent))
     }
 }
 
-fn laid_out(workspace: &Workspace, edit: &Edit) -> Option<Write> {
+fn laid_out(workspace: &Workspace, edit: &Edit) -> Option<LayoutRow> {
     if edit.position.is_none() && edit.collapsed.is_none() {
         return None;
     }
@@ -175,5 +177,5 @@ fn laid_out(workspace: &Workspace, edit: &Edit) -> Option<Write> {
     let known = workspace.layout.unwrap_or(LayoutRow { workspace_id, x: 0.0, y: 0.0, collapsed: false });
     let (x, y) = edit.position.unwrap_or((known.x, known.y));
     let collapsed = edit.collapsed.unwrap_or(known.collapsed);
-    Some(Write::PutLayouts(vec![LayoutRow { workspace_id, x, y, collapsed }]))
+    Some(LayoutRow { workspace_id, x, y, collapsed })
 }

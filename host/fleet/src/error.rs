@@ -124,7 +124,7 @@ pub enum FleetError {
         #[source]
         source: CipherError,
     },
-    /// The database could not do it. After [`CommitError::Unknown`] it may have happened all the same.
+    /// The database could not do it. After [`CommitError::OutcomeUnknown`] it may have happened all the same.
     #[error("the change could not be stored")]
     Commit(#[source] CommitError),
     /// The database could not be read.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use store::workspaces::{Container, Hosting, Status, Wanted};
+use store::workspaces::{Container, DesiredState, Hosting, Status};
 use uuid::Uuid;
 
 use crate::{
@@ -26,7 +26,7 @@ pub struct Explanation {
     /// Who runs it.
     pub hosting: Hosting,
     /// What people want.
-    pub wanted: Wanted,
+    pub wanted: DesiredState,
     /// Number of what people want.
     pub generation: i64,
     /// Number of what was last seen to be so.

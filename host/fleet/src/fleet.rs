@@ -1,15 +1,13 @@
 //! The fleet itself: opened from the database, read from memory, changed by whole changes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use events::{
-    Envelope, Event, Hub,
-    catalogue::{Empty, TokenChanged},
-};
+use events::{Envelope, Event, Hub};
 use store::{
-    Append, Change, Check, Cipher, CommitError, Observer, Store, StoreError, Write, Writer,
-    workspaces::{Hosting, WorkspaceRow},
+    Change, Cipher, CommitError, Observer, Store, StoreError, Writer,
+    tokens::TokenUsed,
+    workspaces::{Hosting, UpdateWorkspaces, WorkspaceRow, rows_written},
 };
 use tokio::{sync::Mutex, task::JoinHandle};
 use uuid::Uuid;
@@ -170,7 +168,7 @@ impl Fleet {
         }
         let now = store::now();
         if token.used(now) {
-            self.inner.writer.try_append(Append::TokenUsed { id: token.row.id, at: now });
+            self.inner.writer.try_write_behind(TokenUsed { id: token.row.id, at: now });
         }
         Some(token)
     }
@@ -180,10 +178,10 @@ impl Fleet {
     /// Tells what isn't stored: here at once, on other servers within a second, best effort.
     pub fn tell_live(&self, workspace: Uuid, event: &Event) {
         // Most of what it costs is the text, which nobody may be there to read.
-        if self.inner.store.is_private() && self.hub().subscribers() == 0 {
+        if self.inner.store.is_single_process() && self.hub().subscribers() == 0 {
             return;
         }
-        self.inner.mirror.tell_live(Arc::new(Envelope::live(Some(workspace), event, store::stamp())));
+        self.inner.mirror.tell_live(Arc::new(Envelope::live(Some(workspace), event, store::next_event_time())));
     }
 
     // === Changing ===
@@ -191,8 +189,8 @@ impl Fleet {
     /// Makes a change. Other servers on the same database hear of every row that it writes, by an
     /// event of their own where no other tells of it.
     pub(crate) async fn commit(&self, mut change: Change) -> Result<Vec<Arc<Envelope>>, CommitError> {
-        if !self.inner.store.is_private() {
-            change.events.extend(untold(&change));
+        if !self.inner.store.is_single_process() {
+            change.add_implicit_events();
         }
         self.inner.writer.commit(change).await
     }
@@ -202,8 +200,9 @@ impl Fleet {
     /// # Errors
     /// If they can't be stored.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), CommitError> {
-        let events = events.into_iter().map(|event| (None, event)).collect();
-        self.commit(Change { events, ..Change::default() }).await.map(drop)
+        let mut change = Change::default();
+        change.events = events.into_iter().map(|event| (None, event)).collect();
+        self.commit(change).await.map(drop)
     }
 
     /// Plans a change on what is in memory and makes it; on newer rows again, if somebody was quicker.
@@ -214,13 +213,13 @@ impl Fleet {
         let mut turn = None;
         for _ in 0..TRIES {
             let Planned { change, done } = plan(self)?;
-            let (touched, acted_on) = (touched(&change), acted_on(&change));
+            let (touched, acted_on) = (change.workspaces(), acted_on(&change));
             match self.commit(change).await {
                 Ok(_) => {
                     acted_on.into_iter().for_each(|id| self.inner.pokes.poke(id));
                     return Ok(done);
                 }
-                Err(CommitError::Stale | CommitError::Refused(_)) => {
+                Err(CommitError::Conflict | CommitError::PreconditionFailed(_)) => {
                     // Those who were too late once take turns, so that many who want the same row don't
                     // keep each other from it.
                     if turn.is_none() {
@@ -298,75 +297,16 @@ pub(crate) fn transitions<'a>(
             written.push(row);
         }
     }
-    change.writes.push(Write::UpdateWorkspaces(written));
+    change.push(UpdateWorkspaces(written));
     change
 }
 
-/// Events for rows that no event of the change is about.
-fn untold(change: &Change) -> Vec<(Option<Uuid>, Event)> {
-    let told: BTreeSet<Uuid> = change.events.iter().filter_map(|(workspace, _)| *workspace).collect();
-    let mut events = Vec::new();
-    for write in &change.writes {
-        match write {
-            Write::InsertWorkspaces(rows) | Write::UpdateWorkspaces(rows) => {
-                let untold = rows.iter().map(|row| row.id).filter(|id| !told.contains(id));
-                events.extend(untold.map(|id| (Some(id), Event::WorkspaceChanged(Empty {}))));
-            }
-            Write::InsertToken(row) => events.push((row.workspace_id, token_changed(row.id))),
-            Write::RevokeToken { id, .. } => events.push((None, token_changed(*id))),
-            // A purge takes the event of the removal with it, maybe before anybody else read that.
-            Write::Purge(ids) => {
-                events.extend(ids.iter().map(|id| (Some(*id), Event::WorkspaceChanged(Empty {}))));
-            }
-            // Removal is told of each workspace.
-            Write::RevokeTokensOf { .. }
-            | Write::PutLayouts(_)
-            | Write::DeleteLayouts(_)
-            | Write::PutSecrets(_)
-            | Write::InsertInboundSecret(_)
-            | Write::InsertActivity(_) => {}
-        }
-    }
-    events
-}
-
-fn token_changed(token_id: Uuid) -> Event {
-    Event::TokenChanged(TokenChanged { token_id })
-}
-
-/// Workspaces of a change about which something may have to be done.
+/// Workspaces of a change that the reconciler may have to act on.
 fn acted_on(change: &Change) -> Vec<Uuid> {
-    let mut ids = Vec::new();
-    for write in &change.writes {
-        if let Write::InsertWorkspaces(rows) | Write::UpdateWorkspaces(rows) = write {
-            let rows = rows.iter().filter(|row| match row.hosting {
-                Hosting::Container => true,
-                Hosting::Operator => !row.is_removed(),
-                Hosting::Synthetic => false,
-            });
-            ids.extend(rows.map(|row| row.id));
-        }
-    }
-    ids
-}
-
-fn touched(change: &Change) -> Vec<Uuid> {
-    let mut ids = BTreeSet::new();
-    for write in &change.writes {
-        if let Write::InsertWorkspaces(rows) | Write::UpdateWorkspaces(rows) = write {
-            ids.extend(rows.iter().map(|row| row.id));
-            ids.extend(rows.iter().filter_map(|row| row.parent_id));
-        }
-    }
-    for check in &change.checks {
-        match check {
-            Check::Live(id) => {
-                ids.insert(*id);
-            }
-            Check::NoOtherChildren(parents) => ids.extend(parents),
-            Check::NoCycle { child, parent } => ids.extend([*child, *parent]),
-            Check::Held(_) | Check::FewerUserTokens { .. } => {}
-        }
-    }
-    ids.into_iter().collect()
+    let rows = change.mutations().flat_map(rows_written).filter(|row| match row.hosting {
+        Hosting::Container => true,
+        Hosting::Operator => !row.is_removed(),
+        Hosting::Synthetic => false,
+    });
+    rows.map(|row| row.id).collect()
 }

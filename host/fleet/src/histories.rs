@@ -17,10 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use events::Event;
 use proptest::prelude::*;
 use serde_json::json;
-use store::{
-    Change, Fence, Store, Write,
-    workspaces::{Container, Hosting, PresenceRow, Status, Wanted, WorkspaceRow},
-};
+use store::{Change, Fence, Store, presence::PresenceRow, workspaces::{Container, DesiredState, Hosting, Status, UpdateWorkspaces, WorkspaceRow}};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -241,7 +238,7 @@ impl History {
             H::Registers(which) => {
                 if let Some(id) = with(which).filter(|id| self.has_agent(*id)) {
                     let url = Some("https://agent.example".to_owned());
-                    let (card, delivery_mode) = (json!({"name": "agent"}), "push".to_owned());
+                    let (card, delivery_mode) = (json!({"name": "agent"}), store::workspaces::DeliveryMode::Push);
                     self.input(id, Input::Registered { url, card, delivery_mode }).await;
                 }
             }
@@ -360,7 +357,7 @@ impl History {
                 WorkspaceRow { retry_at: row.retry_at.map(|at| at - time), ..row }.revised(store::now()),
             );
         }
-        self.fleet.commit(Change::of([Write::UpdateWorkspaces(rows)])).await.unwrap();
+        self.fleet.commit(Change::of(UpdateWorkspaces(rows))).await.unwrap();
     }
 
     /// With a backend that works and agents that are silent, everything comes to rest.
@@ -390,7 +387,7 @@ impl History {
             let waits = row.status == Status::Offline && ancestor_paused;
             assert!(machine::agrees(&row) || waits, "{row:?}");
             let run = runs.remove(id);
-            let may_run = row.wanted == Wanted::Running && row.hosting == Hosting::Container;
+            let may_run = row.wanted == DesiredState::Running && row.hosting == Hosting::Container;
             assert!(run.is_none() || (may_run && run == Some(row.attempt)), "{run:?} runs for {row:?}");
             let known = matches!(row.container, Container::Running);
             assert_eq!(known, run.is_some(), "{row:?}");

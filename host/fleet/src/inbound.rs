@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use store::{Change, Check, CommitError, Write, secrets::InboundSecretRow};
+use store::{Change, CommitError, secrets::{InboundSecretRow, InsertInboundSecret}, workspaces::WorkspaceIsLive};
 use uuid::Uuid;
 
 use crate::{error::FleetError, fleet::Fleet, tokens};
@@ -72,11 +72,11 @@ impl Fleet {
         let sealed = self.inner.cipher.seal(secret.as_bytes());
         let sealed = sealed.map_err(|source| FleetError::Seal { key: NAME.to_owned(), source })?;
         let row = InboundSecretRow { workspace_id: id, value: sealed.bytes, version: sealed.version };
-        let change = Change::of([Write::InsertInboundSecret(row)]).provided(Check::Live(id));
+        let change = Change::of(InsertInboundSecret(row)).require(WorkspaceIsLive(id));
         match self.commit(change).await {
             Ok(_) => Ok(secret),
             // Somebody else was quicker: theirs counts.
-            Err(CommitError::Stale) => {
+            Err(CommitError::Conflict) => {
                 let row = self.store().inbound_secret(id).await?.ok_or(FleetError::NotFound)?;
                 self.opened(&row)
             }

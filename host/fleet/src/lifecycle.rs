@@ -1,9 +1,6 @@
 //! Restart, pause, resume, hibernate, wake: what people want of workspaces that are there.
 
-use store::{
-    Change,
-    workspaces::{Hosting, Status, Wanted},
-};
+use store::{Change, workspaces::{DesiredState, Hosting, Status}};
 use uuid::Uuid;
 
 use crate::{
@@ -112,22 +109,34 @@ impl Fleet {
         let settled = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
         let rows = self.wait_for(&[id], PATIENCE, settled).await?;
         match rows.first() {
-            Some(row) if row.wanted == Wanted::Hibernated && settled(row) => Ok(()),
+            Some(row) if row.wanted == DesiredState::Hibernated && settled(row) => Ok(()),
             _ => Err(FleetError::NotYet),
         }
     }
 
-    /// Lets it go on, because there is work for it.
+    /// Wakes a hibernated workspace, because there is work for its agent: its desired state becomes
+    /// running and the reconciler begins a new attempt. Returns at once, without waiting for the start.
+    ///
+    /// `true`: the workspace is waking, by this call or by an earlier one whose attempt still runs, and a
+    /// message for it is worth sending again in a while (a2a.md §6: 503 with `waking`). `false`: the
+    /// workspace has another status, and nothing was changed. Callers ask when a message finds a workspace
+    /// that is hibernated; of many calls at once, one begins the attempt and all answer `true`.
     ///
     /// # Errors
-    /// If it isn't there, somebody above it is paused, or nothing could run it.
-    pub async fn wake(&self, id: Uuid) -> Result<(), FleetError> {
+    /// If there is no such workspace, an ancestor is paused, or there is no backend; then a hibernated
+    /// workspace stays so, and the caller must not say that it wakes.
+    pub async fn wake(&self, id: Uuid) -> Result<bool, FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
+            let row = &workspace.row;
+            if row.status != Status::Hibernated {
+                let waking = row.hosting == Hosting::Container && row.status == Status::Provisioning;
+                return Ok(Planned { change: Change::default(), done: waking });
+            }
             fleet.nobody_above_is_paused(id)?;
             fleet.has_backend()?;
-            let change = transitions([(workspace.row.as_ref(), Input::Wake)], store::now());
-            Ok(Planned { change, done: () })
+            let change = transitions([(row.as_ref(), Input::Wake)], store::now());
+            Ok(Planned { change, done: true })
         })
         .await
     }

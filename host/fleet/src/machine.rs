@@ -12,7 +12,7 @@
 use chrono::{DateTime, Utc};
 use events::Event;
 use serde_json::{Value, json};
-use store::workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow};
+use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceRow};
 
 use crate::{limits, tell};
 
@@ -67,7 +67,7 @@ pub(crate) enum Input {
         /// Its card.
         card: Value,
         /// `push` or `poll`.
-        delivery_mode: String,
+        delivery_mode: DeliveryMode,
     },
     /// An agent said how it is.
     Beat(Beat),
@@ -153,7 +153,7 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
         Input::Vanished => next.vanished(),
         Input::Stopped => next.stopped(),
         Input::Registered { url, card, delivery_mode } => {
-            next.registered(url.as_deref(), card, delivery_mode)
+            next.registered(url.as_deref(), card, *delivery_mode)
         }
         Input::Beat(beat) => next.beat(beat),
         Input::Silent => next.silent(),
@@ -193,11 +193,11 @@ pub(crate) fn agrees(row: &WorkspaceRow) -> bool {
     if row.hosting != Hosting::Container {
         return true;
     }
-    let still = matches!(row.container, Container::None | Container::Gone);
+    let still = matches!(row.container, Container::None | Container::Absent);
     match row.wanted {
-        Wanted::Removed | Wanted::Paused => still,
-        Wanted::Hibernated => row.status == Status::Hibernated,
-        Wanted::Running => matches!(row.status, Status::Online | Status::Degraded | Status::Failed),
+        DesiredState::Removed | DesiredState::Paused => still,
+        DesiredState::Hibernated => row.status == Status::Hibernated,
+        DesiredState::Running => matches!(row.status, Status::Online | Status::Degraded | Status::Failed),
     }
 }
 
@@ -222,7 +222,7 @@ impl Next {
     }
 
     /// What is newly wanted is tried at once, whatever failed before.
-    fn wants(&mut self, wanted: Wanted) {
+    fn wants(&mut self, wanted: DesiredState) {
         self.row.wanted = wanted;
         self.row.generation += 1;
         self.recovered();
@@ -233,7 +233,7 @@ impl Next {
     }
 
     fn may_have_container(&self) -> bool {
-        !matches!(self.row.container, Container::None | Container::Gone)
+        !matches!(self.row.container, Container::None | Container::Absent)
     }
 
     // === What people want ===
@@ -242,7 +242,7 @@ impl Next {
         if !self.is(Hosting::Container) {
             return false;
         }
-        self.wants(Wanted::Running);
+        self.wants(DesiredState::Running);
         self.row.url = None;
         self.begin_attempt();
         true
@@ -255,7 +255,7 @@ impl Next {
         self.row.attempt_at = Some(self.now);
         self.row.retry_at = None;
         if self.may_have_container() {
-            self.row.container = Container::Stale;
+            self.row.container = Container::Superseded;
         }
         let event = tell::provisioning(&self.row);
         self.becomes(Status::Provisioning, event);
@@ -265,7 +265,7 @@ impl Next {
         if self.row.status == Status::Paused {
             return false;
         }
-        self.wants(Wanted::Paused);
+        self.wants(DesiredState::Paused);
         self.forget_own_url();
         let event = tell::paused(&self.row);
         self.becomes(Status::Paused, event);
@@ -283,7 +283,7 @@ impl Next {
         if self.row.status != Status::Paused {
             return false;
         }
-        self.wants(Wanted::Running);
+        self.wants(DesiredState::Running);
         if self.is(Hosting::Container) {
             self.begin_attempt();
         } else {
@@ -307,7 +307,7 @@ impl Next {
         if !self.is(Hosting::Container) || !self.works() {
             return false;
         }
-        self.wants(Wanted::Hibernated);
+        self.wants(DesiredState::Hibernated);
         self.row.status = Status::Hibernating;
         self.row.status_since = self.now;
         if !self.may_have_container() {
@@ -326,7 +326,7 @@ impl Next {
         if self.row.status != Status::Hibernated {
             return false;
         }
-        self.wants(Wanted::Running);
+        self.wants(DesiredState::Running);
         self.begin_attempt();
         true
     }
@@ -334,10 +334,10 @@ impl Next {
     /// A start may be under way of which the row doesn't know yet, and nobody looks at a removed row
     /// that claims to have no container: until the backend is seen to have none, there may be one.
     fn remove(&mut self, cascade: Option<usize>) -> bool {
-        self.wants(Wanted::Removed);
+        self.wants(DesiredState::Removed);
         self.row.removed_at = Some(self.now);
         if self.is(Hosting::Container) && self.row.attempt > 0 {
-            self.row.container = Container::Stale;
+            self.row.container = Container::Superseded;
         }
         self.becomes(Status::Removed, tell::removed(cascade));
         true
@@ -367,7 +367,7 @@ impl Next {
     }
 
     fn started(&mut self, attempt: i32, url: Option<&str>) -> bool {
-        if attempt != self.row.attempt || self.row.wanted != Wanted::Running || !self.is(Hosting::Container) {
+        if attempt != self.row.attempt || self.row.wanted != DesiredState::Running || !self.is(Hosting::Container) {
             return false;
         }
         if let Some(url) = url {
@@ -393,12 +393,12 @@ impl Next {
     }
 
     fn vanished(&mut self) -> bool {
-        if self.row.wanted != Wanted::Running || !self.is(Hosting::Container) {
+        if self.row.wanted != DesiredState::Running || !self.is(Hosting::Container) {
             return false;
         }
         match self.row.status {
             Status::Online | Status::Degraded => {
-                self.row.container = Container::Gone;
+                self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
                 self.becomes(Status::Offline, tell::offline());
@@ -406,12 +406,12 @@ impl Next {
             }
             // It died before its agent called. Another try, as long as there is time for one.
             Status::Provisioning if self.row.container == Container::Running => {
-                self.row.container = Container::Gone;
+                self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
                 true
             }
-            _ => self.may_have_container() && self.container_is(Container::Gone),
+            _ => self.may_have_container() && self.container_is(Container::Absent),
         }
     }
 
@@ -420,16 +420,16 @@ impl Next {
     }
 
     fn stopped(&mut self) -> bool {
-        if self.row.wanted == Wanted::Running && self.row.container != Container::Stale {
+        if self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded {
             return false;
         }
         if self.row.status == Status::Hibernating {
-            self.row.container = Container::Gone;
+            self.row.container = Container::Absent;
             self.obeyed();
             self.hibernated();
             return true;
         }
-        let was_there = self.may_have_container() && self.container_is(Container::Gone);
+        let was_there = self.may_have_container() && self.container_is(Container::Absent);
         if was_there {
             self.row.retry_at = None;
             self.obeyed();
@@ -457,10 +457,10 @@ impl Next {
     /// May what an agent says change the status? Not where people want stillness, and not while the
     /// agent of an earlier attempt may be the one that speaks.
     fn listens(&self) -> bool {
-        self.row.wanted == Wanted::Running && self.row.container != Container::Stale
+        self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded
     }
 
-    fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: &str) -> bool {
+    fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: DeliveryMode) -> bool {
         let same_card = self.row.agent_card.as_ref() == Some(card);
         if !self.listens() {
             self.row.agent_card = Some(card.clone());
@@ -476,7 +476,7 @@ impl Next {
         }
         self.row.url = url;
         self.row.agent_card = Some(card.clone());
-        delivery_mode.clone_into(&mut self.row.delivery_mode);
+        self.row.delivery_mode = delivery_mode;
         self.recovered();
         let event = tell::registered(&self.row);
         self.becomes(Status::Online, event);
@@ -546,7 +546,7 @@ impl Next {
             }
             // Better awake than stuck. If its container is gone after all, that will be seen.
             Status::Hibernating => {
-                self.wants(Wanted::Running);
+                self.wants(DesiredState::Running);
                 self.becomes(Status::Online, tell::online_again(None));
             }
             _ => return false,
@@ -556,7 +556,7 @@ impl Next {
 
     fn recover(&mut self) -> bool {
         let due = self.row.status == Status::Offline
-            && self.row.wanted == Wanted::Running
+            && self.row.wanted == DesiredState::Running
             && self.is(Hosting::Container);
         if due {
             self.row.url = None;

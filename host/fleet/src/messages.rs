@@ -2,7 +2,7 @@
 //! tell of it.
 
 use events::Event;
-use store::{Append, Change, Check, CommitError, Write, activity::ActivityRow};
+use store::{Change, CommitError, activity::{ActivityRow, InsertActivity}, workspaces::WorkspaceIsLive};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ impl Fleet {
     /// more than its row.
     pub async fn log_behind(&self, row: ActivityRow) {
         let workspace = row.workspace_id;
-        let append = self.inner.writer.append(Append::Activity(Box::new(row)));
+        let append = self.inner.writer.write_behind(row);
         if timeout(LOG_PATIENCE, append).await.is_err() {
             tracing::warn!(%workspace, "activity was not kept: the database is away, or far behind");
         }
@@ -38,10 +38,10 @@ impl Fleet {
     /// If its workspace isn't there, or it can't be stored.
     pub async fn log(&self, row: ActivityRow, event: Event) -> Result<(), FleetError> {
         let id = row.workspace_id;
-        let change = Change::of([Write::InsertActivity(vec![row])]).provided(Check::Live(id));
-        match self.commit(change.telling(id, event)).await {
+        let change = Change::of(InsertActivity(vec![row])).require(WorkspaceIsLive(id));
+        match self.commit(change.with_event(id, event)).await {
             Ok(_) => Ok(()),
-            Err(CommitError::Refused(_)) => Err(FleetError::NotFound),
+            Err(CommitError::PreconditionFailed(_)) => Err(FleetError::NotFound),
             Err(error) => Err(FleetError::Commit(error)),
         }
     }

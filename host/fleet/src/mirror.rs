@@ -13,7 +13,7 @@ use std::{
 
 use events::{Class, Envelope, Event, Hub};
 use serde::{Deserialize, Serialize};
-use store::{Change, Heard, LIVE_BYTES, Observer, Store, StoreError, workspaces::PresenceRow};
+use store::{Change, EPHEMERAL_BYTES, Notification, Observer, Store, StoreError, presence::PresenceRow};
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
@@ -100,20 +100,20 @@ impl Mirror {
 
     /// Follows other servers. Never ends by itself.
     pub(crate) async fn follow(&self, store: &Store, beat: impl Fn()) -> Result<(), StoreError> {
-        let mut ear = store.listen().await?;
+        let mut listener = store.listen().await?;
         // What happened while nobody listened, perhaps because the database was away.
         self.catch_up(store).await?;
         loop {
             beat();
             let heard = tokio::select! {
-                heard = timeout(LOOK_EVERY, ear.hear()) => heard.unwrap_or(Heard::Interrupted),
-                () = self.behind.notified() => Heard::Committed,
+                heard = timeout(LOOK_EVERY, listener.recv()) => heard.unwrap_or(Notification::Interrupted),
+                () = self.behind.notified() => Notification::Committed,
             };
             match heard {
-                Heard::Live(message) => self.hear_live(&message),
+                Notification::Ephemeral(message) => self.hear_live(&message),
                 // Where nobody else writes there is nothing to look for.
-                Heard::Interrupted if store.is_private() => {}
-                Heard::Committed | Heard::Interrupted => self.catch_up(store).await?,
+                Notification::Interrupted if store.is_single_process() => {}
+                Notification::Committed | Notification::Interrupted => self.catch_up(store).await?,
             }
         }
     }
@@ -199,12 +199,12 @@ impl Mirror {
                 Ok(_) => {}
                 Err(_) => continue,
             }
-            if store.is_private() {
+            if store.is_single_process() {
                 waiting.clear();
                 continue;
             }
             for message in self.messages(&waiting) {
-                if let Err(error) = store.notify_live(&message).await {
+                if let Err(error) = store.notify_ephemeral(&message).await {
                     tracing::debug!(%error, "live events could not be sent to other servers");
                 }
             }
@@ -239,14 +239,14 @@ impl Mirror {
             let size_of =
                 |event: &LiveEvent| serde_json::to_string(event).map_or(usize::MAX, |text| text.len() + 1);
             let mut size = size_of(&event);
-            if size > LIVE_BYTES - 100 && event.presence.take().is_some() {
+            if size > EPHEMERAL_BYTES - 100 && event.presence.take().is_some() {
                 size = size_of(&event);
             }
-            if size > LIVE_BYTES - 100 {
+            if size > EPHEMERAL_BYTES - 100 {
                 metrics::counter!("isomer_live_events_unsent_total").increment(1);
                 continue;
             }
-            if bytes + size > LIVE_BYTES - 100 {
+            if bytes + size > EPHEMERAL_BYTES - 100 {
                 messages.extend(serde_json::to_string(&message));
                 message.events.clear();
                 bytes = 0;
@@ -282,7 +282,7 @@ impl Observer for Mirror {
             .for_each(|event| self.tell_live(Arc::clone(event)));
     }
 
-    fn uncertain(&self) {
+    fn outcome_unknown(&self) {
         self.behind.notify_one();
     }
 }

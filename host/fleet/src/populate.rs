@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use events::{Event, catalogue::Provisioning};
-use store::{Change, Check, Write, secrets::SecretRow, tokens::RevokedBy, workspaces::LayoutRow};
+use store::{Change, layouts::{DeleteLayouts, LayoutRow, PutLayouts}, secrets::{PutSecrets, SecretRow}, tokens::{RevokeTokensOf, RevokedBy}, workspaces::{InsertWorkspaces, NoOtherChildren, WorkspaceIsLive}};
 use uuid::Uuid;
 
 use crate::{
@@ -47,7 +47,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If it can't be stored; then nothing happened, except after
-    /// [`CommitError::Unknown`](store::CommitError::Unknown).
+    /// [`CommitError::OutcomeUnknown`](store::CommitError::OutcomeUnknown).
     pub async fn populate<T>(&self, plan: impl Fn(&Self) -> Population<T>) -> Result<T, FleetError> {
         for _ in 0..TRIES {
             let planned = |fleet: &Self| fleet.as_change(plan(fleet));
@@ -65,7 +65,7 @@ impl Fleet {
         let new: HashSet<Uuid> = population.settlers.iter().map(|settler| settler.blueprint.id).collect();
         let parents = population.settlers.iter().filter_map(|settler| settler.blueprint.parent_id);
         let existing: HashSet<Uuid> = parents.filter(|parent| !new.contains(parent)).collect();
-        change.checks.extend(existing.into_iter().map(Check::Live));
+        existing.into_iter().for_each(|parent| change.push_precondition(WorkspaceIsLive(parent)));
 
         let mut told: Vec<(Option<Uuid>, Event)> =
             population.before.into_iter().map(|event| (None, event)).collect();
@@ -93,11 +93,9 @@ impl Fleet {
             rows.push(row);
         }
         // First those that go: their names may be wanted.
-        change.writes.extend([
-            Write::InsertWorkspaces(rows),
-            Write::PutLayouts(layouts),
-            Write::PutSecrets(secrets),
-        ]);
+        change.push(InsertWorkspaces(rows));
+        change.push(PutLayouts(layouts));
+        change.push(PutSecrets(secrets));
         told.append(&mut change.events);
         told.extend(population.after.into_iter().map(|event| (None, event)));
         change.events = told;
@@ -120,9 +118,9 @@ impl Fleet {
         let rows = all.iter().map(|(workspace, input)| (workspace.row.as_ref(), input.clone()));
         let mut change = transitions(rows, store::now());
         let ids: Vec<Uuid> = all.iter().map(|(workspace, _)| workspace.row.id).collect();
-        change.checks.push(Check::NoOtherChildren(ids.clone()));
-        change.writes.push(Write::DeleteLayouts(ids.clone()));
-        change.writes.push(Write::RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });
+        change.push_precondition(NoOtherChildren(ids.clone()));
+        change.push(DeleteLayouts(ids.clone()));
+        change.push(RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });
         Ok(change)
     }
 }

@@ -19,10 +19,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use events::{Next, Subscription};
 use futures::StreamExt as _;
-use store::{
-    Check, CommitError, Fence, Lease, StoreError,
-    workspaces::{Hosting, Status, WorkspaceRow},
-};
+use store::{CommitError, Fence, Lease, LeaseIsHeld, StoreError, workspaces::{Hosting, Status, WorkspaceRow}};
 use tokio::{
     sync::Notify,
     task::{Id, JoinError, JoinSet},
@@ -221,6 +218,9 @@ impl Fleet {
             return Ok(ControlFlow::Break(None));
         };
         let row = &workspace.row;
+        if let Some(ready) = self.inner.runtimes.ready(&row.runtime) {
+            ready.await;
+        }
         let seen = self.observe(row).await;
         let next = || decide::next_step(row, seen.as_ref(), &self.facts(row), store::now());
         let mut step = next();
@@ -236,7 +236,7 @@ impl Fleet {
 
     /// Agents call whichever server they reach: has another one written down that this one called?
     async fn heard_elsewhere(&self, id: Uuid) -> Result<bool, StoreError> {
-        if self.inner.store.is_private() {
+        if self.inner.store.is_single_process() {
             return Ok(false);
         }
         let written = self.inner.store.workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
@@ -273,12 +273,12 @@ impl Fleet {
 
     /// Writes down what was seen, if the row is still the one that was looked at.
     async fn note(&self, row: &WorkspaceRow, input: Input, fence: &Fence) -> Result<(), Interrupted> {
-        let change = transitions([(row, input)], store::now()).provided(Check::Held(fence.clone()));
+        let change = transitions([(row, input)], store::now()).require(LeaseIsHeld(fence.clone()));
         match self.commit(change).await {
             Ok(_) => Ok(()),
             // Somebody changed it meanwhile: look again at what it is now.
-            Err(CommitError::Stale) => Ok(self.read_again(&[row.id]).await?),
-            Err(CommitError::Refused(_)) => Err(Interrupted::Deposed),
+            Err(CommitError::Conflict) => Ok(self.read_again(&[row.id]).await?),
+            Err(CommitError::PreconditionFailed(_)) => Err(Interrupted::Deposed),
             Err(error) => Err(Interrupted::Commit(error)),
         }
     }

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use store::{
-    Change, Write,
-    workspaces::{Container, Hosting, WorkspaceRow},
-};
+use store::{Change, workspaces::{Container, Hosting, PurgeWorkspaces, WorkspaceRow}};
 use uuid::Uuid;
 
 use crate::{
@@ -47,7 +44,7 @@ impl Fleet {
         self.see_them_gone(&all).await?;
         if removal.purge {
             let purged = all.clone();
-            let change = Change::of([Write::Purge(all)]);
+            let change = Change::of(PurgeWorkspaces(all));
             self.commit(change).await.map_err(FleetError::Commit)?;
             self.inner.inbound.forget(&purged);
         }
@@ -80,7 +77,7 @@ impl Fleet {
         }
         ids.iter().for_each(|id| self.inner.pokes.poke(*id));
         let gone = |row: &WorkspaceRow| {
-            row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Gone)
+            row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Absent)
         };
         let rows = self.wait_for(ids, STOP_PATIENCE, gone).await?;
         let failures: Vec<Uuid> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();

@@ -12,11 +12,7 @@ use events::{
     catalogue::{AgentMessage, Empty, Task},
 };
 use futures::future::join_all;
-use store::{
-    Append, Change, Store, Write,
-    tokens::TokenKind,
-    workspaces::{Container, LoadedWorkspace, PresenceRow, Status, Wanted, WorkspaceRow},
-};
+use store::{Change, Store, presence::PresenceRow, tokens::{InsertToken, RevokeToken, TokenKind}, workspaces::{Container, DesiredState, InsertWorkspaces, LoadedWorkspace, Status, UpdateWorkspaces, WorkspaceRow}};
 use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 
@@ -180,7 +176,7 @@ async fn what_is_not_stored_is_heard_on_the_others_once() {
     // One that fits into no message is heard here only; the others aren't kept from theirs by it.
     let long = AgentMessage {
         attachments: Vec::new(),
-        message: "x".repeat(store::LIVE_BYTES),
+        message: "x".repeat(store::EPHEMERAL_BYTES),
         name: "one".to_owned(),
         workspace_id: id,
     };
@@ -223,9 +219,9 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
     let Some(database) = Postgres::new().await else { return };
     for (script, wanted, done) in [
         // It was started, but nobody knows; or it wasn't.
-        (Script::DoneThenDies, Wanted::Running, 1),
-        (Script::Hangs, Wanted::Running, 1),
-        (Script::DoneThenDies, Wanted::Paused, 2),
+        (Script::DoneThenDies, DesiredState::Running, 1),
+        (Script::Hangs, DesiredState::Running, 1),
+        (Script::DoneThenDies, DesiredState::Paused, 2),
     ] {
         let backend = Scripted::default();
         let one = Replica::new(&database, Some(backend.clone())).await.follows();
@@ -237,14 +233,14 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
         let next = two.reconciles();
         leader.abort();
         let died = Instant::now();
-        if wanted == Wanted::Paused {
+        if wanted == DesiredState::Paused {
             until("it is known", &two.fleet, async || two.fleet.directory().get(id).is_some()).await;
             two.fleet.pause(id).await.unwrap();
         }
         let settled = async || {
             let row = two.row(id).await;
             match wanted {
-                Wanted::Running => row.container == Container::Running,
+                DesiredState::Running => row.container == Container::Running,
                 _ => row.status == Status::Paused && backend.runs().is_empty(),
             }
         };
@@ -252,7 +248,7 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
         // The lease, a quarter of it until it is asked for, and what a busy machine takes.
         assert!(died.elapsed() < LEASE * 2 + Duration::from_secs(2), "{:?}", died.elapsed());
         let mut expected = vec![Action::Ensure(id, 1)];
-        expected.extend((wanted == Wanted::Paused).then_some(Action::Stop(id)));
+        expected.extend((wanted == DesiredState::Paused).then_some(Action::Stop(id)));
         assert_eq!(backend.done(), expected);
         assert_eq!(expected.len(), done);
         let removing = two.fleet.remove(id, Removal { confirmed: true, purge: true });
@@ -284,10 +280,10 @@ async fn an_agent_that_calls_another_server_is_not_silent() {
         let row = one.fleet.create(pushed(name), "test").await.unwrap().row;
         assert_eq!(row.status, Status::Online);
         let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-        one.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
+        one.fleet.commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
         let presence =
             PresenceRow { workspace_id: row.id, last_seen_at: Some(called), ..PresenceRow::default() };
-        one.fleet.inner.writer.append(Append::Presence(presence.clone())).await;
+        one.fleet.inner.writer.write_behind(presence.clone()).await;
         let stored = async || one.fleet.store().workspaces(&[row.id]).await.unwrap()[0].presence.is_some();
         until("it is written down", &one.fleet, stored).await;
         two.fleet.read_again(&[row.id]).await.unwrap();
@@ -341,7 +337,7 @@ async fn what_an_agent_says_is_known_on_the_others() {
 fn a_token_that_ended_is_not_brought_back() {
     let (tokens, workspace) = (Tokens::default(), Uuid::new_v4());
     let new = || NewToken::of_workspace(TokenKind::User, workspace, "test", store::now());
-    let insert = |new: &NewToken| Change::of([Write::InsertToken(Box::new(new.row.clone()))]);
+    let insert = |new: &NewToken| Change::of(InsertToken(new.row.clone()));
     let [revoked, dropped, ended] = [new(), new(), new()];
     for new in [&revoked, &dropped, &ended] {
         // Heard of as an event before it is told as a change of this server's.
@@ -349,10 +345,7 @@ fn a_token_that_ended_is_not_brought_back() {
         tokens.apply(&insert(new));
     }
     assert_eq!(tokens.of(Some(workspace)).len(), 3, "each is there once");
-    tokens.apply(&Change::of([Write::RevokeToken {
-        id: revoked.row.id,
-        by: store::tokens::RevokedBy::Request,
-    }]));
+    tokens.apply(&Change::of(RevokeToken { id: revoked.row.id, by: store::tokens::RevokedBy::Request }));
     tokens.refresh(ended.row.id, None);
     assert_eq!(tokens.of(Some(workspace)).len(), 1);
     tokens.drop_of(&[workspace]);
@@ -373,18 +366,18 @@ fn a_workspace_that_is_gone_is_not_brought_back() {
         directory.refresh(&[row.id], vec![loaded(row)]);
     }
     directory.refresh(&[purged.id], Vec::new());
-    let (status, wanted) = (Status::Removed, Wanted::Removed);
+    let (status, wanted) = (Status::Removed, DesiredState::Removed);
     let gone = WorkspaceRow { status, wanted, ..removed.clone() }.revised(store::now());
     directory.refresh(&[removed.id], vec![loaded(&gone)]);
     for row in [&purged, &removed] {
         directory.refresh(&[row.id], vec![loaded(row)]);
-        directory.apply(&Change::of([Write::UpdateWorkspaces(vec![row.clone()])]));
+        directory.apply(&Change::of(UpdateWorkspaces(vec![row.clone()])));
     }
     assert!(directory.is_empty());
     assert!(directory.children(None).is_empty());
     // One that was asked for before it was made is still to come.
     directory.refresh(&[coming.id], Vec::new());
-    directory.apply(&Change::of([Write::InsertWorkspaces(vec![coming.clone()])]));
+    directory.apply(&Change::of(InsertWorkspaces(vec![coming.clone()])));
     assert_eq!(directory.len(), 1);
 }
 
@@ -396,9 +389,9 @@ async fn a_change_tells_what_is_not_stored_too() {
     let mut heard = fleet.hub().subscribe(9, |_| true);
     let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
     let recorded = Event::WorkspaceOffline(Empty {});
-    fleet.commit(Change::default().telling(None, task.clone())).await.unwrap();
+    fleet.commit(Change::default().with_event(None, task.clone())).await.unwrap();
     fleet
-        .commit(Change::default().telling(None, recorded.clone()).telling(None, task.clone()))
+        .commit(Change::default().with_event(None, recorded.clone()).with_event(None, task.clone()))
         .await
         .unwrap();
     for expected in [&task, &recorded, &task] {
@@ -419,7 +412,7 @@ async fn no_two_events_have_the_same_time() {
         for _ in 0..100 {
             fleet.tell_live(id, &Event::TaskUpdated(task.clone()));
         }
-        fleet.commit(Change::default().telling(id, Event::WorkspaceOffline(Empty {}))).await.unwrap();
+        fleet.commit(Change::default().with_event(id, Event::WorkspaceOffline(Empty {}))).await.unwrap();
     }
     let mut times = Vec::new();
     while let Some(Next::Event(event)) = heard.try_next() {

@@ -7,10 +7,9 @@ use std::{
     fmt,
     ops::RangeInclusive,
     path::{Component, Path},
-    str::FromStr,
 };
 
-use serde::{Deserialize, Serialize};
+pub use types::{DeliveryMode, InvalidAccess, InvalidMode, WorkspaceAccess};
 
 /// What a client that creates a workspace is told about any bad field.
 pub const INVALID_FIELDS: &str = "invalid workspace fields";
@@ -235,111 +234,6 @@ pub fn workspace_dir(dir: &str) -> Result<(), InvalidDirectory> {
     system.map_or(Ok(()), |system| Err(InvalidDirectory::System(system)))
 }
 
-/// What an agent may do with its workspace's host directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkspaceAccess {
-    /// It isn't mounted.
-    #[default]
-    None,
-    /// Read it.
-    ReadOnly,
-    /// Change it.
-    ReadWrite,
-}
-
-/// No such access, or access to a directory that isn't given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("invalid workspace access")]
-pub struct InvalidAccess;
-
-impl WorkspaceAccess {
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::ReadOnly => "read_only",
-            Self::ReadWrite => "read_write",
-        }
-    }
-
-    /// What a client asked for, of a workspace that has a host directory or not.
-    ///
-    /// # Errors
-    /// If it is no such word (an empty one means none), or needs a directory that isn't there.
-    pub fn asked(word: &str, has_directory: bool) -> Result<Self, InvalidAccess> {
-        let access = if word.is_empty() { Self::None } else { word.parse()? };
-        if access == Self::None || has_directory { Ok(access) } else { Err(InvalidAccess) }
-    }
-}
-
-impl FromStr for WorkspaceAccess {
-    type Err = InvalidAccess;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        [Self::None, Self::ReadOnly, Self::ReadWrite]
-            .into_iter()
-            .find(|access| access.as_str() == word)
-            .ok_or(InvalidAccess)
-    }
-}
-
-impl fmt::Display for WorkspaceAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How messages get to an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryMode {
-    /// The platform calls it.
-    #[default]
-    Push,
-    /// It asks for them.
-    Poll,
-}
-
-/// There is no such mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("delivery_mode must be 'push' or 'poll'")]
-pub struct InvalidMode;
-
-impl DeliveryMode {
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Poll => "poll",
-        }
-    }
-
-    /// What a client asked for; none when it left the choice to the platform.
-    ///
-    /// # Errors
-    /// If it is no such word.
-    pub fn asked(word: &str) -> Result<Option<Self>, InvalidMode> {
-        if word.is_empty() { Ok(None) } else { word.parse().map(Some) }
-    }
-}
-
-impl FromStr for DeliveryMode {
-    type Err = InvalidMode;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        [Self::Push, Self::Poll].into_iter().find(|mode| mode.as_str() == word).ok_or(InvalidMode)
-    }
-}
-
-impl fmt::Display for DeliveryMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// What is wrong with a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
@@ -501,46 +395,6 @@ mod tests {
             assert!(workspace_dir(refused).is_err(), "{refused:?}");
         }
         assert_eq!(InvalidDirectory::Parent.to_string(), "invalid workspace directory");
-    }
-
-    #[test]
-    fn access_by_table() {
-        use WorkspaceAccess::{None, ReadOnly, ReadWrite};
-        for (word, without, with) in [
-            ("", Ok(None), Ok(None)),
-            ("none", Ok(None), Ok(None)),
-            ("read_only", Err(InvalidAccess), Ok(ReadOnly)),
-            ("read_write", Err(InvalidAccess), Ok(ReadWrite)),
-            ("None", Err(InvalidAccess), Err(InvalidAccess)),
-            ("read-only", Err(InvalidAccess), Err(InvalidAccess)),
-        ] {
-            assert_eq!(WorkspaceAccess::asked(word, false), without, "{word}");
-            assert_eq!(WorkspaceAccess::asked(word, true), with, "{word}");
-        }
-        assert_eq!(InvalidAccess.to_string(), "invalid workspace access");
-    }
-
-    #[test]
-    fn words_are_the_same_everywhere() {
-        for access in [WorkspaceAccess::None, WorkspaceAccess::ReadOnly, WorkspaceAccess::ReadWrite] {
-            assert_eq!(access.to_string().parse(), Ok(access));
-            assert_eq!(serde_json::to_value(access).unwrap(), access.as_str());
-            assert_eq!(serde_json::from_value::<WorkspaceAccess>(access.as_str().into()).unwrap(), access);
-        }
-        for mode in [DeliveryMode::Push, DeliveryMode::Poll] {
-            assert_eq!(mode.to_string().parse(), Ok(mode));
-            assert_eq!(serde_json::to_value(mode).unwrap(), mode.as_str());
-            assert_eq!(DeliveryMode::asked(mode.as_str()), Ok(Some(mode)));
-        }
-    }
-
-    #[test]
-    fn modes_by_table() {
-        assert_eq!(DeliveryMode::asked(""), Ok(None));
-        for word in ["webhook", "Push", " poll"] {
-            assert_eq!(DeliveryMode::asked(word), Err(InvalidMode), "{word}");
-        }
-        assert_eq!(InvalidMode.to_string(), "delivery_mode must be 'push' or 'poll'");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::Catalog;
+use futures::future::BoxFuture;
 use store::workspaces::Hosting;
 use wasm::adapter::{Phase, PlanRequest};
 
@@ -25,6 +26,13 @@ pub struct Facts {
 /// Knows runtimes.
 #[async_trait]
 pub trait Runtimes: Send + Sync + 'static {
+    /// Waits until what answers for a runtime is decided, which just after the start it may not be;
+    /// `None` if it is.
+    fn ready<'a>(&'a self, runtime: &'a str) -> Option<BoxFuture<'a, ()>> {
+        let _ = runtime;
+        None
+    }
+
     /// The runtime itself if it is known, else the one that stands in.
     fn sanitise(&self, runtime: &str) -> String;
 
@@ -37,13 +45,16 @@ pub trait Runtimes: Send + Sync + 'static {
 
 #[async_trait]
 impl Runtimes for Catalog {
+    fn ready<'a>(&'a self, runtime: &'a str) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(self.runtime_ready(runtime)?))
+    }
+
     fn sanitise(&self, runtime: &str) -> String {
         self.sanitise_runtime(runtime)
     }
 
     fn facts(&self, runtime: &str) -> Facts {
-        let adapter = self.adapter(runtime);
-        let description = adapter.describe();
+        let description = self.description(runtime);
         Facts {
             hosting: match description.hosting {
                 wasm::adapter::Hosting::Container => Hosting::Container,
@@ -72,6 +83,6 @@ impl Runtimes for Catalog {
             extras: serde_json::Map::new(),
         };
         // An adapter that objects has no hint; it will say so again when the workspace is started.
-        self.adapter(runtime).plan(&request).await.ok()?.provider
+        self.adapter(runtime).await.plan(&request).await.ok()?.provider
     }
 }

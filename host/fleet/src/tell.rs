@@ -63,7 +63,7 @@ pub(crate) fn online_again(from: Option<Status>) -> Event {
 pub(crate) fn registered(row: &WorkspaceRow) -> Event {
     Event::WorkspaceOnline(Online::Registered {
         agent_card: row.agent_card.clone().unwrap_or(Value::Null),
-        delivery_mode: row.delivery_mode.clone(),
+        delivery_mode: row.delivery_mode.as_str().to_owned(),
         url: row.url.clone().unwrap_or_default(),
     })
 }

@@ -13,10 +13,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use rand::Rng as _;
 use sha2::{Digest as _, Sha256};
-use store::{
-    Change, Write,
-    tokens::{TokenKind, TokenRow},
-};
+use store::{Change, tokens::{InsertToken, RevokeToken, RevokeTokensOf, TokenKind, TokenRow}, workspaces::PurgeWorkspaces};
 use uuid::Uuid;
 
 /// Bytes of randomness in a token; it is written as 43 characters.
@@ -174,14 +171,15 @@ impl Tokens {
 
     /// Takes over what a change wrote.
     pub fn apply(&self, change: &Change) {
-        for write in &change.writes {
-            match write {
-                Write::InsertToken(row) => self.write().insert(row.as_ref().clone()),
-                Write::RevokeToken { id, .. } => self.write().end(*id),
-                Write::RevokeTokensOf { workspaces, .. } | Write::Purge(workspaces) => {
-                    self.drop_of(workspaces);
-                }
-                _ => {}
+        for mutation in change.mutations() {
+            if let Some(InsertToken(row)) = mutation.downcast_ref() {
+                self.write().insert(row.clone());
+            } else if let Some(RevokeToken { id, .. }) = mutation.downcast_ref() {
+                self.write().end(*id);
+            } else if let Some(RevokeTokensOf { workspaces, .. }) = mutation.downcast_ref() {
+                self.drop_of(workspaces);
+            } else if let Some(PurgeWorkspaces(workspaces)) = mutation.downcast_ref() {
+                self.drop_of(workspaces);
             }
         }
     }

@@ -112,7 +112,7 @@ impl Messaging {
 
     /// Brings a message to its agent, the way that agent has.
     pub(crate) async fn pass_on(&self, turn: Turn, deadline: Option<Instant>) -> Result<Reply, Undelivered> {
-        if turn.target.row.delivery_mode == DeliveryMode::Poll.as_str() {
+        if turn.target.row.delivery_mode == DeliveryMode::Poll {
             return Ok(self.keep_for_poll(turn).await?);
         }
         match turn.target.row.hosting {

@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use store::{
     StoreError,
-    queue::{NewQueued, QueuedRow, Settled},
+    queue::{NewQueued, QueuedRow, Outcome},
     workspaces::Status,
 };
 use tokio::time::Instant;
@@ -113,8 +113,8 @@ impl Messaging {
     /// If the database fails.
     pub async fn sweep_queue(&self, starting: bool) -> Result<(), StoreError> {
         let lost =
-            if starting && self.fleet.store().is_private() { store::now() } else { store::now() - LOST };
-        let waiting = self.fleet.store().tidy_queue(lost, TRIES).await?;
+            if starting && self.fleet.store().is_single_process() { store::now() } else { store::now() - LOST };
+        let waiting = self.fleet.store().requeue_expired(lost, TRIES).await?;
         // Added only: something may have been queued while we read.
         self.waiting.lock().waiting.extend(waiting.iter().copied());
         waiting.into_iter().for_each(|id| self.heard_from(id));
@@ -136,16 +136,16 @@ impl Messaging {
     }
 
     async fn send_next(&self, id: Uuid) -> Result<(), StoreError> {
-        let Some(row) = self.fleet.store().take_queued(id).await? else {
+        let Some(row) = self.fleet.store().dequeue(id).await? else {
             self.waiting.lock().waiting.remove(&id);
             return Ok(());
         };
         let failure = self.send_queued(&row).await;
         let settled = match &failure {
-            None => Settled::Completed,
-            Some(error) => Settled::Undelivered { error, tries: TRIES },
+            None => Outcome::Completed,
+            Some(error) => Outcome::Undelivered { error, max_attempts: TRIES },
         };
-        self.fleet.store().settle_queued(&row, settled).await
+        self.fleet.store().complete(&row, settled).await
     }
 
     /// Sends a message that waited. Returns why it was not delivered.

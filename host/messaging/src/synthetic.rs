@@ -24,7 +24,7 @@ impl Messaging {
         let id = turn.request.id().cloned().unwrap_or_else(|| json!(Uuid::new_v4()));
         let message =
             Message { workspace_id: row.id.to_string(), request_id: text_of(&id), text: turn.request.text() };
-        let adapter = self.catalog.adapter(&row.runtime);
+        let adapter = self.catalog.adapter(&row.runtime).await;
         let replied = adapter.synthetic_reply(&message).await;
         let pause = Duration::from_millis(adapter.describe().reply_pause_ms.into());
         // A release isn't held back from its end by who is waiting.

@@ -227,7 +227,7 @@ impl Orgs {
                     ..report(&Plan { members: Vec::new(), orphans: Vec::new() })
                 };
                 // It may have happened all the same, and then it was told.
-                if !matches!(error, FleetError::Commit(CommitError::Unknown)) {
+                if !matches!(error, FleetError::Commit(CommitError::OutcomeUnknown)) {
                     under.record(vec![under.started(), under.completed(&nothing)]).await;
                 }
                 nothing

@@ -82,7 +82,7 @@ impl Orgs {
 
     /// What the files of a template say.
     async fn template(&self, files: &Files) -> Result<Org, ImportError> {
-        let resolved = resolve(&self.catalog.resolver(), files).await;
+        let resolved = resolve(&self.catalog.resolver().await, files).await;
         let tree = resolved.map_err(|error| match error {
             Unresolved::NoEntry => ImportError::NotFound,
             Unresolved::Problem(problem) => ImportError::Expansion(problem),
@@ -92,6 +92,8 @@ impl Orgs {
 
     /// What every workspace of a template is to be. Reads many files, so off the async threads.
     async fn members(&self, org: Org, dir: String, files: Files, globals: HashSet<String>) -> Members {
+        // Templates name any runtimes, by name or alias.
+        self.catalog.all_ready().await;
         let orgs = self.clone();
         let members = tokio::task::spawn_blocking(move || {
             let seal = |plain: &[u8]| {

@@ -1,20 +1,13 @@
-//! Isomer's server: the HTTP surface, its settings and its wiring.
+//! The `isomer` program: settings, wiring and the list of background tasks.
 //!
 //! The binary (`main.rs`) only parses the command line. Everything else is a library, so that
-//! tests can start the real server inside their own process.
-//!
-//! Where to read on: [`app`] wires the parts, [`api`] holds the routes by resource, [`http`] holds
-//! what every route shares, [`terminal`] is the operator's and the author's end of the wire.
+//! tests can start the real server inside their own process. Routes are in the crate `api`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
-pub mod api;
-pub mod app;
-pub mod audit;
-pub mod cli;
-pub mod http;
+pub mod commands;
 pub mod logging;
 pub mod run;
 pub mod settings;
-pub mod terminal;
+pub mod wiring;

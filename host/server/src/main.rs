@@ -1,4 +1,4 @@
-//! The `isomer` program. See [`isomer::cli`] for what it can be asked to do.
+//! The `isomer` program. See [`isomer::commands`] for what it can be asked to do.
 
 #![forbid(unsafe_code)]
 
@@ -6,5 +6,5 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    isomer::cli::main().await
+    isomer::commands::main().await
 }

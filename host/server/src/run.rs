@@ -3,35 +3,32 @@
 use std::future::ready;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
+use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates, agent_url};
+use fleet::{Fleet, Parts, Templates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
-use tasks::{BackgroundTask, BackgroundTasks, Progress, retry_forever};
+use tasks::{BackgroundTask, BackgroundTasks, retry_forever};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use wasm::{AotCache, Sandbox, SandboxError};
 
-use crate::app::{self, App};
-use crate::audit;
-use crate::http::metrics::Metrics;
-use crate::http::rate_limit::FORGET_EVERY;
-use crate::http::serve::{self, Limits};
-use crate::http::shutdown::Shutdown;
 use crate::logging::LogFormat;
-use crate::settings::{Secret, Settings};
+use crate::settings::Settings;
+use crate::wiring;
+use api::app::{App, router};
+use api::settings::Secret;
+use httpd::metrics::Metrics;
+use httpd::rate_limit::FORGET_EVERY;
+use httpd::serve::{self, Limits};
+use httpd::shutdown::Shutdown;
 
 /// How often histogram samples are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-/// How often counters of guests are written to the store.
-const COUNTERS_EVERY: Duration = Duration::from_secs(10);
 /// How often loops of the fleet come around at least.
 const FLEET_TURN: Duration = Duration::from_secs(2);
 /// How often events that are too old are deleted.
@@ -71,7 +68,7 @@ pub enum StartError {
     Catalog(#[from] CatalogError),
     /// The directory of guests can't be watched.
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    GuestsDir(#[from] WatchError),
     /// The metrics recorder could not be installed.
     #[error("cannot set up metrics")]
     Metrics(#[from] BuildError),
@@ -91,23 +88,22 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
     let metrics = Arc::new(Metrics::new()?);
-    let data_dir = DataDir::open(&settings.data_dir)?;
+    let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let store = open_store(settings, &data_dir).await?;
     let catalog = open_catalog(settings, &data_dir, store.clone()).await?;
-    let folder = settings.guests_dir.as_deref().map(Folder::watch).transpose()?;
+    let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
 
-    let (fleet, written) = open_fleet(settings, &store, catalog.clone()).await?;
-    let app = App::new(settings, metrics, catalog.clone(), fleet.clone(), shutdown.clone());
+    let hub = Hub::default();
+    let (fleet, written) = open_fleet(settings, &store, hub.clone(), catalog.clone()).await?;
+    let app = wiring::app(settings, metrics, catalog.clone(), fleet.clone(), shutdown.clone());
     let tasks = app.tasks.clone();
     start_upkeep(&app);
     start_fleet(&tasks, &fleet, settings);
     start_traffic(&app);
-    if let Some(folder) = folder {
-        follow_folder(&tasks, folder, catalog.clone());
-    }
+    catalog.background_tasks(&hub, watcher).into_iter().for_each(|task| tasks.spawn(task));
     announce(settings, &data_dir, address);
-    serve::serve(listener, app::router(app, settings), Limits::default(), shutdown).await;
+    serve::serve(listener, router(app, &settings.http), Limits::default(), shutdown).await;
 
     tasks.shutdown().await;
     catalog.store_counters().await;
@@ -124,40 +120,34 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 
 async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, StoreError> {
     let embedded = || data_dir.database_url();
-    let url = settings.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
+    let url = settings.storage.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
     Store::connect(&url).await
 }
 
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
-    let compiled = settings.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
+    let compiled = settings.guests.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
     let sandbox = Sandbox::new(wasm::Limits::default(), Some(AotCache::open(compiled)?))?;
-    let changes = Feed::default();
-    tokio::spawn(audit::follow(changes.subscribe()));
-    let manifest = Manifest::load(settings.workspace_manifest_path.as_deref());
-    Ok(Catalog::open(sandbox, store, &data_dir.components(), changes, manifest).await?)
+    let manifest = Manifest::load(settings.guests.workspace_manifest_path.as_deref());
+    Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }
 
 async fn open_fleet(
     settings: &Settings,
     store: &Store,
+    hub: Hub,
     catalog: Catalog,
 ) -> Result<(Fleet, JoinHandle<()>), StartError> {
-    let key = settings.secrets_encryption_key.as_ref().map(Secret::expose);
-    let previous = settings.secrets_encryption_key_previous.as_ref().map(Secret::expose);
-    let seconds = |count: NonZeroU32| Duration::from_secs(count.get().into());
+    let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
+    let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
     let parts = Parts {
         store: store.clone(),
-        hub: Hub::default(),
+        hub,
         runtimes: Arc::new(catalog),
         backend: None,
-        cipher: Cipher::new(key, previous, settings.production())?,
-        templates: Templates::open(settings.templates()),
-        limits: fleet::Limits {
-            provision_timeout: settings.provision_timeout_seconds.map(seconds),
-            operator_silence: seconds(settings.remote_liveness_stale_after),
-            ..fleet::Limits::default()
-        },
-        saas: agent_url::saas_mode(settings.molecule_deploy_mode.as_deref(), settings.org_id()),
+        cipher: Cipher::new(key, previous, settings.access.production())?,
+        templates: Templates::open(settings.workspaces.runtime_templates()),
+        limits: settings.workspaces.limits(),
+        saas: settings.saas(),
     };
     Ok(Fleet::open(parts).await?)
 }
@@ -179,13 +169,14 @@ fn start_fleet(tasks: &BackgroundTasks, fleet: &Fleet, settings: &Settings) {
         let fleet = told.clone();
         async move { fleet.send_live(|| progress.report()).await }
     }));
-    let (swept, days) = (fleet.clone(), settings.event_retention_days.get());
+    let (swept, days) = (fleet.clone(), settings.storage.event_retention_days.get());
     tasks.spawn(BackgroundTask::interval("event-retention", RETENTION_EVERY, move || {
         let fleet = swept.clone();
         async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
     }));
-    let days = chrono::Duration::days(settings.activity_retention_days.get().into());
-    let interval = Duration::from_secs(u64::from(settings.activity_cleanup_interval_hours.get()) * HOUR);
+    let days = chrono::Duration::days(settings.messages.activity_retention_days.get().into());
+    let interval =
+        Duration::from_secs(u64::from(settings.messages.activity_cleanup_interval_hours.get()) * HOUR);
     let swept = fleet.clone();
     tasks.spawn(BackgroundTask::new("activity-retention", interval, move |progress| {
         let fleet = swept.clone();
@@ -226,10 +217,10 @@ fn start_traffic(app: &App) {
 
 /// Listens on the first host that works.
 async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartError> {
-    let port = settings.port;
+    let port = settings.http.port;
     let mut failure =
         StartError::Listen { host: String::new(), port, source: io::ErrorKind::AddrNotAvailable.into() };
-    for host in settings.listen_hosts() {
+    for host in settings.http.listen_hosts(settings.access.dev_mode()) {
         let bound = TcpListener::bind((host, port)).await;
         match bound.and_then(|listener| listener.local_addr().map(|address| (listener, address))) {
             Ok(listening) => return Ok(listening),
@@ -254,53 +245,20 @@ fn start_upkeep(app: &App) {
         limits.forget_idle();
         ready(())
     }));
-    let catalog = app.catalog.clone();
-    app.tasks.spawn(BackgroundTask::interval("guest-counters", COUNTERS_EVERY, move || {
-        let catalog = catalog.clone();
-        async move { catalog.store_counters().await }
-    }));
-}
-
-/// Follows the directory of guests. After a panic it is looked at anew: what was seen before may be
-/// lost.
-fn follow_folder(tasks: &BackgroundTasks, folder: Folder, catalog: Catalog) {
-    let directory = folder.directory().to_owned();
-    let mut folder = Some(folder);
-    tasks.spawn(BackgroundTask::new("guests-folder", Folder::TURN, move |progress| {
-        let (folder, directory, catalog) = (folder.take(), directory.clone(), catalog.clone());
-        async move {
-            let folder = match folder {
-                Some(folder) => folder,
-                None => watch_again(&directory, &progress).await,
-            };
-            folder.run(&catalog, || progress.report()).await;
-        }
-    }));
-}
-
-async fn watch_again(directory: &Path, progress: &Progress) -> Folder {
-    loop {
-        match Folder::watch(directory) {
-            Ok(folder) => return folder,
-            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "trying again"),
-        }
-        sleep(Folder::TURN).await;
-        progress.report();
-    }
 }
 
 /// Tells the operator where the server is and what to try. With JSON logs that is one log line, so
 /// that nothing but JSON leaves the process.
 fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
-    let mode = if settings.dev_mode() { "development" } else { "production" };
+    let mode = if settings.access.dev_mode() { "development" } else { "production" };
     let data_dir = data_dir.path().display();
-    if settings.log_format == LogFormat::Json {
+    if settings.logging.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
         // Whoever started us may have closed the other end; `println!` would panic.
         let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
     }
-    if let Some(hint) = settings.hint() {
+    if let Some(hint) = settings.access.hint() {
         tracing::warn!("{hint}");
     }
 }

@@ -4,18 +4,23 @@
 //! numbers and times strictly grow in the order of commits, whichever server writes and however long a
 //! row waited to be written behind: who reads on from the last row that he saw misses none.
 
+use std::collections::HashSet;
+
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
     sea_query::{ExprTrait as _, OnConflict},
 };
 use uuid::Uuid;
 
-use crate::{Store, StoreError, entity::activity};
-
-/// Rows in one statement: fifteen columns each stay far below SQLite's 32,766 parameters.
-const ROWS: usize = 500;
+use crate::{
+    CommitError, Mutation, Store, StoreError,
+    commit::{ROWS, Transaction},
+    entity::activity,
+    write_behind::{Buffer, Pending, WriteBehind},
+};
 
 /// A row of activity. Bodies are JSON texts.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,24 +138,72 @@ impl Store {
     }
 }
 
-/// Stores rows that were given their places. One that is there already stays as it is: after an answer
-/// that was lost, rows are stored again.
-pub(crate) async fn insert(tx: &DatabaseTransaction, rows: Vec<activity::Model>) -> Result<(), StoreError> {
-    use sea_orm::ActiveModelTrait as _;
-    let mut rows = rows.into_iter().peekable();
+// === Writing ===
+
+/// New activity rows.
+#[derive(Debug)]
+pub struct InsertActivity(pub Vec<ActivityRow>);
+
+#[async_trait]
+impl Mutation for InsertActivity {
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        Ok(insert(tx, self.0.iter()).await?)
+    }
+}
+
+impl WriteBehind for ActivityRow {
+    fn add_to(self: Box<Self>, pending: &mut Pending) {
+        pending.with(|buffer: &mut Rows| buffer.0.push(*self));
+    }
+}
+
+/// Rows in the order in which they were written behind; none replaces another.
+#[derive(Debug, Default)]
+struct Rows(Vec<ActivityRow>);
+
+#[async_trait]
+impl Buffer for Rows {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn workspaces(&self) -> Vec<Uuid> {
+        self.0.iter().map(|row| row.workspace_id).collect()
+    }
+
+    async fn store(&self, tx: &mut Transaction, existing: &HashSet<Uuid>) -> Result<(), StoreError> {
+        insert(tx, self.0.iter().filter(|row| existing.contains(&row.workspace_id))).await
+    }
+
+    fn drain(&mut self) -> Vec<Box<dyn WriteBehind>> {
+        self.0.drain(..).map(|row| Box::new(row) as _).collect()
+    }
+}
+
+/// Stores rows in their order. One that is stored already stays as it is: after a commit whose answer was
+/// lost, rows are stored again.
+async fn insert<'a>(
+    tx: &mut Transaction,
+    rows: impl Iterator<Item = &'a ActivityRow> + Send,
+) -> Result<(), StoreError> {
+    let sequencer = &mut tx.sequencer;
+    let rows = rows.map(|row| {
+        let (seq, at) = sequencer.assign_activity(row.created_at);
+        row.stored(seq, at).into_active_model().reset_all()
+    });
+    let mut rows = rows.collect::<Vec<_>>().into_iter().peekable();
     while rows.peek().is_some() {
-        let some = rows.by_ref().take(ROWS).map(|row| row.into_active_model().reset_all());
-        activity::Entity::insert_many(some)
+        activity::Entity::insert_many(rows.by_ref().take(ROWS))
             .on_conflict(OnConflict::column(activity::Column::Id).do_nothing().to_owned())
-            .exec_without_returning(tx)
+            .exec_without_returning(&tx.db)
             .await?;
     }
     Ok(())
 }
 
 impl ActivityRow {
-    /// The row at its place.
-    pub(crate) fn placed(&self, seq: i64, at: DateTime<Utc>) -> activity::Model {
+    /// The row as it is stored, under this number.
+    fn stored(&self, seq: i64, at: DateTime<Utc>) -> activity::Model {
         let own = |text: &Option<String>| text.as_deref().map(clean);
         activity::Model {
             seq,

@@ -1,111 +1,104 @@
-//! What can be changed in one go. A [`Change`] is data: it can be looked at, grouped with others, and
-//! tried again. All of it is written, or nothing.
+//! A [`Change`] is what one commit does: preconditions, mutations, events. All of it is written, or
+//! nothing.
 //!
-//! Changes are made one after another, on every database and by every server: each transaction begins
-//! by taking the one row of `event_head`. So a check that holds in a change still holds when it
-//! commits, and the numbers of events are in the order of commits, without gaps.
+//! Mutations and preconditions are open: each is a type beside the functions of its table, with its SQL
+//! and what other parts of the house must know of it. A change is data, so it can be inspected, grouped
+//! with others, and tried again.
+//!
+//! All servers commit one after another, on every database: each transaction begins by locking the one
+//! row of `event_head`. So a precondition that holds in a transaction still holds when it commits, and
+//! event numbers are in the order of commits, without gaps.
 
+use std::{any::Any, collections::BTreeSet, fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
 use events::Event;
 use uuid::Uuid;
 
-use crate::{
-    StoreError,
-    activity::ActivityRow,
-    leases::Fence,
-    secrets::{InboundSecretRow, SecretRow},
-    tokens::{RevokedBy, TokenRow},
-    workspaces::{LayoutRow, WorkspaceRow},
-};
+use crate::{StoreError, commit::Transaction};
 
-/// A whole change: checks that must hold, rows to write, events that tell of it.
+/// An event, and the workspace that it is about.
+pub type WorkspaceEvent = (Option<Uuid>, Event);
+
+/// Rows that a change writes. Implemented beside the table, in this crate only: the transaction has no
+/// public functions.
+#[async_trait]
+pub trait Mutation: Any + Debug + Send + Sync {
+    /// Writes the rows.
+    ///
+    /// # Errors
+    /// [`CommitError::Conflict`] where a row is not as expected; then nothing of the change is written.
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError>;
+
+    /// Workspaces that are read again before the change is planned anew after a conflict.
+    fn workspaces(&self) -> Vec<Uuid> {
+        Vec::new()
+    }
+
+    /// Events that tell other servers of these rows where no explicit event of the change does. Explicit
+    /// ones are about the workspaces `published`.
+    fn implicit_events(&self, published: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
+        let _ = published;
+        Vec::new()
+    }
+}
+
+impl dyn Mutation {
+    /// The mutation, if it is of this type.
+    #[must_use]
+    pub fn downcast_ref<M: Mutation>(&self) -> Option<&M> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+/// A condition that must hold in the transaction of a change.
+#[async_trait]
+pub trait Precondition: Any + Debug + Send + Sync {
+    /// Does it hold?
+    ///
+    /// # Errors
+    /// If the database fails.
+    async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError>;
+
+    /// Workspaces that are read again before the change is planned anew because it does not hold.
+    fn workspaces(&self) -> Vec<Uuid> {
+        Vec::new()
+    }
+}
+
+impl dyn Precondition {
+    /// Is the precondition of this type?
+    #[must_use]
+    pub fn is<P: Precondition>(&self) -> bool {
+        (self as &dyn Any).is::<P>()
+    }
+}
+
+/// What one commit does.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// Must all hold, or nothing is written.
-    pub checks: Vec<Check>,
-    /// Written in this order.
-    pub writes: Vec<Write>,
-    /// Stored with the writes, in this order, each with the workspace that it is about.
-    pub events: Vec<(Option<Uuid>, Event)>,
+    preconditions: Vec<Arc<dyn Precondition>>,
+    mutations: Vec<Arc<dyn Mutation>>,
+    /// Published with the commit, in this order.
+    pub events: Vec<WorkspaceEvent>,
 }
 
-/// Something that must be so at the moment of the change.
-#[derive(Debug, Clone)]
-pub enum Check {
-    /// This workspace exists and isn't removed.
-    Live(Uuid),
-    /// No workspace outside of these has one of these as its parent, except removed ones.
-    NoOtherChildren(Vec<Uuid>),
-    /// `child` is neither `parent` nor above it.
-    NoCycle {
-        /// The workspace to be moved.
-        child: Uuid,
-        /// Its new parent.
-        parent: Uuid,
-    },
-    /// The lease is still ours.
-    Held(Fence),
-    /// The workspace has fewer than this many live tokens of people.
-    FewerUserTokens {
-        /// The workspace.
-        workspace: Uuid,
-        /// The first number that is too many.
-        limit: u64,
-    },
-}
-
-/// Rows to write.
-#[derive(Debug, Clone)]
-pub enum Write {
-    /// New workspaces, parents first.
-    InsertWorkspaces(Vec<WorkspaceRow>),
-    /// Workspaces as they are from now on. The stored revision must be one less than each row's.
-    UpdateWorkspaces(Vec<WorkspaceRow>),
-    /// Places on the canvas, new or changed.
-    PutLayouts(Vec<LayoutRow>),
-    /// Workspaces that lose their place on the canvas.
-    DeleteLayouts(Vec<Uuid>),
-    /// A new token.
-    InsertToken(Box<TokenRow>),
-    /// A live token that ends. Fails when it isn't live.
-    RevokeToken {
-        /// Its id.
-        id: Uuid,
-        /// What ends it.
-        by: RevokedBy,
-    },
-    /// Every live token of these workspaces ends.
-    RevokeTokensOf {
-        /// The workspaces.
-        workspaces: Vec<Uuid>,
-        /// What ends them.
-        by: RevokedBy,
-    },
-    /// Secrets of workspaces or of everybody, new or changed.
-    PutSecrets(Vec<SecretRow>),
-    /// What the platform shows when it calls into a workspace that has nothing yet. Fails when it has.
-    InsertInboundSecret(InboundSecretRow),
-    /// New rows of activity.
-    InsertActivity(Vec<ActivityRow>),
-    /// These workspaces and everything of theirs go for good, their events too.
-    Purge(Vec<Uuid>),
-}
-
-/// Why a change was not made. Nothing of it was written, except where it says so.
+/// Why a change was not committed. Nothing of it was written, except where it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// A row is not as the change expected it: somebody was quicker. Read again, and try again.
+    /// A row is not as the change expected it: another change was earlier. Plan again on newer rows.
     #[error("a row changed meanwhile")]
-    Stale,
-    /// A check doesn't hold.
-    #[error("a check of the change doesn't hold: {0:?}")]
-    Refused(Check),
+    Conflict,
+    /// A precondition does not hold.
+    #[error("a precondition of the change does not hold: {0:?}")]
+    PreconditionFailed(Arc<dyn Precondition>),
     /// A sibling has that name.
     #[error("a sibling has that name")]
     NameTaken,
-    /// The database didn't answer in time. The change may have been made or not; what was made will
-    /// be heard of as events.
+    /// The database did not answer in time. The change may have been committed; if it was, its events
+    /// arrive as another server's would.
     #[error("the database didn't answer in time")]
-    Unknown,
+    OutcomeUnknown,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -114,24 +107,72 @@ pub enum CommitError {
     Stopping,
 }
 
+impl From<sea_orm::DbErr> for CommitError {
+    fn from(error: sea_orm::DbErr) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
 impl Change {
-    /// A change of these rows.
+    /// A change of one mutation.
     #[must_use]
-    pub fn of(writes: impl Into<Vec<Write>>) -> Self {
-        Self { writes: writes.into(), ..Self::default() }
+    pub fn of(mutation: impl Mutation) -> Self {
+        Self::default().with(mutation)
     }
 
-    /// The same, if this holds.
+    /// The change with one more mutation, executed after the others.
     #[must_use]
-    pub fn provided(mut self, check: Check) -> Self {
-        self.checks.push(check);
+    pub fn with(mut self, mutation: impl Mutation) -> Self {
+        self.push(mutation);
         self
     }
 
-    /// The same, told by this event too.
+    /// The change with one more precondition.
     #[must_use]
-    pub fn telling(mut self, workspace: impl Into<Option<Uuid>>, event: Event) -> Self {
+    pub fn require(mut self, precondition: impl Precondition) -> Self {
+        self.push_precondition(precondition);
+        self
+    }
+
+    /// The change with one more event.
+    #[must_use]
+    pub fn with_event(mut self, workspace: impl Into<Option<Uuid>>, event: Event) -> Self {
         self.events.push((workspace.into(), event));
         self
+    }
+
+    /// Adds a mutation, executed after the others.
+    pub fn push(&mut self, mutation: impl Mutation) {
+        self.mutations.push(Arc::new(mutation));
+    }
+
+    /// Adds a precondition.
+    pub fn push_precondition(&mut self, precondition: impl Precondition) {
+        self.preconditions.push(Arc::new(precondition));
+    }
+
+    /// The mutations, in the order in which they are executed.
+    pub fn mutations(&self) -> impl Iterator<Item = &dyn Mutation> {
+        self.mutations.iter().map(AsRef::as_ref)
+    }
+
+    pub(crate) fn preconditions(&self) -> &[Arc<dyn Precondition>] {
+        &self.preconditions
+    }
+
+    /// Workspaces that are read again before the change is planned anew, each once.
+    #[must_use]
+    pub fn workspaces(&self) -> Vec<Uuid> {
+        let mutations = self.mutations.iter().flat_map(|mutation| mutation.workspaces());
+        let preconditions = self.preconditions.iter().flat_map(|precondition| precondition.workspaces());
+        let all: BTreeSet<Uuid> = mutations.chain(preconditions).collect();
+        all.into_iter().collect()
+    }
+
+    /// Adds the events by which other servers learn of rows that no explicit event is about.
+    pub fn add_implicit_events(&mut self) {
+        let published: BTreeSet<Uuid> = self.events.iter().filter_map(|(workspace, _)| *workspace).collect();
+        let implicit = self.mutations.iter().flat_map(|mutation| mutation.implicit_events(&published));
+        self.events.extend(implicit);
     }
 }

@@ -1,5 +1,5 @@
-//! The clock by which events are told: no two of this process have the same time, and what is told later
-//! has a later one. It runs ahead of the machine's clock only where that stands still or goes back.
+//! The clock of events: no two events of this process have the same time, and a later event has a later
+//! one. It runs ahead of the machine's clock only where that stands still or goes back.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -8,20 +8,19 @@ use chrono::{DateTime, Utc};
 /// This process's clock.
 static CLOCK: Clock = Clock(AtomicI64::new(i64::MIN));
 
-/// A time that no event has yet, later than any before.
+/// A time later than that of any event before.
 #[must_use]
-pub fn stamp() -> DateTime<Utc> {
+pub fn next_event_time() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(take(1) + 1).unwrap_or_else(crate::now)
 }
 
-/// Takes this many times, one microsecond after the other, for events to come. Returns the one before
-/// the first.
+/// Reserves this many times, one microsecond apart. Returns the time before the first.
 pub(crate) fn take(count: i64) -> i64 {
     CLOCK.take(crate::now().timestamp_micros(), count)
 }
 
-/// Times up to this one are taken.
-pub(crate) fn raise(micros: i64) {
+/// Marks times up to this one as taken.
+pub(crate) fn advance(micros: i64) {
     CLOCK.0.fetch_max(micros, Ordering::Relaxed);
 }
 
@@ -43,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_strictly_grow_whatever_the_machine_says() {
+    fn times_strictly_grow_when_the_system_clock_stands_still_or_goes_back() {
         let clock = Clock(AtomicI64::new(i64::MIN));
         let times: Vec<i64> = [5, 5, 4, 7, 7].into_iter().map(|now| clock.take(now, 1) + 1).collect();
         assert_eq!(times, [5, 6, 7, 8, 9]);

@@ -1,4 +1,4 @@
-//! Rows as sea-orm sees them. What other crates see of them is in `rows`.
+//! Tables as sea-orm maps them. Other crates see a row through the module of its table.
 
 pub(crate) mod activity;
 pub(crate) mod event;
@@ -7,10 +7,11 @@ pub(crate) mod guest;
 pub(crate) mod guest_component;
 pub(crate) mod guest_release;
 pub(crate) mod inbound_secret;
-pub(crate) mod job;
 pub(crate) mod layout;
 pub(crate) mod presence;
 pub(crate) mod queued;
+pub(crate) mod text_column;
+pub(crate) mod text_enum;
 pub(crate) mod token;
 pub(crate) mod workspace;
 pub(crate) mod workspace_secret;

@@ -1,4 +1,4 @@
-//! Stored events: how they are read, and how other servers on the same database are told.
+//! Stored events: how they are read, and how other servers on the same database are notified.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::{Store, StoreError, entity::event};
 /// Channel on which a commit says that there are events.
 pub(crate) const COMMITTED: &str = "isomer_events";
 
-/// Channel for events that are not stored.
-const LIVE: &str = "isomer_live";
+/// Channel for ephemeral events.
+const EPHEMERAL: &str = "isomer_live";
 
 /// Bytes of one notification at most; Postgres takes less than 8,000.
-pub const LIVE_BYTES: usize = 7_900;
+pub const EPHEMERAL_BYTES: usize = 7_900;
 
-/// Which events somebody wants to read.
+/// Which stored events are read.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
     /// Only this workspace's.
@@ -49,12 +49,12 @@ impl Store {
         Ok(rows.into_iter().map(|row| Arc::new(row.into())).collect())
     }
 
-    /// Events after `seq` that clients may hear, oldest first, this many at most; only this workspace's,
+    /// Events after `seq` that clients may see, oldest first, this many at most; only this workspace's,
     /// if one is named.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn events_to_tell(
+    pub async fn client_events_after(
         &self,
         seq: i64,
         workspace: Option<Uuid>,
@@ -118,14 +118,14 @@ impl Store {
 
     // === Other servers ===
 
-    /// Tells other servers on the same database something that isn't stored: at most
-    /// [`LIVE_BYTES`]. Nobody hears it on SQLite, where there are no others.
+    /// Sends a message of at most [`EPHEMERAL_BYTES`] to the other servers on the same database, best
+    /// effort. On SQLite there are none.
     ///
     /// # Errors
-    /// If the database fails. Such events are best effort.
-    pub async fn notify_live(&self, message: &str) -> Result<(), StoreError> {
+    /// If the database fails.
+    pub async fn notify_ephemeral(&self, message: &str) -> Result<(), StoreError> {
         if self.backend() == DbBackend::Postgres {
-            let values = [LIVE.into(), message.into()];
+            let values = [EPHEMERAL.into(), message.into()];
             let statement =
                 Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_notify($1, $2)", values);
             self.db.query_one_raw(statement).await?;
@@ -133,54 +133,54 @@ impl Store {
         Ok(())
     }
 
-    /// What other servers tell from now on.
+    /// Listens to what other servers send from now on.
     ///
     /// # Errors
     /// If the database can't be listened to.
-    pub async fn listen(&self) -> Result<Ear, StoreError> {
+    pub async fn listen(&self) -> Result<NotificationListener, StoreError> {
         if self.backend() != DbBackend::Postgres {
-            return Ok(Ear(None));
+            return Ok(NotificationListener(None));
         }
         let mut listener = PgListener::connect_with(self.db.get_postgres_connection_pool()).await?;
-        listener.listen_all([COMMITTED, LIVE]).await?;
-        Ok(Ear(Some(listener)))
+        listener.listen_all([COMMITTED, EPHEMERAL]).await?;
+        Ok(NotificationListener(Some(listener)))
     }
 }
 
-/// Hears what other servers on the same database tell.
-pub struct Ear(Option<PgListener>);
+/// Receives what other servers on the same database send.
+pub struct NotificationListener(Option<PgListener>);
 
-/// What was heard.
+/// What other servers sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Notification {
     /// Events were committed.
     Committed,
-    /// Something that isn't stored.
-    Live(String),
-    /// Something may have been missed.
+    /// A message that is not stored.
+    Ephemeral(String),
+    /// Notifications may have been missed.
     Interrupted,
 }
 
-impl Ear {
-    /// Waits for the next thing. Never, on SQLite.
-    pub async fn hear(&mut self) -> Heard {
+impl NotificationListener {
+    /// Waits for the next notification. Never returns on SQLite.
+    pub async fn recv(&mut self) -> Notification {
         let Some(listener) = &mut self.0 else {
             return std::future::pending().await;
         };
         match listener.try_recv().await {
-            Ok(Some(heard)) => Self::understand(&heard),
-            Ok(None) => Heard::Interrupted,
+            Ok(Some(received)) => Self::parse(&received),
+            Ok(None) => Notification::Interrupted,
             Err(error) => {
                 tracing::debug!(%error, "the database can't be listened to");
-                Heard::Interrupted
+                Notification::Interrupted
             }
         }
     }
 
-    fn understand(heard: &PgNotification) -> Heard {
-        match heard.channel() {
-            LIVE => Heard::Live(heard.payload().to_owned()),
-            _ => Heard::Committed,
+    fn parse(received: &PgNotification) -> Notification {
+        match received.channel() {
+            EPHEMERAL => Notification::Ephemeral(received.payload().to_owned()),
+            _ => Notification::Committed,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Guests and their releases: rows, and how they are read. `changes` writes them.
+//! Guests and their releases: rows, and how they are read; `mutations` writes them.
 
-mod changes;
+mod mutations;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
     entity::{guest, guest_release},
 };
 
-pub use changes::{GuestCommitError, GuestMutation, ReleaseMutation};
+pub use mutations::{PutGuest, ReleaseMutation};
 
 /// A guest row: a component with settings, under a name.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{Precondition, Store, StoreError, commit::Transaction};
 
 /// A lease that this server holds.
 #[derive(Debug, Clone)]
@@ -26,6 +27,17 @@ pub struct Fence {
     pub holder: Uuid,
     /// Which holding it is.
     pub epoch: i64,
+}
+
+/// The lease is still the fence's.
+#[derive(Debug)]
+pub struct LeaseIsHeld(pub Fence);
+
+#[async_trait]
+impl Precondition for LeaseIsHeld {
+    async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
+        is_held(&tx.db, &self.0).await
+    }
 }
 
 /// How much earlier than the database a holder takes its lease for over, as a share of its length.

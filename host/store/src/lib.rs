@@ -1,29 +1,32 @@
-//! What Isomer remembers: rows in SQLite (the default, below the data directory) or Postgres, and
-//! the only crate besides `migrations` that writes SQL.
+//! The database: SQLite (the default, below the data directory) or Postgres. The only crate besides
+//! `migrations` that writes SQL.
 //!
-//! Reading is done by functions of [`Store`]. Workspaces and what belongs to them are changed by
-//! [`Change`]s that the [`Writer`] makes, in one order; guests by functions of their own, each one
-//! transaction. What comes back is plain data.
+//! A module per table. Rows are read by functions of [`Store`] and are plain data. Workspaces and what
+//! belongs to them are written by [`Change`]s, which the [`Writer`] commits in one order; guests and
+//! queued messages by functions of their own, each one transaction.
 
 #![forbid(unsafe_code)]
 
 pub mod activity;
-mod apply;
 mod change;
 mod cipher;
 mod clock;
+mod commit;
 mod data_dir;
 mod entity;
 mod events;
 pub mod guests;
-pub mod jobs;
+pub mod layouts;
 mod leases;
 mod migrate;
+pub mod presence;
 pub mod queue;
 mod retention;
 pub mod secrets;
+mod sequencer;
 pub mod tokens;
 pub mod workspaces;
+mod write_behind;
 mod writer;
 
 use std::time::Duration;
@@ -37,13 +40,15 @@ use sea_orm::{
     },
 };
 
-pub use change::{Change, Check, CommitError, Write};
+pub use change::{Change, CommitError, Mutation, Precondition, WorkspaceEvent};
 pub use cipher::{Cipher, CipherError, Sealed};
-pub use clock::stamp;
+pub use clock::next_event_time;
+pub use commit::Transaction;
 pub use data_dir::{DataDir, DataDirError};
-pub use events::{Ear, EventFilter, Heard, LIVE_BYTES};
-pub use leases::{Fence, Lease};
-pub use writer::{Append, Observer, Writer};
+pub use events::{EPHEMERAL_BYTES, EventFilter, Notification, NotificationListener};
+pub use leases::{Fence, Lease, LeaseIsHeld};
+pub use write_behind::{Pending, WriteBehind};
+pub use writer::{Observer, Writer};
 
 /// Connections to Postgres at most.
 const POSTGRES_CONNECTIONS: u32 = 16;
@@ -52,14 +57,14 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 const SQLITE_READERS: u32 = 4;
 
 /// How long a statement waits for a connection, and SQLite for its file lock.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long Postgres lets us sit in a transaction without a word. A server that froze while it held
-/// the order of changes must not hold up the others.
-const SILENCE: &str = "5s";
+/// When Postgres ends an idle transaction: a server that froze while it held the lock on the order of
+/// commits must not block the others.
+const IDLE_TRANSACTION_TIMEOUT: &str = "5s";
 
-/// How long a statement waits for a lock that another server holds: longer than its silence may last.
-const LOCK_PATIENCE: &str = "8s";
+/// How long a statement waits for a lock of another server: longer than [`IDLE_TRANSACTION_TIMEOUT`].
+const LOCK_TIMEOUT: &str = "8s";
 
 /// The time, as precise as every database keeps it: to the microsecond.
 #[must_use]
@@ -70,31 +75,31 @@ pub fn now() -> DateTime<Utc> {
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// Writes. On SQLite a single connection: there is one writer anyway.
+    /// Writes. On SQLite a single connection, since it has one writer at a time.
     db: DatabaseConnection,
     /// Reads. On Postgres the same connections.
     read: DatabaseConnection,
 }
 
-/// The database can't do what was asked. Its text is for the log, never for a client.
+/// A database failure. Its text is for the log, never for a client.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database answered with an error, or not at all.
     #[error("the database failed")]
     Database(#[from] DbErr),
-    /// The row to change isn't there.
+    /// The row to change doesn't exist.
     #[error("the row is gone")]
     Gone,
-    /// `DATABASE_URL` names a database that Isomer doesn't speak.
+    /// `DATABASE_URL` names an unsupported database.
     #[error("DATABASE_URL must begin with postgres:// or sqlite:")]
     UnknownDatabase,
-    /// The schema is of a version to come.
+    /// A newer version of Isomer migrated the schema.
     #[error(
         "the database was brought up to date by a newer isomer ({migration}); run that version, or go back \
          to a backup from before"
     )]
     NewerSchema {
-        /// The first migration that this binary doesn't know.
+        /// The first migration that this binary doesn't have.
         migration: String,
     },
 }
@@ -106,7 +111,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Is it the database as a whole that failed, and not what was asked of it?
+    /// Did the database as a whole fail, rather than one statement?
     #[must_use]
     pub fn is_outage(&self) -> bool {
         use sqlx::Error as E;
@@ -141,7 +146,7 @@ impl Store {
             migrate::up(&db).await?;
             Self { read: Database::connect(sqlite(url, SQLITE_READERS)).await?, db }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            // Without the limits of everyday work: another server may need a while for its migration.
+            // Without the timeouts of other statements: another server may need a while for its migration.
             let mut options = common(url);
             options.max_connections(1);
             let alone = Database::connect(options).await?;
@@ -153,22 +158,22 @@ impl Store {
         } else {
             return Err(StoreError::UnknownDatabase);
         };
-        if store.is_private() {
+        if store.is_single_process() {
             store.free_all_leases().await?;
         }
         Ok(store)
     }
 
-    /// Is this process the only one that can use the database?
+    /// Can only this process use the database?
     #[must_use]
-    pub fn is_private(&self) -> bool {
+    pub fn is_single_process(&self) -> bool {
         self.backend() == DbBackend::Sqlite
     }
 
     /// Closes every connection; SQLite folds its log into the file.
     ///
     /// # Errors
-    /// If the database can't be closed in order. Nothing is lost either way.
+    /// If a connection can't be closed cleanly. Nothing is lost either way.
     pub async fn close(self) -> Result<(), StoreError> {
         self.read.close().await?;
         Ok(self.db.close().await?)
@@ -190,7 +195,7 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(PATIENCE)
+            .busy_timeout(CONNECTION_TIMEOUT)
             .foreign_keys(true)
     });
     options
@@ -200,15 +205,16 @@ fn postgres(url: &str, connections: u32) -> ConnectOptions {
     let mut options = common(url);
     options.max_connections(connections);
     options.map_sqlx_postgres_opts(|postgres| {
-        postgres
-            .application_name("isomer")
-            .options([("idle_in_transaction_session_timeout", SILENCE), ("lock_timeout", LOCK_PATIENCE)])
+        postgres.application_name("isomer").options([
+            ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
+            ("lock_timeout", LOCK_TIMEOUT),
+        ])
     });
     options
 }
 
 fn common(url: &str) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
-    options.sqlx_logging(false).connect_timeout(PATIENCE).acquire_timeout(PATIENCE);
+    options.sqlx_logging(false).connect_timeout(CONNECTION_TIMEOUT).acquire_timeout(CONNECTION_TIMEOUT);
     options
 }

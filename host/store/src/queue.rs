@@ -1,71 +1,69 @@
-//! Messages that wait for agents that are busy. Each is stored before its sender is told, and taken out
-//! by one server at a time; what became of it is written only by whoever took it out last.
+//! Queued messages, for agents that are busy. Each is stored before its sender has an answer, and
+//! dequeued by one server at a time; only the server that dequeued it last may write its outcome.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, DeriveActiveEnum,
-    EntityTrait as _, EnumIter, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
-    QuerySelect as _, Statement,
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _,
+    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
-use serde::Serialize;
 use uuid::Uuid;
 
 pub use crate::entity::queued::Model as QueuedRow;
-use crate::{Store, StoreError, activity::clean, entity::queued, workspaces::words};
+use crate::{Store, StoreError, activity::clean, entity::queued, entity::text_enum::text_enum};
 
 /// Priority of a task; there are no others yet.
 const TASK: i32 = 50;
 
-words! {
-    /// Where a message in the queue stands.
+text_enum! {
+    /// The state of a queued message.
     QueueStatus {
-        /// It waits.
+        /// Waits.
         Queued = "queued",
-        /// It is on its way.
+        /// On its way.
         Dispatched = "dispatched",
-        /// It was delivered.
+        /// Delivered.
         Completed = "completed",
-        /// It was given up before it was delivered.
+        /// Given up before it was delivered.
         Dropped = "dropped",
-        /// It could not be delivered.
+        /// Could not be delivered.
         Failed = "failed",
     }
 }
 
-/// A message that is to wait.
+/// A message to be enqueued.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewQueued {
-    /// Whom it is for.
+    /// The receiver.
     pub workspace_id: Uuid,
-    /// Whom it is from; none for people.
+    /// The sender; none for users.
     pub caller_id: Option<Uuid>,
-    /// The message, ready to be sent.
+    /// The body as it is sent.
     pub body: String,
-    /// Its method.
+    /// JSON-RPC method.
     pub method: String,
     /// The same key for the same workspace is the same message, while it waits.
     pub idempotency_key: Option<String>,
-    /// When it loses its meaning.
+    /// When it is dropped undelivered.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// What became of a message that was sent.
+/// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled<'a> {
-    /// It was delivered.
+pub enum Outcome<'a> {
+    /// Delivered.
     Completed,
-    /// It was not, for this reason. It waits again, unless it was tried this often.
+    /// Not delivered. It is queued again, unless there were as many attempts as allowed.
     Undelivered {
-        /// Why.
+        /// The reason.
         error: &'a str,
-        /// After so many tries it failed.
-        tries: i32,
+        /// Attempts after which it failed.
+        max_attempts: i32,
     },
 }
 
 impl Store {
-    /// Lets a message wait, unless it does already. Returns its id, and how many wait for that workspace.
+    /// Enqueues a message, unless it is queued already. Returns its id, and how many wait for that workspace.
     ///
     /// # Errors
     /// If the database fails, or the workspace is gone.
@@ -103,7 +101,7 @@ impl Store {
         Ok((id, waiting.filter(waits(crate::now())).count(&self.db).await?))
     }
 
-    /// A message by id, wherever it stands.
+    /// A message by id, in whatever state.
     ///
     /// # Errors
     /// If the database fails.
@@ -111,11 +109,11 @@ impl Store {
         Ok(queued::Entity::find_by_id(id).one(&self.read).await?)
     }
 
-    /// Takes out the message that this workspace gets next.
+    /// Dequeues the next message of this workspace.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn take_queued(&self, workspace: Uuid) -> Result<Option<QueuedRow>, StoreError> {
+    pub async fn dequeue(&self, workspace: Uuid) -> Result<Option<QueuedRow>, StoreError> {
         let skip = if self.backend() == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(
             "UPDATE a2a_queue SET status = 'dispatched', dispatched_at = $1, attempts = attempts + 1 \
@@ -128,20 +126,20 @@ impl Store {
         Ok(queued::Entity::find().from_raw_sql(statement).one(&self.db).await?)
     }
 
-    /// Writes down what became of a message, unless somebody else took it out since.
+    /// Records the outcome of a delivery, unless another server dequeued the message since.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn settle_queued(&self, row: &QueuedRow, settled: Settled<'_>) -> Result<(), StoreError> {
+    pub async fn complete(&self, row: &QueuedRow, outcome: Outcome<'_>) -> Result<(), StoreError> {
         use queued::Column as C;
         let ours = C::Id.eq(row.id).and(C::Attempts.eq(row.attempts));
         let update = queued::Entity::update_many().filter(ours).filter(C::Status.eq(QueueStatus::Dispatched));
-        let update = match settled {
-            Settled::Completed => update
+        let update = match outcome {
+            Outcome::Completed => update
                 .col_expr(C::Status, Expr::value(QueueStatus::Completed))
                 .col_expr(C::CompletedAt, Expr::value(crate::now())),
-            Settled::Undelivered { error, tries } => update
-                .col_expr(C::Status, Expr::value(after(row.attempts, tries)))
+            Outcome::Undelivered { error, max_attempts } => update
+                .col_expr(C::Status, Expr::value(after(row.attempts, max_attempts)))
                 .col_expr(C::DispatchedAt, Expr::value(None::<DateTime<Utc>>))
                 .col_expr(C::LastError, Expr::value(clean(error))),
         };
@@ -149,12 +147,16 @@ impl Store {
         Ok(())
     }
 
-    /// Drops what lost its meaning, and lets those wait again that were sent before `lost`: who sent them
-    /// is gone. Then tells which workspaces there is a message for.
+    /// Drops expired messages, and requeues those dispatched before `stale`: the server that dequeued them
+    /// is gone. Returns the workspaces for which messages wait.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn tidy_queue(&self, lost: DateTime<Utc>, tries: i32) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn requeue_expired(
+        &self,
+        stale: DateTime<Utc>,
+        max_attempts: i32,
+    ) -> Result<Vec<Uuid>, StoreError> {
         use queued::Column as C;
         queued::Entity::update_many()
             .col_expr(C::Status, Expr::value(QueueStatus::Dropped))
@@ -166,7 +168,7 @@ impl Store {
         let sql = "UPDATE a2a_queue SET dispatched_at = NULL, last_error = 'its server ended meanwhile', \
                    status = CASE WHEN attempts >= $1 THEN 'failed' ELSE 'queued' END \
                    WHERE status = 'dispatched' AND dispatched_at < $2";
-        let values = [tries.into(), lost.into()];
+        let values = [max_attempts.into(), stale.into()];
         self.db.execute_raw(Statement::from_sql_and_values(self.backend(), sql, values)).await?;
         Ok(queued::Entity::find()
             .select_only()
@@ -178,7 +180,7 @@ impl Store {
             .await?)
     }
 
-    /// Drops what waits since before `time`, for one workspace or for all. Returns how many.
+    /// Drops messages enqueued before `time`, of one workspace or of all. Returns how many.
     ///
     /// # Errors
     /// If the database fails.
@@ -208,7 +210,7 @@ fn waits(now: DateTime<Utc>) -> Expr {
     queued::Column::Status.eq(QueueStatus::Queued).and(forever.or(queued::Column::ExpiresAt.gt(now)))
 }
 
-/// What a message is after it was not delivered.
-fn after(attempts: i32, tries: i32) -> QueueStatus {
-    if attempts >= tries { QueueStatus::Failed } else { QueueStatus::Queued }
+/// The state of a message that was not delivered.
+fn after(attempts: i32, max_attempts: i32) -> QueueStatus {
+    if attempts >= max_attempts { QueueStatus::Failed } else { QueueStatus::Queued }
 }

@@ -2,12 +2,11 @@
 //! rows too and two transactions that lock the same rows one by one would wait for each other.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ColumnTrait, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
-};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 
 use crate::{
-    Store, StoreError, apply,
+    Store, StoreError,
+    commit::Transaction,
     entity::{activity, event},
 };
 
@@ -42,8 +41,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut deleted = 0;
         loop {
-            let tx = self.db.begin().await?;
-            apply::take_order(&tx, 0, 0).await?;
+            let tx = Transaction::begin(self, 0, 0).await?.db;
             let old: Vec<i64> = E::find()
                 .select_only()
                 .column(seq)

@@ -1,11 +1,16 @@
 //! Secrets, as they lie in their rows: sealed. What reads and seals them is the [`Cipher`](crate::Cipher).
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _};
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QueryOrder as _, sea_query::OnConflict,
+};
 use uuid::Uuid;
 
 use crate::{
-    Store, StoreError,
+    CommitError, Mutation, Store, StoreError,
+    commit::{ROWS, Transaction},
     entity::{global_secret, inbound_secret, workspace_secret},
 };
 
@@ -84,5 +89,66 @@ impl From<global_secret::Model> for SecretRow {
             created_at: row.created_at,
             updated_at: row.updated_at,
         }
+    }
+}
+
+// === Mutations ===
+
+/// New or changed secrets, of workspaces or global.
+#[derive(Debug)]
+pub struct PutSecrets(pub Vec<SecretRow>);
+
+#[async_trait]
+impl Mutation for PutSecrets {
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        use global_secret::Column as Global;
+        use workspace_secret::Column as Own;
+        for rows in self.0.chunks(ROWS) {
+            let (mut own, mut global) = (Vec::new(), Vec::new());
+            for row in rows.iter().cloned() {
+                let SecretRow { workspace_id, key, value, version, created_at, updated_at } = row;
+                match workspace_id {
+                    Some(workspace_id) => own.push(
+                        workspace_secret::Model { workspace_id, key, value, version, created_at, updated_at }
+                            .into_active_model()
+                            .reset_all(),
+                    ),
+                    None => global.push(
+                        global_secret::Model { key, value, version, created_at, updated_at }
+                            .into_active_model()
+                            .reset_all(),
+                    ),
+                }
+            }
+            if !own.is_empty() {
+                let mut conflict = OnConflict::columns([Own::WorkspaceId, Own::Key]);
+                conflict.update_columns([Own::Value, Own::Version, Own::UpdatedAt]);
+                let put = workspace_secret::Entity::insert_many(own).on_conflict(conflict);
+                put.exec_without_returning(&tx.db).await?;
+            }
+            if !global.is_empty() {
+                let mut conflict = OnConflict::column(Global::Key);
+                conflict.update_columns([Global::Value, Global::Version, Global::UpdatedAt]);
+                let put = global_secret::Entity::insert_many(global).on_conflict(conflict);
+                put.exec_without_returning(&tx.db).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The inbound secret of a workspace that has none. Conflicts when it has one.
+#[derive(Debug)]
+pub struct InsertInboundSecret(pub InboundSecretRow);
+
+#[async_trait]
+impl Mutation for InsertInboundSecret {
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        let unless_present = OnConflict::column(inbound_secret::Column::WorkspaceId).do_nothing().to_owned();
+        let inserted = inbound_secret::Entity::insert(self.0.clone().into_active_model().reset_all())
+            .on_conflict(unless_present)
+            .exec_without_returning(&tx.db)
+            .await?;
+        if inserted == 1 { Ok(()) } else { Err(CommitError::Conflict) }
     }
 }

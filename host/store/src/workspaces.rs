@@ -1,127 +1,37 @@
-//! Workspaces: the words their rows are written in, and how they are read. They are written by
-//! [`Change`](crate::Change)s only.
+//! Workspaces: their enums, and how their rows are read and written.
 
-use chrono::{DateTime, Utc};
+mod mutations;
+mod preconditions;
+mod row;
+
+use std::collections::{HashMap, HashSet};
+
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DbErr, DeriveActiveEnum, EntityTrait,
-    EnumIter, QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
+    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
+    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
 };
-use serde::Serialize;
 use uuid::Uuid;
 
-pub use crate::entity::{
-    layout::Model as LayoutRow, presence::Model as PresenceRow, workspace::Model as WorkspaceRow,
-};
 use crate::{
     Store, StoreError,
-    apply::IDS,
-    entity::{layout, presence, workspace},
+    commit::IDS,
+    entity::{layout, presence, text_column::TextColumn, workspace},
+    layouts::LayoutRow,
+    presence::PresenceRow,
 };
+pub use mutations::{InsertWorkspaces, PurgeWorkspaces, UpdateWorkspaces, rows_written};
+pub use preconditions::{NoCycle, NoOtherChildren, WorkspaceIsLive};
+pub use row::WorkspaceRow;
+pub use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
 
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, EnumIter, DeriveActiveEnum)]
-        #[sea_orm(rs_type = "String", db_type = "Text")]
-        pub enum $name {
-            $($(#[$variant_doc])* #[sea_orm(string_value = $word)] #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// Every one there is.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The word for it.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-pub(crate) use words;
-
-words! {
-    /// What clients are told of a workspace.
-    Status {
-        /// Being started, or waiting for its agent's first call.
-        Provisioning = "provisioning",
-        /// Its agent works.
-        Online = "online",
-        /// Its container is gone.
-        Offline = "offline",
-        /// Its agent works badly, by its own account.
-        Degraded = "degraded",
-        /// It could not be started.
-        Failed = "failed",
-        /// Gone for good.
-        Removed = "removed",
-        /// Stopped by a person, until one resumes it.
-        Paused = "paused",
-        /// Being stopped because it had nothing to do.
-        Hibernating = "hibernating",
-        /// Stopped because it had nothing to do, until it has.
-        Hibernated = "hibernated",
-        /// Run by somebody else, who hasn't called yet or not for long.
-        AwaitingAgent = "awaiting_agent",
-    }
-}
-
-words! {
-    /// What people want of a workspace.
-    Wanted {
-        /// That it works.
-        Running = "running",
-        /// That it stands still until resumed.
-        Paused = "paused",
-        /// That it stands still until there is work.
-        Hibernated = "hibernated",
-        /// That it is gone.
-        Removed = "removed",
-    }
-}
-
-words! {
-    /// Who runs a workspace's agent.
-    Hosting {
-        /// We do, in a container.
-        Container = "container",
-        /// Somebody else; the agent reports in.
-        Operator = "operator",
-        /// Nobody: the adapter answers.
-        Synthetic = "synthetic",
-    }
-}
-
-words! {
-    /// What was last known of a workspace's container. That the backend can't tell is a condition of
-    /// the workspace, not something known.
-    Container {
-        /// There never was one.
-        None = "none",
-        /// It runs.
-        Running = "running",
-        /// It certainly doesn't run.
-        Gone = "gone",
-        /// One of an earlier attempt may still run, and is stopped before anything is started.
-        Stale = "stale",
-    }
-}
-
-/// A workspace with what belongs to it, as the directory keeps it.
+/// A workspace row with its layout and presence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedWorkspace {
-    /// The row.
+    /// From `workspaces`.
     pub row: WorkspaceRow,
-    /// Its place on the canvas, if it has one.
+    /// From `layouts`.
     pub layout: Option<LayoutRow>,
-    /// What its agent said last, if it said anything.
+    /// From `presence`.
     pub presence: Option<PresenceRow>,
 }
 
@@ -137,7 +47,7 @@ impl Store {
         let parts: Vec<_> = (0..PARTS)
             .map(|part| {
                 let query = workspace::Entity::find()
-                    .filter(workspace::Column::Status.ne(Status::Removed))
+                    .filter(workspace::Column::Status.ne(TextColumn(Status::Removed)))
                     .filter(workspace::Column::Id.gte(first_id(part)));
                 let query = match part + 1 {
                     PARTS => query,
@@ -167,7 +77,7 @@ impl Store {
             let layouts = layout::Entity::find().filter(layout::Column::WorkspaceId.is_in(some()));
             let presences = presence::Entity::find().filter(presence::Column::WorkspaceId.is_in(some()));
             found.extend(joined(
-                rows.all(&self.read).await?,
+                rows.all(&self.read).await?.into_iter().map(WorkspaceRow::from).collect(),
                 layouts.all(&self.read).await?,
                 presences.all(&self.read).await?,
             ));
@@ -183,38 +93,42 @@ impl Store {
         let mut all = Vec::new();
         let mut level = vec![root];
         while !level.is_empty() {
-            let mut children: Vec<(Uuid, Status)> = Vec::new();
+            let mut children: Vec<(Uuid, TextColumn<Status>)> = Vec::new();
             for parents in level.chunks(IDS) {
                 let below = workspace::Entity::find()
                     .select_only()
                     .columns([workspace::Column::Id, workspace::Column::Status])
                     .filter(workspace::Column::ParentId.is_in(parents.iter().copied()));
-                children.extend(below.into_tuple::<(Uuid, Status)>().all(&self.read).await?);
+                children.extend(below.into_tuple::<(Uuid, TextColumn<Status>)>().all(&self.read).await?);
             }
             level = children.iter().map(|(id, _)| *id).collect();
             all.extend(
-                children.into_iter().filter(|(_, status)| *status == Status::Removed).map(|(id, _)| id),
+                children.into_iter().filter(|(_, status)| status.0 == Status::Removed).map(|(id, _)| id),
             );
         }
         Ok(all)
     }
 
-    /// Removed workspaces whose container was not seen to be gone, oldest first.
+    /// Removed workspaces whose container was not observed to be gone, oldest first.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn removed_unsettled(&self) -> Result<Vec<WorkspaceRow>, StoreError> {
-        Ok(workspace::Entity::find()
-            .filter(workspace::Column::Status.eq(Status::Removed))
-            .filter(workspace::Column::Hosting.eq(Hosting::Container))
-            .filter(workspace::Column::Container.is_in([Container::Running, Container::Stale]))
+        let rows = workspace::Entity::find()
+            .filter(workspace::Column::Status.eq(TextColumn(Status::Removed)))
+            .filter(workspace::Column::Hosting.eq(TextColumn(Hosting::Container)))
+            .filter(
+                workspace::Column::Container
+                    .is_in([TextColumn(Container::Running), TextColumn(Container::Superseded)]),
+            )
             .order_by_asc(workspace::Column::RemovedAt)
             .all(&self.read)
-            .await?)
+            .await?;
+        Ok(rows.into_iter().map(WorkspaceRow::from).collect())
     }
 }
 
-/// Parts that all workspaces are read in: more bring nothing, readers then wait for each other's memory.
+/// Parts that all workspaces are read in: more bring nothing, readers then contend for memory.
 const PARTS: u8 = 2;
 
 /// The smallest id of a part: ids are random, so parts by their first byte are of one size.
@@ -224,7 +138,7 @@ fn first_id(part: u8) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// A query that can be sent away with its connection.
+/// A query that owns its connection, so that it can be spawned.
 trait AllOf<M> {
     fn all_of(self, db: DatabaseConnection) -> impl Future<Output = Result<Vec<M>, DbErr>> + Send + 'static;
 }
@@ -235,8 +149,7 @@ impl<E: EntityTrait> AllOf<E::Model> for Select<E> {
     }
 }
 
-/// What a query finds, read by the place of each column. By name, as `all` reads, takes half as long
-/// again, which shows when there are many.
+/// Runs a query and reads its columns by position. By name, as `all` reads them, takes half as long again.
 async fn rows_of(
     query: Select<workspace::Entity>,
     db: DatabaseConnection,
@@ -252,6 +165,9 @@ fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
         () => {
             found.try_get_by_index(at.next().unwrap_or_default())?
         };
+        (TextColumn) => {
+            found.try_get_by_index::<TextColumn<_>>(at.next().unwrap_or_default())?
+        };
     }
     Ok(WorkspaceRow {
         id: next!(),
@@ -259,21 +175,21 @@ fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
         role: next!(),
         tier: next!(),
         runtime: next!(),
-        hosting: next!(),
+        hosting: next!(TextColumn).0,
         parent_id: next!(),
-        delivery_mode: next!(),
+        delivery_mode: next!(TextColumn).0,
         workspace_dir: next!(),
-        workspace_access: next!(),
+        workspace_access: next!(TextColumn).0,
         budget_limit: next!(),
         max_concurrent_tasks: next!(),
         hibernation_idle_minutes: next!(),
         spec: next!(),
-        wanted: next!(),
+        wanted: next!(TextColumn).0,
         generation: next!(),
-        status: next!(),
+        status: next!(TextColumn).0,
         status_since: next!(),
         observed_generation: next!(),
-        container: next!(),
+        container: next!(TextColumn).0,
         attempt: next!(),
         attempt_at: next!(),
         failures: next!(),
@@ -294,7 +210,6 @@ fn joined(
     layouts: Vec<LayoutRow>,
     presences: Vec<PresenceRow>,
 ) -> Vec<LoadedWorkspace> {
-    use std::collections::HashMap;
     let mut layouts: HashMap<Uuid, LayoutRow> =
         layouts.into_iter().map(|row| (row.workspace_id, row)).collect();
     let mut presences: HashMap<Uuid, PresenceRow> =
@@ -308,18 +223,20 @@ fn joined(
         .collect()
 }
 
-impl WorkspaceRow {
-    /// Is this the row of a workspace that is gone for good?
-    #[must_use]
-    pub fn is_removed(&self) -> bool {
-        self.status == Status::Removed
+/// Which of these workspaces exist, removed ones included.
+pub(crate) async fn existing_ids(
+    tx: &DatabaseTransaction,
+    ids: HashSet<Uuid>,
+) -> Result<HashSet<Uuid>, StoreError> {
+    if ids.is_empty() {
+        return Ok(ids);
     }
-
-    /// Marks that the row was written at `at`, once more.
-    #[must_use]
-    pub fn revised(mut self, at: DateTime<Utc>) -> Self {
-        self.revision += 1;
-        self.updated_at = at;
-        self
-    }
+    let existing = workspace::Entity::find()
+        .select_only()
+        .column(workspace::Column::Id)
+        .filter(workspace::Column::Id.is_in(ids))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(existing.into_iter().collect())
 }

@@ -6,10 +6,7 @@ use async_trait::async_trait;
 use events::{Envelope, Hub};
 use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
 use serde_json::json;
-use store::{
-    Change, Cipher, Observer, Store, Write, Writer,
-    workspaces::{Container, Hosting, LayoutRow, Status, Wanted, WorkspaceRow},
-};
+use store::{Change, Cipher, Observer, Store, Writer, layouts::{LayoutRow, PutLayouts}, workspaces::{Container, DeliveryMode, DesiredState, Hosting, WorkspaceAccess, InsertWorkspaces, Status, WorkspaceRow}};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -42,7 +39,7 @@ struct Nobody;
 impl Observer for Nobody {
     fn committed(&self, _: &Change, _: &[Arc<Envelope>]) {}
 
-    fn uncertain(&self) {}
+    fn outcome_unknown(&self) {}
 }
 
 /// A fleet on a database, without a server.
@@ -79,7 +76,7 @@ pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     for rows in rows.chunks(5_000) {
         let place = |row: &WorkspaceRow| LayoutRow { workspace_id: row.id, x: 1.0, y: 2.0, collapsed: false };
         let layouts = rows.iter().map(place).collect();
-        let change = Change::of([Write::InsertWorkspaces(rows.to_vec()), Write::PutLayouts(layouts)]);
+        let change = Change::of(InsertWorkspaces(rows.to_vec())).with(PutLayouts(layouts));
         writer.commit(change).await.expect("they are stored");
     }
     drop(writer);
@@ -98,14 +95,14 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
         runtime: "mock".to_owned(),
         hosting: Hosting::Synthetic,
         parent_id,
-        delivery_mode: "push".to_owned(),
+        delivery_mode: DeliveryMode::Push,
         workspace_dir: None,
-        workspace_access: "none".to_owned(),
+        workspace_access: WorkspaceAccess::None,
         budget_limit: None,
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
         spec: json!({}),
-        wanted: Wanted::Running,
+        wanted: DesiredState::Running,
         generation: 1,
         status: Status::Online,
         status_since: now,

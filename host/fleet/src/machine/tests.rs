@@ -43,17 +43,17 @@ fn known_card() -> Value {
 }
 
 /// Statuses that a workspace hosted like this can be in, and what is wanted of it then.
-fn statuses(hosting: Hosting) -> Vec<(Status, Wanted)> {
+fn statuses(hosting: Hosting) -> Vec<(Status, DesiredState)> {
     use Status as S;
     let running: &[Status] = match hosting {
         Hosting::Container => &[S::Provisioning, S::Online, S::Offline, S::Degraded, S::Failed],
         Hosting::Operator => &[S::Online, S::Degraded, S::AwaitingAgent],
         Hosting::Synthetic => &[S::Online, S::Degraded],
     };
-    let mut all: Vec<_> = running.iter().map(|status| (*status, Wanted::Running)).collect();
-    all.extend([(S::Paused, Wanted::Paused), (S::Removed, Wanted::Removed)]);
+    let mut all: Vec<_> = running.iter().map(|status| (*status, DesiredState::Running)).collect();
+    all.extend([(S::Paused, DesiredState::Paused), (S::Removed, DesiredState::Removed)]);
     if hosting == Hosting::Container {
-        all.extend([(S::Hibernating, Wanted::Hibernated), (S::Hibernated, Wanted::Hibernated)]);
+        all.extend([(S::Hibernating, DesiredState::Hibernated), (S::Hibernated, DesiredState::Hibernated)]);
     }
     all
 }
@@ -63,11 +63,11 @@ fn containers(hosting: Hosting, status: Status) -> &'static [Container] {
     match (hosting, status) {
         (Hosting::Operator | Hosting::Synthetic, _) => &[Container::None],
         (_, Status::Online | Status::Degraded | Status::Offline) => {
-            &[Container::None, Container::Running, Container::Gone]
+            &[Container::None, Container::Running, Container::Absent]
         }
-        (_, Status::Removed) => &[Container::Stale, Container::Gone],
+        (_, Status::Removed) => &[Container::Superseded, Container::Absent],
         (_, Status::Hibernating) => &[Container::Running],
-        (_, Status::Hibernated) => &[Container::None, Container::Gone],
+        (_, Status::Hibernated) => &[Container::None, Container::Absent],
         _ => Container::ALL,
     }
 }
@@ -160,9 +160,8 @@ fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
         }
     }
     for url in [None, Some(URL.to_owned()), Some("https://moved.example".to_owned())] {
-        for (card, mode) in [(known_card(), "push"), (json!({"name": "new"}), "push"), (known_card(), "poll")]
+        for (card, delivery_mode) in [(known_card(), DeliveryMode::Push), (json!({"name": "new"}), DeliveryMode::Push), (known_card(), DeliveryMode::Poll)]
         {
-            let delivery_mode = mode.to_owned();
             all.push(("registered", Input::Registered { url: url.clone(), card, delivery_mode }));
         }
     }
@@ -310,7 +309,7 @@ fn what_is_made_is_in_a_state_that_may_be() {
 fn removed_is_final() {
     for (row, name, input, next) in transitions().filter(|(row, ..)| row.is_removed()) {
         assert_eq!(next.row.status, Status::Removed, "{input:?}");
-        assert_eq!(next.row.wanted, Wanted::Removed);
+        assert_eq!(next.row.wanted, DesiredState::Removed);
         assert_eq!((next.row.removed_at, next.row.generation), (row.removed_at, row.generation));
         assert!(next.events.is_empty());
         assert!(["stopped", "unreachable", "reachable", "not done"].contains(&name), "{name}");
@@ -376,7 +375,7 @@ fn a_register_that_shows_nothing_new_is_not_told() {
     let register = |url: &str| Input::Registered {
         url: Some(url.to_owned()),
         card: known_card(),
-        delivery_mode: "push".to_owned(),
+        delivery_mode: DeliveryMode::Push,
     };
     assert_eq!(apply(&one, &register(URL), now()), None);
     let ours = WorkspaceRow { url: Some(OUR_URL.to_owned()), ..one.clone() };
@@ -392,7 +391,7 @@ fn nothing_late_changes_a_status() {
             _ => false,
         };
         assert!(!late, "something late meant something: {row:?}\n{input:?}");
-        let dormant = row.container == Container::Stale || row.wanted != Wanted::Running;
+        let dormant = row.container == Container::Superseded || row.wanted != DesiredState::Running;
         if dormant && matches!(input, Input::Registered { .. } | Input::Beat(_)) {
             assert_eq!(next.row.status, row.status, "{row:?}\n{input:?}");
             assert_eq!((&next.row.url, &next.row.delivery_mode), (&row.url, &row.delivery_mode));
@@ -501,16 +500,16 @@ fn one_is_started_only_where_certainly_none_runs_and_stopped_only_where_none_sho
         };
         match step {
             Step::Ensure => {
-                assert_eq!((row.wanted, seen), (Wanted::Running, Some(Seen::Gone)), "{row:?}");
-                assert_ne!(row.container, Container::Stale);
+                assert_eq!((row.wanted, seen), (DesiredState::Running, Some(Seen::Gone)), "{row:?}");
+                assert_ne!(row.container, Container::Superseded);
                 assert_ne!(row.status, Status::Failed);
             }
             Step::Stop => {
-                assert_ne!(row.wanted, Wanted::Removed);
-                let wrong = row.container == Container::Stale || runs != Some(row.attempt);
-                assert!(runs.is_some() && (row.wanted != Wanted::Running || wrong), "{row:?}");
+                assert_ne!(row.wanted, DesiredState::Removed);
+                let wrong = row.container == Container::Superseded || runs != Some(row.attempt);
+                assert!(runs.is_some() && (row.wanted != DesiredState::Running || wrong), "{row:?}");
             }
-            Step::Remove => assert!(runs.is_some() && row.wanted == Wanted::Removed),
+            Step::Remove => assert!(runs.is_some() && row.wanted == DesiredState::Removed),
             Step::Rest(_) | Step::Note(_) => continue,
         }
         // What the backend did not do is not asked again before its time.
@@ -570,7 +569,7 @@ fn from_every_state_agreement_follows() {
                 let (row, runs) = settled.unwrap_or_else(|row| panic!("no end from {start:?}\nat {row:?}"));
                 assert!(agrees(&row), "{start:?}\n{row:?}");
                 match row.wanted {
-                    Wanted::Running if row.hosting == Hosting::Container => {
+                    DesiredState::Running if row.hosting == Hosting::Container => {
                         let works = matches!(row.status, Status::Online | Status::Degraded);
                         assert!(works || row.status == Status::Failed, "{row:?}");
                         assert!(!works || runs == Some(row.attempt), "{row:?}");
@@ -595,7 +594,7 @@ fn settle(
         let seen = (row.hosting == Hosting::Container)
             .then(|| runs.map_or(Seen::Gone, |attempt| Seen::Running { attempt, url: None }));
         let facts = Facts { last_seen: calls.then_some(now), ..facts(None, false) };
-        let works = row.wanted == Wanted::Running;
+        let works = row.wanted == DesiredState::Running;
         match next_step(&row, seen.as_ref(), &facts, now) {
             Step::Rest(None) => return Ok((row, runs)),
             Step::Rest(Some(_))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use store::{
-    Change, Store, Write,
-    workspaces::{Container, Status},
+    Change, Store,
+    workspaces::{Container, DesiredState, Status, UpdateWorkspaces},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -86,7 +86,7 @@ async fn a_refused_stop_is_asked_again_later_each_time_and_ends_when_it_is_done(
     server.backend.works();
     server.fleet.mark_removed(id, false).await.unwrap();
     assert_eq!(server.look(id).await, None);
-    assert_eq!(server.row(id).await.container, Container::Gone);
+    assert_eq!(server.row(id).await.container, Container::Absent);
     assert_eq!(server.row(id).await.conditions[0]["status"], "True");
     assert!(server.backend.runs().is_empty());
 }
@@ -113,7 +113,7 @@ async fn a_refused_start_of_one_that_works_is_tried_again_later() {
     let server = Server::new().await;
     let id = server.create().await;
     let row = server.row(id).await;
-    let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+    let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
     server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.backend.script([Script::Refuses]);
@@ -173,7 +173,7 @@ async fn a_leader_does_what_people_want_and_survives_the_end_of_the_hub() {
     // Nothing is heard any more, but pokes are.
     server.fleet.hub().close();
     server.fleet.pause(id).await.unwrap();
-    let stands = async || server.row(id).await.container == Container::Gone;
+    let stands = async || server.row(id).await.container == Container::Absent;
     until("it is stopped", &server.fleet, stands).await;
     server.fleet.remove(id, Removal::default()).await.unwrap();
     assert!(server.backend.runs().is_empty());
@@ -208,14 +208,61 @@ async fn hibernation_is_answered_when_it_happened() {
     let runs = async || server.row(id).await.container == Container::Running;
     until("it is started", &server.fleet, runs).await;
     let row = server.row(id).await;
-    let (card, delivery_mode) = (serde_json::json!({}), "push".to_owned());
+    let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
     server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.fleet.hibernate(id, false).await.unwrap();
     assert!(server.backend.runs().is_empty());
     assert_eq!(server.fleet.directory().get(id).unwrap().row.status, Status::Hibernated);
-    server.fleet.wake(id).await.unwrap();
+    leads.abort();
+}
+
+#[tokio::test]
+async fn waking_begins_one_attempt_however_many_messages_ask_for_it() {
+    let server = Server::new().await;
+    let leads = server.leads();
+    let id = server.create().await;
+    let starts = async || server.row(id).await.container == Container::Running;
+    until("the container is started", &server.fleet, starts).await;
+    assert!(server.fleet.wake(id).await.unwrap(), "a start under way counts as waking");
+    let register = async || {
+        let row = server.row(id).await;
+        let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
+        let registered = Input::Registered { url: None, card, delivery_mode };
+        server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+    };
+    register().await;
+    assert!(!server.fleet.wake(id).await.unwrap(), "the workspace is online");
+    server.fleet.hibernate(id, false).await.unwrap();
+    assert!(server.backend.runs().is_empty());
+
+    let woken = futures::future::join_all((0..8).map(|_| server.fleet.wake(id))).await;
+    assert!(woken.into_iter().all(|waking| waking.unwrap()));
     until("it runs again", &server.fleet, async || server.backend.runs().get(&id) == Some(&2)).await;
+    register().await;
+    assert_eq!(server.row(id).await.status, Status::Online);
+    assert_eq!(server.backend.done(), [Action::Ensure(id, 1), Action::Stop(id), Action::Ensure(id, 2)]);
+    leads.abort();
+}
+
+#[tokio::test]
+async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
+    let server = Server::new().await;
+    let leads = server.leads();
+    let root = server.create().await;
+    let id =
+        server.fleet.create(testing::new("child", "langgraph", Some(root)), "test").await.unwrap().row.id;
+    until("both run", &server.fleet, async || server.backend.runs().len() == 2).await;
+    // A root that is paused takes its children along; one that moves below it later is as it was.
+    let row = WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of(update)).await.unwrap();
+    let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
+    let update = UpdateWorkspaces(vec![row.revised(store::now())]);
+    server.fleet.commit(Change::of(update)).await.unwrap();
+    let woken = server.fleet.wake(id).await;
+    assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
+    assert_eq!(server.row(id).await.status, Status::Hibernated);
     leads.abort();
 }
 
@@ -232,7 +279,7 @@ async fn who_begins_to_lead_gives_everybody_the_time_to_call() {
     // Nobody listened for an hour.
     let long_ago = store::now() - TimeDelta::hours(1);
     let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-    server.fleet.commit(Change::of([Write::UpdateWorkspaces(vec![old])])).await.unwrap();
+    server.fleet.commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
     let leads = server.leads();
     until("it leads", &server.fleet, async || server.fleet.inner.pokes.since().is_some()).await;
     let since = server.fleet.inner.pokes.since().unwrap();

@@ -1,9 +1,9 @@
 //! Class `admin` as far as its credentials exist.
 
+use api::access::{Caller, admin};
 use axum::routing::get;
 use axum::{Extension, Router};
-use isomer::http::access::{Caller, admin};
-use isomer::http::routes::Register;
+use httpd::routes::Register;
 
 use crate::wire::Server;
 

@@ -3,8 +3,8 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
-use isomer::http::json::Json;
-use isomer::http::routes::Register;
+use httpd::json::Json;
+use httpd::routes::Register;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::app::App;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use httpd::connection::Deadlines;
+use httpd::routes::Register;
+use httpd::serve::Limits;
 use hyper_util::rt::TokioIo;
-use isomer::app::App;
-use isomer::http::connection::Deadlines;
-use isomer::http::routes::Register;
-use isomer::http::serve::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -28,7 +28,7 @@ fn with_deadlines(header: Duration, idle: Duration) -> Limits {
 }
 
 fn product(app: &App) -> Router<App> {
-    isomer::api::routes(app)
+    api::routes(app)
 }
 
 fn health() -> String {
@@ -44,7 +44,7 @@ fn waiting(notify: &Arc<Notify>, begun: &Arc<Notify>) -> impl FnOnce(&App) -> Ro
             notify.notified().await;
             "done"
         };
-        isomer::api::routes(app).endpoint("/wait", get(wait))
+        api::routes(app).endpoint("/wait", get(wait))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::future::pending;
 use std::time::Duration;
 
+use api::app::App;
 use axum::Router;
-use isomer::app::App;
 use serde_json::Value;
 use tasks::BackgroundTask;
 use tokio::sync::mpsc::UnboundedSender;
@@ -19,7 +19,7 @@ fn routes(app: &App, beaten: UnboundedSender<()>, interval: Duration) -> Router<
         pending()
     }));
     app.tasks.spawn(BackgroundTask::new("silent", interval, |_| pending()));
-    isomer::api::routes(app)
+    api::routes(app)
 }
 
 async fn server(flags: &[&str], interval: Duration) -> Server {

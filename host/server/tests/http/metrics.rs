@@ -1,14 +1,14 @@
 //! `/metrics` and what is counted.
 
+use api::app::App;
 use axum::Router;
 use axum::routing::get;
-use isomer::app::App;
-use isomer::http::routes::Register;
+use httpd::routes::Register;
 
 use crate::wire::{PATIENCE, Server, request};
 
 fn routes(app: &App) -> Router<App> {
-    isomer::api::routes(app)
+    api::routes(app)
         .endpoint("/things/{id}", get(async || "ok"))
         .endpoint("/explode", get(async || -> &'static str { panic!("on purpose") }))
 }
@@ -72,7 +72,7 @@ async fn durations_come_with_the_same_labels() {
 async fn a_request_whose_client_left_is_counted_and_forgotten() {
     // Asks for metrics as often as it takes.
     let server = Server::with_routes(&["--rate-limit", "1000000"], |app| {
-        isomer::api::routes(app).endpoint("/forever", get(std::future::pending::<()>))
+        api::routes(app).endpoint("/forever", get(std::future::pending::<()>))
     })
     .await;
     let mut client = server.connect().await;

@@ -1,10 +1,10 @@
 //! What every answer has in common: headers, unknown routes, HEAD, slashes, panics.
 
+use api::access::admin;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::{delete, get, post};
-use isomer::http::access::admin;
-use isomer::http::routes::Register;
+use httpd::routes::Register;
 
 use crate::wire::{Answer, Server};
 
@@ -111,8 +111,7 @@ async fn unknown_routes_and_wrong_methods_are_the_same_404() {
 #[tokio::test]
 async fn head_is_answered_where_monitors_ask() {
     let server =
-        Server::with_routes(&[], |app| isomer::api::routes(app).endpoint("/things", get(async || "ok")))
-            .await;
+        Server::with_routes(&[], |app| api::routes(app).endpoint("/things", get(async || "ok"))).await;
     for target in ["/health", "/buildinfo", "/metrics"] {
         assert_eq!(server.ask("HEAD", target, &[]).await.status(), 200, "{target}");
     }
@@ -157,7 +156,7 @@ async fn a_catch_all_keeps_its_slash() {
 async fn a_panic_is_a_500_and_the_connection_lives_on() {
     let server = Server::with_routes(&[], |app| {
         let explode = async || -> &'static str { panic!("secret detail") };
-        isomer::api::routes(app).endpoint("/explode", get(explode))
+        api::routes(app).endpoint("/explode", get(explode))
     })
     .await;
     let mut client = server.connect().await;

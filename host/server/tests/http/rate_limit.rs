@@ -6,15 +6,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::access::admin;
+use api::app::App;
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
 use axum::routing::{get, post};
 use governor::Quota;
 use governor::clock::FakeRelativeClock;
-use isomer::app::App;
-use isomer::http::access::admin;
-use isomer::http::rate_limit::{KeyedLimiter, Rule, Ticks, limited};
-use isomer::http::routes::Register;
+use httpd::rate_limit::{KeyedLimiter, Rule, Ticks, limited};
+use httpd::routes::Register;
 
 use crate::wire::{Answer, Client, PATIENT, Server, request};
 
@@ -24,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn routes(app: &App) -> Router<App> {
     let mint = limited(&app.limits.mint, post(async || "minted"));
     let mcp = || limited(&app.limits.mcp, get(async || "said"));
-    isomer::api::routes(app)
+    api::routes(app)
         .endpoint("/explode", get(async || -> &'static str { panic!("on purpose") }))
         .endpoint("/mint", admin(&app.access, mint))
         .endpoint("/mcp", mcp())
@@ -168,7 +168,7 @@ async fn a_websocket_is_one_request() {
     let clock = FakeRelativeClock::default();
     let server = Server::by(Ticks::Told(clock), &["--rate-limit", "3"], PATIENT, |app| {
         let upgrade = async |socket: WebSocketUpgrade| socket.on_upgrade(|_| std::future::pending());
-        isomer::api::routes(app).endpoint("/socket", get(upgrade))
+        api::routes(app).endpoint("/socket", get(upgrade))
     })
     .await;
     let upgrade = [
@@ -372,7 +372,7 @@ async fn refusals_are_counted_by_limiter() {
     };
     let server = Server::with_routes(&[], |app| {
         let limiter = Arc::new(KeyedLimiter::new(rule, Ticks::Told(FakeRelativeClock::default())));
-        isomer::api::routes(app).endpoint("/once", limited(&limiter, get(async || "ok")))
+        api::routes(app).endpoint("/once", limited(&limiter, get(async || "ok")))
     })
     .await;
     let counted = async |count: u32| {

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::app::App;
+use api::events::Limits;
 use events::catalogue::{Empty, Heartbeat, Task};
 use events::{Envelope, Event};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Request};
-use isomer::api::events::Limits;
-use isomer::app::App;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -60,7 +60,7 @@ impl House {
             app.event_limits = limits;
             inside = Some(app.clone());
         };
-        let server = Server::tuned(flags, PATIENT, tune, isomer::api::routes).await;
+        let server = Server::tuned(flags, PATIENT, tune, api::routes).await;
         Self { server, app: inside.expect("it was tuned") }
     }
 

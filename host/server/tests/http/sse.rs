@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::events::Limits;
 use events::catalogue::{Empty, Task};
 use events::{Envelope, Event};
-use isomer::api::events::Limits;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;

@@ -5,18 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::app::App;
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{Fleet, Parts, Templates};
-use isomer::app::App;
-use isomer::http::connection::Deadlines;
-use isomer::http::metrics::Metrics;
-use isomer::http::rate_limit::{RateLimits, Ticks};
-use isomer::http::serve::{Limits, serve};
-use isomer::http::shell;
-use isomer::http::shutdown::Shutdown;
+use httpd::connection::Deadlines;
+use httpd::metrics::Metrics;
+use httpd::middleware;
+use httpd::rate_limit::{RateLimits, Ticks};
+use httpd::serve::{Limits, serve};
+use httpd::shutdown::Shutdown;
 use isomer::settings::Settings;
+use isomer::wiring;
 use store::{Cipher, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -79,7 +80,7 @@ async fn catalog() -> Catalog {
 impl Server {
     /// The routes of the product.
     pub(crate) async fn start(flags: &[&str]) -> Self {
-        Self::with_routes(flags, isomer::api::routes).await
+        Self::with_routes(flags, api::routes).await
     }
 
     /// Other routes inside the layers of the product.
@@ -103,7 +104,9 @@ impl Server {
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
-        let tune = |app: &mut App| app.limits = Arc::new(RateLimits::by(&settings, &ticks));
+        let tune = |app: &mut App| {
+            app.limits = Arc::new(RateLimits::by(&settings.http, settings.access.dev_mode(), &ticks))
+        };
         Self::tuned(flags, limits, tune, routes).await
     }
 
@@ -119,9 +122,10 @@ impl Server {
         let shutdown = Shutdown::default();
         let catalog = catalog().await;
         let fleet = fleet(catalog.clone()).await;
-        let mut app = App::new(&settings, metrics, catalog, fleet, shutdown.clone());
+        let mut app = wiring::app(&settings, metrics, catalog, fleet, shutdown.clone());
         tune(&mut app);
-        let router = shell(routes(&app), &settings, &app.metrics, &app.limits).with_state(app);
+        let router =
+            middleware(routes(&app), &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));

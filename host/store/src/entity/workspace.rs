@@ -1,89 +1,140 @@
-//! Table `workspaces`: what is wanted of each, and what was seen.
+//! Table `workspaces`: what each is, its desired state, and what was observed.
 
 use sea_orm::entity::prelude::*;
+use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
 
-use crate::workspaces::{Container, Hosting, Status, Wanted};
+use super::text_column::TextColumn;
+use crate::workspaces::WorkspaceRow;
 
-/// A workspace: what it is, what is wanted of it, what was seen of it.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "workspaces")]
-pub struct Model {
-    /// Its id.
+pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub id: Uuid,
-    /// Unique among its siblings that are not removed.
+    pub(crate) id: Uuid,
     #[sea_orm(column_type = "Text")]
-    pub name: String,
-    /// What it is for.
+    pub(crate) name: String,
     #[sea_orm(column_type = "Text", nullable)]
-    pub role: Option<String>,
-    /// 1 to 4: how much of the host it may touch.
-    pub tier: i32,
-    /// What runs in it.
+    pub(crate) role: Option<String>,
+    pub(crate) tier: i32,
     #[sea_orm(column_type = "Text")]
-    pub runtime: String,
-    /// Who runs it, as the runtime's adapter said when the row was made.
-    pub hosting: Hosting,
-    /// The workspace above it.
-    pub parent_id: Option<Uuid>,
-    /// `push` or `poll`: do messages go to it, or does it fetch them?
+    pub(crate) runtime: String,
     #[sea_orm(column_type = "Text")]
-    pub delivery_mode: String,
-    /// Directory of the host that it works in.
-    #[sea_orm(column_type = "Text", nullable)]
-    pub workspace_dir: Option<String>,
-    /// `none`, `read_only` or `read_write`: what it may do there.
+    pub(crate) hosting: TextColumn<Hosting>,
+    pub(crate) parent_id: Option<Uuid>,
     #[sea_orm(column_type = "Text")]
-    pub workspace_access: String,
-    /// Cents per month.
-    pub budget_limit: Option<i64>,
-    /// Tasks that it takes at once.
-    pub max_concurrent_tasks: i32,
-    /// Minutes without work until it is hibernated; never when none.
-    pub hibernation_idle_minutes: Option<i32>,
-    /// What it was made from, for the first start: an object.
-    pub spec: Json,
-    /// What people want of it.
-    pub wanted: Wanted,
-    /// Grows with everything that people want of it.
-    pub generation: i64,
-    /// What clients are told.
-    pub status: Status,
-    /// Since when.
-    pub status_since: DateTimeUtc,
-    /// The generation that was last seen to be fulfilled.
-    pub observed_generation: i64,
-    /// What the backend last said of its container.
-    pub container: Container,
-    /// Grows with each start. What belongs to an earlier one is ignored.
-    pub attempt: i32,
-    /// When the present attempt began.
-    pub attempt_at: Option<DateTimeUtc>,
-    /// Failures in a row, for the back-off.
-    pub failures: i32,
-    /// No further try before this.
-    pub retry_at: Option<DateTimeUtc>,
-    /// What else was seen: a list of type, status, reason, message, since.
-    pub conditions: Json,
-    /// Where its agent is reached.
+    pub(crate) delivery_mode: TextColumn<DeliveryMode>,
     #[sea_orm(column_type = "Text", nullable)]
-    pub url: Option<String>,
-    /// How its agent describes itself.
-    pub agent_card: Option<Json>,
-    /// The last thing that went wrong, in words for people.
+    pub(crate) workspace_dir: Option<String>,
+    #[sea_orm(column_type = "Text")]
+    pub(crate) workspace_access: TextColumn<WorkspaceAccess>,
+    pub(crate) budget_limit: Option<i64>,
+    pub(crate) max_concurrent_tasks: i32,
+    pub(crate) hibernation_idle_minutes: Option<i32>,
+    pub(crate) spec: Json,
+    #[sea_orm(column_type = "Text")]
+    pub(crate) wanted: TextColumn<DesiredState>,
+    pub(crate) generation: i64,
+    #[sea_orm(column_type = "Text")]
+    pub(crate) status: TextColumn<Status>,
+    pub(crate) status_since: DateTimeUtc,
+    pub(crate) observed_generation: i64,
+    #[sea_orm(column_type = "Text")]
+    pub(crate) container: TextColumn<Container>,
+    pub(crate) attempt: i32,
+    pub(crate) attempt_at: Option<DateTimeUtc>,
+    pub(crate) failures: i32,
+    pub(crate) retry_at: Option<DateTimeUtc>,
+    pub(crate) conditions: Json,
     #[sea_orm(column_type = "Text", nullable)]
-    pub last_sample_error: Option<String>,
-    /// Grows with each write of the row; a write names the one it began from.
-    pub revision: i64,
-    /// When it was made.
-    pub created_at: DateTimeUtc,
-    /// When the row was last written.
-    pub updated_at: DateTimeUtc,
-    /// When it was removed; set once.
-    pub removed_at: Option<DateTimeUtc>,
+    pub(crate) url: Option<String>,
+    pub(crate) agent_card: Option<Json>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub(crate) last_sample_error: Option<String>,
+    pub(crate) revision: i64,
+    pub(crate) created_at: DateTimeUtc,
+    pub(crate) updated_at: DateTimeUtc,
+    pub(crate) removed_at: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
+pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<WorkspaceRow> for Model {
+    fn from(row: WorkspaceRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            role: row.role,
+            tier: row.tier,
+            runtime: row.runtime,
+            hosting: TextColumn(row.hosting),
+            parent_id: row.parent_id,
+            delivery_mode: TextColumn(row.delivery_mode),
+            workspace_dir: row.workspace_dir,
+            workspace_access: TextColumn(row.workspace_access),
+            budget_limit: row.budget_limit,
+            max_concurrent_tasks: row.max_concurrent_tasks,
+            hibernation_idle_minutes: row.hibernation_idle_minutes,
+            spec: row.spec,
+            wanted: TextColumn(row.wanted),
+            generation: row.generation,
+            status: TextColumn(row.status),
+            status_since: row.status_since,
+            observed_generation: row.observed_generation,
+            container: TextColumn(row.container),
+            attempt: row.attempt,
+            attempt_at: row.attempt_at,
+            failures: row.failures,
+            retry_at: row.retry_at,
+            conditions: row.conditions,
+            url: row.url,
+            agent_card: row.agent_card,
+            last_sample_error: row.last_sample_error,
+            revision: row.revision,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            removed_at: row.removed_at,
+        }
+    }
+}
+
+impl From<Model> for WorkspaceRow {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            role: row.role,
+            tier: row.tier,
+            runtime: row.runtime,
+            hosting: row.hosting.0,
+            parent_id: row.parent_id,
+            delivery_mode: row.delivery_mode.0,
+            workspace_dir: row.workspace_dir,
+            workspace_access: row.workspace_access.0,
+            budget_limit: row.budget_limit,
+            max_concurrent_tasks: row.max_concurrent_tasks,
+            hibernation_idle_minutes: row.hibernation_idle_minutes,
+            spec: row.spec,
+            wanted: row.wanted.0,
+            generation: row.generation,
+            status: row.status.0,
+            status_since: row.status_since,
+            observed_generation: row.observed_generation,
+            container: row.container.0,
+            attempt: row.attempt,
+            attempt_at: row.attempt_at,
+            failures: row.failures,
+            retry_at: row.retry_at,
+            conditions: row.conditions,
+            url: row.url,
+            agent_card: row.agent_card,
+            last_sample_error: row.last_sample_error,
+            revision: row.revision,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            removed_at: row.removed_at,
+        }
+    }
+}

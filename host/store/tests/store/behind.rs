@@ -10,17 +10,18 @@ use chrono::DateTime;
 use futures::future::join_all;
 use sea_orm::ConnectionTrait as _;
 use store::{
-    Append, Change, Store, Write,
-    tokens::{RevokedBy, TokenKind},
-    workspaces::{PresenceRow, WorkspaceRow},
+    Change, Store,
+    presence::PresenceRow,
+    tokens::{InsertToken, RevokeTokensOf, RevokedBy, TokenKind, TokenUsed},
+    workspaces::{InsertWorkspaces, PurgeWorkspaces, WorkspaceRow},
 };
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::database::{Database, PATIENCE, on_both, token, workspace, writer};
 
-fn presence(workspace_id: Uuid, uptime_seconds: i64) -> Append {
-    Append::Presence(PresenceRow { workspace_id, uptime_seconds, ..PresenceRow::default() })
+fn presence(workspace_id: Uuid, uptime_seconds: i64) -> PresenceRow {
+    PresenceRow { workspace_id, uptime_seconds, ..PresenceRow::default() }
 }
 
 async fn uptime(store: &Store, id: Uuid) -> Option<i64> {
@@ -38,16 +39,16 @@ on_both! {
         let (writer, written, _) = writer(&store);
         let rows = many(300);
         let mine = token(Some(rows[0].id), TokenKind::User);
-        let mut change = Change::of([Write::InsertWorkspaces(rows.clone())]);
-        change.writes.push(Write::InsertToken(Box::new(mine.clone())));
+        let mut change = Change::of(InsertWorkspaces(rows.clone()));
+        change.push(InsertToken(mine.clone()));
         writer.commit(change).await.unwrap();
         for uptime in 1..=5 {
             for row in &rows {
-                writer.append(presence(row.id, uptime)).await;
+                writer.write_behind(presence(row.id, uptime)).await;
             }
         }
         let at = store::now();
-        writer.append(Append::TokenUsed { id: mine.id, at }).await;
+        writer.write_behind(TokenUsed { id: mine.id, at }).await;
         drop(writer);
         timeout(PATIENCE, written).await.unwrap().unwrap();
         let stored = store.live_workspaces().await.unwrap();
@@ -59,11 +60,11 @@ on_both! {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(3);
-        writer.commit(Change::of([Write::InsertWorkspaces(rows.clone())])).await.unwrap();
+        writer.commit(Change::of(InsertWorkspaces(rows.clone()))).await.unwrap();
         let raw = database.raw().await;
         raw.execute_unprepared("CREATE UNIQUE INDEX poison ON presence (uptime_seconds)").await.unwrap();
         for (row, uptime) in rows.iter().zip([7, 7, 8]) {
-            writer.append(presence(row.id, uptime)).await;
+            writer.write_behind(presence(row.id, uptime)).await;
         }
         let nul = PresenceRow {
             workspace_id: rows[2].id,
@@ -71,7 +72,7 @@ on_both! {
             current_task: "a\0b".to_owned(),
             ..PresenceRow::default()
         };
-        writer.append(Append::Presence(nul)).await;
+        writer.write_behind(nul).await;
         drop(writer);
         timeout(PATIENCE, written).await.unwrap().unwrap();
         let (one, other) = (uptime(&store, rows[0].id).await, uptime(&store, rows[1].id).await);
@@ -85,7 +86,7 @@ on_both! {
         let store = database.store().await;
         let row = workspace("one");
         let (writer, ..) = writer(&store);
-        writer.commit(Change::of([Write::InsertWorkspaces(vec![row.clone()])])).await.unwrap();
+        writer.commit(Change::of(InsertWorkspaces(vec![row.clone()]))).await.unwrap();
         let at = |seconds: Option<i64>| seconds.map(|seconds| DateTime::from_timestamp(seconds, 0).unwrap());
         // When it was seen, when it sent a message, and what is stored then; each by a server of its own.
         for (uptime, seen, sent, expected) in [
@@ -104,7 +105,7 @@ on_both! {
                 uptime_seconds: uptime,
                 ..PresenceRow::default()
             };
-            writer.append(Append::Presence(presence)).await;
+            writer.write_behind(presence).await;
             drop(writer);
             timeout(PATIENCE, written).await.unwrap().unwrap();
             let stored = store.workspaces(&[row.id]).await.unwrap().pop().unwrap().presence.unwrap();
@@ -118,13 +119,13 @@ on_both! {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let [gone, kept] = [workspace("gone"), workspace("kept")];
-        writer.commit(Change::of([Write::InsertWorkspaces(vec![gone.clone(), kept.clone()])])).await.unwrap();
-        writer.append(presence(gone.id, 1)).await;
-        writer.commit(Change::of([Write::Purge(vec![gone.id])])).await.unwrap();
+        writer.commit(Change::of(InsertWorkspaces(vec![gone.clone(), kept.clone()]))).await.unwrap();
+        writer.write_behind(presence(gone.id, 1)).await;
+        writer.commit(Change::of(PurgeWorkspaces(vec![gone.id]))).await.unwrap();
         for id in [gone.id, Uuid::new_v4(), kept.id] {
-            writer.append(presence(id, 2)).await;
+            writer.write_behind(presence(id, 2)).await;
         }
-        writer.append(Append::TokenUsed { id: Uuid::new_v4(), at: store::now() }).await;
+        writer.write_behind(TokenUsed { id: Uuid::new_v4(), at: store::now() }).await;
         drop(writer);
         timeout(PATIENCE, written).await.unwrap().unwrap();
         assert_eq!(store.workspaces(&[gone.id]).await.unwrap(), []);
@@ -135,7 +136,7 @@ on_both! {
         let store = database.store().await;
         let (writer, _written, _) = writer(&store);
         let row = workspace("one");
-        writer.commit(Change::of([Write::InsertWorkspaces(vec![row.clone()])])).await.unwrap();
+        writer.commit(Change::of(InsertWorkspaces(vec![row.clone()]))).await.unwrap();
         let enough = Arc::new(AtomicBool::new(false));
         // Twice a full group: whenever one is made, the next waits already.
         let busy = (0..256).map(|_| {
@@ -147,7 +148,7 @@ on_both! {
             })
         });
         let busy: Vec<_> = busy.collect();
-        writer.append(presence(row.id, 7)).await;
+        writer.write_behind(presence(row.id, 7)).await;
         let stored = timeout(PATIENCE, async {
             while uptime(&store, row.id).await != Some(7) {
                 tokio::task::yield_now().await;
@@ -163,9 +164,9 @@ on_both! {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(2_000);
-        writer.commit(Change::of([Write::InsertWorkspaces(rows.clone())])).await.unwrap();
+        writer.commit(Change::of(InsertWorkspaces(rows.clone()))).await.unwrap();
         // Not polled in between, so the queue of 1,024 fills and senders wait.
-        join_all(rows.iter().map(|row| writer.append(presence(row.id, 3)))).await;
+        join_all(rows.iter().map(|row| writer.write_behind(presence(row.id, 3)))).await;
         drop(writer);
         timeout(PATIENCE, written).await.unwrap().unwrap();
         let stored = store.live_workspaces().await.unwrap();
@@ -178,25 +179,25 @@ on_both! {
         let (other, other_written, _) = writer(&database.store().await);
         let rows = many(60);
         let tokens: Vec<_> = rows.iter().map(|row| token(Some(row.id), TokenKind::User)).collect();
-        let mut change = Change::of([Write::InsertWorkspaces(rows.clone())]);
-        change.writes.extend(tokens.iter().map(|row| Write::InsertToken(Box::new(row.clone()))));
+        let mut change = Change::of(InsertWorkspaces(rows.clone()));
+        tokens.iter().for_each(|row| change.push(InsertToken(row.clone())));
         one.commit(change).await.unwrap();
         let all: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
         let used = async {
             for number in 0..10 {
                 for (row, token) in rows.iter().zip(&tokens) {
-                    one.append(Append::TokenUsed { id: token.id, at: store::now() }).await;
-                    other.append(Append::TokenUsed { id: token.id, at: store::now() }).await;
-                    one.append(presence(row.id, number)).await;
-                    other.append(presence(row.id, number)).await;
+                    one.write_behind(TokenUsed { id: token.id, at: store::now() }).await;
+                    other.write_behind(TokenUsed { id: token.id, at: store::now() }).await;
+                    one.write_behind(presence(row.id, number)).await;
+                    other.write_behind(presence(row.id, number)).await;
                 }
             }
         };
         let changed = async {
             for ids in all.chunks(4) {
                 let workspaces = all.iter().rev().copied().collect();
-                let revoke = Write::RevokeTokensOf { workspaces, by: RevokedBy::Sweep };
-                other.commit(Change::of([revoke, Write::Purge(ids.to_vec())])).await.unwrap();
+                let revoke = RevokeTokensOf { workspaces, by: RevokedBy::Sweep };
+                other.commit(Change::of(revoke).with(PurgeWorkspaces(ids.to_vec()))).await.unwrap();
             }
         };
         timeout(PATIENCE, futures::future::join(used, changed)).await.unwrap();

@@ -6,21 +6,25 @@ use events::{
 };
 use futures::future::join_all;
 use store::{
-    Change, Check, CommitError, EventFilter, Fence, Store, Write, Writer,
-    secrets::SecretRow,
-    tokens::{RevokedBy, TokenKind},
-    workspaces::{LayoutRow, Status, Wanted, WorkspaceRow},
+    Change, CommitError, EventFilter, Fence, LeaseIsHeld, Precondition, Store, Writer,
+    layouts::{LayoutRow, PutLayouts},
+    secrets::{PutSecrets, SecretRow},
+    tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokeTokensOf, RevokedBy, TokenKind},
+    workspaces::{
+        DesiredState, InsertWorkspaces, NoCycle, NoOtherChildren, PurgeWorkspaces, Status, UpdateWorkspaces,
+        WorkspaceIsLive, WorkspaceRow,
+    },
 };
 use uuid::Uuid;
 
 use crate::database::{Database, child, on_both, stored, token, workspace, writer};
 
 fn inserting(rows: &[WorkspaceRow]) -> Change {
-    Change::of([Write::InsertWorkspaces(rows.to_vec())])
+    Change::of(InsertWorkspaces(rows.to_vec()))
 }
 
 fn updating(rows: &[WorkspaceRow]) -> Change {
-    Change::of([Write::UpdateWorkspaces(rows.to_vec())])
+    Change::of(UpdateWorkspaces(rows.to_vec()))
 }
 
 fn offline() -> Event {
@@ -32,14 +36,14 @@ fn renamed(row: &WorkspaceRow, name: &str) -> WorkspaceRow {
 }
 
 fn removed(row: &WorkspaceRow) -> WorkspaceRow {
-    let (status, wanted, now) = (Status::Removed, Wanted::Removed, store::now());
+    let (status, wanted, now) = (Status::Removed, DesiredState::Removed, store::now());
     WorkspaceRow { status, wanted, removed_at: Some(now), ..row.clone() }.revised(now)
 }
 
-async fn allowed(writer: &Writer, check: Check) -> bool {
-    match writer.commit(Change::default().provided(check)).await {
+async fn allowed(writer: &Writer, precondition: impl Precondition) -> bool {
+    match writer.commit(Change::default().require(precondition)).await {
         Ok(_) => true,
-        Err(CommitError::Refused(_)) => false,
+        Err(CommitError::PreconditionFailed(_)) => false,
         Err(error) => panic!("{error}"),
     }
 }
@@ -56,8 +60,8 @@ on_both! {
         let one = workspace("one");
         let layout = LayoutRow { workspace_id: one.id, x: 1.5, y: -2.0, collapsed: true };
         let mut change = inserting(std::slice::from_ref(&one));
-        change.writes.push(Write::PutLayouts(vec![layout]));
-        let events = writer.commit(change.telling(one.id, offline())).await.unwrap();
+        change.push(PutLayouts(vec![layout]));
+        let events = writer.commit(change.with_event(one.id, offline())).await.unwrap();
         assert_eq!(events.len(), 1);
         let loaded = store.live_workspaces().await.unwrap().pop().unwrap();
         assert_eq!((&loaded.row, loaded.layout, loaded.presence), (&one, Some(layout), None));
@@ -72,9 +76,9 @@ on_both! {
         let one = workspace("one");
         writer.commit(inserting(std::slice::from_ref(&one))).await.unwrap();
         // The last write fails, after others that didn't.
-        let mut change = inserting(&[workspace("two")]).telling(one.id, offline());
-        change.writes.push(Write::UpdateWorkspaces(vec![one.clone()]));
-        assert!(matches!(writer.commit(change).await, Err(CommitError::Stale)));
+        let mut change = inserting(&[workspace("two")]).with_event(one.id, offline());
+        change.push(UpdateWorkspaces(vec![one.clone()]));
+        assert!(matches!(writer.commit(change).await, Err(CommitError::Conflict)));
         assert_eq!(store.live_workspaces().await.unwrap().len(), 1);
         assert_eq!(store.last_event().await.unwrap(), 0);
     }
@@ -83,18 +87,19 @@ on_both! {
         let (store, writer) = setup(database).await;
         let one = workspace("one");
         writer.commit(inserting(std::slice::from_ref(&one))).await.unwrap();
-        let good = (0..20).map(|number| inserting(&[workspace(&number.to_string())]).telling(one.id, offline()));
+        let good = (0..20).map(|number| inserting(&[workspace(&number.to_string())]).with_event(one.id, offline()));
         // Both begin from the same revision: one of them is made.
-        let rivals = ["left", "right"].map(|name| updating(&[renamed(&one, name)]).telling(one.id, offline()));
-        let refused = inserting(&[workspace("refused")]).provided(Check::Live(Uuid::new_v4()));
+        let rivals = ["left", "right"].map(|name| updating(&[renamed(&one, name)]).with_event(one.id, offline()));
+        let refused = inserting(&[workspace("refused")]).require(WorkspaceIsLive(Uuid::new_v4()));
         let all: Vec<Change> = good.chain(rivals).chain([refused]).collect();
         let made = join_all(all.into_iter().map(|change| writer.commit(change))).await;
         assert!(made[..20].iter().all(Result::is_ok));
         assert!(matches!(
             (&made[20], &made[21]),
-            (Ok(_), Err(CommitError::Stale)) | (Err(CommitError::Stale), Ok(_))
+            (Ok(_), Err(CommitError::Conflict)) | (Err(CommitError::Conflict), Ok(_))
         ));
-        assert!(matches!(made[22], Err(CommitError::Refused(Check::Live(_)))));
+        let Err(CommitError::PreconditionFailed(failed)) = &made[22] else { panic!("{:?}", made[22]) };
+        assert!(failed.is::<WorkspaceIsLive>());
         assert_eq!(store.live_workspaces().await.unwrap().len(), 21);
         let seqs: Vec<_> = store.events_after(0, 99).await.unwrap().iter().filter_map(|it| it.seq()).collect();
         assert_eq!(seqs, (1..=21).collect::<Vec<i64>>());
@@ -106,13 +111,13 @@ on_both! {
         writer.commit(inserting(std::slice::from_ref(&one))).await.unwrap();
         for revision in [-1, 0, 1, 3, 9] {
             let wrong = WorkspaceRow { revision, ..one.clone() };
-            assert!(matches!(writer.commit(updating(&[wrong])).await, Err(CommitError::Stale)), "{revision}");
+            assert!(matches!(writer.commit(updating(&[wrong])).await, Err(CommitError::Conflict)), "{revision}");
         }
         let next = renamed(&one, "next");
         writer.commit(updating(std::slice::from_ref(&next))).await.unwrap();
         assert_eq!(stored(&store, one.id).await, Some(next));
         let unknown = workspace("unknown").revised(store::now());
-        assert!(matches!(writer.commit(updating(&[unknown])).await, Err(CommitError::Stale)));
+        assert!(matches!(writer.commit(updating(&[unknown])).await, Err(CommitError::Conflict)));
     }
 
     async fn many_rows_are_written_as_one(database: &Database) {
@@ -129,10 +134,10 @@ on_both! {
             // One of them is not as it was, or not there: none is written.
             let mut mixed: Vec<_> = next.iter().map(|row| renamed(row, &format!("{} thrice", row.name))).collect();
             mixed.last_mut().unwrap().revision += 1;
-            assert!(matches!(writer.commit(updating(&mixed)).await, Err(CommitError::Stale)));
+            assert!(matches!(writer.commit(updating(&mixed)).await, Err(CommitError::Conflict)));
             mixed.pop();
             mixed.push(workspace("unknown"));
-            assert!(matches!(writer.commit(updating(&mixed)).await, Err(CommitError::Stale)));
+            assert!(matches!(writer.commit(updating(&mixed)).await, Err(CommitError::Conflict)));
             let ids: Vec<Uuid> = next.iter().map(|row| row.id).collect();
             let mut read: Vec<_> = store.workspaces(&ids).await.unwrap().into_iter().map(|it| it.row).collect();
             let mut next = next;
@@ -149,13 +154,13 @@ on_both! {
         let leaf = child("leaf", middle.id);
         writer.commit(inserting(&[root.clone(), middle.clone(), other.clone(), leaf.clone()])).await.unwrap();
 
-        assert!(allowed(&writer, Check::Live(leaf.id)).await);
-        assert!(!allowed(&writer, Check::Live(Uuid::new_v4())).await);
+        assert!(allowed(&writer, WorkspaceIsLive(leaf.id)).await);
+        assert!(!allowed(&writer, WorkspaceIsLive(Uuid::new_v4())).await);
 
         let all_but_leaf = vec![root.id, middle.id, other.id];
-        assert!(!allowed(&writer, Check::NoOtherChildren(vec![root.id])).await);
-        assert!(!allowed(&writer, Check::NoOtherChildren(all_but_leaf.clone())).await);
-        assert!(allowed(&writer, Check::NoOtherChildren(vec![leaf.id])).await);
+        assert!(!allowed(&writer, NoOtherChildren(vec![root.id])).await);
+        assert!(!allowed(&writer, NoOtherChildren(all_but_leaf.clone())).await);
+        assert!(allowed(&writer, NoOtherChildren(vec![leaf.id])).await);
 
         for (child, parent, holds) in [
             (root.id, leaf.id, false),
@@ -165,27 +170,27 @@ on_both! {
             (middle.id, other.id, true),
             (other.id, leaf.id, true),
         ] {
-            assert_eq!(allowed(&writer, Check::NoCycle { child, parent }).await, holds);
+            assert_eq!(allowed(&writer, NoCycle { child, parent }).await, holds);
         }
 
         for number in 0..3 {
-            let few = |limit| Check::FewerUserTokens { workspace: root.id, limit };
+            let few = |limit| FewerTokensThan { workspace: root.id, limit };
             assert!(allowed(&writer, few(number + 1)).await);
             assert!(!allowed(&writer, few(number)).await);
-            let mint = Write::InsertToken(Box::new(token(Some(root.id), TokenKind::User)));
-            writer.commit(Change::of([mint])).await.unwrap();
+            let mint = InsertToken(token(Some(root.id), TokenKind::User));
+            writer.commit(Change::of(mint)).await.unwrap();
         }
 
         let holder = Uuid::new_v4();
         let held = store.lease("checks", holder, std::time::Duration::from_secs(9)).await.unwrap().unwrap();
-        assert!(allowed(&writer, Check::Held(held.fence.clone())).await);
-        assert!(!allowed(&writer, Check::Held(Fence { epoch: held.fence.epoch + 1, ..held.fence.clone() })).await);
-        assert!(!allowed(&writer, Check::Held(Fence { holder: root.id, ..held.fence })).await);
+        assert!(allowed(&writer, LeaseIsHeld(held.fence.clone())).await);
+        assert!(!allowed(&writer, LeaseIsHeld(Fence { epoch: held.fence.epoch + 1, ..held.fence.clone() })).await);
+        assert!(!allowed(&writer, LeaseIsHeld(Fence { holder: root.id, ..held.fence })).await);
 
         // Removed ones are neither live nor anybody's children.
         writer.commit(updating(&[removed(&leaf)])).await.unwrap();
-        assert!(!allowed(&writer, Check::Live(leaf.id)).await);
-        assert!(allowed(&writer, Check::NoOtherChildren(all_but_leaf)).await);
+        assert!(!allowed(&writer, WorkspaceIsLive(leaf.id)).await);
+        assert!(allowed(&writer, NoOtherChildren(all_but_leaf)).await);
     }
 
     async fn names_are_unique_among_live_siblings(database: &Database) {
@@ -213,16 +218,16 @@ on_both! {
         let one = workspace("one");
         let [mine, yours] = [token(Some(one.id), TokenKind::User), token(None, TokenKind::Org)];
         let mut change = inserting(std::slice::from_ref(&one));
-        change.writes.extend([&mine, &yours].map(|row| Write::InsertToken(Box::new(row.clone()))));
+        [&mine, &yours].into_iter().for_each(|row| change.push(InsertToken(row.clone())));
         writer.commit(change).await.unwrap();
         assert_eq!(store.live_tokens().await.unwrap().len(), 2);
-        let revoke = |by| Change::of([Write::RevokeToken { id: yours.id, by }]);
+        let revoke = |by| Change::of(RevokeToken { id: yours.id, by });
         writer.commit(revoke(RevokedBy::Request)).await.unwrap();
-        assert!(matches!(writer.commit(revoke(RevokedBy::Sweep)).await, Err(CommitError::Stale)));
+        assert!(matches!(writer.commit(revoke(RevokedBy::Sweep)).await, Err(CommitError::Conflict)));
         let ended = store.token(yours.id).await.unwrap().unwrap();
         assert_eq!(ended.revoked_by, Some(RevokedBy::Request));
-        let all = Write::RevokeTokensOf { workspaces: vec![one.id], by: RevokedBy::Removal };
-        writer.commit(Change::of([all])).await.unwrap();
+        let all = RevokeTokensOf { workspaces: vec![one.id], by: RevokedBy::Removal };
+        writer.commit(Change::of(all)).await.unwrap();
         assert!(store.live_tokens().await.unwrap().is_empty());
         let hash: [u8; 32] = mine.hash.as_slice().try_into().unwrap();
         let ended = store.token_by_hash(&hash).await.unwrap().unwrap();
@@ -245,8 +250,8 @@ on_both! {
             };
             let later = now + chrono::TimeDelta::seconds(9);
             let second = SecretRow { value: vec![4], version: 2, created_at: later, updated_at: later, ..first.clone() };
-            writer.commit(Change::of([Write::PutSecrets(vec![first.clone()])])).await.unwrap();
-            writer.commit(Change::of([Write::PutSecrets(vec![second.clone()])])).await.unwrap();
+            writer.commit(Change::of(PutSecrets(vec![first.clone()]))).await.unwrap();
+            writer.commit(Change::of(PutSecrets(vec![second.clone()]))).await.unwrap();
             let read = match workspace_id {
                 Some(id) => store.workspace_secrets(id).await.unwrap(),
                 None => store.global_secrets().await.unwrap(),
@@ -262,15 +267,15 @@ on_both! {
         let now = store::now();
         let mut change = inserting(&[gone.clone(), kept.clone(), orphan.clone()]);
         for id in [gone.id, kept.id] {
-            change.writes.push(Write::InsertToken(Box::new(token(Some(id), TokenKind::Agent))));
-            change.writes.push(Write::PutLayouts(vec![LayoutRow { workspace_id: id, x: 0.0, y: 0.0, collapsed: false }]));
-            change.writes.push(Write::PutSecrets(vec![SecretRow {
+            change.push(InsertToken(token(Some(id), TokenKind::Agent)));
+            change.push(PutLayouts(vec![LayoutRow { workspace_id: id, x: 0.0, y: 0.0, collapsed: false }]));
+            change.push(PutSecrets(vec![SecretRow {
                 workspace_id: Some(id), key: "KEY".to_owned(), value: vec![1], version: 1, created_at: now, updated_at: now,
             }]));
             change.events.push((Some(id), offline()));
         }
         writer.commit(change).await.unwrap();
-        let last = Change::of([Write::Purge(vec![gone.id])]).telling(gone.id, offline());
+        let last = Change::of(PurgeWorkspaces(vec![gone.id])).with_event(gone.id, offline());
         writer.commit(last).await.unwrap();
         assert_eq!(stored(&store, gone.id).await, None);
         assert_eq!(stored(&store, orphan.id).await.unwrap().parent_id, None);
@@ -288,7 +293,7 @@ on_both! {
     async fn events_that_are_not_stored_take_no_number(database: &Database) {
         let (store, writer) = setup(database).await;
         let task = || Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
-        let change = Change::default().telling(None, offline()).telling(None, task()).telling(None, offline());
+        let change = Change::default().with_event(None, offline()).with_event(None, task()).with_event(None, offline());
         let events = writer.commit(change).await.unwrap();
         let seqs: Vec<_> = events.iter().map(|event| event.seq()).collect();
         assert_eq!(seqs, [Some(1), None, Some(2)]);
@@ -301,7 +306,7 @@ on_both! {
         let one = Uuid::new_v4();
         for _ in 0..3 {
             let internal = Event::WorkspaceChanged(Empty {});
-            writer.commit(Change::default().telling(one, offline()).telling(one, internal)).await.unwrap();
+            writer.commit(Change::default().with_event(one, offline()).with_event(one, internal)).await.unwrap();
         }
         let page = |before| EventFilter { workspace: Some(one), before, limit: 2, ..EventFilter::default() };
         let first = store.recent_events(&page(None)).await.unwrap();
@@ -319,7 +324,7 @@ on_both! {
         let middle = child("middle", root.id);
         let leaf = child("leaf", middle.id);
         writer.commit(inserting(&[root.clone(), middle.clone(), leaf.clone()])).await.unwrap();
-        let stale = WorkspaceRow { container: store::workspaces::Container::Stale, ..removed(&leaf) };
+        let stale = WorkspaceRow { container: store::workspaces::Container::Superseded, ..removed(&leaf) };
         writer.commit(updating(&[removed(&middle), stale])).await.unwrap();
         assert_eq!(store.removed_below(root.id).await.unwrap(), [middle.id, leaf.id]);
         let unsettled: Vec<_> = store.removed_unsettled().await.unwrap().iter().map(|row| row.id).collect();

@@ -13,7 +13,7 @@ use serde_json::json;
 use store::{
     Change, Observer, Store, Writer,
     tokens::{TokenKind, TokenRow},
-    workspaces::{Container, Hosting, Status, Wanted, WorkspaceRow},
+    workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow},
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -126,7 +126,7 @@ impl Observer for Witness {
         self.told.lock().unwrap().push((change.clone(), events.to_vec()));
     }
 
-    fn uncertain(&self) {}
+    fn outcome_unknown(&self) {}
 }
 
 pub fn writer(store: &Store) -> (Writer, JoinHandle<()>, Arc<Witness>) {
@@ -145,14 +145,14 @@ pub fn workspace(name: &str) -> WorkspaceRow {
         runtime: "langgraph".to_owned(),
         hosting: Hosting::Container,
         parent_id: None,
-        delivery_mode: "push".to_owned(),
+        delivery_mode: DeliveryMode::Push,
         workspace_dir: None,
-        workspace_access: "none".to_owned(),
+        workspace_access: WorkspaceAccess::None,
         budget_limit: Some(5_000_000_000),
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
         spec: json!({"model": "m"}),
-        wanted: Wanted::Running,
+        wanted: DesiredState::Running,
         generation: 1,
         status: Status::Provisioning,
         status_since: at,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use store::{Change, Check, CommitError, Lease, Store};
+use store::{Change, CommitError, Lease, LeaseIsHeld, Store};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -50,9 +50,9 @@ on_both! {
         assert!(first.until < began + SHORT, "its holder stops before anybody else begins");
         assert_eq!(second.fence.epoch, first.fence.epoch + 1);
         assert!(!store.is_held(&first.fence).await.unwrap());
-        let late = writer.commit(Change::default().provided(Check::Held(first.fence))).await;
-        assert!(matches!(late, Err(CommitError::Refused(Check::Held(_)))));
-        writer.commit(Change::default().provided(Check::Held(second.fence))).await.unwrap();
+        let late = writer.commit(Change::default().require(LeaseIsHeld(first.fence))).await;
+        assert!(matches!(late, Err(CommitError::PreconditionFailed(failed)) if failed.is::<LeaseIsHeld>()));
+        writer.commit(Change::default().require(LeaseIsHeld(second.fence))).await.unwrap();
         assert!(take(&store, one, SHORT).await.is_none());
     }
 

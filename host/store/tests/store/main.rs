@@ -8,7 +8,6 @@ extern crate isomer_store as store; // its name in the whole house
 mod behind;
 mod changes;
 mod database;
-mod jobs;
 mod leases;
 mod messaging;
 mod order;

@@ -3,10 +3,10 @@
 use chrono::Duration;
 use futures::future::join_all;
 use store::{
-    Append, Change, Store, Write, Writer,
-    activity::{ActivityFilter, ActivityRow},
-    queue::{NewQueued, QueueStatus, Settled},
-    workspaces::WorkspaceRow,
+    Change, Store, Writer,
+    activity::{ActivityFilter, ActivityRow, InsertActivity},
+    queue::{NewQueued, Outcome, QueueStatus},
+    workspaces::{InsertWorkspaces, PurgeWorkspaces, WorkspaceRow},
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -60,13 +60,13 @@ async fn with_one(database: &Database) -> (Store, Writer, WorkspaceRow) {
     let store = database.store().await;
     let (writer, ..) = writer(&store);
     let row = workspace("one");
-    writer.commit(Change::of([Write::InsertWorkspaces(vec![row.clone()])])).await.unwrap();
+    writer.commit(Change::of(InsertWorkspaces(vec![row.clone()]))).await.unwrap();
     (store, writer, row)
 }
 
 async fn keys(store: &Store, workspace: Uuid) -> Vec<String> {
     let mut keys = Vec::new();
-    while let Some(row) = store.take_queued(workspace).await.unwrap() {
+    while let Some(row) = store.dequeue(workspace).await.unwrap() {
         keys.extend(row.idempotency_key);
     }
     keys
@@ -81,8 +81,8 @@ on_both! {
             // Clocks differ, and some wait longer than others.
             let row = ActivityRow { created_at: at + Duration::microseconds(number % 7), ..said(row.id, "x") };
             match number % 3 {
-                0 => drop(writer.commit(Change::of([Write::InsertActivity(vec![row])])).await.unwrap()),
-                _ => writer.append(Append::Activity(Box::new(row))).await,
+                0 => drop(writer.commit(Change::of(InsertActivity(vec![row]))).await.unwrap()),
+                _ => writer.write_behind(row).await,
             }
         };
         join_all((0..300).map(|number| write(if number % 2 == 0 { &one } else { &other }, number))).await;
@@ -110,11 +110,11 @@ on_both! {
         let (store, writer, row) = with_one(database).await;
         let twice = said(row.id, "twice");
         for _ in 0..2 {
-            writer.commit(Change::of([Write::InsertActivity(vec![twice.clone()])])).await.unwrap();
+            writer.commit(Change::of(InsertActivity(vec![twice.clone()]))).await.unwrap();
         }
-        writer.append(Append::Activity(Box::new(said(Uuid::new_v4(), "nobody's")))).await;
+        writer.write_behind(said(Uuid::new_v4(), "nobody's")).await;
         let odd = ActivityRow { method: Some("a\0b".to_owned()), ..said(row.id, "odd") };
-        writer.append(Append::Activity(Box::new(odd))).await;
+        writer.write_behind(odd).await;
         let rows = timeout(PATIENCE, async {
             loop {
                 let rows = store.activity(&all(row.id)).await.unwrap();
@@ -129,7 +129,7 @@ on_both! {
         assert_eq!(rows[1], twice);
         assert_eq!(store.delete_activity_before(rows[0].created_at).await.unwrap(), 1);
         assert_eq!(store.activity(&all(row.id)).await.unwrap(), rows[..1]);
-        writer.commit(Change::of([Write::Purge(vec![row.id])])).await.unwrap();
+        writer.commit(Change::of(PurgeWorkspaces(vec![row.id]))).await.unwrap();
         assert_eq!(store.activity(&all(row.id)).await.unwrap(), []);
     }
 
@@ -146,7 +146,7 @@ on_both! {
         assert_eq!(store.enqueue(gone).await.unwrap().1, 3);
         let nameless = NewQueued { idempotency_key: None, ..message(row.id, "") };
         assert_eq!(store.enqueue(nameless).await.unwrap().1, 4);
-        let taken = join_all((0..8).map(|_| store.take_queued(row.id))).await;
+        let taken = join_all((0..8).map(|_| store.dequeue(row.id))).await;
         let mut taken: Vec<Uuid> = taken.into_iter().filter_map(Result::unwrap).map(|row| row.id).collect();
         taken.sort();
         taken.dedup();
@@ -154,7 +154,7 @@ on_both! {
         // On its way, it still is the same one; delivered, no more.
         assert_eq!(store.enqueue(message(row.id, "b")).await.unwrap().0, ids[1]);
         let b = store.queued(ids[1]).await.unwrap().unwrap();
-        store.settle_queued(&b, Settled::Completed).await.unwrap();
+        store.complete(&b, Outcome::Completed).await.unwrap();
         let (again, depth) = store.enqueue(message(row.id, "b")).await.unwrap();
         assert!(again != ids[1] && depth == 1);
         assert!(store.enqueue(message(Uuid::new_v4(), "x")).await.is_err());
@@ -165,27 +165,27 @@ on_both! {
         let (id, _) = store.enqueue(message(row.id, "a")).await.unwrap();
         let late = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
         let (late, _) = store.enqueue(late).await.unwrap();
-        let first = store.take_queued(row.id).await.unwrap().unwrap();
+        let first = store.dequeue(row.id).await.unwrap().unwrap();
         // It may still be on its way.
         let earlier = store::now() - Duration::minutes(1);
-        assert!(store.tidy_queue(earlier, 2).await.unwrap().is_empty());
+        assert!(store.requeue_expired(earlier, 2).await.unwrap().is_empty());
         assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Dispatched);
         let expired = store.queued(late).await.unwrap().unwrap();
         assert_eq!((expired.status, expired.last_error.as_deref()), (QueueStatus::Dropped, Some("expired")));
-        assert_eq!(store.tidy_queue(store::now(), 2).await.unwrap(), [row.id]);
-        let second = store.take_queued(row.id).await.unwrap().unwrap();
+        assert_eq!(store.requeue_expired(store::now(), 2).await.unwrap(), [row.id]);
+        let second = store.dequeue(row.id).await.unwrap().unwrap();
         assert_eq!((second.id, second.attempts), (id, 2));
         // Whoever took it out before has nothing to say any more.
-        store.settle_queued(&first, Settled::Completed).await.unwrap();
+        store.complete(&first, Outcome::Completed).await.unwrap();
         assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Dispatched);
-        store.settle_queued(&second, Settled::Undelivered { error: "no", tries: 2 }).await.unwrap();
+        store.complete(&second, Outcome::Undelivered { error: "no", max_attempts: 2 }).await.unwrap();
         let failed = store.queued(id).await.unwrap().unwrap();
         assert_eq!((failed.status, failed.last_error.as_deref(), failed.dispatched_at), (QueueStatus::Failed, Some("no"), None));
 
         store.enqueue(message(row.id, "b")).await.unwrap();
         let (c, _) = store.enqueue(message(row.id, "c")).await.unwrap();
-        let b = store.take_queued(row.id).await.unwrap().unwrap();
-        store.settle_queued(&b, Settled::Undelivered { error: "busy", tries: 5 }).await.unwrap();
+        let b = store.dequeue(row.id).await.unwrap().unwrap();
+        store.complete(&b, Outcome::Undelivered { error: "busy", max_attempts: 5 }).await.unwrap();
         assert_eq!(store.drop_stale_queued(earlier, None).await.unwrap(), 0);
         assert_eq!(store.drop_stale_queued(store::now(), Some(Uuid::new_v4())).await.unwrap(), 0);
         assert_eq!(store.drop_stale_queued(store::now(), Some(row.id)).await.unwrap(), 2);
@@ -194,7 +194,7 @@ on_both! {
         assert!(notes[0].starts_with("busy; dropped as stale at 2"), "{notes:?}");
         assert!(notes[1].starts_with("dropped as stale at 2"), "{notes:?}");
         assert_eq!(keys(&store, row.id).await, [] as [String; 0]);
-        writer.commit(Change::of([Write::Purge(vec![row.id])])).await.unwrap();
+        writer.commit(Change::of(PurgeWorkspaces(vec![row.id]))).await.unwrap();
         assert_eq!(store.queued(id).await.unwrap(), None);
     }
 }

@@ -11,7 +11,7 @@ use events::{
 };
 use futures::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
-use store::{Change, Heard, Store};
+use store::{Change, Notification, Store};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -54,7 +54,7 @@ on_both! {
                 for change in 0..CHANGES {
                     let mut telling = Change::default();
                     for _ in 0..=change % 3 {
-                        telling = telling.telling(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
+                        telling = telling.with_event(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
                     }
                     let events = writer.commit(telling).await.unwrap();
                     let seqs: Vec<i64> = events.iter().filter_map(|event| event.seq()).collect();
@@ -91,18 +91,19 @@ async fn what_is_not_stored_has_times_of_its_own_too() {
     let (writer, _written, _) = writer(&database.store().await);
     let id = Uuid::new_v4();
     let task = || Event::TaskUpdated(Task { active_tasks: 1, current_task: String::new() });
-    let mut last = store::stamp();
+    let mut last = store::next_event_time();
     let raw = database.raw().await;
     for _ in 0..20 {
         // Another server was first, and its clock is ahead.
         raw.execute_unprepared("UPDATE event_head SET at_us = at_us + 1000").await.unwrap();
-        let change = Change::default().telling(id, task()).telling(id, Event::WorkspaceOffline(Empty {}));
-        for event in writer.commit(change.telling(id, task()).telling(id, task())).await.unwrap() {
+        let change =
+            Change::default().with_event(id, task()).with_event(id, Event::WorkspaceOffline(Empty {}));
+        for event in writer.commit(change.with_event(id, task()).with_event(id, task())).await.unwrap() {
             assert!(last < event.at(), "{}: {last} and {}", event.name(), event.at());
             last = event.at();
         }
         for _ in 0..100 {
-            let next = store::stamp();
+            let next = store::next_event_time();
             assert!(last < next);
             last = next;
         }
@@ -118,7 +119,7 @@ async fn old_events_are_deleted_by_and_by_in_turn_with_changes() {
     let (writer, _written, _) = writer(&store);
     let mut change = Change::default();
     for _ in 0..4_500 {
-        change = change.telling(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
+        change = change.with_event(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
     }
     let told = writer.commit(change).await.unwrap();
     let raw = database.raw().await;
@@ -138,15 +139,15 @@ async fn old_events_are_deleted_by_and_by_in_turn_with_changes() {
 async fn others_on_the_same_postgres_are_told_that_there_is_something() {
     let Some(database) = Database::postgres().await else { return };
     let (one, other) = (database.store().await, database.store().await);
-    let mut ear = other.listen().await.unwrap();
+    let mut listener = other.listen().await.unwrap();
     let (writer, ..) = writer(&one);
-    writer.commit(Change::default().telling(None, Event::WorkspaceOffline(Empty {}))).await.unwrap();
-    assert_eq!(timeout(PATIENCE, ear.hear()).await.unwrap(), Heard::Committed);
+    writer.commit(Change::default().with_event(None, Event::WorkspaceOffline(Empty {}))).await.unwrap();
+    assert_eq!(timeout(PATIENCE, listener.recv()).await.unwrap(), Notification::Committed);
     // What tells nothing wakes nobody; the next thing heard is what comes after it.
     writer.commit(Change::default()).await.unwrap();
-    let longest = "x".repeat(store::LIVE_BYTES);
-    one.notify_live(&longest).await.unwrap();
-    assert_eq!(timeout(PATIENCE, ear.hear()).await.unwrap(), Heard::Live(longest));
+    let longest = "x".repeat(store::EPHEMERAL_BYTES);
+    one.notify_ephemeral(&longest).await.unwrap();
+    assert_eq!(timeout(PATIENCE, listener.recv()).await.unwrap(), Notification::Ephemeral(longest));
     drop(writer);
     database.drop().await;
 }

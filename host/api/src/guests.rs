@@ -1,0 +1,169 @@
+//! Guests, for operators: list, push, swap, roll back, configure, try. Class `admin` throughout.
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::routing::{delete, get, post, put};
+use catalog::{CallResult, Catalog, GuestUpdate, GuestView, ReleaseView, Source};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::access::{Caller, admin};
+use crate::app::App;
+use crate::errors::catalog_error;
+use httpd::error::ApiError;
+use httpd::finish::finish;
+use httpd::json::{Body, Json};
+use httpd::routes::Register;
+
+/// Everything below `/admin/guests`.
+pub fn routes(app: &App) -> Router<App> {
+    let access = &app.access;
+    // One byte more than a component may have: the catalog says what is allowed, not the transport.
+    let upload = DefaultBodyLimit::max(app.catalog.limits().component_bytes + 1);
+    Router::new()
+        .endpoint("/admin/guests", admin(access, get(list)))
+        .endpoint("/admin/guests/{name}", admin(access, get(show)))
+        .endpoint("/admin/guests/{name}/releases", admin(access, post(push).layer(upload)))
+        .endpoint("/admin/guests/{name}/releases/{digest}", admin(access, delete(remove)))
+        .endpoint("/admin/guests/{name}/activate", admin(access, post(activate)))
+        .endpoint("/admin/guests/{name}/rollback", admin(access, post(rollback)))
+        .endpoint("/admin/guests/{name}/enable", admin(access, post(enable)))
+        .endpoint("/admin/guests/{name}/disable", admin(access, post(disable)))
+        .endpoint("/admin/guests/{name}/trust", admin(access, post(trust)))
+        .endpoint("/admin/guests/{name}/untrust", admin(access, post(untrust)))
+        .endpoint("/admin/guests/{name}/pooled", admin(access, post(pooled)))
+        .endpoint("/admin/guests/{name}/per-call", admin(access, post(per_call)))
+        .endpoint("/admin/guests/{name}/settings", admin(access, put(configure)))
+        .endpoint("/admin/guests/{name}/call", admin(access, post(call)))
+}
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+async fn list(State(app): State<App>) -> Json<Value> {
+    Json(json!({ "guests": app.catalog.list().await, "runtimes": app.catalog.known_runtimes().await }))
+}
+
+async fn show(State(app): State<App>, Path(name): Path<String>) -> Answer<GuestView> {
+    view(&app.catalog, &name).await
+}
+
+async fn view(catalog: &Catalog, name: &str) -> Answer<GuestView> {
+    Ok(Json(catalog.show(name).await.map_err(catalog_error)?))
+}
+
+#[derive(Deserialize)]
+struct PushQuery {
+    #[serde(default)]
+    activate: bool,
+}
+
+async fn push(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(query): Query<PushQuery>,
+    Extension(caller): Extension<Caller>,
+    Body(component): Body,
+) -> Answer<ReleaseView> {
+    let (catalog, by) = (app.catalog, caller.to_string());
+    finish(async move {
+        catalog.push(&name, component, Source::Upload, &by, query.activate).await.map_err(catalog_error)
+    })
+    .await
+    .map(Json)
+}
+
+async fn remove(
+    State(app): State<App>,
+    Path((name, release)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Value> {
+    let (catalog, by, digest) = (app.catalog, caller.to_string(), release.clone());
+    finish(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) }).await?;
+    Ok(Json(json!({ "deleted": release })))
+}
+
+#[derive(Deserialize)]
+struct ActivateBody {
+    release: String,
+}
+
+async fn activate(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    Json(body): Json<ActivateBody>,
+) -> Answer<ReleaseView> {
+    let (catalog, by) = (app.catalog, caller.to_string());
+    finish(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
+        .await
+        .map(Json)
+}
+
+async fn rollback(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<ReleaseView> {
+    let (catalog, by) = (app.catalog, caller.to_string());
+    finish(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) }).await.map(Json)
+}
+
+async fn configure(
+    app: State<App>,
+    name: Path<String>,
+    caller: Extension<Caller>,
+    Json(settings): Json<Value>,
+) -> Answer<GuestView> {
+    update(app, name, caller, GuestUpdate::Settings(settings)).await
+}
+
+async fn enable(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    update(app, name, caller, GuestUpdate::Enabled(true)).await
+}
+
+async fn disable(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    update(app, name, caller, GuestUpdate::Enabled(false)).await
+}
+
+async fn trust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    update(app, name, caller, GuestUpdate::Trusted(true)).await
+}
+
+async fn untrust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    update(app, name, caller, GuestUpdate::Trusted(false)).await
+}
+
+async fn pooled(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    update(app, name, caller, GuestUpdate::Pooled(true)).await
+}
+
+async fn per_call(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
+    update(app, name, caller, GuestUpdate::Pooled(false)).await
+}
+
+/// A change of a guest's row, and the guest as it is then.
+async fn update(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Extension(caller): Extension<Caller>,
+    update: GuestUpdate,
+) -> Answer<GuestView> {
+    let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
+    finish(async move { catalog.update(&guest, &update, &by).await.map_err(catalog_error) }).await?;
+    view(&app.catalog, &name).await
+}
+
+#[derive(Deserialize)]
+struct CallBody {
+    function: String,
+    #[serde(default)]
+    input: Value,
+}
+
+async fn call(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Json(body): Json<CallBody>,
+) -> Answer<CallResult> {
+    Ok(Json(app.catalog.call(&name, &body.function, body.input).await.map_err(catalog_error)?))
+}

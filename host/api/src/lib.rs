@@ -1,0 +1,42 @@
+//! The routes, one module per resource. A handler parses, calls one function and renders.
+//!
+//! [`access`] decides who may call what, [`errors`] turns failures into answers, [`app`] is what handlers have
+//! at hand.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
+use axum::Router;
+
+use crate::app::App;
+
+pub mod a2a;
+pub mod access;
+pub mod activity;
+pub mod app;
+pub mod errors;
+pub mod events;
+pub mod guests;
+pub mod health;
+pub mod liveness;
+pub mod orgs;
+pub mod queue;
+pub mod registry;
+pub mod settings;
+pub mod tokens;
+pub mod workspaces;
+
+/// The routes of all resources.
+pub fn routes(app: &App) -> Router<App> {
+    health::routes()
+        .merge(a2a::routes(app))
+        .merge(activity::routes(app))
+        .merge(events::routes(app))
+        .merge(guests::routes(app))
+        .merge(liveness::routes(app))
+        .merge(orgs::routes(app))
+        .merge(queue::routes(app))
+        .merge(registry::routes(app))
+        .merge(tokens::routes(app))
+        .merge(workspaces::routes(app))
+}

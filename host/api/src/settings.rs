@@ -1,0 +1,109 @@
+//! Settings of access: which credentials exist beside tokens, and what kind of deployment this is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+use http::Uri;
+
+/// Names (`MOLECULE_ENV`) of a deployment on a developer's machine.
+const DEVELOPMENT: [&str; 2] = ["development", "dev"];
+
+/// Names of a deployment in production.
+const PRODUCTION: [&str; 2] = ["prod", "production"];
+
+/// Settings of access.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Access")]
+pub struct AccessSettings {
+    /// Bearer token with every right; without one (and outside dev mode) the admin routes are
+    /// open to anybody until the first token exists
+    #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub admin_token: Option<Secret>,
+
+    /// Name of the deployment; `development` or `dev`, together with no ADMIN_TOKEN, is dev mode:
+    /// no credentials needed, local address only
+    #[arg(long, env = "MOLECULE_ENV", value_name = "NAME")]
+    pub molecule_env: Option<String>,
+
+    /// `1`: GET /admin/workspaces/:id/test-token hands out tokens in production too
+    #[arg(long, env = "MOLECULE_ENABLE_TEST_TOKENS", value_name = "1")]
+    pub molecule_enable_test_tokens: Option<String>,
+
+    /// This server's address as agents outside of it reach it, for the texts that tell them how
+    /// [default: from the request]
+    #[arg(long, env = "EXTERNAL_PLATFORM_URL", value_name = "URL")]
+    pub external_platform_url: Option<Uri>,
+}
+
+impl AccessSettings {
+    /// Whether everything is open because this is somebody's own machine: no admin token, and the
+    /// deployment calls itself `development` or `dev`.
+    #[must_use]
+    pub fn dev_mode(&self) -> bool {
+        self.admin_token.is_none() && self.development()
+    }
+
+    /// Whether the deployment calls itself `development` or `dev`.
+    #[must_use]
+    pub fn development(&self) -> bool {
+        self.is_called(&DEVELOPMENT)
+    }
+
+    /// Advice for an operator whose admin routes are open without their having said so.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        let open_by_accident = self.admin_token.is_none() && !self.dev_mode();
+        open_by_accident.then_some(
+            "ADMIN_TOKEN is not set: whoever reaches this port controls the server. \
+             Set it to a long random text, for instance: ADMIN_TOKEN=$(openssl rand -hex 32)",
+        )
+    }
+
+    /// Whether this deployment calls itself production: no shortcuts then.
+    #[must_use]
+    pub fn production(&self) -> bool {
+        self.is_called(&PRODUCTION)
+    }
+
+    fn is_called(&self, names: &[&str]) -> bool {
+        let name = self.molecule_env.as_deref().unwrap_or_default().trim();
+        names.iter().any(|candidate| name.eq_ignore_ascii_case(candidate))
+    }
+
+    /// Whether the route that hands out tokens for tests is there.
+    #[must_use]
+    pub fn test_tokens(&self) -> bool {
+        self.molecule_enable_test_tokens.as_deref() == Some("1") || !self.production()
+    }
+}
+
+/// A value that never shows up in logs or debug output. Surrounding blanks are dropped: a client
+/// cannot send them in a header.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "" => Err("must not be blank"),
+            text => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}

@@ -1,0 +1,46 @@
+//! `isomer guest check`: what activation would say, without a server.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use catalog::{CatalogError, Verdict};
+use serde_json::{Value, json};
+use wasm::{Limits, Sandbox};
+
+use super::file_error;
+use crate::{TerminalError, print};
+
+pub(super) async fn run(
+    file: &Path,
+    settings: &Value,
+    trusted: bool,
+    as_json: bool,
+) -> Result<(), TerminalError> {
+    let bytes = std::fs::read(file).map_err(|source| file_error(file, source))?;
+    let sandbox = Sandbox::new(Limits::default(), None)?;
+    let refused = |error: CatalogError| TerminalError::Refused { message: error.to_string() };
+    let (component, found) = catalog::check(&sandbox, &bytes, settings, trusted).await.map_err(refused)?;
+    if as_json {
+        print::json(
+            &json!({ "digest": component.digest(), "imports": component.imports(), "conformance": found }),
+        );
+    } else {
+        let mut out = io::stdout().lock();
+        // A closed pipe is no fault of the guest.
+        let _ = writeln!(out, "{}  {} bytes", component.digest(), bytes.len());
+        for import in component.imports() {
+            let _ = writeln!(out, "imports  {import}");
+        }
+        for finding in &found.findings {
+            let detail = finding.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            let _ = writeln!(out, "{:<8} {}{detail}", finding.verdict.to_string(), finding.probe);
+            for frame in &finding.backtrace {
+                let _ = writeln!(out, "           at {frame}");
+            }
+        }
+    }
+    if found.findings.iter().any(|finding| finding.verdict == Verdict::Failed) {
+        return Err(TerminalError::Unfit);
+    }
+    Ok(())
+}

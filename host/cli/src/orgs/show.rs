@@ -1,0 +1,114 @@
+//! Organisations, as people read them.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use crate::print::{Branch, items, line, number, table, text, tree};
+
+pub(super) fn templates(value: &Value) {
+    let rows: Vec<&Value> = value.as_array().into_iter().flatten().collect();
+    if rows.is_empty() {
+        line("The server has no templates. See ORG_TEMPLATES_DIR, or import a directory of your own.");
+        return;
+    }
+    let mut table = table(&["DIR", "NAME", "WORKSPACES", "NEEDS", "DESCRIPTION"]);
+    for row in rows {
+        let about = match text(row, "error") {
+            "-" => text(row, "description").to_owned(),
+            error => format!("broken: {error}"),
+        };
+        table.add_row([
+            text(row, "dir").to_owned(),
+            text(row, "name").to_owned(),
+            number(row, "/workspaces").to_string(),
+            items(row, "required_env").map(requirement).collect::<Vec<_>>().join(", "),
+            about,
+        ]);
+    }
+    line(table.trim_fmt());
+}
+
+fn requirement(value: &Value) -> String {
+    let any: Vec<&str> = items(value, "any_of").filter_map(Value::as_str).collect();
+    value.as_str().map_or_else(|| any.join(" or "), str::to_owned)
+}
+
+/// What was done: the organisation as it stands now, new ones marked.
+pub(super) fn imported(answer: &Value, workspaces: &Value) {
+    let placed: HashMap<&str, bool> = items(answer, "workspaces")
+        .map(|it| (text(it, "id"), it.get("skipped").and_then(Value::as_bool) == Some(true)))
+        .collect();
+    let all = workspaces.as_array().into_iter().flatten();
+    let there: HashMap<&str, &Value> = all.map(|it| (text(it, "id"), it)).collect();
+    let mut shown = HashSet::new();
+    let branches = items(answer, "workspaces").filter(|it| shown.insert(text(it, "id"))).map(|it| {
+        let now = there.get(text(it, "id")).copied().unwrap_or(it);
+        let parent = text(now, "parent_id");
+        let kept = placed.get(text(it, "id")).copied().unwrap_or(false);
+        let mark = if kept { '=' } else { '+' };
+        let (name, runtime, status) = (text(it, "name"), text(now, "runtime"), text(now, "status"));
+        Branch {
+            key: text(it, "id").to_owned(),
+            // Those above an organisation are not a part of it.
+            parent: placed.contains_key(parent).then(|| parent.to_owned()),
+            label: format!("{mark} {name}  ({runtime}, {status})"),
+        }
+    });
+    tree(&branches.collect::<Vec<_>>());
+    let kept = placed.values().filter(|kept| **kept).count();
+    let removed = match answer.get("reconcile_removed_count").and_then(Value::as_u64) {
+        Some(removed) => format!(", {removed} removed"),
+        None => String::new(),
+    };
+    line(format!("{}: {} made (+), {kept} kept (=){removed}", text(answer, "org"), placed.len() - kept));
+    warnings(answer);
+}
+
+/// What would be done.
+pub(super) fn rehearsal(answer: &Value) {
+    let key = |path: &[&str]| path.join("\n");
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let branches = items(answer, "nodes").map(|node| {
+        let path: Vec<&str> = items(node, "path").filter_map(Value::as_str).collect();
+        let action = text(node, "action");
+        *counts.entry(action).or_default() += 1;
+        let mark = match action {
+            "create" => '+',
+            "remove" => '-',
+            _ => '=',
+        };
+        let (name, above) = path.split_last().unwrap_or((&"", &[]));
+        // One that goes may have the place of another one.
+        let own = if action == "remove" { text(node, "id").to_owned() } else { key(&path) };
+        Branch { key: own, parent: (!above.is_empty()).then(|| key(above)), label: format!("{mark} {name}") }
+    });
+    let branches: Vec<Branch> = branches.collect();
+    tree(&branches);
+    let count = |action: &str| counts.get(action).copied().unwrap_or(0);
+    line(format!(
+        "{}: {} would be made (+), {} kept (=), {} removed (-); nothing was done",
+        text(answer, "org"),
+        count("create"),
+        count("keep"),
+        count("remove"),
+    ));
+    let missing: Vec<String> = items(answer, "missing_env").map(requirement).collect();
+    if !missing.is_empty() {
+        line(format!("It can't be imported before these global secrets are set: {}", missing.join(", ")));
+    }
+    warnings(answer);
+}
+
+fn warnings(answer: &Value) {
+    for warning in items(answer, "warnings").filter_map(Value::as_str) {
+        line(format!("note: {warning}"));
+    }
+}
+
+pub(super) fn deleted(removed: &[Value]) {
+    for root in removed {
+        let below = number(root, "/removed/cascade_deleted");
+        line(format!("{} and {below} below it removed", text(root, "name")));
+    }
+}

@@ -1,0 +1,143 @@
+//! An answer that is not a success: a status and a JSON body.
+//!
+//! Causes go to the log and never into a body.
+
+use std::error::Error;
+
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::json::Json;
+
+/// An answer that is not a success: a status and a JSON body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiError {
+    status: StatusCode,
+    body: Value,
+    /// Seconds after which it is worth trying again.
+    retry_after: Option<u32>,
+}
+
+/// Seconds after which an agent that is busy is worth trying again.
+const BUSY_SECONDS: u32 = 30;
+
+impl ApiError {
+    /// Body `{"error":"<text>"}` with any status.
+    #[must_use]
+    pub fn new(status: StatusCode, text: &str) -> Self {
+        Self::with_body(status, json!({ "error": text }))
+    }
+
+    /// A body with more than an error text. It should have an `error` field all the same.
+    #[must_use]
+    pub const fn with_body(status: StatusCode, body: Value) -> Self {
+        Self { status, body, retry_after: None }
+    }
+
+    /// 400: what the client sent makes no sense.
+    #[must_use]
+    pub fn bad_request(text: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 400 for a body that is not the JSON the route wants.
+    #[must_use]
+    pub fn invalid_body() -> Self {
+        Self::bad_request("invalid request body")
+    }
+
+    /// 401: no credential, or not a good one. The text never tells which tokens exist.
+    #[must_use]
+    pub fn unauthorized(text: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, text)
+    }
+
+    /// 403: known, and not allowed.
+    #[must_use]
+    pub fn forbidden(text: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, text)
+    }
+
+    /// 404 with a JSON body, for a known route whose subject does not exist.
+    #[must_use]
+    pub fn not_found(text: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, text)
+    }
+
+    /// 409: the subject is in a state that does not allow this.
+    #[must_use]
+    pub fn conflict(text: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, text)
+    }
+
+    /// 413: the body is larger than the route's limit.
+    #[must_use]
+    pub fn body_too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large")
+    }
+
+    /// 503: an agent is busy, and may have time again in half a minute.
+    #[must_use]
+    pub fn busy(text: &str, native_session: bool) -> Self {
+        let mut body = json!({ "busy": true, "error": text, "retry_after": BUSY_SECONDS });
+        if native_session && let Some(fields) = body.as_object_mut() {
+            fields.insert("native_session".to_owned(), json!(true));
+        }
+        Self { retry_after: Some(BUSY_SECONDS), ..Self::with_body(StatusCode::SERVICE_UNAVAILABLE, body) }
+    }
+
+    /// 500: our fault. The cause is logged with everything behind it; the client learns nothing.
+    #[must_use]
+    pub fn internal(cause: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = cause, "request failed");
+        Self::opaque()
+    }
+
+    /// 500 for a failure that is already in the log.
+    #[must_use]
+    pub fn opaque() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+    }
+
+    /// 503: the store cannot be reached. Clients know this answer by its `code`.
+    #[must_use]
+    pub fn platform_unavailable(cause: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = cause, "the store failed");
+        Self::with_body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({
+                "code": "platform_unavailable",
+                "error": "platform datastore unavailable — retry shortly",
+            }),
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_never_reaches_the_body() {
+        let cause = std::io::Error::other("password=hunter2");
+        let internal = ApiError::internal(&cause);
+        assert_eq!(internal.body.to_string(), r#"{"error":"internal error"}"#);
+        let store = ApiError::platform_unavailable(&cause);
+        assert_eq!(store.status, 503);
+        assert_eq!(
+            store.body.to_string(),
+            r#"{"code":"platform_unavailable","error":"platform datastore unavailable — retry shortly"}"#
+        );
+    }
+}

@@ -1,0 +1,358 @@
+//! How many requests one caller may send.
+//!
+//! A caller has a budget of N requests, its *burst*, which fills up again evenly: N per window. That
+//! is GCRA, as governor has it. What is left of the burst is `X-RateLimit-Remaining`; whole seconds
+//! until it is full are `X-RateLimit-Reset`; a refused caller reads in `Retry-After` when one more
+//! request will be allowed.
+//!
+//! | Limiter | Of whom | Budget |
+//! |---|---|---|
+//! | `address` | every address (IPv6: every /64) | 10 × `RATE_LIMIT` a minute |
+//! | `global` | the organisation of this server; else the bearer; else the address | `RATE_LIMIT` a minute |
+//! | `org-token-mint` | the same; for the route that mints | 10 an hour |
+//! | `mcp` | the bearer, else the address; for the routes of MCP | 120 a minute |
+//!
+//! The limiter stands before authentication, so a bearer may be invented: each one has a budget of
+//! its own. That is what the ceiling per address is for, which is asked first: an address that is
+//! over it touches nobody's budget and adds no key. An organisation counts only if it is ours,
+//! because a header can be invented, too.
+//!
+//! [`limit`] is the layer around all routes. A route with a budget of its own is wrapped in
+//! [`limited`], inside its auth class: what is not let in is not counted.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+use governor::clock::{Clock, FakeRelativeClock, Reference};
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::{Quota, RateLimiter};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use metrics::Counter;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use self::table::{Asked, Key, Table};
+use super::client::ClientIp;
+use super::error::ApiError;
+use super::headers::text;
+use crate::settings::HttpSettings;
+
+mod table;
+
+/// How often [`RateLimits::forget_idle`] should be called.
+pub const FORGET_EVERY: Duration = Duration::from_secs(5 * 60);
+
+/// What one address may send, in budgets of one caller.
+const CEILING: u32 = 10;
+const MINTS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const MCP_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const ORG_ID: HeaderName = HeaderName::from_static("x-molecule-org-id");
+const UNLIMITED: HeaderValue = HeaderValue::from_static("unlimited");
+
+const EXCEEDED: &str = "rate limit exceeded";
+
+/// The time limiters go by.
+#[derive(Debug, Clone)]
+pub enum Ticks {
+    /// The time that passes.
+    Since(Instant),
+    /// The time that somebody tells: for tests.
+    Told(FakeRelativeClock),
+}
+
+impl Default for Ticks {
+    fn default() -> Self {
+        Self::Since(Instant::now())
+    }
+}
+
+impl Clock for Ticks {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        match self {
+            Self::Since(start) => start.elapsed().into(),
+            Self::Told(clock) => clock.now(),
+        }
+    }
+}
+
+// === One limiter ===
+
+/// What a limiter is made of.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name in metrics and in the log.
+    pub name: &'static str,
+    /// What each caller may send.
+    pub quota: Quota,
+    /// The error text of a refusal.
+    pub refusal: &'static str,
+    /// The organisation whose requests share one budget. None: callers are told apart by bearer and
+    /// address only.
+    pub org_id: Option<String>,
+    /// Whether it refuses anybody at all.
+    pub enabled: bool,
+}
+
+/// Budgets of one kind, one for each caller.
+#[derive(Debug)]
+pub struct KeyedLimiter {
+    rule: Rule,
+    limit: HeaderValue,
+    budgets: RateLimiter<Asked, Table, Ticks, StateInformationMiddleware>,
+    /// When `budgets` began to count its time.
+    begun: Nanos,
+    refused: Counter,
+}
+
+/// What a caller has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Standing {
+    limit: HeaderValue,
+    remaining: u32,
+    /// Until the burst is full again.
+    reset: Duration,
+}
+
+/// A caller has nothing left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    text: &'static str,
+    standing: Standing,
+    /// Until one more request is allowed.
+    wait: Duration,
+}
+
+impl KeyedLimiter {
+    /// A limiter with all budgets full.
+    #[must_use]
+    pub fn new(rule: Rule, ticks: Ticks) -> Self {
+        let refused = metrics::counter!("isomer_rate_limited_total", "limiter" => rule.name);
+        refused.absolute(0);
+        let begun = ticks.now();
+        Self {
+            limit: rule.quota.burst_size().get().into(),
+            budgets: RateLimiter::new(rule.quota, Table::new(), ticks),
+            begun,
+            refused,
+            rule,
+        }
+    }
+
+    /// The budget that a request is counted against.
+    fn key(&self, headers: &HeaderMap, client: IpAddr) -> Key {
+        let ours = self.rule.org_id.as_deref();
+        if ours.is_some() && text(headers, ORG_ID).map(str::trim) == ours {
+            return Key::Org;
+        }
+        bearer(headers)
+            .map_or(Key::Address(client), |token| Key::Token(Sha256::digest(token.as_bytes()).into()))
+    }
+
+    /// Counts a request.
+    fn ask(&self, key: Key) -> Result<Standing, Box<Refusal>> {
+        let asked = Asked::new(key);
+        let answer = self.budgets.check_key(&asked);
+        let now = self.budgets.clock().now();
+        let limit = self.limit.clone();
+        match answer {
+            Ok(after) => {
+                let reset = asked.full_at.get().saturating_sub(now.duration_since(self.begun));
+                let remaining = after.remaining_burst_capacity();
+                Ok(Standing { limit, remaining, reset: reset.into() })
+            }
+            Err(until) => {
+                self.refused.increment(1);
+                tracing::debug!(limiter = self.rule.name, by = key.kind(), "refused by rate limit");
+                let wait = until.wait_time_from(now);
+                let quota = self.rule.quota;
+                let reset = wait + quota.replenish_interval() * (quota.burst_size().get() - 1);
+                let standing = Standing { limit, remaining: 0, reset };
+                Err(Box::new(Refusal { text: self.rule.refusal, standing, wait }))
+            }
+        }
+    }
+
+    fn admit(&self, request: &Request) -> Result<Standing, Box<Refusal>> {
+        self.ask(self.key(request.headers(), network(request)))
+    }
+
+    /// Forgets the callers whose burst is full again: a budget that nobody touched for ten minutes
+    /// is, unless its window is longer. What is forgotten is like new, so nobody gains by it.
+    fn forget_idle(&self) {
+        self.budgets.retain_recent();
+        self.budgets.shrink_to_fit();
+    }
+}
+
+/// The token of `Authorization: Bearer <token>`, the scheme in any case. Not that of
+/// [`access`](super::access): here nobody is let in by it.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Where a request comes from. All that come over no socket come from one place.
+fn network(request: &Request) -> IpAddr {
+    let client = request.extensions().get::<ClientIp>();
+    client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.network())
+}
+
+// === What the caller is told ===
+
+impl Standing {
+    fn tell(self, headers: &mut HeaderMap) {
+        headers.insert(LIMIT, self.limit);
+        headers.insert(REMAINING, self.remaining.into());
+        headers.insert(RESET, whole_seconds(self.reset).into());
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let seconds = whole_seconds(self.wait).max(1);
+        let body = json!({ "error": self.text, "retry_after": seconds });
+        let mut response = ApiError::with_body(StatusCode::TOO_MANY_REQUESTS, body).into_response();
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        self.standing.tell(response.headers_mut());
+        response
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+// === All limiters ===
+
+/// The limiters of one server.
+#[derive(Debug)]
+pub struct RateLimits {
+    ceiling: KeyedLimiter,
+    callers: KeyedLimiter,
+    /// For the route that mints tokens of the organisation.
+    pub mint: Arc<KeyedLimiter>,
+    /// For the routes of the MCP bridge, which share it. In force in dev mode, too.
+    pub mcp: Arc<KeyedLimiter>,
+}
+
+impl RateLimits {
+    /// The limiters of the settings.
+    #[must_use]
+    pub fn new(settings: &HttpSettings, dev_mode: bool) -> Self {
+        Self::by(settings, dev_mode, &Ticks::default())
+    }
+
+    /// The same, by another time.
+    #[must_use]
+    pub fn by(settings: &HttpSettings, dev_mode: bool, ticks: &Ticks) -> Self {
+        let each = settings.rate_limit;
+        let callers = Rule {
+            name: "global",
+            quota: Quota::per_minute(each),
+            refusal: EXCEEDED,
+            org_id: settings.org_id().map(ToOwned::to_owned),
+            enabled: !dev_mode,
+        };
+        let address = each.saturating_mul(NonZeroU32::MIN.saturating_add(CEILING - 1));
+        let ceiling =
+            Rule { name: "address", quota: Quota::per_minute(address), org_id: None, ..callers.clone() };
+        let mint = Rule { name: "org-token-mint", quota: Quota::per_hour(MINTS_PER_HOUR), ..callers.clone() };
+        let mcp = Rule {
+            name: "mcp",
+            quota: Quota::per_minute(MCP_PER_MINUTE),
+            refusal: "MCP rate limit exceeded",
+            org_id: None,
+            enabled: true,
+        };
+        let limiter = |rule| KeyedLimiter::new(rule, ticks.clone());
+        Self {
+            ceiling: limiter(ceiling),
+            callers: limiter(callers),
+            mint: Arc::new(limiter(mint)),
+            mcp: Arc::new(limiter(mcp)),
+        }
+    }
+
+    /// Drops the budgets of callers that sent nothing for a while; see [`FORGET_EVERY`].
+    pub fn forget_idle(&self) {
+        [&self.ceiling, &self.callers, &self.mint, &self.mcp].into_iter().for_each(KeyedLimiter::forget_idle);
+    }
+
+    fn admit(&self, request: &Request) -> Result<Standing, Box<Refusal>> {
+        if let Err(mut refusal) = self.ceiling.ask(Key::Address(network(request))) {
+            // The limit is told as that of one caller: it is the one that clients know.
+            refusal.standing.limit = self.callers.limit.clone();
+            return Err(refusal);
+        }
+        self.callers.admit(request)
+    }
+}
+
+// === Layers ===
+
+/// Marks an answer whose headers are about the limiter of its route.
+#[derive(Debug, Clone, Copy)]
+struct Told;
+
+/// Layer: refuses the requests of callers that have nothing left, tells the others what they have.
+pub async fn limit(State(limits): State<Arc<RateLimits>>, request: Request, next: Next) -> Response {
+    let standing = if limits.callers.rule.enabled {
+        match limits.admit(&request) {
+            Ok(standing) => Some(standing),
+            Err(refusal) => return (*refusal).into_response(),
+        }
+    } else {
+        None
+    };
+    let mut response = next.run(request).await;
+    if response.extensions().get::<Told>().is_some() {
+        return response;
+    }
+    match standing {
+        Some(standing) => standing.tell(response.headers_mut()),
+        None => drop(response.headers_mut().insert(LIMIT, UNLIMITED)),
+    }
+    response
+}
+
+/// Gives methods a budget of their own, beside the one of all routes. Several routes may share a
+/// limiter. An auth class goes around this: `admin(&app.access, limited(&app.limits.mint, post(mint)))`.
+pub fn limited<S>(limiter: &Arc<KeyedLimiter>, methods: MethodRouter<S>) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    methods.route_layer(from_fn_with_state(Arc::clone(limiter), limit_route))
+}
+
+async fn limit_route(State(limiter): State<Arc<KeyedLimiter>>, request: Request, next: Next) -> Response {
+    if !limiter.rule.enabled {
+        return next.run(request).await;
+    }
+    let mut response = match limiter.admit(&request) {
+        Ok(standing) => {
+            let mut response = next.run(request).await;
+            standing.tell(response.headers_mut());
+            response
+        }
+        Err(refusal) => (*refusal).into_response(),
+    };
+    response.extensions_mut().insert(Told);
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Settings of the HTTP server: where it listens, who may call it from where, and how often.
+
+use std::num::NonZeroU32;
+
+use clap::Args;
+use http::Uri;
+use http::uri::{Authority, Scheme};
+
+use crate::client::TrustedProxies;
+
+/// Settings of the HTTP server.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpSettings {
+    /// Host name or address to listen on [default: 127.0.0.1 in dev mode, else all interfaces]
+    #[arg(long, env = "BIND_ADDR", value_name = "HOST")]
+    pub bind_addr: Option<String>,
+
+    /// TCP port to listen on; 0 picks a free one
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    pub port: u16,
+
+    /// Serve only requests routed to this organization (header X-Molecule-Org-Id or
+    /// Fly-Replay-Src) and answer 404 to others [default: serve all]
+    #[arg(long, env = "MOLECULE_ORG_ID", value_name = "ID")]
+    pub molecule_org_id: Option<String>,
+
+    /// Web origins that may call the API, comma separated; `*` allows any, without cookies
+    /// [default: http://localhost:3000,http://localhost:3001]
+    #[arg(long, env = "CORS_ORIGINS", value_name = "LIST")]
+    pub cors_origins: Option<String>,
+
+    /// Address of the web canvas; set it when the canvas is served from this server's own origin
+    #[arg(long, env = "CANVAS_PROXY_URL", value_name = "URL")]
+    pub canvas_proxy_url: Option<Uri>,
+
+    /// This server's address as agents reach it; its origin is always allowed by CORS
+    /// [default: http://host.docker.internal:PORT]
+    #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
+    pub platform_url: Option<Uri>,
+
+    /// Requests a minute that each caller may send, all at once or spread; a caller is whom a bearer
+    /// token names, else an address (from one address, ten times that in all); not in dev mode
+    #[arg(long, env = "RATE_LIMIT", value_name = "N", default_value = "600", value_parser = positive)]
+    pub rate_limit: NonZeroU32,
+
+    /// Proxies in front of this server, as addresses or networks (10.0.0.0/8), comma separated; their
+    /// X-Forwarded-For tells who the client is [default: none, the header is ignored]
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "LIST", default_value = "", hide_default_value = true)]
+    pub trusted_proxies: TrustedProxies,
+}
+
+#[cfg(test)]
+#[derive(Debug, clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    http: HttpSettings,
+}
+
+impl HttpSettings {
+    /// Settings from flags alone, as if no variable were set.
+    #[cfg(test)]
+    pub(crate) fn from_flags<'a>(flags: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+        use clap::{CommandFactory as _, FromArgMatches as _};
+        let command = Flags::command().mut_args(|a| a.env(clap::builder::Resettable::Reset));
+        let arguments = std::iter::once("serve").chain(flags);
+        Ok(Flags::from_arg_matches(&command.try_get_matches_from(arguments)?)?.http)
+    }
+
+    /// Hosts to try to listen on, the first that works wins. All interfaces means IPv6 and IPv4
+    /// in one socket where the machine has IPv6.
+    #[must_use]
+    pub fn listen_hosts(&self, dev_mode: bool) -> Vec<&str> {
+        match self.bind_addr.as_deref() {
+            Some(host) => vec![host.trim_start_matches('[').trim_end_matches(']')],
+            None if dev_mode => vec!["127.0.0.1"],
+            None => vec!["::", "0.0.0.0"],
+        }
+    }
+
+    /// The organization this server belongs to, if it serves only one.
+    #[must_use]
+    pub fn org_id(&self) -> Option<&str> {
+        let id = self.molecule_org_id.as_deref().map(str::trim);
+        id.filter(|id| !id.is_empty())
+    }
+
+    /// `scheme://host[:port]` of this server as agents name it in `Origin`.
+    #[must_use]
+    pub fn platform_origin(&self) -> String {
+        match self.platform_url.clone().map(Uri::into_parts) {
+            Some(url) => {
+                let scheme = url.scheme.as_ref().map_or("http", Scheme::as_str);
+                let authority = url.authority.as_ref().map_or("", Authority::as_str);
+                format!("{scheme}://{authority}").to_lowercase()
+            }
+            None => format!("http://host.docker.internal:{}", self.port),
+        }
+    }
+}
+
+/// Parses a setting that counts something.
+///
+/// # Errors
+/// Says which numbers are allowed.
+pub fn positive(text: &str) -> Result<NonZeroU32, &'static str> {
+    text.trim().parse().map_err(|_| "must be a whole number from 1 to 4294967295")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(flags: &[&str]) -> HttpSettings {
+        HttpSettings::from_flags(flags.iter().copied()).expect("valid flags")
+    }
+
+    #[test]
+    fn only_dev_mode_hides_the_server_from_the_network() {
+        assert_eq!(settings(&[]).listen_hosts(true), ["127.0.0.1"]);
+        assert_eq!(settings(&[]).listen_hosts(false), ["::", "0.0.0.0"]);
+        assert_eq!(settings(&["--bind-addr", "[::1]"]).listen_hosts(false), ["::1"]);
+        assert_eq!(settings(&["--bind-addr", "0.0.0.0"]).listen_hosts(true), ["0.0.0.0"]);
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_the_reason() {
+        for bad in ["0", "-1", "many", "1.5", "", "4294967296"] {
+            let refused = HttpSettings::from_flags([format!("--rate-limit={bad}").as_str()]);
+            let refused = refused.expect_err(bad).to_string();
+            assert!(refused.contains("must be a whole number from 1"), "{refused}");
+        }
+        let refused = HttpSettings::from_flags(["--trusted-proxies", "10.0.0.0/8,10.0.0.0/33"]);
+        let refused = refused.expect_err("no such network").to_string();
+        assert!(refused.contains("`10.0.0.0/33` is neither an address"), "{refused}");
+    }
+
+    #[test]
+    fn the_platform_origin_has_no_path() {
+        assert_eq!(settings(&[]).platform_origin(), "http://host.docker.internal:8080");
+        let url = settings(&["--platform-url", "https://Isomer.Example:8443/base/"]);
+        assert_eq!(url.platform_origin(), "https://isomer.example:8443");
+    }
+
+    #[test]
+    fn a_blank_organization_is_none() {
+        assert_eq!(settings(&["--molecule-org-id", " "]).org_id(), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line: which subcommands exist and how their arguments are read.
+//!
+//! One rule is special: an environment variable that is set but blank counts as unset (compose
+//! files and `.env` files are full of `ADMIN_TOKEN=`), see [`ignore_blank_variables`].
+
+use std::error::Error;
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+use clap::builder::Resettable;
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::settings::Settings;
+use crate::{logging, run};
+use ::cli::events::{self, EventsArgs};
+use ::cli::guest::{self, GuestArgs};
+use ::cli::orgs::{self, OrgArgs};
+use ::cli::send::{self, SendArgs};
+use ::cli::workspaces::{self, WorkspaceArgs};
+
+/// Isomer: a control plane for teams of AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "isomer", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What the program is asked to do.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run the server
+    Serve(Box<Settings>),
+    /// List, check, push, swap and try guests
+    Guest(Box<GuestArgs>),
+    /// Make, list, change, stop and explain workspaces
+    Ws(Box<WorkspaceArgs>),
+    /// Import organisations from templates
+    Org(Box<OrgArgs>),
+    /// Say something to an agent, and print what it answers
+    Send(Box<SendArgs>),
+    /// Show what happened, or what happens
+    Events(Box<EventsArgs>),
+}
+
+/// Runs the program; a failure is printed with its causes.
+pub async fn main() -> ExitCode {
+    let matches = ignore_blank_variables(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match cli.task {
+        Task::Serve(settings) => {
+            logging::init(settings.logging.log_format);
+            exit(run::serve(&settings).await)
+        }
+        Task::Guest(args) => exit(guest::run(*args).await),
+        Task::Ws(args) => exit(workspaces::run(*args).await),
+        Task::Org(args) => exit(orgs::run(*args).await),
+        Task::Send(args) => exit(send::run(*args).await),
+        Task::Events(args) => exit(events::run(*args).await),
+    }
+}
+
+fn exit<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("isomer: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Detaches every argument from a variable that is set but blank, in all subcommands.
+fn ignore_blank_variables(command: Command) -> Command {
+    command.mut_subcommands(ignore_blank_variables).mut_args(|argument| {
+        let blank = argument.get_env().and_then(std::env::var_os).as_deref().is_some_and(is_blank);
+        if blank { argument.env(Resettable::Reset) } else { argument }
+    })
+}
+
+fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.trim().is_empty())
+}
+
+/// An error and everything that caused it, on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn only_text_counts_as_a_value() {
+        assert!(is_blank(OsStr::new("")));
+        assert!(is_blank(OsStr::new("  \t")));
+        assert!(!is_blank(OsStr::new("x")));
+    }
+}

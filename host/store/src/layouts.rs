@@ -1,0 +1,48 @@
+//! Where the canvas shows workspaces.
+
+use async_trait::async_trait;
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, Iterable as _,
+    QueryFilter as _,
+};
+use uuid::Uuid;
+
+pub use crate::entity::layout::Model as LayoutRow;
+use crate::{
+    CommitError, Mutation,
+    commit::{IDS, ROWS, Transaction, replacing},
+    entity::layout,
+};
+
+/// New or changed layouts.
+#[derive(Debug)]
+pub struct PutLayouts(pub Vec<LayoutRow>);
+
+#[async_trait]
+impl Mutation for PutLayouts {
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        for rows in self.0.chunks(ROWS) {
+            let rows = rows.iter().map(|row| row.into_active_model().reset_all());
+            layout::Entity::insert_many(rows)
+                .on_conflict(replacing(layout::Column::WorkspaceId, layout::Column::iter()))
+                .exec_without_returning(&tx.db)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The layouts of these workspaces are deleted.
+#[derive(Debug)]
+pub struct DeleteLayouts(pub Vec<Uuid>);
+
+#[async_trait]
+impl Mutation for DeleteLayouts {
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        for ids in self.0.chunks(IDS) {
+            let theirs = layout::Column::WorkspaceId.is_in(ids.iter().copied());
+            layout::Entity::delete_many().filter(theirs).exec(&tx.db).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! The row of a workspace.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
+use uuid::Uuid;
+
+/// A workspace: what it is, its desired state, and what was observed of it.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the names of most columns say what they hold")]
+pub struct WorkspaceRow {
+    pub id: Uuid,
+    /// Unique among its siblings that are not removed.
+    pub name: String,
+    pub role: Option<String>,
+    /// 1 to 4: how much of the host it may touch.
+    pub tier: i32,
+    pub runtime: String,
+    /// As the runtime's adapter described it when the row was made.
+    pub hosting: Hosting,
+    pub parent_id: Option<Uuid>,
+    pub delivery_mode: DeliveryMode,
+    /// Directory of the host that is mounted into it.
+    pub workspace_dir: Option<String>,
+    /// What its agent may do there.
+    pub workspace_access: WorkspaceAccess,
+    /// Cents per month.
+    pub budget_limit: Option<i64>,
+    pub max_concurrent_tasks: i32,
+    /// Minutes without work until it is hibernated; never when none.
+    pub hibernation_idle_minutes: Option<i32>,
+    /// What it was created from, for the first start: a JSON object.
+    pub spec: Value,
+    /// The desired state.
+    pub wanted: DesiredState,
+    /// Grows with each change of what is desired.
+    pub generation: i64,
+    pub status: Status,
+    pub status_since: DateTime<Utc>,
+    /// The generation that was last observed to be reached.
+    pub observed_generation: i64,
+    /// As the backend last reported it.
+    pub container: Container,
+    /// Grows with each start; reports of earlier attempts are ignored.
+    pub attempt: i32,
+    pub attempt_at: Option<DateTime<Utc>>,
+    /// Consecutive failures, for the back-off.
+    pub failures: i32,
+    /// No attempt before this.
+    pub retry_at: Option<DateTime<Utc>>,
+    /// A list of type, status, reason, message, since.
+    pub conditions: Value,
+    /// Where the agent is called.
+    pub url: Option<String>,
+    /// As the agent sent it.
+    pub agent_card: Option<Value>,
+    /// The last failure, for people.
+    pub last_sample_error: Option<String>,
+    /// Grows with each write of the row; a write names the one it began from.
+    pub revision: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    /// Set once.
+    pub removed_at: Option<DateTime<Utc>>,
+}
+
+impl WorkspaceRow {
+    /// Is the workspace removed for good?
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.status == Status::Removed
+    }
+
+    /// The next revision of the row, written at `at`.
+    #[must_use]
+    pub fn revised(mut self, at: DateTime<Utc>) -> Self {
+        self.revision += 1;
+        self.updated_at = at;
+        self
+    }
+}
