@@ -26,22 +26,23 @@ cargo-deny:
 	@command -v cargo-deny >/dev/null || { \
 	  echo 'cargo-deny is missing: cargo install cargo-deny --version $(DENY_VERSION) --locked' >&2; exit 1; }
 
-# Optimised: what a newcomer sees first should be as quick as what an operator runs. The development
+# Optimized: what a newcomer sees first should be as quick as what an operator runs. The development
 # profile would share its build with the tests, but compiles guests many times slower at the first start.
 # Settings of the environment win.
 run: target ## Build and start the server on 127.0.0.1:8080, with SQLite in ./data
 	@MOLECULE_ENV="$${MOLECULE_ENV-development}" cargo run --release --package isomer $(LOCKED) -- serve
 
-# Every end-to-end test runs on SQLite. Without TEST_DATABASE_URL the runs on Postgres are left out, which
-# fails where CI is set.
+# The runner is `cargo test` with a supervisor: tests/tools/src/run_tests. Without TEST_DATABASE_URL the tests
+# that need Postgres count as ignored, which the last line says; where CI is set, that is a failure.
 test: target ## Run every test; on Postgres too where TEST_DATABASE_URL names a server
-	cargo test --workspace $(LOCKED)
+	@cargo run --quiet --package isomer-test-tools --bin run-tests $(LOCKED) -- $(LOCKED)
 
 # The quick ones first. --log-level error: a crate in two versions is a warning (deny.toml), and there
 # are twenty of those; `cargo deny check bans` shows them.
-check: target cargo-deny ## Formatting, frozen WIT, licences and sources of dependencies, lints
+check: target cargo-deny ## Formatting, frozen WIT, architecture, licenses and sources of dependencies, lints
 	cargo fmt --all --check
 	.ci/check-wit
+	cargo run --quiet --package isomer-test-tools --bin check-architecture $(LOCKED)
 	cargo deny --log-level error $(LOCKED) check bans licenses sources
 	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
 
@@ -50,7 +51,7 @@ audit: cargo-deny ## Ask the advisory database about dependencies (needs access 
 	cargo deny check advisories
 
 bench: target ## Measure guest calls, the core, loading, start-up and memory
-	cargo bench --package isomer
+	cargo bench --package isomer-tests $(LOCKED)
 
 # No sanitizer: the code is safe Rust, and the address sanitizer can't live with the engine's reservations.
 # Without one, cargo-fuzz needs no nightly, so the toolchain is the one that everything else uses, with the

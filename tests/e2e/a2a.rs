@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Database, Server, Socket, on_both_databases, program};
+use support::{Answer, Database, Server, Socket, on_both_databases, program};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -24,7 +24,7 @@ async fn mock(server: &Server, name: &str, parent: Option<&str>) -> String {
     server.workspace(json!({ "name": name, "runtime": "mock", "parent_id": parent })).await
 }
 
-/// A workspace whose agent fetches its messages, and its token.
+/// A workspace in poll mode, and its token.
 async fn poller(server: &Server, name: &str, parent: Option<&str>) -> (String, String) {
     let body = json!({ "name": name, "external": true, "parent_id": parent });
     let made = server.post("/workspaces", body).await.ok();
@@ -56,7 +56,7 @@ async fn rows(server: &Server, id: &str, count: usize) -> Vec<Value> {
 }
 
 on_both_databases! {
-    async fn every_form_of_a_message_is_brought_into_one(database: Database) {
+    async fn every_form_of_a_message_is_normalized(database: Database) {
         let server = prompt(database).await;
         let id = mock(&server, "Echo", None).await;
         let part = |text: &str| json!({ "kind": "text", "text": text });
@@ -94,10 +94,10 @@ on_both_databases! {
         }
         let large = json!({ "content": "x".repeat(1024 * 1024) });
         assert_eq!(send(&server, &id, &[], large).await.error(413), "request body too large");
-        assert_eq!(rows(&server, &id, 6).await.len(), 6, "what was refused is not written down");
+        assert_eq!(rows(&server, &id, 6).await.len(), 6, "refused messages leave no activity");
     }
 
-    async fn who_is_not_there_gets_nothing(database: Database) {
+    async fn messages_to_missing_workspaces_are_refused(database: Database) {
         let server = prompt(database).await;
         let id = mock(&server, "Gone", None).await;
         server.delete(&format!("/workspaces/{id}")).await.ok();
@@ -107,7 +107,7 @@ on_both_databases! {
         assert_eq!(activity(&server, NOBODY, "").await, [] as [Value; 0]);
     }
 
-    async fn callers_are_who_they_prove_to_be(database: Database) {
+    async fn a_caller_is_authenticated_by_its_token(database: Database) {
         let server = prompt(database).await;
         let id = mock(&server, "Target", None).await;
         let (sibling, token) = poller(&server, "Sibling", None).await;
@@ -148,7 +148,7 @@ on_both_databases! {
         ] {
             assert_eq!(send(&server, &id, &headers, hello()).await.error(status), text, "{headers:?}");
         }
-        // Above and below may talk, and who spoke last is known.
+        // Parent and child may communicate, and the sender's last message has a time.
         send(&server, &child, &[(BEARER, &own)], hello()).await.ok();
         let sender = server.get(&format!("/workspaces/{sibling}")).await.ok();
         assert!(sender["last_outbound_at"].is_string());
@@ -156,7 +156,7 @@ on_both_databases! {
         assert_eq!(silent["last_outbound_at"], json!(null));
     }
 
-    async fn who_has_spent_its_budget_gets_no_more_work(database: Database) {
+    async fn a_workspace_over_its_budget_is_refused_messages(database: Database) {
         let server = prompt(database).await;
         let id = server.workspace(json!({ "name": "Thrifty", "runtime": "mock", "budget_limit": 100 })).await;
         send(&server, &id, &[], hello()).await.ok();
@@ -167,7 +167,7 @@ on_both_databases! {
         assert_eq!(send(&server, &id, &[], hello()).await.error(402), "workspace budget limit exceeded");
     }
 
-    async fn mock_agents_answer_the_same_to_the_same(database: Database) {
+    async fn mock_replies_are_deterministic(database: Database) {
         let server = prompt(database).await;
         let [one, other] = [mock(&server, "One", None).await, mock(&server, "Other", None).await];
         for id in [json!("custom-id-123"), json!(7), json!("7"), json!(""), json!(true)] {
@@ -197,23 +197,23 @@ on_both_databases! {
         assert_eq!(row["response_body"]["id"], true);
     }
 
-    async fn a_reply_takes_the_time_that_the_guest_wants(database: Database) {
+    async fn a_reply_waits_for_the_pause_of_the_guest(database: Database) {
         let server = Server::start(database).await;
         let id = mock(&server, "Slow", None).await;
-        pause(&server, 150).await;
+        pause(&server, 600).await;
         let asked = Instant::now();
         send(&server, &id, &[], hello()).await.ok();
-        assert!(asked.elapsed() >= Duration::from_millis(150));
-        // Who hangs up meanwhile doesn't take the turn along.
+        assert!(asked.elapsed() >= Duration::from_millis(600));
+        // A client that hangs up meanwhile does not end the delivery.
         let path = format!("{}/workspaces/{id}/a2a", server.url);
-        let impatient = reqwest::Client::new().post(path).json(&saying("bye")).timeout(Duration::from_millis(50));
+        let impatient = reqwest::Client::new().post(path).json(&saying("bye")).timeout(Duration::from_millis(300));
         assert!(impatient.send().await.expect_err("too slow").is_timeout());
         let rows = rows(&server, &id, 2).await;
         assert_eq!(rows[0]["request_body"]["params"]["message"]["parts"][0]["text"], "bye");
         assert_eq!(rows[0]["status"], "ok");
     }
 
-    async fn who_stands_still_does_not_answer(database: Database) {
+    async fn a_paused_workspace_does_not_answer(database: Database) {
         let server = prompt(database).await;
         let id = mock(&server, "Sleeper", None).await;
         server.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
@@ -222,13 +222,13 @@ on_both_databases! {
         assert_eq!(answer.json["status"], "paused");
         server.post(&format!("/workspaces/{id}/resume"), json!({})).await.ok();
         send(&server, &id, &[], hello()).await.ok();
-        // One that needs a container has nowhere to get messages, either.
+        // A workspace without its container has no URL either.
         let boxed = server.workspace(json!({ "name": "Box" })).await;
         let answer = send(&server, &boxed, &[], hello()).await;
         assert_eq!((answer.error(503), &answer.json["status"]), ("workspace has no URL", &json!("failed")));
     }
 
-    async fn an_adapter_that_is_out_of_service_is_an_agent_out_of_reach(database: Database) {
+    async fn a_disabled_adapter_makes_its_agents_unreachable(database: Database) {
         let server = prompt(database).await;
         let id = mock(&server, "Echo", None).await;
         server.post("/admin/guests/mock/disable", json!({})).await.ok();
@@ -242,7 +242,7 @@ on_both_databases! {
         send(&server, &id, &[], hello()).await.ok();
     }
 
-    async fn who_fetches_finds_everything_even_after_a_crash(database: Database) {
+    async fn polled_messages_survive_a_crash(database: Database) {
         let server = prompt(database).await;
         let (id, _) = poller(&server, "Poller", None).await;
         let mut body = hello();
@@ -264,12 +264,12 @@ on_both_databases! {
             assert_eq!(row["request_body"]["params"]["message"]["parts"], json!([{ "type": "text", "text": "one\u{0}two" }]));
             assert!(row.get("response_body").is_none());
         }
-        // Everything of a workspace goes with it.
+        // A purge deletes the activity, too.
         server.delete(&format!("/workspaces/{id}?purge=true")).await.ok();
         assert_eq!(activity(&server, &id, "").await, [] as [Value; 0]);
     }
 
-    async fn everybody_who_listens_hears_of_it(database: Database) {
+    async fn deliveries_are_published_to_sockets(database: Database) {
         let server = prompt(database).await;
         let id = mock(&server, "Echo", None).await;
         let (sibling, token) = poller(&server, "Sibling", None).await;
@@ -289,7 +289,7 @@ on_both_databases! {
         let response = socket.event().await;
         assert_eq!((&response["event"], &response["workspace_id"]), (&json!("A2A_RESPONSE"), &json!(id)));
         assert_eq!(response["payload"], json!({ "duration_ms": 0, "method": "message/send", "response_body": answer }));
-        // People aren't told what agents answer each other; they see it happen.
+        // Answers between agents are no A2A_RESPONSE; users see them as activity.
         send(&server, &id, &[("Authorization", &format!("Bearer {token}"))], hello()).await.ok();
         send(&server, &sibling, &[], hello()).await.ok();
         let (first, second) = (socket.event().await, socket.event().await);
@@ -300,7 +300,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_the_terminal() {
+async fn messages_are_sent_by_the_cli() {
     let server = prompt(Database::sqlite()).await;
     let id = mock(&server, "CEO", None).await;
     let (poller, token) = poller(&server, "Poller", None).await;
@@ -320,7 +320,7 @@ async fn from_the_terminal() {
     let (well, json) = isomer(&["CEO", "hello", "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");
     assert!(well && json["result"]["parts"][0]["text"] == "Aye.", "{json}");
-    // As the agent whose token it is.
+    // With an agent's token, as that agent.
     assert_eq!(isomer(&[&id, "hello", "--token", &token]), (true, "Aye.\n".to_owned()));
     assert_eq!(rows(&server, &id, 4).await[0]["source_id"], json!(poller));
     for (arguments, text) in [

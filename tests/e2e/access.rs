@@ -3,10 +3,10 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::harness::{Database, Server, Start};
+use support::{Database, Server, Start};
 
 #[tokio::test]
-async fn guests_are_the_operators_alone() {
+async fn guest_routes_need_admin_access() {
     let start = Start::from(Database::sqlite()).env("ADMIN_TOKEN", "secret").env("MOLECULE_ENV", "staging");
     let server = Server::start(start).await;
     for (method, path) in [

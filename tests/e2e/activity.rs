@@ -6,7 +6,7 @@ use chrono::DateTime;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Socket, on_both_databases};
+use support::{Database, Server, Socket, Start, on_both_databases};
 
 const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -28,7 +28,7 @@ fn summaries(rows: &[Value]) -> Vec<&str> {
 }
 
 on_both_databases! {
-    async fn agents_report_what_they_do(database: Database) {
+    async fn agents_report_activity(database: Database) {
         let server = Server::start(database).await;
         let id = mock(&server, "Agent").await;
         let path = format!("/workspaces/{id}/activity");
@@ -138,8 +138,8 @@ on_both_databases! {
         assert_eq!(list(&server, SOMEBODY, "").await, [] as [Value; 0]);
     }
 
-    async fn only_who_may_reads_and_reports(database: Database) {
-        let server = Server::start(crate::harness::Start::from(database).env("ADMIN_TOKEN", "admin")).await;
+    async fn activity_needs_access_to_the_workspace(database: Database) {
+        let server = Server::start(Start::from(database).env("ADMIN_TOKEN", "admin")).await;
         let ask = async |bearer: &str, method, path: &str, body| server.ask(bearer, method, path, body).await;
         let create = |name: &str| json!({ "name": name, "external": true });
         let made = ask("admin", Method::POST, "/workspaces", Some(create("A"))).await.ok();
@@ -156,7 +156,7 @@ on_both_databases! {
         assert_eq!(ask(foreign, Method::POST, &path, Some(json!({}))).await.error(401), "invalid workspace auth token");
     }
 
-    async fn who_reads_on_misses_nothing(database: Database) {
+    async fn reading_activity_by_cursor_misses_nothing(database: Database) {
         let server = Server::start(database).await;
         let id = mock(&server, "Busy").await;
         server.settings("mock", json!({ "pause_ms": 0 })).await.ok();

@@ -1,11 +1,11 @@
 //! A third party's story: a guest made outside this tree, from nothing but the program.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
-use crate::harness::{Database, Server, program};
+use support::{Database, Server, program, scratch, workspace};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_made_elsewhere_is_built_checked_pushed_and_answers() {
+async fn a_guest_outside_the_tree_is_built_checked_pushed_and_called() {
     let server = Server::start(Database::sqlite()).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let made = program().args(["guest", "new", "my-agent"]).current_dir(elsewhere.path()).output().unwrap();
@@ -15,17 +15,17 @@ async fn a_guest_made_elsewhere_is_built_checked_pushed_and_answers() {
     assert!(!again.status.success(), "it overwrites nothing");
 
     // The versions that this tree is tested with, so that the registry need not be asked.
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
+    let lock = workspace().join("Cargo.lock");
     fs::copy(lock, directory.join("Cargo.lock")).unwrap();
     let built = Command::new(env!("CARGO"))
         .args(["build", "--release", "--target", "wasm32-wasip2", "--offline"])
-        .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("author"))
+        .env("CARGO_TARGET_DIR", scratch().join("author"))
         .env_remove("RUSTFLAGS")
         .current_dir(&directory)
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("author/wasm32-wasip2/release/my_agent.wasm");
+    let file = scratch().join("author/wasm32-wasip2/release/my_agent.wasm");
     let file = file.to_str().unwrap();
 
     for arguments in [&["check", file][..], &["push", "my-agent", file, "--activate"]] {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Database, Server, Start, on_both_databases, program};
+use support::{Answer, Database, Server, Start, on_both_databases, program};
 
 /// A server that isn't a developer's own.
 fn real(database: Database) -> Start {
@@ -60,7 +60,7 @@ on_both_databases! {
         assert_eq!(server.get("/workspaces").await.ok(), json!([]));
     }
 
-    async fn with_an_admin_token_only_it_and_the_organisations_open_everything(database: Database) {
+    async fn with_an_admin_token_only_it_and_organization_tokens_are_accepted(database: Database) {
         let server = Server::start(guarded(database)).await;
         assert_eq!(server.get("/workspaces").await.error(401), "admin auth required");
         let a = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
@@ -92,7 +92,7 @@ on_both_databases! {
         assert!(own.get("workspace_dir").is_some() && strange.get("workspace_dir").is_none());
     }
 
-    async fn tokens_are_listed_limited_and_ended(database: Database) {
+    async fn tokens_are_listed_limited_and_revoked(database: Database) {
         let mut server = Server::start(guarded(database)).await;
         let id = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
         let other = make(&server, ADMIN, json!({ "name": "B", "runtime": "mock" })).await;
@@ -146,7 +146,7 @@ on_both_databases! {
         }
     }
 
-    async fn tokens_of_the_organisation(database: Database) {
+    async fn tokens_of_the_organization(database: Database) {
         let server = Server::start(guarded(database)).await;
         let ask = async |bearer: &str, method: Method, path: &str, body: Value| {
             server.ask(bearer, method, path, Some(body)).await
@@ -240,7 +240,7 @@ async fn secrets_are_sealed_on_the_disk() {
 }
 
 #[test]
-fn production_has_a_key() {
+fn production_requires_an_encryption_key() {
     let data = tempfile::tempdir().unwrap();
     let mut serve = program();
     serve.arg("serve").env("PORT", "0").env("DATA_DIR", data.path()).env("MOLECULE_ENV", "production");

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::harness::{Components, Database, Server, on_both_databases, variant};
+use support::{Components, Database, Server, on_both_databases, variant};
 
 on_both_databases! {
-    async fn a_failing_release_makes_room_for_the_last_good_one(database: Database) {
+    async fn a_failing_release_is_replaced_by_the_last_good_one(database: Database) {
         let server = Server::start(database).await;
         let good = server.push("mine", &Components::get().hostile, true).await.ok();
         let bad = server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
@@ -32,7 +32,7 @@ on_both_databases! {
         assert_eq!(server.guest("mine").await["release"], good["digest"]);
     }
 
-    async fn without_a_good_one_the_host_answers(database: Database) {
+    async fn without_a_good_release_host_defaults_answer(database: Database) {
         let server = Server::start(database).await;
         server.push("mine", &Components::get().hostile, true).await.ok();
         for _ in 0..5 {

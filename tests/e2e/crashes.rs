@@ -5,7 +5,7 @@ use reqwest::Method;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Start, on_both_databases};
+use support::{Database, Server, Start, on_both_databases};
 
 /// What a person does, and how it shows.
 struct Deed {
@@ -52,10 +52,8 @@ fn deeds() -> Vec<Deed> {
 
 /// The database as somebody else on the machine sees it.
 async fn look_inside(server: &Server) -> DatabaseConnection {
-    let url = match server.database().url() {
-        Some(url) => url.to_owned(),
-        None => format!("sqlite:{}", server.data.path().join("isomer.db").display()),
-    };
+    let file = || format!("sqlite:{}", server.data.path().join("isomer.db").display());
+    let url = server.database().postgres_url().unwrap_or_else(file);
     sea_orm::Database::connect(url).await.expect("the database is there")
 }
 
@@ -119,7 +117,7 @@ fn begin(server: &Server, deed: &Deed, root: &str, leaf: &str) -> tokio::task::J
 }
 
 on_both_databases! {
-    async fn killed_before_the_commit_nothing_happened(database: Database) {
+    async fn a_kill_before_the_commit_leaves_no_change(database: Database) {
         let (mut server, root, leaf) = scene(database).await;
         let before = picture(&server).await;
         for deed in deeds() {
@@ -140,7 +138,7 @@ on_both_databases! {
         }
     }
 
-    async fn killed_after_the_commit_all_of_it_happened(database: Database) {
+    async fn a_kill_after_the_commit_leaves_the_whole_change(database: Database) {
         let (mut server, root, leaf) = scene(database).await;
         for deed in deeds() {
             let before = picture(&server).await;

@@ -1,15 +1,33 @@
-//! Agents that are called, and what waits for those that are busy: a2a.md §§6, 7, 9, 10.
+//! Delivery by URL, and the queue of messages to busy agents: a2a.md §§6, 7, 9, 10.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Act, Agent, Answer, Database, Server, Socket, Start, hang_up, on_both_databases, well};
+use support::{
+    Act, Agent, Answer, Components, Database, Server, Socket, Start, hang_up, on_both_databases, well,
+};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
-/// A workspace whose agent is called there.
+/// A workspace whose agent is at this URL.
 async fn workspace(server: &Server, url: &str) -> String {
     server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
+}
+
+/// A workspace of a container runtime, whose agent registered itself: no backend runs containers here.
+/// Returns its id and token.
+async fn registered(server: &Server, runtime: &str, url: &str) -> (String, String) {
+    let id = server.workspace(json!({ "name": "Agent", "runtime": runtime })).await;
+    let body = json!({ "id": id, "url": url, "agent_card": { "name": "Agent" } });
+    let answer = server.post("/registry/register", body).await.ok();
+    (id, answer["auth_token"].as_str().expect("a token").to_owned())
+}
+
+/// A message in the form of a chat, as vLLM-style endpoints take it.
+fn chat(messages: &[(&str, &str)]) -> Value {
+    let messages: Vec<Value> =
+        messages.iter().map(|(role, content)| json!({ "role": role, "content": content })).collect();
+    json!({ "jsonrpc": "2.0", "id": 1, "method": "message/send", "params": { "messages": messages } })
 }
 
 fn saying(text: &str) -> Value {
@@ -48,7 +66,7 @@ async fn row(server: &Server, id: &str, count: usize) -> Value {
 }
 
 on_both_databases! {
-    async fn an_agent_is_called_where_it_says(database: Database) {
+    async fn messages_go_to_the_url_of_the_agent(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &format!("{}/deep?x=1", agent.url)).await;
         let mut socket = Socket::canvas(&server).await;
@@ -71,12 +89,12 @@ on_both_databases! {
         assert_eq!(socket.event().await["event"], "ACTIVITY_LOGGED");
         let response = socket.event().await;
         assert_eq!((&response["event"], &response["payload"]["response_body"]), (&json!("A2A_RESPONSE"), &row["response_body"]));
-        // The next message takes the same connection.
+        // The next message uses the same connection.
         send(&server, &id, "again").await.ok();
         assert_eq!(agent.connections(), 1);
     }
 
-    async fn bad_answers_by_table(database: Database) {
+    async fn bad_responses_become_errors_with_their_words(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         let say = |status, body: &str| Act::Say(status, body.to_owned());
@@ -103,7 +121,7 @@ on_both_databases! {
             let row = row(&server, &id, number + 1).await;
             assert_eq!(row.get("response_body").unwrap_or(&json!(null)), &kept, "{text}");
         }
-        // Errors of the protocol are the agents' affair, and so is what they call JSON.
+        // Errors of the protocol are passed on, and so are bodies that are no JSON.
         for text in [r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"m"}}"#, "plain"] {
             agent.acts([say(200, text)]);
             let answer = send(&server, &id, "hello").await;
@@ -112,7 +130,7 @@ on_both_databases! {
         }
     }
 
-    async fn who_is_not_there_is_not_reached(database: Database) {
+    async fn unreachable_agents_are_reported(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         let secure = workspace(&server, "https://localhost:1").await;
@@ -126,7 +144,7 @@ on_both_databases! {
         assert_eq!(send(&server, &id, "hello").await.error(503), "workspace has no URL");
     }
 
-    async fn nobody_is_called_on_the_machine_itself_in_production(database: Database) {
+    async fn loopback_addresses_are_blocked_in_production(database: Database) {
         let key = "0123456789abcdef0123456789abcdef";
         let start = Start::from(database).env("MOLECULE_ENV", "production").env("SECRETS_ENCRYPTION_KEY", key);
         let (server, agent) = (Server::start(start).await, Agent::start().await);
@@ -135,7 +153,7 @@ on_both_databases! {
         assert_eq!(agent.connections(), 0);
     }
 
-    async fn a_message_waits_for_an_agent_that_is_busy(database: Database) {
+    async fn a_message_to_a_busy_agent_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         beat(&server, &id, 1).await;
@@ -157,8 +175,10 @@ on_both_databases! {
         assert_eq!(waiting, expected);
 
         let server = server.kill_and_restart().await;
+        let rows = server.get(&format!("/workspaces/{id}/activity")).await.ok();
+        assert_eq!(rows.as_array().unwrap().len(), 3, "activity of messages answered 202 is durable");
         let mut socket = Socket::canvas(&server).await;
-        // What was busy before is asked again when it has room; one message for each word of it.
+        // A heartbeat with capacity sends one queued message.
         beat(&server, &id, 0).await;
         let done = until_status(&server, &id, queue_id, "completed").await;
         assert_eq!(done["attempts"], 1);
@@ -179,7 +199,52 @@ on_both_databases! {
         assert_eq!(agent.heard(5).await[4].body, saying("second"));
     }
 
-    async fn a_message_is_given_up_after_five_tries(database: Database) {
+    async fn messages_are_translated_for_their_runtime(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let (id, token) = registered(&server, "hermes", &agent.url).await;
+        let path = format!("/workspaces/{id}/a2a");
+        let sent = chat(&[("system", "a"), ("system", "b"), ("user", "c")]);
+        let translated = chat(&[("system", "a\n\nb"), ("user", "c")]);
+        server.post(&path, sent.clone()).await.ok();
+        assert_eq!(agent.heard(1).await[0].body, translated);
+        assert_eq!(row(&server, &id, 1).await["request_body"], sent, "activity shows the message as it was sent");
+        // From the queue, too.
+        agent.acts([hang_up()]);
+        let queued = server.post(&path, sent).await;
+        assert_eq!(queued.status, 202);
+        server.until("the queued message is sent", async |server| {
+            let body = json!({ "workspace_id": id, "active_tasks": 0 });
+            server.ask(&token, Method::POST, "/registry/heartbeat", Some(body)).await.ok();
+            agent.heard(2).await.len() == 3
+        }).await;
+        assert_eq!(agent.heard(3).await[2].body, translated);
+    }
+
+    async fn a_failing_translation_sends_the_message_as_it_is(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        server.push("hostile", &Components::get().hostile, true).await.ok();
+        let (id, _) = registered(&server, "hostile", &agent.url).await;
+        send(&server, &id, "hello").await.ok();
+        let heard = agent.heard(1).await.remove(0).body;
+        assert_eq!(heard["params"]["message"]["parts"][0]["text"], "translated");
+        for (number, text) in ["panic", "loop", "not JSON"].into_iter().enumerate() {
+            send(&server, &id, text).await.ok();
+            assert_eq!(agent.heard(number + 2).await[number + 1].body, saying(text));
+            // A success in between keeps the breaker out of it.
+            server.call("hostile", "to-agent", saying("hello")).await.ok();
+        }
+        let refused = send(&server, &id, "refuse").await;
+        assert_eq!(refused.error(422), "the runtime's adapter refused the message: told to refuse");
+        assert_eq!(agent.heard(4).await.len(), 4);
+        let row = row(&server, &id, 5).await;
+        assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!("told to refuse")));
+        // Without an adapter, messages go as they are.
+        server.post("/admin/guests/hostile/disable", json!({})).await.ok();
+        send(&server, &id, "hello").await.ok();
+        assert_eq!(agent.heard(5).await[4].body, saying("hello"));
+    }
+
+    async fn a_message_fails_after_five_attempts(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         agent.acts((0..6).map(|_| hang_up()));
@@ -196,7 +261,7 @@ on_both_databases! {
         assert_eq!((agent.heard(6).await.len(), seen), (6, 5));
     }
 
-    async fn nobody_waits_longer_than_the_sender_wants(database: Database) {
+    async fn a_delivery_that_exceeds_the_timeout_of_its_sender_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         agent.acts([Act::Never]);
@@ -207,7 +272,7 @@ on_both_databases! {
             let headers = [("X-Timeout", makes_no_sense)];
             server.with(&headers, Method::POST, &path, Some(saying("hello"))).await.ok();
         }
-        // A runtime that keeps its own queue gets none of ours.
+        // An agent that keeps a queue of its own gets none of ours.
         let metadata = json!({ "capabilities": { "session": true } });
         let body = json!({ "workspace_id": id, "active_tasks": 1, "runtime_metadata": metadata });
         server.post("/registry/heartbeat", body).await.ok();
@@ -220,7 +285,7 @@ on_both_databases! {
         assert_eq!(answer.json::<Value>().await.unwrap(), expected);
     }
 
-    async fn only_whom_it_concerns_may_look_into_the_queue(database: Database) {
+    async fn only_sender_and_receiver_may_read_a_queued_message(database: Database) {
         let start = Start::from(database).env("ADMIN_TOKEN", "admin");
         let (server, agent) = (Server::start(start).await, Agent::start().await);
         let make = async |body| server.ask("admin", Method::POST, "/workspaces", Some(body)).await.ok();

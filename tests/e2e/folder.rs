@@ -5,7 +5,7 @@ use std::{fs, io::Write as _, time::SystemTime};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Components, Database, Server, Start, on_both_databases, variant};
+use support::{Components, Database, Server, Start, on_both_databases, variant};
 
 async fn watching(database: Database) -> (Server, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -48,7 +48,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_read_when_it_is_whole() {
+async fn a_file_is_read_once_it_is_completely_written() {
     let (server, folder) = watching(Database::sqlite()).await;
     let component = &Components::get().second_mock;
     let (half, rest) = component.split_at(component.len() / 2);
@@ -90,7 +90,7 @@ async fn a_file_is_never_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_file_leaves_what_runs() {
+async fn a_bad_file_leaves_the_active_release() {
     let (server, folder) = watching(Database::sqlite()).await;
     let before = server.guest("mock").await["release"].clone();
     fs::write(folder.path().join("mock.wasm"), variant(&Components::get().classifier, 1)).unwrap();

@@ -1,8 +1,12 @@
 //! Guests that mean harm: each is refused or contained, and the server answers as before.
 
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
-use crate::harness::{Components, Database, Server, Start, variant};
+use support::{Components, Database, Server, Start, variant, workspace};
 
 /// The server works: another guest answers.
 async fn unharmed(server: &Server) {
@@ -75,7 +79,7 @@ async fn a_flood_of_log_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_share_nothing_and_see_nothing() {
+async fn calls_share_no_state_and_see_no_environment() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     for _ in 0..3 {
@@ -94,7 +98,7 @@ async fn calls_share_nothing_and_see_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reuse_is_for_one_guest_that_opted_in_and_ends_with_a_failure() {
+async fn instances_are_reused_for_guests_that_opted_in_until_a_failure() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     let said = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
@@ -115,7 +119,7 @@ async fn reuse_is_for_one_guest_that_opted_in_and_ends_with_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plans_that_reach_too_far_are_refused() {
+async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     for (name, says) in [
@@ -136,7 +140,7 @@ async fn plans_that_reach_too_far_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trees_that_are_none_are_refused() {
+async fn invalid_trees_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
     for (content, says) in [
@@ -162,7 +166,7 @@ async fn trees_that_are_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unfit_releases_never_come_into_service() {
+async fn releases_that_fail_conformance_are_never_activated() {
     let server = Server::start(Database::sqlite()).await;
     let good = server.push("mine", &Components::get().hostile, true).await.ok();
     for (settings, says) in [
@@ -193,7 +197,7 @@ async fn unfit_releases_never_come_into_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_are_no_guest_are_refused() {
+async fn files_that_are_not_guests_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     let before = server.guest("mock").await;
     let mock = &Components::get().mock;
@@ -274,7 +278,7 @@ fn importing(name: &str) -> Vec<u8> {
 /// An adapter whose core module has `addition` in it, and traps in every function.
 fn adapter_with(addition: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
-    let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let wit = workspace().join("wit");
     resolve.push_path(wit.join("types/0.1.0")).expect("the types parse");
     let (package, _) = resolve.push_path(wit.join("adapter/0.1.0")).expect("the world parses");
     let world = resolve.select_world(&[package], Some("runtime-adapter")).expect("it is there");
@@ -312,22 +316,38 @@ fn memory_bomb() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_huge_upload_is_refused_without_being_kept() {
+async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_never_in_memory_as_a_whole() {
+    const LENGTH: usize = 200 << 20;
     let server = Server::start(Database::sqlite()).await;
-    let before = server.metric("process_resident_memory_bytes").await.unwrap();
-    let body = vec![0_u8; 200 << 20];
-    let url = format!("{}/admin/guests/mock/releases", server.url);
-    // The server may hang up before all of it was sent.
-    if let Ok(response) = reqwest::Client::new().post(url).body(body).send().await {
-        assert_eq!(response.status(), 413);
+    let before = server.peak_memory();
+    let address = server.url.trim_start_matches("http://");
+    let mut socket = TcpStream::connect(address).await.expect("the server listens");
+    let head = format!(
+        "POST /admin/guests/mock/releases HTTP/1.1\r\nHost: {address}\r\nContent-Length: {LENGTH}\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes()).await.expect("the server reads");
+    let (mut reader, mut writer) = socket.split();
+    let upload = async {
+        let piece = vec![0_u8; 64 << 10];
+        for _ in 0..LENGTH / piece.len() {
+            writer.write_all(&piece).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    let mut answer = [0; 12];
+    tokio::select! {
+        biased;
+        read = reader.read_exact(&mut answer) => { read.expect("the server answers"); }
+        sent = upload => panic!("no answer before the end of the upload: {sent:?}"),
     }
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413");
     unharmed(&server).await;
-    let after = server.metric("process_resident_memory_bytes").await.unwrap();
-    assert!(after - before < 64e6, "{} MB more", (after - before) / 1e6);
+    let grown = server.peak_memory() - before;
+    assert!(grown < 64_000_000, "the peak of resident memory grew by {grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_cache_is_noticed_and_made_again() {
+async fn a_damaged_cache_is_detected_and_rebuilt() {
     let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
     let before = server.reply("mock").await;
     let compiled = server.data.path().join("compiled");
@@ -352,16 +372,24 @@ async fn a_damaged_cache_is_noticed_and_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_guest_that_hangs_leaves_room_for_others() {
+async fn a_guest_answers_while_every_call_of_another_hangs() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
-    let hanging = (0..64).map(|_| server.say("mine", "loop"));
-    let hanging = futures::future::join_all(hanging);
+    let hanging = futures::future::join_all((0..64).map(|_| server.say("mine", "loop")));
     let working = async {
-        for _ in 0..20 {
+        server
+            .until("a hanging call has begun", async |server| {
+                server.metric("isomer_guest_slots_in_use").await > Some(0.0)
+            })
+            .await;
+        for _ in 0..5 {
             server.reply("mock").await;
         }
     };
-    let (hung, ()) = futures::join!(hanging, working);
-    assert!(hung.iter().all(|answer| !answer.status.is_success()));
+    tokio::pin!(hanging);
+    tokio::select! {
+        _ = &mut hanging => panic!("the other guest answered only after the hanging calls had ended"),
+        () = working => {}
+    }
+    assert!(hanging.await.iter().all(|answer| !answer.status.is_success()));
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Components, Database, Server, on_both_databases, variant};
+use support::{Components, Database, Server, on_both_databases, variant};
 
 /// Digest of a release in an answer.
 fn digest(answer: &Value) -> String {
@@ -16,7 +16,7 @@ fn states(guest: &Value) -> Vec<(String, String)> {
 }
 
 on_both_databases! {
-    async fn first_party_guests_are_there_and_answer(database: Database) {
+    async fn first_party_guests_are_active_and_answer(database: Database) {
         let server = Server::start(database).await;
         let list = server.get("/admin/guests").await.ok();
         let guests: Vec<(&str, &str, &str)> = list["guests"].as_array().unwrap().iter()
@@ -82,7 +82,7 @@ on_both_databases! {
         server.post("/admin/guests/mock/rollback", json!({})).await.error(409);
     }
 
-    async fn a_roll_back_never_leads_to_what_was_rolled_back_from(database: Database) {
+    async fn a_roll_back_never_returns_to_a_release_that_was_rolled_back(database: Database) {
         let server = Server::start(database).await;
         let good = server.guest("mock").await["release"].clone();
         let bad = server.push("mock", &variant(&Components::get().mock, 1), true).await.ok();
@@ -162,7 +162,7 @@ on_both_databases! {
         server.activate("mock", &release).await.error(404);
     }
 
-    async fn a_first_party_release_does_not_displace_the_operators(database: Database) {
+    async fn a_new_first_party_release_does_not_replace_the_release_of_the_operator(database: Database) {
         let server = Server::start(database).await;
         server.push("mock", &Components::get().second_mock, true).await.ok();
         let server = server.restart().await;

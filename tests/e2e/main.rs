@@ -4,8 +4,6 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-mod harness;
-
 mod a2a;
 mod access;
 mod activity;
@@ -26,5 +24,6 @@ mod replicas;
 mod sockets;
 mod swap;
 mod terminal;
+mod transport;
 mod workspaces;
 mod ws_terminal;

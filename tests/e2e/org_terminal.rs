@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use crate::harness::{Database, Server, Start, program};
+use support::{Database, Server, Start, program};
 
 fn isomer(server: &Server, arguments: &[&str]) -> Output {
     program().arg("org").args(arguments).env("ISOMER_URL", &server.url).output().expect("it runs")
@@ -20,7 +20,7 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_organisation_comes_and_goes() {
+async fn an_organization_is_imported_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().join("team");
     fs::create_dir_all(here.join("roles")).unwrap();
@@ -61,7 +61,7 @@ async fn an_organisation_comes_and_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_said_with_its_place() {
+async fn template_errors_name_their_position() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = dir.path().join(name);

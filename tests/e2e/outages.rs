@@ -6,15 +6,19 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use crate::harness::{Cluster, Database, Server, Start};
+use support::{Cluster, Database, Server, Start};
+
+/// How long a server may try to write to a database that does not answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn on(cluster: &Cluster) -> Start {
-    Start::from(Database::Postgres { url: cluster.url(), name: "postgres".to_owned() })
+    Start::from(Database::External(cluster.url()))
 }
 
 fn named(name: &str) -> Value {
@@ -35,68 +39,78 @@ async fn works_again(server: &Server, name: &str) {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_killed_in_the_middle_of_writing() {
-    let Some(cluster) = Cluster::start() else { return };
-    let server = Server::start(on(&cluster)).await;
-    server.workspace(named("Before")).await;
-    // Eight write as fast as they can; the database dies under them.
-    let write = async |writer: usize| {
-        let mut answered = BTreeSet::new();
-        for number in 0.. {
-            let name = format!("W{writer}-{number}");
-            let answer = server.post("/workspaces", named(&name)).await;
-            if answer.status != 201 {
-                assert_eq!(answer.error(500), "failed to create workspace");
-                break;
-            }
-            answered.insert(name);
-        }
-        answered
-    };
-    let killing = async {
-        server.until("they write", async |server| names(server).await.len() > 40).await;
-        cluster.kill();
-    };
-    let (answered, ()) = futures::future::join(futures::future::join_all((0..8).map(write)), killing).await;
-    // Without a database: reading goes on, writing says so and loses nothing.
-    let seen = names(&server).await;
-    assert!(answered.iter().flatten().all(|name| seen.contains(name)));
-    assert_eq!(server.get("/health").await.status, 200);
-    assert_eq!(server.post("/workspaces", named("Never")).await.error(500), "failed to create workspace");
-    cluster.up();
-    works_again(&server, "After").await;
-    let server = server.kill_and_restart().await;
-    let kept = names(&server).await;
-    assert!(answered.iter().flatten().all(|name| kept.contains(name)), "what was answered was lost");
-    assert!(kept.contains("Before") && kept.contains("After") && !kept.contains("Never"));
-}
+/// Tests that start a Postgres server of their own; the runner leaves them out where none is installed.
+mod own_postgres {
+    use super::*;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_frozen_and_thawed() {
-    let Some(cluster) = Cluster::start() else { return };
-    let server = Server::start(on(&cluster)).await;
-    server.workspace(named("Before")).await;
-    cluster.freeze();
-    let begun = Instant::now();
-    let writing = server.post("/workspaces", named("Perhaps"));
-    let reading = async {
-        // Many reads while a write hangs: none of them does.
-        for _ in 0..50 {
-            assert_eq!(server.get("/workspaces").await.ok().as_array().unwrap().len(), 1);
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs an installed Postgres"]
+    async fn answered_writes_survive_a_kill_of_postgres() {
+        let cluster = Cluster::start();
+        let server = Server::start(on(&cluster)).await;
+        server.workspace(named("Before")).await;
+        // Eight write as fast as they can; the database dies under them.
+        let write = async |writer: usize| {
+            let mut answered = BTreeSet::new();
+            for number in 0.. {
+                let name = format!("W{writer}-{number}");
+                let answer = server.post("/workspaces", named(&name)).await;
+                if answer.status != 201 {
+                    assert_eq!(answer.error(500), "failed to create workspace");
+                    break;
+                }
+                answered.insert(name);
+            }
+            answered
+        };
+        let killing = async {
+            server.until("they write", async |server| names(server).await.len() > 40).await;
+            cluster.kill();
+        };
+        let (answered, ()) =
+            futures::future::join(futures::future::join_all((0..8).map(write)), killing).await;
+        // Without a database: reading goes on, writing says so and loses nothing.
+        let seen = names(&server).await;
+        assert!(answered.iter().flatten().all(|name| seen.contains(name)));
+        assert_eq!(server.get("/health").await.status, 200);
+        assert_eq!(server.post("/workspaces", named("Never")).await.error(500), "failed to create workspace");
+        cluster.up();
+        works_again(&server, "After").await;
+        let server = server.kill_and_restart().await;
+        let kept = names(&server).await;
+        assert!(answered.iter().flatten().all(|name| kept.contains(name)), "what was answered was lost");
+        assert!(kept.contains("Before") && kept.contains("After") && !kept.contains("Never"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs an installed Postgres"]
+    async fn reads_are_answered_while_postgres_is_frozen() {
+        let cluster = Cluster::start();
+        let server = Server::start(on(&cluster)).await;
+        server.workspace(named("Before")).await;
+        cluster.freeze();
+        let groups = "isomer_commit_group_changes_count";
+        let earlier = server.metric(groups).await;
+        let mut writing = Box::pin(server.post("/workspaces", named("Perhaps")));
+        let reading = async {
+            server.until("the write has begun", async |server| server.metric(groups).await != earlier).await;
+            for _ in 0..20 {
+                assert_eq!(server.get("/workspaces").await.ok().as_array().unwrap().len(), 1);
+            }
+        };
+        tokio::select! {
+            _ = &mut writing => panic!("reads waited for the write"),
+            () = reading => {}
         }
-        begun.elapsed()
-    };
-    let (answer, read) = futures::future::join(writing, reading).await;
-    assert_eq!(answer.error(500), "failed to create workspace");
-    assert!(read < begun.elapsed(), "reads did not wait for the write");
-    assert!(begun.elapsed() < Duration::from_secs(30), "the write was given up in time");
-    cluster.thaw();
-    works_again(&server, "After").await;
-    // It may have been made or not; memory and database agree on which.
-    let seen = names(&server).await;
-    let server = server.restart().await;
-    assert_eq!(names(&server).await, seen);
+        let answer = timeout(WRITE_TIMEOUT, writing).await.expect("the write is given up in time");
+        assert_eq!(answer.error(500), "failed to create workspace");
+        cluster.thaw();
+        works_again(&server, "After").await;
+        // It may have been made or not; memory and database agree on which.
+        let seen = names(&server).await;
+        let server = server.restart().await;
+        assert_eq!(names(&server).await, seen);
+    }
 }
 
 /// A file system of a few megabytes.
@@ -105,15 +119,11 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    fn mount(path: &Path) -> Option<Self> {
+    fn mount(path: &Path) -> Self {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"]).arg(path).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a small disk");
-            eprintln!("not run: mounting takes root");
-            return None;
-        }
-        Some(Self { path: path.to_owned() })
+        assert!(mounted.is_ok_and(|status| status.success()), "mounting a file system needs root");
+        Self { path: path.to_owned() }
     }
 
     /// Leaves no room at all.
@@ -141,33 +151,39 @@ impl Drop for SmallDisk {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlite_on_a_full_disk() {
-    let directory = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(directory.path()) else { return };
-    let data = directory.path().join("data");
-    let start = Start::from(Database::sqlite()).env("DATA_DIR", data.to_str().unwrap());
-    let server = Server::start(start).await;
-    server.workspace(named("Before")).await;
-    disk.fill();
-    let mut answered = BTreeSet::new();
-    // The log has some room of its own; then there is none.
-    let refused = loop {
-        let name = format!("Full {}", answered.len());
-        let answer = server.post("/workspaces", named(&name)).await;
-        if answer.status != 201 {
-            break answer;
-        }
-        answered.insert(name);
-        assert!(answered.len() < 10_000, "the disk isn't full");
-    };
-    assert_eq!(refused.error(500), "failed to create workspace");
-    let seen = names(&server).await;
-    assert!(answered.iter().all(|name| seen.contains(name)));
-    assert_eq!(seen.len(), answered.len() + 1, "what was refused isn't there");
-    disk.clear();
-    works_again(&server, "After").await;
-    let server = server.kill_and_restart().await;
-    let kept = names(&server).await;
-    assert!(kept.contains("After") && answered.iter().all(|name| kept.contains(name)));
+/// Tests that mount a file system; the runner leaves them out where they run without root.
+mod as_root {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs root"]
+    async fn answered_writes_survive_a_full_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SmallDisk::mount(directory.path());
+        let data = directory.path().join("data");
+        let start = Start::from(Database::sqlite()).env("DATA_DIR", data.to_str().unwrap());
+        let server = Server::start(start).await;
+        server.workspace(named("Before")).await;
+        disk.fill();
+        let mut answered = BTreeSet::new();
+        // The log has some room of its own; then there is none.
+        let refused = loop {
+            let name = format!("Full {}", answered.len());
+            let answer = server.post("/workspaces", named(&name)).await;
+            if answer.status != 201 {
+                break answer;
+            }
+            answered.insert(name);
+            assert!(answered.len() < 10_000, "the disk isn't full");
+        };
+        assert_eq!(refused.error(500), "failed to create workspace");
+        let seen = names(&server).await;
+        assert!(answered.iter().all(|name| seen.contains(name)));
+        assert_eq!(seen.len(), answered.len() + 1, "what was refused isn't there");
+        disk.clear();
+        works_again(&server, "After").await;
+        let server = server.kill_and_restart().await;
+        let kept = names(&server).await;
+        assert!(kept.contains("After") && answered.iter().all(|name| kept.contains(name)));
+    }
 }

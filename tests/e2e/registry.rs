@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Database, Server, Socket, Start, on_both_databases};
+use support::{Answer, Database, Server, Socket, Start, on_both_databases};
 
 const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -37,7 +37,7 @@ async fn told(server: &Server, id: &str) -> Vec<(String, Value)> {
 }
 
 on_both_databases! {
-    async fn an_agent_that_nobody_made_makes_itself_known(database: Database) {
+    async fn an_unknown_agent_registers_itself(database: Database) {
         let server = Server::start(database).await;
         let answer = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         assert_eq!((&answer["status"], &answer["delivery_mode"]), (&json!("registered"), &json!("poll")));
@@ -66,7 +66,7 @@ on_both_databases! {
         assert_eq!(beat(&server, token, json!({ "workspace_id": SOMEBODY })).await.error(401), "invalid workspace auth token");
     }
 
-    async fn what_makes_no_sense_is_refused(database: Database) {
+    async fn malformed_requests_are_refused(database: Database) {
         let server = Server::start(database).await;
         let push = |url: &str| body(SOMEBODY, &json!({ "delivery_mode": "push", "url": url }));
         for (body, text) in [
@@ -91,7 +91,7 @@ on_both_databases! {
         assert_eq!(server.post("/registry/register", far).await.ok()["delivery_mode"], "poll");
     }
 
-    async fn an_external_workspace_lives_by_its_calls(database: Database) {
+    async fn an_external_workspace_is_online_while_its_agent_calls(database: Database) {
         let start = Start::from(database).env("REMOTE_LIVENESS_STALE_AFTER", "2");
         let server = Server::start(start).await;
         let made = server.post("/workspaces", json!({ "name": "E", "external": true })).await.ok();
@@ -118,7 +118,7 @@ on_both_databases! {
         assert_eq!(last, json!({ "recovered_from": "awaiting_agent" }));
     }
 
-    async fn what_an_agent_says_is_readable_at_once_and_kept(database: Database) {
+    async fn reported_state_is_readable_at_once_and_after_a_restart(database: Database) {
         let mut server = Server::start(database).await;
         let answer = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         let token = answer["auth_token"].as_str().unwrap();
@@ -157,7 +157,7 @@ on_both_databases! {
         assert_eq!(told(&server, SOMEBODY).await.len(), 1);
     }
 
-    async fn health_is_judged_by_reports(database: Database) {
+    async fn health_follows_reports(database: Database) {
         let server = Server::start(database).await;
         let token = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         let token = token["auth_token"].as_str().unwrap();
@@ -221,7 +221,7 @@ on_both_databases! {
         assert_eq!(told(&server, &id).await.pop().unwrap(), ("AGENT_CARD_UPDATED".to_owned(), json!({ "agent_card": { "name": "New" } })));
     }
 
-    async fn an_address_that_nobody_checked_is_not_kept(database: Database) {
+    async fn an_address_that_fails_the_check_is_not_stored(database: Database) {
         let server = Server::start(database).await;
         let own = json!({ "url": "http://127.0.0.1:5432" });
         let answer = server.post("/registry/register", body(SOMEBODY, &own)).await.ok();
@@ -232,7 +232,7 @@ on_both_databases! {
         assert_eq!(refused.error(400), "url targets a blocked address: loopback address");
     }
 
-    async fn one_that_was_purged_may_come_back(database: Database) {
+    async fn a_purged_workspace_may_register_again(database: Database) {
         let server = Server::start(database).await;
         let first = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
         server.delete(&format!("/workspaces/{SOMEBODY}?purge=true")).await.ok();
@@ -244,7 +244,7 @@ on_both_databases! {
         assert_eq!(server.get("/workspaces").await.ok()[0]["id"], SOMEBODY);
     }
 
-    async fn many_introductions_at_once_make_one_workspace(database: Database) {
+    async fn concurrent_registrations_create_one_workspace(database: Database) {
         let server = Server::start(database).await;
         let introduce = async || server.post("/registry/register", body(SOMEBODY, &json!({}))).await;
         let answers = futures::future::join_all((0..8).map(|_| introduce())).await;
@@ -256,7 +256,7 @@ on_both_databases! {
         assert_eq!(server.get("/workspaces").await.ok().as_array().unwrap().len(), 1);
     }
 
-    async fn who_may_talk_to_whom(database: Database) {
+    async fn communication_follows_the_hierarchy(database: Database) {
         let server = Server::start(database).await;
         let under = |name: &str, parent: &str| json!({ "name": name, "runtime": "mock", "parent_id": parent });
         let a = server.workspace(json!({ "name": "A", "runtime": "mock" })).await;
@@ -284,7 +284,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_an_admin_token_nobody_makes_himself_known() {
+async fn with_an_admin_token_unknown_agents_can_not_register() {
     let start = Start::from(Database::sqlite()).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", "t");
     let server = Server::start(start).await;
     let refused = server.post("/registry/register", body(SOMEBODY, &json!({}))).await;

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Socket, Start, on_both_databases};
+use support::{Database, Server, Socket, Start, on_both_databases};
 
 const ADMIN: &str = "the-admin-token";
 
@@ -64,7 +64,7 @@ on_both_databases! {
         assert_eq!(server.get(&format!("/events/{a}")).await.ok(), json!([]));
     }
 
-    async fn each_change_is_told_in_order(database: Database) {
+    async fn each_change_is_published_in_order(database: Database) {
         let server = Server::start(database).await;
         let mut canvas = Socket::canvas(&server).await;
         let id = server.workspace(mock("A")).await;
@@ -137,7 +137,7 @@ on_both_databases! {
         }
     }
 
-    async fn who_is_too_far_behind_is_told_to_read_again(database: Database) {
+    async fn a_client_too_far_behind_is_told_to_reload(database: Database) {
         let server = Server::start(database).await;
         let id = server.workspace(mock("A")).await;
         for burst in 0..10 {
@@ -155,7 +155,7 @@ on_both_databases! {
         assert_eq!(socket.event().await["event"], "WORKSPACE_REMOVED");
     }
 
-    async fn a_number_from_elsewhere_is_no_place_to_go_on_from(database: Database) {
+    async fn a_sequence_number_beyond_the_last_asks_for_a_resync(database: Database) {
         let server = Server::start(database).await;
         let id = server.workspace(mock("A")).await;
         let mut socket = Socket::open(&server, "?since=1000", &[]).await.expect("it is open");
@@ -187,7 +187,7 @@ on_both_databases! {
         assert!(stream.message().await.starts_with(&format!("id: {}\n", last + 1)));
     }
 
-    async fn whoever_had_a_token_is_asked_for_one(database: Database) {
+    async fn a_workspace_with_a_token_requires_it(database: Database) {
         let mut server = Server::start(database).await;
         let [never, had] = [server.workspace(mock("Never")).await, server.workspace(mock("Had")).await];
         let tokens = format!("/workspaces/{had}/tokens");
@@ -202,7 +202,7 @@ on_both_databases! {
         }
     }
 
-    async fn streams_tell_of_one_workspace(database: Database) {
+    async fn a_stream_carries_events_of_one_workspace(database: Database) {
         let mut server = Server::start(database).await;
         let id = server.workspace(mock("A")).await;
         server.workspace(mock("B")).await;
@@ -238,7 +238,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_listen() {
+async fn streams_and_sockets_need_access() {
     let server = Server::start(guarded(Database::sqlite())).await;
     let make = async |body: Value| {
         let made = server.ask(ADMIN, Method::POST, "/workspaces", Some(body)).await.ok();
@@ -303,7 +303,7 @@ async fn who_may_listen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_ones_own_machine_everybody_may_until_there_are_tokens() {
+async fn in_dev_mode_access_is_open_until_a_token_exists() {
     for env in ["development", "staging"] {
         let server = Server::start(Start::from(Database::sqlite()).env("MOLECULE_ENV", env)).await;
         let id = server.workspace(mock("A")).await;
@@ -318,7 +318,7 @@ async fn on_ones_own_machine_everybody_may_until_there_are_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn agents_hear_of_those_they_may_talk_to() {
+async fn agents_receive_events_of_workspaces_they_can_communicate_with() {
     let server = Server::start(Database::sqlite()).await;
     let under = |name: &str, parent: &str| json!({ "name": name, "runtime": "mock", "parent_id": parent });
     let root = server.workspace(mock("Root")).await;
@@ -336,7 +336,7 @@ async fn agents_hear_of_those_they_may_talk_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sockets_end_for_a_reason() {
+async fn sockets_close_with_a_reason() {
     let server = Server::start(Database::sqlite()).await;
     let id = server.workspace(mock("A")).await;
     let mut talker = Socket::canvas(&server).await;

@@ -7,65 +7,18 @@ use std::sync::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Components, Database, Server, Start, variant};
+use support::{Components, Database, Server, Start, swap_under_load, variant};
 
-const CALLERS: usize = 64;
-const SWAPS: usize = 1_000;
+const CALLERS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_swaps_under_load_fail_no_call() {
+async fn swaps_under_load_fail_no_call_and_leak_nothing() {
     let server = Arc::new(Server::start(Database::sqlite()).await);
-    // Instances that wait to be used again would be counted below.
+    // Pooled instances would be counted below.
     server.post("/admin/guests/mock/per-call", json!({})).await.ok();
-    server.settings("mock", json!({ "replies": ["first"] })).await.ok();
-    let first = server.guest("mock").await["release"].as_str().unwrap().to_owned();
-    let second = server.push("mock", &Components::get().second_mock, false).await.ok();
-    let second = second["digest"].as_str().unwrap().to_owned();
-
-    let over = Arc::new(AtomicBool::new(false));
-    let answered = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let (server, over, answered) = (Arc::clone(&server), Arc::clone(&over), Arc::clone(&answered));
-            let (first, second) = (first.clone(), second.clone());
-            tokio::spawn(async move {
-                while !over.load(Ordering::Relaxed) {
-                    let called = server.say("mock", "hello").await.ok();
-                    // Each answer is of the release that it says it is.
-                    let reply = called["answer"][0].as_str().unwrap().to_owned();
-                    match called["release"].as_str().unwrap() {
-                        release if release == first => assert_eq!(reply, "first"),
-                        release if release == second => assert_eq!(reply, "second"),
-                        other => panic!("a release that nobody pushed: {other}"),
-                    }
-                    answered[usize::from(reply == "second")].fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-
-    let warm = || async {
-        let target: u64 = answered.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>() + 2_000;
-        server
-            .until("callers are at work", async |_| {
-                tokio::task::yield_now().await;
-                answered.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>() >= target
-            })
-            .await;
-    };
-    warm().await;
-    let before = server.metric("process_resident_memory_bytes").await.unwrap();
-    for swap in 0..SWAPS {
-        let digest = if swap % 2 == 0 { &second } else { &first };
-        server.activate("mock", digest).await.ok();
-    }
-    warm().await;
-    over.store(true, Ordering::Relaxed);
-    for caller in callers {
-        caller.await.expect("no call failed");
-    }
-
-    let [on_first, on_second] = [0, 1].map(|index: usize| answered[index].load(Ordering::Relaxed));
+    // `make bench` does it with 64 callers and a thousand swaps.
+    let swaps = swap_under_load(&server, 8, 200).await;
+    let [on_first, on_second] = swaps.answered;
     assert!(on_first > 0 && on_second > 0, "both releases answered: {on_first}, {on_second}");
     let counters = server.guest("mock").await["counters"].clone();
     for kind in ["traps", "timeouts", "memory", "refused", "busy"] {
@@ -79,7 +32,7 @@ async fn a_thousand_swaps_under_load_fail_no_call() {
     ] {
         assert_eq!(server.metric(series).await, Some(0.0), "{series}");
     }
-    let after = server.metric("process_resident_memory_bytes").await.unwrap();
+    let [before, after] = swaps.memory;
     assert!(after < before + 32e6, "memory went from {} to {} MB", before / 1e6, after / 1e6);
 }
 
@@ -104,11 +57,9 @@ async fn a_call_that_hangs_ends_on_its_release_at_its_deadline() {
     assert_eq!(server.metric("isomer_guest_slots_in_use").await, Some(0.0));
 }
 
-/// Whoever talks to two hundred agents while the component that answers for them is replaced notices
-/// nothing but new words.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_swaps_under_messages_fail_none() {
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/orgs");
+async fn swaps_under_messages_to_two_hundred_agents_fail_none() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/orgs");
     let start = Start::from(Database::sqlite()).env("ORG_TEMPLATES_DIR", fixtures);
     let server = Arc::new(Server::start(start).await);
     server.settings("mock", json!({ "pause_ms": 0, "replies": ["first"] })).await.ok();
@@ -148,7 +99,6 @@ async fn twenty_swaps_under_messages_fail_none() {
         let target = answered[release].load(Ordering::Relaxed) + CALLERS as u64;
         server
             .until("callers hear of the release", async |_| {
-                tokio::task::yield_now().await;
                 answered[release].load(Ordering::Relaxed) >= target
             })
             .await;

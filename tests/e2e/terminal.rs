@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use crate::harness::{Components, Database, Server, program};
+use support::{Components, Database, Server, Start, program};
 
 fn isomer(server: Option<&Server>, arguments: &[&str]) -> Output {
     let mut program = program();
@@ -24,7 +24,7 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operators_day() {
+async fn guests_are_managed_by_the_cli() {
     let server = Server::start(Database::sqlite()).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("second.wasm");
@@ -51,7 +51,7 @@ async fn the_operators_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_says_what_an_author_must_mend() {
+async fn guest_check_explains_each_failure() {
     let directory = tempfile::tempdir().unwrap();
     let check = |name: &str, bytes: &[u8], more: &[&str]| {
         let file = directory.path().join(name);
@@ -72,7 +72,20 @@ async fn check_says_what_an_author_must_mend() {
 }
 
 #[test]
-fn without_a_server_the_message_says_where_it_looked() {
+fn without_a_server_the_error_names_the_address() {
     let output = program().args(["guest", "list", "--server", "http://127.0.0.1:9"]).output().unwrap();
     says(&output, false, &["no answer from http://127.0.0.1:9", "--server"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn precompile_fills_the_cache_that_a_server_starts_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("compiled");
+    let cache = cache.to_str().unwrap();
+    says(&isomer(None, &["precompile", "--cache-dir", cache]), true, &["mock", "guests are compiled in"]);
+    let compiled = fs::read_dir(cache).unwrap().count();
+    assert!(compiled >= 6, "{compiled} components");
+    let server = Server::start(Start::from(Database::sqlite()).env("GUEST_CACHE_DIR", cache)).await;
+    server.reply("mock").await;
+    assert_eq!(fs::read_dir(cache).unwrap().count(), compiled, "the server compiled none");
 }

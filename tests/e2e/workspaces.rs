@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Database, Server, Start, on_both_databases};
+use support::{Database, Server, Start, on_both_databases};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -21,7 +21,7 @@ async fn status(server: &Server, id: &str) -> String {
 }
 
 on_both_databases! {
-    async fn what_needs_no_container_works_at_once(database: Database) {
+    async fn synthetic_workspaces_are_online_at_once(database: Database) {
         let server = Server::start(database).await;
         let made = server.post("/workspaces", json!({ "name": "Echo", "runtime": "mock" })).await;
         assert_eq!(made.status, 201);
@@ -64,7 +64,7 @@ on_both_databases! {
         assert_eq!(resumed.error(503), "provisioner not available");
     }
 
-    async fn external_agents_are_awaited_or_reached(database: Database) {
+    async fn external_agents_are_awaited_or_online(database: Database) {
         let server = Server::start(database).await;
         let made = server.post("/workspaces", json!({ "name": "Poll", "external": true })).await;
         assert_eq!(made.status, 201);
@@ -120,7 +120,7 @@ on_both_databases! {
         assert_eq!(made(json!({ "name": "B", "runtime": "mock" })).await, "B");
     }
 
-    async fn what_may_not_be_made_is_refused_and_leaves_nothing(database: Database) {
+    async fn invalid_workspaces_are_refused_without_a_row(database: Database) {
         let server = Server::start(database).await;
         let mock = |fields: Value| {
             let mut body = json!({ "name": "N", "runtime": "mock" });
@@ -162,7 +162,7 @@ on_both_databases! {
         assert_eq!(server.get("/workspaces").await.ok(), json!([]));
     }
 
-    async fn fields_are_kept_as_the_sheet_says(database: Database) {
+    async fn fields_are_stored_as_the_contract_says(database: Database) {
         let server = Server::start(database).await;
         let id = server.workspace(json!({
             "name": "N", "runtime": "mock", "role": "", "tier": 2, "budget_limit": 99.9, "max_concurrent_tasks": -3,
@@ -181,7 +181,7 @@ on_both_databases! {
         assert_eq!(one(&server, &unknown).await["runtime"], "claude-code");
     }
 
-    async fn an_edit_is_made_whole_or_not_at_all(database: Database) {
+    async fn an_edit_is_atomic(database: Database) {
         let server = Server::start(database).await;
         let root = server.workspace(json!({ "name": "Root", "runtime": "mock" })).await;
         let child = server.workspace(json!({ "name": "Child", "runtime": "mock", "parent_id": root })).await;
@@ -232,7 +232,7 @@ on_both_databases! {
         assert_eq!(server.patch(&path, json!({ "name": "x" })).await.error(404), "workspace not found");
     }
 
-    async fn removal_takes_everything_below_along(database: Database) {
+    async fn removal_includes_all_descendants(database: Database) {
         let server = Server::start(database).await;
         let root = server.workspace(json!({ "name": "Root", "runtime": "mock" })).await;
         let child = server.workspace(json!({ "name": "Child", "runtime": "mock", "parent_id": root })).await;
@@ -281,7 +281,7 @@ on_both_databases! {
         assert_eq!(server.get("/workspaces/x").await.error(400), "invalid workspace ID");
     }
 
-    async fn standing_still_and_going_on(database: Database) {
+    async fn pause_and_resume(database: Database) {
         let server = Server::start(database).await;
         let root = server.workspace(json!({ "name": "Root", "runtime": "mock" })).await;
         let below = json!({ "name": "Agent", "external": true, "parent_id": root, "url": "http://localhost:9" });
@@ -321,7 +321,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_workspace_says_what_it_waits_for(database: Database) {
+    async fn explain_says_what_a_workspace_waits_for(database: Database) {
         let start = Start::from(database).env("REMOTE_LIVENESS_STALE_AFTER", "1");
         let server = Server::start(start).await;
         let id = server.workspace(json!({ "name": "A", "external": true, "url": "http://localhost:9" })).await;
@@ -336,7 +336,7 @@ on_both_databases! {
         assert_eq!(server.get(&format!("/workspaces/{NOBODY}/explain")).await.error(404), "workspace not found");
     }
 
-    async fn everything_survives_the_end_of_the_process(database: Database) {
+    async fn workspaces_survive_a_restart(database: Database) {
         let mut server = Server::start(database).await;
         let root = server.workspace(json!({ "name": "Root", "runtime": "mock", "canvas": { "x": 1, "y": 2 } })).await;
         // Killed right after each answer: what was answered is so.
@@ -367,7 +367,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ids_are_read_in_every_form() {
+async fn ids_are_accepted_in_every_uuid_form() {
     let server = Server::start(Database::sqlite()).await;
     let id = server.workspace(json!({ "name": "A", "runtime": "mock" })).await;
     let uuid = Uuid::parse_str(&id).unwrap();
@@ -378,7 +378,7 @@ async fn ids_are_read_in_every_form() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn templates_give_what_nobody_said() {
+async fn templates_give_defaults() {
     let configs = tempfile::tempdir().unwrap();
     let template = configs.path().join("clerk");
     std::fs::create_dir(&template).unwrap();

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Server, Start, program};
+use support::{Database, Server, Start, free_port, program};
 
 fn isomer(server: &Server, arguments: &[&str]) -> Output {
     program().args(arguments).env("ISOMER_URL", &server.url).env("MY_KEY", "hush").output().expect("it runs")
@@ -28,7 +28,7 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_organisation() {
+async fn a_small_organization() {
     let server = Server::start(Database::sqlite()).await;
     let ws = |arguments: &[&str]| isomer(&server, &[&["ws"], arguments].concat());
     says(&ws(&["list"]), true, &["There are no workspaces. Make one: isomer ws create hello --runtime mock"]);
@@ -137,9 +137,8 @@ impl Drop for Following {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_listed_and_followed() {
-    // A port of its own: the one that follows comes back to the same address.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let start = Start::from(Database::sqlite()).env("PORT", port.to_string());
+    // The client that follows comes back to the same address.
+    let start = Start::from(Database::sqlite()).env("PORT", free_port().to_string());
     let mut server = Server::start(start).await;
     server.workspace(json!({ "name": "First", "runtime": "mock" })).await;
     let listed =
@@ -166,7 +165,7 @@ async fn events_are_listed_and_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guarded_server_wants_its_token() {
+async fn a_server_with_an_admin_token_requires_it() {
     let start = Start::from(Database::sqlite()).env("ADMIN_TOKEN", "t");
     let server = Server::start(start).await;
     for arguments in [&["ws", "list"][..], &["events"], &["events", "--follow"]] {

@@ -8,7 +8,8 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    env, io,
+    collections::BTreeSet,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -26,6 +27,9 @@ const OUTER: &[&str] =
 /// Why guests could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// The first-party guests can't be listed.
+    #[error("the directory of the first-party guests can't be read")]
+    List(#[source] io::Error),
     /// No cargo.
     #[error("cargo could not be started")]
     Start(#[source] io::Error),
@@ -45,6 +49,9 @@ pub enum BuildError {
 /// Builds `packages` of the workspace at `workspace` below `target_dir` and returns the component
 /// files, in the same order.
 ///
+/// All first-party guests are built with them. Cargo unites the features of shared dependencies over the
+/// packages of one invocation, so another selection would build them, and every guest, once more.
+///
 /// # Errors
 /// If cargo can't be run or fails; the message has its output.
 pub fn build(workspace: &Path, target_dir: &Path, packages: &[&str]) -> Result<Vec<PathBuf>, BuildError> {
@@ -52,7 +59,9 @@ pub fn build(workspace: &Path, target_dir: &Path, packages: &[&str]) -> Result<V
     let mut command = Command::new(cargo);
     command.current_dir(workspace).args(["build", "--target", TARGET, "--profile", PROFILE, "--target-dir"]);
     command.arg(target_dir);
-    for package in packages {
+    let mut selected: BTreeSet<String> = packages.iter().map(|&package| package.to_owned()).collect();
+    selected.extend(first_party(workspace).map_err(BuildError::List)?);
+    for package in &selected {
         command.args(["--package", package]);
     }
     for variable in OUTER {
@@ -67,6 +76,20 @@ pub fn build(workspace: &Path, target_dir: &Path, packages: &[&str]) -> Result<V
     }
     let built = target_dir.join(TARGET).join(PROFILE);
     Ok(packages.iter().map(|package| built.join(format!("{}.wasm", package.replace('-', "_")))).collect())
+}
+
+/// The packages in `guests` that are components.
+fn first_party(workspace: &Path) -> io::Result<Vec<String>> {
+    let mut packages = Vec::new();
+    for entry in fs::read_dir(workspace.join("guests"))? {
+        let Ok(manifest) = fs::read_to_string(entry?.path().join("Cargo.toml")) else { continue };
+        // The starter for new guests is no member of the workspace: it says so by a table of its own.
+        if manifest.contains("cdylib") && !manifest.contains("[workspace]") {
+            let name = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+            packages.extend(name.map(str::to_owned));
+        }
+    }
+    Ok(packages)
 }
 
 /// The directory in which guests are built: beside the profiles of the host's own target directory,

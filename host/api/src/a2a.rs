@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
-use messaging::{Call, Caller, DeliveryError, Reply};
+use messaging::{Caller, DeliveryError, Reply, SendRequest};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -18,10 +18,10 @@ use crate::access::Credentials;
 use crate::app::App;
 use crate::errors::delivery_error;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::headers::{WORKSPACE_ID, text};
-use httpd::parameters::Segment;
-use httpd::routes::Register;
+use httpd::parameters::PathParam;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// How names of callers begin that are inside of the platform; nobody outside has one.
 const INSIDE: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
@@ -36,7 +36,7 @@ const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 async fn send(
     State(app): State<App>,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -44,9 +44,9 @@ async fn send(
     let body = body.map_err(|error| unreadable(&error))?;
     let target = Uuid::parse_str(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
     let caller = caller(&app, target, &headers)?;
-    let messaging = app.messaging;
-    let reply = finish(async move {
-        messaging.deliver(Call { target, body, caller, deadline }).await.map_err(delivery_error)
+    let messaging = app.messaging.clone();
+    let reply = run_to_completion(async move {
+        messaging.deliver(SendRequest { target, body, caller, deadline }).await.map_err(delivery_error)
     })
     .await?;
     Ok(answer(reply))
@@ -78,7 +78,7 @@ fn caller(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiErr
     let proved = || app.fleet.authenticate(bearer?)?.row.workspace_id;
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
     if named.is_empty() {
-        return Ok(proved().map_or(Caller::Person, Caller::Workspace));
+        return Ok(proved().map_or(Caller::User, Caller::Workspace));
     }
     if INSIDE.iter().any(|prefix| named.starts_with(prefix)) {
         tracing::warn!(caller = named, %target, "somebody outside gave the name of a caller inside");

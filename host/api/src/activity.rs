@@ -18,7 +18,7 @@ use crate::errors::fleet_error;
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// Rows in one answer, when nobody says how many, and at most.
 const ROWS: u64 = 100;

@@ -1,5 +1,6 @@
 //! What handlers have at hand, and the router over it.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,6 +14,7 @@ use tasks::BackgroundTasks;
 use crate::access::Access;
 use crate::events::{self, Seats};
 use crate::settings::AccessSettings;
+use crate::workspaces::ListCache;
 use httpd::cors::Cors;
 use httpd::metrics::Metrics;
 use httpd::middleware;
@@ -20,9 +22,13 @@ use httpd::rate_limit::RateLimits;
 use httpd::settings::HttpSettings;
 use httpd::shutdown::Shutdown;
 
-/// What handlers have at hand. Cheap to clone: every field is shared.
+/// What handlers have at hand. Cheap to clone, as axum does several times per request: one shared pointer.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// The fields of an [`App`].
+#[derive(Clone)]
+pub struct Parts {
     /// Decides who may call what.
     pub access: Arc<Access>,
     /// Counts what happens.
@@ -43,6 +49,8 @@ pub struct App {
     pub orgs: Orgs,
     /// Messages between them.
     pub messaging: Messaging,
+    /// The list of workspaces as clients read it.
+    pub list: Arc<ListCache>,
     /// Open WebSockets, all and by workspace.
     pub sockets: Seats,
     /// Open event streams, by workspace.
@@ -58,18 +66,13 @@ pub struct App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        access: &AccessSettings,
-        http: &HttpSettings,
-        services: Services,
-        metrics: Arc<Metrics>,
-        shutdown: Shutdown,
-    ) -> Self {
+    pub fn new(access: &AccessSettings, http: HttpParts, services: Services, shutdown: Shutdown) -> Self {
+        let HttpParts { metrics, limits, cors } = http;
         let Services { catalog, fleet, messaging, orgs, tasks } = services;
-        Self {
+        Self(Arc::new(Parts {
             access: Arc::new(Access::new(access, fleet.clone())),
             metrics,
-            limits: Arc::new(RateLimits::new(http, access.dev_mode())),
+            limits,
             tasks,
             catalog,
             external_url: access.external_platform_url.clone(),
@@ -77,13 +80,39 @@ impl App {
             orgs,
             messaging,
             fleet,
+            list: Arc::default(),
             sockets: Seats::default(),
             streams: Seats::default(),
             event_limits: events::Limits::default(),
-            cors: Arc::new(Cors::new(http)),
+            cors,
             shutdown,
-        }
+        }))
     }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// For tuning before the router is made: a change reaches no clone made earlier.
+impl DerefMut for App {
+    fn deref_mut(&mut self) -> &mut Parts {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// What the middleware needs.
+pub struct HttpParts {
+    /// Counts requests.
+    pub metrics: Arc<Metrics>,
+    /// Limits the requests of each caller.
+    pub limits: Arc<RateLimits>,
+    /// Decides which web origins may call.
+    pub cors: Arc<Cors>,
 }
 
 /// What the routes call.

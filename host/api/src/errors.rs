@@ -120,13 +120,19 @@ pub fn delivery_error(error: DeliveryError) -> ApiError {
         E::NoUrl { status } => {
             ApiError::with_body(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text, "status": status }))
         }
+        E::Waking => ApiError::with_body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "error": text, "retry_after": E::WAKE_RETRY_SECONDS, "waking": true }),
+        )
+        .with_retry_after(E::WAKE_RETRY_SECONDS),
+        E::NotTranslatable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
         E::NotRoutable | E::Unreachable => ApiError::new(StatusCode::BAD_GATEWAY, &text),
-        E::BusyByItself => ApiError::busy(&text, true),
+        E::BusyNativeQueue => ApiError::busy(&text, true),
         E::BusyAndNotQueued(cause) => {
             tracing::error!(error = cause as &dyn Error, "a message could not be queued");
             ApiError::busy(&text, false)
         }
-        E::BrokenOff { delivered } => ApiError::with_body(
+        E::IncompleteResponse { delivered } => ApiError::with_body(
             StatusCode::BAD_GATEWAY,
             json!({ "delivery_confirmed": delivered, "error": text }),
         ),

@@ -11,9 +11,9 @@ use crate::access::{Caller, admin};
 use crate::app::App;
 use crate::errors::catalog_error;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::json::{Body, Json};
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// Everything below `/admin/guests`.
 pub fn routes(app: &App) -> Router<App> {
@@ -64,8 +64,8 @@ async fn push(
     Extension(caller): Extension<Caller>,
     Body(component): Body,
 ) -> Answer<ReleaseView> {
-    let (catalog, by) = (app.catalog, caller.to_string());
-    finish(async move {
+    let (catalog, by) = (app.catalog.clone(), caller.to_string());
+    run_to_completion(async move {
         catalog.push(&name, component, Source::Upload, &by, query.activate).await.map_err(catalog_error)
     })
     .await
@@ -77,8 +77,9 @@ async fn remove(
     Path((name, release)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<Value> {
-    let (catalog, by, digest) = (app.catalog, caller.to_string(), release.clone());
-    finish(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) }).await?;
+    let (catalog, by, digest) = (app.catalog.clone(), caller.to_string(), release.clone());
+    run_to_completion(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) })
+        .await?;
     Ok(Json(json!({ "deleted": release })))
 }
 
@@ -93,8 +94,8 @@ async fn activate(
     Extension(caller): Extension<Caller>,
     Json(body): Json<ActivateBody>,
 ) -> Answer<ReleaseView> {
-    let (catalog, by) = (app.catalog, caller.to_string());
-    finish(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
+    let (catalog, by) = (app.catalog.clone(), caller.to_string());
+    run_to_completion(async move { catalog.activate(&name, &body.release, &by).await.map_err(catalog_error) })
         .await
         .map(Json)
 }
@@ -104,8 +105,10 @@ async fn rollback(
     Path(name): Path<String>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<ReleaseView> {
-    let (catalog, by) = (app.catalog, caller.to_string());
-    finish(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) }).await.map(Json)
+    let (catalog, by) = (app.catalog.clone(), caller.to_string());
+    run_to_completion(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) })
+        .await
+        .map(Json)
 }
 
 async fn configure(
@@ -149,7 +152,8 @@ async fn update(
     update: GuestUpdate,
 ) -> Answer<GuestView> {
     let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
-    finish(async move { catalog.update(&guest, &update, &by).await.map_err(catalog_error) }).await?;
+    run_to_completion(async move { catalog.update(&guest, &update, &by).await.map_err(catalog_error) })
+        .await?;
     view(&app.catalog, &name).await
 }
 

@@ -4,12 +4,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use bytes::Bytes;
 use http::header;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use httpd::json::Json;
-use httpd::routes::Register;
+use httpd::json::{Json, RenderedJson};
+use httpd::router_ext::RouterExt;
 
 /// The commit this was built from, given as the variable `GIT_SHA` of the build.
 const GIT_SHA: &str = match option_env!("GIT_SHA") {
@@ -17,16 +18,21 @@ const GIT_SHA: &str = match option_env!("GIT_SHA") {
     _ => "dev",
 };
 
-/// `GET /health`, `/buildinfo` and `/metrics`.
-pub fn routes() -> Router<App> {
-    Router::new()
-        .probe("/health", get(health))
-        .probe("/buildinfo", get(build_info))
-        .probe("/metrics", get(metrics))
+/// Path of the route that answers even before the server's state is there.
+pub const HEALTH: &str = "/health";
+
+/// The route that needs no state.
+pub fn early_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new().probe(HEALTH, get(health))
 }
 
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// `GET /health`, `/buildinfo` and `/metrics`.
+pub fn routes() -> Router<App> {
+    early_routes().probe("/buildinfo", get(build_info)).probe("/metrics", get(metrics))
+}
+
+async fn health() -> RenderedJson {
+    RenderedJson(Bytes::from_static(br#"{"status":"ok"}"#))
 }
 
 async fn build_info() -> Json<Value> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::access::admin;
 use crate::app::App;
 use httpd::json::Json;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// `GET /admin/liveness`.
 pub fn routes(app: &App) -> Router<App> {

@@ -14,10 +14,10 @@ use serde_json::{Map, Value, json};
 use crate::access::admin;
 use crate::app::App;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// What a missing setting is answered with: where it can be set.
 const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
@@ -63,7 +63,7 @@ async fn import(
     let is_archive = media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(TAR));
     let asked = if is_archive { of_archive(body, query) } else { of_json(&body)? };
     let (dry_run, reconciles) = (asked.dry_run, asked.mode == RECONCILE);
-    let imported = finish(async move { app.orgs.import(asked).await.map_err(refusal) }).await?;
+    let imported = run_to_completion(async move { app.orgs.import(asked).await.map_err(refusal) }).await?;
     Ok(if dry_run {
         Json(rehearsed(&imported)).into_response()
     } else {

@@ -17,7 +17,7 @@ use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
 use httpd::json::Json;
 use httpd::parameters::Query;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// Minutes after which waiting messages are stale, when nobody says otherwise.
 const STALE_MINUTES: i64 = 60;

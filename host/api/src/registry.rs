@@ -17,9 +17,9 @@ use crate::access::{Credentials, Proof};
 use crate::app::App;
 use crate::errors::fleet_error;
 use httpd::error::ApiError;
-use httpd::finish::finish;
 use httpd::json::Json;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// Bytes of an agent's card at most.
 const CARD_BYTES: usize = 64 * 1024;
@@ -65,7 +65,8 @@ async fn register(State(app): State<App>, headers: HeaderMap, Json(body): Json<R
         error => fleet_error(error, "registration failed"),
     };
     let fleet = app.fleet.clone();
-    let registered = finish(async move { fleet.register(registration).await.map_err(failed) }).await?;
+    let registered =
+        run_to_completion(async move { fleet.register(registration).await.map_err(failed) }).await?;
     let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
     // Who had nothing to show has something from now on.
     if proved || registered.token.is_some() {
@@ -125,8 +126,7 @@ async fn heartbeat(State(app): State<App>, headers: HeaderMap, Json(body): Json<
     };
     let failed = |error| fleet_error(error, "failed to update");
     let fleet = app.fleet.clone();
-    finish(async move { fleet.beat(report).await.map_err(failed) }).await?;
-    app.messaging.heard_from(id);
+    run_to_completion(async move { fleet.beat(report).await.map_err(failed) }).await?;
     let mut answer = json!({ "status": "ok" });
     if proof != Proof::None {
         add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);

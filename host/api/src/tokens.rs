@@ -17,9 +17,9 @@ use crate::app::App;
 use crate::errors::fleet_error;
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
-use httpd::parameters::{Query, Segment};
+use httpd::parameters::{PathParam, Query};
 use httpd::rate_limit::limited;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// Tokens of a workspace that are listed when nobody says how many, and at most.
 const PAGE: usize = 50;
@@ -184,7 +184,7 @@ async fn mint_org(State(app): State<App>, Extension(caller): Extension<Caller>, 
     Ok(Json(body))
 }
 
-async fn revoke_org(State(app): State<App>, Segment(token): Segment) -> Answer {
+async fn revoke_org(State(app): State<App>, PathParam(token): PathParam) -> Answer {
     let id = parse(&token)?;
     app.fleet.revoke(None, id).await.map_err(|error| fleet_error(error, "failed to revoke"))?;
     Ok(Json(json!({ "revoked": id })))
@@ -193,7 +193,7 @@ async fn revoke_org(State(app): State<App>, Segment(token): Segment) -> Answer {
 // === For tests ===
 
 /// Scripts bootstrap with it. Judges its callers itself: only the admin token counts, where there is one.
-async fn test_token(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> Answer {
+async fn test_token(State(app): State<App>, PathParam(id): PathParam, headers: HeaderMap) -> Answer {
     if !app.test_tokens {
         return Err(ApiError::not_found("not found"));
     }

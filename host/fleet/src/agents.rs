@@ -13,12 +13,17 @@ use events::{
     Event,
     catalogue::{CardUpdated, Heartbeat, Task},
 };
+use net::{AddressPolicy, UrlError, agent_url};
 use serde_json::{Value, json};
-use store::{Change, EventFilter, presence::PresenceRow, tokens::{InsertToken, TokenKind}, workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow}};
+use store::{
+    Change, EventFilter,
+    presence::PresenceRow,
+    tokens::{InsertToken, TokenKind},
+    workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
+};
 use uuid::Uuid;
 
 use crate::{
-    agent_url::{AgentUrl, UrlError},
     blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
@@ -187,11 +192,7 @@ impl Fleet {
         let url = called.then(|| registration.url.clone());
         let mut change = match self.directory().get(id) {
             Some(known) => {
-                let input = Input::Registered {
-                    url,
-                    card: registration.card.clone(),
-                    delivery_mode: mode,
-                };
+                let input = Input::Registered { url, card: registration.card.clone(), delivery_mode: mode };
                 transitions([(known.row.as_ref(), input)], now).require(WorkspaceIsLive(id))
             }
             None if registration.may_create => {
@@ -214,7 +215,7 @@ impl Fleet {
     /// # Errors
     /// Says why not.
     pub async fn check_agent_url(&self, url: &str) -> Result<(), UrlError> {
-        AgentUrl::check(url, self.inner.saas).await.map(drop)
+        agent_url::check(url, AddressPolicy { saas: self.inner.saas, development: false }).await
     }
 
     /// The row of a workspace that nobody made: its agent runs already, and not in a container of ours.
@@ -301,6 +302,7 @@ impl Fleet {
             self.tell_live(id, &Event::TaskUpdated(task));
         }
         self.tell_live(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
+        self.inner.presence_observers.on_heartbeat(id);
         judged
     }
 

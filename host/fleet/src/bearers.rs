@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use store::{Change, CommitError, tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow}, workspaces::WorkspaceIsLive};
+use store::{
+    Change, CommitError,
+    tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow},
+    workspaces::WorkspaceIsLive,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -20,8 +24,7 @@ impl Fleet {
     pub async fn mint(&self, workspace: Uuid, by: &str, limited: bool) -> Result<NewToken, FleetError> {
         self.live(workspace)?;
         let new = NewToken::of_workspace(TokenKind::User, workspace, by, store::now());
-        let mut change =
-            Change::of(InsertToken(new.row.clone())).require(WorkspaceIsLive(workspace));
+        let mut change = Change::of(InsertToken(new.row.clone())).require(WorkspaceIsLive(workspace));
         if limited {
             change.push_precondition(FewerTokensThan { workspace, limit: TOKENS_PER_WORKSPACE });
         }

@@ -4,7 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use store::{Change, layouts::{LayoutRow, PutLayouts}, secrets::{PutSecrets, SecretRow}, tokens::{InsertToken, TokenKind}, workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow}};
+use store::{
+    Change,
+    layouts::{LayoutRow, PutLayouts},
+    secrets::{PutSecrets, SecretRow},
+    tokens::{InsertToken, TokenKind},
+    workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow},
+};
 use uuid::Uuid;
 
 use crate::{

@@ -1,6 +1,10 @@
 //! Editing a workspace: all of an edit or nothing.
 
-use store::{Change, layouts::{LayoutRow, PutLayouts}, workspaces::{NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow}};
+use store::{
+    Change,
+    layouts::{LayoutRow, PutLayouts},
+    workspaces::{NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
+};
 use uuid::Uuid;
 
 use crate::{

@@ -1,10 +1,10 @@
 //! Why the fleet did not do what was asked.
 
+use net::UrlError;
 use store::{CipherError, CommitError, StoreError, workspaces::Hosting};
 use uuid::Uuid;
 
 use crate::{
-    agent_url::UrlError,
     rules::{FieldError, InvalidAccess, InvalidDirectory, InvalidMode, SecretError},
     templates::InvalidTemplate,
 };

@@ -21,6 +21,7 @@ use crate::{
     limits::Limits,
     machine::{self, Input, Transition},
     mirror::{LiveQueue, Mirror},
+    presence::PresenceObservers,
     reconciler::Pokes,
     runtimes::Runtimes,
     templates::Templates,
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) saas: bool,
     pub(crate) pokes: Pokes,
     pub(crate) agents: agents::Memory,
+    pub(crate) presence_observers: PresenceObservers,
     pub(crate) inbound: inbound::Cache,
     /// Whose turn it is among those whose change met another one.
     turns: Mutex<()>,
@@ -99,6 +101,7 @@ impl Fleet {
             saas: parts.saas,
             pokes: Pokes::default(),
             agents: agents::Memory::default(),
+            presence_observers: PresenceObservers::default(),
             inbound: inbound::Cache::default(),
             turns: Mutex::default(),
             live: Mutex::new(live),
@@ -181,7 +184,11 @@ impl Fleet {
         if self.inner.store.is_single_process() && self.hub().subscribers() == 0 {
             return;
         }
-        self.inner.mirror.tell_live(Arc::new(Envelope::live(Some(workspace), event, store::next_event_time())));
+        self.inner.mirror.tell_live(Arc::new(Envelope::live(
+            Some(workspace),
+            event,
+            store::next_event_time(),
+        )));
     }
 
     // === Changing ===

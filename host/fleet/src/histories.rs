@@ -17,7 +17,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use events::Event;
 use proptest::prelude::*;
 use serde_json::json;
-use store::{Change, Fence, Store, presence::PresenceRow, workspaces::{Container, DesiredState, Hosting, Status, UpdateWorkspaces, WorkspaceRow}};
+use store::{
+    Change, Fence, Store,
+    presence::PresenceRow,
+    workspaces::{Container, DesiredState, Hosting, Status, UpdateWorkspaces, WorkspaceRow},
+};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -238,7 +242,8 @@ impl History {
             H::Registers(which) => {
                 if let Some(id) = with(which).filter(|id| self.has_agent(*id)) {
                     let url = Some("https://agent.example".to_owned());
-                    let (card, delivery_mode) = (json!({"name": "agent"}), store::workspaces::DeliveryMode::Push);
+                    let (card, delivery_mode) =
+                        (json!({"name": "agent"}), store::workspaces::DeliveryMode::Push);
                     self.input(id, Input::Registered { url, card, delivery_mode }).await;
                 }
             }

@@ -7,7 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use store::{Change, CommitError, secrets::{InboundSecretRow, InsertInboundSecret}, workspaces::WorkspaceIsLive};
+use store::{
+    Change, CommitError,
+    secrets::{InboundSecretRow, InsertInboundSecret},
+    workspaces::WorkspaceIsLive,
+};
 use uuid::Uuid;
 
 use crate::{error::FleetError, fleet::Fleet, tokens};

@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod agent_url;
 mod agents;
 pub mod backend;
 mod bearers;
@@ -27,6 +26,7 @@ mod machine;
 mod messages;
 mod mirror;
 mod populate;
+mod presence;
 mod reconciler;
 mod remove;
 pub mod rules;
@@ -60,6 +60,7 @@ pub use lifecycle::Restarted;
 pub use limits::Limits;
 pub use mirror::Mirror;
 pub use populate::{Population, Settler};
+pub use presence::PresenceObserver;
 pub use remove::Removal;
 pub use runtimes::{Facts, Runtimes};
 pub use templates::{InvalidTemplate, Templates};

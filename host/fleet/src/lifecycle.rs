@@ -1,6 +1,9 @@
 //! Restart, pause, resume, hibernate, wake: what people want of workspaces that are there.
 
-use store::{Change, workspaces::{DesiredState, Hosting, Status}};
+use store::{
+    Change,
+    workspaces::{DesiredState, Hosting, Status},
+};
 use uuid::Uuid;
 
 use crate::{

@@ -367,7 +367,10 @@ impl Next {
     }
 
     fn started(&mut self, attempt: i32, url: Option<&str>) -> bool {
-        if attempt != self.row.attempt || self.row.wanted != DesiredState::Running || !self.is(Hosting::Container) {
+        if attempt != self.row.attempt
+            || self.row.wanted != DesiredState::Running
+            || !self.is(Hosting::Container)
+        {
             return false;
         }
         if let Some(url) = url {

@@ -2,7 +2,11 @@
 //! tell of it.
 
 use events::Event;
-use store::{Change, CommitError, activity::{ActivityRow, InsertActivity}, workspaces::WorkspaceIsLive};
+use store::{
+    Change, CommitError,
+    activity::{ActivityRow, InsertActivity},
+    workspaces::WorkspaceIsLive,
+};
 use tokio::time::timeout;
 use uuid::Uuid;
 

@@ -3,7 +3,13 @@
 use std::collections::HashSet;
 
 use events::{Event, catalogue::Provisioning};
-use store::{Change, layouts::{DeleteLayouts, LayoutRow, PutLayouts}, secrets::{PutSecrets, SecretRow}, tokens::{RevokeTokensOf, RevokedBy}, workspaces::{InsertWorkspaces, NoOtherChildren, WorkspaceIsLive}};
+use store::{
+    Change,
+    layouts::{DeleteLayouts, LayoutRow, PutLayouts},
+    secrets::{PutSecrets, SecretRow},
+    tokens::{RevokeTokensOf, RevokedBy},
+    workspaces::{InsertWorkspaces, NoOtherChildren, WorkspaceIsLive},
+};
 use uuid::Uuid;
 
 use crate::{

@@ -19,7 +19,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use events::{Next, Subscription};
 use futures::StreamExt as _;
-use store::{CommitError, Fence, Lease, LeaseIsHeld, StoreError, workspaces::{Hosting, Status, WorkspaceRow}};
+use store::{
+    CommitError, Fence, Lease, LeaseIsHeld, StoreError,
+    workspaces::{Hosting, Status, WorkspaceRow},
+};
 use tokio::{
     sync::Notify,
     task::{Id, JoinError, JoinSet},

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use store::{Change, workspaces::{Container, Hosting, PurgeWorkspaces, WorkspaceRow}};
+use store::{
+    Change,
+    workspaces::{Container, Hosting, PurgeWorkspaces, WorkspaceRow},
+};
 use uuid::Uuid;
 
 use crate::{

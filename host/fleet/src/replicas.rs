@@ -7,19 +7,27 @@ use std::{
 };
 
 use chrono::TimeDelta;
+use databases::Database;
 use events::{
     Event, Next, Subscription,
     catalogue::{AgentMessage, Empty, Task},
 };
 use futures::future::join_all;
-use store::{Change, Store, presence::PresenceRow, tokens::{InsertToken, RevokeToken, TokenKind}, workspaces::{Container, DesiredState, InsertWorkspaces, LoadedWorkspace, Status, UpdateWorkspaces, WorkspaceRow}};
+use store::{
+    Change, Store,
+    presence::PresenceRow,
+    tokens::{InsertToken, RevokeToken, TokenKind},
+    workspaces::{
+        Container, DesiredState, InsertWorkspaces, LoadedWorkspace, Status, UpdateWorkspaces, WorkspaceRow,
+    },
+};
 use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 
 use crate::{
     Backend, Directory, Edit, Fleet, Limits, Removal, Workspace,
     scripted::{Action, Script, Scripted},
-    testing::{self, PATIENCE, Postgres, new, until},
+    testing::{self, PATIENCE, new, until},
     tokens::{NewToken, Tokens},
 };
 
@@ -33,8 +41,8 @@ struct Replica {
 }
 
 impl Replica {
-    async fn new(database: &Postgres, backend: Option<Scripted>) -> Self {
-        let store = Store::connect(&database.url).await.unwrap();
+    async fn new(database: &Database, backend: Option<Scripted>) -> Self {
+        let store = Store::connect(&database.url()).await.unwrap();
         let limits = Limits { lease: LEASE, ..Limits::default() };
         let backend = backend.map(|backend| Arc::new(backend) as Arc<dyn Backend>);
         let (fleet, _) = testing::open(store, backend, limits).await;
@@ -76,7 +84,7 @@ impl Drop for Replica {
     }
 }
 
-async fn three(database: &Postgres) -> [Replica; 3] {
+async fn three(database: &Database) -> [Replica; 3] {
     let one = Replica::new(database, None).await.follows();
     let two = Replica::new(database, None).await.follows();
     [one, two, Replica::new(database, None).await.follows()]
@@ -88,8 +96,9 @@ fn by_id(mut all: Vec<Arc<Workspace>>) -> Vec<Workspace> {
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn all_hear_everything_once_in_its_order_and_know_the_same() {
-    let Some(database) = Postgres::new().await else { return };
+    let database = Database::postgres().await;
     let mut replicas = three(&database).await;
     let writers = (0..64_usize).map(|number| {
         let (fleet, next) = (replicas[number % 3].fleet.clone(), replicas[(number + 1) % 3].fleet.clone());
@@ -118,12 +127,12 @@ async fn all_hear_everything_once_in_its_order_and_know_the_same() {
         assert_eq!(by_id(replica.fleet.directory().list()), by_id(fresh.list()));
     }
     drop(replicas);
-    database.drop().await;
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn tokens_are_known_and_refused_everywhere() {
-    let Some(database) = Postgres::new().await else { return };
+    let database = Database::postgres().await;
     let [one, two, three] = three(&database).await;
     let id = one.fleet.create(new("one", "mock", None), "test").await.unwrap().row.id;
     let mine = one.fleet.mint(id, "test", true).await.unwrap();
@@ -142,12 +151,12 @@ async fn tokens_are_known_and_refused_everywhere() {
         until("none is known", fleet, none).await;
     }
     drop((one, two, three));
-    database.drop().await;
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn a_purge_is_known_to_who_did_not_hear_of_the_removal() {
-    let Some(database) = Postgres::new().await else { return };
+    let database = Database::postgres().await;
     let one = Replica::new(&database, None).await;
     let id = one.fleet.create(new("one", "mock", None), "test").await.unwrap().row.id;
     let mine = one.fleet.mint(id, "test", true).await.unwrap();
@@ -160,12 +169,12 @@ async fn a_purge_is_known_to_who_did_not_hear_of_the_removal() {
     assert!(two.fleet.authenticate(&mine.text).is_none());
     assert!(!two.fleet.tokens().has_any(id));
     drop((one, two));
-    database.drop().await;
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn what_is_not_stored_is_heard_on_the_others_once() {
-    let Some(database) = Postgres::new().await else { return };
+    let database = Database::postgres().await;
     let replicas = three(&database).await;
     let live = |fleet: &Fleet| fleet.hub().subscribe(1_000, |event| event.seq().is_none());
     let mut heard: Vec<Subscription> = replicas.iter().map(|replica| live(&replica.fleet)).collect();
@@ -211,12 +220,12 @@ async fn what_is_not_stored_is_heard_on_the_others_once() {
         assert_eq!(found[messages..], (1..=40).map(task).collect::<Vec<_>>());
     }
     drop(replicas);
-    database.drop().await;
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
-    let Some(database) = Postgres::new().await else { return };
+    let database = Database::postgres().await;
     for (script, wanted, done) in [
         // It was started, but nobody knows; or it wasn't.
         (Script::DoneThenDies, DesiredState::Running, 1),
@@ -257,7 +266,6 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
         next.abort();
         one.fleet.store().release_leases(two.fleet.inner.server).await.unwrap();
     }
-    database.drop().await;
 }
 
 fn pushed(name: &str) -> crate::NewWorkspace {
@@ -269,8 +277,9 @@ fn pushed(name: &str) -> crate::NewWorkspace {
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn an_agent_that_calls_another_server_is_not_silent() {
-    let Some(database) = Postgres::new().await else { return };
+    let database = Database::postgres().await;
     let (one, two) = (Replica::new(&database, None).await, Replica::new(&database, None).await);
     let long_ago = store::now() - TimeDelta::hours(1);
     let lease = two.fleet.store().lease("test", Uuid::new_v4(), Duration::from_secs(60)).await.unwrap();
@@ -297,12 +306,12 @@ async fn an_agent_that_calls_another_server_is_not_silent() {
         }
     }
     drop((one, two));
-    database.drop().await;
 }
 
 #[tokio::test]
+#[ignore = "needs TEST_DATABASE_URL"]
 async fn what_an_agent_says_is_known_on_the_others() {
-    let Some(database) = Postgres::new().await else { return };
+    let database = Database::postgres().await;
     let [one, two, three] = three(&database).await;
     let id = one.fleet.create(pushed("one"), "test").await.unwrap().row.id;
     for replica in [&two, &three] {
@@ -328,7 +337,6 @@ async fn what_an_agent_says_is_known_on_the_others() {
         }
     }
     drop((one, two, three));
-    database.drop().await;
 }
 
 // === What was read before doesn't bring back what ended since ===

@@ -1,11 +1,10 @@
 //! What the fleet's tests share: rows, runtimes, databases, and waiting with an end.
 
-use std::{env, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::DateTime;
 use events::Hub;
-use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use store::{
     Cipher, Store,
@@ -106,39 +105,6 @@ pub(crate) fn new(name: &str, runtime: &str, parent: Option<Uuid>) -> NewWorkspa
 /// The SQLite database in this file, which is made where it isn't there.
 pub(crate) async fn sqlite(file: &Path) -> Store {
     Store::connect(&format!("sqlite:{}", file.display())).await.unwrap()
-}
-
-/// An empty Postgres database of a test's own.
-pub(crate) struct Postgres {
-    pub(crate) url: String,
-    name: String,
-    server: String,
-}
-
-impl Postgres {
-    /// A new database on the server that `TEST_DATABASE_URL` names. Without it there is none, which only
-    /// a developer's machine may do.
-    pub(crate) async fn new() -> Option<Self> {
-        let Ok(server) = env::var("TEST_DATABASE_URL") else {
-            assert!(env::var_os("CI").is_none(), "TEST_DATABASE_URL must be set in CI");
-            eprintln!("not run on Postgres: TEST_DATABASE_URL isn't set");
-            return None;
-        };
-        let name = format!("isomer_{}", Uuid::new_v4().simple());
-        administer(&server, &format!("CREATE DATABASE {name}")).await;
-        let (base, _) = server.rsplit_once('/').expect("the URL names a database");
-        Some(Self { url: format!("{base}/{name}"), name, server })
-    }
-
-    pub(crate) async fn drop(self) {
-        administer(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
-    }
-}
-
-async fn administer(server: &str, statement: &str) {
-    let connection = sea_orm::Database::connect(server).await.expect("Postgres answers");
-    connection.execute_unprepared(statement).await.expect("Postgres does it");
-    connection.close().await.expect("Postgres lets go");
 }
 
 /// Waits until something holds, looking again after each event of the fleet and at least each 20 ms.

@@ -13,7 +13,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use rand::Rng as _;
 use sha2::{Digest as _, Sha256};
-use store::{Change, tokens::{InsertToken, RevokeToken, RevokeTokensOf, TokenKind, TokenRow}, workspaces::PurgeWorkspaces};
+use store::{
+    Change,
+    tokens::{InsertToken, RevokeToken, RevokeTokensOf, TokenKind, TokenRow},
+    workspaces::PurgeWorkspaces,
+};
 use uuid::Uuid;
 
 /// Bytes of randomness in a token; it is written as 43 characters.

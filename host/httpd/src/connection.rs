@@ -2,8 +2,8 @@
 //!
 //! hyper has one timeout, from the end of an answer to the end of the next request's head; it
 //! cannot tell an idle connection from a head that drips in. So the socket itself keeps the time.
-//! It has to know when a request is in progress: the service says so through a [`Turn`], which it
-//! holds from the head of the request until the last byte of the answer.
+//! It has to know when a request is in progress: the service holds an [`InFlight`] from the head of the
+//! request until the last byte of the answer.
 //!
 //! | State | Deadline |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | the client takes no bytes of an answer | `idle`, from the last byte it took |
 //! | upgraded (WebSocket) | none for reading, the new protocol keeps its own |
 //!
-//! A missed reading deadline looks like the client hanging up, so hyper closes quietly. Timers are
+//! A missed reading deadline looks to hyper as if the client had hung up, so it closes quietly. Timers are
 //! only touched when a read finds nothing and the timer at hand would be too late: a busy
 //! keep-alive connection sets one timer per `idle` period, not one per request.
 //!
@@ -33,7 +33,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a connection may take for what.
+/// Deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// For the head of a request, from its first byte (of the first one: from the connect).
@@ -49,9 +49,9 @@ pub struct Deadlines {
 pub struct Connection {
     stream: TcpStream,
     deadlines: Deadlines,
-    turns: Arc<Turns>,
-    /// The turn the fields below belong to.
-    turn: u64,
+    requests: Arc<Requests>,
+    /// The state of `requests` that the fields below belong to.
+    seen: u64,
     head_begun: bool,
     read_by: Option<Instant>,
     write_by: Option<Instant>,
@@ -59,18 +59,18 @@ pub struct Connection {
     missed: bool,
     read_timer: Timer,
     write_timer: Timer,
-    /// The place among the server's connections; free again when the socket is gone.
-    _place: OwnedSemaphorePermit,
+    /// Its permit among the server's connections; returned when the socket is gone.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
     /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, deadlines: Deadlines, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(stream: TcpStream, deadlines: Deadlines, permit: OwnedSemaphorePermit) -> Self {
         Self {
             stream,
             deadlines,
-            turns: Arc::new(Turns::default()),
-            turn: 0,
+            requests: Arc::new(Requests::default()),
+            seen: 0,
             head_begun: false,
             read_by: Some(Instant::now() + deadlines.header),
             write_by: None,
@@ -78,25 +78,25 @@ impl Connection {
             missed: false,
             read_timer: Timer::default(),
             write_timer: Timer::default(),
-            _place: place,
+            _permit: permit,
         }
     }
 
-    /// Where the service says when a request is in progress.
+    /// Where the service notes that a request is in progress.
     #[must_use]
-    pub fn turns(&self) -> Arc<Turns> {
-        Arc::clone(&self.turns)
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
     }
 
-    /// Forgets the deadline of an earlier turn. Returns whether we wait for a request.
+    /// Forgets the deadline of an earlier request. Returns whether the connection waits for a request.
     fn waits_for_request(&mut self) -> bool {
-        let turn = self.turns.now();
-        if turn != self.turn {
-            self.turn = turn;
+        let seen = self.requests.state();
+        if seen != self.seen {
+            self.seen = seen;
             self.head_begun = false;
             self.read_by = None;
         }
-        Turns::is_between(turn)
+        Requests::is_between(seen)
     }
 
     /// Whether the client kept us waiting too long. Wakes the task when it will have.
@@ -204,45 +204,46 @@ impl AsyncWrite for Connection {
     }
 }
 
-// === Turns ===
+// === Requests in progress ===
 
-/// Whose turn it is on a connection: the client's (even numbers) or ours (odd ones).
+/// Whether a request is in progress on a connection: begins and ends are counted, so an odd number says
+/// that one is.
 #[derive(Debug, Default)]
-pub struct Turns(AtomicU64);
+pub struct Requests(AtomicU64);
 
-/// The value after an upgrade: nobody takes turns any more.
+/// The value after an upgrade: the connection carries no requests any more.
 const UPGRADED: u64 = u64::MAX;
 
-impl Turns {
-    /// Begins our turn, which lasts until the returned value is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> Turn {
+impl Requests {
+    /// Notes that a request is in progress until the returned value is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.0.fetch_add(1, Ordering::AcqRel);
-        Turn(Arc::clone(self))
+        InFlight(Arc::clone(self))
     }
 
-    fn now(&self) -> u64 {
+    fn state(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 
-    const fn is_between(turn: u64) -> bool {
-        turn.is_multiple_of(2)
+    const fn is_between(state: u64) -> bool {
+        state.is_multiple_of(2)
     }
 }
 
 /// A request in progress.
 #[derive(Debug)]
-pub(crate) struct Turn(Arc<Turns>);
+pub(crate) struct InFlight(Arc<Requests>);
 
-impl Turn {
-    /// Says that this connection speaks another protocol from now on.
+impl InFlight {
+    /// Notes that this connection speaks another protocol from now on.
     pub(crate) fn upgraded(&self) {
         self.0.0.store(UPGRADED, Ordering::Release);
     }
 }
 
-impl Drop for Turn {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.0.now() != UPGRADED {
+        if self.0.state() != UPGRADED {
             self.0.0.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -299,16 +300,16 @@ mod tests {
     }
 
     #[test]
-    fn turns_alternate_until_an_upgrade() {
-        let turns = Arc::new(Turns::default());
-        assert!(Turns::is_between(turns.now()));
-        let turn = turns.begin();
-        assert!(!Turns::is_between(turns.now()));
-        drop(turn);
-        assert!(Turns::is_between(turns.now()));
-        let turn = turns.begin();
-        turn.upgraded();
-        drop(turn);
-        assert!(!Turns::is_between(turns.now()));
+    fn a_request_is_in_progress_until_it_is_dropped_or_upgraded() {
+        let requests = Arc::new(Requests::default());
+        assert!(Requests::is_between(requests.state()));
+        let request = requests.begin();
+        assert!(!Requests::is_between(requests.state()));
+        drop(request);
+        assert!(Requests::is_between(requests.state()));
+        let request = requests.begin();
+        request.upgraded();
+        drop(request);
+        assert!(!Requests::is_between(requests.state()));
     }
 }

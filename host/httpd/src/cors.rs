@@ -3,10 +3,7 @@
 //! Named origins are echoed and may send cookies. `*` allows any other origin too, but never with
 //! credentials: otherwise every page on the web could act for a signed-in user.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
@@ -60,8 +57,8 @@ impl Cors {
         Self { origins, any }
     }
 
-    /// Does the request come from a page of an allowed origin, or of this server? That anybody may call
-    /// (`*`) is not enough here.
+    /// Does the request come from a page of an allowed origin, or of this server? An origin that only
+    /// `*` allows does not count.
     #[must_use]
     pub fn names(&self, headers: &HeaderMap) -> bool {
         let origin = headers.get(header::ORIGIN);
@@ -84,23 +81,50 @@ impl Cors {
     }
 }
 
-/// Layer: refuses foreign origins, answers preflights, marks answers to allowed origins.
-pub async fn answer(State(cors): State<Arc<Cors>>, request: Request, next: Next) -> Response {
-    let Some(origin) = request.headers().get(header::ORIGIN).cloned() else {
-        return next.run(request).await;
-    };
-    let preflight = *request.method() == Method::OPTIONS;
-    let verdict = cors.judge(&origin, request.headers());
-    let mut response = match verdict {
-        Verdict::Refused => return StatusCode::FORBIDDEN.into_response(),
-        _ if preflight => StatusCode::NO_CONTENT.into_response(),
-        _ => next.run(request).await,
-    };
-    if verdict != Verdict::Own {
-        allow(response.headers_mut(), origin, verdict);
-        permit(response.headers_mut(), preflight);
+/// What the policy says about one request. `None`: it comes from no page.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision(Option<CrossOrigin>);
+
+#[derive(Debug, Clone)]
+struct CrossOrigin {
+    origin: HeaderValue,
+    verdict: Verdict,
+    preflight: bool,
+}
+
+impl Cors {
+    pub(crate) fn decide(&self, request: &Request) -> Decision {
+        Decision(request.headers().get(header::ORIGIN).map(|origin| CrossOrigin {
+            origin: origin.clone(),
+            verdict: self.judge(origin, request.headers()),
+            preflight: *request.method() == Method::OPTIONS,
+        }))
     }
-    response
+}
+
+impl Decision {
+    /// The answer, where no route gives it: a refusal, or that to a preflight.
+    pub(crate) fn answer(&self) -> Option<Response> {
+        let CrossOrigin { verdict, preflight, .. } = self.0.as_ref()?;
+        if *verdict == Verdict::Refused {
+            return Some(StatusCode::FORBIDDEN.into_response());
+        }
+        preflight.then(|| {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            self.write_headers(response.headers_mut());
+            response
+        })
+    }
+
+    /// Marks an answer to an allowed foreign origin.
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        if let Some(CrossOrigin { origin, verdict, preflight }) = &self.0
+            && matches!(verdict, Verdict::Named | Verdict::Any)
+        {
+            allow(headers, origin.clone(), *verdict);
+            permit(headers, *preflight);
+        }
+    }
 }
 
 /// Says who may read the answer.

@@ -35,7 +35,7 @@ impl ApiError {
         Self { status, body, retry_after: None }
     }
 
-    /// 400: what the client sent makes no sense.
+    /// 400: the request is malformed.
     #[must_use]
     pub fn bad_request(text: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
@@ -47,13 +47,13 @@ impl ApiError {
         Self::bad_request("invalid request body")
     }
 
-    /// 401: no credential, or not a good one. The text never tells which tokens exist.
+    /// 401: no credential, or not a valid one. The text never tells which tokens exist.
     #[must_use]
     pub fn unauthorized(text: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, text)
     }
 
-    /// 403: known, and not allowed.
+    /// 403: the caller is known, and not allowed.
     #[must_use]
     pub fn forbidden(text: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, text)
@@ -77,7 +77,7 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large")
     }
 
-    /// 503: an agent is busy, and may have time again in half a minute.
+    /// 503: an agent is busy; the client may try again in half a minute.
     #[must_use]
     pub fn busy(text: &str, native_session: bool) -> Self {
         let mut body = json!({ "busy": true, "error": text, "retry_after": BUSY_SECONDS });
@@ -87,7 +87,13 @@ impl ApiError {
         Self { retry_after: Some(BUSY_SECONDS), ..Self::with_body(StatusCode::SERVICE_UNAVAILABLE, body) }
     }
 
-    /// 500: our fault. The cause is logged with everything behind it; the client learns nothing.
+    /// The same, with the seconds after which the request is worth sending again.
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// 500: a fault of the server. The cause is logged with its causes; the client does not see it.
     #[must_use]
     pub fn internal(cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = cause, "request failed");

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-/// Whose agent a caller says it is.
+/// The workspace that a caller says it is.
 pub const WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// A header as text; one that is not visible ASCII counts as absent.

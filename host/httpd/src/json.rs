@@ -10,7 +10,7 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::ser::Formatter;
@@ -34,7 +34,7 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let Body(body) = Body::from_request(request, state).await?;
         serde_json::from_slice(&body).map(Json).map_err(|error| {
-            tracing::debug!(%error, "the body is not what the route wants");
+            tracing::debug!(%error, "the body does not match what the route expects");
             ApiError::invalid_body()
         })
     }
@@ -67,9 +67,23 @@ fn refusal(rejection: BytesRejection) -> ApiError {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match to_vec(&self.0) {
-            Ok(body) => ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response(),
+            Ok(body) => RenderedJson(body.into()).into_response(),
             Err(error) => ApiError::internal(&error).into_response(),
         }
+    }
+}
+
+/// JSON that is already bytes in the form of [`to_vec`]: rendered once and answered often.
+#[derive(Debug, Clone)]
+pub struct RenderedJson(pub Bytes);
+
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+impl IntoResponse for RenderedJson {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(axum::body::Body::from(self.0));
+        response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        response
     }
 }
 
@@ -84,7 +98,7 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
 }
 
 /// Compact JSON whose floats print as integers when they are whole, and without an exponent in
-/// the range where people write numbers without one.
+/// the range where numbers are usually written without one.
 struct PlainFloats;
 
 /// From here up, and below its small counterpart, floats print with an exponent.
@@ -137,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_print_like_people_write_them() {
+    fn whole_floats_print_as_integers_and_exponents_are_rare() {
         for (value, printed) in [
             (100.0, "100"),
             (0.0, "0"),

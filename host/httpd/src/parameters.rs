@@ -1,4 +1,4 @@
-//! What an address carries, with the server's own refusals: axum's are plain text.
+//! Parameters from the query and the path. Refusals are JSON, where those of axum are plain text.
 
 use axum::extract::{FromRequestParts, Path, Query as AxumQuery};
 use http::request::Parts;
@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// The query of an address. One that makes no sense (a key twice, bad escapes) is refused with 400.
+/// The query string. A malformed one (a repeated key, bad escapes) is refused with 400.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<T>(pub T);
 
@@ -17,18 +17,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         match AxumQuery::from_request_parts(parts, state).await {
             Ok(AxumQuery(query)) => Ok(Self(query)),
             Err(error) => {
-                tracing::debug!(%error, "the query is not what the route wants");
+                tracing::debug!(%error, "the query does not match what the route expects");
                 Err(ApiError::bad_request("invalid query"))
             }
         }
     }
 }
 
-/// The one part of a path that varies, as text. What isn't text is an id that nobody has.
+/// The one variable part of a path, as text. A part that is not text becomes an id that does not exist.
 #[derive(Debug, Clone)]
-pub struct Segment(pub String);
+pub struct PathParam(pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Segment {
+impl<S: Send + Sync> FromRequestParts<S> for PathParam {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {

@@ -1,7 +1,7 @@
-//! This server's address as somebody outside reaches it: by setting, else as the request came.
+//! This server's address as clients reach it: by setting, else as the request came.
 //!
-//! `X-Forwarded-Proto` and `-Host` are believed from anybody: the address is only shown, and only to
-//! whoever sent them.
+//! `X-Forwarded-Proto` and `-Host` are believed from every client: the address is only shown, and only to
+//! the client that sent them.
 
 use http::{HeaderMap, HeaderName, Uri, header};
 
@@ -19,7 +19,7 @@ pub fn public_url(setting: Option<&Uri>, headers: &HeaderMap) -> String {
     format!("{scheme}://{}", host.unwrap_or("localhost"))
 }
 
-/// Of a list that proxies added to, what the first one said.
+/// The first entry of a list that proxies append to.
 fn first(list: &str) -> Option<&str> {
     list.split(',').next().map(str::trim).filter(|first| !first.is_empty())
 }

@@ -1,55 +1,89 @@
-//! One span and one log line per request, tied together by an id that the client gets too.
+//! One span and one log line per request, tied together by an id that the client gets too; and the request
+//! metrics, which need the same clock, route and status.
 //!
 //! Requests are named by their route pattern. Paths, query strings and headers are not logged:
 //! they can carry tokens and other people's data.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue};
-use tracing::Instrument;
+use tracing::Span;
 use tracing::field::Empty;
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
-use super::client::ClientIp;
+use super::client_ip::ClientIp;
+use super::metrics::{CLIENT_LEFT, Metrics, method_label};
+use super::router_ext::Unmatched;
 
 /// Target of the line per request, so that operators can filter it by name.
 const TARGET: &str = "isomer::access";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Layer: the request's span, its log line, and the `X-Request-Id` header of the answer.
-///
-/// The id is always ours: a client's could not be relied on.
-pub async fn record(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id = Uuid::new_v4();
-    let span = span_of(&request, id);
-    async {
-        let mut response = next.run(request).await;
-        let status = response.status().as_u16();
-        let latency_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(target: TARGET, status, latency_us, "answered");
-        if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        response
-    }
-    .instrument(span)
-    .await
+/// A request from its head to the head of its answer. Dropped without an answer, it is counted as one
+/// whose client left.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    metrics: Arc<Metrics>,
+    span: Span,
+    id: Uuid,
+    started: Instant,
+    method: &'static str,
+    route: Option<MatchedPath>,
+    answered: bool,
 }
 
-fn span_of(request: &Request, id: Uuid) -> tracing::Span {
-    let extensions = request.extensions();
-    let route = extensions.get::<MatchedPath>().map(MatchedPath::as_str);
-    let client = extensions.get::<ClientIp>();
-    tracing::info_span!(
-        "request",
-        %id,
-        method = %request.method(),
-        route = route.unwrap_or("unmatched"),
-        client = client.map(|ClientIp(address)| tracing::field::display(address)),
-        caller = Empty,
-    )
+impl Exchange {
+    /// Begins with the head of a request. Its id is always ours: a client's could not be relied on.
+    pub(crate) fn begin(request: &Request, metrics: &Arc<Metrics>) -> Self {
+        let started = Instant::now();
+        let id = Uuid::new_v4();
+        let extensions = request.extensions();
+        let route = extensions.get::<MatchedPath>();
+        let client = extensions.get::<ClientIp>();
+        let span = tracing::info_span!(
+            "request",
+            %id,
+            method = %request.method(),
+            route = route.map_or("unmatched", MatchedPath::as_str),
+            client = client.map(|ClientIp(address)| tracing::field::display(address)),
+            caller = Empty,
+        );
+        let (method, route) = (method_label(request.method()), route.cloned());
+        Self { metrics: Arc::clone(metrics), span, id, started, method, route, answered: false }
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Ends with the head of the answer, which gets the request's id. A stream that stays open for hours
+    /// is not an answer that took hours.
+    pub(crate) fn end(mut self, response: &mut Response) {
+        self.answered = true;
+        let (took, status) = (self.started.elapsed(), response.status().as_u16());
+        let unmatched = response.extensions().get::<Unmatched>().is_some();
+        let route = self.route.as_ref().filter(|_| !unmatched).map(MatchedPath::as_str);
+        self.metrics.requests.add(route, (self.method, status), took);
+        let latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.span.in_scope(|| tracing::info!(target: TARGET, status, latency_us, "answered"));
+        let mut text = [0; Hyphenated::LENGTH];
+        if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut text)) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        self.span.in_scope(|| tracing::info!(target: TARGET, "the client left before the answer"));
+        let route = self.route.as_ref().map(MatchedPath::as_str);
+        self.metrics.requests.add(route, (self.method, CLIENT_LEFT), self.started.elapsed());
+    }
 }

@@ -1,11 +1,8 @@
 //! Security headers on every answer.
 //!
 //! Everything Isomer itself produces is data, so the strict content policy fits all of it. A
-//! handler that passes on somebody else's page sets its own values, which are kept.
+//! handler that passes on a foreign page sets its own values, which are kept.
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
@@ -19,13 +16,6 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
     ),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'")),
 ];
-
-/// Layer: adds the headers to whatever comes back.
-pub async fn add(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    set(response.headers_mut());
-    response
-}
 
 /// Adds each header that is not there yet.
 pub(crate) fn set(headers: &mut HeaderMap) {

@@ -6,6 +6,7 @@
 //! - At most `max_connections` sockets; at the cap nothing is accepted, newcomers wait in the
 //!   kernel's queue.
 //! - Running out of file descriptors pauses accepting, nothing else.
+//! - Requests may come before the routes are there ([`Routes`]): the server listens first.
 //! - Draining: no new sockets; idle ones close at once; open requests get `drain`; then everything
 //!   closes. Sockets that were upgraded count as open until their new owner lets go of them.
 
@@ -28,11 +29,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce};
 use tokio::time::{Instant, sleep};
 use tower::Service;
 
-use super::connection::{Connection, Deadlines, Timer, Turn, Turns};
+use super::connection::{Connection, Deadlines, InFlight, Requests, Timer};
 use super::shutdown::Shutdown;
 
 /// Limits of the connection loop. [`Limits::default`] is what the server runs with; tests shorten
@@ -67,19 +68,65 @@ impl Default for Limits {
 /// How long accepting pauses when the process or the machine is out of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
-/// Serves `router` on `listener` until `shutdown` has run its course.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
-    let places = Arc::new(Semaphore::new(limits.max_connections as usize));
+/// What requests are answered by. Until the routes are ready, requests wait for them, except those of
+/// the routes of the start. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Routes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ready: SetOnce<Router>,
+    /// For the paths of `early` only.
+    start: Router,
+    early: &'static [&'static str],
+}
+
+impl Routes {
+    /// Routes that are made ready later. Meanwhile `start` answers the paths of `early`.
+    #[must_use]
+    pub fn starting(early: &'static [&'static str], start: Router) -> Self {
+        Self(Arc::new(Inner { ready: SetOnce::new(), start, early }))
+    }
+
+    /// Answers all requests with this router from now on. A second call changes nothing.
+    pub fn ready(&self, router: Router) {
+        if self.0.ready.set(router).is_err() {
+            tracing::debug!("the routes were ready before");
+        }
+    }
+
+    async fn get(&self, path: &str) -> &Router {
+        match self.0.ready.get() {
+            Some(router) => router,
+            None if self.0.early.contains(&path) => &self.0.start,
+            None => self.0.ready.wait().await,
+        }
+    }
+}
+
+impl From<Router> for Routes {
+    fn from(router: Router) -> Self {
+        let routes = Self::starting(&[], Router::new());
+        routes.ready(router);
+        routes
+    }
+}
+
+/// Serves `routes` on `listener` until `shutdown` has run its course.
+pub async fn serve(listener: TcpListener, routes: impl Into<Routes>, limits: Limits, shutdown: Shutdown) {
+    let routes = routes.into();
+    let permits = Arc::new(Semaphore::new(limits.max_connections as usize));
     let mut http = http1::Builder::new();
     http.title_case_headers(true).max_header_size(limits.max_head).header_read_timeout(None); // the socket does it, see `connection`
     let accepting = async {
         loop {
-            let Some((stream, peer, place)) = accept(&listener, &places).await else {
+            let Some((stream, peer, permit)) = accept(&listener, &permits).await else {
                 return;
             };
-            let socket = Connection::new(stream, limits.deadlines, place);
-            let one = speak(http.clone(), socket, peer, router.clone(), limits, shutdown.for_one());
-            tokio::spawn(one);
+            let socket = Connection::new(stream, limits.deadlines, permit);
+            let connection =
+                serve_connection(http.clone(), socket, peer, routes.clone(), limits, shutdown.for_one());
+            tokio::spawn(connection);
         }
     };
     tokio::select! {
@@ -88,29 +135,29 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
     }
     drop(listener);
     tokio::select! {
-        // Every place is free again when every socket is gone.
-        _ = places.acquire_many(limits.max_connections) => {}
+        // All permits are back when every socket is gone.
+        _ = permits.acquire_many(limits.max_connections) => {}
         () = sleep(limits.drain) => tracing::warn!("open requests did not end in time"),
         () = shutdown.ended() => {}
     }
     shutdown.end();
 }
 
-/// The next socket and its place. None never happens while the semaphore is open, which is always.
+/// The next socket and its permit. `None` would mean a closed semaphore; it is never closed.
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
-                return Some((stream, peer, place));
+                return Some((stream, peer, permit));
             }
-            Err(error) if concerns_one_client(&error) => {
+            Err(error) if is_of_one_client(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
             }
             Err(error) => {
@@ -121,9 +168,9 @@ async fn accept(
     }
 }
 
-/// Whether an error of `accept` says nothing about the next client. What is left (no file
+/// Whether an error of `accept` concerns one client only. What is left (no file
 /// descriptors, no memory) would come back at once and keep a core busy.
-fn concerns_one_client(error: &io::Error) -> bool {
+fn is_of_one_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -134,18 +181,18 @@ fn concerns_one_client(error: &io::Error) -> bool {
 }
 
 /// Speaks HTTP on one socket until it closes or is upgraded.
-async fn speak(
+async fn serve_connection(
     http: http1::Builder,
     socket: Connection,
     peer: SocketAddr,
-    router: Router,
+    routes: Routes,
     limits: Limits,
     shutdown: Shutdown,
 ) {
     let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let turns = socket.turns();
+    let requests = socket.requests();
     let idle = limits.deadlines.idle;
-    let service = service_fn(|request| answer(request, router.clone(), client, &turns, idle));
+    let service = service_fn(|request| answer(request, routes.clone(), client, &requests, idle));
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
     let mut result = tokio::select! {
         result = connection.as_mut() => Some(result),
@@ -163,41 +210,42 @@ async fn speak(
     }
 }
 
-/// Hands one request to the router. Our turn ends with the last byte of the answer.
+/// Hands one request to the router. It is in progress until the last byte of the answer.
 async fn answer(
     request: Request<Incoming>,
-    mut router: Router,
+    routes: Routes,
     client: SocketAddr,
-    turns: &Arc<Turns>,
+    requests: &Arc<Requests>,
     idle: Duration,
-) -> Result<Response<Answer>, Infallible> {
-    let turn = turns.begin();
-    let mut request = request.map(|body| Body::new(Upload::new(body, idle)));
+) -> Result<Response<TrackedBody>, Infallible> {
+    let in_flight = requests.begin();
+    let mut request = request.map(|body| Body::new(IdleTimeoutBody::new(body, idle)));
     request.extensions_mut().insert(ConnectInfo(client));
+    let mut router = routes.get(request.uri().path()).await.clone();
     let response = router.call(request).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        turn.upgraded();
+        in_flight.upgraded();
     }
-    Ok(response.map(|body| Answer { body, _turn: turn }))
+    Ok(response.map(|body| TrackedBody { body, _in_flight: in_flight }))
 }
 
 // === Bodies ===
 
 /// A request's body; fails when the client stops sending in the middle.
-struct Upload {
+struct IdleTimeoutBody {
     body: Incoming,
     idle: Duration,
     next_by: Option<Instant>,
     timer: Timer,
 }
 
-impl Upload {
+impl IdleTimeoutBody {
     fn new(body: Incoming, idle: Duration) -> Self {
         Self { body, idle, next_by: None, timer: Timer::default() }
     }
 }
 
-impl http_body::Body for Upload {
+impl http_body::Body for IdleTimeoutBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -226,13 +274,13 @@ impl http_body::Body for Upload {
     }
 }
 
-/// An answer's body, which keeps our turn until it has been handed over.
-struct Answer {
+/// An answer's body, whose request is in progress until it has been handed over.
+struct TrackedBody {
     body: Body,
-    _turn: Turn,
+    _in_flight: InFlight,
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -257,9 +305,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_errors_of_one_client_are_passed_over() {
-        assert!(concerns_one_client(&io::ErrorKind::ConnectionAborted.into()));
+    fn only_errors_of_one_client_are_ignored() {
+        assert!(is_of_one_client(&io::ErrorKind::ConnectionAborted.into()));
         const EMFILE: i32 = 24;
-        assert!(!concerns_one_client(&io::Error::from_raw_os_error(EMFILE)));
+        assert!(!is_of_one_client(&io::Error::from_raw_os_error(EMFILE)));
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
-use crate::client::TrustedProxies;
+use crate::client_ip::TrustedProxies;
 
 /// Settings of the HTTP server.
 #[derive(Debug, Clone, Args)]

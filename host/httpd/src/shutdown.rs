@@ -1,6 +1,6 @@
-//! How the server ends: first it drains, then it is over.
+//! Shutdown in two steps: the server drains, then it ends.
 //!
-//! One [`Shutdown`] is shared by everything that has to know. Draining means: take nothing new,
+//! All parts of the server share one [`Shutdown`]. Draining means: take nothing new,
 //! finish what is open. Ending means: drop what is left.
 
 use std::io;
@@ -8,7 +8,7 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The two steps of the end, as seen and as caused by any part of the server.
+/// The two steps of the shutdown; any part of the server may cause them and wait for them.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
@@ -23,12 +23,12 @@ impl Shutdown {
         Self { draining: self.draining.child_token(), ended: self.ended.child_token() }
     }
 
-    /// Asks everybody to finish.
+    /// Begins draining.
     pub fn drain(&self) {
         self.draining.cancel();
     }
 
-    /// Tells everybody that it is over.
+    /// Ends the server.
     pub fn end(&self) {
         self.draining.cancel();
         self.ended.cancel();
@@ -39,7 +39,7 @@ impl Shutdown {
         self.draining.cancelled().await;
     }
 
-    /// Waits until it is over.
+    /// Waits until the server has to end.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
@@ -47,7 +47,7 @@ impl Shutdown {
     /// Drains at the first SIGINT or SIGTERM and ends at the second.
     ///
     /// # Errors
-    /// When the operating system does not let us listen to signals.
+    /// When the operating system refuses signal handlers.
     pub fn on_signals(&self) -> io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

@@ -1,13 +1,9 @@
-//! The tenant guard: a server that belongs to one organisation answers 404 to requests meant for
+//! The tenant guard: a server that belongs to one organization answers 404 to requests meant for
 //! another.
 //!
 //! This is routing and not authentication (every header here can be forged); the route's auth
 //! class still applies. The 404 has no body, so that it says nothing about tenants.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, StatusCode};
 
@@ -21,10 +17,10 @@ const REPLAY_SOURCE: HeaderName = HeaderName::from_static("fly-replay-src");
 /// Paths that have to work before the edge knows the tenant. Exact, nothing below them.
 const EXEMPT: [&str; 5] = ["/health", "/buildinfo", "/metrics", "/registry/register", "/registry/heartbeat"];
 
-/// Whose requests are served.
+/// Which organization's requests are served.
 #[derive(Debug)]
 pub struct TenantGuard {
-    /// None: everybody's.
+    /// `None`: those of all organizations.
     org_id: Option<String>,
     /// Whether the web canvas is served from this server's own origin.
     canvas_here: bool,
@@ -40,7 +36,7 @@ impl TenantGuard {
         }
     }
 
-    fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
+    pub(crate) fn admits(&self, path: &str, headers: &HeaderMap) -> bool {
         let Some(org_id) = self.org_id.as_deref() else {
             return true;
         };
@@ -61,13 +57,9 @@ fn replayed_for(headers: &HeaderMap) -> Option<&str> {
         .map(|(_, value)| value.trim())
 }
 
-/// Layer: answers 404 to requests the guard does not admit.
-pub async fn guard(State(guard): State<Arc<TenantGuard>>, request: Request, next: Next) -> Response {
-    if guard.admits(request.uri().path(), request.headers()) {
-        next.run(request).await
-    } else {
-        StatusCode::NOT_FOUND.into_response()
-    }
+/// The answer to requests that the guard does not admit.
+pub(crate) fn not_found() -> Response {
+    StatusCode::NOT_FOUND.into_response()
 }
 
 #[cfg(test)]

@@ -22,13 +22,13 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 
 use super::error::ApiError;
 
-/// The one version there is.
+/// The only version of the protocol.
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// An open socket.
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// A client's wish for a socket, as the argument of a handler. A request that isn't one is refused with
+/// A WebSocket handshake, as the argument of a handler. A request that isn't one is refused with
 /// 400.
 #[derive(Debug)]
 pub struct Handshake {
@@ -51,15 +51,15 @@ impl Handshake {
     fn of(parts: &mut Parts) -> Option<Self> {
         let headers = &parts.headers;
         let asked = parts.version == Version::HTTP_11
-            && says(headers, CONNECTION, "upgrade")
-            && says(headers, UPGRADE, "websocket")
+            && contains_word(headers, CONNECTION, "upgrade")
+            && contains_word(headers, UPGRADE, "websocket")
             && headers.get(SEC_WEBSOCKET_VERSION) == Some(&VERSION);
         let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| asked)?;
         let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok()?;
         Some(Self { accept, upgrade: parts.extensions.remove()? })
     }
 
-    /// Says yes; `run` gets the socket once the client has the answer. No subprotocol is ever selected.
+    /// Accepts the handshake; `run` gets the socket once the client has the answer. No subprotocol is ever selected.
     pub fn accept<F>(
         self,
         config: WebSocketConfig,
@@ -86,26 +86,27 @@ impl Handshake {
     }
 }
 
-/// Tells the client why, if there is something to tell, and lets go. Takes as long as `patience` at most.
-pub async fn close(mut socket: Socket, why: Option<(CloseCode, &'static str)>, patience: Duration) {
-    let farewell = async {
+/// Sends a close frame with a reason, if there is one, and closes the connection. Takes as long as `limit` at
+/// most.
+pub async fn close(mut socket: Socket, why: Option<(CloseCode, &'static str)>, limit: Duration) {
+    let closing = async {
         if let Some((code, reason)) = why {
-            let told = socket.close(Some(CloseFrame { code, reason: reason.into() })).await;
-            if let Err(error) = told {
-                tracing::debug!(%error, "the client was gone before it was told why");
+            let sent = socket.close(Some(CloseFrame { code, reason: reason.into() })).await;
+            if let Err(error) = sent {
+                tracing::debug!(%error, "the client was gone before the close frame was sent");
             }
         }
         // A client that is gone has closed it already.
         let _ = socket.into_inner().shutdown().await;
     };
-    if timeout(patience, farewell).await.is_err() {
+    if timeout(limit, closing).await.is_err() {
         tracing::debug!("the client took no close frame");
     }
 }
 
 /// Is `word` among the comma separated words of a header?
-fn says(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+fn contains_word(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let values = headers.get_all(name);
     let mut words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    words.any(|said| said.trim().eq_ignore_ascii_case(word))
+    words.any(|found| found.trim().eq_ignore_ascii_case(word))
 }

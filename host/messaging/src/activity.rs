@@ -1,4 +1,4 @@
-//! Activity: the row that is kept of something, and the event that tells of it, made as a pair.
+//! Activity: a stored row and the event that publishes it, made as a pair.
 
 use events::{Event, catalogue};
 use fleet::FleetError;
@@ -8,46 +8,44 @@ use uuid::Uuid;
 
 use crate::deliver::Messaging;
 
-/// Kind of activity: a message came in.
+/// Activity type of an incoming message.
 pub(crate) const RECEIVED: &str = "a2a_receive";
 
-/// It went well.
+/// Statuses of a row.
 pub(crate) const OK: &str = "ok";
-
-/// It didn't.
 pub(crate) const ERROR: &str = "error";
 
-/// Something that happened, to be written down.
+/// Activity of a workspace, to be recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Whose activity it is.
+    /// Workspace in whose activity the row is listed.
     pub workspace_id: Uuid,
-    /// Kind of activity.
+    /// Type of activity, as clients filter by it.
     pub activity_type: String,
-    /// Who did it; none for people.
+    /// Acting workspace; `None` for users.
     pub source_id: Option<Uuid>,
-    /// To whom.
+    /// Workspace acted upon.
     pub target_id: Option<Uuid>,
-    /// Its method.
+    /// JSON-RPC method.
     pub method: Option<String>,
-    /// In one line.
+    /// One line for people.
     pub summary: Option<String>,
-    /// The request.
+    /// The request, as JSON.
     pub request_body: Option<Value>,
-    /// The response.
+    /// The response, as JSON.
     pub response_body: Option<Value>,
-    /// Tools that were used.
+    /// Tools used, as the agent reports them.
     pub tool_trace: Option<Value>,
-    /// How long it took, milliseconds.
+    /// Milliseconds.
     pub duration_ms: Option<i64>,
-    /// How it went.
+    /// `ok` or `error`.
     pub status: String,
-    /// What went wrong.
+    /// Cause of an error.
     pub error_detail: Option<String>,
 }
 
 impl Entry {
-    fn row_and_event(self) -> (ActivityRow, Event) {
+    pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
         let (id, created_at) = (Uuid::new_v4(), store::now());
         let text = |body: &Option<Value>| body.as_ref().map(Value::to_string);
         let row = ActivityRow {
@@ -86,19 +84,19 @@ impl Entry {
 }
 
 impl Messaging {
-    /// Writes something down for good and tells of it. When this returns, it is readable.
+    /// Records activity and publishes it. When this returns, the row is durable.
     ///
     /// # Errors
-    /// If its workspace isn't there, or it can't be stored.
+    /// If there is no such workspace, or the row can't be stored.
     pub async fn log(&self, entry: Entry) -> Result<(), FleetError> {
-        let (row, event) = entry.row_and_event();
+        let (row, event) = entry.into_row_and_event();
         self.fleet.log(row, event).await
     }
 
-    /// Tells of something at once, and writes it down a moment later.
+    /// Publishes activity at once, and writes its row behind.
     pub(crate) async fn log_behind(&self, entry: Entry) {
         let workspace = entry.workspace_id;
-        let (row, event) = entry.row_and_event();
+        let (row, event) = entry.into_row_and_event();
         self.fleet.log_behind(row).await;
         self.fleet.tell_live(workspace, &event);
     }

@@ -1,22 +1,22 @@
-//! Who sends a message.
+//! The sender of a message.
 
 use uuid::Uuid;
 
-/// Who sends a message.
+/// The sender of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// A person, by the web canvas or a terminal.
-    Person,
+    /// A user, by the web canvas or a terminal.
+    User,
     /// The agent of a workspace.
     Workspace(Uuid),
 }
 
 impl Caller {
-    /// The workspace, unless it is a person.
+    /// The workspace, unless the sender is a user.
     #[must_use]
     pub fn workspace(self) -> Option<Uuid> {
         match self {
-            Self::Person => None,
+            Self::User => None,
             Self::Workspace(id) => Some(id),
         }
     }

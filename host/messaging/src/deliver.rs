@@ -1,4 +1,4 @@
-//! The way of a message, whoever sends it: may it be sent, what does it say, how does it get there.
+//! The way of every message: authorize, normalize, dispatch by delivery mode and hosting, record.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use catalog::Catalog;
 use events::{Event, catalogue::A2aResponse};
 use fleet::{Fleet, Workspace, rules::DeliveryMode};
 use http::StatusCode;
+use net::AgentClient;
 use serde_json::Value;
 use store::workspaces::Hosting;
 use tokio::time::Instant;
@@ -14,32 +15,31 @@ use uuid::Uuid;
 
 use crate::{
     activity::{ERROR, Entry, OK, RECEIVED},
-    agent::Agents,
-    by_url::Undelivered,
     caller::Caller,
     error::DeliveryError,
     limits::Limits,
-    queue::Waiting,
+    pending::PendingIndex,
+    push::Undelivered,
     request::Request,
 };
 
-/// A message to be delivered.
+/// A message to be sent.
 #[derive(Debug, Clone)]
-pub struct Call {
-    /// To which workspace.
+pub struct SendRequest {
+    /// Workspace whose agent gets the message.
     pub target: Uuid,
-    /// What was sent.
+    /// The message as it was sent, in any of the accepted forms.
     pub body: Bytes,
-    /// By whom.
+    /// The sender.
     pub caller: Caller,
-    /// Until when whoever sent it waits, where that is known.
+    /// Until when the sender waits, if the sender says so.
     pub deadline: Option<Instant>,
 }
 
-/// What came back.
+/// The answer to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// Of HTTP.
+    /// HTTP status.
     pub status: StatusCode,
     /// JSON, as far as the agent keeps to the protocol.
     pub body: Bytes,
@@ -50,23 +50,23 @@ pub struct Reply {
 pub struct Messaging {
     pub(crate) fleet: Fleet,
     pub(crate) catalog: Catalog,
-    pub(crate) agents: Agents,
-    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) agents: AgentClient,
+    pub(crate) pending: Arc<PendingIndex>,
 }
 
-/// A message that may be delivered, with whom it is for and from.
+/// One message on its way to one agent.
 #[derive(Debug, Clone)]
-pub(crate) struct Turn {
+pub(crate) struct Delivery {
     pub(crate) target: Arc<Workspace>,
     pub(crate) caller: Caller,
     pub(crate) request: Request,
 }
 
-/// How a turn ended, as it is written down.
+/// How a delivery ended.
 #[derive(Debug, Clone)]
-pub(crate) struct Ending {
+pub(crate) struct Outcome {
     pub(crate) duration_ms: i64,
-    /// What came back with a good status, or with a bad one; or why nothing came back.
+    /// The response with its status, good or bad; or why there is none.
     pub(crate) result: Result<(StatusCode, Option<Value>), String>,
 }
 
@@ -76,52 +76,86 @@ impl Reply {
     }
 }
 
+impl Delivery {
+    /// The activity that records this outcome.
+    pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
+        let Self { target, caller, request } = self;
+        let (method, name) = (request.method().to_owned(), &target.row.name);
+        let (status, response_body, summary, error_detail) = match outcome.result {
+            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
+            Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
+        };
+        Entry {
+            workspace_id: target.row.id,
+            activity_type: RECEIVED.to_owned(),
+            source_id: caller.workspace(),
+            target_id: Some(target.row.id),
+            method: Some(method),
+            summary: Some(summary),
+            request_body: Some(request.body),
+            tool_trace: response_body.as_ref().and_then(tool_trace),
+            response_body,
+            duration_ms: Some(outcome.duration_ms),
+            status: if status.is_some_and(is_success) { OK } else { ERROR }.to_owned(),
+            error_detail,
+        }
+    }
+}
+
 impl Messaging {
-    /// Messages go to the workspaces of this fleet; adapters of this catalog answer for those that
-    /// nobody runs.
+    /// Messages go to the workspaces of this fleet; adapters of this catalog translate messages, and answer
+    /// for synthetic workspaces.
     #[must_use]
     pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits) -> Self {
-        Self { fleet, catalog, agents: Agents::new(limits), waiting: Arc::default() }
+        let pending = Arc::<PendingIndex>::default();
+        fleet.observe_presence(Arc::clone(&pending) as _);
+        let agents = AgentClient::new(limits.addresses, limits.header_timeout);
+        Self { fleet, catalog, agents, pending }
     }
 
-    /// Delivers a message and waits for what comes back. The caller must see it through even if whoever
-    /// asked for it is gone: an agent works on it.
+    /// Delivers a message and waits for the answer. The future must be run to completion even if the client
+    /// disconnects: an agent works on the message.
     ///
     /// # Errors
-    /// If it was not delivered, or nothing came back.
-    pub async fn deliver(&self, call: Call) -> Result<Reply, DeliveryError> {
-        let turn = self.turn(call.target, &call.body, call.caller).await?;
-        match self.pass_on(turn, call.deadline).await {
+    /// If the message was not delivered, or no answer came.
+    pub async fn deliver(&self, message: SendRequest) -> Result<Reply, DeliveryError> {
+        let delivery = self.prepare(message.target, &message.body, message.caller).await?;
+        match self.dispatch(delivery, message.deadline).await {
             Ok(reply) => Ok(reply),
-            Err(Undelivered::Refused(error)) => Err(error),
-            Err(Undelivered::Busy(message)) => self.wait_in_line(*message).await,
+            Err(Undelivered::Failed(error)) => Err(error),
+            Err(Undelivered::Busy(busy)) => self.enqueue(*busy).await,
         }
     }
 
-    /// A message that may be sent.
-    pub(crate) async fn turn(
+    /// Looks up the target, authorizes the caller, and normalizes the message.
+    pub(crate) async fn prepare(
         &self,
         target: Uuid,
         body: &[u8],
         caller: Caller,
-    ) -> Result<Turn, DeliveryError> {
+    ) -> Result<Delivery, DeliveryError> {
         let target = self.target(target).await?;
-        self.admit(&target, caller)?;
-        Ok(Turn { request: Request::read(body)?, target, caller })
+        self.authorize(&target, caller)?;
+        Ok(Delivery { request: Request::read(body)?, target, caller })
     }
 
-    /// Brings a message to its agent, the way that agent has.
-    pub(crate) async fn pass_on(&self, turn: Turn, deadline: Option<Instant>) -> Result<Reply, Undelivered> {
-        if turn.target.row.delivery_mode == DeliveryMode::Poll {
-            return Ok(self.keep_for_poll(turn).await?);
+    /// Takes the message the way that its workspace is delivered to.
+    pub(crate) async fn dispatch(
+        &self,
+        delivery: Delivery,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, Undelivered> {
+        if delivery.target.row.delivery_mode == DeliveryMode::Poll {
+            return Ok(self.deliver_poll(delivery).await?);
         }
-        match turn.target.row.hosting {
-            Hosting::Synthetic => Ok(self.answer_synthetic(turn).await?),
-            Hosting::Operator | Hosting::Container => self.call_agent(turn, deadline).await,
+        match delivery.target.row.hosting {
+            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?),
+            Hosting::Operator | Hosting::Container => self.push(delivery, deadline).await,
         }
     }
 
-    /// Whom it is for. One that another server made a moment ago may not be in memory yet.
+    /// The database is asked too: a workspace that another server created a moment ago may not be in the
+    /// index yet.
     async fn target(&self, id: Uuid) -> Result<Arc<Workspace>, DeliveryError> {
         if let Some(live) = self.fleet.directory().get(id) {
             return Ok(live);
@@ -130,8 +164,8 @@ impl Messaging {
         found.filter(|workspace| !workspace.row.is_removed()).ok_or(DeliveryError::NotFound)
     }
 
-    /// May this caller send this workspace something, and may that go on working?
-    fn admit(&self, target: &Workspace, caller: Caller) -> Result<(), DeliveryError> {
+    /// Checks the hierarchy rules and the target's budget.
+    fn authorize(&self, target: &Workspace, caller: Caller) -> Result<(), DeliveryError> {
         let id = target.row.id;
         if let Caller::Workspace(caller) = caller
             && caller != id
@@ -146,48 +180,37 @@ impl Messaging {
         }
     }
 
-    /// Writes down how a turn ended, and tells everybody whom it concerns.
-    pub(crate) async fn end(&self, turn: Turn, ending: Ending) {
-        let Turn { target, caller, request } = turn;
-        let (id, duration_ms) = (target.row.id, ending.duration_ms);
-        let method = request.method().to_owned();
-        let name = &target.row.name;
-        let (status, response_body, summary, error_detail) = match ending.result {
-            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
-            Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
+    /// Records how a delivery ended: activity, and for users the answer as an event.
+    pub(crate) async fn record_outcome(&self, delivery: Delivery, outcome: Outcome) {
+        let (id, caller, duration_ms) = (delivery.target.row.id, delivery.caller, outcome.duration_ms);
+        let delivered = matches!(&outcome.result, Ok((status, _)) if is_success(*status));
+        // Users see the answers to their own messages; those between agents are seen as activity.
+        let response = match &outcome.result {
+            Ok((_, Some(body))) if delivered && caller == Caller::User => {
+                let method = delivery.request.method().to_owned();
+                Some(A2aResponse { duration_ms, method, response_body: body.clone() })
+            }
+            _ => None,
         };
-        let well = status.is_some_and(|status| status.as_u16() < 400);
-        let answer = (well && caller == Caller::Person).then(|| response_body.clone()).flatten();
-        self.log_behind(Entry {
-            workspace_id: id,
-            activity_type: RECEIVED.to_owned(),
-            source_id: caller.workspace(),
-            target_id: Some(id),
-            method: Some(method.clone()),
-            summary: Some(summary),
-            request_body: Some(request.body),
-            tool_trace: response_body.as_ref().and_then(tool_trace),
-            response_body,
-            duration_ms: Some(duration_ms),
-            status: if well { OK } else { ERROR }.to_owned(),
-            error_detail,
-        })
-        .await;
-        if let Some(response_body) = answer {
-            let response = A2aResponse { duration_ms, method, response_body };
+        self.log_behind(delivery.into_entry(outcome)).await;
+        if let Some(response) = response {
             self.fleet.tell_live(id, &Event::A2aResponse(response));
         }
-        if well {
-            self.spoke(caller).await;
+        if delivered {
+            self.record_outbound(caller).await;
         }
     }
 
-    /// Notes that somebody sent a message.
-    pub(crate) async fn spoke(&self, caller: Caller) {
+    /// Notes the time of a workspace's last outgoing message.
+    pub(crate) async fn record_outbound(&self, caller: Caller) {
         if let Caller::Workspace(id) = caller {
             self.fleet.spoke(id).await;
         }
     }
+}
+
+fn is_success(status: StatusCode) -> bool {
+    status.as_u16() < 400
 }
 
 /// Tools that an agent says it used.

@@ -12,54 +12,65 @@ pub enum DeliveryError {
     /// There is no such workspace, or it is removed.
     #[error("workspace not found")]
     NotFound,
-    /// Whether there is one could not be found out.
+    /// The workspace could not be looked up.
     #[error("lookup failed")]
     Lookup(#[source] StoreError),
-    /// The two are neither siblings nor one above the other.
+    /// The two workspaces are neither siblings nor ancestor and descendant.
     #[error("access denied: workspaces cannot communicate per hierarchy rules")]
     AccessDenied,
-    /// It has spent what it may spend.
+    /// The target has spent its budget.
     #[error("workspace budget limit exceeded")]
     OverBudget,
-    /// It isn't a message.
+    /// The body is no message.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// It could not be kept for the agent to fetch.
+    /// The message could not be stored for the agent to fetch.
     #[error("failed to queue message")]
     NotQueued(#[source] FleetError),
-    /// There is nobody to deliver it to.
+    /// There is no agent to deliver to.
     #[error("workspace has no URL")]
     NoUrl {
-        /// What the workspace does instead.
+        /// Status of the workspace, which says why.
         status: Status,
     },
-    /// Its agent may not be called where it says it is.
+    /// The workspace was hibernated, and this message wakes it.
+    #[error("workspace is waking from hibernation — retry in ~{} seconds", Self::WAKE_RETRY_SECONDS)]
+    Waking,
+    /// The agent's URL may not be called.
     #[error("workspace URL is not publicly routable")]
     NotRoutable,
-    /// The agent, or what answers for it, was not reached.
+    /// The runtime's adapter says that this message can't be given to its agents.
+    #[error("the runtime's adapter refused the message: {0}")]
+    NotTranslatable(String),
+    /// The agent, or the adapter that answers for it, was not reached.
     #[error("failed to reach workspace agent")]
     Unreachable,
     /// The agent is busy and keeps a queue of its own.
     #[error("workspace agent busy — adapter handles retry (native_session)")]
-    BusyByItself,
-    /// The agent is busy, and the message could not be kept for later.
+    BusyNativeQueue,
+    /// The agent is busy, and the message could not be queued.
     #[error("workspace agent busy — retry after a short backoff")]
     BusyAndNotQueued(#[source] StoreError),
-    /// The agent began an answer that has no end.
+    /// The agent's response broke off.
     #[error("failed to read agent response")]
-    BrokenOff {
-        /// Was it the beginning of a good one?
+    IncompleteResponse {
+        /// The status of the response was a good one: the agent took the message.
         delivered: bool,
     },
-    /// The agent's answer is longer than an answer may be.
+    /// The agent's response exceeds the cap.
     #[error("agent response too large")]
     TooLarge,
-    /// The agent answered that it won't.
+    /// The agent answered with an error.
     #[error("{text}")]
     Refused {
-        /// How it said so.
+        /// Status of the response.
         status: StatusCode,
-        /// Its words, as far as it gave some.
+        /// The agent's words, else what the status means.
         text: String,
     },
+}
+
+impl DeliveryError {
+    /// Seconds after which a message to a waking workspace is worth sending again.
+    pub const WAKE_RETRY_SECONDS: u32 = 15;
 }

@@ -1,27 +1,29 @@
-//! Messages to agents: checked, brought into one form, delivered, and written down.
+//! Messages to agents (A2A): checked, normalized, delivered, and recorded as activity.
 //!
-//! [`Messaging::deliver`] is the way of every message, whoever sends it. How it reaches its agent depends
-//! on who runs that: one that fetches its messages finds them as rows of activity, one that nobody runs
-//! is answered for by its runtime's adapter, and every other one is called where it says it is. Nothing
-//! here looks into the database on the way, except for messages that have to outlive the process.
+//! [`Messaging::deliver`] is the way of every message. How the message reaches its agent depends on the
+//! workspace: `poll` stores it as a row of activity for the agent to fetch, `synthetic` lets the runtime's
+//! adapter answer, and `push` calls the agent's URL. A message to a busy agent is enqueued and sent when
+//! the agent has capacity (`queue`). Nothing here reads the database on the way, except for messages that
+//! have to outlive the process.
 
 #![forbid(unsafe_code)]
 
 mod activity;
-mod agent;
-mod by_url;
+mod background;
 mod caller;
 mod deliver;
 mod error;
 mod limits;
+mod pending;
 mod poll;
+mod push;
 mod queue;
 mod request;
 mod synthetic;
 
 pub use activity::Entry;
 pub use caller::Caller;
-pub use deliver::{Call, Messaging, Reply};
+pub use deliver::{Messaging, Reply, SendRequest};
 pub use error::DeliveryError;
 pub use limits::Limits;
 pub use request::{Malformed, Request};

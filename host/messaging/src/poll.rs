@@ -1,5 +1,4 @@
-//! Agents that fetch their messages: a message to one is a row of its activity, stored before the
-//! sender is told.
+//! Agents that fetch their messages: a message is a row of activity, durable before the sender is answered.
 
 use fleet::FleetError;
 use http::StatusCode;
@@ -7,13 +6,13 @@ use serde_json::json;
 
 use crate::{
     activity::{Entry, OK, RECEIVED},
-    deliver::{Messaging, Reply, Turn},
+    deliver::{Delivery, Messaging, Reply},
     error::DeliveryError,
 };
 
 impl Messaging {
-    pub(crate) async fn keep_for_poll(&self, turn: Turn) -> Result<Reply, DeliveryError> {
-        let Turn { target, caller, request } = turn;
+    pub(crate) async fn deliver_poll(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
+        let Delivery { target, caller, request } = delivery;
         let method = request.method().to_owned();
         let entry = Entry {
             workspace_id: target.row.id,
@@ -33,7 +32,7 @@ impl Messaging {
             FleetError::NotFound => DeliveryError::NotFound,
             error => DeliveryError::NotQueued(error),
         })?;
-        self.spoke(caller).await;
+        self.record_outbound(caller).await;
         let body = json!({ "delivery_mode": "poll", "method": method, "status": "queued" });
         Ok(Reply::json(StatusCode::OK, &body))
     }

@@ -1,33 +1,34 @@
-//! A message in the one form that agents know: JSON-RPC 2.0, with the parts of A2A 0.3.
+//! Normalizes messages to JSON-RPC 2.0 with the parts of A2A 0.3.
 //!
-//! Older and barer forms are brought into it; what has that form already is left as it came.
+//! Messages in the form of A2A 0.2 and bare ones without an envelope are converted; others are left as they
+//! came.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// A message, ready to be sent.
+/// A normalized message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// A JSON-RPC request.
+    /// The whole JSON-RPC request.
     pub body: Value,
 }
 
-/// What isn't a message.
+/// Why a body is no message. The texts are for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It is no JSON object.
+    /// The body is no JSON object.
     #[error("invalid JSON")]
     NotAnObject,
-    /// Its content is neither text nor a list of parts.
+    /// The content is neither text nor a list of parts.
     #[error("invalid params.message.content type")]
     Content,
-    /// It says nothing.
+    /// The message has neither parts nor content.
     #[error("params.message must contain either 'parts' (v0.3) or 'content' (v0.2 compat)")]
     Empty,
 }
 
 impl Malformed {
-    /// What to do about it, where that isn't plain.
+    /// What to do about it, where the text doesn't say so.
     #[must_use]
     pub fn hint(self) -> Option<&'static str> {
         match self {
@@ -39,10 +40,10 @@ impl Malformed {
 }
 
 impl Request {
-    /// Reads a message and brings it into the one form.
+    /// Reads and normalizes a message.
     ///
     /// # Errors
-    /// If it isn't one.
+    /// If the body is no message.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         let Ok(Value::Object(mut body)) = serde_json::from_slice(bytes) else {
             return Err(Malformed::NotAnObject);
@@ -51,24 +52,24 @@ impl Request {
             body = envelope(body);
         }
         if let Some(Value::Object(message)) = body.get_mut("params").and_then(|it| it.get_mut("message")) {
-            complete(message)?;
+            normalize_message(message)?;
         }
         Ok(Self { body: Value::Object(body) })
     }
 
-    /// The method; empty if there is none.
+    /// JSON-RPC method; empty if there is none.
     #[must_use]
     pub fn method(&self) -> &str {
         self.body.get("method").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// The id of the request, if it has one.
+    /// JSON-RPC id; null counts as none.
     #[must_use]
     pub fn id(&self) -> Option<&Value> {
         self.body.get("id").filter(|id| !id.is_null())
     }
 
-    /// What it says: its parts of text, one below the other.
+    /// The text parts, joined by line feeds.
     #[must_use]
     pub fn text(&self) -> String {
         let parts = self.body.pointer("/params/message/parts").and_then(Value::as_array);
@@ -77,7 +78,7 @@ impl Request {
     }
 }
 
-/// A JSON-RPC request of what somebody sent without one.
+/// Wraps method and params of a body without `jsonrpc`; its other keys are dropped.
 fn envelope(mut bare: Map<String, Value>) -> Map<String, Value> {
     let mut take = |key: &str| bare.remove(key).unwrap_or(Value::Null);
     let (method, params) = (take("method"), take("params"));
@@ -87,7 +88,7 @@ fn envelope(mut bare: Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-fn complete(message: &mut Map<String, Value>) -> Result<(), Malformed> {
+fn normalize_message(message: &mut Map<String, Value>) -> Result<(), Malformed> {
     if !message.contains_key("messageId") {
         message.insert("messageId".to_owned(), json!(Uuid::new_v4()));
     }
@@ -117,10 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn messages_by_table() {
+    fn messages_are_normalized_to_parts() {
         let text = |text: &str| json!([{ "kind": "text", "text": text }]);
         for (message, expected) in [
-            // In the form of 0.3: as it came.
+            // A2A 0.3: left as it came.
             (json!({ "parts": text("a") }), json!({ "parts": text("a") })),
             (
                 json!({ "role": "user", "parts": [{ "type": "text", "text": "a" }], "contextId": "c" }),
@@ -132,7 +133,7 @@ mod tests {
                 json!({ "parts": [{ "kind": "file", "file": { "uri": "workspace:/x", "name": "x" } }] }),
                 json!({ "parts": [{ "kind": "file", "file": { "uri": "workspace:/x", "name": "x" } }] }),
             ),
-            // In the form of 0.2.
+            // A2A 0.2.
             (json!({ "content": "Grüße 🌍" }), json!({ "parts": text("Grüße 🌍") })),
             (json!({ "content": "" }), json!({ "parts": text("") })),
             (json!({ "content": text("a") }), json!({ "parts": text("a") })),
@@ -151,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn envelopes_by_table() {
-        // Complete ones are left alone, whatever their id.
+    fn bare_bodies_get_an_envelope_and_complete_ones_are_left_alone() {
+        // Complete ones are left alone, with ids of any type.
         for whole in [
             json!({ "jsonrpc": "2.0", "id": 7, "method": "message/stream", "params": { "x": 1 }, "more": true }),
             json!({ "jsonrpc": "2.0", "method": "initialize" }),
@@ -162,7 +163,7 @@ mod tests {
         ] {
             assert_eq!(read(&whole).unwrap(), whole);
         }
-        // Of bare ones, method and params are taken.
+        // Of bare ones, only method and params are kept.
         let mut body = read(&json!({ "id": "dropped", "params": { "a": 1 }, "other": 2 })).unwrap();
         assert!(is_uuid(&body.as_object_mut().unwrap().remove("id").unwrap()));
         assert_eq!(body, json!({ "jsonrpc": "2.0", "method": null, "params": { "a": 1 } }));
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn bodies_that_are_no_message_are_refused() {
         for text in ["", "x", "[]", "null", "1", "\"a\"", "{", "{}{}", "[{}]"] {
             assert_eq!(Request::read(text.as_bytes()), Err(Malformed::NotAnObject), "{text}");
         }
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_read_by_table() {
+    fn text_method_and_id_are_read() {
         let request = |body: Value| Request::read(body.to_string().as_bytes()).unwrap();
         let said = request(json!({
             "jsonrpc": "2.0", "id": 3, "method": 4,

@@ -1,5 +1,5 @@
-//! Workspaces that nobody runs: the adapter of their runtime answers. It says what; when is the host's
-//! part, because guests have no clock.
+//! Synthetic workspaces: the adapter of their runtime answers. The adapter decides what; the host waits,
+//! because guests have no clock.
 
 use std::time::Duration;
 
@@ -11,30 +11,33 @@ use uuid::Uuid;
 use wasm::adapter::Message;
 
 use crate::{
-    deliver::{Ending, Messaging, Reply, Turn},
+    deliver::{Delivery, Messaging, Outcome, Reply},
     error::DeliveryError,
 };
 
 impl Messaging {
-    pub(crate) async fn answer_synthetic(&self, turn: Turn) -> Result<Reply, DeliveryError> {
-        let row = &turn.target.row;
+    pub(crate) async fn answer_synthetic(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
+        let row = &delivery.target.row;
         if !matches!(row.status, Status::Online | Status::Degraded) {
             return Err(DeliveryError::NoUrl { status: row.status });
         }
-        let id = turn.request.id().cloned().unwrap_or_else(|| json!(Uuid::new_v4()));
-        let message =
-            Message { workspace_id: row.id.to_string(), request_id: text_of(&id), text: turn.request.text() };
+        let id = delivery.request.id().cloned().unwrap_or_else(|| json!(Uuid::new_v4()));
+        let message = Message {
+            workspace_id: row.id.to_string(),
+            request_id: text_of(&id),
+            text: delivery.request.text(),
+        };
         let adapter = self.catalog.adapter(&row.runtime).await;
         let replied = adapter.synthetic_reply(&message).await;
         let pause = Duration::from_millis(adapter.describe().reply_pause_ms.into());
-        // A release isn't held back from its end by who is waiting.
+        // A release that was replaced can end while its reply waits.
         drop(adapter);
         let parts = match replied {
             Ok(parts) => parts,
             Err(problem) => {
                 let error = problem.message;
                 tracing::warn!(workspace = %row.id, runtime = row.runtime, error, "the adapter gave no reply");
-                self.end(turn, Ending { duration_ms: 0, result: Err(error) }).await;
+                self.record_outcome(delivery, Outcome { duration_ms: 0, result: Err(error) }).await;
                 return Err(DeliveryError::Unreachable);
             }
         };
@@ -43,12 +46,13 @@ impl Messaging {
         }
         let body = response(&id, parts);
         let reply = Reply::json(StatusCode::OK, &body);
-        self.end(turn, Ending { duration_ms: 0, result: Ok((StatusCode::OK, Some(body))) }).await;
+        self.record_outcome(delivery, Outcome { duration_ms: 0, result: Ok((StatusCode::OK, Some(body))) })
+            .await;
         Ok(reply)
     }
 }
 
-/// An id as text: what it says if it is text, else its JSON.
+/// A string as it is, anything else as its JSON.
 fn text_of(id: &Value) -> String {
     id.as_str().map_or_else(|| id.to_string(), str::to_owned)
 }
@@ -63,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_keep_their_type() {
+    fn a_response_repeats_the_id_with_its_type() {
         for (id, text) in [
             (json!("a"), "a"),
             (json!(7), "7"),

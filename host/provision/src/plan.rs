@@ -145,11 +145,7 @@ pub fn plan(request: &Request<'_>, runtime: &Runtime<'_>) -> Result<ContainerSpe
         network: if tier.full_host {
             Network::Host { port: description.port }
         } else {
-            Network::Bridge {
-                name: settings.network.clone(),
-                alias: name.clone(),
-                port: description.port,
-            }
+            Network::Bridge { name: settings.network.clone(), alias: name.clone(), port: description.port }
         },
         labels: labels(workspace),
         mounts: mounts(&name, workspace, runtime, tier.config_only, tier.full_host),
@@ -192,7 +188,11 @@ fn image(
         Some(registry) => (registry.as_str(), ImageOrigin::Registry),
         None => ("molecule-local", ImageOrigin::LocalBuild),
     };
-    Ok(Image { reference: format!("{prefix}/{base}:latest"), platform: settings.image_platform.clone(), origin })
+    Ok(Image {
+        reference: format!("{prefix}/{base}:latest"),
+        platform: settings.image_platform.clone(),
+        origin,
+    })
 }
 
 fn labels(workspace: &Workspace<'_>) -> BTreeMap<String, String> {

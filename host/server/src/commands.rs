@@ -35,7 +35,7 @@ enum Task {
     Guest(Box<GuestArgs>),
     /// Make, list, change, stop and explain workspaces
     Ws(Box<WorkspaceArgs>),
-    /// Import organisations from templates
+    /// Import organizations from templates
     Org(Box<OrgArgs>),
     /// Say something to an agent, and print what it answers
     Send(Box<SendArgs>),
@@ -49,8 +49,13 @@ pub async fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.task {
         Task::Serve(settings) => {
-            logging::init(settings.logging.log_format);
-            exit(run::serve(&settings).await)
+            let log = match logging::init(settings.logging.log_format) {
+                Ok(log) => log,
+                Err(error) => return exit(Err(error)),
+            };
+            let done = run::serve(&settings).await;
+            drop(log); // the lines that wait come before the error, and before the end
+            exit(done)
         }
         Task::Guest(args) => exit(guest::run(*args).await),
         Task::Ws(args) => exit(workspaces::run(*args).await),

@@ -1,6 +1,5 @@
 //! `isomer serve`: from settings to a server that listens, and back to a process that ends.
 
-use std::future::ready;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,39 +10,28 @@ use events::{Feed, Hub};
 use fleet::{Fleet, Parts, Templates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
-use tasks::{BackgroundTask, BackgroundTasks, retry_forever};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use wasm::{AotCache, Sandbox, SandboxError};
 
 use crate::logging::LogFormat;
 use crate::settings::Settings;
 use crate::wiring;
-use api::app::{App, router};
+use crate::background;
+use api::app::router;
+use api::health::HEALTH;
 use api::settings::Secret;
-use httpd::metrics::Metrics;
-use httpd::rate_limit::FORGET_EVERY;
-use httpd::serve::{self, Limits};
+use httpd::serve::{self, Limits, Routes};
 use httpd::shutdown::Shutdown;
 
-/// How often histogram samples are folded into their buckets.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-/// How often loops of the fleet come around at least.
-const FLEET_TURN: Duration = Duration::from_secs(2);
-/// How often events that are too old are deleted.
-const RETENTION_EVERY: Duration = Duration::from_secs(3_600);
-/// How often messages that wait are looked for.
-const QUEUE_EVERY: Duration = Duration::from_secs(10);
-/// Seconds of the hours that one setting is in.
-const HOUR: u64 = 3_600;
-/// How long the last writes may take at the end.
+/// How long the last writes may take after the last request.
 const LAST_WRITES: Duration = Duration::from_secs(15);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Nothing could be listened on.
+    /// No address could be listened on.
     #[error("cannot listen on {host} port {port} (see BIND_ADDR and PORT)")]
     Listen {
         /// The host tried last.
@@ -60,7 +48,7 @@ pub enum StartError {
     /// The database can't be used.
     #[error("cannot open the database (see DATABASE_URL and DATA_DIR)")]
     Store(#[from] StoreError),
-    /// Guests can't be run.
+    /// The sandbox of guests could not be set up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// The guests could not be read.
@@ -82,28 +70,35 @@ pub enum StartError {
 
 /// Runs the server until a signal ends it.
 ///
+/// It listens first: `/health` is answered while the database and the guests are opened, other requests
+/// wait until that is done.
+///
 /// # Errors
 /// When it cannot start.
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
-    let metrics = Arc::new(Metrics::new()?);
+    let http = wiring::http_parts(settings)?;
+    // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
+    let (listener, address) = listen(settings).await?;
+    let routes = Routes::starting(&[HEALTH], wiring::early_router(settings, &http));
+    let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
+    announce(settings, &data_dir, address);
+
     let store = open_store(settings, &data_dir).await?;
     let catalog = open_catalog(settings, &data_dir, store.clone()).await?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
-    let (listener, address) = listen(settings).await?;
-
-    let hub = Hub::default();
-    let (fleet, written) = open_fleet(settings, &store, hub.clone(), catalog.clone()).await?;
-    let app = wiring::app(settings, metrics, catalog.clone(), fleet.clone(), shutdown.clone());
+    let (fleet, written) = open_fleet(settings, &store, catalog.clone()).await?;
+    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), shutdown.clone());
     let tasks = app.tasks.clone();
-    start_upkeep(&app);
-    start_fleet(&tasks, &fleet, settings);
-    start_traffic(&app);
-    catalog.background_tasks(&hub, watcher).into_iter().for_each(|task| tasks.spawn(task));
-    announce(settings, &data_dir, address);
-    serve::serve(listener, router(app, &settings.http), Limits::default(), shutdown).await;
+    background::start(&app, settings, watcher);
+    routes.ready(router(app, &settings.http));
+    tracing::debug!("all routes are ready");
+    if let Err(error) = serving.await {
+        tracing::error!(error = &error as &dyn std::error::Error, "the connection loop panicked");
+        shutdown.end();
+    }
 
     tasks.shutdown().await;
     catalog.store_counters().await;
@@ -134,14 +129,13 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
 async fn open_fleet(
     settings: &Settings,
     store: &Store,
-    hub: Hub,
     catalog: Catalog,
 ) -> Result<(Fleet, JoinHandle<()>), StartError> {
     let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
     let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
     let parts = Parts {
         store: store.clone(),
-        hub,
+        hub: Hub::default(),
         runtimes: Arc::new(catalog),
         backend: None,
         cipher: Cipher::new(key, previous, settings.access.production())?,
@@ -150,69 +144,6 @@ async fn open_fleet(
         saas: settings.saas(),
     };
     Ok(Fleet::open(parts).await?)
-}
-
-/// Starts what the fleet does in the background. What ends with an error is begun again.
-fn start_fleet(tasks: &BackgroundTasks, fleet: &Fleet, settings: &Settings) {
-    let reconciled = fleet.clone();
-    tasks.spawn(BackgroundTask::new("reconciler", FLEET_TURN, move |progress| {
-        let fleet = reconciled.clone();
-        async move { retry_forever("reconciler", || fleet.reconcile(|| progress.report())).await }
-    }));
-    let followed = fleet.clone();
-    tasks.spawn(BackgroundTask::new("broadcaster", FLEET_TURN, move |progress| {
-        let fleet = followed.clone();
-        async move { retry_forever("broadcaster", || fleet.follow(|| progress.report())).await }
-    }));
-    let told = fleet.clone();
-    tasks.spawn(BackgroundTask::new("live-events", FLEET_TURN, move |progress| {
-        let fleet = told.clone();
-        async move { fleet.send_live(|| progress.report()).await }
-    }));
-    let (swept, days) = (fleet.clone(), settings.storage.event_retention_days.get());
-    tasks.spawn(BackgroundTask::interval("event-retention", RETENTION_EVERY, move || {
-        let fleet = swept.clone();
-        async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
-    }));
-    let days = chrono::Duration::days(settings.messages.activity_retention_days.get().into());
-    let interval =
-        Duration::from_secs(u64::from(settings.messages.activity_cleanup_interval_hours.get()) * HOUR);
-    let swept = fleet.clone();
-    tasks.spawn(BackgroundTask::new("activity-retention", interval, move |progress| {
-        let fleet = swept.clone();
-        async move {
-            loop {
-                // Waits first: a start has more urgent things to write.
-                progress.report();
-                sleep(interval).await;
-                fleet.forget_activity(days).await;
-            }
-        }
-    }));
-}
-
-/// Starts what is done for messages in the background.
-fn start_traffic(app: &App) {
-    let messaging = app.messaging.clone();
-    // Only once: after a panic in the loop, what is on its way is still that.
-    let mut first = true;
-    app.tasks.spawn(BackgroundTask::new("a2a-queue", QUEUE_EVERY, move |progress| {
-        let messaging = messaging.clone();
-        let mut starting = std::mem::take(&mut first);
-        async move {
-            loop {
-                match messaging.sweep_queue(starting).await {
-                    Ok(()) => starting = false,
-                    Err(error) => tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the queue of messages could not be looked through"
-                    ),
-                }
-                progress.report();
-                sleep(QUEUE_EVERY).await;
-            }
-        }
-    }));
 }
 
 /// Listens on the first host that works.
@@ -233,29 +164,15 @@ async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), StartE
     Err(failure)
 }
 
-/// Starts what has to be done again and again.
-fn start_upkeep(app: &App) {
-    let metrics = Arc::clone(&app.metrics);
-    app.tasks.spawn(BackgroundTask::interval("metrics-upkeep", METRICS_UPKEEP, move || {
-        metrics.upkeep();
-        ready(())
-    }));
-    let limits = Arc::clone(&app.limits);
-    app.tasks.spawn(BackgroundTask::interval("rate-limit-sweep", FORGET_EVERY, move || {
-        limits.forget_idle();
-        ready(())
-    }));
-}
-
-/// Tells the operator where the server is and what to try. With JSON logs that is one log line, so
-/// that nothing but JSON leaves the process.
+/// Prints where the server listens and what to try. With JSON logs that is one log line, so that only JSON
+/// leaves the process.
 fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
     let mode = if settings.access.dev_mode() { "development" } else { "production" };
     let data_dir = data_dir.path().display();
     if settings.logging.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
-        // Whoever started us may have closed the other end; `println!` would panic.
+        // The reader of standard output may be gone; `println!` would panic.
         let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
     }
     if let Some(hint) = settings.access.hint() {

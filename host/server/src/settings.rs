@@ -12,10 +12,11 @@ use api::settings::{AccessSettings, Secret};
 use catalog::Catalog;
 use clap::{Args, Parser};
 use fleet::Fleet;
-use fleet::agent_url::{self, Reach};
 use httpd::settings::{HttpSettings, positive};
+use net::AddressPolicy;
 use orgs::Orgs;
 
+use crate::deploy_mode::is_saas;
 use crate::logging::LogFormat;
 
 /// Settings of `isomer serve`. A variable that is set but blank counts as unset.
@@ -194,14 +195,14 @@ impl Settings {
     pub fn delivery(&self) -> messaging::Limits {
         messaging::Limits {
             header_timeout: Duration::from_secs(self.messages.a2a_proxy_response_header_timeout.get().into()),
-            reach: Reach { saas: self.saas(), development: self.access.development() },
+            addresses: AddressPolicy { saas: self.saas(), development: self.access.development() },
         }
     }
 
-    /// Whether this is a hosted deployment, whose agents live in private networks.
+    /// Whether this is a hosted platform, where agents are in private networks.
     #[must_use]
     pub fn saas(&self) -> bool {
-        agent_url::saas_mode(self.workspaces.molecule_deploy_mode.as_deref(), self.http.org_id())
+        is_saas(self.workspaces.molecule_deploy_mode.as_deref(), self.http.org_id())
     }
 }
 

@@ -2,25 +2,42 @@
 
 use std::sync::Arc;
 
-use api::app::{App, Services};
+use api::app::{App, HttpParts, Services};
 use catalog::Catalog;
 use fleet::Fleet;
+use httpd::Router;
+use httpd::cors::Cors;
 use httpd::metrics::Metrics;
+use httpd::middleware;
+use httpd::rate_limit::RateLimits;
 use httpd::shutdown::Shutdown;
 use messaging::Messaging;
+use metrics_exporter_prometheus::BuildError;
 use tasks::BackgroundTasks;
 
 use crate::settings::Settings;
 
+/// What the middleware needs: no database, no guests.
+///
+/// # Errors
+/// When the process has another metrics recorder.
+pub fn http_parts(settings: &Settings) -> Result<HttpParts, BuildError> {
+    let dev_mode = settings.access.dev_mode();
+    Ok(HttpParts {
+        metrics: Arc::new(Metrics::new()?),
+        limits: Arc::new(RateLimits::new(&settings.http, dev_mode)),
+        cors: Arc::new(Cors::new(&settings.http)),
+    })
+}
+
+/// The routes that are answered before database and guests are open.
+pub fn early_router(settings: &Settings, http: &HttpParts) -> Router {
+    middleware(api::health::early_routes(), &settings.http, &http.cors, &http.metrics, &http.limits)
+}
+
 /// Puts the parts together.
 #[must_use]
-pub fn app(
-    settings: &Settings,
-    metrics: Arc<Metrics>,
-    catalog: Catalog,
-    fleet: Fleet,
-    shutdown: Shutdown,
-) -> App {
+pub fn app(settings: &Settings, http: HttpParts, catalog: Catalog, fleet: Fleet, shutdown: Shutdown) -> App {
     let services = Services {
         orgs: settings.orgs.open(&fleet, &catalog, settings.workspaces.configs_dir.as_deref()),
         messaging: Messaging::new(fleet.clone(), catalog.clone(), settings.delivery()),
@@ -28,5 +45,5 @@ pub fn app(
         fleet,
         tasks: BackgroundTasks::default(),
     };
-    App::new(&settings.access, &settings.http, services, metrics, shutdown)
+    App::new(&settings.access, http, services, shutdown)
 }

@@ -182,7 +182,7 @@ impl Buffer for Rows {
 
 /// Stores rows in their order. One that is stored already stays as it is: after a commit whose answer was
 /// lost, rows are stored again.
-async fn insert<'a>(
+pub(crate) async fn insert<'a>(
     tx: &mut Transaction,
     rows: impl Iterator<Item = &'a ActivityRow> + Send,
 ) -> Result<(), StoreError> {

@@ -10,7 +10,12 @@ use sea_orm::{
 use uuid::Uuid;
 
 pub use crate::entity::queued::Model as QueuedRow;
-use crate::{Store, StoreError, activity::clean, entity::queued, entity::text_enum::text_enum};
+use crate::{
+    Store, StoreError,
+    activity::{self, ActivityRow, clean},
+    commit::Transaction,
+    entity::{queued, text_enum::text_enum},
+};
 
 /// Priority of a task; there are no others yet.
 const TASK: i32 = 50;
@@ -63,11 +68,16 @@ pub enum Outcome<'a> {
 }
 
 impl Store {
-    /// Enqueues a message, unless it is queued already. Returns its id, and how many wait for that workspace.
+    /// Enqueues a message, unless it is queued already, and stores the activity that goes with it in the
+    /// same transaction. Returns its id, and how many wait for that workspace.
     ///
     /// # Errors
     /// If the database fails, or the workspace is gone.
-    pub async fn enqueue(&self, new: NewQueued) -> Result<(Uuid, u64), StoreError> {
+    pub async fn enqueue(
+        &self,
+        new: NewQueued,
+        activity: Option<&ActivityRow>,
+    ) -> Result<(Uuid, u64), StoreError> {
         let workspace = new.workspace_id;
         let row = QueuedRow {
             id: Uuid::new_v4(),
@@ -85,9 +95,12 @@ impl Store {
             status: QueueStatus::Queued,
             last_error: None,
         };
+        let mut tx = Transaction::begin(self, 0, 0).await?;
+        activity::insert(&mut tx, activity.into_iter()).await?;
+        tx.sequencer.save(&tx.db).await?;
         let inserted = queued::Entity::insert(row.clone().into_active_model().reset_all())
             .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .exec_without_returning(&self.db)
+            .exec_without_returning(&tx.db)
             .await?;
         let mut id = row.id;
         if inserted == 0 {
@@ -95,10 +108,12 @@ impl Store {
                 .filter(queued::Column::WorkspaceId.eq(workspace))
                 .filter(queued::Column::IdempotencyKey.eq(row.idempotency_key))
                 .filter(queued::Column::Status.is_in([QueueStatus::Queued, QueueStatus::Dispatched]));
-            id = same.one(&self.db).await?.ok_or(StoreError::Gone)?.id;
+            id = same.one(&tx.db).await?.ok_or(StoreError::Gone)?.id;
         }
         let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace));
-        Ok((id, waiting.filter(waits(crate::now())).count(&self.db).await?))
+        let depth = waiting.filter(waits(crate::now())).count(&tx.db).await?;
+        tx.db.commit().await?;
+        Ok((id, depth))
     }
 
     /// A message by id, in whatever state.

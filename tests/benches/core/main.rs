@@ -12,6 +12,7 @@ mod http;
 mod orgs;
 mod rows;
 mod server;
+mod swaps;
 
 /// Measures everything, or the parts that are named: `cargo bench --bench core -- http orgs`.
 fn main() {
@@ -37,6 +38,9 @@ fn main() {
         }
         if asked("orgs") {
             orgs::imports().await;
+        }
+        if asked("swaps") {
+            swaps::under_load().await;
         }
     });
 }

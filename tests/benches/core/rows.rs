@@ -6,7 +6,14 @@ use async_trait::async_trait;
 use events::{Envelope, Hub};
 use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
 use serde_json::json;
-use store::{Change, Cipher, Observer, Store, Writer, layouts::{LayoutRow, PutLayouts}, workspaces::{Container, DeliveryMode, DesiredState, Hosting, WorkspaceAccess, InsertWorkspaces, Status, WorkspaceRow}};
+use store::{
+    Change, Cipher, Observer, Store, Writer,
+    layouts::{LayoutRow, PutLayouts},
+    workspaces::{
+        Container, DeliveryMode, DesiredState, Hosting, InsertWorkspaces, Status, WorkspaceAccess,
+        WorkspaceRow,
+    },
+};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 

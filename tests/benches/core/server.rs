@@ -23,7 +23,7 @@ impl Server {
 
     /// With settings of its own.
     pub fn start_with(data: &Path, env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_isomer"))
+        let mut child = Command::new(support::program_file())
             .arg("serve")
             .env_clear()
             .env("DATA_DIR", data)

@@ -13,11 +13,11 @@ mod raw;
 use std::{
     future::Future,
     hint::black_box,
-    path::Path,
     time::{Duration, Instant},
 };
 
 use isomer_sdk::Adapter as _;
+use support::Components;
 use tokio::runtime::{Builder, Runtime};
 use wasm::{AotCache, Component, Limits, Sandbox, Settings, adapter::Message};
 
@@ -25,17 +25,13 @@ const ROUNDS: usize = 15;
 const CALLS: usize = 2_000;
 
 fn main() {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = guest_build::target_dir(Path::new(env!("CARGO_TARGET_TMPDIR")));
-    let files =
-        guest_build::build(&workspace, &target, &["mock", "include-resolver"]).expect("the guests build");
-    let [mock, include] = [0, 1].map(|index: usize| std::fs::read(&files[index]).expect("it was built"));
+    let Components { mock, include, .. } = Components::get();
 
     let sandbox = Sandbox::new(Limits::default(), None).expect("an engine");
-    let component = sandbox.load(&mock).expect("an adapter");
-    calls(&component, &raw::Raw::new(&mock));
+    let component = sandbox.load(mock).expect("an adapter");
+    calls(&component, &raw::Raw::new(mock));
     slots(&sandbox, &component);
-    loading(&include);
+    loading(include);
     program::start_and_idle();
 }
 

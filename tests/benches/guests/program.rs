@@ -36,7 +36,7 @@ pub fn start_and_idle() {
 
 fn start(data: &Path) -> (Child, Duration) {
     let started = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_isomer"))
+    let mut child = Command::new(support::program_file())
         .arg("serve")
         .env_clear()
         .env("DATA_DIR", data)

@@ -16,7 +16,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 #[allow(clippy::all, clippy::pedantic, unused_qualifications)]
 mod bindings {
     wasmtime::component::bindgen!({
-        path: ["../../wit/types/0.1.0", "../../wit/adapter/0.1.0"],
+        path: ["../wit/types/0.1.0", "../wit/adapter/0.1.0"],
         world: "isomer:adapter/runtime-adapter@0.1.0",
         exports: { default: async },
     });

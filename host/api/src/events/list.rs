@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::errors::fleet_error;
 use httpd::error::ApiError;
 use httpd::json::Json;
-use httpd::parameters::{Query, Segment};
+use httpd::parameters::{PathParam, Query};
 
 /// Events that are listed when nobody says how many, and at most.
 const PAGE: u64 = 100;
@@ -37,7 +37,7 @@ pub(super) async fn all(State(app): State<App>, Query(page): Query<Page>) -> Res
 
 pub(super) async fn of_one(
     State(app): State<App>,
-    Segment(workspace): Segment,
+    PathParam(workspace): PathParam,
     Query(page): Query<Page>,
 ) -> Result<Response, ApiError> {
     match Uuid::parse_str(&workspace) {

@@ -18,7 +18,7 @@ use axum::routing::get;
 pub use self::seats::Seats;
 use crate::access::{admin, workspace};
 use crate::app::App;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
 
 /// Limits of those who stay. [`Limits::default`] is what the server runs with; tests shorten the times.
 #[derive(Debug, Clone, Copy)]

@@ -55,7 +55,7 @@ pub(super) async fn open(
         let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
         caught_up.map_err(|error| ApiError::platform_unavailable(&error))?;
     }
-    let (access, shutdown) = (app.access, app.shutdown.for_one());
+    let (access, shutdown) = (Arc::clone(&app.access), app.shutdown.for_one());
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(limits.inbound))

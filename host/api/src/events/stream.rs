@@ -57,7 +57,7 @@ pub(super) async fn open(
     }
     let mut ping = interval_at(Instant::now() + limits.stream_ping, limits.stream_ping);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (access, shutdown) = (app.access, app.shutdown.for_one());
+    let (access, shutdown) = (Arc::clone(&app.access), app.shutdown.for_one());
     let stream = Stream { source, ping, access, caller, shutdown, step: Step::Greet, _seat: seat };
     let body = unfold(stream, async |mut stream| Some((stream.next().await?, stream)));
     Ok((HEADERS, Body::from_stream(body)).into_response())

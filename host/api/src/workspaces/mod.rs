@@ -1,6 +1,7 @@
 //! Workspaces: made, read, edited, removed; and the verbs of their life.
 
 mod body;
+mod listing;
 mod view;
 
 use axum::Router;
@@ -16,16 +17,17 @@ use store::workspaces::{Hosting, Status};
 use uuid::Uuid;
 
 use self::body::{CreateBody, EditBody};
+pub use self::listing::ListCache;
 use self::view::View;
 use crate::access::{Caller, Credentials, WorkspaceId, admin, workspace};
 use crate::app::App;
 use crate::errors::fleet_error;
 use httpd::error::ApiError;
-use httpd::finish::finish;
-use httpd::json::{Body, Json};
-use httpd::parameters::{Query, Segment};
+use httpd::json::{Body, Json, RenderedJson};
+use httpd::parameters::{PathParam, Query};
 use httpd::public_url::public_url;
-use httpd::routes::Register;
+use httpd::router_ext::RouterExt;
+use httpd::run_to_completion::run_to_completion;
 
 /// `/workspaces`, `/workspaces/:id`, its state and its verbs.
 pub fn routes(app: &App) -> Router<App> {
@@ -50,10 +52,10 @@ type Answer<T = Json<Value>> = Result<T, ApiError>;
 // === Reading ===
 
 async fn list(State(app): State<App>) -> Response {
-    let workspaces = app.fleet.directory().list();
-    let views: Vec<View<'_>> =
-        workspaces.iter().map(|workspace| View::listed(workspace, &app.fleet)).collect();
-    Json(views).into_response()
+    match app.list.render(&app.fleet) {
+        Ok(body) => RenderedJson(body).into_response(),
+        Err(error) => ApiError::internal(&error).into_response(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -63,7 +65,7 @@ struct ShowQuery {
 
 async fn show(
     State(app): State<App>,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
     Query(query): Query<ShowQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -77,7 +79,7 @@ async fn show(
     Ok(Json(View::single(&workspace, &app.fleet, known)).into_response())
 }
 
-async fn state(State(app): State<App>, Segment(id): Segment, headers: HeaderMap) -> Answer {
+async fn state(State(app): State<App>, PathParam(id): PathParam, headers: HeaderMap) -> Answer {
     let credentials = Credentials::of(&headers);
     let admitted = app.access.workspace(&id, &credentials);
     let failed = |error| fleet_error(error, "query failed");
@@ -131,7 +133,7 @@ async fn create(
     };
     let fleet = app.fleet.clone();
     let by = caller.to_string();
-    let made = finish(async move { fleet.create(new, &by).await.map_err(failed) }).await?;
+    let made = run_to_completion(async move { fleet.create(new, &by).await.map_err(failed) }).await?;
     let url = public_url(app.external_url.as_ref(), &headers);
     Ok((StatusCode::CREATED, Json(created(&made, &url))).into_response())
 }
@@ -184,13 +186,18 @@ struct RemoveQuery {
     purge: Option<String>,
 }
 
-async fn remove(State(app): State<App>, Segment(id): Segment, Query(query): Query<RemoveQuery>) -> Answer {
+async fn remove(
+    State(app): State<App>,
+    PathParam(id): PathParam,
+    Query(query): Query<RemoveQuery>,
+) -> Answer {
     let id = parse(&id)?;
     let is_true = |text: Option<String>| text.as_deref() == Some("true");
     let removal = Removal { confirmed: is_true(query.confirm), purge: is_true(query.purge) };
     let failed = |error| fleet_error(error, "internal error processing delete request");
-    let fleet = app.fleet;
-    let descendants = finish(async move { fleet.remove(id, removal).await.map_err(failed) }).await?;
+    let fleet = app.fleet.clone();
+    let descendants =
+        run_to_completion(async move { fleet.remove(id, removal).await.map_err(failed) }).await?;
     let status = if removal.purge { "purged" } else { "removed" };
     Ok(Json(json!({ "cascade_deleted": descendants, "status": status })))
 }

@@ -160,8 +160,11 @@ fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
         }
     }
     for url in [None, Some(URL.to_owned()), Some("https://moved.example".to_owned())] {
-        for (card, delivery_mode) in [(known_card(), DeliveryMode::Push), (json!({"name": "new"}), DeliveryMode::Push), (known_card(), DeliveryMode::Poll)]
-        {
+        for (card, delivery_mode) in [
+            (known_card(), DeliveryMode::Push),
+            (json!({"name": "new"}), DeliveryMode::Push),
+            (known_card(), DeliveryMode::Poll),
+        ] {
             all.push(("registered", Input::Registered { url: url.clone(), card, delivery_mode }));
         }
     }

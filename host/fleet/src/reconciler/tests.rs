@@ -254,7 +254,8 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
         server.fleet.create(testing::new("child", "langgraph", Some(root)), "test").await.unwrap().row.id;
     until("both run", &server.fleet, async || server.backend.runs().len() == 2).await;
     // A root that is paused takes its children along; one that moves below it later is as it was.
-    let row = WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
+    let row =
+        WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.commit(Change::of(update)).await.unwrap();
     let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };

@@ -1,21 +1,17 @@
-//! Metrics: what `/metrics` says, and the layer that counts requests.
+//! Metrics: the text of `/metrics`, and the series of requests.
 //!
 //! The text has three parts. Request series come from [`requests`], our own registry: their
 //! contract wants a counter of *seconds*, and counters of the `metrics` facade are integers.
 //! Series of the process are read from `/proc` on the spot ([`process`]). Everything else arrives
 //! through the facade from any crate.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use self::requests::RequestSeries;
-use super::routes::Unmatched;
-
+pub(crate) use self::requests::{CLIENT_LEFT, method_label};
 mod process;
 mod requests;
 
@@ -34,14 +30,14 @@ static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 #[derive(Debug)]
 pub struct Metrics {
     facade: PrometheusHandle,
-    requests: RequestSeries,
+    pub(crate) requests: RequestSeries,
 }
 
 impl Metrics {
     /// Connects to the process's recorder, installing it when this is the first server.
     ///
     /// # Errors
-    /// When another recorder was installed by somebody else: ours would stay empty.
+    /// When the process has another recorder: ours would stay empty.
     pub fn new() -> Result<Self, BuildError> {
         Ok(Self { facade: recorder()?, requests: RequestSeries::default() })
     }
@@ -93,18 +89,6 @@ fn announce() {
     }
 }
 
-/// Layer: counts every answer under its route pattern. The time is that until the head of the
-/// answer; a stream that stays open for hours is not an answer that took hours.
-pub async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let request_seen = metrics.requests.begin(&method, route.as_ref().map(MatchedPath::as_str));
-    let response = next.run(request).await;
-    let unmatched = response.extensions().get::<Unmatched>().is_some();
-    request_seen.answered(response.status(), unmatched);
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +129,7 @@ mod tests {
     #[test]
     fn every_series_is_introduced() {
         let metrics = Metrics::new().expect("the only recorder");
-        metrics.requests.begin(&http::Method::GET, Some("/x")).answered(http::StatusCode::OK, false);
+        metrics.requests.add(Some("/x"), ("GET", 200), std::time::Duration::ZERO);
         let text = metrics.render();
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         for (at, line) in lines.iter().enumerate() {

@@ -8,21 +8,21 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 
 /// `path` label of requests that no route answers.
 const UNMATCHED: &str = "unmatched";
 /// `status` label of requests whose client left before there was an answer.
-const CLIENT_LEFT: u16 = 499;
+pub(crate) const CLIENT_LEFT: u16 = 499;
 
 /// Labels besides the path. The method is one of a fixed set, see [`method_label`].
 type MethodAndStatus = (&'static str, u16);
 
 /// All request series of one server.
 #[derive(Debug, Default)]
-pub(super) struct RequestSeries {
+pub(crate) struct RequestSeries {
     by_route: RwLock<HashMap<Box<str>, HashMap<MethodAndStatus, Series>>>,
 }
 
@@ -47,19 +47,9 @@ impl Series {
 }
 
 impl RequestSeries {
-    /// Notes that a request began. It is counted when the returned value is told about the answer
-    /// or, because the client left, is dropped.
-    pub(super) fn begin<'a>(&'a self, method: &Method, route: Option<&'a str>) -> Begun<'a> {
-        Begun {
-            series: self,
-            method: method_label(method),
-            route: route.unwrap_or(UNMATCHED),
-            started: Instant::now(),
-            status: CLIENT_LEFT,
-        }
-    }
-
-    fn add(&self, route: &str, labels: MethodAndStatus, took: Duration) {
+    /// Counts an answer. `route`: its pattern, `None` where the answer came from no route.
+    pub(crate) fn add(&self, route: Option<&str>, labels: MethodAndStatus, took: Duration) {
+        let route = route.unwrap_or(UNMATCHED);
         let by_route = self.by_route.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(series) = by_route.get(route).and_then(|known| known.get(&labels)) {
             return series.add(took);
@@ -102,37 +92,8 @@ fn family(text: &mut String, name: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
 }
 
-/// A request that has no answer yet.
-pub(super) struct Begun<'a> {
-    series: &'a RequestSeries,
-    method: &'static str,
-    route: &'a str,
-    started: Instant,
-    status: u16,
-}
-
-impl Begun<'_> {
-    /// Counts the answer. `unmatched`: the path is known but its answer came from no route.
-    pub(super) fn answered(mut self, status: StatusCode, unmatched: bool) {
-        self.status = status.as_u16();
-        if unmatched {
-            self.route = UNMATCHED;
-        }
-    }
-}
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        if self.status == CLIENT_LEFT {
-            tracing::info!(target: "isomer::access", "the client left before the answer");
-        }
-        let labels = (self.method, self.status);
-        self.series.add(self.route, labels, self.started.elapsed());
-    }
-}
-
 /// Clients may invent methods; their names must not become labels.
-fn method_label(method: &Method) -> &'static str {
+pub(crate) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
@@ -169,10 +130,10 @@ mod tests {
     #[test]
     fn answers_add_up_per_label_set() {
         let series = RequestSeries::default();
-        for status in [StatusCode::OK, StatusCode::OK, StatusCode::NOT_FOUND] {
-            series.begin(&Method::GET, Some("/a/{id}")).answered(status, false);
+        for status in [200, 200, 404] {
+            series.add(Some("/a/{id}"), ("GET", status), Duration::ZERO);
         }
-        series.begin(&Method::POST, Some("/a/{id}")).answered(StatusCode::NOT_FOUND, true);
+        series.add(None, ("POST", 404), Duration::ZERO);
         let text = render(&series);
         for line in [
             r#"molecule_http_requests_total{method="GET",path="/a/:id",status="200"} 2"#,
@@ -186,19 +147,11 @@ mod tests {
     #[test]
     fn durations_are_sums_of_seconds() {
         let series = RequestSeries::default();
-        series.add("/a", ("GET", 200), Duration::from_millis(1500));
-        series.add("/a", ("GET", 200), Duration::from_micros(250));
+        series.add(Some("/a"), ("GET", 200), Duration::from_millis(1500));
+        series.add(Some("/a"), ("GET", 200), Duration::from_micros(250));
         let line = r#"molecule_http_request_duration_seconds_total{method="GET",path="/a",status="200"} 1.500250000"#;
         let text = render(&series);
         assert!(text.lines().any(|l| l == line), "{text}");
-    }
-
-    #[test]
-    fn a_client_that_leaves_is_counted_as_such() {
-        let series = RequestSeries::default();
-        drop(series.begin(&Method::GET, Some("/a")));
-        let line = r#"molecule_http_requests_total{method="GET",path="/a",status="499"} 1"#;
-        assert!(render(&series).lines().any(|l| l == line));
     }
 
     #[test]

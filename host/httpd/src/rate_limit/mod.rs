@@ -1,4 +1,4 @@
-//! How many requests one caller may send.
+//! Rate limits: how many requests one caller may send.
 //!
 //! A caller has a budget of N requests, its *burst*, which fills up again evenly: N per window. That
 //! is GCRA, as governor has it. What is left of the burst is `X-RateLimit-Remaining`; whole seconds
@@ -8,16 +8,16 @@
 //! | Limiter | Of whom | Budget |
 //! |---|---|---|
 //! | `address` | every address (IPv6: every /64) | 10 × `RATE_LIMIT` a minute |
-//! | `global` | the organisation of this server; else the bearer; else the address | `RATE_LIMIT` a minute |
+//! | `global` | the organization of this server; else the bearer; else the address | `RATE_LIMIT` a minute |
 //! | `org-token-mint` | the same; for the route that mints | 10 an hour |
 //! | `mcp` | the bearer, else the address; for the routes of MCP | 120 a minute |
 //!
 //! The limiter stands before authentication, so a bearer may be invented: each one has a budget of
-//! its own. That is what the ceiling per address is for, which is asked first: an address that is
-//! over it touches nobody's budget and adds no key. An organisation counts only if it is ours,
+//! its own. That is what the ceiling per address is for, which is counted first: an address that is
+//! over it uses up no other budget and adds no key. An organization counts only if it is ours,
 //! because a header can be invented, too.
 //!
-//! [`limit`] is the layer around all routes. A route with a budget of its own is wrapped in
+//! The middleware counts the requests of all routes. A route with a budget of its own is wrapped in
 //! [`limited`], inside its auth class: what is not let in is not counted.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,8 +38,8 @@ use metrics::Counter;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use self::table::{Asked, Key, Table};
-use super::client::ClientIp;
+use self::table::{CountedKey, Key, Table};
+use super::client_ip::ClientIp;
 use super::error::ApiError;
 use super::headers::text;
 use crate::settings::HttpSettings;
@@ -62,28 +62,28 @@ const UNLIMITED: HeaderValue = HeaderValue::from_static("unlimited");
 
 const EXCEEDED: &str = "rate limit exceeded";
 
-/// The time limiters go by.
+/// The clock of the limiters.
 #[derive(Debug, Clone)]
-pub enum Ticks {
-    /// The time that passes.
-    Since(Instant),
-    /// The time that somebody tells: for tests.
-    Told(FakeRelativeClock),
+pub enum LimiterClock {
+    /// The monotonic clock, counted from this moment.
+    System(Instant),
+    /// A clock that a test advances.
+    Manual(FakeRelativeClock),
 }
 
-impl Default for Ticks {
+impl Default for LimiterClock {
     fn default() -> Self {
-        Self::Since(Instant::now())
+        Self::System(Instant::now())
     }
 }
 
-impl Clock for Ticks {
+impl Clock for LimiterClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
         match self {
-            Self::Since(start) => start.elapsed().into(),
-            Self::Told(clock) => clock.now(),
+            Self::System(start) => start.elapsed().into(),
+            Self::Manual(clock) => clock.now(),
         }
     }
 }
@@ -99,10 +99,10 @@ pub struct Rule {
     pub quota: Quota,
     /// The error text of a refusal.
     pub refusal: &'static str,
-    /// The organisation whose requests share one budget. None: callers are told apart by bearer and
+    /// The organization whose requests share one budget. None: callers are told apart by bearer and
     /// address only.
     pub org_id: Option<String>,
-    /// Whether it refuses anybody at all.
+    /// Whether it refuses requests at all.
     pub enabled: bool,
 }
 
@@ -111,7 +111,7 @@ pub struct Rule {
 pub struct KeyedLimiter {
     rule: Rule,
     limit: HeaderValue,
-    budgets: RateLimiter<Asked, Table, Ticks, StateInformationMiddleware>,
+    budgets: RateLimiter<CountedKey, Table, LimiterClock, StateInformationMiddleware>,
     /// When `budgets` began to count its time.
     begun: Nanos,
     refused: Counter,
@@ -119,7 +119,7 @@ pub struct KeyedLimiter {
 
 /// What a caller has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Standing {
+pub(crate) struct QuotaStatus {
     limit: HeaderValue,
     remaining: u32,
     /// Until the burst is full again.
@@ -130,7 +130,7 @@ struct Standing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
     text: &'static str,
-    standing: Standing,
+    status: QuotaStatus,
     /// Until one more request is allowed.
     wait: Duration,
 }
@@ -138,13 +138,13 @@ struct Refusal {
 impl KeyedLimiter {
     /// A limiter with all budgets full.
     #[must_use]
-    pub fn new(rule: Rule, ticks: Ticks) -> Self {
+    pub fn new(rule: Rule, clock: LimiterClock) -> Self {
         let refused = metrics::counter!("isomer_rate_limited_total", "limiter" => rule.name);
         refused.absolute(0);
-        let begun = ticks.now();
+        let begun = clock.now();
         Self {
             limit: rule.quota.burst_size().get().into(),
-            budgets: RateLimiter::new(rule.quota, Table::new(), ticks),
+            budgets: RateLimiter::new(rule.quota, Table::new(), clock),
             begun,
             refused,
             rule,
@@ -162,16 +162,16 @@ impl KeyedLimiter {
     }
 
     /// Counts a request.
-    fn ask(&self, key: Key) -> Result<Standing, Box<Refusal>> {
-        let asked = Asked::new(key);
-        let answer = self.budgets.check_key(&asked);
+    fn check(&self, key: Key) -> Result<QuotaStatus, Box<Refusal>> {
+        let counted = CountedKey::new(key);
+        let answer = self.budgets.check_key(&counted);
         let now = self.budgets.clock().now();
         let limit = self.limit.clone();
         match answer {
             Ok(after) => {
-                let reset = asked.full_at.get().saturating_sub(now.duration_since(self.begun));
+                let reset = counted.full_at.get().saturating_sub(now.duration_since(self.begun));
                 let remaining = after.remaining_burst_capacity();
-                Ok(Standing { limit, remaining, reset: reset.into() })
+                Ok(QuotaStatus { limit, remaining, reset: reset.into() })
             }
             Err(until) => {
                 self.refused.increment(1);
@@ -179,18 +179,18 @@ impl KeyedLimiter {
                 let wait = until.wait_time_from(now);
                 let quota = self.rule.quota;
                 let reset = wait + quota.replenish_interval() * (quota.burst_size().get() - 1);
-                let standing = Standing { limit, remaining: 0, reset };
-                Err(Box::new(Refusal { text: self.rule.refusal, standing, wait }))
+                let status = QuotaStatus { limit, remaining: 0, reset };
+                Err(Box::new(Refusal { text: self.rule.refusal, status, wait }))
             }
         }
     }
 
-    fn admit(&self, request: &Request) -> Result<Standing, Box<Refusal>> {
-        self.ask(self.key(request.headers(), network(request)))
+    fn admit(&self, request: &Request) -> Result<QuotaStatus, Box<Refusal>> {
+        self.check(self.key(request.headers(), network(request)))
     }
 
-    /// Forgets the callers whose burst is full again: a budget that nobody touched for ten minutes
-    /// is, unless its window is longer. What is forgotten is like new, so nobody gains by it.
+    /// Forgets the callers whose burst is full again: so is a budget that was not used for ten minutes,
+    /// unless its window is longer. A forgotten budget is a full one, so no caller gains by it.
     fn forget_idle(&self) {
         self.budgets.retain_recent();
         self.budgets.shrink_to_fit();
@@ -198,23 +198,23 @@ impl KeyedLimiter {
 }
 
 /// The token of `Authorization: Bearer <token>`, the scheme in any case. Not that of
-/// [`access`](super::access): here nobody is let in by it.
+/// the auth classes: it only counts here, it lets no request in.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Where a request comes from. All that come over no socket come from one place.
+/// The network that a request comes from. All that come over no socket count as one.
 fn network(request: &Request) -> IpAddr {
     let client = request.extensions().get::<ClientIp>();
     client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.network())
 }
 
-// === What the caller is told ===
+// === Headers and refusals ===
 
-impl Standing {
-    fn tell(self, headers: &mut HeaderMap) {
+impl QuotaStatus {
+    fn write_headers(self, headers: &mut HeaderMap) {
         headers.insert(LIMIT, self.limit);
         headers.insert(REMAINING, self.remaining.into());
         headers.insert(RESET, whole_seconds(self.reset).into());
@@ -227,7 +227,7 @@ impl IntoResponse for Refusal {
         let body = json!({ "error": self.text, "retry_after": seconds });
         let mut response = ApiError::with_body(StatusCode::TOO_MANY_REQUESTS, body).into_response();
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        self.standing.tell(response.headers_mut());
+        self.status.write_headers(response.headers_mut());
         response
     }
 }
@@ -243,7 +243,7 @@ fn whole_seconds(time: Duration) -> u64 {
 pub struct RateLimits {
     ceiling: KeyedLimiter,
     callers: KeyedLimiter,
-    /// For the route that mints tokens of the organisation.
+    /// For the route that mints tokens of the organization.
     pub mint: Arc<KeyedLimiter>,
     /// For the routes of the MCP bridge, which share it. In force in dev mode, too.
     pub mcp: Arc<KeyedLimiter>,
@@ -253,12 +253,12 @@ impl RateLimits {
     /// The limiters of the settings.
     #[must_use]
     pub fn new(settings: &HttpSettings, dev_mode: bool) -> Self {
-        Self::by(settings, dev_mode, &Ticks::default())
+        Self::with_clock(settings, dev_mode, &LimiterClock::default())
     }
 
-    /// The same, by another time.
+    /// The limiters of the settings, by a given clock.
     #[must_use]
-    pub fn by(settings: &HttpSettings, dev_mode: bool, ticks: &Ticks) -> Self {
+    pub fn with_clock(settings: &HttpSettings, dev_mode: bool, clock: &LimiterClock) -> Self {
         let each = settings.rate_limit;
         let callers = Rule {
             name: "global",
@@ -278,7 +278,7 @@ impl RateLimits {
             org_id: None,
             enabled: true,
         };
-        let limiter = |rule| KeyedLimiter::new(rule, ticks.clone());
+        let limiter = |rule| KeyedLimiter::new(rule, clock.clone());
         Self {
             ceiling: limiter(ceiling),
             callers: limiter(callers),
@@ -292,41 +292,44 @@ impl RateLimits {
         [&self.ceiling, &self.callers, &self.mint, &self.mcp].into_iter().for_each(KeyedLimiter::forget_idle);
     }
 
-    fn admit(&self, request: &Request) -> Result<Standing, Box<Refusal>> {
-        if let Err(mut refusal) = self.ceiling.ask(Key::Address(network(request))) {
+    fn admit(&self, request: &Request) -> Result<QuotaStatus, Box<Refusal>> {
+        if let Err(mut refusal) = self.ceiling.check(Key::Address(network(request))) {
             // The limit is told as that of one caller: it is the one that clients know.
-            refusal.standing.limit = self.callers.limit.clone();
+            refusal.status.limit = self.callers.limit.clone();
             return Err(refusal);
         }
         self.callers.admit(request)
     }
 }
 
-// === Layers ===
+// === Middleware and layer ===
 
 /// Marks an answer whose headers are about the limiter of its route.
 #[derive(Debug, Clone, Copy)]
-struct Told;
+struct Marker;
 
-/// Layer: refuses the requests of callers that have nothing left, tells the others what they have.
-pub async fn limit(State(limits): State<Arc<RateLimits>>, request: Request, next: Next) -> Response {
-    let standing = if limits.callers.rule.enabled {
-        match limits.admit(&request) {
-            Ok(standing) => Some(standing),
-            Err(refusal) => return (*refusal).into_response(),
+impl RateLimits {
+    /// Counts a request. `None`: limits are off.
+    ///
+    /// # Errors
+    /// The answer to a caller that has nothing left.
+    pub(crate) fn check(&self, request: &Request) -> Result<Option<QuotaStatus>, Response> {
+        if !self.callers.rule.enabled {
+            return Ok(None);
         }
-    } else {
-        None
-    };
-    let mut response = next.run(request).await;
-    if response.extensions().get::<Told>().is_some() {
-        return response;
+        self.admit(request).map(Some).map_err(|refusal| (*refusal).into_response())
     }
-    match standing {
-        Some(standing) => standing.tell(response.headers_mut()),
-        None => drop(response.headers_mut().insert(LIMIT, UNLIMITED)),
+
+    /// Says in an answer what its caller has left.
+    pub(crate) fn write_headers(status: Option<QuotaStatus>, response: &mut Response) {
+        if response.extensions().get::<Marker>().is_some() {
+            return;
+        }
+        match status {
+            Some(status) => status.write_headers(response.headers_mut()),
+            None => drop(response.headers_mut().insert(LIMIT, UNLIMITED)),
+        }
     }
-    response
 }
 
 /// Gives methods a budget of their own, beside the one of all routes. Several routes may share a
@@ -343,14 +346,14 @@ async fn limit_route(State(limiter): State<Arc<KeyedLimiter>>, request: Request,
         return next.run(request).await;
     }
     let mut response = match limiter.admit(&request) {
-        Ok(standing) => {
+        Ok(status) => {
             let mut response = next.run(request).await;
-            standing.tell(response.headers_mut());
+            status.write_headers(response.headers_mut());
             response
         }
         Err(refusal) => (*refusal).into_response(),
     };
-    response.extensions_mut().insert(Told);
+    response.extensions_mut().insert(Marker);
     response
 }
 

@@ -28,14 +28,14 @@ const SHARDS: usize = 16;
 /// only the least used keys go.
 const SURPLUS: usize = 16;
 
-/// Whose budget it is.
+/// The owner of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     /// The organisation that this server belongs to.
     Org,
     /// The holder of a token, by its SHA-256.
     Token([u8; 32]),
-    /// Whoever is at an address.
+    /// A client by its address.
     Address(IpAddr),
 }
 
@@ -53,27 +53,27 @@ impl Key {
 /// A key, and where the table notes when its burst is full again: governor decides by that time but
 /// doesn't tell it.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct CountedKey {
     pub(super) key: Key,
     /// Counted from the start of the limiter.
     pub(super) full_at: Cell<Nanos>,
 }
 
-impl Asked {
+impl CountedKey {
     pub(super) fn new(key: Key) -> Self {
         Self { key, full_at: Cell::default() }
     }
 }
 
-impl PartialEq for Asked {
+impl PartialEq for CountedKey {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
     }
 }
 
-impl Eq for Asked {}
+impl Eq for CountedKey {}
 
-impl Hash for Asked {
+impl Hash for CountedKey {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.key.hash(hasher);
     }
@@ -131,31 +131,31 @@ fn make_room(shard: &mut Shard) {
 }
 
 impl StateStore for Table {
-    type Key = Asked;
+    type Key = CountedKey;
 
-    fn measure_and_replace<T, F, E>(&self, asked: &Asked, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, counted: &CountedKey, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let Some(mut shard) = self.shard(asked.key) else {
+        let Some(mut shard) = self.shard(counted.key) else {
             return decide(None).map(|(decision, _)| decision); // there is at least one shard
         };
-        let known = shard.get_mut(&asked.key);
+        let known = shard.get_mut(&counted.key);
         let (decision, full_at) = decide(known.as_deref().copied())?;
-        asked.full_at.set(full_at);
+        counted.full_at.set(full_at);
         if let Some(time) = known {
             *time = full_at;
         } else {
             if shard.len() >= self.places {
                 make_room(&mut shard);
             }
-            shard.insert(asked.key, full_at);
+            shard.insert(counted.key, full_at);
         }
         Ok(decision)
     }
 }
 
-impl ShrinkableKeyedStateStore<Asked> for Table {
+impl ShrinkableKeyedStateStore<CountedKey> for Table {
     fn retain_recent(&self, drop_below: Nanos) {
         for shard in &self.shards {
             lock(shard).retain(|_, full_at| *full_at > drop_below);
@@ -192,12 +192,12 @@ mod tests {
     /// Makes a key full again at a time, as a request would.
     fn set(table: &Table, number: u32, full_at: u64) {
         let decide = |_: Option<Nanos>| Ok::<_, ()>(((), Nanos::new(full_at)));
-        table.measure_and_replace(&Asked::new(key(number)), decide).expect("decided");
+        table.measure_and_replace(&CountedKey::new(key(number)), decide).expect("decided");
     }
 
     fn get(table: &Table, number: u32) -> Option<u64> {
         let decide = |known: Option<Nanos>| Err::<((), Nanos), _>(known);
-        let known = table.measure_and_replace(&Asked::new(key(number)), decide);
+        let known = table.measure_and_replace(&CountedKey::new(key(number)), decide);
         known.expect_err("left as it is").map(Nanos::as_u64)
     }
 

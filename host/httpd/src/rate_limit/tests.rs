@@ -1,4 +1,4 @@
-//! Budgets, by a time that is told.
+//! Budgets, by a manual clock.
 
 use super::*;
 
@@ -14,19 +14,19 @@ fn limiter(quota: Quota) -> (KeyedLimiter, FakeRelativeClock) {
     clock.advance(1_234 * SECOND);
     let rule =
         Rule { name: "test", quota, refusal: EXCEEDED, org_id: Some("org-1".to_owned()), enabled: true };
-    (KeyedLimiter::new(rule, Ticks::Told(clock.clone())), clock)
+    (KeyedLimiter::new(rule, LimiterClock::Manual(clock.clone())), clock)
 }
 
 /// What an allowed caller reads: remaining and reset.
 fn allowed(limiter: &KeyedLimiter, key: Key) -> (u32, u64) {
-    let standing = limiter.ask(key).expect("allowed");
-    (standing.remaining, whole_seconds(standing.reset))
+    let status = limiter.check(key).expect("allowed");
+    (status.remaining, whole_seconds(status.reset))
 }
 
 /// What a refused caller reads: reset and retry-after.
 fn refused(limiter: &KeyedLimiter, key: Key) -> (u64, u64) {
-    let refusal = limiter.ask(key).expect_err("refused");
-    assert_eq!(refusal.standing.remaining, 0);
+    let refusal = limiter.check(key).expect_err("refused");
+    assert_eq!(refusal.status.remaining, 0);
     let response = refusal.into_response();
     let header = |name| response.headers()[name].to_str().expect("text").parse().expect("a number");
     (header(&RESET), header(&header::RETRY_AFTER))
@@ -58,7 +58,7 @@ fn a_burst_and_then_one_at_a_time() {
 fn parts_of_a_second_count_as_a_whole_one() {
     let (limiter, clock) = limiter(per_minute(600));
     assert_eq!(allowed(&limiter, Key::Org), (599, 1));
-    (1..600).for_each(|_| drop(limiter.ask(Key::Org)));
+    (1..600).for_each(|_| drop(limiter.check(Key::Org)));
     assert_eq!(refused(&limiter, Key::Org), (60, 1));
     clock.advance(Duration::from_millis(99));
     assert_eq!(refused(&limiter, Key::Org), (60, 1));
@@ -68,8 +68,8 @@ fn parts_of_a_second_count_as_a_whole_one() {
 
 #[test]
 fn retry_after_is_never_zero() {
-    let standing = Standing { limit: UNLIMITED, remaining: 0, reset: Duration::ZERO };
-    let refusal = Refusal { text: EXCEEDED, standing, wait: Duration::ZERO };
+    let status = QuotaStatus { limit: UNLIMITED, remaining: 0, reset: Duration::ZERO };
+    let refusal = Refusal { text: EXCEEDED, status, wait: Duration::ZERO };
     assert_eq!(refusal.into_response().headers()[header::RETRY_AFTER], "1");
 }
 
@@ -129,7 +129,7 @@ fn made_up_keys_do_not_bring_back_a_used_up_budget() {
         hash[..4].copy_from_slice(&number.to_be_bytes());
         Key::Token(hash)
     };
-    (0..600).for_each(|_| drop(limiter.ask(token(0))));
+    (0..600).for_each(|_| drop(limiter.check(token(0))));
     let capacity = u32::try_from(table::CAPACITY).expect("small");
     for number in 1..capacity * 3 / 2 {
         clock.advance(Duration::from_nanos(1));

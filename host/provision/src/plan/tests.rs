@@ -355,7 +355,10 @@ fn configuration_sources_by_table() {
         ConfigSource::Existing { recovery: Some(directory.to_owned()) }
     );
     assert_eq!(start(2, None).spec().config, ConfigSource::Existing { recovery: None });
-    assert_eq!(start(1, template).request().for_adapter().template_config.as_deref(), Some(&b"name: x\n"[..]));
+    assert_eq!(
+        start(1, template).request().for_adapter().template_config.as_deref(),
+        Some(&b"name: x\n"[..])
+    );
     // What the template asks for is asked for when the workspace is made from it.
     let bare = |attempt| Start { secrets: BTreeMap::new(), ..start(attempt, template) }.plan();
     assert_eq!(bare(1).unwrap_err(), NotReady::MissingEnv(vec![vec!["KEY".to_owned()]]));
@@ -387,7 +390,8 @@ fn an_adapter_sees_names_of_secrets_and_four_values() {
     let start = Start { secrets: secrets(&known), ..Start::default() };
     let request = start.request().for_adapter();
     assert_eq!(request.secret_keys, ["API_KEY", "LLM_PROVIDER", "WORKSPACE_RESET_SESSION"]);
-    let visible: Vec<_> = request.visible_env.iter().map(|set| (set.name.as_str(), set.value.as_str())).collect();
+    let visible: Vec<_> =
+        request.visible_env.iter().map(|set| (set.name.as_str(), set.value.as_str())).collect();
     assert_eq!(visible, [("LLM_PROVIDER", "openai"), ("WORKSPACE_RESET_SESSION", "true")]);
     assert_eq!((request.phase, request.tier), (Phase::Create, 2));
     assert!(!format!("{request:?}").contains("hidden"));

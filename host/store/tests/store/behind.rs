@@ -18,7 +18,7 @@ use store::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Database, PATIENCE, on_both, token, workspace, writer};
+use crate::database::{Database, WAIT_TIMEOUT, on_both, token, workspace, writer};
 
 fn presence(workspace_id: Uuid, uptime_seconds: i64) -> PresenceRow {
     PresenceRow { workspace_id, uptime_seconds, ..PresenceRow::default() }
@@ -34,7 +34,7 @@ fn many(count: usize) -> Vec<WorkspaceRow> {
 }
 
 on_both! {
-    async fn the_newest_wins_and_the_end_stores_it(database: &Database) {
+    async fn the_newest_presence_wins_and_is_stored_at_the_end(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(300);
@@ -50,13 +50,13 @@ on_both! {
         let at = store::now();
         writer.write_behind(TokenUsed { id: mine.id, at }).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         let stored = store.live_workspaces().await.unwrap();
         assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 5)));
         assert_eq!(store.token(mine.id).await.unwrap().unwrap().last_used_at, Some(at));
     }
 
-    async fn one_row_that_can_not_be_stored_holds_up_no_other(database: &Database) {
+    async fn a_row_that_can_not_be_stored_blocks_no_other(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(3);
@@ -74,7 +74,7 @@ on_both! {
         };
         writer.write_behind(nul).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         let (one, other) = (uptime(&store, rows[0].id).await, uptime(&store, rows[1].id).await);
         assert!(one.xor(other) == Some(7), "one of the two is lost: {one:?}, {other:?}");
         let last = store.workspaces(&[rows[2].id]).await.unwrap().pop().unwrap().presence.unwrap();
@@ -82,7 +82,7 @@ on_both! {
         raw.close().await.unwrap();
     }
 
-    async fn an_older_presence_never_wins_but_the_later_message_does(database: &Database) {
+    async fn an_older_presence_never_replaces_a_newer_one(database: &Database) {
         let store = database.store().await;
         let row = workspace("one");
         let (writer, ..) = writer(&store);
@@ -107,7 +107,7 @@ on_both! {
             };
             writer.write_behind(presence).await;
             drop(writer);
-            timeout(PATIENCE, written).await.unwrap().unwrap();
+            timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
             let stored = store.workspaces(&[row.id]).await.unwrap().pop().unwrap().presence.unwrap();
             let (uptime, seen, sent) = expected;
             let found = (stored.uptime_seconds, stored.last_seen_at, stored.last_outbound_at);
@@ -115,7 +115,7 @@ on_both! {
         }
     }
 
-    async fn rows_of_what_is_gone_are_left_out(database: &Database) {
+    async fn rows_of_purged_workspaces_are_dropped(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let [gone, kept] = [workspace("gone"), workspace("kept")];
@@ -127,12 +127,12 @@ on_both! {
         }
         writer.write_behind(TokenUsed { id: Uuid::new_v4(), at: store::now() }).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         assert_eq!(store.workspaces(&[gone.id]).await.unwrap(), []);
         assert_eq!(uptime(&store, kept.id).await, Some(2));
     }
 
-    async fn changes_without_pause_starve_nothing(database: &Database) {
+    async fn continuous_changes_do_not_starve_write_behind(database: &Database) {
         let store = database.store().await;
         let (writer, _written, _) = writer(&store);
         let row = workspace("one");
@@ -149,7 +149,7 @@ on_both! {
         });
         let busy: Vec<_> = busy.collect();
         writer.write_behind(presence(row.id, 7)).await;
-        let stored = timeout(PATIENCE, async {
+        let stored = timeout(WAIT_TIMEOUT, async {
             while uptime(&store, row.id).await != Some(7) {
                 tokio::task::yield_now().await;
             }
@@ -160,7 +160,7 @@ on_both! {
         stored.expect("it was stored while changes went on");
     }
 
-    async fn too_many_wait_for_room_and_none_is_lost(database: &Database) {
+    async fn a_full_write_behind_queue_waits_and_loses_no_row(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(2_000);
@@ -168,12 +168,12 @@ on_both! {
         // Not polled in between, so the queue of 1,024 fills and senders wait.
         join_all(rows.iter().map(|row| writer.write_behind(presence(row.id, 3)))).await;
         drop(writer);
-        timeout(PATIENCE, written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         let stored = store.live_workspaces().await.unwrap();
         assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 3)));
     }
 
-    async fn rows_written_behind_and_changes_do_not_lock_each_other_out(database: &Database) {
+    async fn write_behind_and_changes_do_not_deadlock(database: &Database) {
         let store = database.store().await;
         let (one, one_written, _) = writer(&store);
         let (other, other_written, _) = writer(&database.store().await);
@@ -200,10 +200,10 @@ on_both! {
                 other.commit(Change::of(revoke).with(PurgeWorkspaces(ids.to_vec()))).await.unwrap();
             }
         };
-        timeout(PATIENCE, futures::future::join(used, changed)).await.unwrap();
+        timeout(WAIT_TIMEOUT, futures::future::join(used, changed)).await.unwrap();
         drop((one, other));
-        timeout(PATIENCE, one_written).await.unwrap().unwrap();
-        timeout(PATIENCE, other_written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, one_written).await.unwrap().unwrap();
+        timeout(WAIT_TIMEOUT, other_written).await.unwrap().unwrap();
         assert!(store.live_workspaces().await.unwrap().is_empty());
     }
 }

@@ -71,7 +71,7 @@ on_both! {
         assert_eq!(stored(&store, Uuid::new_v4()).await, None);
     }
 
-    async fn a_change_is_made_whole_or_not_at_all(database: &Database) {
+    async fn a_change_is_atomic(database: &Database) {
         let (store, writer) = setup(database).await;
         let one = workspace("one");
         writer.commit(inserting(std::slice::from_ref(&one))).await.unwrap();
@@ -83,7 +83,7 @@ on_both! {
         assert_eq!(store.last_event().await.unwrap(), 0);
     }
 
-    async fn nobody_pays_for_the_conflict_of_somebody_in_the_same_group(database: &Database) {
+    async fn a_conflict_fails_its_own_change_and_no_other_of_the_group(database: &Database) {
         let (store, writer) = setup(database).await;
         let one = workspace("one");
         writer.commit(inserting(std::slice::from_ref(&one))).await.unwrap();
@@ -213,7 +213,7 @@ on_both! {
         writer.commit(inserting(&[workspace("second")])).await.unwrap();
     }
 
-    async fn tokens_end_once(database: &Database) {
+    async fn a_token_is_revoked_once(database: &Database) {
         let (store, writer) = setup(database).await;
         let one = workspace("one");
         let [mine, yours] = [token(Some(one.id), TokenKind::User), token(None, TokenKind::Org)];
@@ -260,7 +260,7 @@ on_both! {
         }
     }
 
-    async fn a_purge_takes_everything_of_theirs_and_nothing_else(database: &Database) {
+    async fn a_purge_deletes_all_rows_of_its_workspaces_and_no_others(database: &Database) {
         let (store, writer) = setup(database).await;
         let [gone, kept] = [workspace("gone"), workspace("kept")];
         let orphan = child("orphan", gone.id);
@@ -290,7 +290,7 @@ on_both! {
         assert_eq!(left.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(3)]);
     }
 
-    async fn events_that_are_not_stored_take_no_number(database: &Database) {
+    async fn ephemeral_events_take_no_number(database: &Database) {
         let (store, writer) = setup(database).await;
         let task = || Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
         let change = Change::default().with_event(None, offline()).with_event(None, task()).with_event(None, offline());
@@ -318,7 +318,7 @@ on_both! {
         assert!(store.recent_events(&named).await.unwrap().is_empty());
     }
 
-    async fn removed_ones_are_found_below_and_until_they_are_settled(database: &Database) {
+    async fn removed_workspaces_are_found_by_parent_and_until_they_converge(database: &Database) {
         let (store, writer) = setup(database).await;
         let root = workspace("root");
         let middle = child("middle", root.id);

@@ -1,59 +1,40 @@
 //! A database per test, and what tests write into it.
 
 use std::{
-    env,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use chrono::DateTime;
 use events::Envelope;
-use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+use sea_orm::DatabaseConnection;
 use serde_json::json;
 use store::{
     Change, Observer, Store, Writer,
     tokens::{TokenKind, TokenRow},
     workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow},
 };
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An empty database that nobody else uses.
-pub enum Database {
-    Sqlite(TempDir),
-    Postgres { server: String, name: String },
-}
+/// An empty database of a test's own.
+pub struct Database(databases::Database);
 
 impl Database {
     pub fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().unwrap())
+        Self(databases::Database::sqlite())
     }
 
-    /// A new database on the server that `TEST_DATABASE_URL` names. Without it there is none, which only
-    /// a developer's machine may do.
-    pub async fn postgres() -> Option<Self> {
-        let Ok(server) = env::var("TEST_DATABASE_URL") else {
-            assert!(env::var_os("CI").is_none(), "TEST_DATABASE_URL must be set in CI");
-            eprintln!("not run on Postgres: TEST_DATABASE_URL isn't set");
-            return None;
-        };
-        let name = format!("isomer_{}", Uuid::new_v4().simple());
-        administer(&server, &format!("CREATE DATABASE {name}")).await;
-        Some(Self::Postgres { server, name })
+    /// Without a schema: what the store makes of it is part of these tests.
+    pub async fn postgres() -> Self {
+        Self(databases::Database::empty_postgres().await)
     }
 
     pub fn url(&self) -> String {
-        match self {
-            Self::Sqlite(dir) => format!("sqlite:{}?mode=rwc", dir.path().join("isomer.db").display()),
-            Self::Postgres { server, name } => {
-                let (base, _) = server.rsplit_once('/').expect("the URL names a database");
-                format!("{base}/{name}")
-            }
-        }
+        self.0.url()
     }
 
     pub async fn store(&self) -> Store {
@@ -62,47 +43,11 @@ impl Database {
 
     /// A connection past the store.
     pub async fn raw(&self) -> DatabaseConnection {
-        sea_orm::Database::connect(self.url()).await.unwrap()
-    }
-
-    /// Postgres keeps databases until they are dropped.
-    pub async fn drop(self) {
-        if let Self::Postgres { server, name } = self {
-            administer(&server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
-        }
+        self.0.raw().await
     }
 }
 
-async fn administer(server: &str, statement: &str) {
-    let connection = sea_orm::Database::connect(server).await.expect("Postgres answers");
-    connection.execute_unprepared(statement).await.expect("Postgres does it");
-    connection.close().await.expect("Postgres lets go");
-}
-
-/// Runs a test on SQLite and on Postgres, each with an empty database.
-macro_rules! on_both {
-    ($(async fn $name:ident($database:ident: &Database) $body:block)*) => {$(
-        mod $name {
-            use super::*;
-
-            async fn run($database: &Database) $body
-
-            #[tokio::test]
-            async fn on_sqlite() {
-                run(&Database::sqlite()).await;
-            }
-
-            #[tokio::test]
-            async fn on_postgres() {
-                if let Some(database) = Database::postgres().await {
-                    run(&database).await;
-                    database.drop().await;
-                }
-            }
-        }
-    )*};
-}
-pub(crate) use on_both;
+pub use databases::on_both_databases as on_both;
 
 /// Writes down what it is told.
 #[derive(Default)]

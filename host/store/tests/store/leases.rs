@@ -6,7 +6,7 @@ use store::{Change, CommitError, Lease, LeaseIsHeld, Store};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Database, PATIENCE, on_both, writer};
+use crate::database::{Database, WAIT_TIMEOUT, on_both, writer};
 
 const NAME: &str = "test";
 const LONG: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ async fn take(store: &Store, holder: Uuid, length: Duration) -> Option<Lease> {
 }
 
 on_both! {
-    async fn one_holds_it_and_renewing_keeps_the_epoch(database: &Database) {
+    async fn a_lease_has_one_holder_and_renewal_keeps_the_epoch(database: &Database) {
         let store = database.store().await;
         let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
         let first = take(&store, one, LONG).await.unwrap();
@@ -30,13 +30,13 @@ on_both! {
         assert!(store.lease("another", other, LONG).await.unwrap().is_some());
     }
 
-    async fn it_is_handed_over_after_its_end_and_its_fence_is_refused_then(database: &Database) {
+    async fn an_expired_lease_is_taken_over_and_its_fence_is_refused(database: &Database) {
         let store = database.store().await;
         let (writer, ..) = writer(&store);
         let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
         let began = Instant::now();
         let first = take(&store, one, SHORT).await.unwrap();
-        let second = timeout(PATIENCE, async {
+        let second = timeout(WAIT_TIMEOUT, async {
             loop {
                 if let Some(lease) = take(&store, other, LONG).await {
                     break lease;
@@ -56,7 +56,7 @@ on_both! {
         assert!(take(&store, one, SHORT).await.is_none());
     }
 
-    async fn what_is_given_back_is_free_at_once(database: &Database) {
+    async fn a_released_lease_is_free_at_once(database: &Database) {
         let store = database.store().await;
         let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
         let mut epoch = 0;

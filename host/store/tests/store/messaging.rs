@@ -11,7 +11,7 @@ use store::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Database, PATIENCE, on_both, workspace, writer};
+use crate::database::{Database, WAIT_TIMEOUT, on_both, workspace, writer};
 
 fn said(workspace_id: Uuid, summary: &str) -> ActivityRow {
     ActivityRow {
@@ -73,7 +73,7 @@ async fn keys(store: &Store, workspace: Uuid) -> Vec<String> {
 }
 
 on_both! {
-    async fn times_grow_whoever_writes_and_whenever(database: &Database) {
+    async fn times_increase_across_writers(database: &Database) {
         let (store, one, row) = with_one(database).await;
         let (other, other_written, _) = writer(&database.store().await);
         let at = store::now();
@@ -87,8 +87,8 @@ on_both! {
         };
         join_all((0..300).map(|number| write(if number % 2 == 0 { &one } else { &other }, number))).await;
         drop(other);
-        timeout(PATIENCE, other_written).await.unwrap().unwrap();
-        let read = timeout(PATIENCE, async {
+        timeout(WAIT_TIMEOUT, other_written).await.unwrap().unwrap();
+        let read = timeout(WAIT_TIMEOUT, async {
             loop {
                 let rows = store.activity(&all(row.id)).await.unwrap();
                 if rows.len() == 300 {
@@ -106,7 +106,7 @@ on_both! {
         assert_eq!(store.activity_place(Uuid::new_v4(), rows[100].id).await.unwrap(), None);
     }
 
-    async fn a_row_is_stored_once_and_only_of_who_is_there(database: &Database) {
+    async fn activity_is_stored_once_and_for_existing_workspaces_only(database: &Database) {
         let (store, writer, row) = with_one(database).await;
         let twice = said(row.id, "twice");
         for _ in 0..2 {
@@ -115,7 +115,7 @@ on_both! {
         writer.write_behind(said(Uuid::new_v4(), "nobody's")).await;
         let odd = ActivityRow { method: Some("a\0b".to_owned()), ..said(row.id, "odd") };
         writer.write_behind(odd).await;
-        let rows = timeout(PATIENCE, async {
+        let rows = timeout(WAIT_TIMEOUT, async {
             loop {
                 let rows = store.activity(&all(row.id)).await.unwrap();
                 if rows.len() == 2 {
@@ -133,38 +133,50 @@ on_both! {
         assert_eq!(store.activity(&all(row.id)).await.unwrap(), []);
     }
 
-    async fn messages_come_out_once_and_in_order(database: &Database) {
+    async fn messages_are_dequeued_once_and_in_order(database: &Database) {
         let (store, _writer, row) = with_one(database).await;
         let mut ids = Vec::new();
         for (number, key) in ["a", "b", "c"].into_iter().enumerate() {
-            let (id, depth) = store.enqueue(message(row.id, key)).await.unwrap();
+            let (id, depth) = store.enqueue(message(row.id, key), None).await.unwrap();
             assert_eq!(depth, number as u64 + 1);
             ids.push(id);
         }
-        assert_eq!(store.enqueue(message(row.id, "b")).await.unwrap(), (ids[1], 3));
+        assert_eq!(store.enqueue(message(row.id, "b"), None).await.unwrap(), (ids[1], 3));
         let gone = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
-        assert_eq!(store.enqueue(gone).await.unwrap().1, 3);
+        assert_eq!(store.enqueue(gone, None).await.unwrap().1, 3);
         let nameless = NewQueued { idempotency_key: None, ..message(row.id, "") };
-        assert_eq!(store.enqueue(nameless).await.unwrap().1, 4);
+        assert_eq!(store.enqueue(nameless, None).await.unwrap().1, 4);
         let taken = join_all((0..8).map(|_| store.dequeue(row.id))).await;
         let mut taken: Vec<Uuid> = taken.into_iter().filter_map(Result::unwrap).map(|row| row.id).collect();
         taken.sort();
         taken.dedup();
         assert_eq!(taken.len(), 4, "each once");
         // On its way, it still is the same one; delivered, no more.
-        assert_eq!(store.enqueue(message(row.id, "b")).await.unwrap().0, ids[1]);
+        assert_eq!(store.enqueue(message(row.id, "b"), None).await.unwrap().0, ids[1]);
         let b = store.queued(ids[1]).await.unwrap().unwrap();
         store.complete(&b, Outcome::Completed).await.unwrap();
-        let (again, depth) = store.enqueue(message(row.id, "b")).await.unwrap();
+        let (again, depth) = store.enqueue(message(row.id, "b"), None).await.unwrap();
         assert!(again != ids[1] && depth == 1);
-        assert!(store.enqueue(message(Uuid::new_v4(), "x")).await.is_err());
+        assert!(store.enqueue(message(Uuid::new_v4(), "x"), None).await.is_err());
     }
 
-    async fn what_a_crash_left_waits_again_until_it_was_tried_enough(database: &Database) {
+    async fn activity_of_a_queued_message_is_stored_with_it_or_not_at_all(database: &Database) {
+        let (store, _writer, row) = with_one(database).await;
+        let listed = async || store.activity(&all(row.id)).await.unwrap();
+        store.enqueue(message(row.id, "a"), Some(&said(row.id, "first"))).await.unwrap();
+        store.enqueue(message(row.id, "a"), Some(&said(row.id, "second"))).await.unwrap();
+        let summaries: Vec<_> = listed().await.into_iter().map(|row| row.summary.unwrap()).collect();
+        assert_eq!(summaries, ["second", "first"]);
+        let nobody = message(Uuid::new_v4(), "b");
+        assert!(store.enqueue(nobody, Some(&said(row.id, "third"))).await.is_err());
+        assert_eq!(listed().await.len(), 2);
+    }
+
+    async fn messages_in_flight_at_a_crash_are_requeued_until_the_attempt_limit(database: &Database) {
         let (store, writer, row) = with_one(database).await;
-        let (id, _) = store.enqueue(message(row.id, "a")).await.unwrap();
+        let (id, _) = store.enqueue(message(row.id, "a"), None).await.unwrap();
         let late = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
-        let (late, _) = store.enqueue(late).await.unwrap();
+        let (late, _) = store.enqueue(late, None).await.unwrap();
         let first = store.dequeue(row.id).await.unwrap().unwrap();
         // It may still be on its way.
         let earlier = store::now() - Duration::minutes(1);
@@ -182,8 +194,8 @@ on_both! {
         let failed = store.queued(id).await.unwrap().unwrap();
         assert_eq!((failed.status, failed.last_error.as_deref(), failed.dispatched_at), (QueueStatus::Failed, Some("no"), None));
 
-        store.enqueue(message(row.id, "b")).await.unwrap();
-        let (c, _) = store.enqueue(message(row.id, "c")).await.unwrap();
+        store.enqueue(message(row.id, "b"), None).await.unwrap();
+        let (c, _) = store.enqueue(message(row.id, "c"), None).await.unwrap();
         let b = store.dequeue(row.id).await.unwrap().unwrap();
         store.complete(&b, Outcome::Undelivered { error: "busy", max_attempts: 5 }).await.unwrap();
         assert_eq!(store.drop_stale_queued(earlier, None).await.unwrap(), 0);

@@ -65,6 +65,7 @@ impl Adapter for Hostile {
         if settings.describe == "vary" {
             description.display_name = varies;
         }
+        description.translates_messages = description.hosting == Hosting::Container;
         if settings.describe == "bad-port" {
             description.port = 0;
         }
@@ -89,6 +90,18 @@ impl Adapter for Hostile {
             _ => {}
         }
         Ok(plan)
+    }
+
+    /// The text of the message's part chooses what happens; `hello` becomes `translated`.
+    fn to_agent(_: &Settings, body: String) -> Result<String, Problem> {
+        let says = |text: &str| body.contains(&format!(r#""text":"{text}""#));
+        if says("refuse") {
+            return Err(Problem::at("/params", "told to refuse"));
+        }
+        if let Some(how) = ["panic", "loop", "not JSON"].into_iter().find(|how| says(how)) {
+            return Ok(misbehave(how));
+        }
+        Ok(body.replace(r#""text":"hello""#, r#""text":"translated""#))
     }
 
     fn synthetic_reply(_: &Settings, message: &Message) -> Result<Vec<String>, Problem> {

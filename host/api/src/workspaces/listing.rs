@@ -1,0 +1,98 @@
+//! The list of workspaces as bytes: a row is rendered once per change of its workspace, and the whole list
+//! once per change of any of them.
+//!
+//! The list is the largest answer there is, and monitors and canvases poll it. It costs as much memory again
+//! as its text is long.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use fleet::{Fleet, Workspace};
+use httpd::json;
+
+use super::view::View;
+
+/// The list that was rendered last.
+#[derive(Debug, Default)]
+pub struct ListCache(Mutex<Arc<Listing>>);
+
+#[derive(Debug, Default)]
+struct Listing {
+    rows: Vec<Row>,
+    body: Bytes,
+}
+
+#[derive(Debug)]
+struct Row {
+    /// Held, so that no other workspace can have its address: the same pointer means unchanged.
+    workspace: Arc<Workspace>,
+    /// The only part of a row that does not come from the workspace.
+    timeout_ms: Option<u64>,
+    /// Where its text is in the list's.
+    text: Range<usize>,
+}
+
+impl ListCache {
+    /// The list as it is now.
+    ///
+    /// # Errors
+    /// When a row has no JSON form.
+    pub(super) fn render(&self, fleet: &Fleet) -> serde_json::Result<Bytes> {
+        let workspaces = fleet.directory().list();
+        let known = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if known.is_of(&workspaces, fleet) {
+            return Ok(known.body.clone());
+        }
+        let listing = known.updated(workspaces, fleet)?;
+        let body = listing.body.clone();
+        // Of two that render at once either may be kept: each row is compared again.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listing);
+        Ok(body)
+    }
+}
+
+impl Listing {
+    fn is_of(&self, workspaces: &[Arc<Workspace>], fleet: &Fleet) -> bool {
+        // The text of an empty list was not rendered yet.
+        !workspaces.is_empty()
+            && self.rows.len() == workspaces.len()
+            && self.rows.iter().zip(workspaces).all(|(row, workspace)| row.is_of(workspace, fleet))
+    }
+
+    /// The list of these workspaces, with the rows of this one that are still good. Both have one order:
+    /// oldest first, then by id.
+    fn updated(&self, workspaces: Vec<Arc<Workspace>>, fleet: &Fleet) -> serde_json::Result<Self> {
+        let mut text = Vec::with_capacity(self.body.len() + 1024);
+        let mut rows = Vec::with_capacity(workspaces.len());
+        let mut known = self.rows.iter().peekable();
+        text.push(b'[');
+        for workspace in workspaces {
+            if !rows.is_empty() {
+                text.push(b',');
+            }
+            while known.next_if(|row| order(&row.workspace) < order(&workspace)).is_some() {}
+            let start = text.len();
+            let reused = known.peek().filter(|row| row.is_of(&workspace, fleet));
+            match reused.and_then(|row| self.body.get(row.text.clone())) {
+                Some(row) => text.extend_from_slice(row),
+                None => text.extend_from_slice(&json::to_vec(&View::listed(&workspace, fleet))?),
+            }
+            let timeout_ms = fleet.template_timeout_ms(&workspace.row.runtime);
+            rows.push(Row { workspace, timeout_ms, text: start..text.len() });
+        }
+        text.push(b']');
+        Ok(Self { rows, body: text.into() })
+    }
+}
+
+impl Row {
+    fn is_of(&self, workspace: &Arc<Workspace>, fleet: &Fleet) -> bool {
+        Arc::ptr_eq(&self.workspace, workspace)
+            && self.timeout_ms == fleet.template_timeout_ms(&workspace.row.runtime)
+    }
+}
+
+fn order(workspace: &Workspace) -> impl Ord {
+    (workspace.row.created_at, workspace.row.id)
+}

@@ -1,0 +1,174 @@
+//! Delivery by URL: the message is translated for the runtime, the agent is called, and its response is
+//! read.
+
+use std::error::Error as _;
+
+use bytes::Bytes;
+use http::StatusCode;
+use net::{AgentResponse, BodyError, CallError};
+use serde_json::Value;
+use store::workspaces::Status;
+use tokio::time::Instant;
+
+use crate::{
+    caller::Caller,
+    deliver::{Delivery, Messaging, Outcome, Reply},
+    error::DeliveryError,
+    limits::DELIVERY_TIMEOUT,
+    queue::BusyDelivery,
+};
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(crate) enum Undelivered {
+    Failed(DeliveryError),
+    /// The agent took the connection and gave no response; the message may be queued.
+    Busy(Box<BusyDelivery>),
+}
+
+impl From<DeliveryError> for Undelivered {
+    fn from(error: DeliveryError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Messaging {
+    pub(crate) async fn push(
+        &self,
+        delivery: Delivery,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, Undelivered> {
+        let row = &delivery.target.row;
+        if row.status == Status::Hibernated {
+            return Err(self.wake(&delivery).await.into());
+        }
+        // A workspace that was paused gets no work, even if its agent runs on somewhere.
+        let dormant = matches!(row.status, Status::Paused | Status::Hibernating);
+        let Some(url) = row.url.as_deref().filter(|url| !url.is_empty() && !dormant) else {
+            return Err(DeliveryError::NoUrl { status: row.status }.into());
+        };
+        let limit = match delivery.caller {
+            Caller::User => None,
+            Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
+        };
+        let message = match self.translate(&delivery).await {
+            Ok(message) => message,
+            Err(reason) => {
+                let outcome = Outcome { duration_ms: 0, result: Err(reason.clone()) };
+                self.record_outcome(delivery, outcome).await;
+                return Err(DeliveryError::NotTranslatable(reason).into());
+            }
+        };
+        let sent = Instant::now();
+        match self.agents.post(url, message, deadline.or(limit)).await {
+            Ok(response) => Ok(self.read_response(delivery, response).await?),
+            Err(CallError::Url(error)) => {
+                tracing::warn!(workspace = %row.id, %error, "an agent's URL may not be called");
+                Err(DeliveryError::NotRoutable.into())
+            }
+            Err(error) => {
+                let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+                tracing::info!(workspace = %row.id, error = format!("{error}{cause}"), "no response from an agent");
+                let outcome = Outcome { duration_ms: elapsed_ms(sent), result: Err(error.to_string()) };
+                if matches!(error, CallError::NoResponse(_)) {
+                    return Err(Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome))));
+                }
+                self.record_outcome(delivery, outcome).await;
+                Err(DeliveryError::Unreachable.into())
+            }
+        }
+    }
+
+    /// Wakes the hibernated target of a message. Returns what to tell the sender.
+    async fn wake(&self, delivery: &Delivery) -> DeliveryError {
+        let row = &delivery.target.row;
+        match self.fleet.wake(row.id).await {
+            Ok(true) => DeliveryError::Waking,
+            Ok(false) => DeliveryError::NoUrl { status: row.status },
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(workspace = %row.id, error, "a hibernated workspace can't be woken");
+                DeliveryError::NoUrl { status: row.status }
+            }
+        }
+    }
+
+    /// The body as the runtime wants it, or why its adapter refuses it. While the adapter is missing, traps
+    /// or times out, the body is sent as it is: a plain message is better than none.
+    async fn translate(&self, delivery: &Delivery) -> Result<Bytes, String> {
+        let body = &delivery.request.body;
+        let adapter = self.catalog.adapter(&delivery.target.row.runtime).await;
+        if !adapter.describe().translates_messages {
+            return Ok(body.to_string().into());
+        }
+        match adapter.to_agent(body.clone()).await {
+            Ok(body) => Ok(body.to_string().into()),
+            Err(problem) => Err(problem.message),
+        }
+    }
+
+    async fn read_response(
+        &self,
+        delivery: Delivery,
+        response: AgentResponse,
+    ) -> Result<Reply, DeliveryError> {
+        let AgentResponse { status, elapsed, body } = response;
+        let duration_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => {
+                let delivered = status.as_u16() < 400;
+                let result = if delivered { Ok((status, None)) } else { Err(error.to_string()) };
+                self.record_outcome(delivery, Outcome { duration_ms, result }).await;
+                return Err(match error {
+                    BodyError::Incomplete => DeliveryError::IncompleteResponse { delivered },
+                    BodyError::TooLarge => DeliveryError::TooLarge,
+                });
+            }
+        };
+        let value = json_or_text(&body);
+        let refusal = (status.as_u16() >= 300).then(|| refusal_text(status, &value));
+        self.record_outcome(delivery, Outcome { duration_ms, result: Ok((status, Some(value))) }).await;
+        match refusal {
+            Some(text) => Err(DeliveryError::Refused { status, text }),
+            None => Ok(Reply { status, body }),
+        }
+    }
+}
+
+fn elapsed_ms(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
+}
+
+fn json_or_text(body: &Bytes) -> Value {
+    let text = || Value::String(String::from_utf8_lossy(body).into_owned());
+    serde_json::from_slice(body).unwrap_or_else(|_| text())
+}
+
+/// The agent's own words, else what the status means.
+fn refusal_text(status: StatusCode, body: &Value) -> String {
+    let error = body.get("error");
+    let words = error.and_then(|error| error.as_str().or_else(|| error.get("message")?.as_str()));
+    words.or(status.canonical_reason()).unwrap_or("the agent refused").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_worded_by_the_agent_or_by_its_status() {
+        for (body, text) in [
+            (json!({ "error": "no" }), "no"),
+            (json!({ "error": { "code": 1, "message": "not now" } }), "not now"),
+            (json!({ "error": { "code": 1 } }), "Bad Gateway"),
+            (json!("<html>"), "Bad Gateway"),
+        ] {
+            assert_eq!(refusal_text(StatusCode::BAD_GATEWAY, &body), text);
+        }
+        let unknown = StatusCode::from_u16(599).unwrap();
+        assert_eq!(refusal_text(unknown, &json!({})), "the agent refused");
+    }
+}

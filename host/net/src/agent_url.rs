@@ -1,0 +1,285 @@
+//! URLs under which agents are called.
+//!
+//! A host name is allowed only if every address behind it is. What a name resolves to may change, so the
+//! check at registration is repeated when a connection is opened.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use url::{Host, ParseError, Url};
+
+use crate::{limits::RESOLVE_TIMEOUT, policy::AddressPolicy};
+
+/// What is wrong with an agent's URL. The text is for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// The URL is empty.
+    #[error("url is required")]
+    Missing,
+    /// The text can't be read as a URL.
+    #[error("url is not valid")]
+    Malformed,
+    /// The scheme is another one than HTTP's two.
+    #[error("url scheme must be http or https, got \"{0}\"")]
+    Scheme(String),
+    /// The host is an address in a blocked range.
+    #[error("url targets a blocked address: {0}")]
+    Blocked(&'static str),
+    /// The host name has no address.
+    #[error("hostname \"{host}\" cannot be resolved (DNS error): {reason}")]
+    Unresolved {
+        /// The host name.
+        host: String,
+        /// In words of ours: resolvers tell too much about the network.
+        reason: &'static str,
+    },
+    /// The host name has an address in a blocked range.
+    #[error("hostname \"{host}\" resolves to forbidden address: {label}")]
+    Forbidden {
+        /// The host name.
+        host: String,
+        /// Name of the range.
+        label: &'static str,
+    },
+}
+
+/// Checks a URL that an agent reports, and resolves its host if that is a name. `localhost` passes: whether
+/// loopback may be called is decided when a connection is opened.
+///
+/// # Errors
+/// If no agent may have that URL.
+pub async fn check(url: &str, policy: AddressPolicy) -> Result<(), UrlError> {
+    check_with(url, policy, async |host: &str, port| {
+        Ok(lookup(host, port).await?.into_iter().map(|address| address.ip()).collect())
+    })
+    .await
+}
+
+async fn check_with(
+    url: &str,
+    policy: AddressPolicy,
+    resolve: impl AsyncFnOnce(&str, u16) -> Result<Vec<IpAddr>, io::ErrorKind>,
+) -> Result<(), UrlError> {
+    let url = parse(url)?;
+    let literal = match url.host() {
+        Some(Host::Domain("localhost")) => return Ok(()),
+        Some(Host::Domain(name)) => {
+            let port = url.port_or_known_default().unwrap_or_default();
+            return check_resolved(name, resolve(name, port).await, policy);
+        }
+        Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+        Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
+        None => return Err(UrlError::Malformed),
+    };
+    policy.block_reason(literal).map_or(Ok(()), |label| Err(UrlError::Blocked(label)))
+}
+
+/// Addresses to connect to now. All of them passed the check, so any may be used; another lookup of the
+/// name may give others.
+///
+/// # Errors
+/// If there is none, or one of them is blocked.
+pub async fn resolve(url: &Url, policy: AddressPolicy) -> Result<Vec<SocketAddr>, UrlError> {
+    let port = url.port_or_known_default().unwrap_or_default();
+    let literal = match url.host() {
+        Some(Host::Domain(name)) => {
+            let found = lookup(name, port).await;
+            let ips = found.as_ref().map(|found| found.iter().map(SocketAddr::ip).collect());
+            check_resolved(name, ips.map_err(|kind| *kind), policy)?;
+            return Ok(found.unwrap_or_default());
+        }
+        Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+        Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
+        None => return Err(UrlError::Malformed),
+    };
+    match policy.block_reason(literal) {
+        Some(label) => Err(UrlError::Blocked(label)),
+        None => Ok(vec![SocketAddr::new(literal, port)]),
+    }
+}
+
+/// Reads a URL the way browsers and our own client do: odd spellings of an address (`0x7f.1`,
+/// `2130706433`, `%31`) come out as that address.
+///
+/// # Errors
+/// If it is no URL for HTTP.
+pub fn parse(text: &str) -> Result<Url, UrlError> {
+    if text.is_empty() {
+        return Err(UrlError::Missing);
+    }
+    // URL parsers disagree on these, so the host that was checked might not be the one that is called.
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err(UrlError::Malformed);
+    }
+    let url = Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => UrlError::Scheme(String::new()),
+        _ => UrlError::Malformed,
+    })?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(UrlError::Scheme(url.scheme().to_owned()));
+    }
+    Ok(url)
+}
+
+async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, io::ErrorKind> {
+    let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let found = found.map_err(|_| io::ErrorKind::TimedOut)?.map_err(|error| {
+        tracing::debug!(host, %error, "an agent's host name can't be resolved");
+        error.kind()
+    })?;
+    Ok(found.collect())
+}
+
+fn check_resolved(
+    name: &str,
+    found: Result<Vec<IpAddr>, io::ErrorKind>,
+    policy: AddressPolicy,
+) -> Result<(), UrlError> {
+    let unresolved = |reason| Err(UrlError::Unresolved { host: name.to_owned(), reason });
+    match found {
+        Ok(addresses) if addresses.is_empty() => unresolved("no addresses"),
+        Ok(addresses) => match addresses.into_iter().find_map(|ip| policy.block_reason(ip)) {
+            Some(label) => Err(UrlError::Forbidden { host: name.to_owned(), label }),
+            None => Ok(()),
+        },
+        Err(io::ErrorKind::TimedOut) => unresolved("lookup timed out"),
+        Err(_) => unresolved("lookup failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SELF_HOSTED: AddressPolicy = AddressPolicy { saas: false, development: false };
+    const SAAS: AddressPolicy = AddressPolicy { saas: true, development: false };
+
+    /// The answer for a URL whose host, if it is a name, has these addresses.
+    async fn answer(url: &str, addresses: &[&str]) -> String {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let checked = check_with(url, SELF_HOSTED, async |_: &str, _| Ok(addresses)).await;
+        checked.map_or_else(|error| error.to_string(), |()| "ok".to_owned())
+    }
+
+    #[tokio::test]
+    async fn reported_urls_are_checked() {
+        let loopback = "url targets a blocked address: loopback address";
+        let private = "url targets a blocked address: RFC-1918 private address";
+        let unspecified = "url targets a blocked address: unspecified address";
+        for (url, expected) in [
+            ("", "url is required"),
+            ("ftp://example.com", "url scheme must be http or https, got \"ftp\""),
+            ("file:///etc/passwd", "url scheme must be http or https, got \"file\""),
+            ("JavaScript:alert(1)", "url scheme must be http or https, got \"javascript\""),
+            ("example.com", "url scheme must be http or https, got \"\""),
+            ("//example.com", "url scheme must be http or https, got \"\""),
+            ("http://", "url is not valid"),
+            ("http://:80", "url is not valid"),
+            ("http://example.com:99999", "url is not valid"),
+            ("http://[::1", "url is not valid"),
+            ("http://999.1.1.1", "url is not valid"),
+            (" http://8.8.8.8", "url is not valid"),
+            ("http://8.8.8.8\n", "url is not valid"),
+            ("http://8.8.8.8\\@127.0.0.1", "url is not valid"),
+            ("http://8.8.8.8", "ok"),
+            ("https://8.8.8.8:8443/a2a?x#y", "ok"),
+            ("HTTPS://8.8.8.8", "ok"),
+            ("http://[2606:4700::1111]:8000", "ok"),
+            ("http://localhost:8001", "ok"),
+            ("http://LocalHost", "ok"),
+            ("http://127.0.0.1:8000", loopback),
+            ("http://user:pass@127.0.0.1", loopback),
+            ("http://localhost@127.0.0.1", loopback),
+            ("http://8.8.8.8@127.0.0.1", loopback),
+            ("http://127.1", loopback),
+            ("http://0x7f.1", loopback),
+            ("http://0177.0.0.1", loopback),
+            ("http://2130706433", loopback),
+            ("http://0x7f000001", loopback),
+            ("http://127.0.0.%31", loopback),
+            ("http://127.0.0.1.", loopback),
+            ("http://①②⑦.0.0.1", loopback),
+            ("http:127.0.0.1", loopback),
+            ("http://[::ffff:127.0.0.1]", loopback),
+            ("http://[::ffff:7f00:1]", loopback),
+            ("http://0", unspecified),
+            ("http://0.0.0.0", unspecified),
+            ("http://[::]", "url targets a blocked address: IPv6 unspecified address"),
+            ("http://[::1]:80", "url targets a blocked address: IPv6 loopback address"),
+            ("http://10.1.2.3", private),
+            (
+                "http://169.254.169.254/latest",
+                "url targets a blocked address: link-local address (cloud metadata endpoint)",
+            ),
+        ] {
+            assert_eq!(answer(url, &["203.0.113.1"]).await, expected, "{url:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_address_of_a_name_must_be_allowed() {
+        let forbidden = "hostname \"agent.example\" resolves to forbidden address: RFC-1918 private address";
+        for (addresses, expected) in [
+            (&["8.8.8.8"][..], "ok"),
+            (&["8.8.8.8", "2606:4700::1111"], "ok"),
+            (&["8.8.8.8", "10.0.0.1"], forbidden),
+            (&["::ffff:10.0.0.1"], forbidden),
+            (&[], "hostname \"agent.example\" cannot be resolved (DNS error): no addresses"),
+        ] {
+            assert_eq!(answer("http://agent.example:8000", addresses).await, expected, "{addresses:?}");
+        }
+        let named_like_it = answer("http://localhost.agent.example", &["127.0.0.1"]).await;
+        assert!(named_like_it.ends_with("forbidden address: loopback address"), "{named_like_it}");
+        let with_dot = answer("http://localhost.", &["127.0.0.1"]).await;
+        assert!(with_dot.ends_with("forbidden address: loopback address"), "{with_dot}");
+    }
+
+    #[tokio::test]
+    async fn a_name_without_addresses_is_refused() {
+        let error = check("http://agent.invalid:8000", SAAS).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("hostname \"agent.invalid\" cannot be resolved (DNS error): lookup "),
+            "{error}"
+        );
+        let slow = async |_: &str, _| Err(io::ErrorKind::TimedOut);
+        let error = check_with("http://slow.example", SAAS, slow).await.unwrap_err().to_string();
+        assert_eq!(error, "hostname \"slow.example\" cannot be resolved (DNS error): lookup timed out");
+    }
+
+    #[tokio::test]
+    async fn only_allowed_addresses_are_connected_to() {
+        let own = AddressPolicy { saas: false, development: true };
+        // Callable everywhere; on a hosted platform; on a developer's machine.
+        for (url, everywhere, in_saas, in_development) in [
+            ("http://8.8.8.8:81", true, true, true),
+            ("http://10.0.0.1", false, true, true),
+            ("http://[fd00::1]", false, true, true),
+            ("http://127.0.0.1:8001", false, false, true),
+            ("http://localhost:8001", false, false, true),
+            ("http://[::1]", false, false, true),
+            ("http://[::ffff:127.0.0.1]", false, false, true),
+            ("http://169.254.169.254", false, false, false),
+            ("http://0.0.0.0", false, false, false),
+            ("http://[fe80::1]", false, false, false),
+            ("http://[fc00::1]", false, false, false),
+            ("http://100.64.0.1", false, false, false),
+            ("http://203.0.113.1", false, false, false),
+        ] {
+            let parsed = parse(url).unwrap();
+            for (policy, allowed) in [(SELF_HOSTED, everywhere), (SAAS, in_saas), (own, in_development)] {
+                let called = resolve(&parsed, policy).await;
+                assert_eq!(called.is_ok(), allowed, "{url} {policy:?}");
+                assert!(called.unwrap_or_default().iter().all(|it| it.port() == parsed.port().unwrap_or(80)));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn hosted_platforms_reach_private_networks() {
+        check("http://10.1.2.3:8000", SAAS).await.unwrap();
+        check("http://[fd00::1]", SAAS).await.unwrap();
+        check("http://127.0.0.1", SAAS).await.unwrap_err();
+    }
+}

@@ -1,0 +1,18 @@
+//! Calls to agents over HTTP: which addresses agents may have, and a bounded client for them.
+//!
+//! An agent's URL comes from outside. It must not lead the platform to itself, to a cloud's metadata
+//! service or into a private network (SSRF). [`agent_url`] checks a URL when an agent reports it, and
+//! [`AgentClient`] checks every address again when it opens a connection. This crate knows no table and
+//! no workspace.
+
+#![forbid(unsafe_code)]
+
+pub mod agent_url;
+mod client;
+mod connector;
+mod limits;
+mod policy;
+
+pub use agent_url::UrlError;
+pub use client::{AgentClient, AgentResponse, BodyError, CallError};
+pub use policy::AddressPolicy;

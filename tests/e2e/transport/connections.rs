@@ -1,0 +1,286 @@
+//! Connections: deadlines, caps, upgrades and the orderly end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::app::App;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use httpd::connection::Deadlines;
+use httpd::router_ext::RouterExt;
+use httpd::serve::Limits;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use crate::transport::wire::{Client, PATIENT, Server, WAIT_TIMEOUT, request};
+
+const SOON: Duration = Duration::from_millis(150);
+
+fn with_deadlines(header: Duration, idle: Duration) -> Limits {
+    let deadlines = Deadlines { header, idle, ..PATIENT.deadlines };
+    Limits { deadlines, ..PATIENT }
+}
+
+fn product(app: &App) -> Router<App> {
+    api::routes(app)
+}
+
+fn health() -> String {
+    request("GET", "/health", &[], "")
+}
+
+/// Two requests that wait for each other: `/wait` answers after `notify`.
+fn waiting(notify: &Arc<Notify>, begun: &Arc<Notify>) -> impl FnOnce(&App) -> Router<App> {
+    let (notify, begun) = (Arc::clone(notify), Arc::clone(begun));
+    move |app| {
+        let wait = async move || {
+            begun.notify_one();
+            notify.notified().await;
+            "done"
+        };
+        api::routes(app).endpoint("/wait", get(wait))
+    }
+}
+
+// === Deadlines ===
+
+#[tokio::test]
+async fn a_missing_head_ends_the_connection() {
+    let server = Server::with_limits(&[], with_deadlines(SOON, WAIT_TIMEOUT), product).await;
+    assert_eq!(server.connect().await.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_slowly_sent_head_ends_the_connection() {
+    let server = Server::with_limits(&[], with_deadlines(SOON, WAIT_TIMEOUT), product).await;
+    let mut client = server.connect().await;
+    client.write("GET /health HTTP/1.1\r\nHost: own").await;
+    let answer = client.rest().await;
+    assert!(!answer.contains("200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_later_head_has_the_same_deadline() {
+    let server = Server::with_limits(&[], with_deadlines(SOON, WAIT_TIMEOUT), product).await;
+    let mut client = server.connect().await;
+    client.write(&health()).await;
+    assert_eq!(client.answer().await.status(), 200);
+    client.write("GET /health HT").await;
+    assert!(!client.rest().await.contains("200"));
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_the_header_deadline_but_not_the_idle_one() {
+    let idle = 4 * SOON;
+    let server = Server::with_limits(&[], with_deadlines(SOON, idle), product).await;
+    let mut client = server.connect().await;
+    client.write(&health()).await;
+    assert_eq!(client.answer().await.status(), 200);
+    let answered = Instant::now();
+    assert_eq!(client.rest().await, "");
+    assert!(answered.elapsed() >= idle - SOON / 2, "{:?}", answered.elapsed());
+}
+
+#[tokio::test]
+async fn a_handler_may_run_longer_than_any_deadline() {
+    let (notify, begun) = (Arc::default(), Arc::default());
+    let limits = with_deadlines(SOON, SOON);
+    let server = Server::with_limits(&[], limits, waiting(&notify, &begun)).await;
+    let mut thinker = server.connect().await;
+    thinker.write(&request("GET", "/wait", &[], "")).await;
+    begun.notified().await;
+    // A connection that opens later and is closed for idling proves that the time has passed.
+    for _ in 0..2 {
+        assert_eq!(server.connect().await.rest().await, "");
+    }
+    notify.notify_one();
+    assert_eq!(thinker.answer().await.body, "done");
+}
+
+#[tokio::test]
+async fn a_stalled_body_ends_the_request() {
+    let server = Server::with_limits(&[], with_deadlines(WAIT_TIMEOUT, SOON), |_| {
+        Router::new().endpoint("/echo", post(async |body: Bytes| body))
+    })
+    .await;
+    let mut client = server.connect().await;
+    client.write(&request("POST", "/echo", &["Content-Length: 10"], "")).await;
+    client.write("12345").await;
+    assert_eq!(client.answer().await.status(), 400);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_disconnected() {
+    let gone = Arc::new(Notify::new());
+    let told = Arc::clone(&gone);
+    let server = Server::with_limits(&[], with_deadlines(WAIT_TIMEOUT, SOON), move |_| {
+        let flood = async move || Response::new(Body::new(Flood(told)));
+        Router::new().endpoint("/flood", get(flood))
+    })
+    .await;
+    let mut client = server.connect().await;
+    client.write(&request("GET", "/flood", &[], "")).await;
+    timeout(WAIT_TIMEOUT, gone.notified()).await.expect("the answer was dropped");
+}
+
+/// A body without end that tells when it is dropped.
+struct Flood(Arc<Notify>);
+
+impl http_body::Body for Flood {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let block = Bytes::from_static(&[b'x'; 16 * 1024]);
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(block))))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+// === Sizes and numbers ===
+
+#[tokio::test]
+async fn a_head_over_64_kib_gets_a_readable_431() {
+    let server = Server::start(&[]).await;
+    let filler = |bytes| format!("X-Filler: {}", "x".repeat(bytes));
+    let fits = server.ask("GET", "/health", &[&filler(60 * 1024)]).await;
+    assert_eq!(fits.status(), 200);
+    let mut client = server.connect().await;
+    client.write(&request("GET", "/health", &[&filler(70 * 1024)], "")).await;
+    assert_eq!(client.answer().await.status(), 431);
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait() {
+    let limits = Limits { max_connections: 1, ..PATIENT };
+    let server = Server::with_limits(&[], limits, product).await;
+    let mut first = server.connect().await;
+    first.write(&health()).await;
+    assert_eq!(first.answer().await.status(), 200);
+    let mut second = server.connect().await;
+    second.write(&health()).await;
+    assert!(timeout(SOON, second.answer()).await.is_err(), "answered above the cap");
+    drop(first);
+    assert_eq!(second.answer().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests_even_pipelined() {
+    let server = Server::start(&[]).await;
+    let mut client = server.connect().await;
+    client.write(&health().repeat(3)).await;
+    for _ in 0..3 {
+        assert_eq!(client.answer().await.status(), 200);
+    }
+}
+
+// === Upgrades ===
+
+#[tokio::test]
+async fn an_upgraded_connection_has_no_deadlines_of_ours() {
+    let server =
+        Server::with_limits(&[], with_deadlines(SOON, SOON), |_| Router::new().endpoint("/echo", get(echo)))
+            .await;
+    let mut client = server.connect().await;
+    let headers = ["Connection: upgrade", "Upgrade: echo"];
+    client.write(&request("GET", "/echo", &headers, "")).await;
+    assert_eq!(client.answer().await.status(), 101);
+    for _ in 0..2 {
+        assert_eq!(server.connect().await.rest().await, "");
+    }
+    client.write("hello").await;
+    assert_eq!(client.rest().await, "hello");
+}
+
+/// Echoes five bytes in a protocol of its own.
+async fn echo(request: Request) -> Response {
+    let upgrade = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let mut stream = TokioIo::new(upgrade.await.expect("upgraded"));
+        let mut bytes = [0; 5];
+        stream.read_exact(&mut bytes).await.expect("read");
+        stream.write_all(&bytes).await.expect("written");
+        stream.shutdown().await.expect("closed");
+    });
+    Response::builder()
+        .status(101)
+        .header("connection", "upgrade")
+        .header("upgrade", "echo")
+        .body(Body::empty())
+        .expect("a response")
+}
+
+// === The end ===
+
+#[tokio::test]
+async fn draining_closes_idle_connections_at_once_and_finishes_open_requests() {
+    let (notify, begun) = (Arc::default(), Arc::default());
+    let server = Server::with_routes(&[], waiting(&notify, &begun)).await;
+    let mut open = server.connect().await;
+    open.write(&request("GET", "/wait", &[], "")).await;
+    begun.notified().await;
+    let mut idle = server.connect().await;
+    idle.write(&health()).await;
+    assert_eq!(idle.answer().await.status(), 200);
+
+    server.shutdown.drain();
+    assert_eq!(idle.rest().await, "");
+    notify.notify_one();
+    let answer = open.answer().await;
+    assert_eq!((answer.status(), answer.body.as_str()), (200, "done"));
+    assert_eq!(open.rest().await, "");
+    drop((idle, open));
+    timeout(WAIT_TIMEOUT, server.done).await.expect("ended").expect("no panic");
+    assert!(tokio::net::TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_silent_connection_does_not_delay_shutdown() {
+    let server = Server::start(&[]).await;
+    let mut silent = server.connect().await;
+    // A request on another connection: by then the silent one has been accepted too.
+    assert_eq!(server.get("/health").await.status(), 200);
+    server.shutdown.drain();
+    assert_eq!(silent.rest().await, "");
+}
+
+#[tokio::test]
+async fn draining_ends_at_its_deadline() {
+    let (notify, begun) = (Arc::default(), Arc::default());
+    let limits = Limits { drain: SOON, ..PATIENT };
+    let server = Server::with_limits(&[], limits, waiting(&notify, &begun)).await;
+    let mut open = server.connect().await;
+    open.write(&request("GET", "/wait", &[], "")).await;
+    begun.notified().await;
+    server.shutdown.drain();
+    timeout(WAIT_TIMEOUT, server.done).await.expect("ended").expect("no panic");
+    assert_eq!(open.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_forced_stop_waits_for_no_request() {
+    let (notify, begun) = (Arc::default(), Arc::default());
+    let server = Server::with_routes(&[], waiting(&notify, &begun)).await;
+    let mut open: Client = server.connect().await;
+    open.write(&request("GET", "/wait", &[], "")).await;
+    begun.notified().await;
+    server.shutdown.drain();
+    server.shutdown.end();
+    timeout(WAIT_TIMEOUT, server.done).await.expect("ended").expect("no panic");
+    assert_eq!(open.rest().await, "");
+}

@@ -1,0 +1,10 @@
+//! The program under test: the `main` of the package `isomer`, built where the tests find it.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    isomer::commands::main().await
+}

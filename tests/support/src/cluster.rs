@@ -1,0 +1,160 @@
+//! A Postgres server of a test's own, to be killed, frozen and started again.
+
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt as _, fs::chown, process::CommandExt as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::free_port;
+
+/// The user that runs Postgres where the tests run as root, which Postgres refuses.
+const POSTGRES: &str = "postgres";
+
+/// How often a start is tried, each time on another port: another process may take a port between its
+/// choice and its use.
+const ATTEMPTS: u32 = 5;
+
+/// A running Postgres server with one empty database. Stops with the value.
+pub struct Cluster {
+    directory: TempDir,
+    binaries: PathBuf,
+    port: u16,
+    /// User and group to run it as, where the tests run as root.
+    user: Option<(u32, u32)>,
+}
+
+impl Cluster {
+    /// # Panics
+    /// Where Postgres isn't installed. Tests that need it are in modules named `own_postgres`, which the
+    /// runner leaves out there.
+    #[must_use]
+    pub fn start() -> Self {
+        let binaries = binaries().expect("Postgres is installed below /usr/lib/postgresql");
+        let directory = tempfile::Builder::new().prefix("postgres-").tempdir().expect("a directory");
+        let root = fs::metadata("/proc/self").expect("Linux has /proc").uid() == 0;
+        let user = root.then(postgres_user);
+        if let Some((uid, gid)) = user {
+            chown(directory.path(), Some(uid), Some(gid)).expect("root may");
+        }
+        let mut cluster = Self { directory, binaries, port: 0, user };
+        cluster
+            .run("initdb", &["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"])
+            .expect("initdb succeeds");
+        for attempt in 1.. {
+            cluster.port = free_port();
+            match cluster.try_up() {
+                Ok(()) => break,
+                Err(error) => assert!(attempt < ATTEMPTS, "Postgres does not start: {error}"),
+            }
+        }
+        cluster
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Starts it after it ended, on the same port.
+    pub fn up(&self) {
+        self.try_up().expect("Postgres starts on its port again");
+    }
+
+    fn try_up(&self) -> Result<(), String> {
+        // Shared memory in files of the data directory: segments of the system would outlive a kill.
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c dynamic_shared_memory_type=mmap",
+            self.port,
+            self.data().display()
+        );
+        self.run("pg_ctl", &["start", "--wait", "--silent", "--options", &options])
+    }
+
+    /// Ends every process at once, as by kill -9 of them all.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Stops every process where it is.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets frozen processes continue.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.processes() {
+            // A child may have ended since it was listed.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// The postmaster, which its own file names, then its children.
+    fn processes(&self) -> Vec<Pid> {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let Some(postmaster) = file.lines().next() else {
+            return Vec::new();
+        };
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        let children = children.unwrap_or_default();
+        std::iter::once(postmaster)
+            .chain(children.split_whitespace())
+            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+            .collect()
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<(), String> {
+        let log = self.directory.path().join("log");
+        let mut command = Command::new(self.binaries.join(program));
+        command.arg("--pgdata").arg(self.data()).args(arguments).current_dir(self.directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if program == "pg_ctl" {
+            command.arg("--log").arg(&log);
+        }
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        let status = command.status().map_err(|error| error.to_string())?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(format!("{program}: {status}\n{}", fs::read_to_string(log).unwrap_or_default()))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.thaw();
+        // Unlike a kill, an immediate stop gives the shared memory back to the system.
+        if self.run("pg_ctl", &["stop", "--wait", "--silent", "--mode=immediate"]).is_err() {
+            self.kill();
+        }
+    }
+}
+
+fn binaries() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut found: Vec<PathBuf> = versions.flatten().map(|version| version.path().join("bin")).collect();
+    found.sort();
+    found.into_iter().rev().find(|bin| bin.join("initdb").exists())
+}
+
+fn postgres_user() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").expect("users are listed");
+    let line =
+        users.lines().find(|line| line.starts_with(&format!("{POSTGRES}:"))).expect("Postgres has a user");
+    let fields: Vec<&str> = line.split(':').collect();
+    (fields[2].parse().expect("a number"), fields[3].parse().expect("a number"))
+}

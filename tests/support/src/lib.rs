@@ -1,0 +1,27 @@
+//! What tests and benches are made of: the program in a process of its own, a database for it, an agent
+//! that answers, WebSockets, components to push.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod agent;
+mod cluster;
+mod components;
+mod paths;
+mod ports;
+mod server;
+mod signal;
+mod socket;
+mod swaps;
+
+pub use agent::{Act, Agent, hang_up, well};
+pub use cluster::Cluster;
+pub use components::{Components, variant};
+pub use databases::{Database, on_both_databases};
+pub use paths::{compiled_guests, program_file, scratch, workspace};
+pub use ports::free_port;
+pub use server::{Answer, Server, Start, files, program};
+pub use signal::{Signal, signal, stop};
+pub use socket::Socket;
+pub use swaps::{Swaps, swap_under_load};

@@ -1,0 +1,26 @@
+//! Ports for servers that must come back on the same one. Others listen on port 0 and say which they got.
+
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+/// Below the range from which Linux takes ports for outgoing connections and for port 0 (32768 and up), so that
+/// a port stays free while its server is down.
+const FIRST: u16 = 20_000;
+const COUNT: u16 = 12_000;
+
+/// A port of 127.0.0.1 on which no program listens. No two calls of a process give the same.
+///
+/// # Panics
+/// When all are in use.
+#[must_use]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run at the same time begin at different places.
+    let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("below a port number");
+    (0..COUNT)
+        .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
+}

@@ -1,0 +1,406 @@
+//! A server as its users have it: the program in a process of its own, spoken to over HTTP.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Database, Signal, compiled_guests, program_file, signal, stop};
+
+/// How long a test waits for something that must happen.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The pause between two questions to a server that can't tell by itself when something has happened.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How a server is to be started.
+#[derive(Clone)]
+pub struct Start {
+    pub database: Database,
+    /// Environment beyond what every server of the tests gets.
+    pub env: Vec<(&'static str, String)>,
+    /// Has this server a cache of compiled guests of its own?
+    pub own_cache: bool,
+}
+
+/// A running server. Ends with the value.
+pub struct Server {
+    pub url: String,
+    pub data: Arc<TempDir>,
+    start: Start,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    http: reqwest::Client,
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub json: Value,
+}
+
+impl From<Database> for Start {
+    fn from(database: Database) -> Self {
+        Self { database, env: Vec::new(), own_cache: false }
+    }
+}
+
+impl Start {
+    pub fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.env.push((name, value.into()));
+        self
+    }
+
+    pub fn own_cache(mut self) -> Self {
+        self.own_cache = true;
+        self
+    }
+}
+
+/// The program, with nothing of this process's environment but the path.
+pub fn program() -> Command {
+    let mut program = Command::new(program_file());
+    program.env_clear();
+    // The runner finds processes that outlived their test by its variable, which no server reads.
+    for name in ["PATH", "TMPDIR", "ISOMER_TEST_RUN"] {
+        if let Some(value) = std::env::var_os(name) {
+            program.env(name, value);
+        }
+    }
+    program
+}
+
+impl Server {
+    pub async fn start(start: impl Into<Start>) -> Self {
+        let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Self::start_on(start.into(), data).await
+    }
+
+    async fn start_on(start: Start, data: Arc<TempDir>) -> Self {
+        let mut program = program();
+        program.arg("serve").env("PORT", "0").env("BIND_ADDR", "127.0.0.1").env("DATA_DIR", data.path());
+        // The common case is a developer's; a test that wants another one says so.
+        program.env("MOLECULE_ENV", "development");
+        if !start.own_cache {
+            program.env("GUEST_CACHE_DIR", compiled_guests());
+        }
+        if let Some(url) = start.database.postgres_url() {
+            program.env("DATABASE_URL", url);
+        }
+        program.envs(start.env.iter().map(|(name, value)| (name, value)));
+        let mut child =
+            program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(child.stderr.take().expect("piped"), Arc::clone(&log));
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("the program speaks");
+        let url = line.trim().strip_prefix("Isomer is listening on ").map(str::to_owned);
+        let url = url.unwrap_or_else(|| {
+            let _ = child.wait();
+            panic!("no server: {line}{}", log.lock().expect("not poisoned"))
+        });
+        collect(stdout, Arc::clone(&log));
+        Self { url, data, start, child, log, http: reqwest::Client::new() }
+    }
+
+    /// Ends as an operator would end it, and starts again on the same data.
+    pub async fn restart(mut self) -> Self {
+        let status = stop(&mut self.child);
+        assert!(status.success(), "it ended with {status}: {}", self.log());
+        self.again().await
+    }
+
+    /// Kills it without warning, and starts again on the same data.
+    pub async fn kill_and_restart(mut self) -> Self {
+        self.kill();
+        self.again().await
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is gone");
+    }
+
+    /// Starts it again on the same data, after it ended.
+    pub async fn again(self) -> Self {
+        Self::start_on(self.start.clone(), Arc::clone(&self.data)).await
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: Signal) {
+        signal(&self.child, name);
+    }
+
+    /// The most memory that the process has had resident so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux counts it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.start.database
+    }
+
+    /// Everything that it wrote so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// Waits until it wrote this. What it writes takes its own way here, so an answer may be quicker.
+    pub async fn writes(&self, text: &str) {
+        self.until(text, async |server| server.log().contains(text)).await;
+    }
+
+    /// Where it keeps component bytes.
+    pub fn components(&self) -> PathBuf {
+        self.data.path().join("components")
+    }
+
+    // === Requests ===
+
+    pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::read(request.send().await.expect("the server answers")).await
+    }
+
+    /// A request with a bearer token.
+    pub async fn ask(&self, bearer: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(bearer);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::read(request.send().await.expect("the server answers")).await
+    }
+
+    /// A request with headers of its own.
+    pub async fn with(
+        &self,
+        headers: &[(&str, &str)],
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Answer::read(request.send().await.expect("the server answers")).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::PATCH, path, Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, None).await
+    }
+
+    /// Makes a workspace and gives its id.
+    pub async fn workspace(&self, body: Value) -> String {
+        let made = self.post("/workspaces", body).await.ok();
+        made["id"].as_str().expect("it has an id").to_owned()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::POST, path, Some(body)).await
+    }
+
+    /// An event stream, from after the event with this number.
+    pub async fn stream(&self, path: &str, last: Option<i64>) -> Stream {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = request.send().await.expect("the server answers");
+        assert_eq!(response.status(), 200);
+        Stream { response, text: String::new() }
+    }
+
+    /// The raw answer to a request for a WebSocket.
+    pub async fn upgrade(&self, headers: &[(&str, &str)]) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let address = self.url.trim_start_matches("http://");
+        let mut socket = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let mut request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        socket.write_all(format!("{request}\r\n").as_bytes()).await.expect("it reads");
+        let mut answer = vec![0; 4096];
+        let size = socket.read(&mut answer).await.expect("it answers");
+        String::from_utf8_lossy(&answer[..size]).into_owned()
+    }
+
+    pub async fn guest(&self, name: &str) -> Value {
+        self.get(&format!("/admin/guests/{name}")).await.ok()
+    }
+
+    pub async fn push(&self, name: &str, component: &[u8], activate: bool) -> Answer {
+        let url = format!("{}/admin/guests/{name}/releases?activate={activate}", self.url);
+        Answer::read(self.http.post(url).body(component.to_vec()).send().await.expect("the server answers"))
+            .await
+    }
+
+    pub async fn activate(&self, name: &str, digest: &str) -> Answer {
+        self.post(&format!("/admin/guests/{name}/activate"), json!({ "release": digest })).await
+    }
+
+    pub async fn settings(&self, name: &str, settings: Value) -> Answer {
+        self.request(Method::PUT, &format!("/admin/guests/{name}/settings"), Some(settings)).await
+    }
+
+    pub async fn call(&self, name: &str, function: &str, input: Value) -> Answer {
+        self.post(&format!("/admin/guests/{name}/call"), json!({ "function": function, "input": input }))
+            .await
+    }
+
+    /// What a synthetic guest answers to `text`.
+    pub async fn say(&self, name: &str, text: &str) -> Answer {
+        let input = json!({ "workspace_id": "w", "request_id": "1", "text": text });
+        self.call(name, "synthetic-reply", input).await
+    }
+
+    /// The reply of a guest that must answer.
+    pub async fn reply(&self, name: &str) -> String {
+        let said = self.say(name, "hello").await.ok();
+        said["answer"][0].as_str().expect("a reply is text").to_owned()
+    }
+
+    pub async fn metrics(&self) -> String {
+        let response =
+            self.http.get(format!("{}/metrics", self.url)).send().await.expect("the server answers");
+        response.text().await.expect("metrics are text")
+    }
+
+    /// The value of a series, labels included in its name.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let metrics = self.metrics().await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?.to_owned();
+        line.parse().ok()
+    }
+
+    /// Asks again until the answer satisfies.
+    pub async fn until(&self, what: &str, mut satisfied: impl AsyncFnMut(&Self) -> bool) {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        while !satisfied(self).await {
+            assert!(Instant::now() < deadline, "never happened: {what}\n{}", self.log());
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An open event stream.
+pub struct Stream {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Stream {
+    pub fn header(&self, name: &str) -> &str {
+        self.response.headers().get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The next message, without the blank line that ends it.
+    pub async fn message(&mut self) -> String {
+        loop {
+            if let Some((message, rest)) = self.text.split_once("\n\n") {
+                let message = message.to_owned();
+                self.text = rest.to_owned();
+                return message;
+            }
+            assert!(self.more().await, "the stream ended: {}", self.text);
+        }
+    }
+
+    /// What comes until its end.
+    pub async fn rest(&mut self) -> String {
+        while self.more().await {}
+        std::mem::take(&mut self.text)
+    }
+
+    async fn more(&mut self) -> bool {
+        let chunk =
+            tokio::time::timeout(WAIT_TIMEOUT, self.response.chunk()).await.expect("it comes in time");
+        let Some(bytes) = chunk.expect("the stream works") else { return false };
+        self.text.push_str(&String::from_utf8_lossy(&bytes));
+        true
+    }
+}
+
+impl Answer {
+    pub async fn read(response: reqwest::Response) -> Self {
+        let status = response.status();
+        let body = response.bytes().await.expect("the answer has a body");
+        let json = serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)));
+        Self { status, json }
+    }
+
+    /// The JSON of an answer that must be a success.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{}: {}", self.status, self.json);
+        self.json
+    }
+
+    /// The error text of an answer that must have this status.
+    #[track_caller]
+    pub fn error(&self, status: u16) -> &str {
+        assert_eq!(self.status, status, "{}", self.json);
+        self.json["error"].as_str().expect("an error has a text")
+    }
+}
+
+/// Gathers what a process writes, on a thread of its own.
+fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut log = into.lock().expect("not poisoned");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+/// Files in a directory, by name.
+pub fn files(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .expect("it is there")
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
