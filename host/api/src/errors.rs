@@ -47,9 +47,9 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
         E::OtherWorld { .. }
         | E::NameTaken { .. }
         | E::ReleaseActive
-        | E::NothingEarlier
+        | E::NoPreviousRelease
         | E::Superseded
-        | E::BytesLost
+        | E::ComponentMissing
         | E::NotInService => ApiError::conflict(&text),
         E::Unloadable(LoadError::TooLarge { .. }) => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, &text),
         E::Unloadable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
@@ -68,6 +68,7 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
             }),
         ),
         E::Store(cause) => ApiError::platform_unavailable(cause),
+        E::Commit(cause) => ApiError::platform_unavailable(cause),
         E::Disk(_) | E::Crashed => ApiError::internal(&error),
     }
 }
