@@ -19,6 +19,7 @@ use uuid::Uuid;
 /// Everything is synthetic.
 pub struct Synthetic;
 
+#[async_trait::async_trait]
 impl Runtimes for Synthetic {
     fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
@@ -33,7 +34,7 @@ impl Runtimes for Synthetic {
         }
     }
 
-    fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
         unreachable!("nothing is started here")
     }
 }
