@@ -1,37 +1,34 @@
 //! Org templates, and their import. Class `admin` throughout.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
 use orgs::{Action, Import, ImportError, Imported, ImportedWorkspace, Mode, TemplateSource, TemplateSummary};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::access::admin;
+use crate::access::AdminAuth;
 use crate::app::App;
+use crate::errors::import_error;
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
 
-/// What a missing setting is answered with: where it can be set.
-const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
-
-/// Media type of a template directory that is sent along.
+/// Media type of a template directory in the body.
 const TAR: &str = "application/x-tar";
 
 /// `/org/templates` and `/org/import`.
-pub fn routes(app: &App) -> Router<App> {
-    let access = &app.access;
+pub fn routes(_: &App) -> Router<App> {
     let upload = DefaultBodyLimit::max(UPLOAD_BYTES);
     Router::new()
-        .endpoint("/org/templates", admin(access, get(templates)))
-        .endpoint("/org/import", admin(access, post(import).layer(upload)))
+        .endpoint("/org/templates", get(templates))
+        .endpoint("/org/import", post(import).layer(upload))
 }
 
 // === Listing ===
@@ -43,6 +40,7 @@ struct TemplatesQuery {
 
 async fn templates(
     State(app): State<App>,
+    _: AdminAuth,
     Query(query): Query<TemplatesQuery>,
 ) -> Json<Vec<TemplateSummary>> {
     Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
@@ -58,22 +56,36 @@ struct ImportQuery {
 
 async fn import(
     State(app): State<App>,
-    Query(query): Query<ImportQuery>,
-    headers: HeaderMap,
-    Body(body): Body,
+    _: AdminAuth,
+    ImportRequest(request): ImportRequest,
 ) -> Result<Response, ApiError> {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_archive = media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(TAR));
-    let asked = if is_archive { of_archive(body, query)? } else { of_json(&body, query)? };
-    let (dry_run, reconciles) = (asked.dry_run, asked.mode == Some(Mode::Reconcile));
-    let imported = run_to_completion(async move { app.orgs.import(asked).await.map_err(refusal) }).await?;
-    Ok(if dry_run {
-        Json(dry_run_plan(&imported)).into_response()
-    } else {
-        let partly = imported.error.is_some();
-        let status = if partly { StatusCode::MULTI_STATUS } else { StatusCode::CREATED };
-        (status, Json(done(&imported, reconciles))).into_response()
-    })
+    let (dry_run, reconciles) = (request.dry_run, request.mode == Some(Mode::Reconcile));
+    let orgs = app.orgs.clone();
+    let imported = run_to_completion(async move { orgs.import(request).await.map_err(import_error) }).await?;
+    Ok(if dry_run { Json(dry_run_plan(&imported)).into_response() } else { answer(&imported, reconciles) })
+}
+
+fn answer(imported: &Imported, reconciles: bool) -> Response {
+    let is_partial = imported.error.is_some();
+    let status = if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::CREATED };
+    (status, Json(done(imported, reconciles))).into_response()
+}
+
+/// An import as a request asks for it: a tar archive or JSON, with options in the query or in the JSON.
+struct ImportRequest(Import);
+
+impl FromRequest<App> for ImportRequest {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let Query(query) = Query::<ImportQuery>::from_request_parts(&mut parts, app).await?;
+        let media = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
+        let is_archive = media.trim().eq_ignore_ascii_case(TAR);
+        let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
+        if is_archive { of_archive(body, query) } else { of_json(&body, query) }.map(Self)
+    }
 }
 
 fn of_archive(archive: Bytes, query: ImportQuery) -> Result<Import, ApiError> {
@@ -129,41 +141,10 @@ fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
         (Some(dir), _) => TemplateSource::Directory(dir),
         (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),
-        (None, None) => return Err(refusal(ImportError::MissingSource)),
+        (None, None) => return Err(import_error(ImportError::MissingSource)),
     };
     let (mode, dry_run) = options(query, body.mode, body.dry_run)?;
     Ok(Import { source, mode, dry_run })
-}
-
-/// Texts are fixed; what an author has to mend goes into `detail`.
-#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-fn refusal(error: ImportError) -> ApiError {
-    let text = error.to_string();
-    match &error {
-        ImportError::NotFound => ApiError::not_found(&text),
-        ImportError::SettingsLookup(_) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "request failed");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
-        }
-        ImportError::MissingEnv { missing, required, template } => ApiError::with_body(
-            StatusCode::PRECONDITION_FAILED,
-            json!({
-                "error": text,
-                "missing_env": missing,
-                "required_env": required,
-                "suggestion": SUGGESTION,
-                "template": template,
-            }),
-        ),
-        _ => {
-            let mut body = json!({ "error": text });
-            if let (Some(detail), Some(fields)) = (error.detail(), body.as_object_mut()) {
-                tracing::warn!(detail, "an org template was refused: {text}");
-                fields.insert("detail".to_owned(), Value::from(detail));
-            }
-            ApiError::with_body(StatusCode::BAD_REQUEST, body)
-        }
-    }
 }
 
 fn done(imported: &Imported, reconciles: bool) -> Value {

@@ -100,7 +100,7 @@ impl Envelope {
         }
     }
 
-    /// Unique among all events.
+    /// The event's own id, which clients use to tell copies apart.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id

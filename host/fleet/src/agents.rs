@@ -258,6 +258,9 @@ impl Fleet {
     pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
         let id = report.id;
         let workspace = self.live(id)?;
+        if let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime) {
+            ready.await;
+        }
         let (self_reports_health, mut runtime_state) = self.update_state(&report, &workspace.row);
         if runtime_state.is_none() && workspace.row.status == Status::Degraded {
             runtime_state = self.restore_state(id).await;

@@ -160,6 +160,10 @@ impl Fleet {
         let of_template = template.as_ref();
         let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
         let model = given(&new.model).or_else(|| of_template.and_then(|t| t.model.clone()));
+        let asked = runtime.as_deref().unwrap_or(DEFAULT_RUNTIME);
+        if let Some(ready) = self.inner.runtimes.ready(asked) {
+            ready.await;
+        }
         let runtime = match runtime {
             None if new.external => OPERATOR_RUNTIME.to_owned(),
             runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
@@ -252,6 +256,6 @@ impl Fleet {
             extras: serde_json::Map::new(),
         };
         // An adapter that objects has no hint; it objects again when the workspace is started.
-        self.inner.runtimes.adapter(runtime).plan(&request).await.ok()?.provider
+        self.inner.runtimes.adapter(runtime).await.plan(&request).await.ok()?.provider
     }
 }

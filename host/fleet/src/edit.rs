@@ -85,6 +85,9 @@ impl Fleet {
     /// If there is no such workspace, or a value is invalid; then nothing is changed.
     pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
         let needs_restart = edit.workspace_dir.is_some();
+        if let Some(ready) = edit.runtime.as_deref().and_then(|runtime| self.inner.runtimes.ready(runtime)) {
+            ready.await;
+        }
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let keys = edit.keys();

@@ -25,7 +25,7 @@ impl Fleet {
             Ok(secrets) => secrets,
             Err(not_ready) => return Ok(Err(not_ready)),
         };
-        let adapter = self.inner.runtimes.adapter(&row.runtime);
+        let adapter = self.inner.runtimes.adapter(&row.runtime).await;
         let template = self.start_template(row, adapter.as_ref()).await;
         let template = template.as_ref().map(|template| provision::RuntimeTemplate {
             directory: &template.directory,

@@ -228,6 +228,9 @@ impl Fleet {
             return Ok(ControlFlow::Break(None));
         };
         let row = &workspace.row;
+        if let Some(ready) = self.inner.runtimes.ready(&row.runtime) {
+            ready.await;
+        }
         let observed = self.observe(row).await;
         let next = || decide::next_step(row, observed.as_ref(), &self.decision_context(row), store::now());
         let mut step = next();

@@ -59,6 +59,7 @@ pub(crate) fn limits() -> Limits {
 /// Runtimes by name, one for each hosting.
 pub(crate) struct FakeRuntimes;
 
+#[async_trait::async_trait]
 impl Runtimes for FakeRuntimes {
     fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
@@ -73,7 +74,7 @@ impl Runtimes for FakeRuntimes {
         RuntimeInfo { hosting, default_model: None, provision_timeout: None, self_reports_health: false }
     }
 
-    fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
         Box::new(FakeAdapter(Description {
             name: runtime.to_owned(),
             aliases: Vec::new(),

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{
-    Fleet, NewWorkspace, FleetConfig, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
+    Fleet, FleetConfig, NewWorkspace, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
 };
 use isomer_messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
 use net::AddressPolicy;

@@ -38,7 +38,10 @@ async fn on(name: &str, url: &str) {
         let edits = ids.iter().take(writers).map(|id| edit_for(&fleet, *id, started));
         let done: usize = futures::future::join_all(edits).await.into_iter().sum();
         let rate = done as f64 / started.elapsed().as_secs_f64();
-        assert!(fleet.state().last_published() - before >= i64::try_from(done).expect("few"), "each was told");
+        assert!(
+            fleet.state().last_published() - before >= i64::try_from(done).expect("few"),
+            "each was told"
+        );
         println!("  {name:<9} {writers:>2} writers  {rate:>9.0} a second");
     }
 }

@@ -50,7 +50,7 @@ pub async fn reads() {
         })
     );
     println!(
-        "  bearer that nobody has         {:>10.1?}",
+        "  bearer without a token        {:>10.1?}",
         time(&|_| {
             black_box(fleet.credentials().authenticate("0123456789012345678901234567890123456789012"));
         })

@@ -19,6 +19,7 @@ use uuid::Uuid;
 /// Everything is synthetic.
 pub struct Synthetic;
 
+#[async_trait::async_trait]
 impl Runtimes for Synthetic {
     fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
@@ -33,14 +34,14 @@ impl Runtimes for Synthetic {
         }
     }
 
-    fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
         unreachable!("nothing is started here")
     }
 }
 
-struct Nobody;
+struct NoObserver;
 
-impl Observer for Nobody {
+impl Observer for NoObserver {
     fn committed(&self, _: &Change, _: &[Arc<Envelope>]) {}
 
     fn outcome_unknown(&self) {}
@@ -69,7 +70,7 @@ pub fn sqlite(data: &Path) -> String {
 /// Writes a tree of `count` online workspaces, ten children to each. Returns their ids, parents first.
 pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     let store = Store::connect(url).await.expect("a database");
-    let (writer, written) = Writer::start(store.clone(), Arc::new(Nobody));
+    let (writer, written) = Writer::start(store.clone(), Arc::new(NoObserver));
     let mut ids = Vec::with_capacity(count);
     let mut rows = Vec::with_capacity(count);
     for number in 0..count {

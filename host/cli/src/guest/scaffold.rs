@@ -8,7 +8,7 @@ use std::path::Path;
 use include_dir::{Dir, DirEntry, include_dir};
 
 use super::file_error;
-use crate::TerminalError;
+use crate::CliError;
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/template");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/sdk");
@@ -27,13 +27,13 @@ const RESERVED: &str = "abstract alloc as async await become box break const con
     unsized use virtual where while";
 
 /// Makes `directory`, whose last part is the name of the guest, its runtime and its crate.
-pub(super) fn run(directory: &Path) -> Result<(), TerminalError> {
+pub(super) fn run(directory: &Path) -> Result<(), CliError> {
     let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     check(name)?;
     let shown = directory.display();
     fs::create_dir(directory).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => {
-            TerminalError::refused(format!("{shown} exists already: choose another name, or remove it first"))
+            CliError::refused(format!("{shown} exists already: choose another name, or remove it first"))
         }
         _ => file_error(directory, source),
     })?;
@@ -59,17 +59,17 @@ pub(super) fn run(directory: &Path) -> Result<(), TerminalError> {
 }
 
 /// A name has to do for a runtime (`[a-z0-9][a-z0-9-]*`) and for a crate, which begins with a letter.
-fn check(name: &str) -> Result<(), TerminalError> {
+fn check(name: &str) -> Result<(), CliError> {
     let form = name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if !form || name.len() > NAME_BYTES {
-        return Err(TerminalError::refused(format!(
+        return Err(CliError::refused(format!(
             "`{name}` can't be the name of a guest: take 1 to {NAME_BYTES} lower-case letters, digits and hyphens, \
              beginning with a letter, such as my-agent"
         )));
     }
     if RESERVED.split(' ').any(|reserved| reserved == name) {
-        return Err(TerminalError::refused(format!(
+        return Err(CliError::refused(format!(
             "`{name}` can't be the name of a guest: Rust or a dependency of the crate has that name; take another \
              one, such as {name}-agent"
         )));

@@ -20,102 +20,101 @@ use crate::{Catalog, CatalogError, Source};
 
 /// How long a file must be left alone before it is read. A writer that closes and opens again
 /// (some copy in pieces) starts the wait anew.
-const QUIET: Duration = Duration::from_millis(300);
+const DEBOUNCE: Duration = Duration::from_millis(300);
 
 /// The same for a file that was there before the watch began: its writer's close may have been missed,
 /// or may be still to come.
-const QUIET_AT_START: Duration = Duration::from_secs(2);
+const DEBOUNCE_AT_START: Duration = Duration::from_secs(2);
 
-/// How long a file waits that the database wasn't there for.
+/// Delay before a file is pushed again that could not be stored.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Who pushes what is found in the directory.
+/// `pushed_by` of releases from the directory.
 const BY: &str = "folder";
 
 /// The directory can't be watched.
 #[derive(Debug, thiserror::Error)]
 #[error("GUESTS_DIR {path} can't be watched")]
-pub struct FolderError {
+pub struct WatchError {
     path: String,
     #[source]
     source: notify::Error,
 }
 
 /// A directory being watched.
-pub struct Folder {
+pub struct GuestWatcher {
     directory: PathBuf,
     /// What was there when the watch began.
     present: Vec<PathBuf>,
-    seen: mpsc::UnboundedReceiver<Seen>,
+    events: mpsc::UnboundedReceiver<FileEvent>,
     _watcher: notify::RecommendedWatcher,
 }
 
-/// What the watch tells.
-enum Seen {
+/// A change in the directory.
+enum FileEvent {
     /// A file was written, and its writer is done.
     Written(PathBuf),
-    /// More happened than the system could tell.
+    /// Events were lost: the directory has to be read.
     Overflow,
 }
 
-/// A file that waits to be read.
-struct Waiting {
+/// A file that is read at `due`.
+struct PendingFile {
     due: Instant,
-    /// Nobody is known to have written it just now: it may be older than what the operator did since,
-    /// so only bytes that the guest never had are pushed.
+    /// It may be older than what the operator did since: only bytes that the guest never had are
+    /// pushed.
     new_only: bool,
 }
 
-impl Folder {
-    /// How long it waits at most before it comes around.
-    pub const TURN: Duration = Duration::from_secs(30);
+impl GuestWatcher {
+    /// Progress is reported at least this often, unless a push takes longer.
+    pub const TICK: Duration = Duration::from_secs(30);
 
     /// Begins to watch `directory`, which is made if it isn't there.
     ///
     /// # Errors
     /// If it can't be made or watched.
-    pub fn watch(directory: &Path) -> Result<Self, FolderError> {
-        let failed = |source| FolderError { path: directory.display().to_string(), source };
+    pub fn watch(directory: &Path) -> Result<Self, WatchError> {
+        let failed = |source| WatchError { path: directory.display().to_string(), source };
         fs::create_dir_all(directory).map_err(|error| failed(error.into()))?;
-        let (sender, seen) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         // The receiver is gone only when the server ends.
-        let tell = move |seen| drop(sender.send(seen));
+        let send = move |event| drop(sender.send(event));
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-                Ok(event) if event.need_rescan() => tell(Seen::Overflow),
+                Ok(event) if event.need_rescan() => send(FileEvent::Overflow),
                 Ok(event) if is_finished_write(&event) => {
-                    event.paths.into_iter().map(Seen::Written).for_each(&tell);
+                    event.paths.into_iter().map(FileEvent::Written).for_each(&send);
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the watch of GUESTS_DIR stumbled; looking at all of it");
-                    tell(Seen::Overflow);
+                    tracing::warn!(%error, "the watch of GUESTS_DIR failed; reading the whole directory");
+                    send(FileEvent::Overflow);
                 }
             })
             .map_err(failed)?;
         watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
         let present = guests_in(directory);
-        Ok(Self { directory: directory.to_owned(), present, seen, _watcher: watcher })
+        Ok(Self { directory: directory.to_owned(), present, events, _watcher: watcher })
     }
 
-    /// The directory that is watched.
     #[must_use]
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Pushes what is there and whatever comes, until it is dropped. `turned` is called each time it
-    /// has come around, which it does at least once in [`Folder::TURN`] unless a push takes longer.
-    pub async fn run(mut self, catalog: &Catalog, turned: impl Fn() + Send) {
-        let mut waiting = BTreeMap::new();
+    /// Pushes files that are there and files that come. Calls `progress` at least once in each
+    /// [`GuestWatcher::TICK`], unless a push takes longer.
+    pub async fn run(mut self, catalog: &Catalog, progress: impl Fn() + Send) {
+        let mut pending = BTreeMap::new();
         for path in std::mem::take(&mut self.present) {
-            let due = Instant::now() + remaining_quiet(&path);
-            waiting.insert(path, Waiting { due, new_only: true });
+            let due = Instant::now() + remaining_debounce(&path);
+            pending.insert(path, PendingFile { due, new_only: true });
         }
         loop {
-            turned();
-            let next = waiting.iter().min_by_key(|(_, waiting)| waiting.due);
-            let next = next.map(|(path, waiting): (&PathBuf, &Waiting)| (path.clone(), waiting.due));
+            progress();
+            let next = pending.iter().min_by_key(|(_, pending)| pending.due);
+            let next = next.map(|(path, pending): (&PathBuf, &PendingFile)| (path.clone(), pending.due));
             let due = async {
                 match &next {
                     Some((_, due)) => tokio::time::sleep_until(*due).await,
@@ -123,32 +122,32 @@ impl Folder {
                 }
             };
             tokio::select! {
-                seen = self.seen.recv() => match seen {
-                    Some(seen) => self.note(&mut waiting, seen),
+                event = self.events.recv() => match event {
+                    Some(event) => self.note(&mut pending, event),
                     None => return,
                 },
-                () = tokio::time::sleep(Self::TURN) => {}
+                () = tokio::time::sleep(Self::TICK) => {}
                 () = due => {
-                    let ready = next.and_then(|(path, _)| waiting.remove_entry(&path));
-                    if let Some((path, Waiting { new_only, .. })) = ready
-                        && push(catalog, &path, new_only).await == Taken::Later
+                    let ready = next.and_then(|(path, _)| pending.remove_entry(&path));
+                    if let Some((path, PendingFile { new_only, .. })) = ready
+                        && push(catalog, &path, new_only).await == PushOutcome::Retry
                     {
                         // Unless it was written again meanwhile: then that is what waits.
                         let due = Instant::now() + RETRY;
-                        waiting.entry(path).or_insert(Waiting { due, new_only });
+                        pending.entry(path).or_insert(PendingFile { due, new_only });
                     }
                 }
             }
         }
     }
 
-    fn note(&self, waiting: &mut BTreeMap<PathBuf, Waiting>, seen: Seen) {
-        let due = Instant::now() + QUIET;
-        match seen {
-            Seen::Written(path) => drop(waiting.insert(path, Waiting { due, new_only: false })),
-            Seen::Overflow => {
+    fn note(&self, pending: &mut BTreeMap<PathBuf, PendingFile>, event: FileEvent) {
+        let due = Instant::now() + DEBOUNCE;
+        match event {
+            FileEvent::Written(path) => drop(pending.insert(path, PendingFile { due, new_only: false })),
+            FileEvent::Overflow => {
                 for path in guests_in(&self.directory) {
-                    waiting.entry(path).or_insert(Waiting { due, new_only: true });
+                    pending.entry(path).or_insert(PendingFile { due, new_only: true });
                 }
             }
         }
@@ -176,10 +175,10 @@ fn is_link(path: &Path) -> bool {
 }
 
 /// A file that was there before the watch began may be growing still.
-fn remaining_quiet(path: &Path) -> Duration {
+fn remaining_debounce(path: &Path) -> Duration {
     let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
     let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    QUIET_AT_START.saturating_sub(age.unwrap_or_default())
+    DEBOUNCE_AT_START.saturating_sub(age.unwrap_or_default())
 }
 
 fn guest_name(path: &Path) -> Option<&str> {
@@ -187,24 +186,28 @@ fn guest_name(path: &Path) -> Option<&str> {
     path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_wasm)
 }
 
-/// What became of a file.
+/// The outcome of pushing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    /// There is nothing more to do for it.
+enum PushOutcome {
+    /// Pushed, or nothing to push.
     Done,
-    /// The database was away: the file is as good as before.
-    Later,
+    /// The database was unavailable.
+    Retry,
 }
 
-async fn push(catalog: &Catalog, path: &Path, new_only: bool) -> Taken {
-    let Some(name) = guest_name(path) else { return Taken::Done };
+async fn push(catalog: &Catalog, path: &Path, new_only: bool) -> PushOutcome {
+    let Some(name) = guest_name(path) else { return PushOutcome::Done };
     match try_push(catalog, name, path, new_only).await {
-        Ok(()) => Taken::Done,
+        Ok(()) => PushOutcome::Done,
         // Gone again before it was read.
-        Err(CatalogError::BytesLost) if !path.exists() => Taken::Done,
+        Err(CatalogError::ComponentMissing) if !path.exists() => PushOutcome::Done,
         Err(error) => {
             tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
-            if matches!(error, CatalogError::Store(_)) { Taken::Later } else { Taken::Done }
+            if matches!(error, CatalogError::Store(_) | CatalogError::Commit(_)) {
+                PushOutcome::Retry
+            } else {
+                PushOutcome::Done
+            }
         }
     }
 }

@@ -1,29 +1,25 @@
-//! Who may call what: the auth classes of the contract.
+//! The auth classes of the contract: which credential may call which route.
 //!
-//! A class is a layer around the methods of a route: `admin(&app.access, get(list))`. It reads the
-//! request's [`Credentials`], decides, and leaves a [`Caller`] in the request's extensions for the
-//! handler (who did this?) and in the request's span. More kinds of credential become more
-//! variants of [`Caller`] and more steps in the class; routes and handlers stay as they are.
+//! [`Access`] holds the rules. Handlers name the class they need by an extractor of [`extract`]
+//! ([`AdminAuth`], [`WorkspaceAuth`], [`AgentAuth`]), which applies the rule before the handler runs. A new
+//! kind of credential becomes a variant of [`Caller`] and a step in the rules; handlers stay as they are.
+
+mod extract;
 
 use std::fmt;
-use std::sync::Arc;
 
-use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{RawPathParams, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::MethodRouter;
 use fleet::Fleet;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+pub use self::extract::{AdminAuth, AgentAuth, AgentBody, LiveWorkspace, WorkspaceAuth, admin};
 use crate::settings::AccessSettings;
 use httpd::error::ApiError;
 use httpd::headers::text;
 
-/// What a request presents to prove who it is. Only headers are read, never the query string.
+/// The bearer token of a request. Only headers are read, never the query string.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'a> {
     bearer: Option<&'a str>,
@@ -41,54 +37,54 @@ impl<'a> Credentials<'a> {
         Self { bearer }
     }
 
-    /// A bearer that came another way than by header.
+    /// For a bearer that came another way than by header, as WebSockets of browsers send it.
     #[must_use]
     pub fn bearing(bearer: &'a str) -> Self {
         Self { bearer: Some(bearer) }
     }
 
-    /// The bearer, if there is one.
+    /// The bearer token, if the request has one.
     #[must_use]
     pub fn bearer(&self) -> Option<&'a str> {
         self.bearer
     }
 }
 
-/// As whom a request was let in.
+/// The identity under which a request was admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Caller {
-    /// By the admin token.
+    /// The admin token.
     AdminToken,
-    /// By a token of the organisation.
+    /// A token of the organization.
     OrgToken {
         /// The token's id.
         id: Uuid,
-        /// Its first characters.
+        /// The token's first characters, which listings show.
         prefix: String,
-        /// Root workspace of the organisation that it is bound to.
+        /// Root workspace of the organization that the token is bound to.
         org_id: Option<Uuid>,
     },
-    /// By a token of this workspace.
+    /// A token of this workspace.
     Workspace {
         /// The workspace.
         id: Uuid,
         /// The token's id.
         token: Uuid,
     },
-    /// By nothing: this is a developer's own machine.
+    /// Dev mode asks for no credential.
     DevMode,
-    /// By nothing: no credential exists yet with which anybody could prove anything.
-    FreshInstall,
+    /// The deployment has no credential yet: no admin token and no token at all.
+    Uninitialized,
 }
 
 impl Caller {
-    /// Id of the token that let it in, so that what it opened ends with the token.
+    /// Id of the token, so that a stream ends when its token is revoked.
     #[must_use]
     pub fn token(&self) -> Option<Uuid> {
         match self {
             Self::OrgToken { id, .. } | Self::Workspace { token: id, .. } => Some(*id),
-            Self::AdminToken | Self::DevMode | Self::FreshInstall => None,
+            Self::AdminToken | Self::DevMode | Self::Uninitialized => None,
         }
     }
 }
@@ -100,23 +96,41 @@ impl fmt::Display for Caller {
             Self::OrgToken { prefix, .. } => write!(f, "org-token:{prefix}"),
             Self::Workspace { id, .. } => write!(f, "workspace:{id}"),
             Self::DevMode => f.write_str("dev-mode"),
-            Self::FreshInstall => f.write_str("fresh-install"),
+            // Stored as the creator of tokens: the text stays.
+            Self::Uninitialized => f.write_str("fresh-install"),
         }
     }
 }
 
 /// What a caller of the registry proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// That he has admin rights.
+pub enum AgentProof {
+    /// Admin rights.
     Admin,
-    /// That he is the workspace's agent.
+    /// A token of the workspace that the body names.
     Own,
     /// Nothing: the workspace has no token yet.
     None,
 }
 
-/// What the auth classes decide by.
+impl AgentProof {
+    /// Whether the caller showed a token that counts.
+    #[must_use]
+    pub fn is_proved(self) -> bool {
+        self != Self::None
+    }
+}
+
+/// What a registering agent may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegistrationRights {
+    /// Create the workspace if there is none with that id.
+    pub may_create: bool,
+    /// The caller showed a token that counts for this workspace.
+    pub proved: bool,
+}
+
+/// The rules of the auth classes.
 #[derive(Clone)]
 pub struct Access {
     admin_token: Option<TokenHash>,
@@ -125,7 +139,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// The admin token and the mode of the settings, and the tokens of the fleet.
+    /// Admin token and mode come from the settings, all other tokens from the fleet.
     #[must_use]
     pub fn new(settings: &AccessSettings, fleet: Fleet) -> Self {
         let token = settings.admin_token.as_ref();
@@ -133,27 +147,27 @@ impl Access {
         Self { admin_token, dev_mode: settings.dev_mode(), fleet }
     }
 
-    /// Is this a developer's own machine, where nobody has to prove anything?
+    /// Dev mode: a developer's own machine, where no credential is needed.
     #[must_use]
     pub fn dev_mode(&self) -> bool {
         self.dev_mode
     }
 
-    /// Is an admin token set?
+    /// Whether the settings have an admin token.
     #[must_use]
     pub fn has_admin_token(&self) -> bool {
         self.admin_token.is_some()
     }
 
-    /// Does this bearer equal the admin token?
+    /// Compares in constant time.
     #[must_use]
     pub fn is_admin_token(&self, bearer: &str) -> bool {
         self.admin_token.as_ref().is_some_and(|token| token.matches(bearer))
     }
 
-    /// Is there nothing yet with which anybody could prove anything?
+    /// Whether no credential exists yet: no admin token and no live token.
     #[must_use]
-    pub fn is_fresh(&self) -> bool {
+    pub fn is_uninitialized(&self) -> bool {
         self.admin_token.is_none() && self.fleet.state().tokens().is_empty()
     }
 
@@ -165,8 +179,8 @@ impl Access {
         if self.dev_mode {
             return Ok(Caller::DevMode);
         }
-        if self.is_fresh() {
-            return Ok(Caller::FreshInstall);
+        if self.is_uninitialized() {
+            return Ok(Caller::Uninitialized);
         }
         let Some(bearer) = credentials.bearer else {
             return Err(ApiError::unauthorized("admin auth required"));
@@ -204,17 +218,17 @@ impl Access {
         }
     }
 
-    /// The check of the registry's routes, for the workspace that the body names. One without any token
-    /// has nothing to show yet, and passes.
+    /// The rule of the registry's routes, for the workspace that the body names. A workspace without any
+    /// token passes without proof.
     ///
     /// # Errors
-    /// 401 for a missing or wrong credential, and for a workspace that is removed: its agents know that
-    /// answer as the end. 503 if the database can't be asked.
-    pub async fn agent(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<Proof, ApiError> {
+    /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
+    /// if the database can't be read.
+    pub async fn agent(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<AgentProof, ApiError> {
         let caller = credentials.bearer.and_then(|bearer| {
             if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
         });
-        let rules = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
+        let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
         if self.fleet.directory().get(id).is_none() {
             let known = self.fleet.find(id).await;
             let known = known.map_err(|error| ApiError::platform_unavailable(&error))?;
@@ -222,25 +236,74 @@ impl Access {
                 Some(known) if known.row.is_removed() => {
                     Err(ApiError::unauthorized("invalid workspace auth token"))
                 }
-                _ if rules => Ok(Proof::Admin),
-                // One that another server made a moment ago is as good as unknown: what is done for it
-                // looks again.
-                _ => Ok(Proof::None),
+                _ if is_admin => Ok(AgentProof::Admin),
+                // The index may not know yet what another server created a moment ago; the operation itself
+                // checks again.
+                _ => Ok(AgentProof::None),
             };
         }
         match caller {
-            _ if rules => Ok(Proof::Admin),
-            Some(Caller::Workspace { id: own, .. }) if own == id => Ok(Proof::Own),
-            _ if !self.fleet.state().tokens().has_any(id) => Ok(Proof::None),
+            _ if is_admin => Ok(AgentProof::Admin),
+            Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
+            _ if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
             _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
             _ => Err(ApiError::unauthorized("invalid workspace auth token")),
         }
     }
 
-    /// May the caller see more of a workspace than everybody may? A fresh install lets everybody do
-    /// everything, but that proves nothing.
+    /// The rule for registering the agent of a workspace, which may not exist yet.
+    ///
+    /// # Errors
+    /// Those of [`agent`](Self::agent), and 401 where the workspace is unknown and the caller may not create
+    /// one by registering.
+    pub async fn registration(
+        &self,
+        id: Uuid,
+        credentials: &Credentials<'_>,
+    ) -> Result<RegistrationRights, ApiError> {
+        let proof = self.agent(id, credentials).await?;
+        let may_create = !self.has_admin_token() || proof == AgentProof::Admin;
+        if !may_create && self.fleet.directory().get(id).is_none() {
+            return Err(ApiError::unauthorized("missing workspace auth token"));
+        }
+        Ok(RegistrationRights { may_create, proved: proof != AgentProof::None })
+    }
+
+    /// The rule for changing an agent's card. In dev mode the web canvas edits cards of live workspaces
+    /// without a credential.
+    ///
+    /// # Errors
+    /// Those of [`agent`](Self::agent).
+    pub async fn card_editor(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+        let proof = self.agent(id, credentials).await;
+        if self.dev_mode && self.fleet.directory().get(id).is_some() {
+            return Ok(());
+        }
+        proof.map(drop)
+    }
+
+    /// The rule of the route that issues tokens for tests: where an admin token exists, only that one.
+    ///
+    /// # Errors
+    /// 401 without it.
+    pub fn test_tokens(&self, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+        let shown = credentials.bearer.is_some_and(|bearer| self.is_admin_token(bearer));
+        if self.has_admin_token() && !shown {
+            return Err(ApiError::unauthorized("admin auth required"));
+        }
+        Ok(())
+    }
+
+    /// The workspace whose live token the bearer is.
     #[must_use]
-    pub fn knows(&self, id: Uuid, credentials: &Credentials<'_>) -> bool {
+    pub fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<Uuid> {
+        self.fleet.credentials().authenticate(credentials.bearer?)?.row.workspace_id
+    }
+
+    /// Whether the answer may hold a workspace's private fields. An uninitialized deployment admits every
+    /// caller to the admin routes, but that proves nothing about them.
+    #[must_use]
+    pub fn can_see_private(&self, id: Uuid, credentials: &Credentials<'_>) -> bool {
         self.dev_mode
             || credentials.bearer.is_some_and(|bearer| {
                 self.is_admin_token(bearer)
@@ -251,9 +314,9 @@ impl Access {
             })
     }
 
-    /// Is the token that let this caller in still good? Callers without one always are.
+    /// Whether the caller's token is still live. Callers without a token always are valid.
     #[must_use]
-    pub fn still_good(&self, caller: &Caller) -> bool {
+    pub fn is_valid(&self, caller: &Caller) -> bool {
         let workspace = match caller {
             Caller::OrgToken { .. } => None,
             Caller::Workspace { id, .. } => Some(*id),
@@ -263,7 +326,7 @@ impl Access {
         self.fleet.credentials().tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
     }
 
-    /// Whose live token this is.
+    /// The owner of a live token.
     fn token(&self, bearer: &str) -> Option<Caller> {
         let token = self.fleet.credentials().authenticate(bearer)?;
         let row = &token.row;
@@ -280,58 +343,8 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Puts methods into class `admin`. Methods the route does not have stay plain 404s.
-pub fn admin<S>(access: &Arc<Access>, methods: MethodRouter<S>) -> MethodRouter<S>
-where
-    S: Clone + Send + Sync + 'static,
-{
-    methods.route_layer(from_fn_with_state(Arc::clone(access), require_admin))
-}
-
-async fn require_admin(
-    State(access): State<Arc<Access>>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let caller = access.admin(&Credentials::of(request.headers()))?;
-    tracing::Span::current().record("caller", tracing::field::display(&caller));
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
-}
-
-/// The workspace that the path of a route in class `ws` names, for the handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkspaceId(pub Uuid);
-
-/// Puts methods into class `ws`: the path's parameter `id` names the workspace.
-pub fn workspace<S>(access: &Arc<Access>, methods: MethodRouter<S>) -> MethodRouter<S>
-where
-    S: Clone + Send + Sync + 'static,
-{
-    methods.route_layer(from_fn_with_state(Arc::clone(access), require_workspace))
-}
-
-async fn require_workspace(
-    State(access): State<Arc<Access>>,
-    parameters: Result<RawPathParams, RawPathParamsRejection>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    // What isn't even text is an id like any other that can't be one.
-    let id = match &parameters {
-        Ok(parameters) => parameters.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id),
-        Err(_) => "?",
-    };
-    let caller = access.workspace(id, &Credentials::of(request.headers()))?;
-    let id = Uuid::parse_str(id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
-    tracing::Span::current().record("caller", tracing::field::display(&caller));
-    request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(WorkspaceId(id));
-    Ok(next.run(request).await)
-}
-
-/// SHA-256 of a token. Hashes are compared instead of tokens because they all have one length:
-/// the time a comparison takes tells nothing, not even how long the token is.
+/// SHA-256 of a token. Hashes are compared instead of tokens because hashes have one length: the time of a
+/// comparison does not depend on the token, not even on its length.
 #[derive(Clone)]
 struct TokenHash([u8; 32]);
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Problem, Refused, limits};
+use crate::{InvalidOutput, Problem, limits};
 
 /// Names that the platform itself sets in an agent's environment: an adapter may not.
 const PLATFORM_ENV: &[&str] = &[
@@ -30,11 +30,11 @@ const ROOTS: &[&str] = &["/configs", "/root", "/home", "/workspace", "/opt", "/v
 const CREDENTIAL_FILES: &[&str] = &[".auth_token", ".platform_inbound_secret"];
 
 /// A variable's name: `[A-Za-z_][A-Za-z0-9_]*`, at most 256 bytes.
-pub fn env_name(at: &str, name: &str) -> Result<(), Refused> {
+pub fn env_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
     let mut chars = name.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if !first || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') || name.len() > 256 {
-        return Err(Refused::new(
+        return Err(InvalidOutput::new(
             at,
             format!("`{}` is no variable name ([A-Za-z_][A-Za-z0-9_]*)", clip(name, 64)),
         ));
@@ -43,33 +43,33 @@ pub fn env_name(at: &str, name: &str) -> Result<(), Refused> {
 }
 
 /// A variable that an adapter may set: a name that isn't the platform's.
-pub fn settable_env(at: &str, name: &str) -> Result<(), Refused> {
+pub fn settable_env(at: &str, name: &str) -> Result<(), InvalidOutput> {
     env_name(at, name)?;
     let upper = name.to_ascii_uppercase();
     if PLATFORM_ENV.contains(&upper.as_str())
         || PLATFORM_ENV_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
     {
-        return Err(Refused::new(at, format!("`{name}` is set by the platform")));
+        return Err(InvalidOutput::new(at, format!("`{name}` is set by the platform")));
     }
     Ok(())
 }
 
 /// A variable's value: no NUL, at most 32 KiB.
-pub fn env_value(at: &str, value: &str) -> Result<(), Refused> {
+pub fn env_value(at: &str, value: &str) -> Result<(), InvalidOutput> {
     if value.contains('\0') || value.len() > 32 * 1024 {
-        return Err(Refused::new(at, "a value has no NUL and at most 32 KiB"));
+        return Err(InvalidOutput::new(at, "a value has no NUL and at most 32 KiB"));
     }
     Ok(())
 }
 
 /// A relative path that stays where it is put: `a/b`, without `.`, `..`, empty parts, backslashes
 /// or control characters, at most 512 bytes.
-pub fn plain_path(at: &str, path: &str) -> Result<(), Refused> {
+pub fn plain_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
     let plain = path.len() <= 512
         && !path.chars().any(|c| c.is_control() || c == '\\')
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if !plain {
-        return Err(Refused::new(
+        return Err(InvalidOutput::new(
             at,
             format!("`{}` is no relative path without `.`, `..` and empty parts", clip(path, 128)),
         ));
@@ -78,21 +78,21 @@ pub fn plain_path(at: &str, path: &str) -> Result<(), Refused> {
 }
 
 /// A plain path that a guest may have written to: none of the platform's credential files.
-pub fn relative_path(at: &str, path: &str) -> Result<(), Refused> {
+pub fn relative_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
     plain_path(at, path)?;
     if path.split('/').any(|part| CREDENTIAL_FILES.contains(&part)) {
-        return Err(Refused::new(at, format!("`{path}` holds a credential of the platform")));
+        return Err(InvalidOutput::new(at, format!("`{path}` holds a credential of the platform")));
     }
     Ok(())
 }
 
 /// An absolute path inside a container or on a remote host, below one of the allowed directories.
-pub fn placed_path(at: &str, path: &str) -> Result<(), Refused> {
+pub fn placed_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
     let inside = ROOTS
         .iter()
         .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     let Some(relative) = path.strip_prefix('/').filter(|_| inside) else {
-        return Err(Refused::new(
+        return Err(InvalidOutput::new(
             at,
             format!("`{}` is not below one of {}", clip(path, 128), ROOTS.join(", ")),
         ));
@@ -101,21 +101,21 @@ pub fn placed_path(at: &str, path: &str) -> Result<(), Refused> {
 }
 
 /// A runtime's name: `[a-z0-9][a-z0-9-]{0,63}`.
-pub fn runtime_name(at: &str, name: &str) -> Result<(), Refused> {
+pub fn runtime_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
     let ok = slug(name, 64) && !name.starts_with('-');
     if ok {
         Ok(())
     } else {
-        Err(Refused::new(at, format!("`{}` is no name ([a-z0-9][a-z0-9-]{{0,63}})", clip(name, 64))))
+        Err(InvalidOutput::new(at, format!("`{}` is no name ([a-z0-9][a-z0-9-]{{0,63}})", clip(name, 64))))
     }
 }
 
 /// An image's or a volume's name: `[a-z0-9-]`, 1 to `max` characters.
-pub fn base_name(at: &str, name: &str, max: usize) -> Result<(), Refused> {
+pub fn base_name(at: &str, name: &str, max: usize) -> Result<(), InvalidOutput> {
     if slug(name, max) {
         return Ok(());
     }
-    Err(Refused::new(at, format!("`{}` is no name ([a-z0-9-], 1 to {max} characters)", clip(name, 64))))
+    Err(InvalidOutput::new(at, format!("`{}` is no name ([a-z0-9-], 1 to {max} characters)", clip(name, 64))))
 }
 
 fn slug(name: &str, max: usize) -> bool {
@@ -124,26 +124,26 @@ fn slug(name: &str, max: usize) -> bool {
 }
 
 /// Text for people: one line, at most `max` bytes.
-pub fn label(at: &str, text: &str, max: usize) -> Result<(), Refused> {
+pub fn label(at: &str, text: &str, max: usize) -> Result<(), InvalidOutput> {
     if text.is_empty() || text.len() > max || text.chars().any(char::is_control) {
-        return Err(Refused::new(at, format!("one line of 1 to {max} bytes is allowed")));
+        return Err(InvalidOutput::new(at, format!("one line of 1 to {max} bytes is allowed")));
     }
     Ok(())
 }
 
 /// At most `max` of something.
-pub fn at_most(at: &str, count: usize, max: usize) -> Result<(), Refused> {
+pub fn at_most(at: &str, count: usize, max: usize) -> Result<(), InvalidOutput> {
     if count > max {
-        return Err(Refused::new(at, format!("{count} are too many, {max} are allowed")));
+        return Err(InvalidOutput::new(at, format!("{count} are too many, {max} are allowed")));
     }
     Ok(())
 }
 
 /// No two alike.
-pub fn distinct<'a>(at: &str, names: impl IntoIterator<Item = &'a str>) -> Result<(), Refused> {
+pub fn distinct<'a>(at: &str, names: impl IntoIterator<Item = &'a str>) -> Result<(), InvalidOutput> {
     let mut seen = HashSet::new();
     match names.into_iter().find(|name| !seen.insert(*name)) {
-        Some(twice) => Err(Refused::new(at, format!("`{}` is there twice", clip(twice, 64)))),
+        Some(twice) => Err(InvalidOutput::new(at, format!("`{}` is there twice", clip(twice, 64)))),
         None => Ok(()),
     }
 }
@@ -178,10 +178,10 @@ pub fn arena<'a, N: 'a, I: IntoIterator<Item = u32>>(
     at: &str,
     nodes: &'a [N],
     children: impl Fn(&'a N) -> I,
-) -> Result<(), Refused> {
+) -> Result<(), InvalidOutput> {
     at_most(at, nodes.len(), limits::TREE_NODES)?;
     if nodes.is_empty() {
-        return Err(Refused::new(at, "a tree has at least its root, node 0"));
+        return Err(InvalidOutput::new(at, "a tree has at least its root, node 0"));
     }
     // 0 = not used yet. The root stands at depth 1.
     let mut depth = vec![0_usize; nodes.len()];
@@ -191,10 +191,10 @@ pub fn arena<'a, N: 'a, I: IntoIterator<Item = u32>>(
     for (parent, node) in nodes.iter().enumerate() {
         let below = depth.get(parent).copied().unwrap_or(0) + 1;
         if below == 1 {
-            return Err(Refused::new(at, format!("node {parent} belongs to no parent before it")));
+            return Err(InvalidOutput::new(at, format!("node {parent} belongs to no parent before it")));
         }
         for child in children(node) {
-            let wrong = |why: &str| Refused::new(at, format!("node {child} below node {parent} {why}"));
+            let wrong = |why: &str| InvalidOutput::new(at, format!("node {child} below node {parent} {why}"));
             let index = child as usize;
             let slot = depth.get_mut(index).ok_or_else(|| wrong("does not exist"))?;
             if index <= parent {
