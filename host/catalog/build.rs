@@ -21,7 +21,7 @@ struct Row {
     world: String,
     trusted: bool,
     #[serde(default)]
-    reused: bool,
+    pooled: bool,
     settings: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -38,27 +38,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     components.sort_unstable();
     components.dedup();
     let files = guest_build::build(&workspace, &guest_build::target_dir(&out), &components)?;
-    // Copies of our own: whoever builds other guests next (tests, benches) writes to the same place, and
-    // shared dependencies built with other features make other bytes.
-    let mut kept: BTreeMap<&str, (PathBuf, String)> = BTreeMap::new();
+    // Copies, because builds of other guests (tests, benches) write to the same place, and shared
+    // dependencies built with other features make other bytes.
+    let mut copies: BTreeMap<&str, (PathBuf, String)> = BTreeMap::new();
     for (component, file) in components.iter().copied().zip(files) {
         let bytes = fs::read(file)?;
         let copy = out.join(format!("{component}.wasm"));
         fs::write(&copy, &bytes)?;
-        kept.insert(component, (copy, hex::encode(Sha256::digest(&bytes))));
+        copies.insert(component, (copy, hex::encode(Sha256::digest(&bytes))));
     }
 
     let mut table = String::from("&[\n");
     for row in &rows {
-        let (file, digest) = kept.get(row.component.as_str()).ok_or("a row's component was not built")?;
+        let (file, digest) = copies.get(row.component.as_str()).ok_or("a row's component was not built")?;
         writeln!(
             table,
-            "Row {{ name: {:?}, component: {:?}, world: {:?}, trusted: {}, reused: {}, settings: {:?}, digest: {digest:?}, bytes: include_bytes!({:?}) }},",
+            "Row {{ name: {:?}, component: {:?}, world: {:?}, trusted: {}, pooled: {}, settings: {:?}, digest: {digest:?}, bytes: include_bytes!({:?}) }},",
             row.name,
             row.component,
             row.world,
             row.trusted,
-            row.reused,
+            row.pooled,
             serde_json::to_string(&row.settings)?,
             file.display().to_string(),
         )?;

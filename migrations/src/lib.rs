@@ -8,6 +8,7 @@ mod columns;
 mod m0001_guests;
 mod m0002_core;
 mod m0003_traffic;
+mod m0004_guest_components;
 mod m0005_drop_jobs;
 
 /// Applies what is missing, in order.
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_guests::Migration),
             Box::new(m0002_core::Migration),
             Box::new(m0003_traffic::Migration),
+            Box::new(m0004_guest_components::Migration),
             Box::new(m0005_drop_jobs::Migration),
         ]
     }

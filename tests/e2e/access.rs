@@ -19,9 +19,9 @@ async fn guest_routes_need_admin_access() {
         ("POST", "/admin/guests/mock/enable"),
         ("POST", "/admin/guests/mock/disable"),
         ("POST", "/admin/guests/mock/trust"),
-        ("POST", "/admin/guests/mock/distrust"),
-        ("POST", "/admin/guests/mock/reuse"),
-        ("POST", "/admin/guests/mock/fresh"),
+        ("POST", "/admin/guests/mock/untrust"),
+        ("POST", "/admin/guests/mock/pooled"),
+        ("POST", "/admin/guests/mock/per-call"),
         ("PUT", "/admin/guests/mock/settings"),
         ("POST", "/admin/guests/mock/call"),
     ] {

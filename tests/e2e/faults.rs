@@ -2,9 +2,12 @@
 
 use std::{fs, process::Stdio};
 
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 
-use support::{Components, Database, Server, compiled_guests, files, on_both_databases, program, variant};
+use support::{
+    Components, Database, Server, Start, compiled_guests, files, on_both_databases, program, variant,
+};
 
 /// What must hold after any crash: at most one release is active, every release that could be
 /// activated has its bytes, nothing half-written lies about, and the guest answers.
@@ -14,12 +17,25 @@ async fn whole(server: &Server) {
     let active: Vec<&Value> = releases.iter().filter(|release| release["state"] == "active").collect();
     assert_eq!(active.len(), 1, "{guest}");
     assert_eq!(active[0]["digest"], guest["release"]);
-    let kept = files(&server.components());
+    let inside = database_of(server).await;
     for release in releases {
-        assert!(kept.contains(&format!("{}.wasm", release["digest"].as_str().unwrap())), "{release}");
+        let digest = release["digest"].as_str().unwrap();
+        let sql = format!("SELECT COUNT(*) FROM guest_components WHERE digest = '{digest}'");
+        let statement = Statement::from_string(inside.get_database_backend(), sql);
+        let count: i64 = inside.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
+        assert_eq!(count, 1, "{release}");
     }
-    assert!(!kept.iter().any(|name| name.starts_with('.')), "{kept:?}");
+    inside.close().await.unwrap();
+    let cached = files(&server.components());
+    assert!(!cached.iter().any(|name| name.starts_with('.')), "{cached:?}");
     server.reply("mock").await;
+}
+
+/// The database of a server, past the server.
+async fn database_of(server: &Server) -> DatabaseConnection {
+    let file = || format!("sqlite:{}", server.data.path().join("isomer.db").display());
+    let url = server.database().postgres_url().unwrap_or_else(file);
+    sea_orm::Database::connect(url).await.unwrap()
 }
 
 /// Makes a change and stops waiting for it: some rounds while it is on its way, others when it is
@@ -73,10 +89,33 @@ on_both_databases! {
 #[tokio::test(flavor = "multi_thread")]
 async fn left_over_files_are_removed_at_startup() {
     let server = Server::start(Database::sqlite()).await;
+    // The server opens its directories after it listens.
+    server.reply("mock").await;
     let half = server.components().join(".unfinished-1");
     fs::write(&half, b"half").unwrap();
-    let _server = server.kill_and_restart().await;
+    let server = server.kill_and_restart().await;
+    server.reply("mock").await;
     assert!(!half.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_directory_of_components_is_refilled_from_the_database() {
+    let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
+    let pushed = server.push("mock", &variant(&Components::get().second_mock, 78), true).await.ok();
+    let file = format!("{}.wasm", pushed["digest"].as_str().unwrap());
+    let damaged = server.push("mine", &Components::get().hostile, true).await.ok();
+    let damaged = format!("{}.wasm", damaged["digest"].as_str().unwrap());
+    fs::remove_file(server.components().join(&file)).unwrap();
+    fs::write(server.components().join(&damaged), b"damaged").unwrap();
+    fs::remove_dir_all(server.data.path().join("compiled")).unwrap();
+
+    let server = server.restart().await;
+
+    assert_eq!(server.reply("mock").await, "second");
+    assert_eq!(server.guest("mock").await["release"], pushed["digest"]);
+    server.say("mine", "hello").await.ok();
+    assert!(server.components().join(&file).exists(), "the cache is filled again");
+    assert_ne!(fs::read(server.components().join(&damaged)).unwrap(), b"damaged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +127,9 @@ async fn a_release_without_its_bytes_is_replaced_by_the_last_good_one() {
     let digest = digest.as_str();
     fs::remove_file(server.components().join(format!("{digest}.wasm"))).unwrap();
     fs::remove_file(compiled_guests().join(format!("{digest}.aot"))).unwrap();
+    let inside = database_of(&server).await;
+    inside.execute_unprepared("DELETE FROM guest_components").await.unwrap();
+    inside.close().await.unwrap();
 
     let server = server.restart().await;
 

@@ -43,10 +43,18 @@ async fn an_organization_is_imported_and_deleted() {
         "{made}"
     );
     // The server has the same template, under its own name.
-    says(&org(&["import", "team"]), true, &["an org template of the server", "= A", "0 created (+), 3 kept (=)"]);
+    says(
+        &org(&["import", "team"]),
+        true,
+        &["an org template of the server", "= A", "0 created (+), 3 kept (=)"],
+    );
     says(&org(&["import", "team", "--mode", "reconcile"]), true, &["3 kept (=), 0 removed"]);
 
-    says(&org(&["delete", "team"]), false, &["Team was not removed: this removes Lead and all workspaces below. Remove them with --confirm"]);
+    says(
+        &org(&["delete", "team"]),
+        false,
+        &["Team was not removed: this removes Lead and all workspaces below. Remove them with --confirm"],
+    );
     says(&org(&["delete", here, "--confirm"]), true, &["Lead is removed, with 2 workspaces below it"]);
     says(&org(&["delete", "team", "--confirm"]), false, &["Team has no workspaces to remove"]);
 

@@ -1,12 +1,15 @@
 //! Three servers on one Postgres are one.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use reqwest::Method;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 
-use support::{Database, Server, Start};
+use support::{Components, Database, Server, Start, variant};
 
 async fn three(database: &Database, env: &[(&'static str, &str)]) -> Vec<Server> {
     let mut servers = Vec::new();
@@ -139,4 +142,87 @@ async fn a_dead_leader_is_replaced() {
         "SELECT COUNT(*) FROM events WHERE workspace_id = '{id}' AND event_type = 'WORKSPACE_OFFLINE'"
     );
     assert_eq!(stored(&database, &told).await, 1, "and it was told once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs TEST_DATABASE_URL"]
+async fn guests_are_swapped_on_every_server_under_load() {
+    let database = Database::postgres().await;
+    let servers = three(&database, &[]).await;
+    let [a, b, c] = servers.as_slice() else { panic!("three") };
+    a.settings("mock", json!({ "replies": ["first"] })).await.ok();
+    for server in &servers {
+        server.until("the settings are followed", async |server| server.reply("mock").await == "first").await;
+    }
+    let first = a.guest("mock").await["release"].as_str().unwrap().to_owned();
+    let second = a.push("mock", &Components::get().second_mock, false).await.ok();
+    let second = second["digest"].as_str().unwrap().to_owned();
+    let answers = async |release: &str| {
+        for server in &servers {
+            server
+                .until("the activated release answers", async |server| {
+                    server.say("mock", "hello").await.ok()["release"] == release
+                })
+                .await;
+        }
+    };
+
+    let over = AtomicBool::new(false);
+    let load = async |server: &Server| {
+        let mut calls = 0_u64;
+        while !over.load(Ordering::Relaxed) {
+            let called = server.say("mock", "hello").await.ok();
+            let expected = if called["release"] == second { "second" } else { "first" };
+            assert_eq!(called["answer"][0], expected, "{called}");
+            calls += 1;
+        }
+        calls
+    };
+    let swaps = async {
+        // Each server in turn swaps; the others follow, also those that never had the bytes.
+        for (server, release) in [(a, &second), (b, &first), (c, &second), (a, &first), (b, &second)] {
+            server.activate("mock", release).await.ok();
+            answers(release).await;
+        }
+        c.post("/admin/guests/mock/rollback", json!({})).await.ok();
+        answers(&first).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    let (on_a, on_b, on_c, ()) = tokio::join!(load(a), load(b), load(c), swaps);
+    assert!(on_a > 0 && on_b > 0 && on_c > 0, "calls: {on_a}, {on_b}, {on_c}");
+
+    // Settings, trust, the pool, enabling: the row is one on all.
+    b.settings("mock", json!({ "replies": ["new"] })).await.ok();
+    for (path, field, value) in [
+        ("per-call", "pooled", json!(false)),
+        ("pooled", "pooled", json!(true)),
+        ("disable", "state", json!("disabled")),
+        ("enable", "state", json!("active")),
+    ] {
+        a.post(&format!("/admin/guests/mock/{path}"), json!({})).await.ok();
+        for server in [b, c] {
+            server
+                .until("the row is followed", async |server| server.guest("mock").await[field] == value)
+                .await;
+        }
+    }
+    c.until("the settings are followed", async |c| c.reply("mock").await == "new").await;
+
+    // A guest that is new to them; and a release that is deleted.
+    let mine = a.push("mine", &variant(&Components::get().hostile, 3), true).await.ok();
+    for server in [b, c] {
+        server
+            .until("the new guest answers", async |server| {
+                server.say("mine", "hello").await.status.is_success()
+            })
+            .await;
+        assert_eq!(server.guest("mine").await["release"], mine["digest"]);
+    }
+    b.request(Method::DELETE, &format!("/admin/guests/mock/releases/{second}"), None).await.ok();
+    c.until("the deletion is followed", async |c| {
+        c.guest("mock").await["releases"].as_array().unwrap().len() == 1
+    })
+    .await;
+    let bytes = format!("SELECT COUNT(*) FROM guest_components WHERE digest = '{second}'");
+    assert_eq!(stored(&database, &bytes).await, 0, "the component goes with its last release");
 }

@@ -15,7 +15,7 @@ const CALLERS: usize = 16;
 async fn swaps_under_load_fail_no_call_and_leak_nothing() {
     let server = Arc::new(Server::start(Database::sqlite()).await);
     // Pooled instances would be counted below.
-    server.post("/admin/guests/mock/fresh", json!({})).await.ok();
+    server.post("/admin/guests/mock/per-call", json!({})).await.ok();
     // `make bench` does it with 64 callers and a thousand swaps.
     let swaps = swap_under_load(&server, 8, 200).await;
     let [on_first, on_second] = swaps.answered;

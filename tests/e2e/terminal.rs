@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use support::{Components, Database, Server, program};
+use support::{Components, Database, Server, Start, program};
 
 fn isomer(server: Option<&Server>, arguments: &[&str]) -> Output {
     let mut program = program();
@@ -64,7 +64,12 @@ async fn guest_check_explains_each_failure() {
     says(
         &check("panics", hostile, &["--settings", r#"{"describe": "panic"}"#]),
         false,
-        &["FAILED   describe: the guest trapped", "told to panic", "at hostile", "the component can't be activated"],
+        &[
+            "FAILED   describe: the guest trapped",
+            "told to panic",
+            "at hostile",
+            "the component can't be activated",
+        ],
     );
     says(&check("text", b"hello", &[]), false, &["not a WebAssembly file"]);
     says(&check("untrusted", &Components::get().second_mock, &[]), false, &["isomer guest trust NAME"]);
@@ -75,4 +80,17 @@ async fn guest_check_explains_each_failure() {
 fn without_a_server_the_error_names_the_address() {
     let output = program().args(["guest", "list", "--server", "http://127.0.0.1:9"]).output().unwrap();
     says(&output, false, &["the server at http://127.0.0.1:9 does not answer", "--server"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn precompile_fills_the_cache_that_a_server_starts_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("compiled");
+    let cache = cache.to_str().unwrap();
+    says(&isomer(None, &["precompile", "--cache-dir", cache]), true, &["mock", "guests are compiled in"]);
+    let compiled = fs::read_dir(cache).unwrap().count();
+    assert!(compiled >= 6, "{compiled} components");
+    let server = Server::start(Start::from(Database::sqlite()).env("GUEST_CACHE_DIR", cache)).await;
+    server.reply("mock").await;
+    assert_eq!(fs::read_dir(cache).unwrap().count(), compiled, "the server compiled none");
 }

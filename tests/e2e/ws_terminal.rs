@@ -31,7 +31,11 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) -> String {
 async fn a_small_organization() {
     let server = Server::start(Database::sqlite()).await;
     let ws = |arguments: &[&str]| isomer(&server, &[&["ws"], arguments].concat());
-    says(&ws(&["list"]), true, &["There are no workspaces. Create one: isomer ws create hello --runtime mock"]);
+    says(
+        &ws(&["list"]),
+        true,
+        &["There are no workspaces. Create one: isomer ws create hello --runtime mock"],
+    );
     says(
         &ws(&["create", "CEO", "--runtime", "mock", "--role", "Leads", "--tier", "1"]),
         true,
@@ -51,7 +55,11 @@ async fn a_small_organization() {
         &[],
     );
     assert!(!kept.contains("hush"));
-    says(&ws(&["create", "No", "--secret", "UNSET_KEY"]), false, &["the environment variable UNSET_KEY isn't set"]);
+    says(
+        &ws(&["create", "No", "--secret", "UNSET_KEY"]),
+        false,
+        &["the environment variable UNSET_KEY isn't set"],
+    );
     says(&ws(&["list"]), true, &["NAME", "STATUS", "PARENT", "CTO", "CEO", "awaiting_agent"]);
     let tree = says(&ws(&["list", "--tree"]), true, &[]);
     assert_eq!(
@@ -69,7 +77,11 @@ async fn a_small_organization() {
         true,
         &["CTO is updated"],
     );
-    says(&ws(&["update", "Chief", "--workspace-dir", "/srv"]), true, &["Chief is updated. Its agent sees the change after a restart: isomer ws restart \"Chief\""]);
+    says(
+        &ws(&["update", "Chief", "--workspace-dir", "/srv"]),
+        true,
+        &["Chief is updated. Its agent sees the change after a restart: isomer ws restart \"Chief\""],
+    );
     says(&ws(&["update", "CEO", "--parent", "Poller"]), false, &["parent_id would create a cycle"]);
     says(&ws(&["update", "CEO", "--tier", "9"]), false, &["invalid workspace fields"]);
     says(&ws(&["pause", "Chief"]), true, &["Chief is paused, with 1 workspace below it"]);
@@ -89,7 +101,11 @@ async fn a_small_organization() {
         ],
     );
     says(&ws(&["explain", "CEO"]), true, &["CEO waits for nothing"]);
-    says(&ws(&["delete", "CEO"]), false, &["CEO was not removed: it has workspaces below it (Chief). Remove them all with --confirm"]);
+    says(
+        &ws(&["delete", "CEO"]),
+        false,
+        &["CEO was not removed: it has workspaces below it (Chief). Remove them all with --confirm"],
+    );
     says(&ws(&["delete", "CEO", "--confirm"]), true, &["CEO is removed, with 2 workspaces below it"]);
     says(&ws(&["show", "CEO"]), false, &["no workspace is called CEO. `isomer ws list` shows all"]);
     // Twins are told apart by who they are below, and by their ids.

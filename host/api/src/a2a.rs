@@ -97,7 +97,7 @@ fn sender(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiErr
     // An id that does not parse cannot be a permitted caller.
     let named = Uuid::parse_str(named).map_err(|_| delivery_error(DeliveryError::AccessDenied))?;
     // A starting agent sends to itself before it has a token.
-    if named != target && app.fleet.tokens().has_any(named) {
+    if named != target && app.fleet.state().tokens().has_any(named) {
         match credentials.bearer() {
             None => return Err(ApiError::unauthorized("missing caller auth token")),
             Some(_) if proved() == Some(named) => {}

@@ -9,7 +9,6 @@ use httpd::error::ApiError;
 use messaging::{ActivityError, DeliveryError, ReportError};
 use orgs::ImportError;
 use serde_json::{Value, json};
-use store::StoreError;
 use uuid::Uuid;
 use wasm::LoadError;
 
@@ -22,15 +21,9 @@ pub(crate) trait Refuse<T> {
     fn or_refuse(self, failed: &str) -> Result<T, ApiError>;
 }
 
-impl<T> Refuse<T> for Result<T, FleetError> {
+impl<T, E: Into<FleetError>> Refuse<T> for Result<T, E> {
     fn or_refuse(self, failed: &str) -> Result<T, ApiError> {
-        self.map_err(|error| fleet_error(error, failed))
-    }
-}
-
-impl<T> Refuse<T> for Result<T, StoreError> {
-    fn or_refuse(self, failed: &str) -> Result<T, ApiError> {
-        self.map_err(|error| failure(&error, failed))
+        self.map_err(|error| fleet_error(error.into(), failed))
     }
 }
 
@@ -54,9 +47,9 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
         E::OtherWorld { .. }
         | E::NameTaken { .. }
         | E::ReleaseActive
-        | E::NothingEarlier
+        | E::NoPreviousRelease
         | E::Superseded
-        | E::BytesLost
+        | E::ComponentMissing
         | E::NotInService => ApiError::conflict(&text),
         E::Unloadable(LoadError::TooLarge { .. }) => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, &text),
         E::Unloadable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
@@ -75,6 +68,7 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
             }),
         ),
         E::Store(cause) => ApiError::platform_unavailable(cause),
+        E::Commit(cause) => ApiError::platform_unavailable(cause),
         E::Disk(_) | E::Crashed => ApiError::internal(&error),
     }
 }
@@ -82,8 +76,9 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
 /// Answers about workspaces. `failed` is the route's text for a database that failed.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn fleet_error(error: FleetError, failed: &str) -> ApiError {
+pub fn fleet_error(error: impl Into<FleetError>, failed: &str) -> ApiError {
     use FleetError as E;
+    let error: FleetError = error.into();
     let text = error.to_string();
     match &error {
         E::NotFound | E::AlreadyPaused | E::NotPaused | E::NotHibernatable | E::NoToken => {

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{delete, get, post, put};
-use catalog::{Called, Catalog, GuestView, ReleaseView, RowChange, Source};
+use catalog::{CallResult, Catalog, GuestUpdate, GuestView, ReleaseView, Source};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -31,9 +31,9 @@ pub fn routes(app: &App) -> Router<App> {
         .endpoint("/admin/guests/{name}/enable", post(enable))
         .endpoint("/admin/guests/{name}/disable", post(disable))
         .endpoint("/admin/guests/{name}/trust", post(trust))
-        .endpoint("/admin/guests/{name}/distrust", post(distrust))
-        .endpoint("/admin/guests/{name}/reuse", post(reuse))
-        .endpoint("/admin/guests/{name}/fresh", post(fresh))
+        .endpoint("/admin/guests/{name}/untrust", post(untrust))
+        .endpoint("/admin/guests/{name}/pooled", post(pooled))
+        .endpoint("/admin/guests/{name}/per-call", post(per_call))
         .endpoint("/admin/guests/{name}/settings", put(configure))
         .endpoint("/admin/guests/{name}/call", post(call))
 }
@@ -41,15 +41,15 @@ pub fn routes(app: &App) -> Router<App> {
 type Answer<T> = Result<Json<T>, ApiError>;
 
 async fn list(State(app): State<App>, _: AdminAuth) -> Json<Value> {
-    Json(json!({ "guests": app.catalog.list(), "runtimes": app.catalog.known_runtimes() }))
+    Json(json!({ "guests": app.catalog.list().await, "runtimes": app.catalog.known_runtimes().await }))
 }
 
 async fn show(State(app): State<App>, _: AdminAuth, GuestName(name): GuestName) -> Answer<GuestView> {
-    view(&app.catalog, &name)
+    view(&app.catalog, &name).await
 }
 
-fn view(catalog: &Catalog, name: &str) -> Answer<GuestView> {
-    Ok(Json(catalog.show(name).map_err(catalog_error)?))
+async fn view(catalog: &Catalog, name: &str) -> Answer<GuestView> {
+    Ok(Json(catalog.show(name).await.map_err(catalog_error)?))
 }
 
 #[derive(Deserialize)]
@@ -119,44 +119,44 @@ async fn configure(
     name: GuestName,
     Json(settings): Json<Value>,
 ) -> Answer<GuestView> {
-    change_row(app, caller, name, RowChange::Settings(settings)).await
+    update(app, caller, name, GuestUpdate::Settings(settings)).await
 }
 
 async fn enable(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
-    change_row(app, caller, name, RowChange::Enabled(true)).await
+    update(app, caller, name, GuestUpdate::Enabled(true)).await
 }
 
 async fn disable(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
-    change_row(app, caller, name, RowChange::Enabled(false)).await
+    update(app, caller, name, GuestUpdate::Enabled(false)).await
 }
 
 async fn trust(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
-    change_row(app, caller, name, RowChange::Trusted(true)).await
+    update(app, caller, name, GuestUpdate::Trusted(true)).await
 }
 
-async fn distrust(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
-    change_row(app, caller, name, RowChange::Trusted(false)).await
+async fn untrust(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Trusted(false)).await
 }
 
-async fn reuse(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
-    change_row(app, caller, name, RowChange::Reused(true)).await
+async fn pooled(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Pooled(true)).await
 }
 
-async fn fresh(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
-    change_row(app, caller, name, RowChange::Reused(false)).await
+async fn per_call(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Pooled(false)).await
 }
 
 /// Changes a guest's row; the answer is the guest after the change.
-async fn change_row(
+async fn update(
     State(app): State<App>,
     AdminAuth(caller): AdminAuth,
     GuestName(name): GuestName,
-    change: RowChange,
+    update: GuestUpdate,
 ) -> Answer<GuestView> {
     let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
-    run_to_completion(async move { catalog.change_row(&guest, &change, &by).await.map_err(catalog_error) })
+    run_to_completion(async move { catalog.update(&guest, &update, &by).await.map_err(catalog_error) })
         .await?;
-    view(&app.catalog, &name)
+    view(&app.catalog, &name).await
 }
 
 #[derive(Deserialize)]
@@ -171,6 +171,6 @@ async fn call(
     _: AdminAuth,
     GuestName(name): GuestName,
     Json(body): Json<CallBody>,
-) -> Answer<Called> {
+) -> Answer<CallResult> {
     Ok(Json(app.catalog.call(&name, &body.function, body.input).await.map_err(catalog_error)?))
 }

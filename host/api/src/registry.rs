@@ -44,7 +44,7 @@ async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answ
     let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
     // A new token proves the next calls: the agent gets the secret together with it.
     if proved || registered.token.is_some() {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
     }
     add(&mut answer, "auth_token", registered.token.map(|token| token.text));
     Ok(Json(answer))
@@ -56,7 +56,7 @@ async fn heartbeat(State(app): State<App>, auth: AgentAuth<Report>) -> Answer {
     run_to_completion(async move { fleet.beat(auth.body).await.map_err(failed) }).await?;
     let mut answer = json!({ "status": "ok" });
     if auth.rights.is_proved() {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
     }
     Ok(Json(answer))
 }
@@ -69,7 +69,8 @@ async fn update_card(State(app): State<App>, auth: AgentAuth<Card>) -> Answer {
 
 async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
     let ids = (Uuid::parse_str(&body.caller_id), Uuid::parse_str(&body.target_id));
-    let allowed = matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().may_talk(caller, target));
+    let allowed =
+        matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().can_communicate(caller, target));
     Json(json!({ "allowed": allowed }))
 }
 
@@ -92,7 +93,7 @@ impl Validate for Registration {
     fn validate(body: RegisterBody) -> Result<Self, ApiError> {
         let (id, card) = (parse(&body.id)?, card(body.agent_card)?);
         let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
-        let mode = mode.map_err(|error| fleet_error(error.into(), ""))?;
+        let mode = mode.map_err(|error| fleet_error(error, ""))?;
         let url = body.url.unwrap_or_default();
         Ok(Self { id, url, card, mode, may_create: false, proved: false })
     }

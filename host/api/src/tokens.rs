@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::routing::{delete, get};
 use chrono::{DateTime, Utc};
-use fleet::tokens::LiveToken;
+use fleet::LiveToken;
 use http::StatusCode;
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
@@ -53,14 +53,14 @@ async fn list(
     Query(page): Query<Page>,
 ) -> Json<Value> {
     let (offset, limit) = page.range();
-    let tokens = app.fleet.tokens_of(Some(auth.id));
+    let tokens = app.fleet.credentials().tokens_of(Some(auth.id));
     let views: Vec<OwnView> =
         tokens.iter().skip(offset).take(limit).map(|token| OwnView::of(token)).collect();
     Json(json!({ "count": views.len(), "tokens": views }))
 }
 
 async fn mint_own(State(app): State<App>, auth: WorkspaceAuth) -> Answer<(StatusCode, Json<Value>)> {
-    let minted = app.fleet.mint(auth.id, &auth.caller.to_string(), true).await;
+    let minted = app.fleet.credentials().issue(auth.id, &auth.caller.to_string(), true).await;
     let body = json!({
         "auth_token": minted.or_refuse("failed to create token")?.text,
         "message": "Save this token now — it cannot be retrieved again.",
@@ -74,7 +74,7 @@ async fn revoke(
     LiveWorkspace(auth): LiveWorkspace,
     TokenId(token): TokenId,
 ) -> Answer {
-    app.fleet.revoke(Some(auth.id), token).await.or_refuse("failed to revoke token")?;
+    app.fleet.credentials().revoke(Some(auth.id), token).await.or_refuse("failed to revoke token")?;
     Ok(Json(json!({ "status": "revoked" })))
 }
 
@@ -115,13 +115,13 @@ impl OwnView {
 // === Of the organization ===
 
 async fn list_org(State(app): State<App>, _: AdminAuth) -> Json<Value> {
-    let tokens = app.fleet.tokens_of(None);
+    let tokens = app.fleet.credentials().tokens_of(None);
     let views: Vec<OrgView> = tokens.iter().take(MAX_ORG_PAGE).map(|token| OrgView::of(token)).collect();
     Json(json!({ "count": views.len(), "tokens": views }))
 }
 
 async fn mint_org(State(app): State<App>, new: NewOrgToken) -> Answer {
-    let minted = app.fleet.mint_org(new.name.clone(), new.org_id, &new.by).await;
+    let minted = app.fleet.credentials().issue_for_org(new.name.clone(), new.org_id, &new.by).await;
     let minted = minted.or_refuse("failed to mint token")?;
     let mut body = json!({
         "auth_token": minted.text,
@@ -136,7 +136,7 @@ async fn mint_org(State(app): State<App>, new: NewOrgToken) -> Answer {
 }
 
 async fn revoke_org(State(app): State<App>, _: AdminAuth, TokenId(token): TokenId) -> Answer {
-    app.fleet.revoke(None, token).await.or_refuse("failed to revoke")?;
+    app.fleet.credentials().revoke(None, token).await.or_refuse("failed to revoke")?;
     Ok(Json(json!({ "revoked": token })))
 }
 
@@ -214,7 +214,8 @@ impl OrgView {
 
 /// Scripts get their first token here.
 async fn test_token(State(app): State<App>, TestTokenAuth(id): TestTokenAuth) -> Answer {
-    let minted = app.fleet.mint(id, "test-token", false).await.or_refuse("token issue failed")?;
+    let minted =
+        app.fleet.credentials().issue(id, "test-token", false).await.or_refuse("token issue failed")?;
     Ok(Json(json!({ "auth_token": minted.text, "workspace_id": id })))
 }
 

@@ -1,4 +1,4 @@
-//! The catalog itself: opening it, finding guests in it, calling them.
+//! The catalog itself: opening it, finding guests in it, calling them, counting calls.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -7,19 +7,19 @@ use events::{Feed, GuestEvent};
 use serde_json::Value;
 use store::{
     Store,
-    guests::{Counters, GuestRow, ReleaseKey, ReleaseRow},
+    guests::{Counters, ReleaseKey},
 };
 use tokio::sync::Mutex;
 use tracing::Instrument as _;
-use wasm::{Component, FailureKind, Limits, Outcome, Sandbox, Stream, World};
+use wasm::{Component, FailureKind, Limits, Outcome, Sandbox, Stream};
 
 use crate::{
-    CatalogError, GuestSummary, GuestView, Manifest,
-    blobs::Blobs,
-    guest::{Guest, Live},
+    CatalogError, GuestSummary, GuestView, Manifest, bootstrap,
+    components::ComponentCache,
+    guest::{ActiveRelease, Guest},
     runtimes::Runtimes,
     stats,
-    view::Called,
+    view::CallResult,
 };
 
 /// Every guest of this server. Cheap to clone.
@@ -31,7 +31,7 @@ pub struct Catalog {
 pub(crate) struct Inner {
     pub(crate) sandbox: Sandbox,
     pub(crate) store: Store,
-    pub(crate) blobs: Blobs,
+    pub(crate) components: ComponentCache,
     pub(crate) changes_feed: Feed<GuestEvent>,
     pub(crate) guests: ArcSwap<BTreeMap<String, Arc<Guest>>>,
     pub(crate) runtimes: ArcSwap<Runtimes>,
@@ -43,12 +43,12 @@ pub(crate) struct Inner {
 }
 
 impl Catalog {
-    /// Loads what the store has, adds first-party guests that are new, and puts every active
-    /// release into service. A guest that can't be put into service is a line in the log and a
-    /// reason in its release, never a failed start.
+    /// Reads every guest, and adds first-party ones that are new. Compiles nothing: guests are put
+    /// into service in the background ([`Catalog::background_tasks`]), or by the first call that
+    /// needs one.
     ///
     /// # Errors
-    /// If the store or the directory of components can't be read.
+    /// If the database or the directory of components can't be used.
     pub async fn open(
         sandbox: Sandbox,
         store: Store,
@@ -57,13 +57,18 @@ impl Catalog {
         manifest: Manifest,
     ) -> Result<Self, CatalogError> {
         stats::describe();
-        let blobs = Blobs::open(components)?;
-        let guests = from_store(&store).await?;
+        let components = ComponentCache::open(components)?;
+        if let Err(error) = components.sweep() {
+            tracing::warn!(%error, "unfinished component files could not be removed");
+        }
+        let stored = bootstrap::seeded(&store).await?;
+        let guests = stored.into_iter().filter_map(|(row, releases)| Guest::stored(row, releases));
+        let guests: BTreeMap<_, _> = guests.map(|guest| (guest.name.clone(), Arc::new(guest))).collect();
         let catalog = Self {
             inner: Arc::new(Inner {
                 sandbox,
                 store,
-                blobs,
+                components,
                 changes_feed,
                 guests: ArcSwap::from_pointee(guests),
                 runtimes: ArcSwap::default(),
@@ -72,11 +77,6 @@ impl Catalog {
                 compiler: Mutex::new(()),
             }),
         };
-        if let Err(error) = catalog.inner.blobs.sweep() {
-            tracing::warn!(%error, "left-over component files could not be removed");
-        }
-        catalog.seed().await?;
-        catalog.start_all().await;
         catalog.index_runtimes();
         Ok(catalog)
     }
@@ -84,8 +84,8 @@ impl Catalog {
     // === Reading ===
 
     /// Every guest, by name.
-    #[must_use]
-    pub fn list(&self) -> Vec<GuestSummary> {
+    pub async fn list(&self) -> Vec<GuestSummary> {
+        self.all_ready().await;
         self.inner.guests.load().values().map(|guest| guest.summary()).collect()
     }
 
@@ -93,20 +93,22 @@ impl Catalog {
     ///
     /// # Errors
     /// If there is none of that name.
-    pub fn show(&self, name: &str) -> Result<GuestView, CatalogError> {
+    pub async fn show(&self, name: &str) -> Result<GuestView, CatalogError> {
+        self.guest_ready(name).await;
         Ok(self.guest(name)?.view())
     }
 
     /// Names of every runtime that is known, sorted.
-    #[must_use]
-    pub fn known_runtimes(&self) -> Vec<String> {
+    pub async fn known_runtimes(&self) -> Vec<String> {
+        self.all_ready().await;
         self.inner.runtimes.load().known().map(str::to_owned).collect()
     }
 
-    /// The runtime itself if it is known, else the one that stands in for unknown ones.
+    /// The runtime itself if it is known, else the one that stands in for unknown ones. Known are
+    /// runtimes whose adapters are in service: see [`Catalog::runtime_ready`].
     #[must_use]
-    pub fn sanitise_runtime(&self, runtime: &str) -> String {
-        self.inner.runtimes.load().sanitise(runtime).to_owned()
+    pub fn sanitize_runtime(&self, runtime: &str) -> String {
+        self.inner.runtimes.load().sanitize(runtime).to_owned()
     }
 
     /// The limits that guests run under.
@@ -126,19 +128,20 @@ impl Catalog {
 
     // === Calling ===
 
-    /// Calls a function of a guest by name, for people who try it.
+    /// Calls a function of a guest by name, for an operator or author who tries it.
     ///
     /// # Errors
     /// If nothing is in service, the function or its input is wrong, or the guest fails.
-    pub async fn call(&self, name: &str, function: &str, input: Value) -> Result<Called, CatalogError> {
+    pub async fn call(&self, name: &str, function: &str, input: Value) -> Result<CallResult, CatalogError> {
         let guest = self.guest(name)?;
-        let live = guest.live.load_full().ok_or(CatalogError::NotInService)?;
-        let release = live.component.digest().to_string();
-        let call = live.component.call_by_name(function, &live.settings, input);
-        let outcome = call.instrument(span(&guest, &live, function)).await?;
-        self.account(&guest, &live, function, &outcome);
+        self.guest_ready(name).await;
+        let active = guest.active.load_full().ok_or(CatalogError::NotInService)?;
+        let release = active.component.digest().to_string();
+        let call = active.component.call_by_name(function, &active.settings, input);
+        let outcome = call.instrument(span(&guest, &active, function)).await?;
+        self.record_outcome(&guest, &active, function, &outcome);
         match outcome.result {
-            Ok(answer) => Ok(Called {
+            Ok(answer) => Ok(CallResult {
                 answer,
                 release,
                 elapsed_us: outcome.report.elapsed.as_micros(),
@@ -152,24 +155,30 @@ impl Catalog {
         }
     }
 
-    /// Calls `function` on what answers for `guest` and gives its answer; `None` where the host's
-    /// default has to stand in.
-    pub(crate) async fn ask<T>(
+    /// Calls `function` on the release that answers for `guest`; `None` where the host's default has
+    /// to stand in.
+    pub(crate) async fn invoke<T>(
         &self,
         guest: &Arc<Guest>,
-        live: &Arc<Live>,
+        active: &Arc<ActiveRelease>,
         function: &'static str,
         call: impl AsyncFnOnce(&Component) -> Option<Outcome<T>>,
     ) -> Option<T> {
-        let outcome = call(&live.component).instrument(span(guest, live, function)).await?;
-        self.account(guest, live, function, &outcome);
+        let outcome = call(&active.component).instrument(span(guest, active, function)).await?;
+        self.record_outcome(guest, active, function, &outcome);
         outcome.result.ok()
     }
 
-    /// Counts a call, passes on what the guest wrote, and trips the breaker when it is time.
-    fn account<T>(&self, guest: &Arc<Guest>, live: &Arc<Live>, function: &str, outcome: &Outcome<T>) {
-        live.stats.record(outcome);
-        let release = live.component.digest().short();
+    /// Counts a call, logs what the guest wrote, and trips the breaker after too many failures.
+    fn record_outcome<T>(
+        &self,
+        guest: &Arc<Guest>,
+        active: &Arc<ActiveRelease>,
+        function: &str,
+        outcome: &Outcome<T>,
+    ) {
+        active.stats.record(outcome);
+        let release = active.component.digest().short();
         for line in &outcome.report.log {
             match line.stream {
                 Stream::Out => {
@@ -185,25 +194,25 @@ impl Catalog {
             tracing::warn!(target: "isomer::guest", guest = guest.name, release, dropped, "log beyond the limit dropped");
         }
         let Err(failure) = &outcome.result else {
-            live.breaker.succeeded();
+            active.breaker.succeeded();
             return;
         };
         let backtrace = failure.backtrace().join(" < ");
         tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
         // An answer that is refused, or an input too large for the guest's memory, may be the caller's
-        // doing; it must not take the guest away from everybody.
+        // doing; it must not take the guest out of service for all callers.
         let counts = matches!(failure.kind(), FailureKind::Trap | FailureKind::Timeout);
-        if counts && live.breaker.failed() {
-            let (catalog, guest, live) = (self.clone(), Arc::clone(guest), Arc::clone(live));
+        if counts && active.breaker.failed() {
+            let (catalog, guest, active) = (self.clone(), Arc::clone(guest), Arc::clone(active));
             let reason = format!("{} failures in a row, the last one: {failure}", crate::breaker::FAILURES);
-            tokio::spawn(async move { catalog.trip(&guest, &live, &reason).await });
+            tokio::spawn(async move { catalog.trip(&guest, &active, &reason).await });
         }
     }
 
     // === Counters ===
 
-    /// Writes to the store what was counted since the last time. To be called every now and then, and
-    /// before the end.
+    /// Writes to the database what was counted since the last time. Called at intervals, and before
+    /// the server ends.
     pub async fn store_counters(&self) {
         let guests = self.inner.guests.load_full();
         let mut counted = Vec::new();
@@ -226,26 +235,6 @@ impl Catalog {
     }
 }
 
-fn span(guest: &Guest, live: &Live, function: &str) -> tracing::Span {
-    tracing::debug_span!("guest", guest = guest.name, release = live.component.digest().short(), function)
-}
-
-async fn from_store(store: &Store) -> Result<BTreeMap<String, Arc<Guest>>, CatalogError> {
-    let mut releases: BTreeMap<String, Vec<ReleaseRow>> = BTreeMap::new();
-    for release in store.guest_releases().await? {
-        releases.entry(release.guest.clone()).or_default().push(release);
-    }
-    let guest = |row: GuestRow| {
-        let Some(world) = World::from_name(&row.world) else {
-            tracing::error!(
-                guest = row.name,
-                world = row.world,
-                "a guest of a world that this binary doesn't know is left alone"
-            );
-            return None;
-        };
-        let releases = releases.remove(&row.name).unwrap_or_default();
-        Some((row.name.clone(), Arc::new(Guest::new(row, world, releases))))
-    };
-    Ok(store.guests().await?.into_iter().filter_map(guest).collect())
+fn span(guest: &Guest, active: &ActiveRelease, function: &str) -> tracing::Span {
+    tracing::debug_span!("guest", guest = guest.name, release = active.component.digest().short(), function)
 }

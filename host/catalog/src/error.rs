@@ -2,12 +2,12 @@
 
 use std::io;
 
-use store::StoreError;
+use store::{CommitError, StoreError};
 use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
 
 use crate::Conformance;
 
-/// Why the catalog did not do what was asked. Whatever it was, what answered before answers still.
+/// Why the catalog did not do what was asked. What answered before answers still.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// No guest has that name.
@@ -48,7 +48,7 @@ pub enum CatalogError {
     NameTaken {
         /// The runtime's name or alias.
         name: String,
-        /// Who has it.
+        /// Name of that guest.
         guest: String,
     },
     /// Not settings.
@@ -65,8 +65,8 @@ pub enum CatalogError {
     ReleaseActive,
     /// There is nothing to go back to.
     #[error("no earlier release to roll back to")]
-    NothingEarlier,
-    /// Somebody else changed the guest meanwhile.
+    NoPreviousRelease,
+    /// The guest was changed by another request or another server meanwhile.
     #[error("the guest was changed meanwhile; look at it again")]
     Superseded,
     /// Nothing answers under that name.
@@ -88,9 +88,12 @@ pub enum CatalogError {
     /// The database failed.
     #[error("the change could not be stored")]
     Store(#[from] StoreError),
+    /// The database did not say whether it stored the change.
+    #[error("the change could not be stored")]
+    Commit(#[source] CommitError),
     /// The bytes of a release aren't what they were.
     #[error("the stored component is missing or damaged; push it again")]
-    BytesLost,
+    ComponentMissing,
     /// The disk failed.
     #[error("the directory of components can't be read or written")]
     Disk(#[source] io::Error),
@@ -102,8 +105,18 @@ pub enum CatalogError {
 impl From<io::Error> for CatalogError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::BytesLost,
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::ComponentMissing,
             _ => Self::Disk(error),
+        }
+    }
+}
+
+impl From<CommitError> for CatalogError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict => Self::Superseded,
+            CommitError::Store(error) => Self::Store(error),
+            error => Self::Commit(error),
         }
     }
 }
@@ -118,7 +131,7 @@ impl CatalogError {
             | Self::Unfit { .. }
             | Self::NameTaken { .. }
             | Self::Settings(_)
-            | Self::BytesLost => true,
+            | Self::ComponentMissing => true,
             Self::Failed { failure, .. } => !matches!(**failure, Failure::Busy { .. }),
             Self::NoGuest
             | Self::NoRelease
@@ -126,11 +139,12 @@ impl CatalogError {
             | Self::BadName
             | Self::RowRefused { .. }
             | Self::ReleaseActive
-            | Self::NothingEarlier
+            | Self::NoPreviousRelease
             | Self::Superseded
             | Self::NotInService
             | Self::Function(_)
             | Self::Store(_)
+            | Self::Commit(_)
             | Self::Disk(_)
             | Self::Crashed => false,
         }

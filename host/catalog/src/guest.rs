@@ -1,8 +1,11 @@
-//! A guest in memory: what the store says about it, and what answers for it now.
+//! A guest in memory: what the database has of it, and the release that answers for it now.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -22,12 +25,18 @@ pub(crate) struct Guest {
     pub(crate) name: String,
     pub(crate) world: World,
     /// `None`: the host's defaults answer.
-    pub(crate) live: ArcSwapOption<Live>,
+    pub(crate) active: ArcSwapOption<ActiveRelease>,
+    /// Held while the active release is put into service for the first time.
+    pub(crate) preparation: tokio::sync::Mutex<()>,
+    /// Is it decided what answers? Not yet when the server has just started.
+    prepared: AtomicBool,
+    /// Revision of the row that what answers was made from.
+    served_revision: AtomicI64,
     record: RwLock<Record>,
 }
 
 /// A release in service, with the settings that it is in service with.
-pub(crate) struct Live {
+pub(crate) struct ActiveRelease {
     pub(crate) component: Component,
     pub(crate) settings: Settings,
     /// Of adapters.
@@ -36,7 +45,7 @@ pub(crate) struct Live {
     pub(crate) breaker: Breaker,
 }
 
-/// What the store says, as of the last change that it confirmed.
+/// What the database has, as of the last change that this server made or heard of.
 pub(crate) struct Record {
     pub(crate) row: GuestRow,
     /// Oldest first.
@@ -46,12 +55,61 @@ pub(crate) struct Record {
 
 impl Guest {
     pub(crate) fn new(row: GuestRow, world: World, releases: Vec<ReleaseRow>) -> Self {
+        let has_active = releases.iter().any(|release| release.state == ReleaseState::Active);
+        let prepared = !row.enabled || !has_active;
         Self {
             name: row.name.clone(),
             world,
-            live: ArcSwapOption::empty(),
+            active: ArcSwapOption::empty(),
+            preparation: tokio::sync::Mutex::default(),
+            prepared: AtomicBool::new(prepared),
+            served_revision: AtomicI64::new(if prepared { row.revision } else { 0 }),
             record: RwLock::new(Record { row, releases, stats: HashMap::new() }),
         }
+    }
+
+    /// A guest of the database; `None` if this binary doesn't know its world.
+    pub(crate) fn stored(row: GuestRow, releases: Vec<ReleaseRow>) -> Option<Self> {
+        let Some(world) = World::from_name(&row.world) else {
+            tracing::error!(
+                guest = row.name,
+                world = row.world,
+                "a guest of a world that this binary doesn't know is left alone"
+            );
+            return None;
+        };
+        Some(Self::new(row, world, releases))
+    }
+
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_prepared(&self) {
+        self.prepared.store(true, Ordering::Release);
+    }
+
+    /// What answers was made from the row as it is.
+    pub(crate) fn set_served(&self) {
+        self.served_revision.store(self.read().row.revision, Ordering::Release);
+        self.set_prepared();
+    }
+
+    /// Was what answers made from an earlier row, because the newest could not be put into service?
+    pub(crate) fn is_behind(&self) -> bool {
+        self.served_revision.load(Ordering::Acquire) != self.read().row.revision
+    }
+
+    /// Notes a change that was committed and leaves what answers as it is.
+    pub(crate) fn set_committed(&self) {
+        let revision = {
+            let mut record = self.write();
+            record.row.revision += 1;
+            record.row.revision
+        };
+        let previous = revision - 1;
+        let _ =
+            self.served_revision.compare_exchange(previous, revision, Ordering::AcqRel, Ordering::Acquire);
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Record> {
@@ -86,9 +144,10 @@ impl Guest {
     pub(crate) fn summary(&self) -> GuestSummary {
         let record = self.read();
         let active = record.active();
-        let state = match (record.row.enabled, self.live.load().is_some()) {
+        let state = match (record.row.enabled, self.active.load().is_some()) {
             (false, _) => GuestState::Disabled,
             (true, true) => GuestState::Active,
+            (true, false) if !self.is_prepared() => GuestState::Preparing,
             (true, false) => GuestState::HostDefault,
         };
         GuestSummary {
@@ -98,7 +157,7 @@ impl Guest {
             release: active.map(|release| release.digest.clone()),
             source: active.map(|release| release.source.clone()),
             trusted: record.row.trusted,
-            reused: record.row.reused,
+            pooled: record.row.pooled,
             counters: record
                 .releases
                 .iter()
@@ -114,7 +173,7 @@ impl Guest {
             summary,
             component: record.row.component.clone(),
             settings: record.row.settings.clone(),
-            description: self.live.load().as_ref().and_then(|live| live.description.clone()),
+            description: self.active.load().as_ref().and_then(|live| live.description.clone()),
             created_at: record.row.created_at,
             releases: record.releases.iter().rev().map(|release| record.view(release)).collect(),
         }
@@ -175,20 +234,32 @@ impl Record {
         }
     }
 
-    /// Mirrors [`store::Store::activate_release`].
+    /// Mirrors [`store::guests::ReleaseMutation::Activate`].
     pub(crate) fn activate(
         &mut self,
         digest: &str,
         activated_at: Option<DateTime<Utc>>,
-        leaving: (ReleaseState, Option<&str>),
+        replaced: (ReleaseState, Option<&str>),
     ) {
         if let Some(active) = self.active().map(|active| active.digest.clone()) {
-            self.set_state(&active, leaving.0, leaving.1);
+            self.set_state(&active, replaced.0, replaced.1);
         }
         self.set_state(digest, ReleaseState::Active, None);
         if let Some(release) = self.releases.iter_mut().find(|release| release.digest == digest) {
             release.activated_at = activated_at.or(release.activated_at);
         }
+    }
+
+    /// Takes over what the database has; returns digests of releases that it doesn't have any more.
+    pub(crate) fn replace(&mut self, row: GuestRow, releases: Vec<ReleaseRow>) -> Vec<String> {
+        let is_there = |digest: &str| releases.iter().any(|release| release.digest == digest);
+        let digests = self.releases.iter().map(|release| &release.digest);
+        let deleted: Vec<String> = digests.filter(|digest| !is_there(digest)).cloned().collect();
+        for digest in &deleted {
+            self.stats.remove(digest);
+        }
+        (self.row, self.releases) = (row, releases);
+        deleted
     }
 
     pub(crate) fn remove(&mut self, digest: &str) {

@@ -1,5 +1,6 @@
-//! Guests as the rest of the host calls them: plain questions, and an answer every time. Where a
-//! guest is missing, disabled or failing, the host's default answers and the log says so.
+//! Guests as the rest of the host calls them: typed functions that always answer. Where a guest is
+//! missing, disabled or failing, the host's default answers and the log says so. A guest that is not
+//! in service yet after a start is waited for.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use wasm::{
 
 use crate::{
     Catalog, defaults,
-    guest::{Guest, Live},
+    guest::{ActiveRelease, Guest},
 };
 
 /// Guest that resolves org templates.
@@ -22,65 +23,80 @@ const RESOLVER: &str = "include";
 /// Guest that classifies plugin changes.
 const CLASSIFIER: &str = "skill-classifier";
 
-/// What answers for one question or several: a release, held until the handle is dropped.
-struct Answering {
+/// The release that answers one or several calls. It is the same one until the handle is dropped.
+struct Handle {
     catalog: Catalog,
-    held: Option<(Arc<Guest>, Arc<Live>)>,
+    release: Option<(Arc<Guest>, Arc<ActiveRelease>)>,
 }
 
-/// What knows a runtime.
+/// The adapter of a runtime.
 pub struct RuntimeAdapter {
-    answering: Answering,
+    handle: Handle,
     description: Description,
 }
 
-/// What resolves org templates.
-pub struct TemplateResolver(Answering);
+/// The resolver of org templates.
+pub struct TemplateResolver(Handle);
 
-/// What tells hot from cold plugin changes.
-pub struct ReloadClassifier(Answering);
+/// The classifier of plugin changes: hot or cold.
+pub struct ReloadClassifier(Handle);
 
 impl Catalog {
     /// The adapter for a runtime. An unknown one gets the host's defaults.
-    #[must_use]
-    pub fn adapter(&self, runtime: &str) -> RuntimeAdapter {
-        let name = self.inner.runtimes.load().guest(runtime).map(str::to_owned);
-        let answering = self.answering(name.as_deref());
-        let description = answering.held.as_ref().and_then(|(_, live)| live.description.clone());
-        RuntimeAdapter {
-            description: description.unwrap_or_else(|| defaults::description(runtime)),
-            answering,
+    pub async fn adapter(&self, runtime: &str) -> RuntimeAdapter {
+        if let Some(ready) = self.runtime_ready(runtime) {
+            ready.await;
         }
+        let handle = self.runtime_handle(runtime);
+        RuntimeAdapter { description: handle.description(runtime), handle }
+    }
+
+    /// What is known of a runtime now: see [`Catalog::runtime_ready`]. An unknown one gets the host's
+    /// defaults.
+    #[must_use]
+    pub fn description(&self, runtime: &str) -> Description {
+        self.runtime_handle(runtime).description(runtime)
     }
 
     /// The resolver of org templates.
-    #[must_use]
-    pub fn resolver(&self) -> TemplateResolver {
-        TemplateResolver(self.answering(Some(RESOLVER)))
+    pub async fn resolver(&self) -> TemplateResolver {
+        self.guest_ready(RESOLVER).await;
+        TemplateResolver(self.handle(Some(RESOLVER)))
     }
 
     /// The classifier of plugin changes.
-    #[must_use]
-    pub fn classifier(&self) -> ReloadClassifier {
-        ReloadClassifier(self.answering(Some(CLASSIFIER)))
+    pub async fn classifier(&self) -> ReloadClassifier {
+        self.guest_ready(CLASSIFIER).await;
+        ReloadClassifier(self.handle(Some(CLASSIFIER)))
     }
 
-    fn answering(&self, name: Option<&str>) -> Answering {
+    fn runtime_handle(&self, runtime: &str) -> Handle {
+        self.handle(self.inner.runtimes.load().guest(runtime))
+    }
+
+    fn handle(&self, name: Option<&str>) -> Handle {
         let guest = name.and_then(|name| self.guest(name).ok());
-        let held = guest.and_then(|guest| guest.live.load_full().map(|live| (guest, live)));
-        Answering { catalog: self.clone(), held }
+        let release = guest.and_then(|guest| guest.active.load_full().map(|active| (guest, active)));
+        Handle { catalog: self.clone(), release }
     }
 }
 
-/// Asks what is held, if anything is; `None` where the host's default has to stand in.
-macro_rules! ask {
-    ($answering:expr, $name:literal, $world:ident, $function:ident($($argument:expr),*)) => {
-        match &$answering.held {
-            Some((guest, live)) => {
+impl Handle {
+    fn description(&self, runtime: &str) -> Description {
+        let description = self.release.as_ref().and_then(|(_, active)| active.description.clone());
+        description.unwrap_or_else(|| defaults::description(runtime))
+    }
+}
+
+/// Calls the handle's release; `None` where the host's default has to stand in.
+macro_rules! invoke {
+    ($handle:expr, $name:literal, $world:ident, $function:ident($($argument:expr),*)) => {
+        match &$handle.release {
+            Some((guest, active)) => {
                 let call = async |component: &wasm::Component| {
-                    Some(component.$world()?.$function(&live.settings, $($argument),*).await)
+                    Some(component.$world()?.$function(&active.settings, $($argument),*).await)
                 };
-                $answering.catalog.ask(guest, live, $name, call).await
+                $handle.catalog.invoke(guest, active, $name, call).await
             }
             None => None,
         }
@@ -97,19 +113,19 @@ impl RuntimeAdapter {
     /// What a workspace needs before it starts.
     ///
     /// # Errors
-    /// If the adapter objects: the message is for whoever made the workspace.
+    /// If the adapter objects: the message is for the maker of the workspace.
     pub async fn plan(&self, request: &PlanRequest) -> Result<Plan, Problem> {
-        ask!(self.answering, "plan", adapter, plan(request)).unwrap_or_else(|| Ok(defaults::plan(request)))
+        invoke!(self.handle, "plan", adapter, plan(request)).unwrap_or_else(|| Ok(defaults::plan(request)))
     }
 
     /// Runtime that a configuration file names, if any.
     pub async fn runtime_in_config(&self, config: &[u8]) -> Option<String> {
-        ask!(self.answering, "runtime-in-config", adapter, runtime_in_config(config)).flatten()
+        invoke!(self.handle, "runtime-in-config", adapter, runtime_in_config(config)).flatten()
     }
 
     /// What a change to these files asks for. By default a restart: always right, only slower.
     pub async fn on_files_changed(&self, paths: &[String]) -> Reload {
-        ask!(self.answering, "on-files-changed", adapter, on_files_changed(paths)).unwrap_or(Reload::Restart)
+        invoke!(self.handle, "on-files-changed", adapter, on_files_changed(paths)).unwrap_or(Reload::Restart)
     }
 
     /// What a synthetic agent answers, one text per part.
@@ -117,7 +133,7 @@ impl RuntimeAdapter {
     /// # Errors
     /// If the adapter objects, or is out of service.
     pub async fn synthetic_reply(&self, message: &Message) -> Result<Vec<String>, Problem> {
-        ask!(self.answering, "synthetic-reply", adapter, synthetic_reply(message)).unwrap_or_else(|| {
+        invoke!(self.handle, "synthetic-reply", adapter, synthetic_reply(message)).unwrap_or_else(|| {
             Err(Problem { at: None, message: "the runtime's adapter is out of service".to_owned() })
         })
     }
@@ -130,20 +146,20 @@ impl RuntimeAdapter {
         if !self.description.translates_messages {
             return Ok(body);
         }
-        ask!(self.answering, "to-agent", adapter, to_agent(&body)).unwrap_or(Ok(body))
+        invoke!(self.handle, "to-agent", adapter, to_agent(&body)).unwrap_or(Ok(body))
     }
 }
 
 impl TemplateResolver {
     /// One step of a resolution. Steps of one handle are answered by one release.
     pub async fn expand(&self, request: &Expansion) -> Progress {
-        ask!(self.0, "expand", resolver, expand(request)).unwrap_or_else(defaults::progress)
+        invoke!(self.0, "expand", resolver, expand(request)).unwrap_or_else(defaults::progress)
     }
 }
 
 impl ReloadClassifier {
     /// Hot or cold? By default cold.
     pub async fn classify(&self, diff: &Diff) -> Verdict {
-        ask!(self.0, "classify", classifier, classify(diff)).unwrap_or_else(defaults::verdict)
+        invoke!(self.0, "classify", classifier, classify(diff)).unwrap_or_else(defaults::verdict)
     }
 }

@@ -1,37 +1,43 @@
 //! Guests as operators see them: names, settings, releases, and which release answers.
 //!
 //! A guest is a row: a component with settings under a name. Its releases are versions of the
-//! component. [`Catalog`] finds what answers, calls it and keeps account; `lifecycle` changes what
-//! answers; `conformance` decides what may. The rest of the host asks through typed handles
-//! ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which always have an answer.
+//! component. [`Catalog`] finds what answers, calls it and counts; `lifecycle` and `updates` change
+//! what answers, `conformance` validates it, `replication` follows the changes of other servers, and
+//! `readiness` gets guests into service after a start. The rest of the host calls guests by typed
+//! handles ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which always answer.
 
 #![forbid(unsafe_code)]
 
-mod blobs;
+mod activation;
+mod audit;
+mod bootstrap;
 mod breaker;
 mod catalog;
+mod components;
 mod conformance;
 mod defaults;
 mod embedded;
 mod error;
-mod fallback;
-mod folder;
 mod guest;
 mod handles;
 mod lifecycle;
-mod rows;
+mod readiness;
+mod recovery;
+mod replication;
 mod runtimes;
-mod service;
-mod start;
 mod stats;
+mod tasks;
+mod updates;
 mod view;
+mod watcher;
 
 pub use catalog::Catalog;
 pub use conformance::{Conformance, Finding, Verdict, check};
+pub use embedded::precompile;
 pub use error::CatalogError;
-pub use folder::{Folder, FolderError};
 pub use handles::{ReloadClassifier, RuntimeAdapter, TemplateResolver};
 pub use lifecycle::Source;
-pub use rows::RowChange;
 pub use runtimes::{FALLBACK, Manifest};
-pub use view::{Called, GuestState, GuestSummary, GuestView, ReleaseView};
+pub use updates::GuestUpdate;
+pub use view::{CallResult, GuestState, GuestSummary, GuestView, ReleaseView};
+pub use watcher::{GuestWatcher, WatchError};

@@ -1,17 +1,17 @@
-//! Changes that people and files make: pushing, activating, rolling back, deleting.
+//! Changes of releases: pushing, activating, rolling back, deleting.
 //!
 //! A change is prepared (loaded, probed) without any lock, stored in one transaction, and only then
-//! seen by callers, in one swap. If any step fails, nothing after it happens, and what answered
-//! before answers still.
+//! seen by calls, in one swap. If any step fails, nothing after it happens, and what answered before
+//! answers still. A change that another server makes first is read, and this one planned again.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use events::GuestChange;
-use store::guests::{Counters, GuestRow, ReleaseRow, ReleaseState};
+use store::guests::{Counters, GuestRow, ReleaseMutation, ReleaseRow, ReleaseState};
 use wasm::{Component, Digest, Settings};
 
-use crate::{Catalog, CatalogError, ReleaseView, guest::Guest};
+use crate::{Catalog, CatalogError, ReleaseView, components::blocking, guest::Guest};
 
 /// Where a release came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Catalog {
         by: &str,
         activate: bool,
     ) -> Result<ReleaseView, CatalogError> {
-        if wasm::rules::runtime_name("name", name).is_err() {
+        if wasm::validate::runtime_name("name", name).is_err() {
             return Err(CatalogError::BadName);
         }
         let digest = Digest::of(&bytes);
@@ -76,57 +76,76 @@ impl Catalog {
         &self,
         component: &Component,
         release: ReleaseRow,
-        bytes: &[u8],
+        bytes: &Bytes,
     ) -> Result<Arc<Guest>, CatalogError> {
-        let _change = self.inner.changes.lock().await;
-        let known = self.guest(&release.guest).ok();
-        if let Some(guest) = &known {
-            same_world(&guest.name, guest.world.as_str(), component)?;
+        loop {
+            let change = self.inner.changes.lock().await;
+            let known = self.guest(&release.guest).ok();
+            if let Some(guest) = &known {
+                same_world(&guest.name, guest.world.as_str(), component)?;
+            }
+            if let Some(guest) = known.as_ref().filter(|guest| guest.has_served(&release.digest)) {
+                // Bytes that were lost come back.
+                self.inner.store.put_component(&release.digest, bytes).await?;
+                self.cache_component(component.digest(), bytes).await?;
+                return Ok(Arc::clone(guest));
+            }
+            let guest = known.unwrap_or_else(|| new_guest(component, &release));
+            let row = guest.read().row.clone();
+            let put =
+                ReleaseMutation::Put { release: Box::new(release.clone()), component: Some(bytes.clone()) };
+            match self.commit(&guest, row, vec![put]).await {
+                Err(CatalogError::Superseded) => {
+                    drop(change);
+                    self.refresh(&release.guest).await?;
+                    continue;
+                }
+                committed => committed?,
+            }
+            guest.write().put(&release);
+            self.insert(&guest);
+            self.cache_component(component.digest(), bytes).await?;
+            let by = Some(release.pushed_by.as_str());
+            self.emit(&guest.name, GuestChange::Pushed, Some(&release.digest), by, None);
+            return Ok(guest);
         }
-        self.inner.blobs.keep(&component.digest(), bytes)?;
-        if let Some(guest) = known.as_ref().filter(|guest| guest.has_served(&release.digest)) {
-            return Ok(Arc::clone(guest));
-        }
-        let guest = known.unwrap_or_else(|| {
-            let row = GuestRow {
-                name: release.guest.clone(),
-                world: component.world().to_string(),
-                component: None,
-                trusted: false,
-                enabled: true,
-                reused: false,
-                settings: Settings::default().value(),
-                created_at: release.pushed_at,
-            };
-            Arc::new(Guest::new(row, component.world(), Vec::new()))
-        });
-        let row = guest.read().row.clone();
-        self.inner.store.put_release(&row, &release).await?;
-        guest.write().put(&release);
-        self.insert(&guest);
-        self.emit(&guest.name, GuestChange::Pushed, Some(&release.digest), Some(&release.pushed_by), None);
-        Ok(guest)
+    }
+
+    async fn cache_component(&self, digest: Digest, bytes: &Bytes) -> Result<(), CatalogError> {
+        let (cache, bytes) = (self.inner.components.clone(), bytes.clone());
+        blocking(move || cache.put(&digest, &bytes)).await
     }
 
     /// Notes on the guest why bytes can't be a release of it. A name without a guest stays one, and
-    /// what the host failed at is nobody's release's fault.
+    /// a failure of the host is no release's fault.
     async fn refuse(&self, mut release: ReleaseRow, error: CatalogError) -> CatalogError {
-        let Ok(guest) = self.guest(&release.guest) else { return error };
-        let _change = self.inner.changes.lock().await;
-        if !error.is_the_guests_fault() || guest.has_served(&release.digest) {
-            return error;
-        }
         let reason = error.to_string();
         release.state = ReleaseState::Rejected;
         release.reason = Some(reason.clone());
-        let row = guest.read().row.clone();
-        if let Err(error) = self.inner.store.put_release(&row, &release).await {
-            return error.into();
+        loop {
+            let Ok(guest) = self.guest(&release.guest) else { return error };
+            let change = self.inner.changes.lock().await;
+            if !error.is_the_guests_fault() || guest.has_served(&release.digest) {
+                return error;
+            }
+            let row = guest.read().row.clone();
+            let put = ReleaseMutation::Put { release: Box::new(release.clone()), component: None };
+            match self.commit(&guest, row, vec![put]).await {
+                Ok(()) => {}
+                Err(CatalogError::Superseded) => {
+                    drop(change);
+                    match self.refresh(&release.guest).await {
+                        Ok(()) => continue,
+                        Err(error) => return error,
+                    }
+                }
+                Err(error) => return error,
+            }
+            guest.write().put(&release);
+            let by = Some(release.pushed_by.as_str());
+            self.emit(&guest.name, GuestChange::Rejected, Some(&release.digest), by, Some(&reason));
+            return error;
         }
-        guest.write().put(&release);
-        let by = Some(release.pushed_by.as_str());
-        self.emit(&guest.name, GuestChange::Rejected, Some(&release.digest), by, Some(&reason));
-        error
     }
 
     /// Puts a release into service. `digits` is its digest or the beginning of it.
@@ -137,16 +156,18 @@ impl Catalog {
     pub async fn activate(&self, name: &str, digits: &str, by: &str) -> Result<ReleaseView, CatalogError> {
         let guest = self.guest(name)?;
         let digest = guest.read().find(digits)?.digest.clone();
+        // Which runtime names are free is known once every adapter is.
+        self.all_ready().await;
         loop {
-            let fit = match self.fit(&guest, &digest).await {
-                Ok(fit) => fit,
+            let validated = match self.validate(&guest, &digest).await {
+                Ok(validated) => validated,
                 Err(error) => return Err(self.reject(&guest, &digest, by, error).await),
             };
             let change = self.inner.changes.lock().await;
-            if fit.is_outdated(&guest) {
+            if validated.is_outdated(&guest) {
                 continue;
             }
-            if let Err(error) = self.names_free(&guest, &fit) {
+            if let Err(error) = self.check_runtime_names(&guest, &validated) {
                 drop(change);
                 return Err(self.reject(&guest, &digest, by, error).await);
             }
@@ -154,12 +175,23 @@ impl Catalog {
                 return Err(CatalogError::NoRelease);
             }
             if guest.active_digest().as_ref() != Some(&digest) {
-                let now = store::now();
-                let leaving = (ReleaseState::Retired, None);
-                self.inner.store.activate_release(name, &digest, Some(now), leaving).await?;
-                guest.write().activate(&digest, Some(now), leaving);
+                let (row, at) = (guest.read().row.clone(), Some(store::now()));
+                let activate = ReleaseMutation::Activate {
+                    digest: digest.clone(),
+                    at,
+                    replaced: (ReleaseState::Retired, None),
+                };
+                match self.commit(&guest, row, vec![activate]).await {
+                    Err(CatalogError::Superseded) => {
+                        drop(change);
+                        self.refresh(name).await?;
+                        continue;
+                    }
+                    committed => committed?,
+                }
+                guest.write().activate(&digest, at, (ReleaseState::Retired, None));
             }
-            self.go_live(&guest, fit);
+            self.activate_release(&guest, validated);
             self.emit(name, GuestChange::Activated, Some(&digest), Some(by), None);
             return view(&guest, &digest);
         }
@@ -167,18 +199,31 @@ impl Catalog {
 
     /// Notes on a release why it can't go into service, unless that is the host's fault.
     async fn reject(&self, guest: &Arc<Guest>, digest: &str, by: &str, error: CatalogError) -> CatalogError {
-        let _change = self.inner.changes.lock().await;
-        let noted = guest.read().release(digest).is_some_and(|release| release.state != ReleaseState::Active);
-        if !noted || !error.is_the_guests_fault() {
+        let reason = error.to_string();
+        loop {
+            let change = self.inner.changes.lock().await;
+            let noted =
+                guest.read().release(digest).is_some_and(|release| release.state != ReleaseState::Active);
+            if !noted || !error.is_the_guests_fault() {
+                return error;
+            }
+            let row = guest.read().row.clone();
+            let reject = ReleaseMutation::Reject { digest: digest.to_owned(), reason: reason.clone() };
+            match self.commit(guest, row, vec![reject]).await {
+                Ok(()) => {}
+                Err(CatalogError::Superseded) => {
+                    drop(change);
+                    match self.refresh(&guest.name).await {
+                        Ok(()) => continue,
+                        Err(error) => return error,
+                    }
+                }
+                Err(error) => return error,
+            }
+            guest.write().set_state(digest, ReleaseState::Rejected, Some(&reason));
+            self.emit(&guest.name, GuestChange::Rejected, Some(digest), Some(by), Some(&reason));
             return error;
         }
-        let reason = error.to_string();
-        if let Err(error) = self.inner.store.reject_release(&guest.name, digest, &reason).await {
-            return error.into();
-        }
-        guest.write().set_state(digest, ReleaseState::Rejected, Some(&reason));
-        self.emit(&guest.name, GuestChange::Rejected, Some(digest), Some(by), Some(&reason));
-        error
     }
 
     /// Puts the release back into service that answered before the active one did.
@@ -187,39 +232,62 @@ impl Catalog {
     /// If there is none, or it is no longer fit; then the active one stays.
     pub async fn rollback(&self, name: &str, by: &str) -> Result<ReleaseView, CatalogError> {
         let guest = self.guest(name)?;
+        self.all_ready().await;
         let from = guest.active_digest();
-        let digest = guest.read().earlier().into_iter().next().ok_or(CatalogError::NothingEarlier)?;
+        let digest = guest.read().earlier().into_iter().next().ok_or(CatalogError::NoPreviousRelease)?;
         let reason = format!("rolled back by {by}");
-        self.go_back(&guest, from.as_deref(), &digest, (ReleaseState::Retired, Some(&reason))).await?;
+        self.restore(&guest, from.as_deref(), &digest, (ReleaseState::Retired, Some(&reason))).await?;
         self.emit(name, GuestChange::RolledBack, Some(&digest), Some(by), Some(&reason));
         view(&guest, &digest)
     }
 
-    /// Removes a release that is out of service, and its bytes unless another guest has them.
+    /// Removes a release that is out of service, and its component unless another guest has it.
     ///
     /// # Errors
     /// If it is active.
     pub async fn delete(&self, name: &str, digits: &str, by: &str) -> Result<(), CatalogError> {
         let guest = self.guest(name)?;
-        let _change = self.inner.changes.lock().await;
-        let digest = {
-            let record = guest.read();
-            let release = record.find(digits)?;
-            if release.state == ReleaseState::Active {
-                return Err(CatalogError::ReleaseActive);
+        loop {
+            let change = self.inner.changes.lock().await;
+            let digest = {
+                let record = guest.read();
+                let release = record.find(digits)?;
+                if release.state == ReleaseState::Active {
+                    return Err(CatalogError::ReleaseActive);
+                }
+                release.digest.clone()
+            };
+            let row = guest.read().row.clone();
+            let delete = ReleaseMutation::Delete { digest: digest.clone() };
+            match self.commit(&guest, row, vec![delete]).await {
+                Err(CatalogError::Superseded) => {
+                    drop(change);
+                    self.refresh(name).await?;
+                    continue;
+                }
+                committed => committed?,
             }
-            release.digest.clone()
-        };
-        self.inner.store.delete_release(name, &digest).await?;
-        guest.write().remove(&digest);
-        let used = self.inner.guests.load().values().any(|guest| guest.read().release(&digest).is_some());
-        if let (false, Ok(digest)) = (used, digest.parse()) {
-            self.inner.sandbox.forget(&digest);
-            self.inner.blobs.remove(&digest);
+            guest.write().remove(&digest);
+            self.evict_component(&digest).await;
+            self.emit(name, GuestChange::Deleted, Some(&digest), Some(by), None);
+            return Ok(());
         }
-        self.emit(name, GuestChange::Deleted, Some(&digest), Some(by), None);
-        Ok(())
     }
+}
+
+fn new_guest(component: &Component, release: &ReleaseRow) -> Arc<Guest> {
+    let row = GuestRow {
+        name: release.guest.clone(),
+        world: component.world().to_string(),
+        component: None,
+        trusted: false,
+        enabled: true,
+        pooled: false,
+        settings: Settings::default().value(),
+        revision: 0,
+        created_at: release.pushed_at,
+    };
+    Arc::new(Guest::new(row, component.world(), Vec::new()))
 }
 
 pub(crate) fn same_world(guest: &str, world: &str, component: &Component) -> Result<(), CatalogError> {

@@ -13,7 +13,7 @@ pub struct GuestSummary {
     pub name: String,
     /// What it is for.
     pub world: World,
-    /// Who answers.
+    /// What answers.
     pub state: GuestState,
     /// Digest of the release that answers.
     pub release: Option<String>,
@@ -21,13 +21,13 @@ pub struct GuestSummary {
     pub source: Option<String>,
     /// May it ask for hosting other than a container?
     pub trusted: bool,
-    /// Are its instances used again for later calls?
-    pub reused: bool,
+    /// Do calls take warm instances from a pool?
+    pub pooled: bool,
     /// What the releases did together.
     pub counters: Counters,
 }
 
-/// Who answers for a guest.
+/// What answers for a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuestState {
@@ -37,6 +37,8 @@ pub enum GuestState {
     Disabled,
     /// The host's defaults: it has no release that works.
     HostDefault,
+    /// None yet: the server has just started and compiles its release.
+    Preparing,
 }
 
 /// A guest with everything about it.
@@ -82,9 +84,9 @@ pub struct ReleaseView {
     pub counters: Counters,
 }
 
-/// What a call made for trying came to.
+/// The result of a call by name.
 #[derive(Debug, Clone, Serialize)]
-pub struct Called {
+pub struct CallResult {
     /// What the guest answered.
     pub answer: Value,
     /// Digest of the release that answered.

@@ -40,11 +40,11 @@ pub enum GuestChange {
     /// The guest may ask for hosting other than a container from now on.
     Trusted,
     /// It may no longer.
-    Distrusted,
-    /// Its instances are used again from now on.
-    Reused,
+    Untrusted,
+    /// Calls take warm instances from a pool from now on.
+    Pooled,
     /// Every call has a fresh instance from now on.
-    Fresh,
+    PerCall,
     /// A release was deleted.
     Deleted,
 }
@@ -63,9 +63,9 @@ impl GuestChange {
             Self::Enabled => "enabled",
             Self::Disabled => "disabled",
             Self::Trusted => "trusted",
-            Self::Distrusted => "distrusted",
-            Self::Reused => "reused",
-            Self::Fresh => "fresh",
+            Self::Untrusted => "untrusted",
+            Self::Pooled => "pooled",
+            Self::PerCall => "per_call",
             Self::Deleted => "deleted",
         }
     }

@@ -1,7 +1,7 @@
 //! JSON text as clients of the contract know it: compact, and whole floats without `.0`.
 //!
 //! Keys come out in the order they are declared, so payload structs declare their fields
-//! alphabetically; a test of the catalogue holds them to it. That spares a copy of every payload,
+//! alphabetically; a test of the definitions holds them to it. That spares a copy of every payload,
 //! some of which carry whole replies of agents.
 
 use chrono::{DateTime, SecondsFormat, Utc};

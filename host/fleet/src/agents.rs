@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use credentials::NewToken;
 use events::{
     Event,
-    catalogue::{CardUpdated, Heartbeat, Task},
+    definitions::{CardUpdated, Heartbeat, Task},
 };
 use net::{AddressPolicy, UrlError, agent_url};
 use serde_json::{Value, json};
@@ -24,13 +25,12 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    blueprint::Blueprint,
     error::FleetError,
+    event,
     fleet::{Fleet, Planned, transitions},
     machine::{self, Input},
+    new_row::NewWorkspaceRow,
     rules::{DeliveryMode, WorkspaceAccess},
-    tell,
-    tokens::NewToken,
 };
 
 /// Runtime of a workspace that registered itself and polls for messages.
@@ -165,7 +165,7 @@ impl Fleet {
         let registered = match self.change(introduce).await {
             // Another request registered it a moment ago, or it is removed.
             Err(FleetError::NameTaken) => {
-                self.read_again(&[registration.id]).await?;
+                self.state().refresh(&[registration.id]).await?;
                 let registration = Registration { may_create: false, ..registration.clone() };
                 self.change(|fleet: &Self| fleet.plan_registration(&registration, mode)).await?
             }
@@ -184,7 +184,7 @@ impl Fleet {
         mode: DeliveryMode,
     ) -> Result<Planned<Registered>, FleetError> {
         let (id, now) = (registration.id, store::now());
-        if !registration.proved && self.tokens().has_any(id) {
+        if !registration.proved && self.state().tokens().has_any(id) {
             return Err(FleetError::Unproven);
         }
         // The URL of an agent that polls isn't checked, because it is never called.
@@ -197,12 +197,12 @@ impl Fleet {
             }
             None if registration.may_create => {
                 let row = self.self_registered_row(registration, mode, url);
-                let event = tell::registered(&row);
+                let event = event::registered(&row);
                 Change::of(InsertWorkspaces(vec![row])).with_event(id, event)
             }
             None => return Err(FleetError::NotFound),
         };
-        let token = (!self.tokens().has_any(id))
+        let token = (!self.state().tokens().has_any(id))
             .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
@@ -227,7 +227,7 @@ impl Fleet {
         url: Option<String>,
     ) -> WorkspaceRow {
         let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
-        let blueprint = Blueprint {
+        let blueprint = NewWorkspaceRow {
             id: registration.id,
             name: registration.id.to_string(),
             role: None,
@@ -258,6 +258,9 @@ impl Fleet {
     pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
         let id = report.id;
         let workspace = self.live(id)?;
+        if let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime) {
+            ready.await;
+        }
         let (self_reports_health, mut runtime_state) = self.update_state(&report, &workspace.row);
         if runtime_state.is_none() && workspace.row.status == Status::Degraded {
             runtime_state = self.restore_state(id).await;
@@ -303,9 +306,10 @@ impl Fleet {
         }
         if report.current_task != before.current_task {
             let task = Task { active_tasks, current_task: report.current_task };
-            self.tell_live(id, &Event::TaskUpdated(task));
+            self.state().publish_ephemeral(id, &Event::TaskUpdated(task));
         }
-        self.tell_live(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
+        self.state()
+            .publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
         self.inner.presence_observers.on_heartbeat(id);
         judged
     }
@@ -352,7 +356,7 @@ impl Fleet {
             due
         };
         if due {
-            self.inner.writer.write_behind(self.presence(id)).await;
+            self.state().write_behind(self.presence(id)).await;
         }
     }
 
@@ -387,7 +391,7 @@ impl Fleet {
             limit: 1,
             ..EventFilter::default()
         };
-        let told = self.inner.store.recent_events(&filter).await.ok()?.pop()?.event()?;
+        let told = self.store().recent_events(&filter).await.ok()?.pop()?.event()?;
         let Event::WorkspaceDegraded(degraded) = told else { return None };
         let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
         let mut agents = self.inner.agents.lock();

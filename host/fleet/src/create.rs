@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use credentials::NewToken;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
@@ -15,12 +16,11 @@ use uuid::Uuid;
 use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
-    blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned},
+    new_row::NewWorkspaceRow,
     rules::{self, DeliveryMode, WorkspaceAccess},
     templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
-    tokens::NewToken,
 };
 
 /// Runtime where neither the request nor its template names one.
@@ -160,6 +160,10 @@ impl Fleet {
         let of_template = template.as_ref();
         let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
         let model = given(&new.model).or_else(|| of_template.and_then(|t| t.model.clone()));
+        let asked = runtime.as_deref().unwrap_or(DEFAULT_RUNTIME);
+        if let Some(ready) = self.inner.runtimes.ready(asked) {
+            ready.await;
+        }
         let runtime = match runtime {
             None if new.external => OPERATOR_RUNTIME.to_owned(),
             runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
@@ -182,7 +186,7 @@ impl Fleet {
         };
         let id = Uuid::new_v4();
         let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
-        let blueprint = Blueprint {
+        let blueprint = NewWorkspaceRow {
             id,
             name: new.name.clone(),
             role,
@@ -233,7 +237,7 @@ impl Fleet {
             secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
             secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
         }
-        self.seal_secrets(id, secrets)
+        Ok(self.credentials().seal_secrets(id, secrets)?)
     }
 
     /// The provider that a model's name hints at, by the runtime's adapter.
@@ -252,6 +256,6 @@ impl Fleet {
             extras: serde_json::Map::new(),
         };
         // An adapter that objects has no hint; it objects again when the workspace is started.
-        self.inner.runtimes.adapter(runtime).plan(&request).await.ok()?.provider
+        self.inner.runtimes.adapter(runtime).await.plan(&request).await.ok()?.provider
     }
 }

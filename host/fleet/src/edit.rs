@@ -8,10 +8,11 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    directory::Workspace,
+    Workspace,
     error::FleetError,
+    event,
     fleet::{Fleet, Planned},
-    rules, tell,
+    rules,
 };
 
 /// Changes to a workspace. `None` leaves a field; `Some(None)` clears it.
@@ -84,6 +85,9 @@ impl Fleet {
     /// If there is no such workspace, or a value is invalid; then nothing is changed.
     pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
         let needs_restart = edit.workspace_dir.is_some();
+        if let Some(ready) = edit.runtime.as_deref().and_then(|runtime| self.inner.runtimes.ready(runtime)) {
+            ready.await;
+        }
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let keys = edit.keys();
@@ -95,7 +99,7 @@ impl Fleet {
                 if let Some(layout) = laid_out(&workspace, &edit) {
                     change.push(PutLayouts(vec![layout]));
                 }
-                change.events.push((Some(id), tell::updated(keys)));
+                change.events.push((Some(id), event::updated(keys)));
             }
             Ok(Planned { change, done: Edited { needs_restart } })
         })

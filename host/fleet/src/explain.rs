@@ -7,8 +7,7 @@ use store::workspaces::{Container, DesiredState, Hosting, Status};
 use uuid::Uuid;
 
 use crate::{
-    decide, directory::Workspace, error::FleetError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT,
-    machine,
+    Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
 /// State of a workspace. Fields are in the order of the answer.

@@ -7,7 +7,7 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    directory::Workspace,
+    Workspace,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
     limits::ANSWER_TIMEOUT,

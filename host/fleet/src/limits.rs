@@ -53,12 +53,6 @@ pub(crate) const REQUEUE_AFTER: Duration = Duration::from_secs(5);
 /// How often every workspace is reconciled without a reason: the health sweep of the contract.
 pub(crate) const RESYNC_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Levels between an ancestor and a descendant that may talk to each other at most.
-pub(crate) const ACCESS_LEVELS: usize = 32;
-
-/// Live tokens of kind `user` that one workspace may have.
-pub(crate) const TOKENS_PER_WORKSPACE: u64 = 50;
-
 /// Bytes of a stored error at most.
 pub(crate) const ERROR_BYTES: usize = 8_192;
 

@@ -14,7 +14,7 @@ use events::Event;
 use serde_json::{Value, json};
 use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceRow};
 
-use crate::{limits, tell};
+use crate::{event, limits};
 
 #[cfg(test)]
 mod tests;
@@ -170,7 +170,7 @@ pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
     match next.row.hosting {
         Hosting::Container => next.begin_attempt(),
         Hosting::Operator | Hosting::Synthetic => {
-            let event = tell::provisioning(&next.row);
+            let event = event::provisioning(&next.row);
             next.set_status(Status::Provisioning, event);
             next.start_without_container();
         }
@@ -256,7 +256,7 @@ impl Draft {
         if self.may_have_container() {
             self.row.container = Container::Superseded;
         }
-        let event = tell::provisioning(&self.row);
+        let event = event::provisioning(&self.row);
         self.set_status(Status::Provisioning, event);
     }
 
@@ -266,7 +266,7 @@ impl Draft {
         }
         self.set_desired(DesiredState::Paused);
         self.clear_container_url();
-        let event = tell::paused(&self.row);
+        let event = event::paused(&self.row);
         self.set_status(Status::Paused, event);
         true
     }
@@ -294,10 +294,10 @@ impl Draft {
     /// A workspace without a container is online at once, or as soon as its agent calls.
     fn start_without_container(&mut self) {
         if self.is_hosted_by(Hosting::Operator) && self.row.url.is_none() {
-            let event = tell::awaiting_agent(&self.row);
+            let event = event::awaiting_agent(&self.row);
             self.set_status(Status::AwaitingAgent, event);
         } else {
-            let event = tell::online_at_once(&self.row);
+            let event = event::online_at_once(&self.row);
             self.set_status(Status::Online, event);
         }
     }
@@ -317,7 +317,7 @@ impl Draft {
 
     fn hibernated(&mut self) {
         self.row.url = None;
-        let event = tell::hibernated(&self.row);
+        let event = event::hibernated(&self.row);
         self.set_status(Status::Hibernated, event);
     }
 
@@ -338,7 +338,7 @@ impl Draft {
         if self.is_hosted_by(Hosting::Container) && self.row.attempt > 0 {
             self.row.container = Container::Superseded;
         }
-        self.set_status(Status::Removed, tell::removed(cascade));
+        self.set_status(Status::Removed, event::removed(cascade));
         true
     }
 
@@ -384,7 +384,7 @@ impl Draft {
         if attempt != self.row.attempt || self.row.status != Status::Provisioning {
             return false;
         }
-        self.fail(error, tell::start_failed(error, missing));
+        self.fail(error, event::start_failed(error, missing));
         true
     }
 
@@ -403,7 +403,7 @@ impl Draft {
                 self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
-                self.set_status(Status::Offline, tell::offline());
+                self.set_status(Status::Offline, event::offline());
                 true
             }
             // The container died before its agent called: it is started again, as long as there is time.
@@ -480,7 +480,7 @@ impl Draft {
         self.row.agent_card = Some(card.clone());
         self.row.delivery_mode = delivery_mode;
         self.clear_failures();
-        let event = tell::registered(&self.row);
+        let event = event::registered(&self.row);
         self.set_status(Status::Online, event);
         true
     }
@@ -501,19 +501,19 @@ impl Draft {
         let well = heartbeat.error_rate < HEALTHY_BELOW && sound && !heartbeat.self_reports_health;
         match self.row.status {
             Status::Online if wedged || failing => {
-                self.set_status(Status::Degraded, tell::degraded(heartbeat, wedged));
+                self.set_status(Status::Degraded, event::degraded(heartbeat, wedged));
             }
             Status::Degraded if well => {
                 self.clear_failures();
-                self.set_status(Status::Online, tell::online_again(None));
+                self.set_status(Status::Online, event::reconnected(None));
             }
             Status::Offline => {
                 self.clear_failures();
-                self.set_status(Status::Online, tell::online_again(None));
+                self.set_status(Status::Online, event::reconnected(None));
             }
             from @ (Status::Provisioning | Status::AwaitingAgent | Status::Failed) => {
                 self.clear_failures();
-                self.set_status(Status::Online, tell::online_again(Some(from)));
+                self.set_status(Status::Online, event::reconnected(Some(from)));
             }
             _ => return false,
         }
@@ -527,14 +527,14 @@ impl Draft {
         match self.row.hosting {
             Hosting::Synthetic => return false,
             Hosting::Operator => {
-                self.set_status(Status::Offline, tell::offline());
-                let event = tell::awaiting_agent(&self.row);
+                self.set_status(Status::Offline, event::offline());
+                let event = event::awaiting_agent(&self.row);
                 self.set_status(Status::AwaitingAgent, event);
             }
             Hosting::Container => {
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
-                self.set_status(Status::Offline, tell::offline());
+                self.set_status(Status::Offline, event::offline());
             }
         }
         true
@@ -543,13 +543,13 @@ impl Draft {
     fn deadline_exceeded(&mut self, after_seconds: u64) -> bool {
         match self.row.status {
             Status::Provisioning => {
-                let event = tell::start_overdue(&self.row, after_seconds);
-                self.fail(tell::START_OVERDUE, event);
+                let event = event::start_overdue(&self.row, after_seconds);
+                self.fail(event::START_OVERDUE, event);
             }
             // Rather online than stuck. If its container is gone after all, that will be observed.
             Status::Hibernating => {
                 self.set_desired(DesiredState::Running);
-                self.set_status(Status::Online, tell::online_again(None));
+                self.set_status(Status::Online, event::reconnected(None));
             }
             _ => return false,
         }

@@ -30,7 +30,7 @@ impl Fleet {
     /// more than its row.
     pub async fn log_behind(&self, row: ActivityRow) {
         let workspace = row.workspace_id;
-        let append = self.inner.writer.write_behind(row);
+        let append = self.state().write_behind(row);
         if timeout(ACTIVITY_TIMEOUT, append).await.is_err() {
             tracing::warn!(%workspace, "activity was not kept: the database is away, or far behind");
         }
@@ -43,7 +43,7 @@ impl Fleet {
     pub async fn log(&self, row: ActivityRow, event: Event) -> Result<(), FleetError> {
         let id = row.workspace_id;
         let change = Change::of(InsertActivity(vec![row])).require(WorkspaceIsLive(id));
-        match self.commit(change.with_event(id, event)).await {
+        match self.state().commit(change.with_event(id, event)).await {
             Ok(_) => Ok(()),
             Err(CommitError::PreconditionFailed(_)) => Err(FleetError::NotFound),
             Err(error) => Err(FleetError::Commit(error)),
@@ -52,7 +52,7 @@ impl Fleet {
 
     /// Deletes activity that is older than this.
     pub async fn forget_activity(&self, age: chrono::Duration) {
-        match self.inner.store.delete_activity_before(store::now() - age).await {
+        match self.store().delete_activity_before(store::now() - age).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "old activity deleted"),
             Err(error) => tracing::warn!(%error, "old activity could not be deleted"),

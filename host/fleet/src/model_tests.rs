@@ -188,7 +188,7 @@ impl History {
         let (fleet, written) =
             testing::open(store.clone(), Some(Arc::new(backend.clone())), testing::limits()).await;
         // The server that held the lease is dead.
-        store.release_leases(fleet.inner.server).await.unwrap();
+        store.release_leases(fleet.inner.state.server()).await.unwrap();
         let holder = Uuid::new_v4();
         let mut lease = store.lease("history", holder, Duration::ZERO).await.unwrap();
         while lease.is_none() {
@@ -406,7 +406,7 @@ impl History {
                 WorkspaceRow { retry_at: row.retry_at.map(|at| at - time), ..row }.revised(store::now()),
             );
         }
-        self.fleet.commit(Change::of(UpdateWorkspaces(rows))).await.unwrap();
+        self.fleet.state().commit(Change::of(UpdateWorkspaces(rows))).await.unwrap();
     }
 
     /// Reconciles until nothing waits for anything: the backend succeeds, agents are silent.
@@ -447,7 +447,7 @@ impl History {
         assert!(runs.is_empty(), "no workspace wants {runs:?}");
         self.check_backend().await;
         self.check_events().await;
-        let fresh = crate::Directory::default();
+        let fresh = crate::WorkspaceIndex::default();
         fresh.load(self.store.live_workspaces().await.unwrap());
         // Presences were never stored here.
         let bare = |all: Vec<Arc<Workspace>>| -> Vec<Workspace> {
@@ -480,7 +480,7 @@ impl History {
         let seqs: Vec<i64> = events.iter().filter_map(|event| event.seq()).collect();
         assert_eq!(seqs, (1..=events.len() as i64).collect::<Vec<_>>());
         assert!(events.windows(2).all(|pair| pair[0].at() < pair[1].at()));
-        assert_eq!(self.fleet.last_told(), events.len() as i64);
+        assert_eq!(self.fleet.state().last_published(), events.len() as i64);
         let mut last: BTreeMap<Uuid, Status> = BTreeMap::new();
         for event in &events {
             let id = event.workspace_id().unwrap();

@@ -25,7 +25,7 @@ impl Fleet {
             Ok(secrets) => secrets,
             Err(not_ready) => return Ok(Err(not_ready)),
         };
-        let adapter = self.inner.runtimes.adapter(&row.runtime);
+        let adapter = self.inner.runtimes.adapter(&row.runtime).await;
         let template = self.start_template(row, adapter.as_ref()).await;
         let template = template.as_ref().map(|template| provision::RuntimeTemplate {
             directory: &template.directory,
@@ -49,7 +49,7 @@ impl Fleet {
         &self,
         row: &WorkspaceRow,
     ) -> Result<Result<BTreeMap<String, String>, NotReady>, StoreError> {
-        let store = &self.inner.store;
+        let store = self.store();
         let (global, own) = (store.global_secrets().await?, store.workspace_secrets(row.id).await?);
         let mut secrets = BTreeMap::new();
         for (rows, not_ready) in [(global, NotReady::GlobalSecret), (own, NotReady::WorkspaceSecret)] {
@@ -62,7 +62,7 @@ impl Fleet {
     }
 
     fn open_secret(&self, row: &SecretRow) -> Option<String> {
-        let opened = self.inner.cipher.open(&row.value, row.version);
+        let opened = self.credentials().open(row);
         let opened = opened.inspect_err(|error| {
             let error = error as &dyn std::error::Error;
             tracing::warn!(workspace = ?row.workspace_id, key = row.key, error, "a secret can't be opened");

@@ -53,6 +53,6 @@ impl Fleet {
     /// # Errors
     /// If the database can't be read.
     pub async fn ever_had_token(&self, workspace: Uuid) -> Result<bool, StoreError> {
-        Ok(self.tokens().has_any(workspace) || self.store().had_token(workspace).await?)
+        Ok(self.state().tokens().has_any(workspace) || self.store().had_token(workspace).await?)
     }
 }

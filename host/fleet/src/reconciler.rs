@@ -18,7 +18,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use events::{Next, Subscription};
+use events::{Received, Subscription};
 use futures::StreamExt as _;
 use provision::{BackendError, NotReady, Observation};
 use store::{
@@ -129,7 +129,9 @@ impl Fleet {
         loop {
             renewals.tick().await;
             progress();
-            if let Some(lease) = inner.store.lease(LEASE, inner.server, inner.limits.lease).await? {
+            if let Some(lease) =
+                inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease).await?
+            {
                 tracing::info!(epoch = lease.fence.epoch, "this server reconciles");
                 metrics::gauge!("isomer_reconciles").set(1.0);
                 inner.work.set_open(true);
@@ -159,7 +161,7 @@ impl Fleet {
             tokio::select! {
                 _ = renewals.tick() => {
                     progress();
-                    match timeout(inner.limits.lease / 4, inner.store.lease(LEASE, inner.server, inner.limits.lease)).await {
+                    match timeout(inner.limits.lease / 4, inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease)).await {
                         Ok(Ok(Some(renewed))) if renewed.fence == in_flight.fence => until = renewed.until,
                         Ok(Ok(_)) => return Ok(()),
                         // The lease is still held for a while.
@@ -170,12 +172,12 @@ impl Fleet {
                 _ = resync.tick() => in_flight.enqueue(self.reconcilable_ids().await?),
                 ids = inner.work.dequeue() => in_flight.enqueue(ids),
                 next = changes.next(), if !closed => match next {
-                    Next::Event(event) => in_flight.enqueue(event.workspace_id().into_iter().filter(|id| self.is_reconcilable(*id))),
-                    Next::Overflowed => {
+                    Received::Event(event) => in_flight.enqueue(event.workspace_id().into_iter().filter(|id| self.is_reconcilable(*id))),
+                    Received::Lagged => {
                         changes = self.subscribe_to_changes();
                         in_flight.enqueue(self.reconcilable_ids().await?);
                     }
-                    Next::Closed => closed = true,
+                    Received::Closed => closed = true,
                 },
                 () = in_flight.next() => {}
             }
@@ -195,7 +197,7 @@ impl Fleet {
         let mut ids: Vec<Uuid> =
             live.iter().filter(|it| it.row.hosting != Hosting::Synthetic).map(|it| it.row.id).collect();
         if self.inner.backend.is_some() {
-            ids.extend(self.inner.store.removed_unsettled().await?.into_iter().map(|row| row.id));
+            ids.extend(self.store().removed_unsettled().await?.into_iter().map(|row| row.id));
         }
         Ok(ids)
     }
@@ -226,6 +228,9 @@ impl Fleet {
             return Ok(ControlFlow::Break(None));
         };
         let row = &workspace.row;
+        if let Some(ready) = self.inner.runtimes.ready(&row.runtime) {
+            ready.await;
+        }
         let observed = self.observe(row).await;
         let next = || decide::next_step(row, observed.as_ref(), &self.decision_context(row), store::now());
         let mut step = next();
@@ -242,10 +247,10 @@ impl Fleet {
     /// Agents call any server of the deployment: reads what another one may have stored of this agent's
     /// last call. Returns whether that is newer.
     async fn refresh_presence(&self, id: Uuid) -> Result<bool, StoreError> {
-        if self.inner.store.is_single_process() {
+        if self.store().is_single_process() {
             return Ok(false);
         }
-        let written = self.inner.store.workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
+        let written = self.store().workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
         Ok(written.is_some_and(|presence| self.directory().put_newer_presence(presence)))
     }
 
@@ -290,10 +295,10 @@ impl Fleet {
     /// Stores what was observed, if the row is still the one that was decided on.
     async fn record_input(&self, row: &WorkspaceRow, input: Input, fence: &Fence) -> Result<(), Interrupted> {
         let change = transitions([(row, input)], store::now()).require(LeaseIsHeld(fence.clone()));
-        match self.commit(change).await {
+        match self.state().commit(change).await {
             Ok(_) => Ok(()),
             // The row changed meanwhile: the next step is decided on what it is now.
-            Err(CommitError::Conflict) => Ok(self.read_again(&[row.id]).await?),
+            Err(CommitError::Conflict) => Ok(self.state().refresh(&[row.id]).await?),
             Err(CommitError::PreconditionFailed(_)) => Err(Interrupted::LeadershipLost),
             Err(error) => Err(Interrupted::Commit(error)),
         }
@@ -301,7 +306,7 @@ impl Fleet {
 
     /// Proves the lease before anything is done that can't be undone.
     async fn require_lease(&self, fence: &Fence) -> Result<(), Interrupted> {
-        let held = self.inner.store.is_held(fence).await?;
+        let held = self.store().is_held(fence).await?;
         if held { Ok(()) } else { Err(Interrupted::LeadershipLost) }
     }
 

@@ -40,7 +40,7 @@ impl Fleet {
             self.find(id).await?.ok_or(FleetError::NotFound)?;
             None
         };
-        let mut all = self.inner.store.removed_below(id).await?;
+        let mut all = self.store().removed_below(id).await?;
         // Descendants that were removed before are waited for and purged with the others, but not counted
         // twice.
         let descendants = cascade.filter(|_| !removal.purge).unwrap_or(all.len());
@@ -49,8 +49,8 @@ impl Fleet {
         if removal.purge {
             let purged = all.clone();
             let change = Change::of(PurgeWorkspaces(all));
-            self.commit(change).await.map_err(FleetError::Commit)?;
-            self.inner.inbound.forget(&purged);
+            self.state().commit(change).await.map_err(FleetError::Commit)?;
+            self.credentials().evict_inbound_secrets(&purged);
         }
         Ok(descendants)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::{Catalog, RuntimeAdapter};
+use futures::future::BoxFuture;
 use store::workspaces::Hosting;
 use wasm::{
     Problem,
@@ -30,11 +31,18 @@ pub trait Runtimes: Send + Sync + 'static {
     /// The name itself if the runtime is known, else that of the one that stands in.
     fn sanitize(&self, runtime: &str) -> String;
 
+    /// Waits until the adapter of a runtime is decided, which just after the start it may not be; `None` if
+    /// it is.
+    fn ready<'a>(&'a self, runtime: &'a str) -> Option<BoxFuture<'a, ()>> {
+        let _ = runtime;
+        None
+    }
+
     /// What is known of a runtime; of an unknown one, the host's defaults.
     fn info(&self, runtime: &str) -> RuntimeInfo;
 
     /// The adapter of a runtime, for one start: all that is asked of it is answered by one release.
-    fn adapter(&self, runtime: &str) -> Box<dyn Adapter>;
+    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter>;
 }
 
 /// What knows how workspaces of one runtime are started.
@@ -52,27 +60,30 @@ pub trait Adapter: Send + Sync {
 
 #[async_trait]
 impl Runtimes for Catalog {
+    fn ready<'a>(&'a self, runtime: &'a str) -> Option<BoxFuture<'a, ()>> {
+        Some(Box::pin(self.runtime_ready(runtime)?))
+    }
+
     fn sanitize(&self, runtime: &str) -> String {
-        self.sanitise_runtime(runtime)
+        self.sanitize_runtime(runtime)
     }
 
     fn info(&self, runtime: &str) -> RuntimeInfo {
-        let adapter = self.adapter(runtime);
-        let description = adapter.describe();
+        let description = self.description(runtime);
         RuntimeInfo {
             hosting: match description.hosting {
                 wasm::adapter::Hosting::Container => Hosting::Container,
                 wasm::adapter::Hosting::Operator => Hosting::Operator,
                 wasm::adapter::Hosting::Synthetic => Hosting::Synthetic,
             },
-            default_model: description.default_model.clone(),
+            default_model: description.default_model,
             provision_timeout: description.provision_timeout_seconds.map(|s| Duration::from_secs(s.into())),
             self_reports_health: description.capabilities.status_management,
         }
     }
 
-    fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
-        Box::new(Self::adapter(self, runtime))
+    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
+        Box::new(Self::adapter(self, runtime).await)
     }
 }
 

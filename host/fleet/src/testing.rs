@@ -21,7 +21,7 @@ use wasm::{
 };
 
 use crate::{
-    Adapter, Blueprint, Fleet, Limits, Parts, RuntimeInfo, RuntimeTemplates, Runtimes,
+    Adapter, Fleet, FleetConfig, Limits, NewWorkspaceRow, RuntimeInfo, RuntimeTemplates, Runtimes,
     create::NewWorkspace,
     rules::{DeliveryMode, WorkspaceAccess},
 };
@@ -32,7 +32,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A workspace in a container, as it is before its first attempt.
 pub(crate) fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-    let blueprint = Blueprint {
+    let blueprint = NewWorkspaceRow {
         id: Uuid::new_v4(),
         name: name.to_owned(),
         role: None,
@@ -59,6 +59,7 @@ pub(crate) fn limits() -> Limits {
 /// Runtimes by name, one for each hosting.
 pub(crate) struct FakeRuntimes;
 
+#[async_trait::async_trait]
 impl Runtimes for FakeRuntimes {
     fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
@@ -73,7 +74,7 @@ impl Runtimes for FakeRuntimes {
         RuntimeInfo { hosting, default_model: None, provision_timeout: None, self_reports_health: false }
     }
 
-    fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
         Box::new(FakeAdapter(Description {
             name: runtime.to_owned(),
             aliases: Vec::new(),
@@ -143,7 +144,7 @@ pub(crate) async fn open_with(
     limits: Limits,
     templates: RuntimeTemplates,
 ) -> (Fleet, JoinHandle<()>) {
-    let parts = Parts {
+    let parts = FleetConfig {
         store,
         hub: Hub::default(),
         runtimes: Arc::new(FakeRuntimes),

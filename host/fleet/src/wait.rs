@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use events::Next;
+use events::Received;
 use store::workspaces::WorkspaceRow;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
@@ -38,7 +38,7 @@ impl Fleet {
         };
         let mut events = subscribe();
         loop {
-            let rows = self.inner.store.workspaces(ids).await?;
+            let rows = self.store().workspaces(ids).await?;
             let rows: Vec<WorkspaceRow> = rows.into_iter().map(|loaded| loaded.row).collect();
             if rows.iter().all(&satisfies) || Instant::now() >= deadline {
                 return Ok(rows);
@@ -46,9 +46,9 @@ impl Fleet {
             let next = deadline.min(Instant::now() + POLL_INTERVAL);
             match timeout_at(next, events.next()).await {
                 // Either is a reason to read the rows again.
-                Ok(Next::Event(_)) | Err(_) => {}
-                Ok(Next::Overflowed) => events = subscribe(),
-                Ok(Next::Closed) => sleep_until(next).await,
+                Ok(Received::Event(_)) | Err(_) => {}
+                Ok(Received::Lagged) => events = subscribe(),
+                Ok(Received::Closed) => sleep_until(next).await,
             }
         }
     }

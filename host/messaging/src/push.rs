@@ -97,7 +97,7 @@ impl Messaging {
     /// or times out, the body is sent as it is: a plain message is better than none.
     async fn translate(&self, delivery: &Delivery) -> Result<Bytes, String> {
         let body = &delivery.request.body;
-        let adapter = self.catalog.adapter(&delivery.target.row.runtime);
+        let adapter = self.catalog.adapter(&delivery.target.row.runtime).await;
         if !adapter.describe().translates_messages {
             return Ok(body.to_string().into());
         }

@@ -124,7 +124,8 @@ impl Messaging {
                 Some(place.map_err(ActivityError::Cursor)?.ok_or(ActivityError::CursorGone)?)
             }
         };
-        let since = query.since_secs.map(|seconds| store::now() - Duration::seconds(seconds.min(MAX_LOOK_BACK)));
+        let since =
+            query.since_secs.map(|seconds| store::now() - Duration::seconds(seconds.min(MAX_LOOK_BACK)));
         let filter = ActivityFilter {
             workspace: query.workspace,
             activity_type: query.activity_type,
@@ -192,7 +193,8 @@ impl Messaging {
     /// If the database fails.
     pub async fn drop_stale(&self, minutes: i64, workspace: Option<Uuid>) -> Result<u64, StoreError> {
         // A time before the beginning of the calendar: no message is that old.
-        let Some(before) = Duration::try_minutes(minutes).and_then(|age| store::now().checked_sub_signed(age))
+        let Some(before) =
+            Duration::try_minutes(minutes).and_then(|age| store::now().checked_sub_signed(age))
         else {
             return Ok(0);
         };

@@ -27,7 +27,7 @@ impl Messaging {
             request_id: text_of(&id),
             text: delivery.request.text(),
         };
-        let adapter = self.catalog.adapter(&row.runtime);
+        let adapter = self.catalog.adapter(&row.runtime).await;
         let replied = adapter.synthetic_reply(&message).await;
         let pause = Duration::from_millis(adapter.describe().reply_pause_ms.into());
         // A release that was replaced can end while its reply waits.

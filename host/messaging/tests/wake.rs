@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{
-    Fleet, NewWorkspace, Parts, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
+    Fleet, FleetConfig, NewWorkspace, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
 };
 use isomer_messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
 use net::AddressPolicy;
@@ -78,7 +78,7 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         .await
         .unwrap();
     let backend = Arc::new(FakeBackend::default());
-    let parts = Parts {
+    let parts = FleetConfig {
         store,
         hub: Hub::default(),
         runtimes: Arc::new(catalog.clone()),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use events::{
     Event,
-    catalogue::{ImportCompleted, ImportFailed, ImportFailure, ImportStarted},
+    definitions::{ImportCompleted, ImportFailed, ImportFailure, ImportStarted},
 };
 use fleet::Fleet;
 use uuid::Uuid;
@@ -105,7 +105,7 @@ impl ImportContext<'_> {
     }
 
     pub(crate) async fn record(&self, events: Vec<Event>) {
-        if let Err(error) = self.fleet.record(events).await {
+        if let Err(error) = self.fleet.state().record(events).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "the events of an import could not be recorded");
         }

@@ -5,8 +5,8 @@
 use std::{collections::HashSet, panic::AssertUnwindSafe};
 
 use bytes::Bytes;
-use events::catalogue::ImportFailure;
-use fleet::{Blueprint, FleetError, Population, Settler};
+use events::definitions::ImportFailure;
+use fleet::{BatchEntry, BatchPlan, FleetError, NewWorkspaceRow};
 use futures::FutureExt as _;
 use serde_json::Value as Json;
 use store::CommitError;
@@ -135,7 +135,7 @@ impl Orgs {
         let (dir, files, org) = self.read(import.source).await?;
         let context = ImportContext { fleet: &self.fleet, org: &org, started, dir, mode: import.mode };
         let requirements = Requirements::of(&org);
-        let settings = match self.fleet.global_settings().await {
+        let settings = match self.fleet.credentials().global_secret_names().await {
             Ok(settings) => settings,
             Err(error) => {
                 context.record_failure(ImportFailure::SecretsLookupFailed, 0, import.dry_run).await;
@@ -205,12 +205,12 @@ impl Orgs {
         if dry_run {
             return report(&Plan::of(&assembly.nodes, names.as_ref(), self.fleet.directory()));
         }
-        let entries: Vec<Settler> = assembly.nodes.iter().map(|node| self.entry(node)).collect();
-        let applied = self.fleet.populate(|fleet| {
+        let entries: Vec<BatchEntry> = assembly.nodes.iter().map(|node| self.entry(node)).collect();
+        let applied = self.fleet.apply_batch(|fleet| {
             let plan = Plan::of(&assembly.nodes, names.as_ref(), fleet.directory());
             let imported = report(&plan);
-            Population {
-                settlers: created(&entries, &assembly.nodes, &plan),
+            BatchPlan {
+                entries: created(&entries, &assembly.nodes, &plan),
                 removed: plan.orphans,
                 before: vec![context.started()],
                 after: vec![context.completed(&imported)],
@@ -250,18 +250,18 @@ impl Orgs {
     }
 
     /// A workspace to be created with its secrets sealed; its parent is known once there is a plan.
-    fn entry(&self, node: &ResolvedNode) -> Settler {
+    fn entry(&self, node: &ResolvedNode) -> BatchEntry {
         let mut secrets = Vec::new();
         for (key, value) in &node.secrets {
             // A variable that can't be sealed is left out: the agent that needs it reports that.
-            match self.fleet.seal_secrets(node.id, [(key.clone(), value.clone())].into()) {
+            match self.fleet.credentials().seal_secrets(node.id, [(key.clone(), value.clone())].into()) {
                 Ok(rows) => secrets.extend(rows),
                 Err(error) => {
                     tracing::error!(key, error = &error as &dyn std::error::Error, "a variable was left out");
                 }
             }
         }
-        let blueprint = Blueprint {
+        let workspace = NewWorkspaceRow {
             id: node.id,
             name: node.name.clone(),
             role: node.role.clone(),
@@ -278,12 +278,12 @@ impl Orgs {
             spec: node.spec.clone(),
         };
         let position = node.position;
-        Settler { blueprint, absolute: position.absolute, relative: position.relative, secrets }
+        BatchEntry { workspace, absolute: position.absolute, relative: position.relative, secrets }
     }
 }
 
 /// The workspaces that a plan creates, below their parents.
-fn created(entries: &[Settler], nodes: &[ResolvedNode], plan: &Plan) -> Vec<Settler> {
+fn created(entries: &[BatchEntry], nodes: &[ResolvedNode], plan: &Plan) -> Vec<BatchEntry> {
     let parent =
         |node: &ResolvedNode| node.parent.and_then(|parent| plan.nodes.get(parent)).map(|(id, _)| *id);
     let planned = entries.iter().zip(nodes).zip(&plan.nodes);
@@ -291,7 +291,7 @@ fn created(entries: &[Settler], nodes: &[ResolvedNode], plan: &Plan) -> Vec<Sett
     created
         .map(|((entry, node), _)| {
             let mut entry = entry.clone();
-            entry.blueprint.parent_id = parent(node);
+            entry.workspace.parent_id = parent(node);
             entry
         })
         .collect()

@@ -97,7 +97,7 @@ impl Orgs {
 
     /// Resolves and decodes a template.
     async fn template(&self, files: &Files) -> Result<Org, ImportError> {
-        let resolved = resolve(&self.catalog.resolver(), files).await;
+        let resolved = resolve(&self.catalog.resolver().await, files).await;
         let tree = resolved.map_err(|error| match error {
             ResolveError::NoEntry => ImportError::NotFound,
             ResolveError::Problem(problem) => ImportError::Expansion(problem),
@@ -107,10 +107,12 @@ impl Orgs {
 
     /// Assembles every workspace of a template. It reads many files, so it runs off the async threads.
     async fn assemble(&self, org: Org, dir: String, files: Files, globals: HashSet<String>) -> Assembly {
+        // Templates name any runtimes, by name or alias.
+        self.catalog.all_ready().await;
         let orgs = self.clone();
         let assembly = tokio::task::spawn_blocking(move || {
             let seal = |plain: &[u8]| {
-                let sealed = orgs.fleet.seal(plain).ok()?;
+                let sealed = orgs.fleet.credentials().seal(plain).ok()?;
                 Some(json!({ "sealed": BASE64_STANDARD.encode(sealed.bytes), "version": sealed.version }))
             };
             let assembler = Assembler {

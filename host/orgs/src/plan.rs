@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fleet::Directory;
+use fleet::WorkspaceIndex;
 use uuid::Uuid;
 
 use crate::{
@@ -31,7 +31,11 @@ pub enum Action {
 
 impl Plan {
     /// Plans an import. Existing workspaces with one of `names` that match no node are removed.
-    pub(crate) fn of(nodes: &[ResolvedNode], names: Option<&HashSet<&str>>, directory: &Directory) -> Self {
+    pub(crate) fn of(
+        nodes: &[ResolvedNode],
+        names: Option<&HashSet<&str>>,
+        directory: &WorkspaceIndex,
+    ) -> Self {
         let mut siblings: HashMap<Option<Uuid>, HashMap<String, Uuid>> = HashMap::new();
         let mut planned: Vec<(Uuid, Action)> = Vec::with_capacity(nodes.len());
         for node in nodes {
@@ -60,7 +64,7 @@ impl Plan {
     }
 }
 
-fn orphans(planned: &[(Uuid, Action)], names: &HashSet<&str>, directory: &Directory) -> Vec<Uuid> {
+fn orphans(planned: &[(Uuid, Action)], names: &HashSet<&str>, directory: &WorkspaceIndex) -> Vec<Uuid> {
     let placed: HashSet<Uuid> = planned.iter().map(|(id, _)| *id).collect();
     let is_orphan = |id: Uuid, name: &str| names.contains(name) && !placed.contains(&id);
     let all = directory.list();

@@ -11,7 +11,6 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-pub mod audit;
 pub mod background;
 pub mod commands;
 mod deploy_mode;

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::{Catalog, CatalogError, Folder, FolderError, Manifest};
+use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, RuntimeTemplates};
+use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wasm::{AotCache, Sandbox, SandboxError};
 
+use crate::background;
 use crate::logging::LogFormat;
 use crate::settings::Settings;
 use crate::wiring;
-use crate::{audit, background};
 use api::app::router;
 use api::health::HEALTH;
 use api::settings::Secret;
@@ -56,7 +56,7 @@ pub enum StartError {
     Catalog(#[from] CatalogError),
     /// The directory of guests can't be watched.
     #[error(transparent)]
-    Folder(#[from] FolderError),
+    GuestsDir(#[from] WatchError),
     /// The metrics recorder could not be installed.
     #[error("cannot set up metrics")]
     Metrics(#[from] BuildError),
@@ -88,11 +88,11 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 
     let store = open_store(settings, &data_dir).await?;
     let catalog = open_catalog(settings, &data_dir, store.clone()).await?;
-    let folder = settings.guests.guests_dir.as_deref().map(Folder::watch).transpose()?;
+    let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (fleet, written) = open_fleet(settings, &store, catalog.clone()).await?;
     let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), shutdown.clone());
     let tasks = app.tasks.clone();
-    background::start(&app, settings, folder);
+    background::start(&app, settings, watcher);
     routes.ready(router(app, &settings.http));
     tracing::debug!("all routes are ready");
     if let Err(error) = serving.await {
@@ -122,10 +122,8 @@ async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, St
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
     let compiled = settings.guests.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
     let sandbox = Sandbox::new(wasm::Limits::default(), Some(AotCache::open(compiled)?))?;
-    let changes = Feed::default();
-    tokio::spawn(audit::follow(changes.subscribe()));
     let manifest = Manifest::load(settings.guests.workspace_manifest_path.as_deref());
-    Ok(Catalog::open(sandbox, store, &data_dir.components(), changes, manifest).await?)
+    Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }
 
 async fn open_fleet(
@@ -135,7 +133,7 @@ async fn open_fleet(
 ) -> Result<(Fleet, JoinHandle<()>), StartError> {
     let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
     let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
-    let parts = Parts {
+    let parts = FleetConfig {
         store: store.clone(),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),

@@ -4,6 +4,7 @@ pub(crate) mod activity;
 pub(crate) mod event;
 pub(crate) mod global_secret;
 pub(crate) mod guest;
+pub(crate) mod guest_component;
 pub(crate) mod guest_release;
 pub(crate) mod inbound_secret;
 pub(crate) mod layout;

@@ -1,13 +1,14 @@
-//! Guests and their releases.
+//! Guests and their releases: rows, and how they are read; `mutations` writes them.
+
+mod mutations;
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait as _, ConnectionTrait, DeriveActiveEnum, EntityTrait as _, EnumIter, ExprTrait as _,
-    QueryFilter as _, QueryOrder as _, TransactionTrait as _,
-    sea_query::{Expr, OnConflict},
+    ActiveValue::Set, ColumnTrait as _, Condition, DeriveActiveEnum, EntityTrait as _, EnumIter,
+    ExprTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
+    sea_query::Expr,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -16,6 +17,8 @@ use crate::{
     Store, StoreError,
     entity::{guest, guest_release},
 };
+
+pub use mutations::{PutGuest, ReleaseMutation};
 
 /// A guest row: a component with settings, under a name.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +34,11 @@ pub struct GuestRow {
     /// If not, the host's defaults answer.
     pub enabled: bool,
     /// Are its instances used again for later calls?
-    pub reused: bool,
+    pub pooled: bool,
     /// A JSON object.
     pub settings: Value,
+    /// How often it or its releases were written; 0 where it is not stored yet.
+    pub revision: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -103,146 +108,60 @@ pub struct Counters {
 pub type ReleaseKey = (String, String);
 
 impl Store {
-    /// Every guest, by name.
+    /// Every guest by name, with its releases, oldest first.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn guests(&self) -> Result<Vec<GuestRow>, StoreError> {
-        let rows = guest::Entity::find().order_by_asc(guest::Column::Name).all(&self.db).await?;
-        Ok(rows.into_iter().map(GuestRow::from).collect())
+    pub async fn guests(&self) -> Result<Vec<(GuestRow, Vec<ReleaseRow>)>, StoreError> {
+        self.guests_where(Condition::all(), Condition::all()).await
     }
 
-    /// Every release of every guest, oldest first.
+    /// One guest with its releases, oldest first.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn guest_releases(&self) -> Result<Vec<ReleaseRow>, StoreError> {
-        let rows = guest_release::Entity::find()
+    pub async fn guest(&self, name: &str) -> Result<Option<(GuestRow, Vec<ReleaseRow>)>, StoreError> {
+        let this = Condition::all().add(guest::Column::Name.eq(name));
+        let its = Condition::all().add(guest_release::Column::Guest.eq(name));
+        Ok(self.guests_where(this, its).await?.pop())
+    }
+
+    async fn guests_where(
+        &self,
+        guests: Condition,
+        releases: Condition,
+    ) -> Result<Vec<(GuestRow, Vec<ReleaseRow>)>, StoreError> {
+        // Revisions before releases: what changes in between is of a later revision then, and read again.
+        let rows =
+            guest::Entity::find().filter(guests).order_by_asc(guest::Column::Name).all(&self.read).await?;
+        let releases = guest_release::Entity::find()
+            .filter(releases)
             .order_by_asc(guest_release::Column::PushedAt)
             .order_by_asc(guest_release::Column::Digest)
-            .all(&self.db)
+            .all(&self.read)
             .await?;
-        Ok(rows.into_iter().map(ReleaseRow::from).collect())
-    }
-
-    /// Adds a release, and its guest if that is new. A release that was there takes the new state
-    /// and reason; everything else of it stays.
-    ///
-    /// # Errors
-    /// If the database fails; then nothing was written.
-    pub async fn put_release(&self, guest: &GuestRow, release: &ReleaseRow) -> Result<(), StoreError> {
-        let tx = self.db.begin().await?;
-        guest::Entity::insert(guest.model())
-            .on_conflict(OnConflict::column(guest::Column::Name).do_nothing().to_owned())
-            .exec_without_returning(&tx)
-            .await?;
-        guest_release::Entity::insert(release.model())
-            .on_conflict(
-                OnConflict::columns([guest_release::Column::Guest, guest_release::Column::Digest])
-                    .update_columns([
-                        guest_release::Column::State,
-                        guest_release::Column::Reason,
-                        guest_release::Column::Version,
-                    ])
-                    .to_owned(),
-            )
-            .exec_without_returning(&tx)
-            .await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Makes `digest` the guest's active release. The one that was takes the state and reason
-    /// `leaving`. `activated_at` is `None` for a roll-back.
-    ///
-    /// # Errors
-    /// If the database fails; then nothing was written.
-    pub async fn activate_release(
-        &self,
-        guest: &str,
-        digest: &str,
-        activated_at: Option<DateTime<Utc>>,
-        leaving: (ReleaseState, Option<&str>),
-    ) -> Result<(), StoreError> {
-        let tx = self.db.begin().await?;
-        retire(&tx, guest, leaving.0, leaving.1).await?;
-        let mut update = guest_release::Entity::update_many()
-            .col_expr(guest_release::Column::State, Expr::value(ReleaseState::Active))
-            .col_expr(guest_release::Column::Reason, Expr::value(Option::<String>::None));
-        if let Some(at) = activated_at {
-            update = update.col_expr(guest_release::Column::ActivatedAt, Expr::value(at));
+        let mut by_guest: BTreeMap<String, Vec<ReleaseRow>> = BTreeMap::new();
+        for release in releases {
+            by_guest.entry(release.guest.clone()).or_default().push(release.into());
         }
-        let update = update
-            .filter(guest_release::Column::Guest.eq(guest))
-            .filter(guest_release::Column::Digest.eq(digest));
-        if update.exec(&tx).await?.rows_affected != 1 {
-            // Dropping the transaction undoes the first half.
-            return Err(StoreError::Gone);
-        }
-        Ok(tx.commit().await?)
+        let with_releases = |row: guest::Model| {
+            let releases = by_guest.remove(&row.name).unwrap_or_default();
+            (row.into(), releases)
+        };
+        Ok(rows.into_iter().map(with_releases).collect())
     }
 
-    /// Takes `digest` out of service, if it is the guest's active release, with the reason.
-    ///
-    /// # Errors
-    /// If the database fails; then nothing was written.
-    pub async fn reject_active_release(
-        &self,
-        guest: &str,
-        digest: &str,
-        reason: &str,
-    ) -> Result<(), StoreError> {
-        self.reject(guest, digest, reason, guest_release::Column::State.eq(ReleaseState::Active)).await
-    }
-
-    /// Marks a release that isn't active as unfit.
+    /// The revision of every guest, by name.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn reject_release(&self, guest: &str, digest: &str, reason: &str) -> Result<(), StoreError> {
-        self.reject(guest, digest, reason, guest_release::Column::State.ne(ReleaseState::Active)).await
-    }
-
-    async fn reject(&self, guest: &str, digest: &str, reason: &str, only: Expr) -> Result<(), StoreError> {
-        guest_release::Entity::update_many()
-            .col_expr(guest_release::Column::State, Expr::value(ReleaseState::Rejected))
-            .col_expr(guest_release::Column::Reason, Expr::value(reason))
-            .filter(guest_release::Column::Guest.eq(guest))
-            .filter(guest_release::Column::Digest.eq(digest))
-            .filter(only)
-            .exec(&self.db)
-            .await?;
-        Ok(())
-    }
-
-    /// Removes a release that isn't active.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn delete_release(&self, guest: &str, digest: &str) -> Result<(), StoreError> {
-        guest_release::Entity::delete_many()
-            .filter(guest_release::Column::Guest.eq(guest))
-            .filter(guest_release::Column::Digest.eq(digest))
-            .filter(guest_release::Column::State.ne(ReleaseState::Active))
-            .exec(&self.db)
-            .await?;
-        Ok(())
-    }
-
-    /// Stores what an operator decides about a guest: settings, trust, whether and how it answers.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn update_guest(&self, row: &GuestRow) -> Result<(), StoreError> {
-        guest::Entity::update_many()
-            .col_expr(guest::Column::Settings, Expr::value(row.settings.clone()))
-            .col_expr(guest::Column::Trusted, Expr::value(row.trusted))
-            .col_expr(guest::Column::Enabled, Expr::value(row.enabled))
-            .col_expr(guest::Column::Reused, Expr::value(row.reused))
-            .col_expr(guest::Column::UpdatedAt, Expr::value(crate::now()))
-            .filter(guest::Column::Name.eq(&row.name))
-            .exec(&self.db)
-            .await?;
-        Ok(())
+    pub async fn guest_revisions(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let revisions = guest::Entity::find()
+            .select_only()
+            .columns([guest::Column::Name, guest::Column::Revision])
+            .order_by_asc(guest::Column::Name)
+            .into_tuple();
+        Ok(revisions.all(&self.read).await?)
     }
 
     /// Adds to the counters of releases, all in one transaction.
@@ -280,25 +199,9 @@ impl Store {
     }
 }
 
-async fn retire(
-    db: &impl ConnectionTrait,
-    guest: &str,
-    state: ReleaseState,
-    reason: Option<&str>,
-) -> Result<(), StoreError> {
-    guest_release::Entity::update_many()
-        .col_expr(guest_release::Column::State, Expr::value(state))
-        .col_expr(guest_release::Column::Reason, Expr::value(reason.map(str::to_owned)))
-        .filter(guest_release::Column::Guest.eq(guest))
-        .filter(guest_release::Column::State.eq(ReleaseState::Active))
-        .exec(db)
-        .await?;
-    Ok(())
-}
-
 // === Rows to models and back ===
 
-/// Counts are stored signed; 2⁶³ calls take longer than anyone will wait.
+/// Counts are stored signed; 2⁶³ calls do not happen.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -315,8 +218,9 @@ impl GuestRow {
             component: Set(self.component.clone()),
             trusted: Set(self.trusted),
             enabled: Set(self.enabled),
-            reused: Set(self.reused),
+            pooled: Set(self.pooled),
             settings: Set(self.settings.clone()),
+            revision: Set(self.revision + 1),
             created_at: Set(self.created_at),
             updated_at: Set(self.created_at),
         }
@@ -331,15 +235,16 @@ impl From<guest::Model> for GuestRow {
             component: row.component,
             trusted: row.trusted,
             enabled: row.enabled,
-            reused: row.reused,
+            pooled: row.pooled,
             settings: row.settings,
+            revision: row.revision,
             created_at: row.created_at,
         }
     }
 }
 
 impl ReleaseRow {
-    /// Was it stored and never activated? That is also what a kill between the two leaves.
+    /// Was it stored and never activated? That is also what a kill between the two steps leaves.
     #[must_use]
     pub fn is_untried(&self) -> bool {
         self.state == ReleaseState::Staged && self.activated_at.is_none()

@@ -10,19 +10,19 @@ use serde_json::Value as Json;
 
 use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
 
-pub(crate) use v0_1::Bound;
+pub(crate) use v0_1::Bindings;
 #[cfg(fuzzing)]
 pub(crate) use v0_1::fuzz_plan;
 
-/// Who runs the agent. The host switches on this and never on a runtime's name.
+/// What runs the agent. The host switches on this and never on a runtime's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hosting {
     /// A container that the host starts, watches and stops.
     Container,
-    /// Somebody else; the agent reports in.
+    /// Its operator, outside of the platform; the agent registers itself.
     Operator,
-    /// Nobody: the adapter answers every message itself.
+    /// There is no agent: the adapter answers every message itself.
     Synthetic,
 }
 
@@ -45,11 +45,11 @@ pub struct Description {
     pub aliases: Vec<String>,
     /// What people call it.
     pub display_name: String,
-    /// Who runs it.
+    /// What runs the agent.
     pub hosting: Hosting,
     /// Image name without registry and tag; always there when the hosting is a container.
     pub image_base: Option<String>,
-    /// Model used when nobody chose one.
+    /// Model of a workspace that names none.
     pub default_model: Option<String>,
     /// TCP port on which the agent listens inside its container.
     pub port: u16,
@@ -158,7 +158,7 @@ pub struct PlanRequest {
     pub role: Option<String>,
     /// 1 to 4.
     pub tier: u8,
-    /// Model that somebody chose.
+    /// Model that the workspace names.
     #[serde(default)]
     pub model: Option<String>,
     /// Names of the workspace's secrets, sorted.
@@ -276,33 +276,33 @@ pub struct Message {
 /// A component called as an adapter.
 pub struct Adapter<'a> {
     pub(crate) component: &'a Component,
-    pub(crate) bound: &'a Bound,
+    pub(crate) bindings: &'a Bindings,
 }
 
 impl Adapter<'_> {
     /// Are these settings usable?
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
-        self.bound.validate_settings(self.component, settings).await
+        self.bindings.validate_settings(self.component, settings).await
     }
 
     /// What is this runtime?
     pub async fn describe(&self, settings: &Settings) -> Outcome<Description> {
-        self.bound.describe(self.component, settings).await
+        self.bindings.describe(self.component, settings).await
     }
 
     /// What does a workspace need before it starts?
     pub async fn plan(&self, settings: &Settings, request: &PlanRequest) -> Outcome<Result<Plan, Problem>> {
-        self.bound.plan(self.component, settings, request).await
+        self.bindings.plan(self.component, settings, request).await
     }
 
     /// Which runtime does a configuration file name?
     pub async fn runtime_in_config(&self, settings: &Settings, config: &[u8]) -> Outcome<Option<String>> {
-        self.bound.runtime_in_config(self.component, settings, config).await
+        self.bindings.runtime_in_config(self.component, settings, config).await
     }
 
     /// What does a change to these files ask for?
     pub async fn on_files_changed(&self, settings: &Settings, paths: &[String]) -> Outcome<Reload> {
-        self.bound.on_files_changed(self.component, settings, paths).await
+        self.bindings.on_files_changed(self.component, settings, paths).await
     }
 
     /// What does a synthetic agent answer? One text per part.
@@ -311,12 +311,12 @@ impl Adapter<'_> {
         settings: &Settings,
         message: &Message,
     ) -> Outcome<Result<Vec<String>, Problem>> {
-        self.bound.synthetic_reply(self.component, settings, message).await
+        self.bindings.synthetic_reply(self.component, settings, message).await
     }
 
     /// The body of a message as the runtime wants it.
     pub async fn to_agent(&self, settings: &Settings, body: &Json) -> Outcome<Result<Json, Problem>> {
-        self.bound.to_agent(self.component, settings, body).await
+        self.bindings.to_agent(self.component, settings, body).await
     }
 
     pub(crate) async fn call_by_name(

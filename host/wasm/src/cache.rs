@@ -3,7 +3,7 @@
 //! A file is: magic, the engine's compatibility hash, the component's digest, SHA-256 of the
 //! payload, payload. The engine loads most damaged artifacts without complaint and then runs them,
 //! so nothing reaches it before its hash was verified here. The directory is private to the owner
-//! of the process: whoever can write to it can run native code as that user.
+//! of the process: a process that can write to it can run native code as that user.
 
 use std::{
     fs::{self, DirBuilder},
@@ -43,8 +43,8 @@ impl AotCache {
         Ok(Self { directory, owner })
     }
 
-    /// Forgets the compiled form of a component.
-    pub fn forget(&self, digest: &Digest) {
+    /// Deletes the compiled form of a component.
+    pub fn evict(&self, digest: &Digest) {
         // Only disk space is at stake: what is left is verified before it is used.
         let _ = fs::remove_file(self.path(digest));
     }
@@ -66,7 +66,7 @@ impl AotCache {
         };
         let Some(payload) = verified(&file, hash, digest) else {
             tracing::warn!(%digest, "a compiled guest is damaged or of another build; compiling it again");
-            self.forget(digest);
+            self.evict(digest);
             return None;
         };
         deserialize(engine, payload)
@@ -76,17 +76,17 @@ impl AotCache {
             .ok()
     }
 
-    /// Keeps a compiled component. Failing to is no fault: the next start compiles again.
-    pub(crate) fn keep(&self, hash: u64, digest: &Digest, component: &Component) {
-        let kept = component.serialize().map_err(io::Error::other).and_then(|payload| {
+    /// Stores a compiled component. A failure is only logged: the next start compiles again.
+    pub(crate) fn put(&self, hash: u64, digest: &Digest, component: &Component) {
+        let stored = component.serialize().map_err(io::Error::other).and_then(|payload| {
             let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
             file.write_all(&header(hash, digest, &payload))?;
             file.write_all(&payload)?;
             file.persist(self.path(digest))?;
             Ok(())
         });
-        if let Err(error) = kept {
-            tracing::warn!(%digest, %error, "a compiled guest could not be kept; the next start compiles it again");
+        if let Err(error) = stored {
+            tracing::warn!(%digest, %error, "a compiled guest could not be stored; the next start compiles it again");
         }
     }
 }
@@ -134,10 +134,10 @@ fn verified<'a>(file: &'a [u8], hash: u64, digest: &Digest) -> Option<&'a [u8]> 
 /// The one unsafe call of the host.
 #[allow(unsafe_code)]
 fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `payload` is byte for byte what `keep` got from `Component::serialize` of an engine
+    // SAFETY: `payload` is byte for byte what `put` got from `Component::serialize` of an engine
     // with the same compatibility hash: `verified` compared magic, hash, digest and SHA-256 over
     // the very slice given here. That finds damage, not malice; against that, file and directory
-    // belong to this process's user and nobody else may write to them (`private`, `read_own`).
+    // belong to this process's user and no other user may write to them (`private`, `read_own`).
     unsafe { Component::deserialize(engine, payload) }
 }
 
@@ -146,27 +146,27 @@ mod tests {
     use super::*;
     use crate::{Limits, engine};
 
-    fn kept() -> (tempfile::TempDir, AotCache, Engine, Digest) {
+    fn cached() -> (tempfile::TempDir, AotCache, Engine, Digest) {
         let directory = tempfile::tempdir().unwrap();
         let cache = AotCache::open(directory.path().join("compiled")).unwrap();
         let engine = engine::new(&Limits { slots: 1, ..Limits::default() }).unwrap();
         let text = "(component (core module (func (export \"f\") (result i32) i32.const 7)))";
         let digest = Digest::of(text.as_bytes());
-        cache.keep(1, &digest, &Component::new(&engine, text).unwrap());
+        cache.put(1, &digest, &Component::new(&engine, text).unwrap());
         (directory, cache, engine, digest)
     }
 
     #[test]
-    fn what_was_kept_is_loaded() {
-        let (_directory, cache, engine, digest) = kept();
+    fn a_stored_artifact_is_loaded_by_the_same_engine_only() {
+        let (_directory, cache, engine, digest) = cached();
         assert!(cache.load(&engine, 1, &digest).is_some());
         assert!(cache.load(&engine, 2, &digest).is_none(), "another engine's");
-        assert!(cache.load(&engine, 1, &digest).is_none(), "it was dropped");
+        assert!(cache.load(&engine, 1, &digest).is_none(), "the mismatch evicted it");
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_is_noticed() {
-        let (_directory, cache, engine, digest) = kept();
+    fn a_damaged_artifact_is_not_loaded() {
+        let (_directory, cache, engine, digest) = cached();
         let path = cache.path(&digest);
         let sound = fs::read(&path).unwrap();
         let every = (sound.len() / 500).max(1);
@@ -185,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_is_not_loaded() {
-        let (_directory, cache, engine, digest) = kept();
+    fn a_file_that_other_users_can_write_is_not_loaded() {
+        let (_directory, cache, engine, digest) = cached();
         fs::set_permissions(cache.path(&digest), fs::Permissions::from_mode(0o666)).unwrap();
         assert!(cache.load(&engine, 1, &digest).is_none());
     }

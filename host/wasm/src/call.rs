@@ -1,4 +1,4 @@
-//! One call: a slot, a store, a deadline, and an account of what it took.
+//! One call: a slot, a store, a deadline, and an usage of what it took.
 
 use std::{
     future::Future,
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 
 use crate::{
-    Component, Failure, Limits, Refused,
+    Component, Failure, InvalidOutput, Limits,
+    instance_pool::PooledInstance,
     limits::{HANDLES, WAIT_GRACE},
-    reuse::Held,
     state::State,
 };
 
@@ -72,18 +72,18 @@ impl<T> Outcome<T> {
 #[error("deadline")]
 struct DeadlineMissed;
 
-/// Makes a call in an instance of its own, or in one that was kept if the component is to be reused,
+/// Makes a call in an instance of its own, or in one from the pool if the component has one,
 /// and checks the answer.
 pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
     component: &Component,
     instantiate: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<I> + Send,
     call: impl AsyncFnOnce(&mut Store<State>, &I) -> wasmtime::Result<T> + Send,
-    check: impl FnOnce(T) -> Result<U, Refused>,
+    check: impl FnOnce(T) -> Result<U, InvalidOutput>,
 ) -> Outcome<U> {
     let sandbox = &component.inner.sandbox;
     let limits = sandbox.limits();
     let slots = async {
-        // The component's own slots first: who waits for those must not hold one of everybody's.
+        // The component's own slots first: a call that waits for those must not hold a shared one.
         let own = component.inner.slots.acquire().await;
         let shared = sandbox.slots().acquire().await;
         (own, shared)
@@ -93,32 +93,32 @@ pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
     };
 
     let started = Instant::now();
-    let kept = component.reuse.as_ref().and_then(|reuse| reuse.take());
-    let mut held = kept.unwrap_or_else(|| Held::new(new_store(component)));
-    held.store.data_mut().account.begin_call();
-    arm(&mut held.store, started + limits.call_time);
+    let idle = component.pool.as_ref().and_then(|pool| pool.take());
+    let mut pooled = idle.unwrap_or_else(|| PooledInstance::new(new_store(component)));
+    pooled.store.data_mut().usage.begin_call();
+    set_deadline(&mut pooled.store, started + limits.call_time);
     let answer = within(limits.call_time + WAIT_GRACE, async {
-        let instance = match held.instance.take().and_then(|kept| kept.downcast::<I>().ok()) {
+        let instance = match pooled.instance.take().and_then(|instance| instance.downcast::<I>().ok()) {
             Some(instance) => instance,
-            None => Box::new(instantiate(&mut held.store).await?),
+            None => Box::new(instantiate(&mut pooled.store).await?),
         };
-        let answer = call(&mut held.store, &instance).await;
-        held.instance = Some(instance);
+        let answer = call(&mut pooled.store, &instance).await;
+        pooled.instance = Some(instance);
         answer
     })
     .await;
 
-    let state = held.store.data();
+    let state = pooled.store.data();
     let (log, log_dropped): (Vec<LogLine>, usize) = state.log.take();
     let result = match answer {
         Some(Ok(answer)) => check(answer).map_err(Failure::from),
         Some(Err(error)) => Err(classify(&error, state, &log, limits)),
         None => Err(Failure::Timeout { limit: limits.call_time, backtrace: Vec::new() }),
     };
-    let peak_memory = state.account.memory();
-    match &component.reuse {
-        Some(reuse) if result.is_ok() => reuse.give_back(held),
-        _ => drop(held),
+    let peak_memory = state.usage.memory();
+    match &component.pool {
+        Some(pool) if result.is_ok() => pool.release(pooled),
+        _ => drop(pooled),
     }
     Outcome { result, report: Report { elapsed: started.elapsed(), peak_memory, log, log_dropped } }
 }
@@ -126,14 +126,14 @@ pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
 fn new_store(component: &Component) -> Store<State> {
     let sandbox = &component.inner.sandbox;
     let mut store = Store::new(sandbox.engine(), State::new(sandbox.limits()));
-    store.limiter(|state| &mut state.account);
+    store.limiter(|state| &mut state.usage);
     store.set_hostcall_fuel(sandbox.limits().answer_bytes);
     store.set_max_component_handles(HANDLES);
     store
 }
 
-/// From now on the guest looks up at every tick, and ends at the first one after `deadline`.
-fn arm(store: &mut Store<State>, deadline: Instant) {
+/// From now on the guest yields at every tick, and ends at the first one after `deadline`.
+fn set_deadline(store: &mut Store<State>, deadline: Instant) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
         if Instant::now() < deadline { Ok(UpdateDeadline::Yield(1)) } else { Err(DeadlineMissed.into()) }
@@ -145,7 +145,7 @@ async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T>
     tokio::time::timeout(time, future).await.ok()
 }
 
-/// Sorts an engine error. The account is asked before the trap, because a guest that is refused
+/// Sorts an engine error. The usage is asked before the trap, because a guest that is refused
 /// memory usually ends in a trap of its own making.
 fn classify(error: &wasmtime::Error, state: &State, log: &[LogLine], limits: &Limits) -> Failure {
     let frames =
@@ -153,14 +153,14 @@ fn classify(error: &wasmtime::Error, state: &State, log: &[LogLine], limits: &Li
     if error.is::<DeadlineMissed>() {
         return Failure::Timeout { limit: limits.call_time, backtrace: frames.unwrap_or_default() };
     }
-    if let Some(limit) = state.account.exceeded() {
+    if let Some(limit) = state.usage.exceeded() {
         return Failure::Memory { limit };
     }
     let cause = error.root_cause().to_string();
     match frames {
-        Some(backtrace) => Failure::Trap { message: with_last_words(cause, log), backtrace },
+        Some(backtrace) => Failure::Trap { message: with_panic_message(cause, log), backtrace },
         // No guest frame was running: the guest had returned, and its answer could not be read.
-        None => Failure::Refused(Refused::new(
+        None => Failure::InvalidOutput(InvalidOutput::new(
             "answer",
             format!("{cause} (an answer must be well formed and at most {} MiB)", limits.answer_bytes >> 20),
         )),
@@ -178,7 +178,7 @@ fn frame(frame: &wasmtime::FrameInfo) -> String {
 
 /// A Rust guest says why it panics on standard error and then executes `unreachable`; the first is
 /// what its author wants to read.
-fn with_last_words(cause: String, log: &[LogLine]) -> String {
+fn with_panic_message(cause: String, log: &[LogLine]) -> String {
     let words: Vec<&str> = log
         .iter()
         .filter(|line| line.stream == Stream::Err && !line.text.starts_with("note: "))

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
 
-pub(crate) use v0_1::Bound;
+pub(crate) use v0_1::Bindings;
 
 /// How two trees of a plugin differ. Paths are relative to the plugin's root and sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,18 +41,18 @@ pub enum Verdict {
 /// A component called as a classifier.
 pub struct Classifier<'a> {
     pub(crate) component: &'a Component,
-    pub(crate) bound: &'a Bound,
+    pub(crate) bindings: &'a Bindings,
 }
 
 impl Classifier<'_> {
     /// Are these settings usable?
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
-        self.bound.validate_settings(self.component, settings).await
+        self.bindings.validate_settings(self.component, settings).await
     }
 
     /// Hot or cold?
     pub async fn classify(&self, settings: &Settings, diff: &Diff) -> Outcome<Verdict> {
-        self.bound.classify(self.component, settings, diff).await
+        self.bindings.classify(self.component, settings, diff).await
     }
 
     pub(crate) async fn call_by_name(

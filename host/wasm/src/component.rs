@@ -7,16 +7,16 @@ use tokio::sync::Semaphore;
 use wasmtime::component;
 
 use crate::{
-    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, classifier, reuse::Reuse,
-    template,
+    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, classifier,
+    instance_pool::InstancePool, template,
 };
 
 /// A loaded guest, without settings. Cheap to clone. Every call has an instance of its own, unless
-/// [`Component::reused`] says otherwise.
+/// [`Component::pooled`] says otherwise.
 #[derive(Clone)]
 pub struct Component {
     pub(crate) inner: Arc<Inner>,
-    pub(crate) reuse: Option<Arc<Reuse>>,
+    pub(crate) pool: Option<Arc<InstancePool>>,
 }
 
 pub(crate) struct Inner {
@@ -26,14 +26,14 @@ pub(crate) struct Inner {
     world: World,
     version: String,
     imports: Vec<String>,
-    bound: Bound,
+    bindings: Bindings,
 }
 
-/// The component bound to the functions of its world, one variant per supported version.
-enum Bound {
-    Adapter(adapter::Bound),
-    Template(template::Bound),
-    Classifier(classifier::Bound),
+/// The typed functions of the component, one variant per world.
+enum Bindings {
+    Adapter(adapter::Bindings),
+    Template(template::Bindings),
+    Classifier(classifier::Bindings),
 }
 
 impl Component {
@@ -47,33 +47,33 @@ impl Component {
     ) -> Result<Self, LoadError> {
         let pre = sandbox.linker().instantiate_pre(compiled);
         let pre = pre.map_err(|error| LoadError::ImportTypes(format!("{error:#}")))?;
-        let bind = || -> wasmtime::Result<Bound> {
+        let bind = || -> wasmtime::Result<Bindings> {
             Ok(match world {
-                World::Adapter => Bound::Adapter(adapter::Bound::new(pre)?),
-                World::Template => Bound::Template(template::Bound::new(pre)?),
-                World::Classifier => Bound::Classifier(classifier::Bound::new(pre)?),
+                World::Adapter => Bindings::Adapter(adapter::Bindings::new(pre)?),
+                World::Template => Bindings::Template(template::Bindings::new(pre)?),
+                World::Classifier => Bindings::Classifier(classifier::Bindings::new(pre)?),
             })
         };
-        let bound = bind().map_err(|error| LoadError::Shape(format!("{error:#}")))?;
+        let bindings = bind().map_err(|error| LoadError::Shape(format!("{error:#}")))?;
         let slots = Semaphore::new(sandbox.limits().slots_per_component as usize);
         let sandbox = sandbox.clone();
         Ok(Self {
-            inner: Arc::new(Inner { sandbox, slots, digest, world, version, imports, bound }),
-            reuse: None,
+            inner: Arc::new(Inner { sandbox, slots, digest, world, version, imports, bindings }),
+            pool: None,
         })
     }
 
-    /// The same component, with its instances used again for later calls of this value and its clones.
+    /// The same component, with a pool from which this value and its clones take warm instances.
     #[must_use]
-    pub fn reused(&self) -> Self {
-        let reuse = Reuse::new(self.inner.sandbox.idle_places());
-        Self { inner: Arc::clone(&self.inner), reuse: Some(Arc::new(reuse)) }
+    pub fn pooled(&self) -> Self {
+        let pool = InstancePool::new(self.inner.sandbox.idle_permits());
+        Self { inner: Arc::clone(&self.inner), pool: Some(Arc::new(pool)) }
     }
 
-    /// The same component, with an instance for each call.
+    /// The same component, with a fresh instance for each call.
     #[must_use]
-    pub fn fresh(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), reuse: None }
+    pub fn per_call(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), pool: None }
     }
 
     /// The digest of its bytes.
@@ -103,46 +103,46 @@ impl Component {
     /// The component as an adapter, if it is one.
     #[must_use]
     pub fn adapter(&self) -> Option<adapter::Adapter<'_>> {
-        match &self.inner.bound {
-            Bound::Adapter(bound) => Some(adapter::Adapter { component: self, bound }),
-            Bound::Template(_) | Bound::Classifier(_) => None,
+        match &self.inner.bindings {
+            Bindings::Adapter(bindings) => Some(adapter::Adapter { component: self, bindings }),
+            Bindings::Template(_) | Bindings::Classifier(_) => None,
         }
     }
 
     /// The component as a template resolver, if it is one.
     #[must_use]
     pub fn resolver(&self) -> Option<template::Resolver<'_>> {
-        match &self.inner.bound {
-            Bound::Template(bound) => Some(template::Resolver { component: self, bound }),
-            Bound::Adapter(_) | Bound::Classifier(_) => None,
+        match &self.inner.bindings {
+            Bindings::Template(bindings) => Some(template::Resolver { component: self, bindings }),
+            Bindings::Adapter(_) | Bindings::Classifier(_) => None,
         }
     }
 
     /// The component as a reload classifier, if it is one.
     #[must_use]
     pub fn classifier(&self) -> Option<classifier::Classifier<'_>> {
-        match &self.inner.bound {
-            Bound::Classifier(bound) => Some(classifier::Classifier { component: self, bound }),
-            Bound::Adapter(_) | Bound::Template(_) => None,
+        match &self.inner.bindings {
+            Bindings::Classifier(bindings) => Some(classifier::Classifier { component: self, bindings }),
+            Bindings::Adapter(_) | Bindings::Template(_) => None,
         }
     }
 
     /// Are these settings usable? Every world has this function.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), crate::Problem>> {
-        match &self.inner.bound {
-            Bound::Adapter(bound) => {
-                adapter::Adapter { component: self, bound }.validate_settings(settings).await
+        match &self.inner.bindings {
+            Bindings::Adapter(bindings) => {
+                adapter::Adapter { component: self, bindings }.validate_settings(settings).await
             }
-            Bound::Template(bound) => {
-                template::Resolver { component: self, bound }.validate_settings(settings).await
+            Bindings::Template(bindings) => {
+                template::Resolver { component: self, bindings }.validate_settings(settings).await
             }
-            Bound::Classifier(bound) => {
-                classifier::Classifier { component: self, bound }.validate_settings(settings).await
+            Bindings::Classifier(bindings) => {
+                classifier::Classifier { component: self, bindings }.validate_settings(settings).await
             }
         }
     }
 
-    /// Calls a function by its WIT name with JSON in and out, for people who try a guest.
+    /// Calls a function by its WIT name with JSON in and out, for `isomer guest call`.
     ///
     /// # Errors
     /// If the world has no such function, or the input doesn't have its form. What the call itself
@@ -153,15 +153,15 @@ impl Component {
         settings: &Settings,
         input: Value,
     ) -> Result<Outcome<Value>, FunctionError> {
-        match &self.inner.bound {
-            Bound::Adapter(bound) => {
-                adapter::Adapter { component: self, bound }.call_by_name(function, settings, input).await
+        match &self.inner.bindings {
+            Bindings::Adapter(bindings) => {
+                adapter::Adapter { component: self, bindings }.call_by_name(function, settings, input).await
             }
-            Bound::Template(bound) => {
-                template::Resolver { component: self, bound }.call_by_name(function, settings, input).await
+            Bindings::Template(bindings) => {
+                template::Resolver { component: self, bindings }.call_by_name(function, settings, input).await
             }
-            Bound::Classifier(bound) => {
-                classifier::Classifier { component: self, bound }
+            Bindings::Classifier(bindings) => {
+                classifier::Classifier { component: self, bindings }
                     .call_by_name(function, settings, input)
                     .await
             }

@@ -13,7 +13,7 @@ use wasmtime::{
 
 use crate::{
     Limits, SandboxError,
-    limits::{CORE_INSTANCES, KEEP_RESIDENT, MEMORIES, RESERVATION, REUSE_PLACES, TABLES, TICK},
+    limits::{CORE_INSTANCES, KEEP_RESIDENT, MEMORIES, POOLED_TOTAL, RESERVATION, TABLES, TICK},
 };
 
 /// Makes the engine. Where the address space is rationed (`ulimit -v`, some containers) the 4 GiB
@@ -57,7 +57,7 @@ fn config(limits: &Limits, reservation: u64) -> Config {
 
 fn pool(limits: &Limits) -> PoolingAllocationConfig {
     // Instances that wait for a call take up slots too.
-    let slots = limits.slots + REUSE_PLACES;
+    let slots = limits.slots + POOLED_TOTAL;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots * CORE_INSTANCES)

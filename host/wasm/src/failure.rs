@@ -82,17 +82,17 @@ pub enum LoadError {
     Shape(String),
 }
 
-/// An answer that the host will not use.
+/// Output of a guest that breaks a rule of the host. The host does not use any of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {why}")]
-pub struct Refused {
+pub struct InvalidOutput {
     /// Which part of the answer: `plan.env[3].name`.
     pub at: String,
     /// What is wrong with it, and what is allowed.
     pub why: String,
 }
 
-impl Refused {
+impl InvalidOutput {
     pub(crate) fn new(at: impl Into<String>, why: impl Into<String>) -> Self {
         Self { at: at.into(), why: why.into() }
     }
@@ -125,7 +125,7 @@ pub enum Failure {
     },
     /// The answer broke a rule.
     #[error("the guest's answer is refused: {0}")]
-    Refused(#[from] Refused),
+    InvalidOutput(#[from] InvalidOutput),
     /// No slot was free in time. Not the guest's fault.
     #[error("no slot was free within {waited:?}")]
     Busy {
@@ -144,15 +144,16 @@ pub enum FailureKind {
     Timeout,
     /// [`Failure::Memory`]
     Memory,
-    /// [`Failure::Refused`]
-    Refused,
+    /// [`Failure::InvalidOutput`]; `refused` on the wire.
+    #[serde(rename = "refused")]
+    InvalidOutput,
     /// [`Failure::Busy`]
     Busy,
 }
 
 impl FailureKind {
     /// Every kind, in the order in which reports list them.
-    pub const ALL: [Self; 5] = [Self::Trap, Self::Timeout, Self::Memory, Self::Refused, Self::Busy];
+    pub const ALL: [Self; 5] = [Self::Trap, Self::Timeout, Self::Memory, Self::InvalidOutput, Self::Busy];
 
     /// The name used in labels and JSON.
     #[must_use]
@@ -161,7 +162,7 @@ impl FailureKind {
             Self::Trap => "trap",
             Self::Timeout => "timeout",
             Self::Memory => "memory",
-            Self::Refused => "refused",
+            Self::InvalidOutput => "refused",
             Self::Busy => "busy",
         }
     }
@@ -181,7 +182,7 @@ impl Failure {
             Self::Trap { .. } => FailureKind::Trap,
             Self::Timeout { .. } => FailureKind::Timeout,
             Self::Memory { .. } => FailureKind::Memory,
-            Self::Refused(_) => FailureKind::Refused,
+            Self::InvalidOutput(_) => FailureKind::InvalidOutput,
             Self::Busy { .. } => FailureKind::Busy,
         }
     }
@@ -191,7 +192,7 @@ impl Failure {
     pub fn backtrace(&self) -> &[String] {
         match self {
             Self::Trap { backtrace, .. } | Self::Timeout { backtrace, .. } => backtrace,
-            Self::Memory { .. } | Self::Refused(_) | Self::Busy { .. } => &[],
+            Self::Memory { .. } | Self::InvalidOutput(_) | Self::Busy { .. } => &[],
         }
     }
 }

@@ -1,4 +1,4 @@
-//! JSON in and out of calls by name, for people who try a guest.
+//! JSON in and out of calls by name, for `isomer guest call`.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};

@@ -7,7 +7,7 @@
 //! ([`adapter::Adapter`], [`template::Resolver`], [`classifier::Classifier`]) makes calls: each has
 //! an instance, a memory, a deadline and a log of its own, and leaves nothing behind.
 //!
-//! What a guest answers is checked here before anyone else sees it ([`rules`]), and leaves as plain
+//! What a guest answers is checked here before the host uses it ([`validate`]), and leaves as plain
 //! Rust types.
 
 #![deny(unsafe_code)] // one exception, with its reason: `cache`
@@ -23,21 +23,21 @@ mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod imports;
+mod instance_pool;
 mod json;
 mod limits;
-mod reuse;
-pub mod rules;
 mod sandbox;
 mod settings;
 mod state;
 pub mod template;
+pub mod validate;
 mod world;
 
 pub use cache::AotCache;
 pub use call::{LogLine, Outcome, Report, Stream};
 pub use component::Component;
 pub use digest::{Digest, ParseDigestError};
-pub use failure::{Failure, FailureKind, LoadError, Refused, SandboxError};
+pub use failure::{Failure, FailureKind, InvalidOutput, LoadError, SandboxError};
 pub use limits::Limits;
 pub use sandbox::{PoolUse, Sandbox};
 pub use settings::{Settings, SettingsError};

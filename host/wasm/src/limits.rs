@@ -51,7 +51,7 @@ impl Default for Limits {
 }
 
 /// How often running guests look up from their work: the grain of [`Limits::call_time`]. Ten
-/// milliseconds cost one core a few microseconds a second, and nobody notices a call cut 10 ms late.
+/// milliseconds cost one core a few microseconds a second, and cutting a call 10 ms late does no harm.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// What the outer timeout adds to [`Limits::call_time`]: a computing guest is cut by the epoch, so
@@ -68,17 +68,17 @@ pub(crate) const RANDOM_BYTES: u64 = 64 * KIB as u64;
 /// guest holds three.
 pub(crate) const HANDLES: usize = 1_024;
 
-/// Calls after which a reused instance is replaced: bounds what one can accumulate.
-pub(crate) const REUSE_CALLS: u32 = 1_000;
+/// Calls after which a pooled instance is replaced: bounds what one can accumulate.
+pub(crate) const POOLED_CALLS: u32 = 1_000;
 
-/// Linear memory above which an instance is not reused: it would hold on to it.
-pub(crate) const REUSE_MEMORY: usize = 16 * MIB;
+/// Linear memory above which an instance does not return to its pool, bytes: it would hold on to it.
+pub(crate) const POOLED_MEMORY: usize = 16 * MIB;
 
-/// Instances that wait for a call, of one guest row. More than there are cores are seldom busy.
-pub(crate) const REUSE_INSTANCES: usize = 4;
+/// Idle instances of one guest row. More than there are cores are seldom busy.
+pub(crate) const POOLED_PER_GUEST: usize = 4;
 
-/// Instances that wait for a call, of all guest rows together.
-pub(crate) const REUSE_PLACES: u32 = 32;
+/// Idle instances of all guest rows together.
+pub(crate) const POOLED_TOTAL: u32 = 32;
 
 /// Linear memory that a freed slot keeps mapped, so that the next call need not fault it in again.
 /// 64 KiB is about what a small Rust guest touches.

@@ -14,7 +14,7 @@ use wasmtime::{
 
 use crate::{
     AotCache, Component, Digest, Limits, LoadError, SandboxError, World, engine, imports,
-    limits::REUSE_PLACES, state::State,
+    limits::POOLED_TOTAL, state::State,
 };
 
 /// Runs guests. Cheap to clone; all clones share engine and slots.
@@ -30,8 +30,8 @@ struct Inner {
     compatibility: u64,
     limits: Arc<Limits>,
     slots: Arc<Semaphore>,
-    /// For instances that wait for their next call.
-    idle_places: Arc<Semaphore>,
+    /// Counts idle instances of all pools.
+    idle_permits: Arc<Semaphore>,
 }
 
 /// How much of the instance pool is in use.
@@ -64,7 +64,7 @@ impl Sandbox {
             inner: Arc::new(Inner {
                 compatibility: hasher.finish(),
                 slots: Arc::new(Semaphore::new(limits.slots as usize)),
-                idle_places: Arc::new(Semaphore::new(REUSE_PLACES as usize)),
+                idle_permits: Arc::new(Semaphore::new(POOLED_TOTAL as usize)),
                 limits: Arc::new(limits),
                 engine,
                 linker,
@@ -87,7 +87,7 @@ impl Sandbox {
         let compiled = self.compile(bytes)?;
         let component = self.prepare(digest, &compiled)?;
         if let Some(cache) = &self.inner.cache {
-            cache.keep(self.inner.compatibility, &digest, &compiled);
+            cache.put(self.inner.compatibility, &digest, &compiled);
         }
         Ok(component)
     }
@@ -135,7 +135,7 @@ impl Sandbox {
         &self.inner.limits
     }
 
-    /// What the pool holds now. With no call running and no instance kept for reuse, everything but
+    /// What the pool holds now. With no call running and no idle pooled instance, everything but
     /// `idle_bytes` is 0.
     #[must_use]
     pub fn pool_use(&self) -> PoolUse {
@@ -149,10 +149,10 @@ impl Sandbox {
         })
     }
 
-    /// Forgets the compiled form of a component that nobody will call again.
-    pub fn forget(&self, digest: &Digest) {
+    /// Deletes the compiled form of a component that is not needed any more.
+    pub fn evict(&self, digest: &Digest) {
         if let Some(cache) = &self.inner.cache {
-            cache.forget(digest);
+            cache.evict(digest);
         }
     }
 
@@ -164,8 +164,8 @@ impl Sandbox {
         &self.inner.linker
     }
 
-    pub(crate) fn idle_places(&self) -> &Arc<Semaphore> {
-        &self.inner.idle_places
+    pub(crate) fn idle_permits(&self) -> &Arc<Semaphore> {
+        &self.inner.idle_permits
     }
 
     pub(crate) fn slots(&self) -> &Arc<Semaphore> {

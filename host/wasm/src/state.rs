@@ -1,4 +1,4 @@
-//! What belongs to one call: its memory account, its log, and a WASI that grants nothing.
+//! What belongs to one call: its memory usage, its log, and a WASI that grants nothing.
 //!
 //! Determinism is made here: clocks stand still, random numbers come from a fixed seed, the
 //! environment and the arguments are empty, standard input is closed.
@@ -28,7 +28,7 @@ use crate::{
 
 /// Data of a call's store.
 pub(crate) struct State {
-    pub(crate) account: Account,
+    pub(crate) usage: ResourceUsage,
     pub(crate) log: Log,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -48,7 +48,7 @@ impl State {
             .max_random_size(RANDOM_BYTES);
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        Self { account: Account::new(limits), log, wasi: wasi.build(), table }
+        Self { usage: ResourceUsage::new(limits), log, wasi: wasi.build(), table }
     }
 }
 
@@ -90,12 +90,12 @@ impl HostMonotonicClock for StoppedClock {
     }
 }
 
-// === Account ===
+// === ResourceUsage ===
 
 /// Counts what a call's memories and tables hold together. The engine's own limits are per memory
 /// and per table; an author could otherwise multiply them.
 #[derive(Debug)]
-pub(crate) struct Account {
+pub(crate) struct ResourceUsage {
     memory_limit: usize,
     table_limit: usize,
     memory: usize,
@@ -103,7 +103,7 @@ pub(crate) struct Account {
     refused: Option<&'static str>,
 }
 
-impl Account {
+impl ResourceUsage {
     fn new(limits: &Limits) -> Self {
         Self {
             memory_limit: limits.memory_bytes,
@@ -114,7 +114,7 @@ impl Account {
         }
     }
 
-    /// Forgets what was refused to an earlier call.
+    /// Clears what was refused to an earlier call of the same instance.
     pub(crate) fn begin_call(&mut self) {
         self.refused = None;
     }
@@ -133,7 +133,7 @@ impl Account {
     }
 }
 
-impl ResourceLimiter for Account {
+impl ResourceLimiter for ResourceUsage {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory.saturating_add(desired.saturating_sub(current));
         if total > self.memory_limit {

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
 
-pub(crate) use v0_1::Bound;
+pub(crate) use v0_1::Bindings;
 #[cfg(fuzzing)]
 pub(crate) use v0_1::fuzz_tree;
 
@@ -111,18 +111,18 @@ pub struct Mark {
 /// A component called as a resolver.
 pub struct Resolver<'a> {
     pub(crate) component: &'a Component,
-    pub(crate) bound: &'a Bound,
+    pub(crate) bindings: &'a Bindings,
 }
 
 impl Resolver<'_> {
     /// Are these settings usable?
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
-        self.bound.validate_settings(self.component, settings).await
+        self.bindings.validate_settings(self.component, settings).await
     }
 
     /// One step of the resolution.
     pub async fn expand(&self, settings: &Settings, request: &Expansion) -> Outcome<Progress> {
-        self.bound.expand(self.component, settings, request).await
+        self.bindings.expand(self.component, settings, request).await
     }
 
     pub(crate) async fn call_by_name(

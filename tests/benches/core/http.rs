@@ -121,7 +121,8 @@ fn heartbeat(address: &str, id: Uuid) -> String {
 fn message(address: &str, id: Uuid) -> String {
     let parts = json!([{ "kind": "text", "text": "How is it going?" }]);
     let message = json!({ "role": "user", "messageId": "m-1", "parts": parts });
-    let body = json!({ "jsonrpc": "2.0", "id": "1", "method": "message/send", "params": { "message": message } });
+    let body =
+        json!({ "jsonrpc": "2.0", "id": "1", "method": "message/send", "params": { "message": message } });
     post(address, &format!("/workspaces/{id}/a2a"), &body)
 }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use events::{Envelope, Hub};
-use fleet::{Adapter, Fleet, Parts, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
+use fleet::{Adapter, Fleet, FleetConfig, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
 use store::{
     Change, Cipher, Observer, Store, Writer,
@@ -19,6 +19,7 @@ use uuid::Uuid;
 /// Everything is synthetic.
 pub struct Synthetic;
 
+#[async_trait::async_trait]
 impl Runtimes for Synthetic {
     fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
@@ -33,14 +34,14 @@ impl Runtimes for Synthetic {
         }
     }
 
-    fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
         unreachable!("nothing is started here")
     }
 }
 
-struct Nobody;
+struct NoObserver;
 
-impl Observer for Nobody {
+impl Observer for NoObserver {
     fn committed(&self, _: &Change, _: &[Arc<Envelope>]) {}
 
     fn outcome_unknown(&self) {}
@@ -48,7 +49,7 @@ impl Observer for Nobody {
 
 /// A fleet on a database, without a server.
 pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(url).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(Synthetic),
@@ -69,7 +70,7 @@ pub fn sqlite(data: &Path) -> String {
 /// Writes a tree of `count` online workspaces, ten children to each. Returns their ids, parents first.
 pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     let store = Store::connect(url).await.expect("a database");
-    let (writer, written) = Writer::start(store.clone(), Arc::new(Nobody));
+    let (writer, written) = Writer::start(store.clone(), Arc::new(NoObserver));
     let mut ids = Vec::with_capacity(count);
     let mut rows = Vec::with_capacity(count);
     for number in 0..count {

@@ -45,7 +45,7 @@ fn calls(component: &Component, raw: &raw::Raw) {
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).enable_time().build().expect("a runtime");
         let [mut isomer, mut warm, mut fresh, mut reused, mut native] = [const { Vec::new() }; 5];
-        let kept = component.reused();
+        let kept = component.pooled();
         for _ in 0..ROUNDS {
             native.push(on_threads(&runtime, threads, || async {
                 black_box(native_call());
@@ -140,7 +140,7 @@ fn loading(include: &[u8]) {
     for round in 0..5 {
         let sandbox = Sandbox::new(Limits::default(), Some(cache.clone())).expect("an engine");
         let digest = wasm::Digest::of(include);
-        sandbox.forget(&digest);
+        sandbox.evict(&digest);
         let started = Instant::now();
         black_box(sandbox.load(include).expect("a resolver"));
         compiled.push(started.elapsed());

@@ -55,7 +55,11 @@ async fn bad_ids_and_escapes_in_paths_are_refused_with_json() {
             is_json_refusal(&server.ask(method, &path, &[]).await, &format!("{method} {path}"));
         }
         let events = server.get(&format!("/events/{bad}")).await;
-        assert_eq!((events.status(), events.body.as_str()), (200, "[]"), "an unknown workspace has no events");
+        assert_eq!(
+            (events.status(), events.body.as_str()),
+            (200, "[]"),
+            "an unknown workspace has no events"
+        );
     }
 }
 
@@ -120,7 +124,10 @@ async fn oversized_bodies_are_refused_with_json() {
         let answer = server.send(method, &path, &[], &body).await;
         is_json_refusal(&answer, &format!("{method} {path}"));
         if path != "/org/import" {
-            assert_eq!((answer.status(), answer.body.as_str()), (413, r#"{"error":"request body too large"}"#));
+            assert_eq!(
+                (answer.status(), answer.body.as_str()),
+                (413, r#"{"error":"request body too large"}"#)
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use api::app::App;
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, RuntimeTemplates};
+use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use httpd::connection::Deadlines;
 use httpd::middleware;
 use httpd::rate_limit::{LimiterClock, RateLimits};
@@ -37,7 +37,7 @@ pub(crate) const PATIENT: Limits = Limits {
 
 /// A fleet without workspaces, of each server its own.
 async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(&database.url()).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),

@@ -168,7 +168,7 @@ impl Access {
     /// Whether no credential exists yet: no admin token and no live token.
     #[must_use]
     pub fn is_uninitialized(&self) -> bool {
-        self.admin_token.is_none() && self.fleet.tokens().is_empty()
+        self.admin_token.is_none() && self.fleet.state().tokens().is_empty()
     }
 
     /// Class `admin`.
@@ -245,7 +245,7 @@ impl Access {
         match caller {
             _ if is_admin => Ok(AgentProof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
-            _ if !self.fleet.tokens().has_any(id) => Ok(AgentProof::None),
+            _ if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
             _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
             _ => Err(ApiError::unauthorized("invalid workspace auth token")),
         }
@@ -297,7 +297,7 @@ impl Access {
     /// The workspace whose live token the bearer is.
     #[must_use]
     pub fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<Uuid> {
-        self.fleet.authenticate(credentials.bearer?)?.row.workspace_id
+        self.fleet.credentials().authenticate(credentials.bearer?)?.row.workspace_id
     }
 
     /// Whether the answer may hold a workspace's private fields. An uninitialized deployment admits every
@@ -323,12 +323,12 @@ impl Access {
             _ => return true,
         };
         let token = caller.token();
-        self.fleet.tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
+        self.fleet.credentials().tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
     }
 
     /// The owner of a live token.
     fn token(&self, bearer: &str) -> Option<Caller> {
-        let token = self.fleet.authenticate(bearer)?;
+        let token = self.fleet.credentials().authenticate(bearer)?;
         let row = &token.row;
         Some(match row.workspace_id {
             Some(id) => Caller::Workspace { id, token: row.id },

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use chrono::Utc;
-use events::{Envelope, Next, Subscription};
+use events::{Envelope, Received, Subscription};
 use fleet::{Fleet, MissedEvents};
 use store::StoreError;
 use uuid::Uuid;
@@ -32,11 +32,11 @@ impl Audience {
     }
 
     fn can_see(self, event: &Envelope, fleet: &Fleet) -> bool {
-        event.is_wire()
+        event.is_client_visible()
             && match self {
                 Self::Canvas => true,
                 Self::Agent(id) => {
-                    event.workspace_id().is_some_and(|about| fleet.directory().may_hear(id, about))
+                    event.workspace_id().is_some_and(|about| fleet.directory().can_observe(id, about))
                 }
                 Self::Workspace(id) => event.workspace_id() == Some(id),
             }
@@ -86,13 +86,13 @@ impl EventStream {
     }
 
     /// The next event. Cancel safe.
-    pub(super) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> Received {
         if let Some(event) = self.missed.next() {
-            return Next::Event(event);
+            return Received::Event(event);
         }
         loop {
             match self.subscription.next().await {
-                Next::Event(event) if event.seq().is_some_and(|seq| seq <= self.last_seq) => {}
+                Received::Event(event) if event.seq().is_some_and(|seq| seq <= self.last_seq) => {}
                 next => return next,
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use events::Next;
+use events::Received;
 use futures::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
 use metrics::gauge;
@@ -168,15 +168,15 @@ impl Socket {
         }
     }
 
-    async fn handle_event(&mut self, next: Next) -> Result<(), End> {
+    async fn handle_event(&mut self, next: Received) -> Result<(), End> {
         match next {
-            Next::Event(event) => match Utf8Bytes::try_from(event.frame_bytes()) {
+            Received::Event(event) => match Utf8Bytes::try_from(event.frame_bytes()) {
                 Ok(text) => self.send(Message::Text(text)).await,
                 // It was made of a `String`.
                 Err(_) => Ok(()),
             },
-            Next::Overflowed => Err(End::SLOW),
-            Next::Closed => Err(End::SHUTDOWN),
+            Received::Lagged => Err(End::SLOW),
+            Received::Closed => Err(End::SHUTDOWN),
         }
     }
 

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use events::{Envelope, Next};
+use events::{Envelope, Received};
 use futures::stream::unfold;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -96,9 +96,9 @@ impl Stream {
             Step::Events => tokio::select! {
                 () = self.shutdown.draining() => return None,
                 next = self.events.next() => match next {
-                    Next::Event(event) => self.frame(&event),
+                    Received::Event(event) => self.frame(&event),
                     // The client comes back with the number of its last event.
-                    Next::Overflowed | Next::Closed => return None,
+                    Received::Lagged | Received::Closed => return None,
                 },
                 _ = self.ping.tick() => {
                     if !self.access.is_valid(&self.caller) {

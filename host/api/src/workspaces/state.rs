@@ -51,7 +51,8 @@ impl FromRequestParts<App> for StateAuth {
         let (Some(bearer), Ok(id)) = (credentials.bearer(), id) else {
             return Err(refusal);
         };
-        let ended = app.fleet.ended_with(bearer, id).await.or_refuse("query failed")?;
+        let ended =
+            app.fleet.credentials().was_revoked_by_removal(bearer, id).await.or_refuse("query failed")?;
         Err(if ended { deleted(id, true) } else { refusal })
     }
 }

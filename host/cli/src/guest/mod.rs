@@ -1,6 +1,7 @@
 //! `isomer guest`: the admin API of a running server, and the author's tools that need none.
 
 mod check;
+mod precompile;
 mod scaffold;
 mod show;
 
@@ -66,18 +67,19 @@ enum GuestTask {
         /// Name of the guest
         name: String,
     },
-    /// Take that back
-    Distrust {
+    /// Allow a guest to ask for hosting in a container only
+    Untrust {
         /// Name of the guest
         name: String,
     },
-    /// Use a guest's instances again for later calls: quicker, and calls may see what others left
-    Reuse {
+    /// Let calls of a guest take warm instances from a pool: quicker, and a call may see what earlier
+    /// calls left in memory
+    Pooled {
         /// Name of the guest
         name: String,
     },
-    /// Give every call a fresh instance, as it is by default
-    Fresh {
+    /// Give every call of a guest a fresh instance (the default)
+    PerCall {
         /// Name of the guest
         name: String,
     },
@@ -117,6 +119,12 @@ enum GuestTask {
         #[arg(long)]
         trusted: bool,
     },
+    /// Compile the first-party guests into the cache of compiled guests, as when an image is built
+    Precompile {
+        /// Directory of the cache: what the server is given as GUEST_CACHE_DIR
+        #[arg(long, value_name = "DIR", env = "GUEST_CACHE_DIR", default_value = "./data/compiled")]
+        cache_dir: PathBuf,
+    },
     /// Make a crate for a guest of your own, with SDK and WIT beside it
     New {
         /// Name of the guest, its runtime and its crate; a path puts its directory elsewhere
@@ -139,6 +147,7 @@ pub async fn run(args: GuestArgs) -> Result<(), CliError> {
         GuestTask::New { directory } => return scaffold::run(&directory),
         GuestTask::List => Answer::List(client()?.get("/admin/guests").await?),
         GuestTask::Show { name } => Answer::Guest(client()?.get(&path(&name, "")).await?),
+        GuestTask::Precompile { cache_dir } => return precompile::run(&cache_dir, print_json),
         GuestTask::Push { name, file, activate } => {
             let bytes = std::fs::read(&file).map_err(|source| file_error(&file, source))?;
             let path = path(&name, &format!("/releases?activate={activate}"));
@@ -159,14 +168,14 @@ pub async fn run(args: GuestArgs) -> Result<(), CliError> {
         GuestTask::Trust { name } => {
             Answer::Guest(client()?.post(&path(&name, "/trust"), &Value::Null).await?)
         }
-        GuestTask::Distrust { name } => {
-            Answer::Guest(client()?.post(&path(&name, "/distrust"), &Value::Null).await?)
+        GuestTask::Untrust { name } => {
+            Answer::Guest(client()?.post(&path(&name, "/untrust"), &Value::Null).await?)
         }
-        GuestTask::Reuse { name } => {
-            Answer::Guest(client()?.post(&path(&name, "/reuse"), &Value::Null).await?)
+        GuestTask::Pooled { name } => {
+            Answer::Guest(client()?.post(&path(&name, "/pooled"), &Value::Null).await?)
         }
-        GuestTask::Fresh { name } => {
-            Answer::Guest(client()?.post(&path(&name, "/fresh"), &Value::Null).await?)
+        GuestTask::PerCall { name } => {
+            Answer::Guest(client()?.post(&path(&name, "/per-call"), &Value::Null).await?)
         }
         GuestTask::Settings { name, settings } => {
             Answer::Guest(client()?.put(&path(&name, "/settings"), &settings).await?)

@@ -115,7 +115,7 @@ async fn a_refused_start_below_an_online_agent_is_retried_later() {
     let row = server.row(id).await;
     let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
-    server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+    server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.backend.script([Script::Refuses]);
     let again = server.reconcile_one(id).await;
     let row = server.row(id).await;
@@ -210,7 +210,7 @@ async fn hibernate_returns_when_the_container_is_stopped() {
     let row = server.row(id).await;
     let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
     let registered = Input::Registered { url: None, card, delivery_mode };
-    server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+    server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.fleet.hibernate(id, false).await.unwrap();
     assert!(server.backend.running().is_empty());
     assert_eq!(server.fleet.directory().get(id).unwrap().row.status, Status::Hibernated);
@@ -229,7 +229,7 @@ async fn waking_begins_one_attempt_however_many_messages_ask_for_it() {
         let row = server.row(id).await;
         let (card, delivery_mode) = (serde_json::json!({}), store::workspaces::DeliveryMode::Push);
         let registered = Input::Registered { url: None, card, delivery_mode };
-        server.fleet.commit(transitions([(&row, registered)], store::now())).await.unwrap();
+        server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     };
     register().await;
     assert!(!server.fleet.wake(id).await.unwrap(), "the workspace is online");
@@ -257,10 +257,10 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
     let row =
         WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of(update)).await.unwrap();
+    server.fleet.state().commit(Change::of(update)).await.unwrap();
     let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
-    server.fleet.commit(Change::of(update)).await.unwrap();
+    server.fleet.state().commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
     assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
     assert_eq!(server.row(id).await.status, Status::Hibernated);
@@ -280,7 +280,7 @@ async fn a_new_leader_gives_agents_the_whole_timeout_to_call() {
     // No server led for an hour.
     let long_ago = store::now() - TimeDelta::hours(1);
     let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-    server.fleet.commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
+    server.fleet.state().commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
     let leads = server.leads();
     until("it leads", &server.fleet, async || server.fleet.inner.work.since().is_some()).await;
     let since = server.fleet.inner.work.since().unwrap();

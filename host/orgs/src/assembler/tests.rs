@@ -11,6 +11,7 @@ use crate::template::{Defaults, Prompt, Prompts, Schedule};
 /// Runtimes of the first-party guests that the tests need.
 struct KnownRuntimes;
 
+#[async_trait::async_trait]
 impl Runtimes for KnownRuntimes {
     fn sanitize(&self, runtime: &str) -> String {
         let known = ["claude-code", "langgraph", "hermes", "mock"];
@@ -26,7 +27,7 @@ impl Runtimes for KnownRuntimes {
         }
     }
 
-    fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
         unreachable!("a template is assembled without plans")
     }
 }

@@ -13,8 +13,9 @@ pub(crate) struct Model {
     pub(crate) component: Option<String>,
     pub(crate) trusted: bool,
     pub(crate) enabled: bool,
-    pub(crate) reused: bool,
+    pub(crate) pooled: bool,
     pub(crate) settings: Json,
+    pub(crate) revision: i64,
     pub(crate) created_at: DateTimeUtc,
     pub(crate) updated_at: DateTimeUtc,
 }

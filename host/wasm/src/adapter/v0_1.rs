@@ -8,7 +8,7 @@ use super::{
     Capabilities, Content, Description, EnvCopy, EnvSet, File, Hosting, Message, Phase, Plan, PlanRequest,
     Reload, Surfaces, Value, Volume,
 };
-use crate::{Component, Outcome, Problem, Refused, Settings, call, limits, rules, state::State};
+use crate::{Component, InvalidOutput, Outcome, Problem, Settings, call, limits, state::State, validate};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 mod bindings {
@@ -21,15 +21,15 @@ mod bindings {
 
 use bindings::{RuntimeAdapter, RuntimeAdapterPre, exports::isomer::adapter::adapter as wit};
 
-/// A component bound to this world's functions.
-pub(crate) struct Bound(RuntimeAdapterPre<State>);
+/// The typed functions that this world's component exports.
+pub(crate) struct Bindings(RuntimeAdapterPre<State>);
 
 /// Calls one function.
 macro_rules! call {
-    ($bound:expr, $component:expr, $function:ident($($argument:expr),*), $check:expr) => {
+    ($bindings:expr, $component:expr, $function:ident($($argument:expr),*), $check:expr) => {
         call::run(
             $component,
-            async |store: &mut Store<State>| $bound.0.instantiate_async(store).await,
+            async |store: &mut Store<State>| $bindings.0.instantiate_async(store).await,
             async |store: &mut Store<State>, instance: &RuntimeAdapter| {
                 instance.isomer_adapter_adapter().$function(store, $($argument),*).await
             },
@@ -39,7 +39,7 @@ macro_rules! call {
     };
 }
 
-impl Bound {
+impl Bindings {
     pub(crate) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
         RuntimeAdapterPre::new(pre).map(Self)
     }
@@ -76,7 +76,7 @@ impl Bound {
         config: &[u8],
     ) -> Outcome<Option<String>> {
         call!(self, on, call_runtime_in_config(settings.text(), config), |name: Option<String>| {
-            name.iter().try_for_each(|name| rules::label("runtime", name, 100))?;
+            name.iter().try_for_each(|name| validate::label("runtime", name, 100))?;
             Ok(name)
         })
     }
@@ -107,8 +107,12 @@ impl Bound {
         call!(self, on, call_synthetic_reply(settings.text(), &message), |answer: Result<Vec<String>, _>| {
             match answer {
                 Ok(parts) => {
-                    rules::at_most("parts", parts.len(), 64)?;
-                    rules::at_most("parts (bytes)", parts.iter().map(String::len).sum(), limits::PLAN_BYTES)?;
+                    validate::at_most("parts", parts.len(), 64)?;
+                    validate::at_most(
+                        "parts (bytes)",
+                        parts.iter().map(String::len).sum(),
+                        limits::PLAN_BYTES,
+                    )?;
                     Ok(Ok(parts))
                 }
                 Err(no) => Ok(Err(problem(no))),
@@ -126,47 +130,59 @@ impl Bound {
         call!(self, on, call_to_agent(settings.text(), &body), |answer: Result<String, _>| match answer {
             Ok(body) => serde_json::from_str(&body)
                 .map(Ok)
-                .map_err(|error| Refused::new("body", format!("it is not JSON: {error}"))),
+                .map_err(|error| InvalidOutput::new("body", format!("it is not JSON: {error}"))),
             Err(no) => Ok(Err(problem(no))),
         })
     }
 }
 
 fn problem(problem: wit::Problem) -> Problem {
-    rules::problem(problem.at, problem.message)
+    validate::problem(problem.at, problem.message)
 }
 
 // === Description ===
 
-fn description(answer: wit::Description) -> Result<Description, Refused> {
-    rules::runtime_name("description.name", &answer.name)?;
-    rules::at_most("description.aliases", answer.aliases.len(), 16)?;
-    answer.aliases.iter().try_for_each(|alias| rules::runtime_name("description.aliases", alias))?;
-    rules::distinct("description.aliases", answer.aliases.iter().chain([&answer.name]).map(String::as_str))?;
-    rules::label("description.display-name", &answer.display_name, 100)?;
+fn description(answer: wit::Description) -> Result<Description, InvalidOutput> {
+    validate::runtime_name("description.name", &answer.name)?;
+    validate::at_most("description.aliases", answer.aliases.len(), 16)?;
+    answer.aliases.iter().try_for_each(|alias| validate::runtime_name("description.aliases", alias))?;
+    validate::distinct(
+        "description.aliases",
+        answer.aliases.iter().chain([&answer.name]).map(String::as_str),
+    )?;
+    validate::label("description.display-name", &answer.display_name, 100)?;
     let hosting = match answer.hosting {
         wit::Hosting::Container => Hosting::Container,
         wit::Hosting::Operator => Hosting::Operator,
         wit::Hosting::Synthetic => Hosting::Synthetic,
     };
     if hosting == Hosting::Container && answer.image_base.is_none() {
-        return Err(Refused::new("description.image-base", "a runtime hosted in a container needs an image"));
+        return Err(InvalidOutput::new(
+            "description.image-base",
+            "a runtime hosted in a container needs an image",
+        ));
     }
-    answer.image_base.iter().try_for_each(|base| rules::base_name("description.image-base", base, 128))?;
+    answer.image_base.iter().try_for_each(|base| validate::base_name("description.image-base", base, 128))?;
     answer
         .default_model
         .iter()
-        .try_for_each(|model| rules::label("description.default-model", model, 100))?;
+        .try_for_each(|model| validate::label("description.default-model", model, 100))?;
     if answer.port == 0 {
-        return Err(Refused::new("description.port", "0 is no port"));
+        return Err(InvalidOutput::new("description.port", "0 is no port"));
     }
-    rules::placed_path("description.config-dir", &answer.config_dir)?;
-    rules::placed_path("description.remote-config-dir", &answer.remote_config_dir)?;
-    rules::at_most("description.template-dirs", answer.template_dirs.len(), 16)?;
-    answer.template_dirs.iter().try_for_each(|dir| rules::runtime_name("description.template-dirs", dir))?;
-    answer.memory_file.iter().try_for_each(|path| rules::relative_path("description.memory-file", path))?;
+    validate::placed_path("description.config-dir", &answer.config_dir)?;
+    validate::placed_path("description.remote-config-dir", &answer.remote_config_dir)?;
+    validate::at_most("description.template-dirs", answer.template_dirs.len(), 16)?;
+    answer
+        .template_dirs
+        .iter()
+        .try_for_each(|dir| validate::runtime_name("description.template-dirs", dir))?;
+    answer
+        .memory_file
+        .iter()
+        .try_for_each(|path| validate::relative_path("description.memory-file", path))?;
     if answer.reply_pause_ms > 60_000 {
-        return Err(Refused::new("description.reply-pause-ms", "60,000 at most"));
+        return Err(InvalidOutput::new("description.reply-pause-ms", "60,000 at most"));
     }
     Ok(Description {
         volumes: volumes(answer.volumes)?,
@@ -190,18 +206,18 @@ fn description(answer: wit::Description) -> Result<Description, Refused> {
     })
 }
 
-fn volumes(volumes: Vec<wit::Volume>) -> Result<Vec<Volume>, Refused> {
-    rules::at_most("description.volumes", volumes.len(), 16)?;
-    rules::distinct("description.volumes", volumes.iter().map(|volume| volume.name.as_str()))?;
+fn volumes(volumes: Vec<wit::Volume>) -> Result<Vec<Volume>, InvalidOutput> {
+    validate::at_most("description.volumes", volumes.len(), 16)?;
+    validate::distinct("description.volumes", volumes.iter().map(|volume| volume.name.as_str()))?;
     volumes
         .into_iter()
         .map(|volume| {
-            rules::base_name("description.volumes.name", &volume.name, 32)?;
-            rules::placed_path("description.volumes.path", &volume.path)?;
+            validate::base_name("description.volumes.name", &volume.name, 32)?;
+            validate::placed_path("description.volumes.path", &volume.path)?;
             let group = &volume.reset_group;
             group
                 .iter()
-                .try_for_each(|group| rules::base_name("description.volumes.reset-group", group, 32))?;
+                .try_for_each(|group| validate::base_name("description.volumes.reset-group", group, 32))?;
             Ok(Volume { name: volume.name, path: volume.path, reset_group: volume.reset_group })
         })
         .collect()
@@ -255,21 +271,21 @@ fn plan_request(request: &PlanRequest) -> wit::PlanRequest {
     }
 }
 
-fn plan(answer: wit::WorkspacePlan) -> Result<Plan, Refused> {
-    rules::at_most("plan.env", answer.env.len(), limits::PLAN_ENTRIES)?;
-    rules::at_most("plan.env-copies", answer.env_copies.len(), limits::PLAN_ENTRIES)?;
-    rules::at_most("plan.required-env", answer.required_env.len(), limits::PLAN_ENTRIES)?;
-    rules::at_most("plan.reset-groups", answer.reset_groups.len(), limits::PLAN_ENTRIES)?;
-    answer.provider.iter().try_for_each(|provider| rules::label("plan.provider", provider, 100))?;
-    answer.reset_groups.iter().try_for_each(|group| rules::base_name("plan.reset-groups", group, 32))?;
+fn plan(answer: wit::WorkspacePlan) -> Result<Plan, InvalidOutput> {
+    validate::at_most("plan.env", answer.env.len(), limits::PLAN_ENTRIES)?;
+    validate::at_most("plan.env-copies", answer.env_copies.len(), limits::PLAN_ENTRIES)?;
+    validate::at_most("plan.required-env", answer.required_env.len(), limits::PLAN_ENTRIES)?;
+    validate::at_most("plan.reset-groups", answer.reset_groups.len(), limits::PLAN_ENTRIES)?;
+    answer.provider.iter().try_for_each(|provider| validate::label("plan.provider", provider, 100))?;
+    answer.reset_groups.iter().try_for_each(|group| validate::base_name("plan.reset-groups", group, 32))?;
     for (index, group) in answer.required_env.iter().enumerate() {
         let at = format!("plan.required-env[{index}]");
-        rules::at_most(&at, group.len(), limits::PLAN_ENTRIES)?;
-        group.iter().try_for_each(|name| rules::env_name(&at, name))?;
+        validate::at_most(&at, group.len(), limits::PLAN_ENTRIES)?;
+        group.iter().try_for_each(|name| validate::env_name(&at, name))?;
     }
     let targets =
         answer.env.iter().map(|set| &set.name).chain(answer.env_copies.iter().map(|copy| &copy.target));
-    rules::distinct("plan.env", targets.map(String::as_str))?;
+    validate::distinct("plan.env", targets.map(String::as_str))?;
     Ok(Plan {
         env: answer
             .env
@@ -290,27 +306,27 @@ fn plan(answer: wit::WorkspacePlan) -> Result<Plan, Refused> {
     })
 }
 
-fn env_set(index: usize, set: wit::EnvSet) -> Result<EnvSet, Refused> {
-    rules::settable_env(&format!("plan.env[{index}].name"), &set.name)?;
-    rules::env_value(&format!("plan.env[{index}].value"), &set.value)?;
+fn env_set(index: usize, set: wit::EnvSet) -> Result<EnvSet, InvalidOutput> {
+    validate::settable_env(&format!("plan.env[{index}].name"), &set.name)?;
+    validate::env_value(&format!("plan.env[{index}].value"), &set.value)?;
     Ok(EnvSet { name: set.name, value: set.value })
 }
 
-fn env_copy(index: usize, copy: wit::EnvCopy) -> Result<EnvCopy, Refused> {
-    rules::settable_env(&format!("plan.env-copies[{index}].source"), &copy.source)?;
-    rules::settable_env(&format!("plan.env-copies[{index}].target"), &copy.target)?;
+fn env_copy(index: usize, copy: wit::EnvCopy) -> Result<EnvCopy, InvalidOutput> {
+    validate::settable_env(&format!("plan.env-copies[{index}].source"), &copy.source)?;
+    validate::settable_env(&format!("plan.env-copies[{index}].target"), &copy.target)?;
     Ok(EnvCopy { source: copy.source, target: copy.target })
 }
 
-fn files(files: Vec<wit::File>) -> Result<Vec<File>, Refused> {
-    rules::at_most("plan.files", files.len(), limits::PLAN_FILES)?;
-    rules::at_most("plan.files (bytes)", files.iter().map(size).sum(), limits::PLAN_BYTES)?;
-    rules::distinct("plan.files", files.iter().map(|file| file.path.as_str()))?;
+fn files(files: Vec<wit::File>) -> Result<Vec<File>, InvalidOutput> {
+    validate::at_most("plan.files", files.len(), limits::PLAN_FILES)?;
+    validate::at_most("plan.files (bytes)", files.iter().map(size).sum(), limits::PLAN_BYTES)?;
+    validate::distinct("plan.files", files.iter().map(|file| file.path.as_str()))?;
     files
         .into_iter()
         .enumerate()
         .map(|(index, file)| {
-            rules::relative_path(&format!("plan.files[{index}].path"), &file.path)?;
+            validate::relative_path(&format!("plan.files[{index}].path"), &file.path)?;
             let content = match file.content {
                 wit::Content::Bytes(bytes) => Content::Bytes(bytes),
                 wit::Content::Yaml(tree) => {
@@ -339,17 +355,19 @@ fn size(file: &wit::File) -> usize {
     }
 }
 
-fn tree_value(at: &str, tree: wit::Tree) -> Result<Value, Refused> {
-    rules::arena(at, &tree.nodes, |node| match node {
+fn tree_value(at: &str, tree: wit::Tree) -> Result<Value, InvalidOutput> {
+    validate::arena(at, &tree.nodes, |node| match node {
         wit::Value::Sequence(items) => items.clone(),
         wit::Value::Mapping(entries) => entries.iter().map(|(_, node)| *node).collect(),
         _ => Vec::new(),
     })?;
     for node in &tree.nodes {
         match node {
-            wit::Value::Mapping(entries) => rules::distinct(at, entries.iter().map(|(key, _)| key.as_str()))?,
+            wit::Value::Mapping(entries) => {
+                validate::distinct(at, entries.iter().map(|(key, _)| key.as_str()))?
+            }
             wit::Value::Decimal(number) if !number.is_finite() => {
-                return Err(Refused::new(at, "a decimal must be finite"));
+                return Err(InvalidOutput::new(at, "a decimal must be finite"));
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 use wasmtime::{Store, component::InstancePre};
 
 use super::{Diff, Verdict};
-use crate::{Component, Outcome, Problem, Settings, call, rules, state::State};
+use crate::{Component, Outcome, Problem, Settings, call, state::State, validate};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 mod bindings {
@@ -16,10 +16,10 @@ mod bindings {
 
 use bindings::{ReloadClassifier, ReloadClassifierPre, exports::isomer::classifier::classifier as wit};
 
-/// A component bound to this world's functions.
-pub(crate) struct Bound(ReloadClassifierPre<State>);
+/// The typed functions that this world's component exports.
+pub(crate) struct Bindings(ReloadClassifierPre<State>);
 
-impl Bound {
+impl Bindings {
     pub(crate) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
         ReloadClassifierPre::new(pre).map(Self)
     }
@@ -62,7 +62,7 @@ impl Bound {
             |answer| {
                 Ok(match answer {
                     wit::Verdict::Hot => Verdict::Hot,
-                    wit::Verdict::Cold(reason) => Verdict::Cold(rules::message(reason)),
+                    wit::Verdict::Cold(reason) => Verdict::Cold(validate::message(reason)),
                 })
             },
         )
@@ -71,5 +71,5 @@ impl Bound {
 }
 
 fn problem(problem: wit::Problem) -> Problem {
-    rules::problem(problem.at, problem.message)
+    validate::problem(problem.at, problem.message)
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use wasmtime::{Store, component::InstancePre};
 
 use super::{Answer, Expansion, Mark, Node, Progress, Tree, Value};
-use crate::{Component, Outcome, Problem, Refused, Settings, call, limits, rules, state::State};
+use crate::{Component, InvalidOutput, Outcome, Problem, Settings, call, limits, state::State, validate};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 mod bindings {
@@ -18,10 +18,10 @@ mod bindings {
 
 use bindings::{TemplateResolver, TemplateResolverPre, exports::isomer::template::resolver as wit};
 
-/// A component bound to this world's functions.
-pub(crate) struct Bound(TemplateResolverPre<State>);
+/// The typed functions that this world's component exports.
+pub(crate) struct Bindings(TemplateResolverPre<State>);
 
-impl Bound {
+impl Bindings {
     pub(crate) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
         TemplateResolverPre::new(pre).map(Self)
     }
@@ -62,7 +62,7 @@ impl Bound {
 }
 
 fn problem(problem: wit::Problem) -> Problem {
-    rules::problem(problem.at, problem.message)
+    validate::problem(problem.at, problem.message)
 }
 
 fn expansion(request: &Expansion) -> wit::Expansion {
@@ -84,7 +84,7 @@ fn expansion(request: &Expansion) -> wit::Expansion {
     }
 }
 
-fn progress(request: &wit::Expansion, answer: wit::Progress) -> Result<Progress, Refused> {
+fn progress(request: &wit::Expansion, answer: wit::Progress) -> Result<Progress, InvalidOutput> {
     match answer {
         wit::Progress::Done(done) => {
             files(request, &done.files)?;
@@ -96,29 +96,29 @@ fn progress(request: &wit::Expansion, answer: wit::Progress) -> Result<Progress,
 }
 
 /// Paths must be plain and new: a resolver that asks again for what it has would never end.
-fn need(request: &wit::Expansion, paths: Vec<String>) -> Result<Vec<String>, Refused> {
+fn need(request: &wit::Expansion, paths: Vec<String>) -> Result<Vec<String>, InvalidOutput> {
     if paths.is_empty() {
-        return Err(Refused::new("need", "a resolver that needs nothing is done or has failed"));
+        return Err(InvalidOutput::new("need", "a resolver that needs nothing is done or has failed"));
     }
-    rules::at_most("need", paths.len(), limits::ROUND_PATHS)?;
-    paths.iter().try_for_each(|path| rules::plain_path("need", path))?;
+    validate::at_most("need", paths.len(), limits::ROUND_PATHS)?;
+    paths.iter().try_for_each(|path| validate::plain_path("need", path))?;
     let known = request.files.iter().map(|file| file.path.as_str());
-    rules::distinct("need", known.chain(paths.iter().map(String::as_str)))?;
+    validate::distinct("need", known.chain(paths.iter().map(String::as_str)))?;
     Ok(paths)
 }
 
 /// Marks may name only files that the resolver was given.
-fn files(request: &wit::Expansion, files: &[String]) -> Result<(), Refused> {
-    rules::distinct("tree.files", files.iter().map(String::as_str))?;
+fn files(request: &wit::Expansion, files: &[String]) -> Result<(), InvalidOutput> {
+    validate::distinct("tree.files", files.iter().map(String::as_str))?;
     let given: HashSet<&str> = request.files.iter().map(|file| file.path.as_str()).collect();
     match files.iter().find(|file| !given.contains(file.as_str())) {
-        Some(file) => Err(Refused::new("tree.files", format!("`{file}` is no file that was given"))),
+        Some(file) => Err(InvalidOutput::new("tree.files", format!("`{file}` is no file that was given"))),
         None => Ok(()),
     }
 }
 
-fn tree(tree: wit::Tree) -> Result<Tree, Refused> {
-    rules::arena("tree", &tree.nodes, |node| match &node.value {
+fn tree(tree: wit::Tree) -> Result<Tree, InvalidOutput> {
+    validate::arena("tree", &tree.nodes, |node| match &node.value {
         wit::Value::Scalar(_) => Vec::new(),
         wit::Value::Sequence(items) => items.clone(),
         wit::Value::Mapping(entries) => entries.iter().flat_map(|(key, value)| [*key, *value]).collect(),
@@ -128,11 +128,14 @@ fn tree(tree: wit::Tree) -> Result<Tree, Refused> {
     let mut built: Vec<Option<Node>> = tree.nodes.iter().map(|_| None).collect();
     for (index, node) in tree.nodes.into_iter().enumerate().rev() {
         if node.mark.file as usize >= files {
-            return Err(Refused::new("tree", format!("node {index} is marked in a file that isn't listed")));
+            return Err(InvalidOutput::new(
+                "tree",
+                format!("node {index} is marked in a file that isn't listed"),
+            ));
         }
         let mut child = |id: u32| {
             let child = built.get_mut(id as usize).and_then(Option::take);
-            child.ok_or_else(|| Refused::new("tree", format!("node {id} is used twice")))
+            child.ok_or_else(|| InvalidOutput::new("tree", format!("node {id} is used twice")))
         };
         let value = match node.value {
             wit::Value::Scalar(scalar) => Value::Scalar { text: scalar.text, quoted: scalar.quoted },
@@ -141,17 +144,18 @@ fn tree(tree: wit::Tree) -> Result<Tree, Refused> {
             }
             wit::Value::Mapping(entries) => {
                 let pair = |(key, value)| Ok((child(key)?, child(value)?));
-                Value::Mapping(entries.into_iter().map(pair).collect::<Result<_, Refused>>()?)
+                Value::Mapping(entries.into_iter().map(pair).collect::<Result<_, InvalidOutput>>()?)
             }
         };
         let mark = Mark { file: node.mark.file, line: node.mark.line, column: node.mark.column };
-        let tag = node.tag.map(rules::message);
+        let tag = node.tag.map(validate::message);
         if let Some(slot) = built.get_mut(index) {
             *slot = Some(Node { value, mark, tag });
         }
     }
     let root = built.into_iter().next().flatten();
-    root.map(|root| Tree { files: tree.files, root }).ok_or_else(|| Refused::new("tree", "it has no root"))
+    root.map(|root| Tree { files: tree.files, root })
+        .ok_or_else(|| InvalidOutput::new("tree", "it has no root"))
 }
 
 /// What the check lets through has as many nodes as were handed in, and is no deeper than allowed.

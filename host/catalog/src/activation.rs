@@ -1,0 +1,233 @@
+//! The steps that changes are made of: loading a release, validating it, committing the change, and
+//! the swap after which the release answers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use events::{GuestChange, GuestEvent};
+use store::{
+    CommitError,
+    guests::{GuestRow, PutGuest, ReleaseMutation, ReleaseState},
+};
+use wasm::{Component, Digest, Settings, adapter::Description};
+
+use crate::{
+    Catalog, CatalogError,
+    breaker::Breaker,
+    components::blocking,
+    conformance,
+    guest::{ActiveRelease, Guest},
+    lifecycle::same_world,
+    runtimes::Runtimes,
+};
+
+/// A component that passed its probes with these settings and this trust.
+pub(crate) struct Validated {
+    pub(crate) component: Component,
+    pub(crate) settings: Settings,
+    pub(crate) trusted: bool,
+    pub(crate) description: Option<Description>,
+}
+
+impl Validated {
+    /// Has what the probes relied on changed meanwhile?
+    pub(crate) fn is_outdated(&self, guest: &Guest) -> bool {
+        let record = guest.read();
+        let settings = Settings::new(&record.row.settings, usize::MAX);
+        record.row.trusted != self.trusted || settings.as_ref() != Ok(&self.settings)
+    }
+}
+
+impl Catalog {
+    pub(crate) async fn load(&self, bytes: Bytes) -> Result<Component, CatalogError> {
+        let _compiling = self.inner.compiler.lock().await;
+        let sandbox = self.inner.sandbox.clone();
+        Ok(blocking(move || sandbox.load(&bytes)).await??)
+    }
+
+    /// The component of a release of `row`: one that is in service already, else from the AOT cache,
+    /// else compiled.
+    pub(crate) async fn load_release(&self, row: &GuestRow, digest: &str) -> Result<Component, CatalogError> {
+        let Ok(digest) = digest.parse::<Digest>() else { return Err(CatalogError::NoRelease) };
+        let in_service = || {
+            self.inner.guests.load().values().find_map(|guest| {
+                let active = guest.active.load();
+                let active = active.as_ref().filter(|active| active.component.digest() == digest)?;
+                Some(active.component.per_call())
+            })
+        };
+        let component = match in_service() {
+            Some(component) => component,
+            None => self.load_stored(digest).await?,
+        };
+        same_world(&row.name, &row.world, &component)?;
+        Ok(component)
+    }
+
+    async fn load_stored(&self, digest: Digest) -> Result<Component, CatalogError> {
+        let sandbox = self.inner.sandbox.clone();
+        let compiled = blocking(move || sandbox.load_compiled(&digest)).await?;
+        let component = match compiled {
+            Some(component) => component,
+            None => self.load(self.component_bytes(digest).await?.into()).await?,
+        };
+        // What answers must be what its row says it is.
+        if component.digest() == digest { Ok(component) } else { Err(CatalogError::ComponentMissing) }
+    }
+
+    pub(crate) async fn validate(&self, guest: &Guest, digest: &str) -> Result<Validated, CatalogError> {
+        let row = guest.read().row.clone();
+        self.validate_as(&row, digest).await
+    }
+
+    /// Loads and probes a release with the settings and the trust of `row`.
+    pub(crate) async fn validate_as(&self, row: &GuestRow, digest: &str) -> Result<Validated, CatalogError> {
+        let component = self.load_release(row, digest).await?;
+        let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
+        let found = conformance::probe(&component, &settings, row.trusted, self.limits()).await;
+        match found.reason() {
+            None => {
+                Ok(Validated { component, settings, trusted: row.trusted, description: found.description })
+            }
+            Some(reason) => Err(CatalogError::Unfit { reason, conformance: Box::new(found) }),
+        }
+    }
+
+    /// Refuses a release that would answer for a runtime that another guest answers for.
+    pub(crate) fn check_runtime_names(
+        &self,
+        guest: &Guest,
+        validated: &Validated,
+    ) -> Result<(), CatalogError> {
+        let runtimes = self.inner.runtimes.load();
+        for name in validated.description.iter().flat_map(Description::names) {
+            if let Some(other) = runtimes.guest(name).filter(|&other| other != guest.name) {
+                return Err(CatalogError::NameTaken { name: name.to_owned(), guest: other.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a change of a guest, to be called with the lock on changes held. What answers stays.
+    ///
+    /// # Errors
+    /// [`CatalogError::Superseded`] if another server changed the guest: [`Catalog::refresh`] it then,
+    /// without the lock.
+    pub(crate) async fn commit(
+        &self,
+        guest: &Guest,
+        row: GuestRow,
+        releases: Vec<ReleaseMutation>,
+    ) -> Result<(), CatalogError> {
+        match self.inner.store.commit_guests(vec![PutGuest { row, releases }]).await {
+            Ok(()) => {
+                guest.set_committed();
+                Ok(())
+            }
+            Err(CommitError::Conflict) => Err(CatalogError::Superseded),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes `digest` active again in place of `from`, which takes the state and reason `replaced`.
+    pub(crate) async fn restore(
+        &self,
+        guest: &Arc<Guest>,
+        from: Option<&str>,
+        digest: &str,
+        replaced: (ReleaseState, Option<&str>),
+    ) -> Result<(), CatalogError> {
+        loop {
+            let validated = self.validate(guest, digest).await?;
+            let change = self.inner.changes.lock().await;
+            if guest.active_digest().as_deref() != from {
+                return Err(CatalogError::Superseded);
+            }
+            if guest.read().release(digest).is_none() {
+                return Err(CatalogError::NoRelease);
+            }
+            if validated.is_outdated(guest) {
+                continue;
+            }
+            self.check_runtime_names(guest, &validated)?;
+            let row = guest.read().row.clone();
+            let leaving = (replaced.0, replaced.1.map(str::to_owned));
+            let activate =
+                ReleaseMutation::Activate { digest: digest.to_owned(), at: None, replaced: leaving };
+            match self.commit(guest, row, vec![activate]).await {
+                Err(CatalogError::Superseded) => {
+                    drop(change);
+                    self.refresh(&guest.name).await?;
+                    continue;
+                }
+                committed => committed?,
+            }
+            guest.write().activate(digest, None, replaced);
+            self.activate_release(guest, validated);
+            return Ok(());
+        }
+    }
+
+    /// The swap: from here on calls get this release, unless the guest is disabled.
+    pub(crate) fn activate_release(&self, guest: &Guest, validated: Validated) {
+        let digest = validated.component.digest();
+        let (enabled, pooled, stats) = {
+            let mut record = guest.write();
+            (record.row.enabled, record.row.pooled, record.stats(&digest.to_string(), &digest.short()))
+        };
+        let active = ActiveRelease {
+            component: if pooled { validated.component.pooled() } else { validated.component },
+            settings: validated.settings,
+            description: validated.description,
+            stats,
+            breaker: Breaker::default(),
+        };
+        guest.active.store(enabled.then(|| Arc::new(active)));
+        guest.set_served();
+        self.index_runtimes();
+    }
+
+    /// From here on the host's defaults answer.
+    pub(crate) fn deactivate(&self, guest: &Guest) {
+        guest.active.store(None);
+        guest.set_served();
+        self.index_runtimes();
+    }
+
+    pub(crate) fn index_runtimes(&self) {
+        let mut answered = BTreeMap::new();
+        for guest in self.inner.guests.load().values() {
+            let active = guest.active.load();
+            let description = active.as_ref().and_then(|active| active.description.as_ref());
+            for name in description.into_iter().flat_map(Description::names) {
+                answered.insert(name.to_owned(), guest.name.clone());
+            }
+        }
+        self.inner.runtimes.store(Arc::new(Runtimes::new(&self.inner.manifest, answered)));
+    }
+
+    pub(crate) fn insert(&self, guest: &Arc<Guest>) {
+        self.inner.guests.rcu(|guests| {
+            let mut guests = BTreeMap::clone(guests);
+            guests.entry(guest.name.clone()).or_insert_with(|| Arc::clone(guest));
+            guests
+        });
+    }
+
+    pub(crate) fn emit(
+        &self,
+        guest: &str,
+        change: GuestChange,
+        release: Option<&str>,
+        by: Option<&str>,
+        reason: Option<&str>,
+    ) {
+        self.inner.changes_feed.emit(GuestEvent {
+            guest: guest.to_owned(),
+            change,
+            release: release.map(str::to_owned),
+            by: by.map(str::to_owned),
+            reason: reason.map(str::to_owned),
+        });
+    }
+}

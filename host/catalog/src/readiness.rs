@@ -1,0 +1,166 @@
+//! Getting active releases into service after the start, in the order of need.
+//!
+//! Opening the catalog compiles nothing. A background task compiles one guest after the other; a call
+//! that needs one prepares it at once and waits for that one alone. A release that can't be put into
+//! service is a line in the log and a reason on its row.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use wasm::{Failure, Settings, World};
+
+use crate::{Catalog, CatalogError, activation::Validated, guest::Guest, runtimes::FALLBACK};
+use store::guests::GuestRow;
+
+/// How long a call waits for a guest that is not in service yet. The host's default answers then.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Catalog {
+    /// Prepares every guest: first the adapter of the default runtime, then other adapters, then the
+    /// rest. Ends when all are prepared.
+    pub(crate) async fn prepare_all(&self) {
+        let guests = self.inner.guests.load_full();
+        let mut guests: Vec<&Arc<Guest>> = guests.values().collect();
+        guests.sort_by_key(|guest| (guest.name != FALLBACK, guest.world != World::Adapter));
+        for guest in guests {
+            self.prepare(guest).await;
+        }
+        if let Err(error) = self.upload_missing_components().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "components could not be stored in the database; the next start tries again"
+            );
+        }
+    }
+
+    /// Waits until it is decided what answers for a guest.
+    pub async fn guest_ready(&self, name: &str) {
+        if let Ok(guest) = self.guest(name)
+            && !guest.is_prepared()
+        {
+            self.prepare_in_time(&[guest]).await;
+        }
+    }
+
+    /// Waits until it is decided what answers for every guest.
+    pub async fn all_ready(&self) {
+        let guests = self.inner.guests.load_full();
+        let pending: Vec<_> = guests.values().filter(|guest| !guest.is_prepared()).cloned().collect();
+        if !pending.is_empty() {
+            self.prepare_in_time(&pending).await;
+        }
+    }
+
+    /// Waits until it is decided which guest answers for a runtime; `None` if that is decided.
+    pub fn runtime_ready<'a>(&'a self, runtime: &'a str) -> Option<impl Future<Output = ()> + Send + 'a> {
+        let pending = |guest: &Arc<Guest>| guest.world == World::Adapter && !guest.is_prepared();
+        if !self.inner.guests.load().values().any(pending) {
+            return None;
+        }
+        Some(async move {
+            // First-party guests are named like the runtime that they answer for.
+            let runtime = runtime.trim();
+            self.guest_ready(runtime).await;
+            if self.inner.runtimes.load().guest(runtime).is_none() {
+                // It may be an alias of any other.
+                let guests = self.inner.guests.load_full();
+                let pending: Vec<_> = guests.values().filter(|guest| pending(guest)).cloned().collect();
+                self.prepare_in_time(&pending).await;
+            }
+        })
+    }
+
+    async fn prepare_in_time(&self, guests: &[Arc<Guest>]) {
+        let prepared = async {
+            for guest in guests {
+                self.prepare(guest).await;
+            }
+        };
+        if timeout(READY_TIMEOUT, prepared).await.is_err() {
+            let names: Vec<&str> =
+                guests.iter().filter(|guest| !guest.is_prepared()).map(|guest| guest.name.as_str()).collect();
+            tracing::warn!(?names, "guests were not compiled in time; the host's defaults answer meanwhile");
+        }
+    }
+
+    /// Puts a guest's active release into service, unless that was done or tried before. Goes on when
+    /// the caller stops waiting.
+    pub(crate) async fn prepare(&self, guest: &Arc<Guest>) {
+        if guest.is_prepared() {
+            return;
+        }
+        let (catalog, guest) = (self.clone(), Arc::clone(guest));
+        let task = tokio::spawn(async move {
+            let _preparation = guest.preparation.lock().await;
+            if !guest.is_prepared() {
+                catalog.put_in_service(&guest).await;
+                guest.set_prepared();
+            }
+        });
+        if let Err(error) = task.await {
+            tracing::error!(%error, "preparing a guest failed in an unforeseen way");
+        }
+    }
+
+    async fn put_in_service(&self, guest: &Arc<Guest>) {
+        loop {
+            let row = guest.read().row.clone();
+            let Some(digest) = guest.active_digest().filter(|_| row.enabled) else { return };
+            match self.load_active(&row, &digest).await {
+                Ok(validated) => {
+                    let _change = self.inner.changes.lock().await;
+                    // An operator's change may have come first, and is the newer one then.
+                    if guest.is_prepared() {
+                        return;
+                    }
+                    if validated.is_outdated(guest) || guest.active_digest().as_ref() != Some(&digest) {
+                        continue;
+                    }
+                    self.activate_release(guest, validated);
+                }
+                Err(error) if error.is_the_guests_fault() => {
+                    let reason = format!("at start: {error}");
+                    tracing::error!(
+                        guest = guest.name,
+                        release = digest,
+                        reason,
+                        "a guest can't be put into service"
+                    );
+                    self.recover(guest, &digest, &reason).await;
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        guest = guest.name,
+                        release = digest,
+                        error,
+                        "a guest could not be put into service; it is tried again, as by `isomer guest activate`"
+                    );
+                }
+            }
+            return;
+        }
+    }
+
+    /// Loads an active release. It passed its probes when it was activated; here an adapter only
+    /// describes itself again.
+    pub(crate) async fn load_active(&self, row: &GuestRow, digest: &str) -> Result<Validated, CatalogError> {
+        let component = self.load_release(row, digest).await?;
+        let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
+        let description = match component.adapter() {
+            Some(adapter) => {
+                let mut outcome = adapter.describe(&settings).await;
+                if matches!(outcome.result, Err(Failure::Timeout { .. } | Failure::Busy { .. })) {
+                    // A machine that has just started may be too busy for the deadline.
+                    outcome = adapter.describe(&settings).await;
+                }
+                let (release, report) = (digest.to_owned(), Box::new(outcome.report));
+                let failed = |failure| CatalogError::Failed { failure: Box::new(failure), release, report };
+                Some(outcome.result.map_err(failed)?)
+            }
+            None => None,
+        };
+        Ok(Validated { component, settings, trusted: row.trusted, description })
+    }
+}

@@ -1,0 +1,245 @@
+//! Mutations of guests: rows, releases, component bytes.
+//!
+//! A mutation names the revision of the row that it was planned on. Where the stored one differs,
+//! another change came first, and the commit is a conflict. An event in the same transaction tells
+//! other servers that the guest changed.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use events::{Event, definitions::GuestChanged};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QuerySelect as _,
+    sea_query::{Expr, OnConflict},
+};
+
+use super::{GuestRow, ReleaseRow, ReleaseState};
+use crate::{
+    Change, CommitError, Mutation, Store, StoreError, WorkspaceEvent,
+    commit::{Transaction, commit_group},
+    entity::{guest, guest_component, guest_release},
+};
+
+/// What becomes of a guest in one change: its row, and its releases.
+#[derive(Debug, Clone)]
+pub struct PutGuest {
+    /// The row as it is to be, with the revision that the change was planned on; 0 for a new guest.
+    pub row: GuestRow,
+    /// What happens to its releases, in this order.
+    pub releases: Vec<ReleaseMutation>,
+}
+
+/// What happens to a release of a guest.
+#[derive(Debug, Clone)]
+pub enum ReleaseMutation {
+    /// A release is added. One that is there takes the new state, reason and version, and keeps
+    /// everything else. Component bytes are stored unless the deployment has them.
+    Put {
+        /// The release.
+        release: Box<ReleaseRow>,
+        /// Its component; `None` for a release that was rejected before it had one.
+        component: Option<Bytes>,
+    },
+    /// A release becomes the active one.
+    Activate {
+        /// Its digest.
+        digest: String,
+        /// `None` for a rollback, which leaves the time as it is.
+        at: Option<DateTime<Utc>>,
+        /// State and reason of the release that was active.
+        replaced: (ReleaseState, Option<String>),
+    },
+    /// A release is rejected, active or not.
+    Reject {
+        /// Its digest.
+        digest: String,
+        /// Why.
+        reason: String,
+    },
+    /// A release is deleted, and its component unless another release has the same.
+    Delete {
+        /// Its digest.
+        digest: String,
+    },
+}
+
+#[async_trait]
+impl Mutation for PutGuest {
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        write_row(&tx.db, &self.row).await?;
+        for change in &self.releases {
+            write_release(&tx.db, &self.row.name, change).await?;
+        }
+        Ok(())
+    }
+
+    fn implicit_events(&self, _: &BTreeSet<uuid::Uuid>) -> Vec<WorkspaceEvent> {
+        vec![(None, Event::GuestChanged(GuestChanged { guest: self.row.name.clone() }))]
+    }
+}
+
+impl Store {
+    /// Changes guests, all or none. Each one's revision is one more afterwards. Not by way of the
+    /// writer: guests are there before it is, and too seldom changed to be grouped.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn commit_guests(&self, guests: Vec<PutGuest>) -> Result<(), CommitError> {
+        let mut change = guests.into_iter().fold(Change::default(), Change::with);
+        change.add_implicit_events();
+        commit_group(self, &[&change]).await.map(drop)
+    }
+
+    /// The bytes of a component, if a release has it.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = guest_component::Entity::find_by_id(digest).one(&self.read).await?;
+        Ok(found.map(|component| component.bytes))
+    }
+
+    /// Digests of releases whose components the database doesn't have: those of a version before it
+    /// kept them, and of releases that were rejected before they had one.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn missing_components(&self) -> Result<Vec<String>, StoreError> {
+        let stored = guest_component::Entity::find()
+            .select_only()
+            .column(guest_component::Column::Digest)
+            .into_tuple::<String>()
+            .all(&self.read)
+            .await?;
+        let missing = guest_release::Entity::find()
+            .select_only()
+            .column(guest_release::Column::Digest)
+            .distinct()
+            .filter(guest_release::Column::Digest.is_not_in(stored))
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        Ok(missing)
+    }
+
+    /// Stores a component for the releases that have it; does nothing if there are none.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn put_component(&self, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        // In order with the deletion of the last release.
+        let tx = Transaction::begin(self, 0, 0).await?.db;
+        let releases = guest_release::Entity::find().filter(guest_release::Column::Digest.eq(digest));
+        if releases.count(&tx).await? > 0 {
+            insert_component(&tx, digest, bytes).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Inserts a new row, or replaces the one of the revision before.
+async fn write_row(tx: &DatabaseTransaction, row: &GuestRow) -> Result<(), CommitError> {
+    let written = if row.revision == 0 {
+        guest::Entity::insert(row.model())
+            .on_conflict(OnConflict::column(guest::Column::Name).do_nothing().to_owned())
+            .exec_without_returning(tx)
+            .await?
+    } else {
+        guest::Entity::update_many()
+            .col_expr(guest::Column::Settings, Expr::value(row.settings.clone()))
+            .col_expr(guest::Column::Trusted, Expr::value(row.trusted))
+            .col_expr(guest::Column::Enabled, Expr::value(row.enabled))
+            .col_expr(guest::Column::Pooled, Expr::value(row.pooled))
+            .col_expr(guest::Column::Revision, Expr::value(row.revision + 1))
+            .col_expr(guest::Column::UpdatedAt, Expr::value(crate::now()))
+            .filter(guest::Column::Name.eq(&row.name))
+            .filter(guest::Column::Revision.eq(row.revision))
+            .exec(tx)
+            .await?
+            .rows_affected
+    };
+    // Dropping the transaction undoes what came before.
+    if written == 1 { Ok(()) } else { Err(CommitError::Conflict) }
+}
+
+async fn write_release(
+    tx: &DatabaseTransaction,
+    guest: &str,
+    change: &ReleaseMutation,
+) -> Result<(), StoreError> {
+    match change {
+        ReleaseMutation::Put { release, component } => {
+            insert_release(tx, release).await?;
+            if let Some(bytes) = component {
+                insert_component(tx, &release.digest, bytes).await?;
+            }
+        }
+        ReleaseMutation::Activate { digest, at, replaced: (state, reason) } => {
+            let active = guest_release::Column::State.eq(ReleaseState::Active);
+            set_state(tx, guest, active, *state, reason.as_deref(), None).await?;
+            let this = guest_release::Column::Digest.eq(digest);
+            if set_state(tx, guest, this, ReleaseState::Active, None, *at).await? != 1 {
+                return Err(StoreError::Gone);
+            }
+        }
+        ReleaseMutation::Reject { digest, reason } => {
+            let this = guest_release::Column::Digest.eq(digest);
+            set_state(tx, guest, this, ReleaseState::Rejected, Some(reason), None).await?;
+        }
+        ReleaseMutation::Delete { digest } => {
+            guest_release::Entity::delete_many()
+                .filter(guest_release::Column::Guest.eq(guest))
+                .filter(guest_release::Column::Digest.eq(digest))
+                .exec(tx)
+                .await?;
+            let others = guest_release::Entity::find().filter(guest_release::Column::Digest.eq(digest));
+            if others.count(tx).await? == 0 {
+                guest_component::Entity::delete_by_id(digest).exec(tx).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn insert_release(tx: &DatabaseTransaction, release: &ReleaseRow) -> Result<(), StoreError> {
+    use guest_release::Column as C;
+    let known = OnConflict::columns([C::Guest, C::Digest])
+        .update_columns([C::State, C::Reason, C::Version])
+        .to_owned();
+    guest_release::Entity::insert(release.model()).on_conflict(known).exec_without_returning(tx).await?;
+    Ok(())
+}
+
+/// Looks first, so that bytes that are there already needn't be sent.
+async fn insert_component(tx: &DatabaseTransaction, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let this = guest_component::Entity::find().filter(guest_component::Column::Digest.eq(digest));
+    if this.count(tx).await? == 0 {
+        let component =
+            guest_component::ActiveModel { digest: Set(digest.to_owned()), bytes: Set(bytes.to_vec()) };
+        guest_component::Entity::insert(component).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// Gives the releases of `guest` that `which` selects a state; returns how many they are.
+async fn set_state(
+    tx: &DatabaseTransaction,
+    guest: &str,
+    which: Expr,
+    state: ReleaseState,
+    reason: Option<&str>,
+    activated_at: Option<DateTime<Utc>>,
+) -> Result<u64, StoreError> {
+    let mut update = guest_release::Entity::update_many()
+        .col_expr(guest_release::Column::State, Expr::value(state))
+        .col_expr(guest_release::Column::Reason, Expr::value(reason.map(str::to_owned)));
+    if let Some(at) = activated_at {
+        update = update.col_expr(guest_release::Column::ActivatedAt, Expr::value(at));
+    }
+    let update = update.filter(guest_release::Column::Guest.eq(guest)).filter(which);
+    Ok(update.exec(tx).await?.rows_affected)
+}
