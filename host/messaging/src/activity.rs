@@ -8,9 +8,6 @@ use uuid::Uuid;
 
 use crate::deliver::Messaging;
 
-/// Activity type of an incoming message.
-pub(crate) const RECEIVED: &str = "a2a_receive";
-
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
 pub(crate) const ERROR: &str = "error";
@@ -46,7 +43,8 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
-        let (id, created_at) = (Uuid::new_v4(), store::now());
+        // Ids that grow with time: a random one would change another page of the index with each row.
+        let (id, created_at) = (Uuid::now_v7(), store::now());
         let text = |body: &Option<Value>| body.as_ref().map(Value::to_string);
         let row = ActivityRow {
             id,
