@@ -78,8 +78,8 @@ on_both_databases! {
         let missing = server.post(&path, json!({ "method": "m" })).await;
         assert_eq!(missing.json, json!({ "detail": "ActivityType is required", "error": "invalid request body" }));
         assert_eq!(list(&server, &id, "").await.len(), 2, "what was refused leaves nothing");
-        let nobody = server.post(&format!("/workspaces/{SOMEBODY}/activity"), json!({ "activity_type": "error" })).await;
-        assert_eq!(nobody.error(404), "workspace not found");
+        let unknown = server.post(&format!("/workspaces/{SOMEBODY}/activity"), json!({ "activity_type": "error" })).await;
+        assert_eq!(unknown.error(404), "workspace not found");
     }
 
     async fn rows_are_found_by_every_filter(database: Database) {

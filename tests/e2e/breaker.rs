@@ -1,4 +1,4 @@
-//! What happens to a release that keeps failing.
+//! The breaker: a release that keeps failing is taken out of service.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ on_both_databases! {
         let good = server.push("mine", &Components::get().hostile, true).await.ok();
         let bad = server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
 
-        // One failure is nothing, and a success forgives.
+        // The breaker counts consecutive failures: a success resets it.
         for text in ["panic", "panic", "panic", "panic", "hello", "panic"] {
             server.say("mine", text).await;
         }
@@ -25,7 +25,7 @@ on_both_databases! {
         let left = server.guest("mine").await["releases"][0].clone();
         assert_eq!(left["state"], "rejected");
         let reason = left["reason"].as_str().unwrap();
-        assert!(reason.starts_with("5 failures in a row") && reason.contains("told to panic"), "{reason}");
+        assert!(reason.starts_with("5 failures in a row") && reason.contains("panic requested"), "{reason}");
         server.say("mine", "hello").await.ok();
 
         let server = server.restart().await;
@@ -45,7 +45,7 @@ on_both_databases! {
         let tripped = r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#;
         server.until("it is counted", async |server| server.metric(tripped).await == Some(1.0)).await;
 
-        // The operator has the last word.
+        // An operator can activate the rejected release again.
         let release = server.guest("mine").await["releases"][0]["digest"].as_str().unwrap().to_owned();
         server.activate("mine", &release).await.ok();
         server.say("mine", "hello").await.ok();

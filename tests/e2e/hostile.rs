@@ -1,4 +1,4 @@
-//! Guests that mean harm: each is refused or contained, and the server answers as before.
+//! Hostile guests: each is refused or contained, and the server keeps answering.
 
 use serde_json::json;
 use tokio::{
@@ -8,8 +8,8 @@ use tokio::{
 
 use support::{Components, Database, Server, Start, variant, workspace};
 
-/// The server works: another guest answers.
-async fn unharmed(server: &Server) {
+/// Asserts that the server and another guest answer.
+async fn assert_unharmed(server: &Server) {
     server.get("/health").await.ok();
     server.reply("mock").await;
 }
@@ -17,7 +17,7 @@ async fn unharmed(server: &Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn misbehaving_calls_are_contained() {
     let server = Server::start(Database::sqlite()).await;
-    // What waits to be used again has a slot.
+    // Instances in a pool would hold slots, which are counted below.
     server.post("/admin/guests/mock/per-call", json!({})).await.ok();
     server.push("mine", &Components::get().hostile, true).await.ok();
     for (text, kind, says) in [
@@ -25,7 +25,7 @@ async fn misbehaving_calls_are_contained() {
         ("sleep", "timeout", "no answer within 2s"),
         ("memory", "memory", "more than its 64 MiB of memory"),
         ("recurse", "trap", "call stack exhausted"),
-        ("panic", "trap", "told to panic"),
+        ("panic", "trap", "panic requested"),
         ("exit", "trap", "status 1"),
         ("oversize", "refused", "at most 32 MiB"),
         ("malformed", "refused", "utf-8"),
@@ -34,8 +34,8 @@ async fn misbehaving_calls_are_contained() {
         let error = failed.error(502).to_lowercase();
         assert!(error.contains(&says.to_lowercase()), "{text}: {error}");
         assert_eq!(failed.json["kind"], kind, "{text}");
-        unharmed(&server).await;
-        // A success in between keeps the breaker out of it.
+        assert_unharmed(&server).await;
+        // A success in between keeps the breaker closed.
         server.say("mine", "hello").await.ok();
     }
     let counters = server.guest("mine").await["counters"].clone();
@@ -57,7 +57,7 @@ async fn a_trap_is_explained_to_the_operator() {
 
     server.writes("the guest trapped").await;
     let log = server.log();
-    let line = log.lines().find(|line| line.contains("the guest trapped")).expect("it is in the log");
+    let line = log.lines().find(|line| line.contains("the guest trapped")).expect("the trap is logged");
     assert!(line.contains("hostile::misbehave") && line.contains("guest=\"mine\""), "{line}");
     let short = &release["digest"].as_str().unwrap()[..12];
     let series = format!(r#"isomer_guest_calls_total{{guest="mine",release="{short}",outcome="trap"}}"#);
@@ -86,11 +86,11 @@ async fn calls_share_no_state_and_see_no_environment() {
         assert_eq!(
             server.say("mine", "remember").await.ok()["answer"][0],
             "0",
-            "a call leaves nothing behind"
+            "calls share no state"
         );
     }
     assert_eq!(server.say("mine", "look-around").await.ok()["answer"][0], "{} []");
-    // Clock, randomness and memory are the same for every call, so even this is.
+    // Clock, random numbers and memory are the same for every call.
     let first = server.say("mine", "vary").await.ok()["answer"].clone();
     assert_eq!(server.say("mine", "vary").await.ok()["answer"], first);
     let settings = json!({ "describe": "vary" });
@@ -101,20 +101,20 @@ async fn calls_share_no_state_and_see_no_environment() {
 async fn instances_are_reused_for_guests_that_opted_in_until_a_failure() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
-    let said = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
+    let reply_to = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
     assert_eq!(server.post("/admin/guests/mine/pooled", json!({})).await.ok()["pooled"], true);
-    assert_eq!([said("remember").await, said("remember").await, said("remember").await], ["0", "1", "2"]);
-    assert_eq!(said("log-flood").await, "flooded");
-    assert_eq!(server.say("mine", "hello").await.ok()["log"], json!([]), "a call's log is its own");
+    assert_eq!([reply_to("remember").await, reply_to("remember").await, reply_to("remember").await], ["0", "1", "2"]);
+    assert_eq!(reply_to("log-flood").await, "flooded");
+    assert_eq!(server.say("mine", "hello").await.ok()["log"], json!([]), "a call returns its own log only");
 
-    // What failed is not used again, and is cut at the same deadline as ever.
+    // An instance that failed is not reused, and a reused one has the same deadline.
     for text in ["panic", "memory", "loop"] {
         server.say("mine", text).await.error(502);
-        assert_eq!(said("remember").await, "0", "after {text}");
+        assert_eq!(reply_to("remember").await, "0", "after {text}");
     }
-    // A change ends what was kept, and gives its slot back.
+    // Without a pool, its instances are dropped and their slots are free.
     server.post("/admin/guests/mine/per-call", json!({})).await.ok();
-    assert_eq!([said("remember").await, said("remember").await], ["0", "0"]);
+    assert_eq!([reply_to("remember").await, reply_to("remember").await], ["0", "0"]);
     assert_eq!(server.metric("isomer_guest_memories").await, Some(0.0));
 }
 
@@ -162,7 +162,7 @@ async fn invalid_trees_are_refused() {
         assert!(refused.error(502).contains(says), "{content}: {}", refused.json);
         server.call("resolver", "expand", expand("fine")).await.ok();
     }
-    unharmed(&server).await;
+    assert_unharmed(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +173,7 @@ async fn releases_that_fail_conformance_are_never_activated() {
         (json!({ "describe": "loop" }), "describe: the guest gave no answer within 2s"),
         (json!({ "describe": "memory" }), "64 MiB of memory"),
         (json!({ "describe": "recurse" }), "call stack exhausted"),
-        (json!({ "describe": "panic" }), "told to panic"),
+        (json!({ "describe": "panic" }), "panic requested"),
         (json!({ "describe": "bad-port" }), "description.port: 0 is no port"),
         (json!({ "describe": "bad-dir" }), "`/etc` is not below one of /configs"),
         (json!({ "validate": "panic" }), "settings: the guest trapped"),
@@ -188,12 +188,12 @@ async fn releases_that_fail_conformance_are_never_activated() {
         assert_eq!(server.guest("mine").await["release"], good["digest"]);
         server.say("mine", "hello").await.ok();
     }
-    // Trust is the operator's to give, and then it is honoured.
+    // A trusted guest may describe another hosting, and can then not be untrusted.
     server.post("/admin/guests/mine/trust", json!({})).await.ok();
     server.settings("mine", json!({ "hosting": "synthetic" })).await.ok();
     let distrust = server.post("/admin/guests/mine/untrust", json!({})).await;
     assert!(distrust.error(400).contains("honoured only for trusted guests"), "{}", distrust.json);
-    unharmed(&server).await;
+    assert_unharmed(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,14 +259,14 @@ async fn files_that_are_not_guests_are_refused() {
         let newest = &guest["releases"][0];
         assert_eq!(newest["state"], "rejected", "{what}");
         assert!(newest["reason"].as_str().unwrap().contains(says), "{what}: {newest}");
-        unharmed(&server).await;
+        assert_unharmed(&server).await;
     }
-    // A name that nobody has is not taken by something unfit.
-    server.push("nobody", b"junk", true).await.error(422);
-    server.get("/admin/guests/nobody").await.error(404);
+    // An invalid component does not create a guest.
+    server.push("unknown", b"junk", true).await.error(422);
+    server.get("/admin/guests/unknown").await.error(404);
 }
 
-/// A component with the adapter's export and one import more.
+/// A component with the adapter's export and one additional import.
 fn importing(name: &str) -> Vec<u8> {
     let text = format!(
         r#"(component (import "{name}" (instance (export "f" (func)))) (component $c) (instance $i (instantiate $c))
@@ -281,7 +281,7 @@ fn adapter_with(addition: &str) -> Vec<u8> {
     let wit = workspace().join("wit");
     resolve.push_path(wit.join("types/0.1.0")).expect("the types parse");
     let (package, _) = resolve.push_path(wit.join("adapter/0.1.0")).expect("the world parses");
-    let world = resolve.select_world(&[package], Some("runtime-adapter")).expect("it is there");
+    let world = resolve.select_world(&[package], Some("runtime-adapter")).expect("the world exists");
     let mangling = wit_parser::ManglingAndAbi::Standard32;
     let module = wit_component::dummy_module(&resolve, world, mangling);
     let text = wasmprinter::print_bytes(module).expect("it prints");
@@ -300,7 +300,7 @@ fn adapter_with(addition: &str) -> Vec<u8> {
         .expect("it encodes")
 }
 
-/// Grows a table until it may no more, and then traps.
+/// Grows a table up to its limit, and then traps.
 fn table_bomb() -> Vec<u8> {
     adapter_with(
         "(table $bomb 0 funcref)
@@ -310,13 +310,13 @@ fn table_bomb() -> Vec<u8> {
     )
 }
 
-/// Wants 128 MiB at once.
+/// Grows its memory by 128 MiB at once.
 fn memory_bomb() -> Vec<u8> {
     adapter_with("(memory $bomb 2048)")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_never_in_memory_as_a_whole() {
+async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_is_not_buffered() {
     const LENGTH: usize = 200 << 20;
     let server = Server::start(Database::sqlite()).await;
     // The server compiles guests after it listens.
@@ -343,7 +343,7 @@ async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_never_in_memor
         sent = upload => panic!("no answer before the end of the upload: {sent:?}"),
     }
     assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413");
-    unharmed(&server).await;
+    assert_unharmed(&server).await;
     let grown = server.peak_memory() - before;
     assert!(grown < 128_000_000, "the peak of resident memory grew by {grown} bytes");
 }
@@ -370,7 +370,7 @@ async fn a_damaged_cache_is_detected_and_rebuilt() {
         })
         .await;
     let server = server.restart().await;
-    assert!(!server.log().contains("compiling it again"), "it was mended");
+    assert!(!server.log().contains("compiling it again"), "the cache was rebuilt");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Swapping a guest while it works.
+//! Swapping the release of a guest while it is called.
 
 use std::sync::{
     Arc,
@@ -14,9 +14,9 @@ const CALLERS: usize = 16;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_under_load_fail_no_call_and_leak_nothing() {
     let server = Arc::new(Server::start(Database::sqlite()).await);
-    // Pooled instances would be counted below.
+    // Instances in a pool would be counted below.
     server.post("/admin/guests/mock/per-call", json!({})).await.ok();
-    // `make bench` does it with 64 callers and a thousand swaps.
+    // `make bench` runs the same with 64 callers and a thousand swaps.
     let swaps = swap_under_load(&server, 8, 200).await;
     let [on_first, on_second] = swaps.answered;
     assert!(on_first > 0 && on_second > 0, "both releases answered: {on_first}, {on_second}");
@@ -98,7 +98,7 @@ async fn swaps_under_messages_to_two_hundred_agents_fail_none() {
     let more = async |release: usize| {
         let target = answered[release].load(Ordering::Relaxed) + CALLERS as u64;
         server
-            .until("callers hear of the release", async |_| {
+            .until("callers get the release", async |_| {
                 answered[release].load(Ordering::Relaxed) >= target
             })
             .await;
@@ -109,7 +109,7 @@ async fn swaps_under_messages_to_two_hundred_agents_fail_none() {
         server.activate("mock", digest).await.ok();
         more(release).await;
     }
-    // The last swap brought the first back; the one before that was the second.
+    // The last swap activated the first release, so the rollback returns to the second.
     server.post("/admin/guests/mock/rollback", json!({})).await.ok();
     more(1).await;
     over.store(true, Ordering::Relaxed);

@@ -66,7 +66,7 @@ async fn guest_check_explains_each_failure() {
         false,
         &[
             "FAILED   describe: the guest trapped",
-            "told to panic",
+            "panic requested",
             "at hostile",
             "the component can't be activated",
         ],

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use support::{Database, Server, Start, on_both_databases};
 
-const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
@@ -151,7 +151,7 @@ on_both_databases! {
             (mock(json!({ "workspace_access": "read_only" })), "invalid workspace access"),
             (mock(json!({ "workspace_access": "all" })), "invalid workspace access"),
             (mock(json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
-            (mock(json!({ "parent_id": NOBODY })), "parent workspace not found"),
+            (mock(json!({ "parent_id": UNKNOWN })), "parent workspace not found"),
             (mock(json!({ "parent_id": "x" })), "parent workspace not found"),
             (mock(json!({ "secrets": { "1A": "x" } })), "invalid secret key"),
             (mock(json!({ "secrets": { "PATH": "x" } })), "reserved key"),
@@ -167,9 +167,9 @@ on_both_databases! {
         let id = server.workspace(json!({
             "name": "N", "runtime": "mock", "role": "", "tier": 2, "budget_limit": 99.9, "max_concurrent_tasks": -3,
             "canvas": { "x": 1.5, "y": -2 }, "workspace_dir": "/srv/x", "workspace_access": "read_write",
-            "id": NOBODY, "unknown": true,
+            "id": UNKNOWN, "unknown": true,
         })).await;
-        assert_ne!(id, NOBODY);
+        assert_ne!(id, UNKNOWN);
         let row = one(&server, &id).await;
         for (field, value) in [
             ("role", json!(null)), ("tier", json!(2)), ("budget_limit", json!(99)), ("max_concurrent_tasks", json!(1)),
@@ -213,7 +213,7 @@ on_both_databases! {
             (json!({ "runtime": "x".repeat(101) }), 400, "runtime must be at most 100 characters"),
             (json!({ "workspace_dir": "/var/run" }), 400, "invalid workspace directory"),
             (json!({ "hibernation_idle_minutes": 4 }), 400, "invalid workspace fields"),
-            (json!({ "parent_id": NOBODY }), 400, "parent workspace not found"),
+            (json!({ "parent_id": UNKNOWN }), 400, "parent workspace not found"),
             (json!({ "parent_id": child }), 409, "parent_id would create a cycle"),
         ] {
             assert_eq!(server.patch(&path, body.clone()).await.error(status), text, "{body}");
@@ -226,7 +226,7 @@ on_both_databases! {
         assert_eq!(server.patch(&path, json!({ "parent_id": null, "hibernation_idle_minutes": 5 })).await.ok(), ok);
         assert_eq!(one(&server, &child).await["parent_id"], json!(null));
 
-        assert_eq!(server.patch(&format!("/workspaces/{NOBODY}"), json!({})).await.error(404), "workspace not found");
+        assert_eq!(server.patch(&format!("/workspaces/{UNKNOWN}"), json!({})).await.error(404), "workspace not found");
         assert_eq!(server.patch("/workspaces/x", json!({})).await.error(400), "invalid workspace ID");
         server.delete(&path).await.ok();
         assert_eq!(server.patch(&path, json!({ "name": "x" })).await.error(404), "workspace not found");
@@ -310,13 +310,13 @@ on_both_databases! {
         }));
         verb(&root, "hibernate").await.error(409);
         let text = "workspace not found or not in a hibernatable state (must be online or degraded)";
-        assert_eq!(verb(NOBODY, "hibernate").await.error(404), text);
+        assert_eq!(verb(UNKNOWN, "hibernate").await.error(404), text);
         for (name, text) in [
             ("restart", "workspace not found"),
             ("pause", "workspace not found or already paused"),
             ("resume", "workspace not found or not paused"),
         ] {
-            assert_eq!(verb(NOBODY, name).await.error(404), text);
+            assert_eq!(verb(UNKNOWN, name).await.error(404), text);
             assert_eq!(verb("x", name).await.error(400), "invalid workspace ID");
         }
     }
@@ -333,7 +333,7 @@ on_both_databases! {
         assert_eq!(explained["awaiting"]["what"], "its agent to call POST /registry/register or /registry/heartbeat");
         assert_eq!(explained["awaiting"]["then"], "it is online");
         assert_eq!(explained["generation"], explained["observed_generation"]);
-        assert_eq!(server.get(&format!("/workspaces/{NOBODY}/explain")).await.error(404), "workspace not found");
+        assert_eq!(server.get(&format!("/workspaces/{UNKNOWN}/explain")).await.error(404), "workspace not found");
     }
 
     async fn workspaces_survive_a_restart(database: Database) {

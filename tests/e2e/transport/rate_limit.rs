@@ -38,7 +38,7 @@ async fn server(flags: &[&str]) -> (Server, FakeRelativeClock) {
 }
 
 /// The headers about limits: limit, remaining, reset, retry-after.
-fn told(answer: &Answer) -> [Option<&str>; 4] {
+fn limit_headers(answer: &Answer) -> [Option<&str>; 4] {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after"].map(|name| {
         let values = answer.headers(name);
         assert!(values.len() <= 1, "{answer:?}");
@@ -66,23 +66,23 @@ async fn rate_limit_headers_count_down_to_a_refusal() {
     let (server, clock) = server(&["--rate-limit", "3"]).await;
     for (remaining, reset) in [("2", "20"), ("1", "40"), ("0", "60")] {
         let answer = server.get("/health").await;
-        assert_eq!((answer.status(), told(&answer)), (200, allowed("3", remaining, reset)));
+        assert_eq!((answer.status(), limit_headers(&answer)), (200, allowed("3", remaining, reset)));
     }
     let answer = server.get("/health").await;
     assert_eq!(answer.status(), 429);
-    assert_eq!(told(&answer), [Some("3"), Some("0"), Some("60"), Some("20")]);
+    assert_eq!(limit_headers(&answer), [Some("3"), Some("0"), Some("60"), Some("20")]);
     assert_eq!(answer.body, r#"{"error":"rate limit exceeded","retry_after":20}"#);
     assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
     clock.advance(MINUTE / 3);
-    assert_eq!(told(&server.get("/health").await), allowed("3", "0", "60"));
+    assert_eq!(limit_headers(&server.get("/health").await), allowed("3", "0", "60"));
     clock.advance(MINUTE);
-    assert_eq!(told(&server.get("/health").await), allowed("3", "2", "20"));
+    assert_eq!(limit_headers(&server.get("/health").await), allowed("3", "2", "20"));
 }
 
 #[tokio::test]
 async fn the_default_is_600_a_minute() {
     let (server, _) = server(&[]).await;
-    assert_eq!(told(&server.get("/health").await), allowed("600", "599", "1"));
+    assert_eq!(limit_headers(&server.get("/health").await), allowed("600", "599", "1"));
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn every_answer_counts_and_carries_the_headers() {
         let answer = server.ask(method, target, &[]).await;
         left -= 1;
         assert_eq!(answer.status(), status, "{method} {target}");
-        assert_eq!(told(&answer)[..2], [Some("100"), Some(left.to_string().as_str())], "{method} {target}");
+        assert_eq!(limit_headers(&answer)[..2], [Some("100"), Some(left.to_string().as_str())], "{method} {target}");
     }
 }
 
@@ -134,7 +134,7 @@ async fn answers_of_outer_middleware_are_not_counted() {
         ("OPTIONS", "/health", &["Origin: http://localhost:3000"], 204),
     ] {
         let answer = server.ask(method, target, headers).await;
-        assert_eq!((answer.status(), told(&answer)), (status, [None; 4]), "{method} {target}");
+        assert_eq!((answer.status(), limit_headers(&answer)), (status, [None; 4]), "{method} {target}");
     }
     assert_eq!(statuses(&server, 2, &[]).await, [200, 429]);
 }
@@ -155,7 +155,7 @@ async fn dev_mode_has_no_limit() {
     for target in ["/health", "/nothing", "/admin/guests"] {
         let answer = server.get(target).await;
         assert_ne!(answer.status(), 429);
-        assert_eq!(told(&answer), [Some("unlimited"), None, None, None]);
+        assert_eq!(limit_headers(&answer), [Some("unlimited"), None, None, None]);
     }
     // With an admin token this is not dev mode.
     let (server, _) =
@@ -180,8 +180,8 @@ async fn a_websocket_is_one_request() {
     let mut client = server.connect().await;
     client.write(&request("GET", "/socket", &upgrade, "")).await;
     let answer = client.answer().await;
-    assert_eq!((answer.status(), told(&answer)), (101, allowed("3", "2", "20")));
-    assert_eq!(told(&server.get("/health").await)[1], Some("1"));
+    assert_eq!((answer.status(), limit_headers(&answer)), (101, allowed("3", "2", "20")));
+    assert_eq!(limit_headers(&server.get("/health").await)[1], Some("1"));
     server.get("/health").await;
     assert_eq!(server.ask("GET", "/socket", &upgrade).await.status(), 429);
 }
@@ -223,7 +223,7 @@ async fn only_the_own_organization_has_a_budget() {
     // Other values are as good as none: the next key counts.
     for other in ["org-2", "ORG-1", " "] {
         let header = format!("X-Molecule-Org-Id: {other}");
-        let remaining = told(&server.ask("GET", "/health", &[&header, "Authorization: Bearer c"]).await)[1]
+        let remaining = limit_headers(&server.ask("GET", "/health", &[&header, "Authorization: Bearer c"]).await)[1]
             .map(ToOwned::to_owned);
         let left = match other {
             "org-2" => Some("1"),
@@ -253,12 +253,12 @@ async fn made_up_bearers_are_limited_by_address() {
     let answer = server.ask("GET", "/health", &["Authorization: Bearer made-up-20"]).await;
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.body, r#"{"error":"rate limit exceeded","retry_after":3}"#);
-    assert_eq!(told(&answer), [Some("2"), Some("0"), Some("60"), Some("3")]);
+    assert_eq!(limit_headers(&answer), [Some("2"), Some("0"), Some("60"), Some("3")]);
     assert_eq!(server.get("/health").await.status(), 429);
     // The address is at its end, not the bearer: elsewhere it has all its budget still.
     let mut elsewhere = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
     elsewhere.write(&request("GET", "/health", &["Authorization: Bearer made-up-20"], "")).await;
-    assert_eq!(told(&elsewhere.answer().await)[1], Some("1"));
+    assert_eq!(limit_headers(&elsewhere.answer().await)[1], Some("1"));
     clock.advance(MINUTE / 20);
     assert_eq!(statuses(&server, 2, &["Authorization: Bearer x"]).await, [200, 429]);
 }
@@ -304,13 +304,13 @@ async fn creating_tokens_is_limited_to_ten_an_hour() {
     for remaining in (0..10).rev() {
         let answer = server.ask("POST", "/mint", &good).await;
         let reset = ((10 - remaining) * 360).to_string();
-        assert_eq!(told(&answer), allowed("10", &remaining.to_string(), &reset));
+        assert_eq!(limit_headers(&answer), allowed("10", &remaining.to_string(), &reset));
         assert_eq!(answer.body, "minted");
     }
     let answer = server.ask("POST", "/mint", &good).await;
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.body, r#"{"error":"rate limit exceeded","retry_after":360}"#);
-    assert_eq!(told(&answer), [Some("10"), Some("0"), Some("3600"), Some("360")]);
+    assert_eq!(limit_headers(&answer), [Some("10"), Some("0"), Some("3600"), Some("360")]);
     // Other routes are not concerned; other methods of the route are unknown.
     assert_eq!(server.ask("GET", "/admin/guests", &good).await.status(), 200);
     assert_eq!(server.ask("GET", "/mint", &good).await.status(), 404);
@@ -324,7 +324,7 @@ async fn creating_tokens_is_not_limited_in_dev_mode() {
     let (server, _) = server(&["--molecule-env", "dev"]).await;
     for _ in 0..11 {
         let answer = server.ask("POST", "/mint", &[]).await;
-        assert_eq!((answer.status(), told(&answer)), (200, [Some("unlimited"), None, None, None]));
+        assert_eq!((answer.status(), limit_headers(&answer)), (200, [Some("unlimited"), None, None, None]));
     }
 }
 
@@ -338,16 +338,16 @@ async fn mcp_is_limited_to_120_a_minute_for_each_bearer_even_in_dev_mode() {
             let target = if remaining % 2 == 0 { "/mcp" } else { "/mcp/stream" };
             let answer = server.ask("GET", target, &first).await;
             let remaining = remaining.to_string();
-            assert_eq!(told(&answer)[..2], [Some("120"), Some(remaining.as_str())]);
+            assert_eq!(limit_headers(&answer)[..2], [Some("120"), Some(remaining.as_str())]);
         }
         let answer = server.ask("GET", "/mcp", &["Authorization: bearer a"]).await;
         assert_eq!(answer.status(), 429);
         assert_eq!(answer.body, r#"{"error":"MCP rate limit exceeded","retry_after":1}"#);
-        assert_eq!(told(&answer), [Some("120"), Some("0"), Some("60"), Some("1")]);
-        assert_eq!(told(&server.ask("GET", "/mcp", &["Authorization: Bearer b"]).await)[1], Some("119"));
+        assert_eq!(limit_headers(&answer), [Some("120"), Some("0"), Some("60"), Some("1")]);
+        assert_eq!(limit_headers(&server.ask("GET", "/mcp", &["Authorization: Bearer b"]).await)[1], Some("119"));
         // Without a bearer the address counts.
-        assert_eq!(told(&server.get("/mcp").await)[1], Some("119"));
-        assert_eq!(told(&server.get("/mcp").await)[1], Some("118"));
+        assert_eq!(limit_headers(&server.get("/mcp").await)[1], Some("119"));
+        assert_eq!(limit_headers(&server.get("/mcp").await)[1], Some("118"));
     }
 }
 
@@ -357,7 +357,7 @@ async fn an_organization_has_no_budget_for_mcp() {
     for (bearer, remaining) in [("a", "119"), ("b", "119"), ("a", "118")] {
         let bearer = format!("Authorization: Bearer {bearer}");
         let answer = server.ask("GET", "/mcp", &["X-Molecule-Org-Id: org", &bearer]).await;
-        assert_eq!(told(&answer)[1], Some(remaining));
+        assert_eq!(limit_headers(&answer)[1], Some(remaining));
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::transport::sockets::{ADMIN, DEV, House, large, narrow, patient};
+use crate::transport::sockets::{ADMIN, DEV, TestServer, large, narrow, patient};
 use crate::transport::wire::{Answer, Client, WAIT_TIMEOUT, request};
 
 const PING: &str = ": ping\n\n";
@@ -27,8 +27,8 @@ impl Stream {
         Self(client, head)
     }
 
-    async fn open(house: &House, workspace: Uuid, headers: &[&str]) -> Self {
-        let stream = TcpStream::connect(house.server.address).await.expect("connected");
+    async fn open(test: &TestServer, workspace: Uuid, headers: &[&str]) -> Self {
+        let stream = TcpStream::connect(test.server.address).await.expect("connected");
         Self::over(stream, workspace, headers).await
     }
 
@@ -59,16 +59,16 @@ fn path(workspace: Uuid) -> String {
     format!("/workspaces/{workspace}/events/stream")
 }
 
-async fn refused(house: &House, path: &str, headers: &[&str], status: u16, text: &str) {
-    let answer = house.server.ask("GET", path, headers).await;
+async fn refused(test: &TestServer, path: &str, headers: &[&str], status: u16, text: &str) {
+    let answer = test.server.ask("GET", path, headers).await;
     let expected = format!(r#"{{"error":"{text}"}}"#);
     assert_eq!((answer.status(), answer.body), (status, expected), "{path} {headers:?}");
 }
 
 /// Renames it: something recorded.
-async fn rename(house: &House, workspace: Uuid, name: &str) {
+async fn rename(test: &TestServer, workspace: Uuid, name: &str) {
     let body = format!(r#"{{"name":"{name}"}}"#);
-    let answer = house.server.send("PATCH", &format!("/workspaces/{workspace}"), &[], &body).await;
+    let answer = test.server.send("PATCH", &format!("/workspaces/{workspace}"), &[], &body).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
 }
 
@@ -80,9 +80,9 @@ fn of(seq: i64) -> String {
 
 #[tokio::test]
 async fn sse_messages_match_the_contract_byte_for_byte() {
-    let house = House::open(DEV).await;
-    let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
-    let mut stream = Stream::open(&house, own, &[]).await;
+    let test = TestServer::start(DEV).await;
+    let (own, other) = (test.workspace("own", None).await, test.workspace("other", None).await);
+    let mut stream = Stream::open(&test, own, &[]).await;
     for (name, value) in [
         ("content-type", "text/event-stream"),
         ("cache-control", "no-cache"),
@@ -97,7 +97,7 @@ async fn sse_messages_match_the_contract_byte_for_byte() {
     assert_eq!(stream.piece().await, PING, "at once");
 
     let at = "2026-05-09T10:00:00.123456Z".parse().expect("a time");
-    let hub = house.app.fleet.hub();
+    let hub = test.app.fleet.hub();
     let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
     // Others' events and what nobody may see don't come.
     hub.publish(Arc::new(Envelope::ephemeral(Some(other), &task, at)));
@@ -120,9 +120,9 @@ async fn sse_messages_match_the_contract_byte_for_byte() {
 async fn idle_streams_get_pings() {
     assert_eq!(Limits::default().stream_ping, Duration::from_secs(15));
     let limits = Limits { stream_ping: Duration::from_millis(20), ..patient() };
-    let house = House::within(DEV, limits).await;
-    let id = house.workspace("a", None).await;
-    let mut stream = Stream::open(&house, id, &[]).await;
+    let test = TestServer::start_with(DEV, limits).await;
+    let id = test.workspace("a", None).await;
+    let mut stream = Stream::open(&test, id, &[]).await;
     for _ in 0..4 {
         assert_eq!(stream.piece().await, PING);
     }
@@ -130,36 +130,36 @@ async fn idle_streams_get_pings() {
 
 #[tokio::test]
 async fn a_reconnecting_stream_replays_missed_events() {
-    let house = House::within(DEV, Limits { replay: 3, ..patient() }).await;
-    let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
-    let first = house.app.fleet.state().last_published() + 1;
+    let test = TestServer::start_with(DEV, Limits { replay: 3, ..patient() }).await;
+    let (own, other) = (test.workspace("own", None).await, test.workspace("other", None).await);
+    let first = test.app.fleet.state().last_published() + 1;
     for name in ["1", "2", "3", "4"] {
-        rename(&house, own, &format!("own{name}")).await;
-        rename(&house, other, &format!("other{name}")).await;
+        rename(&test, own, &format!("own{name}")).await;
+        rename(&test, other, &format!("other{name}")).await;
     }
-    for heard in 1..4 {
-        let last = format!("Last-Event-ID: {}", first + 2 * (heard - 1));
-        let mut stream = Stream::open(&house, own, &[&last]).await;
+    for received in 1..4 {
+        let last = format!("Last-Event-ID: {}", first + 2 * (received - 1));
+        let mut stream = Stream::open(&test, own, &[&last]).await;
         assert_eq!(stream.piece().await, PING);
-        for missed in heard..4 {
+        for missed in received..4 {
             let message = stream.message().await;
             assert!(message.starts_with(&of(first + 2 * missed)), "{message}");
         }
-        house.tell(own, "live");
+        test.publish(own, "live");
         assert!(stream.message().await.contains("live"));
     }
     // Four of its own are too many here.
     for last in [first - 1, first + 100] {
-        let mut stream = Stream::open(&house, own, &[&format!("Last-Event-ID: {last}")]).await;
+        let mut stream = Stream::open(&test, own, &[&format!("Last-Event-ID: {last}")]).await;
         let message = stream.message().await;
         assert!(message.starts_with(r#"data: {"type":"RESYNC_REQUIRED","timestamp":"#), "{message}");
         assert!(message.ends_with(",\"data\":{}}\n\n"), "{message}");
-        house.tell(own, "live");
+        test.publish(own, "live");
         assert!(stream.message().await.contains("live"));
     }
     for unknown in ["", "x", "-1"] {
-        let mut stream = Stream::open(&house, own, &[&format!("Last-Event-ID: {unknown}")]).await;
-        house.tell(own, "live");
+        let mut stream = Stream::open(&test, own, &[&format!("Last-Event-ID: {unknown}")]).await;
+        test.publish(own, "live");
         assert!(stream.message().await.contains("live"), "{unknown:?}");
     }
 }
@@ -168,38 +168,38 @@ async fn a_reconnecting_stream_replays_missed_events() {
 
 #[tokio::test]
 async fn streams_need_access_to_a_live_workspace() {
-    let house = House::open(ADMIN).await;
-    let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
-    let (token, others) = (house.token(own).await, house.token(other).await);
+    let test = TestServer::start(ADMIN).await;
+    let (own, other) = (test.workspace("own", None).await, test.workspace("other", None).await);
+    let (token, others) = (test.token(own).await, test.token(other).await);
     let bearing = |token: &str| format!("Authorization: Bearer {token}");
     let own_path = path(own);
-    for good in [bearing(&token), bearing("secret"), bearing(&house.org_token().await)] {
-        Stream::open(&house, own, &[&good]).await;
+    for good in [bearing(&token), bearing("secret"), bearing(&test.org_token().await)] {
+        Stream::open(&test, own, &[&good]).await;
     }
-    refused(&house, &own_path, &[], 401, "missing workspace auth token").await;
-    refused(&house, &own_path, &[&bearing(&others)], 401, "invalid workspace auth token").await;
+    refused(&test, &own_path, &[], 401, "missing workspace auth token").await;
+    refused(&test, &own_path, &[&bearing(&others)], 401, "invalid workspace auth token").await;
     let admin = bearing("secret");
-    refused(&house, "/workspaces/x/events/stream", &[&admin], 400, "invalid workspace ID").await;
-    refused(&house, &path(Uuid::new_v4()), &[&admin], 404, "workspace not found").await;
-    house.app.fleet.remove(own, fleet::Removal::default()).await.expect("removed");
-    refused(&house, &own_path, &[&admin], 404, "workspace not found").await;
-    refused(&house, &own_path, &[&bearing(&token)], 401, "invalid workspace auth token").await;
+    refused(&test, "/workspaces/x/events/stream", &[&admin], 400, "invalid workspace ID").await;
+    refused(&test, &path(Uuid::new_v4()), &[&admin], 404, "workspace not found").await;
+    test.app.fleet.remove(own, fleet::Removal::default()).await.expect("removed");
+    refused(&test, &own_path, &[&admin], 404, "workspace not found").await;
+    refused(&test, &own_path, &[&bearing(&token)], 401, "invalid workspace auth token").await;
 }
 
 #[tokio::test]
 async fn a_workspace_has_at_most_ten_streams() {
-    let house = House::open(DEV).await;
-    let (one, other) = (house.workspace("one", None).await, house.workspace("other", None).await);
+    let test = TestServer::start(DEV).await;
+    let (one, other) = (test.workspace("one", None).await, test.workspace("other", None).await);
     let mut open = Vec::new();
     for _ in 0..10 {
-        open.push(Stream::open(&house, one, &[]).await);
+        open.push(Stream::open(&test, one, &[]).await);
     }
-    refused(&house, &path(one), &[], 429, "too many event streams").await;
-    open.push(Stream::open(&house, other, &[]).await);
+    refused(&test, &path(one), &[], 429, "too many event streams").await;
+    open.push(Stream::open(&test, other, &[]).await);
     open.remove(0);
     let freed = async {
         loop {
-            let mut client = house.server.connect().await;
+            let mut client = test.server.connect().await;
             client.write(&request("GET", &path(one), &[], "")).await;
             if client.answer().await.status() == 200 {
                 return;
@@ -213,13 +213,13 @@ async fn a_workspace_has_at_most_ten_streams() {
 
 #[tokio::test]
 async fn a_stream_ends_when_its_workspace_is_removed() {
-    let house = House::open(DEV).await;
-    let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
-    let mut stream = Stream::open(&house, own, &[]).await;
+    let test = TestServer::start(DEV).await;
+    let (own, other) = (test.workspace("own", None).await, test.workspace("other", None).await);
+    let mut stream = Stream::open(&test, own, &[]).await;
     for gone in [other, own] {
-        house.app.fleet.remove(gone, fleet::Removal::default()).await.expect("removed");
+        test.app.fleet.remove(gone, fleet::Removal::default()).await.expect("removed");
     }
-    let seq = house.app.fleet.state().last_published();
+    let seq = test.app.fleet.state().last_published();
     let last = stream.message().await;
     assert!(last.starts_with(&format!("id: {seq}\ndata: {{\"type\":\"WORKSPACE_REMOVED\",")), "{last}");
     assert_eq!(stream.message().await, "");
@@ -230,47 +230,47 @@ async fn a_stream_ends_when_its_workspace_is_removed() {
 
 #[tokio::test]
 async fn a_stream_ends_at_once_when_the_server_stops() {
-    let house = House::open(DEV).await;
-    let id = house.workspace("a", None).await;
-    let mut stream = Stream::open(&house, id, &[]).await;
-    house.server.shutdown.drain();
+    let test = TestServer::start(DEV).await;
+    let id = test.workspace("a", None).await;
+    let mut stream = Stream::open(&test, id, &[]).await;
+    test.server.shutdown.drain();
     assert_eq!(stream.message().await, "");
     drop(stream);
-    timeout(WAIT_TIMEOUT, house.server.done).await.expect("ended").expect("no panic");
+    timeout(WAIT_TIMEOUT, test.server.done).await.expect("ended").expect("no panic");
 }
 
 #[tokio::test]
 async fn a_stream_ends_when_its_token_is_revoked() {
     let limits = Limits { stream_ping: Duration::from_millis(20), ..patient() };
-    let house = House::within(ADMIN, limits).await;
-    let id = house.workspace("a", None).await;
-    let token = house.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
+    let test = TestServer::start_with(ADMIN, limits).await;
+    let id = test.workspace("a", None).await;
+    let token = test.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
     let bearer = format!("Authorization: Bearer {}", token.text);
-    let mut stream = Stream::open(&house, id, &[&bearer]).await;
-    house.app.fleet.credentials().revoke(Some(id), token.row.id).await.expect("revoked");
+    let mut stream = Stream::open(&test, id, &[&bearer]).await;
+    test.app.fleet.credentials().revoke(Some(id), token.row.id).await.expect("revoked");
     assert_eq!(stream.message().await, "");
 }
 
 #[tokio::test]
 async fn a_slow_reader_is_disconnected_for_durable_events_only() {
-    let house = House::within(DEV, Limits { stream_queue: 4, ..patient() }).await;
-    let id = house.workspace("a", None).await;
-    let mut stream = Stream::over(narrow(house.server.address).await, id, &[]).await;
+    let test = TestServer::start_with(DEV, Limits { stream_queue: 4, ..patient() }).await;
+    let id = test.workspace("a", None).await;
+    let mut stream = Stream::over(narrow(test.server.address).await, id, &[]).await;
     let payload = large();
     for _ in 0..40 {
-        house.tell(id, &payload);
+        test.publish(id, &payload);
     }
-    assert!(house.app.fleet.hub().dropped() > 0);
+    assert!(test.app.fleet.hub().dropped() > 0);
     let goes_on = async {
         while !stream.message().await.contains(r#""current_task":"on""#) {
-            house.tell(id, "on");
+            test.publish(id, "on");
         }
     };
     timeout(WAIT_TIMEOUT, goes_on).await.expect("it goes on");
     for seq in 1..=40 {
         let name = "WORKSPACE_OFFLINE".to_owned();
         let event = Envelope::stored(Uuid::nil(), seq, name, Some(id), store::now(), payload.clone());
-        house.app.fleet.hub().publish(Arc::new(event));
+        test.app.fleet.hub().publish(Arc::new(event));
         // Others get their turn: what is written waits for the reader, not for us.
         tokio::task::yield_now().await;
     }

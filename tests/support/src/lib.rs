@@ -15,7 +15,7 @@ mod signal;
 mod socket;
 mod swaps;
 
-pub use agent::{Act, Agent, hang_up, well};
+pub use agent::{Reaction, Agent, hang_up, success_reply};
 pub use cluster::Cluster;
 pub use components::{Components, variant};
 pub use databases::{Database, on_both_databases};
