@@ -12,12 +12,12 @@ on_both_databases! {
 
         // The breaker counts consecutive failures: a success resets it.
         for text in ["panic", "panic", "panic", "panic", "hello", "panic"] {
-            server.say("mine", text).await;
+            server.send_text("mine", text).await;
         }
         assert_eq!(server.guest("mine").await["release"], bad["digest"]);
 
         for _ in 0..4 {
-            server.say("mine", "panic").await.error(502);
+            server.send_text("mine", "panic").await.error(502);
         }
         server.until("the good release answers", async |server| {
             server.guest("mine").await["release"] == good["digest"]
@@ -26,7 +26,7 @@ on_both_databases! {
         assert_eq!(left["state"], "rejected");
         let reason = left["reason"].as_str().unwrap();
         assert!(reason.starts_with("5 failures in a row") && reason.contains("panic requested"), "{reason}");
-        server.say("mine", "hello").await.ok();
+        server.send_text("mine", "hello").await.ok();
 
         let server = server.restart().await;
         assert_eq!(server.guest("mine").await["release"], good["digest"]);
@@ -36,18 +36,18 @@ on_both_databases! {
         let server = Server::start(database).await;
         server.push("mine", &Components::get().hostile, true).await.ok();
         for _ in 0..5 {
-            server.say("mine", "panic").await;
+            server.send_text("mine", "panic").await;
         }
         server.until("the guest is out of service", async |server| {
             server.guest("mine").await["state"] == json!("host_default")
         }).await;
-        server.say("mine", "hello").await.error(409);
+        server.send_text("mine", "hello").await.error(409);
         let tripped = r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#;
         server.until("it is counted", async |server| server.metric(tripped).await == Some(1.0)).await;
 
         // An operator can activate the rejected release again.
         let release = server.guest("mine").await["releases"][0]["digest"].as_str().unwrap().to_owned();
         server.activate("mine", &release).await.ok();
-        server.say("mine", "hello").await.ok();
+        server.send_text("mine", "hello").await.ok();
     }
 }

@@ -132,7 +132,7 @@ on_both_databases! {
             held.rollback().await.unwrap();
             database.close().await.unwrap();
             answer.await.unwrap();
-            server = server.again().await;
+            server = server.start_again().await;
             assert_eq!(snapshot(&server).await, before, "{}", operation.name);
         }
     }
@@ -151,7 +151,7 @@ on_both_databases! {
             server.kill();
             database.close().await.unwrap();
             answer.await.unwrap();
-            server = server.again().await;
+            server = server.start_again().await;
             let after = snapshot(&server).await;
             assert_ne!(after, before, "{}", operation.name);
             match operation.name {

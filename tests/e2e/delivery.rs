@@ -4,7 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{
-    Reaction, Agent, Answer, Components, Database, Server, Socket, Start, hang_up, on_both_databases, success_reply,
+    Agent, Answer, Components, Database, Reaction, Server, Socket, Start, hang_up, on_both_databases,
+    success_reply,
 };
 
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";

@@ -20,7 +20,7 @@ async fn misbehaving_calls_are_contained() {
     // Instances in a pool would hold slots, which are counted below.
     server.post("/admin/guests/mock/per-call", json!({})).await.ok();
     server.push("mine", &Components::get().hostile, true).await.ok();
-    for (text, kind, says) in [
+    for (text, kind, expected) in [
         ("loop", "timeout", "no answer within 2s"),
         ("sleep", "timeout", "no answer within 2s"),
         ("memory", "memory", "more than its 64 MiB of memory"),
@@ -30,13 +30,13 @@ async fn misbehaving_calls_are_contained() {
         ("oversize", "refused", "at most 32 MiB"),
         ("malformed", "refused", "utf-8"),
     ] {
-        let failed = server.say("mine", text).await;
+        let failed = server.send_text("mine", text).await;
         let error = failed.error(502).to_lowercase();
-        assert!(error.contains(&says.to_lowercase()), "{text}: {error}");
+        assert!(error.contains(&expected.to_lowercase()), "{text}: {error}");
         assert_eq!(failed.json["kind"], kind, "{text}");
         assert_unharmed(&server).await;
         // A success in between keeps the breaker closed.
-        server.say("mine", "hello").await.ok();
+        server.send_text("mine", "hello").await.ok();
     }
     let counters = server.guest("mine").await["counters"].clone();
     assert_eq!(
@@ -50,12 +50,12 @@ async fn misbehaving_calls_are_contained() {
 async fn a_trap_is_explained_to_the_operator() {
     let server = Server::start(Database::sqlite()).await;
     let release = server.push("mine", &Components::get().hostile, true).await.ok();
-    let failed = server.say("mine", "panic").await;
+    let failed = server.send_text("mine", "panic").await;
     let frames = failed.json["backtrace"].to_string();
     assert!(frames.contains("hostile::misbehave"), "{frames}");
     assert!(failed.json["log"].to_string().contains("panicked at"), "{}", failed.json);
 
-    server.writes("the guest trapped").await;
+    server.until_logged("the guest trapped").await;
     let log = server.log();
     let line = log.lines().find(|line| line.contains("the guest trapped")).expect("the trap is logged");
     assert!(line.contains("hostile::misbehave") && line.contains("guest=\"mine\""), "{line}");
@@ -70,12 +70,12 @@ async fn a_trap_is_explained_to_the_operator() {
 async fn a_flood_of_log_is_cut() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
-    let called = server.say("mine", "log-flood").await.ok();
+    let called = server.send_text("mine", "log-flood").await.ok();
     assert_eq!(called["answer"], json!(["flooded"]));
     let kept: usize =
         called["log"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap().len() + 1).sum();
     assert_eq!(kept, 64 * 1024);
-    server.writes("log beyond the limit dropped").await;
+    server.until_logged("log beyond the limit dropped").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,16 +83,12 @@ async fn calls_share_no_state_and_see_no_environment() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     for _ in 0..3 {
-        assert_eq!(
-            server.say("mine", "remember").await.ok()["answer"][0],
-            "0",
-            "calls share no state"
-        );
+        assert_eq!(server.send_text("mine", "remember").await.ok()["answer"][0], "0", "calls share no state");
     }
-    assert_eq!(server.say("mine", "look-around").await.ok()["answer"][0], "{} []");
+    assert_eq!(server.send_text("mine", "look-around").await.ok()["answer"][0], "{} []");
     // Clock, random numbers and memory are the same for every call.
-    let first = server.say("mine", "vary").await.ok()["answer"].clone();
-    assert_eq!(server.say("mine", "vary").await.ok()["answer"], first);
+    let first = server.send_text("mine", "vary").await.ok()["answer"].clone();
+    assert_eq!(server.send_text("mine", "vary").await.ok()["answer"], first);
     let settings = json!({ "describe": "vary" });
     server.settings("mine", settings).await.ok();
 }
@@ -101,15 +97,22 @@ async fn calls_share_no_state_and_see_no_environment() {
 async fn instances_are_reused_for_guests_that_opted_in_until_a_failure() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
-    let reply_to = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
+    let reply_to = async |text: &str| server.send_text("mine", text).await.ok()["answer"][0].clone();
     assert_eq!(server.post("/admin/guests/mine/pooled", json!({})).await.ok()["pooled"], true);
-    assert_eq!([reply_to("remember").await, reply_to("remember").await, reply_to("remember").await], ["0", "1", "2"]);
+    assert_eq!(
+        [reply_to("remember").await, reply_to("remember").await, reply_to("remember").await],
+        ["0", "1", "2"]
+    );
     assert_eq!(reply_to("log-flood").await, "flooded");
-    assert_eq!(server.say("mine", "hello").await.ok()["log"], json!([]), "a call returns its own log only");
+    assert_eq!(
+        server.send_text("mine", "hello").await.ok()["log"],
+        json!([]),
+        "a call returns its own log only"
+    );
 
     // An instance that failed is not reused, and a reused one has the same deadline.
     for text in ["panic", "memory", "loop"] {
-        server.say("mine", text).await.error(502);
+        server.send_text("mine", text).await.error(502);
         assert_eq!(reply_to("remember").await, "0", "after {text}");
     }
     // Without a pool, its instances are dropped and their slots are free.
@@ -122,7 +125,7 @@ async fn instances_are_reused_for_guests_that_opted_in_until_a_failure() {
 async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
-    for (name, says) in [
+    for (name, expected) in [
         ("platform-env", "`MOLECULE_ENV` is set by the platform"),
         ("bad-env", "`A B` is no variable name"),
         ("copy-platform", "`PLATFORM_URL` is set by the platform"),
@@ -133,7 +136,7 @@ async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     ] {
         let request = json!({ "phase": "create", "runtime": "hostile", "workspace_name": name, "tier": 1 });
         let refused = server.call("mine", "plan", request.clone()).await;
-        assert!(refused.error(502).contains(says), "{name}: {}", refused.json);
+        assert!(refused.error(502).contains(expected), "{name}: {}", refused.json);
         let fine = json!({ "phase": "create", "runtime": "hostile", "workspace_name": "fine", "tier": 1 });
         server.call("mine", "plan", fine).await.ok();
     }
@@ -143,7 +146,7 @@ async fn plans_with_platform_variables_or_invalid_files_are_refused() {
 async fn invalid_trees_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
-    for (content, says) in [
+    for (content, expected) in [
         ("empty", "at least its root"),
         ("cyclic", "does not come after its parent"),
         ("self", "does not come after its parent"),
@@ -159,7 +162,7 @@ async fn invalid_trees_are_refused() {
     ] {
         let expand = |content: &str| json!({ "entry": "o", "files": [{ "path": "o", "answer": { "bytes": content } }] });
         let refused = server.call("resolver", "expand", expand(content)).await;
-        assert!(refused.error(502).contains(says), "{content}: {}", refused.json);
+        assert!(refused.error(502).contains(expected), "{content}: {}", refused.json);
         server.call("resolver", "expand", expand("fine")).await.ok();
     }
     assert_unharmed(&server).await;
@@ -169,7 +172,7 @@ async fn invalid_trees_are_refused() {
 async fn releases_that_fail_conformance_are_never_activated() {
     let server = Server::start(Database::sqlite()).await;
     let good = server.push("mine", &Components::get().hostile, true).await.ok();
-    for (settings, says) in [
+    for (settings, expected) in [
         (json!({ "describe": "loop" }), "describe: the guest gave no answer within 2s"),
         (json!({ "describe": "memory" }), "64 MiB of memory"),
         (json!({ "describe": "recurse" }), "call stack exhausted"),
@@ -184,15 +187,15 @@ async fn releases_that_fail_conformance_are_never_activated() {
     ] {
         let refused = server.settings("mine", settings.clone()).await;
         let error = refused.json["error"].as_str().unwrap_or_default();
-        assert!(refused.status.is_client_error() && error.contains(says), "{settings}: {}", refused.json);
+        assert!(refused.status.is_client_error() && error.contains(expected), "{settings}: {}", refused.json);
         assert_eq!(server.guest("mine").await["release"], good["digest"]);
-        server.say("mine", "hello").await.ok();
+        server.send_text("mine", "hello").await.ok();
     }
     // A trusted guest may describe another hosting, and can then not be untrusted.
     server.post("/admin/guests/mine/trust", json!({})).await.ok();
     server.settings("mine", json!({ "hosting": "synthetic" })).await.ok();
-    let distrust = server.post("/admin/guests/mine/untrust", json!({})).await;
-    assert!(distrust.error(400).contains("honoured only for trusted guests"), "{}", distrust.json);
+    let untrusted = server.post("/admin/guests/mine/untrust", json!({})).await;
+    assert!(untrusted.error(400).contains("honoured only for trusted guests"), "{}", untrusted.json);
     assert_unharmed(&server).await;
 }
 
@@ -203,7 +206,7 @@ async fn files_that_are_not_guests_are_refused() {
     let mock = &Components::get().mock;
     let wat = |text: &str| wat::parse_str(text).expect("valid text");
     let truncated = &mock[..mock.len() / 2];
-    for (what, bytes, status, says) in [
+    for (what, bytes, status, expected) in [
         ("not wasm", b"#!/bin/sh\n".to_vec(), 422, "not a WebAssembly file"),
         ("empty", Vec::new(), 422, "not a WebAssembly file"),
         ("core module", wat("(module)"), 422, "build with `--target wasm32-wasip2`"),
@@ -253,12 +256,12 @@ async fn files_that_are_not_guests_are_refused() {
         ("memory bomb", memory_bomb(), 422, "memory"),
     ] {
         let refused = server.push("mock", &bytes, true).await;
-        assert!(refused.error(status).contains(says), "{what}: {}", refused.json);
+        assert!(refused.error(status).contains(expected), "{what}: {}", refused.json);
         let guest = server.guest("mock").await;
         assert_eq!(guest["release"], before["release"], "{what}");
         let newest = &guest["releases"][0];
         assert_eq!(newest["state"], "rejected", "{what}");
-        assert!(newest["reason"].as_str().unwrap().contains(says), "{what}: {newest}");
+        assert!(newest["reason"].as_str().unwrap().contains(expected), "{what}: {newest}");
         assert_unharmed(&server).await;
     }
     // An invalid component does not create a guest.
@@ -377,7 +380,7 @@ async fn a_damaged_cache_is_detected_and_rebuilt() {
 async fn a_guest_answers_while_every_call_of_another_hangs() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
-    let hanging = futures::future::join_all((0..64).map(|_| server.say("mine", "loop")));
+    let hanging = futures::future::join_all((0..64).map(|_| server.send_text("mine", "loop")));
     let working = async {
         server
             .until("a hanging call has begun", async |server| {

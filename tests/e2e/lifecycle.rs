@@ -101,14 +101,14 @@ on_both_databases! {
         assert_eq!(server.reply("mock").await, "mine");
         assert_eq!(server.guest("mock").await["description"]["reply_pause_ms"], 5);
 
-        for (settings, says) in [
+        for (settings, expected) in [
             (json!({ "pause": 1 }), "/pause"),
             (json!({ "replies": [] }), "/replies"),
             (json!([1]), "settings are a JSON object"),
             (json!({ "replies": ["x".repeat(70_000)] }), "65536 are allowed"),
         ] {
             let refused = server.settings("mock", settings.clone()).await;
-            assert!(refused.error(400).contains(says), "{settings}: {}", refused.json);
+            assert!(refused.error(400).contains(expected), "{settings}: {}", refused.json);
         }
         assert_eq!(server.reply("mock").await, "mine", "refused settings change nothing");
         // Settings belong to the guest: another release gets the same ones.
@@ -120,9 +120,9 @@ on_both_databases! {
         let server = Server::start(database).await;
         let guest = server.post("/admin/guests/mock/disable", json!({})).await.ok();
         assert_eq!(guest["state"], "disabled");
-        server.say("mock", "hello").await.error(409);
+        server.send_text("mock", "hello").await.error(409);
         let server = server.restart().await;
-        server.say("mock", "hello").await.error(409);
+        server.send_text("mock", "hello").await.error(409);
         server.post("/admin/guests/mock/enable", json!({})).await.ok();
         server.reply("mock").await;
     }

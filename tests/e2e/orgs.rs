@@ -122,7 +122,7 @@ on_both_databases! {
         let last = of_manager("Payments Test Engineer");
         assert_eq!((last["x"].as_f64().unwrap() - x, last["y"].as_f64().unwrap() - y), (16.0, 562.0));
 
-        // The reply of an agent depends on the message alone.
+        // An agent gives the same reply to the same message.
         server.settings("mock", json!({ "pause_ms": 0 })).await.ok();
         let ask = async |id: &str| {
             let parts = json!([{ "kind": "text", "text": "Who are you?" }]);
@@ -138,9 +138,9 @@ on_both_databases! {
             assert_eq!(ask(id).await, reply);
             replies.insert(reply);
         }
-        assert_eq!(replies.len(), 10, "two hundred agents use all of the ten replies");
+        assert_eq!(replies.len(), 10, "two hundred agents use all ten replies");
 
-        // Parents are announced before their children, and the whole is announced before and after.
+        // Events of parents precede those of their children, between the start and the end of the import.
         let events = events(&server).await;
         assert_eq!(events.len(), 402);
         assert_eq!(events[0]["event_type"], "org.import.started");
@@ -152,16 +152,16 @@ on_both_databases! {
             "create_error": "", "created_count": 200, "dir": "acme", "duration_ms": duration, "mode": "",
             "name": "Acme", "reconcile_errors": 0, "reconcile_removed_count": 0, "skipped_count": 0,
         }));
-        let mut announced = std::collections::HashSet::new();
+        let mut created = std::collections::HashSet::new();
         for pair in events[1..401].chunks(2) {
             let (begun, online) = (&pair[0], &pair[1]);
             assert_eq!(begun["event_type"], "WORKSPACE_PROVISIONING");
             assert_eq!(online["event_type"], "WORKSPACE_ONLINE");
             assert_eq!(online["payload"]["mock"], true);
             if let Some(parent) = begun["payload"]["parent_id"].as_str() {
-                assert!(announced.contains(parent));
+                assert!(created.contains(parent));
             }
-            announced.insert(begun["workspace_id"].as_str().unwrap().to_owned());
+            created.insert(begun["workspace_id"].as_str().unwrap().to_owned());
         }
         let test_engineer = events.iter().find(|event| event["payload"]["name"] == "Payments Test Engineer");
         let payload = &test_engineer.unwrap()["payload"];
@@ -418,7 +418,9 @@ async fn concurrent_imports_on_two_servers_create_one_organization() {
         .sum();
     assert_eq!(made, 200);
     for server in &servers {
-        server.until("each server lists all workspaces", async |server| workspaces(server).await.len() == 200).await;
+        server
+            .until("each server lists all workspaces", async |server| workspaces(server).await.len() == 200)
+            .await;
     }
 }
 

@@ -166,7 +166,7 @@ mod as_root {
         server.workspace(named("Before")).await;
         disk.fill();
         let mut answered = BTreeSet::new();
-        // The write-ahead log has preallocated space, so some writes succeed first.
+        // The last blocks of the write-ahead log may have free space, so a few writes can succeed first.
         let refused = loop {
             let name = format!("Full {}", answered.len());
             let answer = server.post("/workspaces", named(&name)).await;

@@ -33,7 +33,9 @@ async fn row(server: &Server, id: &str) -> Value {
 async fn events_of(server: &Server, id: &str) -> Vec<(String, Value)> {
     let events = server.get(&format!("/events/{id}")).await.ok();
     let oldest_first = events.as_array().unwrap().iter().rev();
-    oldest_first.map(|event| (event["event_type"].as_str().unwrap().to_owned(), event["payload"].clone())).collect()
+    oldest_first
+        .map(|event| (event["event_type"].as_str().unwrap().to_owned(), event["payload"].clone()))
+        .collect()
 }
 
 on_both_databases! {

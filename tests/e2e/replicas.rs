@@ -65,11 +65,16 @@ async fn changes_of_one_server_are_visible_on_the_others() {
     let token = ask(a, Method::POST, &format!("{path}/tokens"), json!({})).await.ok();
     let token = token["auth_token"].as_str().unwrap();
     let state = format!("{path}/state");
-    b.until("the token is valid", async |b| b.ask(token, Method::GET, &state, None).await.status == 200).await;
+    b.until("the token is valid", async |b| b.ask(token, Method::GET, &state, None).await.status == 200)
+        .await;
     let list = ask(b, Method::GET, &format!("{path}/tokens"), json!({})).await.ok();
     let id = list["tokens"][0]["id"].as_str().unwrap();
     ask(b, Method::DELETE, &format!("{path}/tokens/{id}"), json!({})).await.ok();
-    assert_eq!(b.ask(token, Method::GET, &state, None).await.status, 401, "invalid at once on the server that revoked it");
+    assert_eq!(
+        b.ask(token, Method::GET, &state, None).await.status,
+        401,
+        "invalid at once on the server that revoked it"
+    );
     a.until("the token is invalid", async |a| a.ask(token, Method::GET, &state, None).await.status == 401)
         .await;
     // A workspace that another server has just removed cannot become a parent.
@@ -161,7 +166,7 @@ async fn guests_are_swapped_on_every_server_under_load() {
         for server in &servers {
             server
                 .until("the activated release answers", async |server| {
-                    server.say("mock", "hello").await.ok()["release"] == release
+                    server.send_text("mock", "hello").await.ok()["release"] == release
                 })
                 .await;
         }
@@ -171,7 +176,7 @@ async fn guests_are_swapped_on_every_server_under_load() {
     let load = async |server: &Server| {
         let mut calls = 0_u64;
         while !over.load(Ordering::Relaxed) {
-            let called = server.say("mock", "hello").await.ok();
+            let called = server.send_text("mock", "hello").await.ok();
             let expected = if called["release"] == second { "second" } else { "first" };
             assert_eq!(called["answer"][0], expected, "{called}");
             calls += 1;
@@ -213,7 +218,7 @@ async fn guests_are_swapped_on_every_server_under_load() {
     for server in [b, c] {
         server
             .until("the new guest answers", async |server| {
-                server.say("mine", "hello").await.status.is_success()
+                server.send_text("mine", "hello").await.status.is_success()
             })
             .await;
         assert_eq!(server.guest("mine").await["release"], mine["digest"]);

@@ -1,4 +1,4 @@
-//! The workspace resource: made, read, edited, removed (workspaces.md §§2–6).
+//! The workspace resource: create, read, edit, remove (workspaces.md §§2–6).
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -110,12 +110,12 @@ on_both_databases! {
         assert_eq!(taken.error(409), "workspace name already taken");
         assert_eq!(taken.json["code"], "name_conflict");
         assert_eq!(one(&server, &other).await["name"], "B");
-        // Ten at once: ten names.
+        // Ten concurrent requests get ten names.
         let body = json!({ "name": "Many", "runtime": "mock" });
         let all = futures::future::join_all((0..10).map(|_| made(body.clone()))).await;
         let names: std::collections::BTreeSet<String> = all.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
         assert_eq!(names.len(), 10, "{names:?}");
-        // A removed one frees its name.
+        // A removal frees the name.
         server.delete(&format!("/workspaces/{other}")).await.ok();
         assert_eq!(made(json!({ "name": "B", "runtime": "mock" })).await, "B");
     }
@@ -262,7 +262,7 @@ on_both_databases! {
             let almost = server.get(&format!("/workspaces/{id}?include_removed=1")).await;
             assert_eq!(almost.status, 410);
         }
-        // Purged: as if it had never been. What was removed below goes with it.
+        // A purge deletes the rows, also those of descendants that were removed before.
         let purged = server.delete(&format!("/workspaces/{root}?purge=true")).await.ok();
         assert_eq!(purged, json!({ "cascade_deleted": 2, "status": "purged" }));
         for id in [&root, &child, &grandchild] {
@@ -273,7 +273,7 @@ on_both_databases! {
         assert_eq!(server.get("/workspaces/%ff").await.error(400), "invalid workspace ID");
         assert_eq!(server.patch("/workspaces/%ff", json!({})).await.error(400), "invalid workspace ID");
         assert_eq!(server.get("/events?limit=1&limit=2").await.error(400), "invalid query");
-        // Those that were removed before are not counted again.
+        // Descendants that were removed before are not counted again.
         let parent = server.workspace(json!({ "name": "P", "runtime": "mock" })).await;
         let child = server.workspace(json!({ "name": "C", "runtime": "mock", "parent_id": parent })).await;
         server.delete(&format!("/workspaces/{child}")).await.ok();
@@ -325,8 +325,8 @@ on_both_databases! {
         let start = Start::from(database).env("REMOTE_LIVENESS_STALE_AFTER", "1");
         let server = Server::start(start).await;
         let id = server.workspace(json!({ "name": "A", "external": true, "url": "http://localhost:9" })).await;
-        // Nobody calls: after a second it counts as away.
-        server.until("it counts as away", async |server| status(server, &id).await == "awaiting_agent").await;
+        // Without a heartbeat, the workspace waits for its agent after a second.
+        server.until("it waits for its agent", async |server| status(server, &id).await == "awaiting_agent").await;
         let explained = server.get(&format!("/workspaces/{id}/explain")).await.ok();
         assert_eq!(explained["hosting"], "operator");
         assert_eq!((&explained["wanted"], &explained["agrees"]), (&json!("running"), &json!(true)));
@@ -339,7 +339,7 @@ on_both_databases! {
     async fn workspaces_survive_a_restart(database: Database) {
         let mut server = Server::start(database).await;
         let root = server.workspace(json!({ "name": "Root", "runtime": "mock", "canvas": { "x": 1, "y": 2 } })).await;
-        // Killed right after each answer: what was answered is so.
+        // The server is killed right after each answer: answered changes are durable.
         server = server.kill_and_restart().await;
         let child = server.workspace(json!({ "name": "Child", "external": true, "parent_id": root })).await;
         server = server.kill_and_restart().await;

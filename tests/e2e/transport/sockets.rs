@@ -1,4 +1,4 @@
-//! `/ws`: who gets in, what comes, in which order, and how it ends.
+//! `/ws`: access, events and their order, resume, limits, close.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// Limits that nothing meets by accident.
+/// Limits that no test reaches by accident.
 pub(crate) fn patient() -> Limits {
     Limits {
         ping: WAIT_TIMEOUT,
@@ -43,7 +43,7 @@ pub(crate) fn patient() -> Limits {
     }
 }
 
-/// A server with workspaces and sockets, and its inside.
+/// A server with shortcuts for workspaces, tokens and sockets, and access to its state.
 pub(crate) struct TestServer {
     pub(crate) server: Server,
     pub(crate) app: App,
@@ -55,16 +55,16 @@ impl TestServer {
     }
 
     pub(crate) async fn start_with(flags: &[&str], limits: Limits) -> Self {
-        let mut inside = None;
+        let mut state = None;
         let tune = |app: &mut App| {
             app.event_limits = limits;
-            inside = Some(app.clone());
+            state = Some(app.clone());
         };
         let server = Server::tuned(flags, PATIENT, tune, api::routes).await;
-        Self { server, app: inside.expect("it was tuned") }
+        Self { server, app: state.expect("the app is made at once") }
     }
 
-    /// A workspace without token.
+    /// Creates a workspace without a token.
     pub(crate) async fn workspace(&self, name: &str, parent: Option<Uuid>) -> Uuid {
         let body = json!({ "name": name, "runtime": "mock", "parent_id": parent }).to_string();
         let headers = ["Authorization: Bearer secret"];
@@ -96,7 +96,7 @@ impl TestServer {
         Socket::over(stream, target, headers).await
     }
 
-    /// An agent's, by a new token.
+    /// Opens the socket of an agent with a new token.
     async fn agent(&self, workspace: Uuid) -> Socket {
         let token = self.token(workspace).await;
         self.socket(&[&format!("X-Workspace-ID: {workspace}"), &format!("Authorization: Bearer {token}")])
@@ -108,21 +108,21 @@ impl TestServer {
         self.app.fleet.state().publish_ephemeral(about, &Event::TaskUpdated(task));
     }
 
-    /// Tells of something recorded that was never stored.
+    /// Publishes a durable event that is not stored.
     fn record(&self, seq: i64, payload: String) {
         let (id, name) = (Uuid::new_v4(), "WORKSPACE_OFFLINE".to_owned());
         let envelope = Envelope::stored(id, seq, name, Some(id), store::now(), payload);
         self.app.fleet.hub().publish(Arc::new(envelope));
     }
 
-    /// Waits until a handshake with these headers is answered so.
+    /// Waits until a handshake with these headers has this status.
     async fn until(&self, headers: &[&str], status: u16) {
         let asked = async { while self.handshake(headers).await.status() != status {} };
-        timeout(WAIT_TIMEOUT, asked).await.expect("it changes");
+        timeout(WAIT_TIMEOUT, asked).await.expect("the status changes");
     }
 }
 
-/// A client's end.
+/// The client side of a WebSocket.
 struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
@@ -142,10 +142,10 @@ impl Socket {
             request.headers_mut().append(name, HeaderValue::try_from(value).expect("a value"));
         }
         let opened = timeout(WAIT_TIMEOUT, client_async(request, stream)).await.expect("in time");
-        Self(opened.expect("let in").0)
+        Self(opened.expect("the handshake succeeds").0)
     }
 
-    /// What comes next, pings aside.
+    /// The next message that is no ping or pong.
     async fn message(&mut self) -> Message {
         loop {
             let next = timeout(WAIT_TIMEOUT, self.0.next()).await.expect("in time");
@@ -167,12 +167,12 @@ impl Socket {
         serde_json::from_str(&self.text().await).expect("JSON")
     }
 
-    /// The task that the next event tells of.
+    /// The current task of the next event, a `TASK_UPDATED`.
     async fn task(&mut self) -> String {
         self.json().await["payload"]["current_task"].as_str().expect("a task").to_owned()
     }
 
-    /// Why it ends; texts before are dropped. The end is an orderly one.
+    /// Reads up to the close frame and returns its code. Fails unless the connection then ends cleanly.
     async fn close_code(&mut self) -> CloseCode {
         let code = loop {
             match self.message().await {
@@ -245,7 +245,7 @@ async fn canvas_sockets_by_mode_and_token() {
     let (good_offer, bad_offer) = (good_offer.as_str(), bad_offer.as_str());
     let no_hex = "Sec-WebSocket-Protocol: molecule-auth.7";
     for (flags, headers, expected) in [
-        // Nobody is asked where there is no admin token.
+        // Without an admin token, no credential is required.
         (DEV, &[][..], open),
         (fresh, &[], open),
         (DEV, &[named], open),
@@ -257,7 +257,7 @@ async fn canvas_sockets_by_mode_and_token() {
         (DEV, &[bad_offer], open),
         (DEV, &[no_hex], invalid),
         (DEV, &[bad, good_offer], invalid),
-        // A page that the operator allowed comes without credential; nobody else does.
+        // With an admin token, only allowed origins need no credential.
         (ADMIN, &[], required),
         (ADMIN, &[named], open),
         (ADMIN, &[own], open),
@@ -265,7 +265,7 @@ async fn canvas_sockets_by_mode_and_token() {
         (admin_any, &[other], required),
         (admin_any, &[other, good], open),
         (ADMIN, &["Authorization: Basic secret"], required),
-        // A credential has to be good, wherever it comes from.
+        // A credential must be valid, in the header and in the subprotocol.
         (ADMIN, &[good], open),
         (ADMIN, &[bad], wrong),
         (ADMIN, &[bad, named], wrong),
@@ -277,7 +277,7 @@ async fn canvas_sockets_by_mode_and_token() {
         (ADMIN, &[good_offer, bad_offer], invalid),
         (ADMIN, &[good, no_hex], invalid),
         (ADMIN, &[no_hex, named], invalid),
-        // An empty id is none.
+        // An empty workspace id counts as none.
         (ADMIN, &["X-Workspace-ID: ", named], open),
     ] {
         let test = TestServer::start(flags).await;
@@ -304,7 +304,7 @@ async fn agent_sockets_by_mode_and_token() {
     const MISSING: (u16, &str) = (401, r#"{"error":"missing workspace auth token"}"#);
     const INVALID: (u16, &str) = (401, r#"{"error":"invalid workspace auth token"}"#);
     const OPEN: (u16, &str) = (101, "");
-    // Where anybody has a token there is no fresh install any more.
+    // After the first token of any workspace, the server is no fresh install.
     for (flags, without) in [(DEV, OPEN), (&[][..], MISSING), (ADMIN, MISSING)] {
         let test = TestServer::start(flags).await;
         let [never, own, other, revoked, removed] = [
@@ -351,7 +351,7 @@ async fn agent_sockets_by_mode_and_token() {
             let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
             assert_eq!(seen(&test.handshake(&headers).await), expected, "{flags:?} {headers:?}");
         }
-        // An agent's bearer comes by header, and a page's origin is none.
+        // An agent's bearer must be in the header, and an allowed origin does not replace it.
         let agent = format!("X-Workspace-ID: {own}");
         assert_eq!(seen(&test.handshake(&[&agent, &offering(&token)]).await), MISSING);
         assert_eq!(seen(&test.handshake(&[&agent, "Origin: http://localhost:3000"]).await), MISSING);
@@ -394,7 +394,7 @@ async fn a_process_has_a_limit_of_sockets() {
     test.until(&[], 101).await;
 }
 
-// === What comes ===
+// === Events ===
 
 #[tokio::test]
 async fn frames_match_the_contract_and_arrive_in_order() {
@@ -423,7 +423,7 @@ async fn frames_match_the_contract_and_arrive_in_order() {
     let payload = r#"{"active_tasks":2,"uptime_seconds":7}"#;
     assert_eq!(beat, expected("WORKSPACE_HEARTBEAT", &beat, payload, ""));
 
-    // What clients may not see is not sent.
+    // Internal events are not sent.
     test.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceChanged(Empty {}));
     for number in 0..100 {
         test.publish(id, &number.to_string());
@@ -433,7 +433,7 @@ async fn frames_match_the_contract_and_arrive_in_order() {
     }
 }
 
-/// Two roots; below each a child, and below the second one's a grandchild.
+/// Two roots with children and grandchildren.
 #[tokio::test]
 async fn agents_receive_events_of_workspaces_they_can_communicate_with() {
     let test = TestServer::start(DEV).await;
@@ -466,9 +466,10 @@ async fn agents_receive_events_of_workspaces_they_can_communicate_with() {
         }
         assert_eq!(received, expected, "agent of {agent}");
     }
-    // What belongs to no workspace is no agent's business.
+    // Events without a workspace are not sent to agents.
     let mut agent = test.agent(a).await;
-    let of_no_workspace = Event::TaskUpdated(Task { active_tasks: 1, current_task: "of no workspace".to_owned() });
+    let of_no_workspace =
+        Event::TaskUpdated(Task { active_tasks: 1, current_task: "of no workspace".to_owned() });
     test.app.fleet.hub().publish(Arc::new(Envelope::ephemeral(None, &of_no_workspace, store::now())));
     test.publish(a, "own");
     assert_eq!(agent.task().await, "own");
@@ -490,13 +491,13 @@ async fn agents_receive_removals_of_related_workspaces() {
         assert_eq!(frame["event"], "WORKSPACE_REMOVED");
         frame["workspace_id"].as_str().expect("an id").to_owned()
     };
-    assert_eq!(about(&mut sibling).await, other.to_string(), "and not its sibling's child");
+    assert_eq!(about(&mut sibling).await, other.to_string(), "not the child of the sibling");
     assert_eq!(about(&mut above).await, below.to_string());
     assert_eq!(about(&mut above).await, other.to_string());
-    assert_eq!(about(&mut stranger).await, below.to_string(), "its own");
+    assert_eq!(about(&mut stranger).await, below.to_string(), "its own removal");
 }
 
-// === Coming back ===
+// === Resume ===
 
 #[tokio::test]
 async fn a_client_too_far_behind_is_told_once_and_continues_live() {
@@ -511,7 +512,7 @@ async fn a_client_too_far_behind_is_told_once_and_continues_live() {
         test.publish(id, "live");
         assert_eq!(socket.task().await, "live");
     };
-    // A number of another database.
+    // A number beyond the last event, as from another database.
     resync(last + 1, &[], "").await;
     resync(i64::MAX, &[], "").await;
     for number in 0..4 {
@@ -526,7 +527,7 @@ async fn a_client_too_far_behind_is_told_once_and_continues_live() {
     for seq in last + 2..=last + 4 {
         assert_eq!(socket.json().await["seq"], seq);
     }
-    // Events that are gone were missed too.
+    // Events that retention deleted cannot be replayed.
     test.app.fleet.state().delete_old_events(chrono::Duration::seconds(-60)).await;
     resync(last + 1, &[], "").await;
     let mut socket = test.socket_at(&format!("/ws?since={}", last + 4), &[]).await;
@@ -543,16 +544,16 @@ async fn a_since_that_is_not_a_number_is_refused() {
     }
 }
 
-// === How it ends ===
+// === Limits and close ===
 
-/// A client with a small window, so that little is under way to it.
+/// A client with a small receive buffer, so that few bytes are in flight.
 pub(crate) async fn narrow(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("set");
     socket.connect(address).await.expect("connected")
 }
 
-/// A megabyte.
+/// A payload of one mebibyte.
 pub(crate) fn large() -> String {
     format!(r#"{{"filler":"{}"}}"#, "x".repeat(1 << 20))
 }
@@ -566,7 +567,7 @@ async fn a_slow_client_is_disconnected_and_delays_no_other() {
     let payload = large();
     for seq in 1..=EVENTS {
         test.record(seq, payload.clone());
-        assert_eq!(quick.json().await["seq"], seq, "in step with what happens");
+        assert_eq!(quick.json().await["seq"], seq, "the quick client gets each event");
     }
     let mut next = 1;
     let code = loop {
@@ -581,7 +582,7 @@ async fn a_slow_client_is_disconnected_and_delays_no_other() {
         }
     };
     assert_eq!(code, CloseCode::Again);
-    assert!(next < EVENTS, "it was cut off");
+    assert!(next < EVENTS, "the slow client was disconnected");
     test.publish(Uuid::new_v4(), "on");
     assert_eq!(quick.task().await, "on");
 }
@@ -596,7 +597,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
         let beat = Heartbeat { active_tasks: 0, uptime_seconds: 1 };
         test.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
     };
-    // Live events fill whatever there is room in; none of them ends the socket.
+    // Ephemeral events fill the queue and the buffers, and are dropped then. None of them closes the socket.
     let dropped = test.app.fleet.hub().dropped();
     let filled = async {
         while test.app.fleet.hub().dropped() < dropped + 8 {
@@ -605,7 +606,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(WAIT_TIMEOUT, filled).await.expect("it fills");
+    timeout(WAIT_TIMEOUT, filled).await.expect("events are dropped");
     let read = async {
         loop {
             test.publish(id, "last");
@@ -616,7 +617,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
             }
         }
     };
-    timeout(WAIT_TIMEOUT, read).await.expect("it goes on");
+    timeout(WAIT_TIMEOUT, read).await.expect("the socket continues");
 }
 
 #[tokio::test]
@@ -629,7 +630,7 @@ async fn a_socket_that_does_not_read_is_closed() {
     for seq in 1..=40 {
         test.record(seq, payload.clone());
     }
-    // Its place is free although it is still there.
+    // Its permit is released although the client holds the connection.
     test.until(&[], 101).await;
     drop(slow);
 }
@@ -647,12 +648,12 @@ async fn client_messages_up_to_four_kib_are_ignored() {
     test.publish(Uuid::new_v4(), "still there");
     assert_eq!(socket.task().await, "still there");
 
-    // A message well beyond the limit: what is still on its way must not destroy the answer.
+    // Bytes of the large message that are still in flight must not destroy the close frame.
     for size in [4097, 1 << 20] {
         let mut socket = test.socket(&[]).await;
         let (mut send, receive) = socket.0.split();
         let sending = async {
-            // Fails when we are done with it before it is.
+            // Fails when the server closes before all is sent.
             let _ = send.send(Message::text("x".repeat(size))).await;
             send
         };
@@ -660,7 +661,7 @@ async fn client_messages_up_to_four_kib_are_ignored() {
             .await
             .expect("in time");
         assert_eq!(receive.1, Some(CloseCode::Size), "{size}");
-        socket = Socket(send.reunite(receive.0).expect("the same"));
+        socket = Socket(send.reunite(receive.0).expect("both halves of one socket"));
         drop(socket);
     }
 }
@@ -683,7 +684,7 @@ async fn sockets_are_closed_at_once_when_the_server_stops() {
     let test = TestServer::start(DEV).await;
     let mut canvas = test.socket(&[]).await;
     let mut agent = test.agent(test.workspace("a", None).await).await;
-    // One that takes nothing holds nobody up.
+    // A client that does not read does not delay the shutdown.
     let stuck = Socket::over(narrow(test.server.address).await, "/ws", &[]).await;
     let payload = large();
     for seq in 1_000..1_040 {
@@ -718,7 +719,7 @@ async fn a_revoked_token_closes_its_own_sockets_only() {
         test.publish(id, "still there");
         while socket.json().await["event"] != "TASK_UPDATED" {}
     }
-    // Removal ends every token of the workspace.
+    // Removal revokes all tokens of the workspace.
     test.app.fleet.remove(id, fleet::Removal::default()).await.expect("removed");
     assert_eq!(other.close_code().await, CloseCode::Policy);
 }
@@ -741,7 +742,7 @@ async fn a_socket_that_answers_no_ping_is_closed() {
         }
     };
     timeout(WAIT_TIMEOUT, ended).await.expect("in time");
-    // Raw: a client that answers pings fails where nobody listens any more.
+    // Read from the raw stream: the WebSocket client would answer the pings, and writes fail by now.
     let mut rest = Vec::new();
     let read = timeout(WAIT_TIMEOUT, silent.0.get_mut().read_to_end(&mut rest)).await;
     read.expect("in time").expect("an orderly end");

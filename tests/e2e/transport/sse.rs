@@ -1,4 +1,4 @@
-//! `GET /workspaces/:id/events/stream`: every byte of it, who may read it, and how it ends.
+//! `GET /workspaces/:id/events/stream`: format, access, resume, limits, close.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::transport::wire::{Answer, Client, WAIT_TIMEOUT, request};
 
 const PING: &str = ": ping\n\n";
 
-/// A stream whose head is read.
+/// A stream after its head.
 struct Stream(Client, Answer);
 
 impl Stream {
@@ -32,22 +32,22 @@ impl Stream {
         Self::over(stream, workspace, headers).await
     }
 
-    /// The next piece; empty at the end.
-    async fn piece(&mut self) -> String {
+    /// The next chunk; empty at the end.
+    async fn chunk(&mut self) -> String {
         let mut size = String::new();
         while !size.ends_with("\r\n") {
             size += &self.0.exactly(1).await;
         }
         let size = usize::from_str_radix(size.trim(), 16).expect("a size");
-        let piece = self.0.exactly(size).await;
+        let chunk = self.0.exactly(size).await;
         assert_eq!(self.0.exactly(2).await, "\r\n");
-        piece
+        chunk
     }
 
     /// The next message that is no ping; empty at the end.
     async fn message(&mut self) -> String {
         loop {
-            match self.piece().await {
+            match self.chunk().await {
                 ping if ping == PING => {}
                 message => return message,
             }
@@ -65,18 +65,18 @@ async fn refused(test: &TestServer, path: &str, headers: &[&str], status: u16, t
     assert_eq!((answer.status(), answer.body), (status, expected), "{path} {headers:?}");
 }
 
-/// Renames it: something recorded.
+/// Renames a workspace, which is a durable event.
 async fn rename(test: &TestServer, workspace: Uuid, name: &str) {
     let body = format!(r#"{{"name":"{name}"}}"#);
     let answer = test.server.send("PATCH", &format!("/workspaces/{workspace}"), &[], &body).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
 }
 
-fn of(seq: i64) -> String {
+fn update(seq: i64) -> String {
     format!("id: {seq}\ndata: {{\"type\":\"WORKSPACE_UPDATED\",\"timestamp\":")
 }
 
-// === What comes ===
+// === Events ===
 
 #[tokio::test]
 async fn sse_messages_match_the_contract_byte_for_byte() {
@@ -94,24 +94,24 @@ async fn sse_messages_match_the_contract_byte_for_byte() {
     ] {
         assert_eq!(stream.1.headers(name), [value], "{name}");
     }
-    assert_eq!(stream.piece().await, PING, "at once");
+    assert_eq!(stream.chunk().await, PING, "at once");
 
     let at = "2026-05-09T10:00:00.123456Z".parse().expect("a time");
     let hub = test.app.fleet.hub();
     let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
-    // Others' events and what nobody may see don't come.
+    // Events of other workspaces, of none, and internal events are not sent.
     hub.publish(Arc::new(Envelope::ephemeral(Some(other), &task, at)));
     hub.publish(Arc::new(Envelope::ephemeral(None, &task, at)));
     hub.publish(Arc::new(Envelope::ephemeral(Some(own), &Event::WorkspaceChanged(Empty {}), at)));
     hub.publish(Arc::new(Envelope::ephemeral(Some(own), &task, at)));
     assert_eq!(
-        stream.piece().await,
+        stream.chunk().await,
         "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":1778320800123,\"data\":{\"active_tasks\":1,\"current_task\":\"x\"}}\n\n"
     );
     let (name, payload) = ("DELEGATION_SENT".to_owned(), r#"{"b": 1,"a":"é"}"#.to_owned());
     hub.publish(Arc::new(Envelope::stored(Uuid::nil(), 4711, name, Some(own), at, payload)));
     assert_eq!(
-        stream.piece().await,
+        stream.chunk().await,
         "id: 4711\ndata: {\"type\":\"DELEGATION_SENT\",\"timestamp\":1778320800123,\"data\":{\"b\": 1,\"a\":\"é\"}}\n\n"
     );
 }
@@ -124,7 +124,7 @@ async fn idle_streams_get_pings() {
     let id = test.workspace("a", None).await;
     let mut stream = Stream::open(&test, id, &[]).await;
     for _ in 0..4 {
-        assert_eq!(stream.piece().await, PING);
+        assert_eq!(stream.chunk().await, PING);
     }
 }
 
@@ -140,15 +140,15 @@ async fn a_reconnecting_stream_replays_missed_events() {
     for received in 1..4 {
         let last = format!("Last-Event-ID: {}", first + 2 * (received - 1));
         let mut stream = Stream::open(&test, own, &[&last]).await;
-        assert_eq!(stream.piece().await, PING);
+        assert_eq!(stream.chunk().await, PING);
         for missed in received..4 {
             let message = stream.message().await;
-            assert!(message.starts_with(&of(first + 2 * missed)), "{message}");
+            assert!(message.starts_with(&update(first + 2 * missed)), "{message}");
         }
         test.publish(own, "live");
         assert!(stream.message().await.contains("live"));
     }
-    // Four of its own are too many here.
+    // Four missed events exceed the replay limit.
     for last in [first - 1, first + 100] {
         let mut stream = Stream::open(&test, own, &[&format!("Last-Event-ID: {last}")]).await;
         let message = stream.message().await;
@@ -164,7 +164,7 @@ async fn a_reconnecting_stream_replays_missed_events() {
     }
 }
 
-// === Who may read it ===
+// === Access ===
 
 #[tokio::test]
 async fn streams_need_access_to_a_live_workspace() {
@@ -206,10 +206,10 @@ async fn a_workspace_has_at_most_ten_streams() {
             }
         }
     };
-    timeout(WAIT_TIMEOUT, freed).await.expect("a place");
+    timeout(WAIT_TIMEOUT, freed).await.expect("a closed stream is no longer counted");
 }
 
-// === How it ends ===
+// === Close ===
 
 #[tokio::test]
 async fn a_stream_ends_when_its_workspace_is_removed() {
@@ -223,7 +223,7 @@ async fn a_stream_ends_when_its_workspace_is_removed() {
     let last = stream.message().await;
     assert!(last.starts_with(&format!("id: {seq}\ndata: {{\"type\":\"WORKSPACE_REMOVED\",")), "{last}");
     assert_eq!(stream.message().await, "");
-    // The connection goes on.
+    // The connection stays open.
     stream.0.write(&request("GET", &path(own), &[], "")).await;
     assert_eq!(stream.0.answer().await.status(), 404);
 }
@@ -261,17 +261,17 @@ async fn a_slow_reader_is_disconnected_for_durable_events_only() {
         test.publish(id, &payload);
     }
     assert!(test.app.fleet.hub().dropped() > 0);
-    let goes_on = async {
+    let continues = async {
         while !stream.message().await.contains(r#""current_task":"on""#) {
             test.publish(id, "on");
         }
     };
-    timeout(WAIT_TIMEOUT, goes_on).await.expect("it goes on");
+    timeout(WAIT_TIMEOUT, continues).await.expect("the stream continues");
     for seq in 1..=40 {
         let name = "WORKSPACE_OFFLINE".to_owned();
         let event = Envelope::stored(Uuid::nil(), seq, name, Some(id), store::now(), payload.clone());
         test.app.fleet.hub().publish(Arc::new(event));
-        // Others get their turn: what is written waits for the reader, not for us.
+        // Lets the server write, so that only the reader is slow.
         tokio::task::yield_now().await;
     }
     let mut next = 1;
@@ -285,5 +285,5 @@ async fn a_slow_reader_is_disconnected_for_durable_events_only() {
             }
         }
     }
-    assert!(next < 40, "it was cut off");
+    assert!(next < 40, "the slow reader was disconnected");
 }

@@ -131,7 +131,10 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
             let mut state = shared.state();
             state.messages.push(message.clone());
             shared.arrival.notify_waiters();
-            state.reactions.pop_front().unwrap_or_else(|| Reaction::Respond(200, success_reply(&message.body)))
+            state
+                .reactions
+                .pop_front()
+                .unwrap_or_else(|| Reaction::Respond(200, success_reply(&message.body)))
         };
         match reaction {
             Reaction::Respond(status, body) => {

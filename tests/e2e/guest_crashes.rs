@@ -22,7 +22,8 @@ async fn assert_consistent(server: &Server) {
         let digest = release["digest"].as_str().unwrap();
         let sql = format!("SELECT COUNT(*) FROM guest_components WHERE digest = '{digest}'");
         let statement = Statement::from_string(database.get_database_backend(), sql);
-        let count: i64 = database.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
+        let count: i64 =
+            database.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
         assert_eq!(count, 1, "{release}");
     }
     database.close().await.unwrap();
@@ -112,7 +113,7 @@ async fn a_lost_directory_of_components_is_refilled_from_the_database() {
 
     assert_eq!(server.reply("mock").await, "second");
     assert_eq!(server.guest("mock").await["release"], pushed["digest"]);
-    server.say("mine", "hello").await.ok();
+    server.send_text("mine", "hello").await.ok();
     assert!(server.components().join(&file).exists(), "the cache is filled again");
     assert_ne!(fs::read(server.components().join(&damaged)).unwrap(), b"damaged");
 }
@@ -178,10 +179,11 @@ async fn a_second_server_on_the_same_data_directory_is_refused() {
         .output()
         .expect("the program runs");
     assert!(!second.status.success());
-    let says = String::from_utf8_lossy(&second.stderr);
+    let stderr = String::from_utf8_lossy(&second.stderr);
     assert!(
-        says.contains("is in use by another isomer server. Stop that one, or give this one another DATA_DIR"),
-        "{says}"
+        stderr
+            .contains("is in use by another isomer server. Stop that one, or give this one another DATA_DIR"),
+        "{stderr}"
     );
     server.reply("mock").await;
 }

@@ -48,9 +48,9 @@ async fn a_call_that_hangs_ends_on_its_release_at_its_deadline() {
             })
             .await;
         server.activate("mine", new["digest"].as_str().unwrap()).await.ok();
-        server.say("mine", "hello").await.ok()
+        server.send_text("mine", "hello").await.ok()
     };
-    let (hung, after): (_, Value) = tokio::join!(server.say("mine", "loop"), swap);
+    let (hung, after): (_, Value) = tokio::join!(server.send_text("mine", "loop"), swap);
     assert_eq!(after["release"], new["digest"], "callers get the new release at once");
     assert_eq!((hung.status.as_u16(), &hung.json["kind"]), (502, &json!("timeout")));
     assert_eq!(hung.json["release"], old["digest"]);
@@ -98,9 +98,7 @@ async fn swaps_under_messages_to_two_hundred_agents_fail_none() {
     let more = async |release: usize| {
         let target = answered[release].load(Ordering::Relaxed) + CALLERS as u64;
         server
-            .until("callers get the release", async |_| {
-                answered[release].load(Ordering::Relaxed) >= target
-            })
+            .until("callers get the release", async |_| answered[release].load(Ordering::Relaxed) >= target)
             .await;
     };
     more(0).await;

@@ -245,7 +245,7 @@ fn production_requires_an_encryption_key() {
     let mut serve = program();
     serve.arg("serve").env("PORT", "0").env("DATA_DIR", data.path()).env("MOLECULE_ENV", "production");
     let ended = serve.output().expect("the program runs");
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(!ended.status.success());
-    assert!(said.contains("SECRETS_ENCRYPTION_KEY"), "{said}");
+    assert!(stderr.contains("SECRETS_ENCRYPTION_KEY"), "{stderr}");
 }

@@ -33,12 +33,12 @@ on_both_databases! {
         fs::write(folder.path().join("mock.wasm"), &Components::get().second_mock).unwrap();
         server.until("the dropped file answers", async |server| server.reply("mock").await == "second").await;
         server.post("/admin/guests/mock/rollback", json!({})).await.ok();
-        // An old file is read at the start, without a debounce.
+        // The delay at the start counts from the modification, so a file this old is read at once.
         let file = fs::File::options().write(true).open(folder.path().join("mock.wasm")).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         drop(file);
         let server = server.restart().await;
-        // Files are read in order of their events: when the new file answers, the old one has been read.
+        // The watcher takes files in turn: when the new file answers, the old one has been handled.
         fs::write(folder.path().join("other.wasm"), &Components::get().hostile).unwrap();
         server.until("the new file is taken", async |server| {
             server.get("/admin/guests/other").await.status.is_success()
