@@ -97,7 +97,7 @@ async fn a_small_organization() {
             "its agent runs elsewhere",
             "waits for   its agent to call POST",
             "until       no deadline",
-            "then        it is online",
+            "then        the workspace is online",
         ],
     );
     says(&ws(&["explain", "CEO"]), true, &["CEO waits for nothing"]);
