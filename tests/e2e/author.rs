@@ -1,4 +1,4 @@
-//! A third party's story: a guest made outside this tree, from nothing but the program.
+//! The walk of a third-party author: a guest made outside this tree with nothing but the program.
 
 use std::{fs, process::Command};
 
@@ -8,11 +8,22 @@ use support::{Database, Server, program, scratch, workspace};
 async fn a_guest_outside_the_tree_is_built_checked_pushed_and_called() {
     let server = Server::start(Database::sqlite()).await;
     let elsewhere = tempfile::tempdir().unwrap();
-    let made = program().args(["guest", "new", "my-agent"]).current_dir(elsewhere.path()).output().unwrap();
+    let new =
+        |name: &str| program().args(["guest", "new", name]).current_dir(elsewhere.path()).output().unwrap();
+    let made = new("crew-pilot");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let directory = elsewhere.path().join("my-agent");
-    let again = program().args(["guest", "new", "my-agent"]).current_dir(elsewhere.path()).output().unwrap();
-    assert!(!again.status.success(), "it overwrites nothing");
+    let next = String::from_utf8_lossy(&made.stdout).into_owned();
+    assert!(
+        next.contains("isomer guest push crew-pilot target/wasm32-wasip2/release/crew_pilot.wasm"),
+        "{next}"
+    );
+    let directory = elsewhere.path().join("crew-pilot");
+    for (name, text) in [("crew-pilot", "exists already"), ("Crew_Pilot", "can't be the name of a guest")] {
+        let refused = new(name);
+        let text_of = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && text_of.contains(text), "{text_of}");
+    }
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
 
     // The versions that this tree is tested with, so that the registry need not be asked.
     let lock = workspace().join("Cargo.lock");
@@ -25,16 +36,17 @@ async fn a_guest_outside_the_tree_is_built_checked_pushed_and_called() {
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let file = scratch().join("author/wasm32-wasip2/release/my_agent.wasm");
+    let file = scratch().join("author/wasm32-wasip2/release/crew_pilot.wasm");
     let file = file.to_str().unwrap();
 
-    for arguments in [&["check", file][..], &["push", "my-agent", file, "--activate"]] {
+    for arguments in [&["check", file][..], &["push", "crew-pilot", file, "--activate"]] {
         let done = program().arg("guest").args(arguments).env("ISOMER_URL", &server.url).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
-    let guest = server.guest("my-agent").await;
+    let guest = server.guest("crew-pilot").await;
     assert_eq!(guest["state"], "active");
-    assert_eq!(guest["description"]["name"], "my-agent");
-    let described = server.call("my-agent", "describe", serde_json::Value::Null).await.ok();
+    assert_eq!(guest["description"]["name"], "crew-pilot");
+    assert_eq!(guest["description"]["display_name"], "Crew pilot");
+    let described = server.call("crew-pilot", "describe", serde_json::Value::Null).await.ok();
     assert_eq!(described["answer"], guest["description"]);
 }

@@ -5,7 +5,9 @@ use std::{fs, process::Stdio};
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 
-use support::{Components, Database, Server, Start, compiled_guests, files, on_both_databases, program, variant};
+use support::{
+    Components, Database, Server, Start, compiled_guests, files, on_both_databases, program, variant,
+};
 
 /// What must hold after any crash: at most one release is active, every release that could be
 /// activated has its bytes, nothing half-written lies about, and the guest answers.
@@ -87,9 +89,12 @@ on_both_databases! {
 #[tokio::test(flavor = "multi_thread")]
 async fn left_over_files_are_removed_at_startup() {
     let server = Server::start(Database::sqlite()).await;
+    // The server opens its directories after it listens.
+    server.reply("mock").await;
     let half = server.components().join(".unfinished-1");
     fs::write(&half, b"half").unwrap();
-    let _server = server.kill_and_restart().await;
+    let server = server.kill_and_restart().await;
+    server.reply("mock").await;
     assert!(!half.exists());
 }
 

@@ -1,4 +1,4 @@
-//! `isomer org` as it is typed.
+//! The commands of `isomer org`.
 
 use std::{fs, process::Output};
 
@@ -32,23 +32,31 @@ async fn an_organization_is_imported_and_deleted() {
     let here = here.to_str().unwrap();
 
     says(&org(&["templates"]), true, &["DIR", "team", "Team", "3"]);
-    let rehearsed = says(&org(&["import", here, "--dry-run"]), true, &["2 files", "nothing was done"]);
+    let rehearsed = says(&org(&["import", here, "--dry-run"]), true, &["2 files", "Nothing was changed"]);
     assert!(
-        rehearsed.contains("+ Lead\n├─ + A\n└─ + B\nTeam: 3 would be made (+), 0 kept (=), 0 removed (-)"),
+        rehearsed.contains("+ Lead\n├─ + A\n└─ + B\nTeam: 3 would be created (+), 0 kept (=), 0 removed (-)"),
         "{rehearsed}"
     );
-    let made = says(&org(&["import", here]), true, &["Team: 3 made (+), 0 kept (=)"]);
+    let made = says(&org(&["import", here]), true, &["Team: 3 created (+), 0 kept (=)"]);
     assert!(
         made.contains("+ Lead  (mock, online)\n├─ + A  (mock, online)\n└─ + B  (mock, online)"),
         "{made}"
     );
     // The server has the same template, under its own name.
-    says(&org(&["import", "team"]), true, &["a template of the server", "= A", "0 made (+), 3 kept (=)"]);
+    says(
+        &org(&["import", "team"]),
+        true,
+        &["an org template of the server", "= A", "0 created (+), 3 kept (=)"],
+    );
     says(&org(&["import", "team", "--mode", "reconcile"]), true, &["3 kept (=), 0 removed"]);
 
-    says(&org(&["delete", "team"]), false, &["this removes Lead and everything below; add --confirm"]);
-    says(&org(&["delete", here, "--confirm"]), true, &["Lead and 2 below it removed"]);
-    says(&org(&["delete", "team", "--confirm"]), false, &["nothing of Team is there"]);
+    says(
+        &org(&["delete", "team"]),
+        false,
+        &["Team was not removed: this removes Lead and all workspaces below. Remove them with --confirm"],
+    );
+    says(&org(&["delete", here, "--confirm"]), true, &["Lead is removed, with 2 workspaces below it"]);
+    says(&org(&["delete", "team", "--confirm"]), false, &["Team has no workspaces to remove"]);
 
     let one = dir.path().join("one.yaml");
     fs::write(&one, "name: One\nworkspaces: [{name: Alone, runtime: mock}]\n").unwrap();
@@ -70,7 +78,7 @@ async fn template_errors_name_their_position() {
     };
     let server = Server::start(Database::sqlite()).await;
     let org = |arguments: &[&str]| isomer(&server, arguments);
-    says(&org(&["templates"]), true, &["The server has no templates"]);
+    says(&org(&["templates"]), true, &["The server has no org templates"]);
     says(&org(&["import", "nowhere"]), false, &["org template not found"]);
     says(&org(&["import", "./nowhere"]), false, &["./nowhere"]);
     let file = write("a.yaml", "name: T\nworkspaces:\n  - !include b.yaml\n");
@@ -86,6 +94,6 @@ async fn template_errors_name_their_position() {
     says(
         &org(&["import", &file]),
         false,
-        &["+ A", "workspace B: tier must be 1, 2, 3 or 4, not 9; what comes after"],
+        &["+ A", "workspace B: tier must be 1, 2, 3 or 4, not 9. The workspaces after it were not created"],
     );
 }

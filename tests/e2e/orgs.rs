@@ -681,3 +681,61 @@ async fn a_template_can_be_uploaded_as_an_archive() {
     let refused = send("", vec![0; (32 << 20) + 1]).await;
     assert_eq!(refused.error(413), "request body too large");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mode_and_dry_run_are_read_from_query_and_body() {
+    let server = Server::start(Database::sqlite()).await;
+    let template = json!({ "name": "T", "workspaces": [{ "name": "A", "runtime": "mock" }] });
+    let send = async |query: &str, options: Value| {
+        let mut body = json!({ "template": template });
+        body.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        server.post(&format!("/org/import{query}"), body).await
+    };
+    for (query, options) in [
+        ("?dry_run=true&mode=reconcile", json!({})),
+        ("", json!({ "dry_run": true, "mode": "reconcile" })),
+        ("?dry_run=true", json!({ "dry_run": true, "mode": "reconcile" })),
+    ] {
+        let planned = send(query, options).await.ok();
+        assert_eq!((&planned["dry_run"], &planned["mode"]), (&json!(true), &json!("reconcile")), "{query}");
+    }
+    for (query, options, text) in [
+        ("?mode=replace", json!({}), "mode must be 'merge' or 'reconcile'"),
+        ("", json!({ "mode": "replace" }), "mode must be 'merge' or 'reconcile'"),
+        ("?mode=merge", json!({ "mode": "reconcile" }), "mode differs between query and body"),
+        ("?dry_run=yes", json!({}), "dry_run must be 'true' or 'false'"),
+        ("?dry_run=false", json!({ "dry_run": true }), "dry_run differs between query and body"),
+        ("", json!({ "dry_run": "yes" }), "invalid request body"),
+    ] {
+        assert_eq!(send(query, options).await.error(400), text, "{query}");
+    }
+    assert!(workspaces(&server).await.is_empty() && import_events(&server).await.is_empty());
+    send("?mode=merge", json!({})).await;
+    assert_eq!(import_events(&server).await[0].1["mode"], "merge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_tag_is_refused_with_its_place() {
+    let dir = template(&[("org.yaml", "name: T\nworkspaces:\n  - !inlcude a.yaml\n")]);
+    let server = Server::start(templates_at(Database::sqlite(), dir.path())).await;
+    let answer = import(&server, json!({ "dir": "t" })).await;
+    assert_eq!(answer.error(400), "invalid org template");
+    let detail = answer.json["detail"].as_str().unwrap();
+    assert!(detail.starts_with("org.yaml:3:5: workspaces[0]: unknown tag `!inlcude`"), "{detail}");
+    assert_eq!(server.get("/org/templates").await.ok(), json!([]));
+}
+
+on_both_databases! {
+    async fn nul_in_free_text_is_replaced_and_stored(database: Database) {
+        let server = Server::start(database).await;
+        let node = json!({ "name": "A", "runtime": "mock", "initial_memories": [{ "content": "a\u{0}b" }] });
+        let answer = inline(&server, json!({ "name": "T", "workspaces": [node] })).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+        let inside = look_inside(&server).await;
+        let sql = "SELECT spec FROM workspaces WHERE name = 'A'";
+        let row = inside.query_one_raw(Statement::from_string(inside.get_database_backend(), sql)).await;
+        let spec: Value = row.unwrap().unwrap().try_get_by_index(0).unwrap();
+        assert_eq!(spec["initial_memories"][0]["content"], "a\u{fffd}b");
+        inside.close().await.unwrap();
+    }
+}

@@ -1,4 +1,4 @@
-//! `isomer guest` as it is typed.
+//! The commands of `isomer guest`.
 
 use std::{fs, process::Output};
 
@@ -45,7 +45,7 @@ async fn guests_are_managed_by_the_cli() {
     says(&run(&["rollback", "mock"]), true, &["is active"]);
     says(&run(&["settings", "mock", r#"{"pause_ms": "soon"}"#]), false, &["/pause_ms"]);
     says(&run(&["settings", "mock", "{pause"]), false, &["not JSON"]);
-    says(&run(&["show", "nobody"]), false, &["isomer: guest not found"]);
+    says(&run(&["show", "unknown"]), false, &["isomer: guest not found"]);
     let json = run(&["list", "--json"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok());
 }
@@ -64,7 +64,12 @@ async fn guest_check_explains_each_failure() {
     says(
         &check("panics", hostile, &["--settings", r#"{"describe": "panic"}"#]),
         false,
-        &["FAILED   describe: the guest trapped", "told to panic", "at hostile", "not fit to be activated"],
+        &[
+            "FAILED   describe: the guest trapped",
+            "told to panic",
+            "at hostile",
+            "the component can't be activated",
+        ],
     );
     says(&check("text", b"hello", &[]), false, &["not a WebAssembly file"]);
     says(&check("untrusted", &Components::get().second_mock, &[]), false, &["isomer guest trust NAME"]);
@@ -74,7 +79,7 @@ async fn guest_check_explains_each_failure() {
 #[test]
 fn without_a_server_the_error_names_the_address() {
     let output = program().args(["guest", "list", "--server", "http://127.0.0.1:9"]).output().unwrap();
-    says(&output, false, &["no answer from http://127.0.0.1:9", "--server"]);
+    says(&output, false, &["the server at http://127.0.0.1:9 does not answer", "--server"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

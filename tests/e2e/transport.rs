@@ -9,6 +9,7 @@ mod metrics;
 mod pipeline;
 mod program;
 mod rate_limit;
+mod refusals;
 mod sockets;
 mod sse;
 mod tenant;

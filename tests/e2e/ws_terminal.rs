@@ -1,4 +1,4 @@
-//! `isomer ws` and `isomer events` as they are typed.
+//! The commands of `isomer ws` and `isomer events`.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -31,7 +31,11 @@ fn says(output: &Output, succeeds: bool, texts: &[&str]) -> String {
 async fn a_small_organization() {
     let server = Server::start(Database::sqlite()).await;
     let ws = |arguments: &[&str]| isomer(&server, &[&["ws"], arguments].concat());
-    says(&ws(&["list"]), true, &["There are no workspaces. Make one: isomer ws create hello --runtime mock"]);
+    says(
+        &ws(&["list"]),
+        true,
+        &["There are no workspaces. Create one: isomer ws create hello --runtime mock"],
+    );
     says(
         &ws(&["create", "CEO", "--runtime", "mock", "--role", "Leads", "--tier", "1"]),
         true,
@@ -41,9 +45,9 @@ async fn a_small_organization() {
     let made = says(
         &ws(&["create", "Poller", "--external", "--parent", "CTO"]),
         true,
-        &["Poller is awaiting_agent", "Save it now"],
+        &["Poller is awaiting_agent", "Save the token now"],
     );
-    let token = made.split("token for its agent  ").nth(1).unwrap().lines().next().unwrap();
+    let token = made.split("token of its agent  ").nth(1).unwrap().lines().next().unwrap();
     assert_eq!(token.len(), 43);
     let kept = says(
         &ws(&["create", "Keeper", "--runtime", "mock", "--secret", "MY_KEY", "--secret", "B=c"]),
@@ -51,7 +55,11 @@ async fn a_small_organization() {
         &[],
     );
     assert!(!kept.contains("hush"));
-    says(&ws(&["create", "No", "--secret", "UNSET_KEY"]), false, &["the variable UNSET_KEY isn't set"]);
+    says(
+        &ws(&["create", "No", "--secret", "UNSET_KEY"]),
+        false,
+        &["the environment variable UNSET_KEY isn't set"],
+    );
     says(&ws(&["list"]), true, &["NAME", "STATUS", "PARENT", "CTO", "CEO", "awaiting_agent"]);
     let tree = says(&ws(&["list", "--tree"]), true, &[]);
     assert_eq!(
@@ -67,31 +75,39 @@ async fn a_small_organization() {
     says(
         &ws(&["update", "CTO", "--name", "Chief", "--x", "-1", "--y", "2", "--collapsed", "true"]),
         true,
-        &["updated"],
+        &["CTO is updated"],
     );
-    says(&ws(&["update", "Chief", "--workspace-dir", "/srv"]), true, &["takes a restart"]);
+    says(
+        &ws(&["update", "Chief", "--workspace-dir", "/srv"]),
+        true,
+        &["Chief is updated. Its agent sees the change after a restart: isomer ws restart \"Chief\""],
+    );
     says(&ws(&["update", "CEO", "--parent", "Poller"]), false, &["parent_id would create a cycle"]);
     says(&ws(&["update", "CEO", "--tier", "9"]), false, &["invalid workspace fields"]);
-    says(&ws(&["pause", "Chief"]), true, &["2 paused"]);
+    says(&ws(&["pause", "Chief"]), true, &["Chief is paused, with 1 workspace below it"]);
     says(&ws(&["restart", "Poller"]), false, &["parent workspace \"Chief\" is paused"]);
-    says(&ws(&["resume", "Chief"]), true, &["2 resumed"]);
-    says(&ws(&["restart", "Chief"]), true, &["mock workspaces have no container"]);
+    says(&ws(&["resume", "Chief"]), true, &["Chief is resumed, with 1 workspace below it"]);
+    says(&ws(&["restart", "Chief"]), true, &["Chief was not restarted: mock workspaces have no container"]);
     says(&ws(&["hibernate", "Chief", "--force"]), false, &["no container to hibernate"]);
     says(
         &ws(&["explain", "Poller"]),
         true,
         &[
             "Poller is awaiting_agent since",
-            "run by somebody else",
+            "its agent runs elsewhere",
             "waits for   its agent to call POST",
-            "until       it happens",
+            "until       no deadline",
             "then        it is online",
         ],
     );
-    says(&ws(&["explain", "CEO"]), true, &["It waits for nothing."]);
-    says(&ws(&["delete", "CEO"]), false, &["below it are: Chief. They go too with --confirm"]);
-    says(&ws(&["delete", "CEO", "--confirm"]), true, &["removed, with 2 below it"]);
-    says(&ws(&["show", "CEO"]), false, &["no workspace is called CEO; see `isomer ws list`"]);
+    says(&ws(&["explain", "CEO"]), true, &["CEO waits for nothing"]);
+    says(
+        &ws(&["delete", "CEO"]),
+        false,
+        &["CEO was not removed: it has workspaces below it (Chief). Remove them all with --confirm"],
+    );
+    says(&ws(&["delete", "CEO", "--confirm"]), true, &["CEO is removed, with 2 workspaces below it"]);
+    says(&ws(&["show", "CEO"]), false, &["no workspace is called CEO. `isomer ws list` shows all"]);
     // Twins are told apart by who they are below, and by their ids.
     says(&ws(&["create", "Keeper", "--runtime", "mock", "--parent", "Keeper"]), true, &[]);
     let twins = says(
@@ -101,7 +117,7 @@ async fn a_small_organization() {
     );
     let id =
         twins.lines().find(|line| line.contains("below Keeper")).unwrap().trim().split(' ').next().unwrap();
-    says(&ws(&["delete", &id[..8], "--purge"]), true, &["purged"]);
+    says(&ws(&["delete", &id[..8], "--purge"]), true, &["Keeper is purged"]);
     let listed: Value = serde_json::from_slice(&ws(&["list", "--json"]).stdout).expect("JSON");
     assert_eq!(listed.as_array().unwrap().len(), 1);
 }
@@ -147,7 +163,7 @@ async fn events_are_listed_and_followed() {
     let typed = says(&isomer(&server, &["events", "--type", "WORKSPACE_ONLINE", "--json"]), true, &[]);
     let event: Value = serde_json::from_str(typed.trim()).expect("one line of JSON");
     assert_eq!(event["event_type"], "WORKSPACE_ONLINE");
-    says(&isomer(&server, &["events", "--workspace", "Nobody"]), false, &["no workspace is called Nobody"]);
+    says(&isomer(&server, &["events", "--workspace", "Unknown"]), false, &["no workspace is called Unknown"]);
 
     let following = Following::start(&server, &["--since", "0"]);
     for _ in 0..2 {
@@ -169,7 +185,7 @@ async fn a_server_with_an_admin_token_requires_it() {
     let start = Start::from(Database::sqlite()).env("ADMIN_TOKEN", "t");
     let server = Server::start(start).await;
     for arguments in [&["ws", "list"][..], &["events"], &["events", "--follow"]] {
-        says(&isomer(&server, arguments), false, &["give the server's ADMIN_TOKEN with --token"]);
+        says(&isomer(&server, arguments), false, &["Give the server's ADMIN_TOKEN with --token"]);
     }
     says(
         &isomer(&server, &["ws", "create", "A", "--runtime", "mock", "--token", "t"]),

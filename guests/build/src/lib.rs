@@ -1,9 +1,9 @@
 //! Builds guests of this workspace as components. Used by the host's build script for first-party
 //! guests and by tests and benches for theirs.
 //!
-//! The build runs a second cargo inside the first one's. It has a target directory of its own,
-//! because both lock theirs for as long as they run, and it drops the flags that the outer one
-//! passes down: they are meant for the host's target.
+//! The build runs a second cargo inside the first one. It has a target directory of its own, because each
+//! cargo locks its target directory while it runs, and it drops the flags that the outer cargo passes down:
+//! they are meant for the host's target.
 
 #![forbid(unsafe_code)]
 
@@ -30,18 +30,18 @@ pub enum BuildError {
     /// The first-party guests can't be listed.
     #[error("the directory of the first-party guests can't be read")]
     List(#[source] io::Error),
-    /// No cargo.
+    /// Cargo is missing or can't be run.
     #[error("cargo could not be started")]
     Start(#[source] io::Error),
-    /// It ran and failed.
+    /// Cargo failed.
     #[error(
         "building the guests {} failed. If the target is missing: rustup target add {TARGET}\n{stderr}",
         packages.join(", ")
     )]
     Failed {
-        /// What was to be built.
+        /// The packages to build.
         packages: Vec<String>,
-        /// What cargo wrote.
+        /// Cargo's output.
         stderr: String,
     },
 }

@@ -5,7 +5,7 @@ use isomer_sdk::{
     Adapter, Description, NoSettings, Plan, PlanRequest, Problem, Reload, Volume, default_plan,
 };
 
-/// Volumes that hold the conversation: emptied together for a fresh session.
+/// Group of the volumes that hold the conversation; a fresh session empties them.
 const SESSION: &str = "session";
 
 /// The guest.
@@ -39,8 +39,7 @@ impl Adapter for ClaudeCode {
     }
 }
 
-/// Claude Code reads a skill's `SKILL.md` anew whenever it uses the skill; everything else it reads
-/// once.
+/// Claude Code reads a skill's `SKILL.md` at every use of the skill, and all other files once.
 fn is_skill_text(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     parts.next() == Some("SKILL.md") && parts.any(|directory| directory == "skills")
@@ -82,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_model_is_planned() {
+    fn the_given_model_is_planned() {
         let mut request = PlanRequest::sample("claude-code");
         request.model = Some("opus".into());
         assert_eq!(ClaudeCode::plan(&NONE, &request).unwrap().env, [EnvSet::new("MODEL", "opus")]);
     }
 
     #[test]
-    fn only_skill_texts_are_read_anew() {
+    fn only_changed_skill_texts_need_no_restart() {
         for (paths, reload) in [
             (&[][..], Reload::None),
             (&["skills/review/SKILL.md"], Reload::None),

@@ -1,4 +1,4 @@
-//! Runtimes that are an image with a few facts around it: one component, a row of settings each.
+//! Runtimes described by settings alone: one component, and a guest row for each runtime.
 #![deny(unsafe_code)]
 
 mod settings;

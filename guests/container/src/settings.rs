@@ -1,10 +1,10 @@
-//! Facts about one runtime, as a row's settings give them.
+//! The settings of a guest row: the properties of one runtime.
 
 use isomer_sdk::{Description, Problem};
 use serde::Deserialize;
 
-/// Settings of a row of this guest. All but the names are the exception: what is left out is as it
-/// is for a runtime that is nothing special.
+/// Settings of a row of this guest. Fields other than the names default to those of
+/// [`Description::container`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -22,7 +22,7 @@ pub struct Settings {
     provision_timeout_seconds: Option<u32>,
     #[serde(default)]
     transcripts: bool,
-    /// Variables beside `MODEL` that the chosen model is put in.
+    /// Variables that get the model, besides `MODEL`.
     #[serde(default)]
     pub(crate) model_env: Vec<String>,
 }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_that_is_nothing_special() {
+    fn omitted_fields_have_the_usual_values() {
         let about = settings(r#"{"name": "crewai", "display_name": "CrewAI"}"#).describe();
         assert_eq!((about.name.as_str(), about.hosting, about.port), ("crewai", Hosting::Container, 8_000));
         assert_eq!(about.image_base.as_deref(), Some("workspace-template-crewai"));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_can_be_another() {
+    fn every_property_can_be_set() {
         let about = settings(
             r#"{"name": "x", "display_name": "X", "aliases": ["y"], "image_base": "img", "default_model": "m",
                 "port": 9000, "config_dir": "/opt/x", "remote_config_dir": "/opt/configs", "template_dirs": ["t"],
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_model_goes_where_it_is_wanted() {
+    fn the_model_is_set_in_every_variable_of_the_settings() {
         let settings = settings(r#"{"name": "x", "display_name": "X", "model_env": ["X_MODEL"]}"#);
         let mut request = PlanRequest::sample("x");
         assert!(Container::plan(&settings, &request).unwrap().env.is_empty());

@@ -1,5 +1,5 @@
-//! The runtime `external`: an agent that its operator runs, wherever that is. It registers and
-//! reports in; the platform has nothing to start, look into or restart.
+//! The runtime `external`: its operator runs the agent, which registers and sends heartbeats. The platform
+//! starts, inspects and restarts nothing.
 #![deny(unsafe_code)]
 
 use isomer_sdk::{Adapter, Description, Hosting, NoSettings, Plan, PlanRequest, Problem, Reload};
@@ -19,7 +19,7 @@ impl Adapter for External {
         }
     }
 
-    /// Its operator sets its environment.
+    /// The operator sets the environment.
     fn plan(_: &NoSettings, _: &PlanRequest) -> Result<Plan, Problem> {
         Ok(Plan::empty())
     }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_nothing_to_plan_or_restart() {
+    fn nothing_is_planned_and_no_change_asks_for_a_restart() {
         let mut request = PlanRequest::sample("external");
         request.model = Some("openai/gpt-4o".into());
         assert_eq!(External::plan(&NONE, &request).unwrap(), Plan::empty());

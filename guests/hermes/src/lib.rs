@@ -24,7 +24,7 @@ impl Adapter for Hermes {
 
     fn plan(_: &NoSettings, request: &PlanRequest) -> Result<Plan, Problem> {
         let mut plan = default_plan(request);
-        // Its launcher reads the model from a variable of its own.
+        // The launcher of Hermes reads the model from its own variable.
         let model = plan.env.iter().find(|set| set.name == "MODEL").map(|set| set.value.clone());
         plan.env.extend(model.map(|model| EnvSet::new("HERMES_DEFAULT_MODEL", &model)));
         Ok(plan)
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_model_is_set_twice() {
+    fn the_model_is_set_in_both_variables() {
         let mut request = PlanRequest::sample("hermes");
         assert!(Hermes::plan(&NONE, &request).unwrap().env.is_empty());
         request.model = Some("qwen/qwen3".into());

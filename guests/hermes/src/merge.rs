@@ -1,10 +1,9 @@
-//! One leading system message instead of several: what vLLM-style chat endpoints insist on.
+//! Merges leading system messages into one: vLLM-style chat endpoints refuse several.
 
 use serde_json::{Value, json};
 
-/// Finds the chat messages of a body, at the top or below `params`, and merges the uninterrupted
-/// run of system messages that they begin with. Nothing where there is nothing to merge, so that
-/// such a body passes through byte for byte.
+/// Merges the system messages at the beginning of a body's `messages`, which stand at the top or below
+/// `params`. None if there is nothing to merge, so that the body passes through byte for byte.
 pub(crate) fn leading_system_messages(body: &str) -> Option<String> {
     let mut body: Value = serde_json::from_str(body).ok()?;
     let at_top = body.get("messages").is_some_and(Value::is_array);
@@ -24,7 +23,7 @@ fn merge(messages: &mut Vec<Value>) -> Option<()> {
     Some(())
 }
 
-/// Contents in parts count as empty: what they hold can't be joined as text.
+/// A content in parts counts as empty, as its parts can't be joined as text.
 fn text_of(message: &Value) -> &str {
     message.get("content").and_then(Value::as_str).unwrap_or_default()
 }
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bodies_are_left_alone() {
+    fn other_bodies_are_unchanged() {
         for body in [
             "",
             "[]",

@@ -1,12 +1,12 @@
-//! Tags: which are directives, which say what a scalar is, which are left for others.
+//! Tags of directives, and how messages show pieces of a template.
 
 use saphyr_parser::Tag;
 
 pub(crate) const INCLUDE: &str = "!include";
 pub(crate) const EXTERNAL: &str = "!external";
 
-/// Longest piece of a template that a message repeats, in characters.
-const SHOWN: usize = 120;
+/// Characters of a template that a message repeats.
+const MAX_SHOWN: usize = 120;
 
 /// A tag as the author wrote it.
 pub(crate) fn written(tag: &Tag) -> String {
@@ -17,15 +17,16 @@ pub(crate) fn written(tag: &Tag) -> String {
     }
 }
 
-/// An include as messages name it.
+/// An include as messages show it.
 pub(crate) fn include(path: &str) -> String {
     format!("`{INCLUDE} {}`", shown(path))
 }
 
 /// Text of a template, short enough for a message and on one line.
 pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
+    let mut shown: String =
+        text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MAX_SHOWN).is_some() {
         shown.push('…');
     }
     shown

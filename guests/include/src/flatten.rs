@@ -9,13 +9,13 @@ use crate::{
     node::{Graph, Id, Kind, Node},
 };
 
-/// Copies what hangs below `root`, level by level: a child's index is claimed when its parent is
-/// written and so is always greater. Indices are claimed before anything is copied, so that an
-/// alias bomb is noticed while it is small.
+/// Copies the nodes below `root`, level by level. A child's index is assigned when its parent is written, so
+/// it is always greater. Indices are assigned before nodes are copied, so that an alias bomb is noticed while
+/// it is small.
 pub(crate) fn flatten(graph: &Graph<'_>, root: Id) -> Result<TemplateTree, Problem> {
-    let mut out = Output { waiting: VecDeque::from([(root, 1)]), claimed: 1, text: 0 };
+    let mut out = Output { queue: VecDeque::from([(root, 1)]), assigned: 1, text: 0 };
     let mut nodes = Vec::new();
-    while let Some((id, depth)) = out.waiting.pop_front() {
+    while let Some((id, depth)) = out.queue.pop_front() {
         let Some(node) = graph.resolved(id) else { continue };
         let refuse = |message| graph.problem(node.mark, message);
         out.count_text(node).map_err(refuse)?;
@@ -24,19 +24,19 @@ pub(crate) fn flatten(graph: &Graph<'_>, root: Id) -> Result<TemplateTree, Probl
                 Value::Scalar(Scalar { text: text.clone().into_owned(), quoted: *quoted })
             }
             Kind::Sequence(items) => {
-                out.room_below(depth, items.len()).map_err(refuse)?;
-                Value::Sequence(items.iter().map(|item| out.claim(*item, depth)).collect())
+                out.check_capacity(depth, items.len()).map_err(refuse)?;
+                Value::Sequence(items.iter().map(|item| out.assign_index(*item, depth)).collect())
             }
             Kind::Mapping(pairs) => {
-                out.room_below(depth, pairs.len().saturating_mul(2)).map_err(refuse)?;
+                out.check_capacity(depth, pairs.len().saturating_mul(2)).map_err(refuse)?;
                 Value::Mapping(
                     pairs
                         .iter()
-                        .map(|(key, value)| (out.claim(*key, depth), out.claim(*value, depth)))
+                        .map(|(key, value)| (out.assign_index(*key, depth), out.assign_index(*value, depth)))
                         .collect(),
                 )
             }
-            // The walk grafts every include before it says that nothing is needed.
+            // Not reached: the walk grafts every include before it reports that no file is missing.
             Kind::Include { path, .. } => {
                 Value::Scalar(Scalar { text: path.clone().into_owned(), quoted: true })
             }
@@ -47,26 +47,26 @@ pub(crate) fn flatten(graph: &Graph<'_>, root: Id) -> Result<TemplateTree, Probl
 }
 
 struct Output {
-    waiting: VecDeque<(Id, usize)>,
-    claimed: u32,
+    queue: VecDeque<(Id, usize)>,
+    assigned: u32,
     text: usize,
 }
 
 impl Output {
-    fn room_below(&self, depth: usize, children: usize) -> Result<(), String> {
+    fn check_capacity(&self, depth: usize, children: usize) -> Result<(), String> {
         if children > 0 && depth >= MAX_NESTING {
             return Err(format!("nested more than {MAX_NESTING} deep"));
         }
-        if (self.claimed as usize).saturating_add(children) > MAX_NODES {
+        if (self.assigned as usize).saturating_add(children) > MAX_NODES {
             return Err(format!("the template expands to more than {MAX_NODES} nodes"));
         }
         Ok(())
     }
 
-    fn claim(&mut self, id: Id, depth: usize) -> u32 {
-        self.waiting.push_back((id, depth + 1));
-        let index = self.claimed;
-        self.claimed += 1;
+    fn assign_index(&mut self, id: Id, depth: usize) -> u32 {
+        self.queue.push_back((id, depth + 1));
+        let index = self.assigned;
+        self.assigned += 1;
         index
     }
 

@@ -1,17 +1,16 @@
 //! Resolves `!include` in org templates and turns them into one tree.
 //!
-//! [`expand`] is a pure function from the files known so far. It goes through them in four steps,
-//! each linear in what it reads:
+//! [`expand`] is a pure function of the files known so far. It has four steps, each linear in its input:
 //!
-//! 1. `parse`: a file's events become nodes in one arena. An alias is the id of the node that it
-//!    names, so nothing is copied, and every id that a node mentions is smaller than its own.
+//! 1. `parse`: a file's events become nodes in one arena. An alias is the id of its node, so no node is
+//!    copied, and every id in a node is smaller than the node's own.
 //! 2. `walk`: depth-first over the directives in document order. A file is parsed and walked once,
-//!    however often it is included; what is missing is asked for in one round.
+//!    however often it is included; all missing files are requested in one round.
 //! 3. `merge`: `<<` is replaced by the pairs that it brings in, `!external` is checked.
 //! 4. `flatten`: the graph becomes a tree with every node used once. Here aliases and repeated
 //!    includes are copied, and here a tree that grows too large is refused.
 //!
-//! `!external` stays in place with its tag: what it names is fetched by others.
+//! `!external` stays in place with its tag: the host fetches it.
 #![deny(unsafe_code)]
 
 mod directive;
@@ -24,9 +23,9 @@ mod walk;
 
 use isomer_sdk::{Expansion, NoSettings, Problem, Progress, Resolver};
 
-/// Includes that may be nested in each other.
+/// Nesting of includes.
 const MAX_DEPTH: usize = 16;
-/// Directives that may be followed in one template.
+/// Includes that are followed in one template.
 const MAX_EXPANSIONS: usize = 4_096;
 /// Bytes of one file.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -37,11 +36,11 @@ const MAX_INDICATORS: usize = 160_000;
 const MAX_NODES: usize = 100_000;
 /// Depth of the tree; the root stands at 1.
 const MAX_NESTING: usize = 48;
-/// Bytes of all scalars of the tree. Less than the files may have: the tree stands beside them in
-/// the guest's memory, and only copying could make it larger.
+/// Bytes of all scalars of the tree. Smaller than the limit of all files, as tree and files share the guest's
+/// memory; only aliases and repeated includes can exceed it.
 const MAX_TEXT_BYTES: usize = 8 << 20;
-/// Bytes of keys that merging may look at: keeps lists of overlapping mappings from costing more
-/// time than a call has.
+/// Bytes of keys that merging compares. Without a limit, lists of overlapping mappings would take more time
+/// than a call has.
 const MAX_MERGED_BYTES: usize = 4 << 20;
 
 /// The guest.
@@ -57,7 +56,7 @@ impl Resolver for IncludeResolver {
     }
 }
 
-/// One step of a resolution.
+/// One round of a resolution.
 #[must_use]
 pub fn expand(request: &Expansion) -> Progress {
     try_expand(request).unwrap_or_else(Progress::Failed)

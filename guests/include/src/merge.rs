@@ -1,4 +1,4 @@
-//! Merge keys, and what is to be checked once they are gone.
+//! Merge keys, and the checks that need merged mappings.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use crate::{
     node::{Graph, Id, Kind, Node},
 };
 
-/// Replaces every `<<` by the pairs that it brings in. `order` has each file behind those that it
-/// includes, and ids grow from children to parents, so that sources are done before they are used.
+/// Replaces every `<<` by the pairs of its sources. `order` has each file after those that it includes, and
+/// ids grow from children to parents, so that a source is merged before it is used.
 pub(crate) fn merge(graph: &mut Graph<'_>, order: &[usize]) -> Result<(), Problem> {
     let mut budget = MAX_MERGED_BYTES;
     for file in order {
@@ -42,8 +42,8 @@ fn is_merge_key(graph: &Graph<'_>, key: Id) -> bool {
     })
 }
 
-/// Pairs of a mapping with the pairs of its sources where its `<<` stood. Its own keys win over
-/// theirs, and an earlier source's over a later one's.
+/// The pairs of a mapping, with those of its sources in the place of its `<<`. Its own keys win over those of
+/// sources, and an earlier source wins over a later one.
 fn merged(graph: &Graph<'_>, pairs: &[(Id, Id)], budget: &mut usize) -> Result<Vec<(Id, Id)>, Problem> {
     let own = pairs.iter().filter(|(key, _)| !is_merge_key(graph, *key));
     let mut keys: BTreeSet<&str> = own.filter_map(|(key, _)| graph.text(*key)).collect();
@@ -66,7 +66,7 @@ fn merged(graph: &Graph<'_>, pairs: &[(Id, Id)], budget: &mut usize) -> Result<V
     Ok(merged)
 }
 
-/// The mappings that the value of a `<<` stands for.
+/// The mappings that the value of a `<<` names.
 fn sources<'g>(graph: &'g Graph<'_>, value: Id) -> Result<Vec<&'g [(Id, Id)]>, Problem> {
     match graph.resolved(value) {
         Some(Node { kind: Kind::Sequence(items), tag: None, .. }) => {
@@ -91,8 +91,7 @@ fn too_much(graph: &Graph<'_>, key: Id) -> Problem {
     graph.get(key).map_or_else(|| Problem::new(message), |node| graph.problem(node.mark, message))
 }
 
-/// `!external` stays as it is, but not without what it needs. What its fields may say is checked by
-/// those who fetch.
+/// Checks that an `!external` has its required fields. The host checks their values when it fetches.
 fn check_external(graph: &Graph<'_>, id: Id) -> Result<(), Problem> {
     let Some(Node { kind: Kind::Mapping(pairs), mark, .. }) = graph.get(id) else { return Ok(()) };
     let field =

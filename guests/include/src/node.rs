@@ -11,7 +11,7 @@ pub(crate) type Id = usize;
 #[derive(Default)]
 pub(crate) struct Graph<'a> {
     pub(crate) nodes: Vec<Node<'a>>,
-    /// In the order in which they were met, the entry first. A mark counts in these.
+    /// In the order of their first use, the entry first. Marks have indices of this list.
     pub(crate) files: Vec<File>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct File {
     pub(crate) directives: Vec<Directive>,
 }
 
-/// A directive where it stands.
+/// A directive of a file.
 #[derive(Clone, Copy)]
 pub(crate) enum Directive {
     /// `!include`, as the node that holds its path.
@@ -58,7 +58,7 @@ impl<'a> Graph<'a> {
         self.nodes.get(id)
     }
 
-    /// The node itself, or what stands in its place where it is an include.
+    /// The node itself, or for an include the root of the included file.
     pub(crate) fn resolved(&self, mut id: Id) -> Option<&Node<'a>> {
         loop {
             match self.nodes.get(id)? {
@@ -68,7 +68,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Text of a scalar; nothing for other nodes.
+    /// Text of a scalar; none for other nodes.
     pub(crate) fn text(&self, id: Id) -> Option<&str> {
         match &self.resolved(id)?.kind {
             Kind::Scalar { text, .. } => Some(text),
@@ -83,7 +83,7 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// How a place is written in a problem.
+/// A place as problems write it.
 pub(crate) fn place(path: &str, line: u32, column: u32) -> String {
     format!("{path}:{line}:{column}")
 }

@@ -50,7 +50,7 @@ fn decode<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Problem> {
         let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
         Problem::at(behind(good), "the file is not UTF-8 here")
     })?;
-    // The parser would take it for the end of the file.
+    // The parser would read a NUL as the end of the file.
     if let Some((good, _)) = text.split_once('\0') {
         return Err(Problem::at(behind(good.as_bytes()), "the file has a NUL character here"));
     }
@@ -68,7 +68,7 @@ struct Reader<'g, 'a> {
     path: &'g str,
     file: u32,
     open: Vec<Open<'a>>,
-    /// What an anchor names; nothing while that is still open.
+    /// Nodes by anchor; none for a collection that is still open.
     anchors: BTreeMap<usize, Option<Id>>,
     directives: Vec<Directive>,
 }
@@ -101,7 +101,7 @@ impl<'a> Reader<'_, 'a> {
                 Event::DocumentStart(_) => documents += 1,
                 Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
                 event if documents == 1 => root = self.event(event, span)?.or(root),
-                event if is_nothing(&event) => {}
+                event if is_empty_document(&event) => {}
                 _ => {
                     return Err(self
                         .problem(self.mark(span.start), "a template is one document: this is a second one"));
@@ -111,11 +111,11 @@ impl<'a> Reader<'_, 'a> {
         root.ok_or_else(|| self.problem(Mark { file: self.file, line: 1, column: 1 }, "empty document"))
     }
 
-    /// Takes an event of the document; returns the node that it ends, unless that is nothing.
+    /// Handles an event of the document. Returns the node that it completes, if any.
     fn event(&mut self, event: Event<'a>, span: Span) -> Result<Option<Id>, Problem> {
         let mut mark = self.mark(span.start);
         let id = match event {
-            ref nothing if self.open.is_empty() && is_nothing(nothing) => return Ok(None),
+            ref nothing if self.open.is_empty() && is_empty_document(nothing) => return Ok(None),
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
                 Some(Some(id)) => *id,
                 Some(None) => {
@@ -125,7 +125,7 @@ impl<'a> Reader<'_, 'a> {
             },
             Event::Scalar(text, style, anchor, tag) => {
                 let id = self.scalar(text, style, tag.as_deref(), mark)?;
-                self.name(anchor, Some(id));
+                self.bind(anchor, Some(id));
                 id
             }
             Event::SequenceStart(anchor, tag) => {
@@ -151,7 +151,7 @@ impl<'a> Reader<'_, 'a> {
                     Items::Mapping { pairs, .. } => Kind::Mapping(pairs),
                 };
                 let id = self.add(Node { kind, mark, tag: open.tag })?;
-                self.name(open.anchor, Some(id));
+                self.bind(open.anchor, Some(id));
                 id
             }
             _ => return Ok(None),
@@ -179,7 +179,7 @@ impl<'a> Reader<'_, 'a> {
             Some(EXTERNAL) => {
                 return Err(self.problem(mark, "`!external` takes a mapping with `repo`, `ref` and `path`"));
             }
-            // Both say: a string, whatever it looks like.
+            // Both tags mean a string.
             Some("!" | "!!str") => {
                 quoted = true;
                 tag = None;
@@ -189,7 +189,7 @@ impl<'a> Reader<'_, 'a> {
         self.add(Node { kind: Kind::Scalar { text, quoted }, mark, tag })
     }
 
-    /// The tag of a collection, unless it says no more than that it is one.
+    /// The tag of a collection; none for the standard tag of its kind.
     fn collection_tag(&self, tag: Option<&Tag>, usual: &str, mark: Mark) -> Result<Option<String>, Problem> {
         match tag.map(directive::written) {
             Some(tag) if tag == INCLUDE => {
@@ -204,13 +204,13 @@ impl<'a> Reader<'_, 'a> {
         if self.open.len() >= MAX_NESTING {
             return Err(self.problem(open.mark, format!("nested more than {MAX_NESTING} deep")));
         }
-        self.name(open.anchor, None);
+        self.bind(open.anchor, None);
         self.open.push(open);
         Ok(None)
     }
 
-    /// Notes what an anchor names. The parser counts anchors from 1.
-    fn name(&mut self, anchor: usize, id: Option<Id>) {
+    /// Binds an anchor to a node. The parser counts anchors from 1.
+    fn bind(&mut self, anchor: usize, id: Option<Id>) {
         if anchor != 0 {
             self.anchors.insert(anchor, id);
         }
@@ -226,7 +226,7 @@ impl<'a> Reader<'_, 'a> {
         Ok(self.nodes.len() - 1)
     }
 
-    /// Puts a node into the collection that is open.
+    /// Adds a node to the innermost open collection.
     fn place(&mut self, id: Id, mark: Mark) -> Result<(), Problem> {
         match self.open.last_mut().map(|open| &mut open.items) {
             None => {}
@@ -265,7 +265,7 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// What stands for a document in which nothing is written.
-fn is_nothing(event: &Event<'_>) -> bool {
+/// The event of an empty document.
+fn is_empty_document(event: &Event<'_>) -> bool {
     matches!(event, Event::Scalar(text, ScalarStyle::Plain, 0, None) if text.is_empty())
 }

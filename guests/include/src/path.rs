@@ -1,10 +1,10 @@
-//! Paths of included files, on their text alone: what a link leads to is the host's business.
+//! Paths of included files. Only their text counts here; the host checks the targets of links.
 
-/// Longest path that the host takes.
+/// Bytes of a path that the host takes.
 const MAX_BYTES: usize = 512;
 
-/// The file that `written` names in a file at `including`, both counted from the template's root:
-/// cleaned of `.`, `..` and doubled slashes.
+/// The path that `written` means in the file `including`: normalized and relative to the template's root, as
+/// `including` is.
 pub(crate) fn join(including: &str, written: &str) -> Result<String, &'static str> {
     if written.is_empty() {
         return Err("empty path: name the file to include");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused() {
+    fn invalid_paths_are_refused() {
         for (including, written, fragment) in [
             ("org.yaml", "", "empty path"),
             ("org.yaml", "../outside.yaml", "escapes root"),

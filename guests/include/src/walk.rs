@@ -10,12 +10,12 @@ use crate::{
     parse, path,
 };
 
-/// What became of a walk.
+/// The result of a walk.
 pub(crate) struct Walked<'a> {
     pub(crate) graph: Graph<'a>,
-    /// Files, each behind those that it includes.
+    /// Files, each after those that it includes.
     pub(crate) order: Vec<usize>,
-    /// Files that are yet to be answered.
+    /// Paths of files that are still missing.
     pub(crate) need: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn walk(request: &Expansion) -> Result<Walked<'_>, Problem> {
         has_directory: request.has_directory,
         walked: Walked { graph: Graph::default(), order: Vec::new(), need: Vec::new() },
         states: BTreeMap::new(),
-        asked: BTreeSet::new(),
+        requested: BTreeSet::new(),
         frames: Vec::new(),
         expansions: 0,
     };
@@ -52,10 +52,10 @@ struct Walker<'a> {
     has_directory: bool,
     walked: Walked<'a>,
     states: BTreeMap<String, State>,
-    asked: BTreeSet<String>,
+    requested: BTreeSet<String>,
     /// Files being expanded, the entry first.
     frames: Vec<Frame>,
-    /// Includes followed so far, those inside files included again among them.
+    /// Includes followed so far. A file that is included again counts with its own includes.
     expansions: usize,
 }
 
@@ -116,7 +116,7 @@ impl<'a> Walker<'a> {
         if let Some(State::Open) = state {
             return Err(self.refused(&include, &self.cycle(&target)));
         }
-        // The entry is not included, so the frames count the level that is about to begin.
+        // The entry itself is not included, so the number of frames is the level that begins now.
         let level = self.frames.len();
         let (below, expansions) = match state {
             Some(State::Done { height, expansions, .. }) => (height, expansions),
@@ -135,19 +135,19 @@ impl<'a> Walker<'a> {
         }
         if let Some(State::Done { root, height, .. }) = state {
             self.graft(include.node, root);
-            self.rise(height);
+            self.raise_height(height);
             return Ok(());
         }
         self.enter(&target, Some(include))
     }
 
-    /// Begins with a file, or asks for it.
+    /// Begins to expand a file, or requests it.
     fn enter(&mut self, path: &str, from: Option<Include>) -> Result<(), Problem> {
         let answer = self.answers.get(path).copied();
         let bytes = match (answer, &from) {
             (Some(Answer::Bytes(bytes)), _) => bytes,
             (None, _) => {
-                if self.asked.insert(path.to_owned()) {
+                if self.requested.insert(path.to_owned()) {
                     self.walked.need.push(path.to_owned());
                 }
                 return Ok(());
@@ -167,7 +167,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    /// The last directive of the innermost file is done.
+    /// Ends the innermost file, all of whose directives are done.
     fn leave(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
         let Some(file) = self.walked.graph.files.get(frame.file) else { return };
@@ -177,7 +177,7 @@ impl<'a> Walker<'a> {
         self.walked.order.push(frame.file);
         if let Some(include) = frame.from {
             self.graft(include, root);
-            self.rise(height);
+            self.raise_height(height);
         }
     }
 
@@ -189,8 +189,8 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The innermost file includes one with `height` nested includes below it.
-    fn rise(&mut self, height: usize) {
+    /// Notes that the innermost file includes one with `height` nested includes.
+    fn raise_height(&mut self, height: usize) {
         if let Some(frame) = self.frames.last_mut() {
             frame.height = frame.height.max(height + 1);
         }
@@ -200,14 +200,14 @@ impl<'a> Walker<'a> {
         self.walked.graph.problem(include.mark, format!("{}: {why}", directive::include(&include.written)))
     }
 
-    /// A problem inside of a file, with the include that led there.
+    /// A problem in an included file, with the place of the include.
     fn inside(&self, include: &Include, problem: Problem) -> Problem {
         let from = self.walked.graph.problem(include.mark, "").at.unwrap_or_default();
         let message = format!("{} ({from}): {}", directive::include(&include.written), problem.message);
         Problem { message, ..problem }
     }
 
-    /// The files from the first visit of `target` on.
+    /// The path of a cycle, from the first visit of `target` on.
     fn cycle(&self, target: &str) -> String {
         let path = |frame: &Frame| self.walked.graph.files.get(frame.file).map(|file| file.path.as_str());
         let paths: Vec<&str> =

@@ -1,12 +1,12 @@
-//! The runtime `mock`: no container, the adapter itself answers. For demonstrations and for tests
-//! of everything around an agent.
+//! The runtime `mock`: the adapter itself replies, without a container. For demonstrations, and for tests of
+//! everything around an agent.
 #![deny(unsafe_code)]
 
 use isomer_sdk::{Adapter, Description, Hosting, Message, Problem};
 use serde::Deserialize;
 use sha1::{Digest as _, Sha1};
 
-/// What it answers unless the settings say otherwise.
+/// Replies where the settings have none.
 const REPLIES: [&str; 10] = [
     "On it.",
     "Got it, starting now.",
@@ -28,7 +28,7 @@ const MAX_PAUSE_MS: u32 = 60_000;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Milliseconds before a reply is sent.
+    /// Milliseconds before the host sends a reply.
     pause_ms: u32,
     /// Replies to choose from instead of the built-in ones.
     replies: Option<Vec<String>>,
@@ -84,8 +84,8 @@ impl Adapter for Mock {
     }
 }
 
-/// Which of `count` replies a request gets: always the same for the same request, so that a client
-/// that repeats itself sees no difference.
+/// Index of a request's reply among `count`. The same request always gets the same reply, so that a repeated
+/// request makes no difference.
 fn choice(workspace_id: &str, request_id: &str, count: usize) -> usize {
     if workspace_id.is_empty() && request_id.is_empty() {
         return 0;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_follow_the_hash() {
+    fn the_hash_of_a_request_chooses_its_reply() {
         // printf '%s' W:R | sha1sum; the first eight hex digits modulo ten.
         for (workspace, request, expected) in [("", "", 0), ("ws-1", "1", 0), ("ws-1", "2", 4), ("", "x", 4)]
         {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn own_replies_replace_the_pool() {
+    fn replies_of_the_settings_replace_the_built_in_ones() {
         let own = settings(r#"{"replies": ["one"]}"#);
         assert_eq!(reply(&own, "ws-1", "1"), "one");
         let own = settings(r#"{"replies": ["one", "two", "three"]}"#);

@@ -1,4 +1,4 @@
-//! The world `runtime-adapter`, with what is common to runtimes as default.
+//! The world `runtime-adapter`, with defaults for what most runtimes share.
 
 use serde::de::DeserializeOwned;
 
@@ -11,13 +11,13 @@ use crate::{
     provider_hint, runtime_in_config, settings::stored,
 };
 
-/// Knows a runtime. Only [`describe`](Adapter::describe) has no default: a runtime that is nothing
-/// special is done with that.
+/// The adapter of a runtime. Only [`describe`](Adapter::describe) has no default; many runtimes need nothing
+/// else.
 pub trait Adapter {
-    /// Settings of a guest row. Refuse fields you don't know: `#[serde(deny_unknown_fields)]`.
+    /// Settings of a guest row. Put `#[serde(deny_unknown_fields)]` on the type.
     type Settings: DeserializeOwned;
 
-    /// What parsing alone can't find wrong with settings.
+    /// Checks settings beyond the types of their fields.
     ///
     /// # Errors
     /// What is wrong, with the JSON pointer of the field as `at`.
@@ -25,13 +25,13 @@ pub trait Adapter {
         Ok(())
     }
 
-    /// What this runtime is. Begin with [`Description::container`].
+    /// The properties of the runtime. Begin with [`Description::container`].
     fn describe(settings: &Self::Settings) -> Description;
 
     /// What a workspace needs before it starts: the default is [`default_plan`].
     ///
     /// # Errors
-    /// Why it can't start; the provisioning fails with that.
+    /// Why the workspace can't start; provisioning fails with this problem.
     fn plan(_settings: &Self::Settings, request: &PlanRequest) -> Result<Plan, Problem> {
         Ok(default_plan(request))
     }
@@ -41,31 +41,30 @@ pub trait Adapter {
         runtime_in_config(config)
     }
 
-    /// What a change to these files asks for: by default a restart, whatever they are.
+    /// What a change to these files asks for: by default a restart.
     fn on_files_changed(_settings: &Self::Settings, paths: &[String]) -> Reload {
         if paths.is_empty() { Reload::None } else { Reload::Restart }
     }
 
-    /// The agent's answer, where the adapter is the agent ([`Hosting::Synthetic`]).
+    /// The agent's reply, for runtimes that answer in the adapter ([`Hosting::Synthetic`]).
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// Why there is no reply.
     fn synthetic_reply(_settings: &Self::Settings, _message: &Message) -> Result<Vec<String>, Problem> {
         Err(Problem::new("this runtime does not answer by itself"))
     }
 
-    /// A message's body as this runtime wants it: by default as it is.
+    /// A message's body in the form that this runtime takes: by default unchanged.
     ///
     /// # Errors
-    /// Why the message can't be translated; it is not delivered then.
+    /// Why the message can't be translated; then it is not delivered.
     fn to_agent(_settings: &Self::Settings, body: String) -> Result<String, Problem> {
         Ok(body)
     }
 }
 
-/// What can be planned without knowing the runtime: the chosen model in `MODEL`, and the provider
-/// that its name hints at. Where nobody chose a model, the agent's configuration file decides, so
-/// nothing is set.
+/// A plan that fits any runtime: the workspace's model in `MODEL`, and the provider that its name hints at.
+/// For a workspace without a model nothing is set, so that the agent's configuration file decides.
 #[must_use]
 pub fn default_plan(request: &PlanRequest) -> Plan {
     let model = request.model.as_deref().filter(|model| !model.is_empty());
@@ -77,8 +76,8 @@ pub fn default_plan(request: &PlanRequest) -> Plan {
 }
 
 impl Description {
-    /// A runtime that is nothing special: an image `workspace-template-<name>`, configuration below
-    /// `/configs`, port 8000.
+    /// A runtime in a container with the usual properties: the image `workspace-template-<name>`,
+    /// configuration below `/configs`, port 8000.
     #[must_use]
     pub fn container(name: &str, display_name: &str) -> Self {
         Self {
@@ -103,7 +102,7 @@ impl Description {
         }
     }
 
-    /// A runtime without a container that the platform could look into.
+    /// A runtime without a container of the platform.
     #[must_use]
     pub fn without_container(name: &str, display_name: &str, hosting: Hosting) -> Self {
         Self {
@@ -118,7 +117,7 @@ impl Description {
 }
 
 impl Plan {
-    /// Nothing needed.
+    /// A plan that asks for nothing.
     #[must_use]
     pub fn empty() -> Self {
         Self {
@@ -133,21 +132,20 @@ impl Plan {
 }
 
 impl PlanRequest {
-    /// Value of one of the few variables that an adapter may see.
+    /// Value of one of the variables that adapters see.
     #[must_use]
     pub fn visible(&self, name: &str) -> Option<&str> {
         self.visible_env.iter().find(|set| set.name == name).map(|set| set.value.as_str())
     }
 
-    /// Is the session to be emptied, because the operator asked for it or the environment says so?
+    /// Whether the session is to be emptied, by the request or by the variable `WORKSPACE_RESET_SESSION`.
     #[must_use]
     pub fn wants_fresh_session(&self) -> bool {
-        let said = self.visible("WORKSPACE_RESET_SESSION").unwrap_or_default();
-        self.reset_session || matches!(said, "1" | "t" | "T" | "true" | "True" | "TRUE")
+        let variable = self.visible("WORKSPACE_RESET_SESSION").unwrap_or_default();
+        self.reset_session || matches!(variable, "1" | "t" | "T" | "true" | "True" | "TRUE")
     }
 
-    /// A request as a test would make one: creating a workspace of tier 1 about which nothing else
-    /// is known.
+    /// A request for tests: creates a workspace of tier 1 without model, role and secrets.
     #[must_use]
     pub fn sample(runtime: &str) -> Self {
         Self {
@@ -167,7 +165,7 @@ impl PlanRequest {
 }
 
 impl EnvSet {
-    /// One variable.
+    /// Sets the variable `name` to `value`.
     #[must_use]
     pub fn new(name: &str, value: &str) -> Self {
         Self { name: name.to_owned(), value: value.to_owned() }
@@ -175,7 +173,7 @@ impl EnvSet {
 }
 
 impl File {
-    /// A file, relative to the configuration directory.
+    /// `path` is relative to the configuration directory.
     #[must_use]
     pub fn new(path: &str, content: impl Into<FileContent>) -> Self {
         Self { path: path.to_owned(), content: content.into() }
@@ -230,7 +228,7 @@ impl<T: Adapter> Guest for T {
     }
 }
 
-/// Makes the named type, an [`Adapter`] in the same module, what this component answers with.
+/// Exports the named type, an [`Adapter`] in the same module, as this component's interface.
 #[macro_export]
 macro_rules! export_adapter {
     ($type:ident) => {
@@ -248,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_chosen_model_is_planned() {
+    fn only_a_given_model_is_planned() {
         let mut request = PlanRequest::sample("x");
         assert_eq!(default_plan(&request), Plan::empty());
         request.model = Some(String::new());
@@ -260,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_session_is_asked_for_in_two_ways() {
+    fn request_and_variable_ask_for_a_fresh_session() {
         let mut request = PlanRequest::sample("x");
         assert!(!request.wants_fresh_session());
         for (value, fresh) in

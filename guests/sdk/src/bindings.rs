@@ -1,5 +1,5 @@
-//! Generated from `wit/`. Exporting needs functions with fixed symbol names, which is what the
-//! `unsafe` in here is about; everything that a guest is written with wraps it.
+//! Generated from `wit/`. Exports need functions with fixed symbol names, and therefore `unsafe`; the other
+//! modules wrap it for guests.
 #![allow(unsafe_code, missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
 #![allow(
     clippy::expect_used,
@@ -9,7 +9,7 @@
     reason = "generated"
 )]
 
-/// `isomer:adapter/runtime-adapter`. Makes the types that the other worlds share.
+/// `isomer:adapter/runtime-adapter`. Generates the types that the other worlds share.
 pub mod adapter {
     wit_bindgen::generate!({
         path: ["../../wit/types/0.1.0", "../../wit/adapter/0.1.0"],

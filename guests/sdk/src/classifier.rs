@@ -8,12 +8,12 @@ use crate::{
     settings::stored,
 };
 
-/// Tells whether a changed agent plugin needs its agent to restart.
+/// Decides whether an agent must restart after its plugin changed.
 pub trait Classifier {
-    /// Settings of a guest row. Refuse fields you don't know: `#[serde(deny_unknown_fields)]`.
+    /// Settings of a guest row. Put `#[serde(deny_unknown_fields)]` on the type.
     type Settings: DeserializeOwned;
 
-    /// What parsing alone can't find wrong with settings.
+    /// Checks settings beyond the types of their fields.
     ///
     /// # Errors
     /// What is wrong, with the JSON pointer of the field as `at`.
@@ -21,7 +21,7 @@ pub trait Classifier {
         Ok(())
     }
 
-    /// Hot or cold. Asked only where the host didn't say cold by itself.
+    /// Hot or cold. Called only for changes that the host does not call cold itself.
     fn classify(settings: &Self::Settings, diff: &Diff) -> Verdict;
 }
 
@@ -35,7 +35,7 @@ impl<T: Classifier> Guest for T {
     }
 }
 
-/// Makes the named type, a [`Classifier`] in the same module, what this component answers with.
+/// Exports the named type, a [`Classifier`] in the same module, as this component's interface.
 #[macro_export]
 macro_rules! export_classifier {
     ($type:ident) => {

@@ -1,4 +1,4 @@
-//! The one thing that the platform asks of an agent's `config.yaml`: which runtime it names.
+//! The one field of an agent's `config.yaml` that the platform reads: the runtime.
 
 /// Value of the top-level key `runtime` of a YAML file, if it is written as a plain or simply
 /// quoted scalar in a block mapping. That is how such files are written; a whole YAML parser would
@@ -9,7 +9,7 @@ pub fn runtime_in_config(config: &[u8]) -> Option<String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut inside = false;
     for line in text.lines() {
-        // A second document is another file's business.
+        // Only the first document counts.
         if line == "..." || inside && (line == "---" || line.starts_with("--- ")) {
             return None;
         }
@@ -21,7 +21,7 @@ pub fn runtime_in_config(config: &[u8]) -> Option<String> {
     None
 }
 
-/// What stands behind `key:` at the beginning of a line.
+/// The value behind `key:` at the beginning of a line.
 fn value_of<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let rest = ['"', '\'']
         .iter()
@@ -44,7 +44,7 @@ fn scalar(value: &str) -> Option<String> {
     let plain =
         if value.starts_with('#') { "" } else { value.split_once(" #").map_or(value, |(text, _)| text) };
     let plain = plain.trim();
-    // Anchors, aliases, tags, block scalars and collections name nothing that could be told here.
+    // Anchors, aliases, tags, block scalars and collections are beyond this reader.
     let told = !plain.starts_with(['&', '*', '!', '|', '>', '{', '[', '%', '@', '`']);
     (told && !matches!(plain, "" | "~" | "null")).then(|| plain.to_owned())
 }

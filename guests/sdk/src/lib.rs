@@ -1,7 +1,7 @@
-//! What a guest of Isomer is written with.
+//! The SDK for guests of Isomer.
 //!
-//! A guest is a WebAssembly component that answers one kind of question. Pick the trait of its
-//! world, implement it for a unit struct, and export that struct:
+//! A guest is a WebAssembly component that exports one world. Implement the trait of that world for a unit
+//! struct, and export the struct:
 //!
 //! | world | trait | export |
 //! |---|---|---|
@@ -9,15 +9,15 @@
 //! | template resolver | [`Resolver`] | [`export_resolver!`] |
 //! | reload classifier | [`Classifier`] | [`export_classifier!`] |
 //!
-//! Settings arrive parsed: a trait names their type. A crate that exports nothing on other targets
-//! than wasm links natively, so a guest's logic is tested with plain `cargo test`.
+//! Each trait names the type of its settings, and its functions get them parsed. On targets other than wasm
+//! the export macros expand to nothing, so a guest's logic is tested with plain `cargo test`.
 //!
 //! ```
 //! use isomer_sdk::{Adapter, Description, NoSettings};
 //!
-//! struct MyAgent;
+//! struct Runtime;
 //!
-//! impl Adapter for MyAgent {
+//! impl Adapter for Runtime {
 //!     type Settings = NoSettings;
 //!
 //!     fn describe(_: &NoSettings) -> Description {
@@ -25,7 +25,7 @@
 //!     }
 //! }
 //!
-//! isomer_sdk::export_adapter!(MyAgent);
+//! isomer_sdk::export_adapter!(Runtime);
 //! ```
 
 mod adapter;
@@ -53,7 +53,7 @@ pub use tree::{Tree, YamlTree};
 pub use bindings::types::{Mark, Problem};
 
 impl Problem {
-    /// A problem that lies nowhere in particular.
+    /// A problem without a place.
     pub fn new(message: impl Into<String>) -> Self {
         Self { at: None, message: message.into() }
     }

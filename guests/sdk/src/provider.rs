@@ -1,4 +1,4 @@
-//! Which provider a model's name hints at.
+//! The provider that a model's name hints at.
 
 /// Prefixes that name a provider of another name.
 const ALIASES: &[(&str, &str)] = &[
@@ -54,8 +54,8 @@ const PROVIDERS: &[&str] = &[
     "zai",
 ];
 
-/// The provider that the part of `model` before its first `/` stands for. Nothing where there is no
-/// such part or it is not known: a wrong guess, once stored, would stick.
+/// The provider named by the part of `model` before its first `/`. None for an unknown one: a wrong guess,
+/// once stored, would stay.
 #[must_use]
 pub fn provider_hint(model: &str) -> Option<&'static str> {
     let (prefix, _) = model.split_once('/')?;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_of_the_contract() {
+    fn prefixes_of_the_contract_have_their_providers() {
         let same = "minimax, minimax-cn, minimax-oauth, anthropic, gemini, deepseek, zai, kimi-coding, kimi-coding-cn, \
                     ollama-cloud, kilocode, opencode-zen, opencode-go, openrouter, custom, gmi, qwen-oauth, \
                     alibaba-coding-plan, google-gemini-cli, openai-codex, copilot-acp, copilot";
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn no_hint() {
+    fn unknown_prefixes_give_no_hint() {
         for model in ["", "sonnet", "openai:gpt-4o", "/x", "unknown/x", "OpenAI/x", " openai/x"] {
             assert_eq!(provider_hint(model), None, "{model}");
         }

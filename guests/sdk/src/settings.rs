@@ -5,8 +5,7 @@ use serde_path_to_error::Segment;
 
 use crate::Problem;
 
-/// Settings of a guest that has none. Any field is refused, so that a misspelt or misplaced one is
-/// noticed.
+/// Settings of a guest without settings. Any field is refused, so that a misplaced one is noticed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}
@@ -16,7 +15,7 @@ pub struct NoSettings {}
 /// # Errors
 /// A problem whose `at` is the JSON pointer of the field, or of what should hold a missing field.
 pub fn parse_settings<T: DeserializeOwned>(json: &str) -> Result<T, Problem> {
-    // A list would pass too: its items would be taken as the fields in order.
+    // serde would read a list as the fields in order.
     if !json.trim_start().starts_with('{') {
         return Err(Problem::at("", "settings are a JSON object"));
     }
@@ -29,9 +28,9 @@ pub fn parse_settings<T: DeserializeOwned>(json: &str) -> Result<T, Problem> {
     Ok(parsed)
 }
 
-/// Settings as they were stored, which happens only after they were found usable. Where they are
-/// not, the host broke its promise: the call ends with a trap, and the host goes on by its default.
-#[allow(clippy::panic, reason = "a trap is the only way to answer nothing")]
+/// Stored settings. The host checked them before it stored them, so invalid ones are a fault of the host: the
+/// call ends with a trap, and the host uses its default.
+#[allow(clippy::panic, reason = "functions without a result can fail only by a trap")]
 pub(crate) fn stored<T: DeserializeOwned>(json: &str) -> T {
     match parse_settings(json) {
         Ok(settings) => settings,
@@ -39,7 +38,7 @@ pub(crate) fn stored<T: DeserializeOwned>(json: &str) -> T {
     }
 }
 
-/// RFC 6901: empty for the whole, `/a/0` below.
+/// RFC 6901: empty for the whole document, else such as `/a/0`.
 fn pointer(path: &serde_path_to_error::Path) -> String {
     let mut pointer = String::new();
     for segment in path {
@@ -55,7 +54,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-/// Line and column mean nothing to somebody who filled in a form.
+/// Line and column mean nothing to a user who filled in a form.
 fn without_place(message: &str) -> String {
     message.rsplit_once(" at line ").map_or(message, |(message, _)| message).to_owned()
 }

@@ -9,12 +9,12 @@ use crate::{
     Problem, bindings::template::exports::isomer::template::resolver::Guest, parse_settings, settings::stored,
 };
 
-/// Turns the files of an org template into one tree.
+/// Expands the files of an org template to one tree.
 pub trait Resolver {
-    /// Settings of a guest row. Refuse fields you don't know: `#[serde(deny_unknown_fields)]`.
+    /// Settings of a guest row. Put `#[serde(deny_unknown_fields)]` on the type.
     type Settings: DeserializeOwned;
 
-    /// What parsing alone can't find wrong with settings.
+    /// Checks settings beyond the types of their fields.
     ///
     /// # Errors
     /// What is wrong, with the JSON pointer of the field as `at`.
@@ -22,7 +22,7 @@ pub trait Resolver {
         Ok(())
     }
 
-    /// One step. Called again with more files until it is done or failed.
+    /// One round. Called again with more files until it is done or has failed.
     fn expand(settings: &Self::Settings, request: &Expansion) -> Progress;
 }
 
@@ -36,7 +36,7 @@ impl<T: Resolver> Guest for T {
     }
 }
 
-/// Makes the named type, a [`Resolver`] in the same module, what this component answers with.
+/// Exports the named type, a [`Resolver`] in the same module, as this component's interface.
 #[macro_export]
 macro_rules! export_resolver {
     ($type:ident) => {

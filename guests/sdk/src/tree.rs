@@ -16,7 +16,7 @@ pub enum Tree {
     Integer(i64),
     /// Any other number. One that is not finite is written as null.
     Decimal(f64),
-    /// A string, whatever it looks like: the host quotes it where YAML would read it otherwise.
+    /// A string. The host quotes it where YAML would read another type.
     Text(String),
     /// A list.
     Sequence(Vec<Tree>),
@@ -99,14 +99,14 @@ impl From<Tree> for YamlTree {
     /// Lays the tree out as an arena. Children get the next free indices when their parent is
     /// written, so an index is always greater than its parent's, and nothing recurses.
     fn from(root: Tree) -> Self {
-        let mut waiting = std::collections::VecDeque::from([root]);
+        let mut queue = std::collections::VecDeque::from([root]);
         let mut nodes = Vec::new();
         let mut next = 1_u32;
-        let mut claim = || {
+        let mut next_index = || {
             next += 1;
             next - 1
         };
-        while let Some(tree) = waiting.pop_front() {
+        while let Some(tree) = queue.pop_front() {
             nodes.push(match tree {
                 Tree::Null => Value::Null,
                 Tree::Boolean(value) => Value::Boolean(value),
@@ -115,15 +115,15 @@ impl From<Tree> for YamlTree {
                 Tree::Decimal(_) => Value::Null,
                 Tree::Text(text) => Value::Text(text),
                 Tree::Sequence(items) => {
-                    let ids = items.iter().map(|_| claim()).collect();
-                    waiting.extend(items);
+                    let ids = items.iter().map(|_| next_index()).collect();
+                    queue.extend(items);
                     Value::Sequence(ids)
                 }
                 Tree::Mapping(pairs) => {
                     let mut entries = Vec::with_capacity(pairs.len());
                     for (key, value) in pairs {
-                        entries.push((key, claim()));
-                        waiting.push_back(value);
+                        entries.push((key, next_index()));
+                        queue.push_back(value);
                     }
                     Value::Mapping(entries)
                 }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_yaml_cannot_write_is_null() {
+    fn numbers_that_are_not_finite_are_null() {
         assert_eq!(YamlTree::from(Tree::from(f64::NAN)).nodes, vec![Value::Null]);
     }
 }

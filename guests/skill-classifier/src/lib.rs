@@ -1,10 +1,10 @@
-//! Hot if only skill texts changed: agents read a `SKILL.md` anew whenever they use the skill.
+//! Hot if only skill texts changed: agents read a `SKILL.md` at every use of the skill.
 #![deny(unsafe_code)]
 
 use isomer_sdk::{Classifier, Diff, NoSettings, Verdict};
 
-/// Files that a reason names before it only counts.
-const NAMED: usize = 3;
+/// Files that a reason names; further ones are counted.
+const MAX_NAMED: usize = 3;
 
 /// The guest.
 pub struct SkillClassifier;
@@ -16,12 +16,12 @@ impl Classifier for SkillClassifier {
 
     fn classify(_: &NoSettings, diff: &Diff) -> Verdict {
         let code: Vec<&String> = diff.changed.iter().filter(|path| !is_skill_text(path)).collect();
-        let offences = [
+        let restarting = [
             ("added", diff.added.iter().collect()),
             ("removed", diff.removed.iter().collect()),
             ("changed", code),
         ];
-        let reasons: Vec<String> = offences
+        let reasons: Vec<String> = restarting
             .iter()
             .filter(|(_, paths)| !paths.is_empty())
             .map(|(what, paths)| reason(what, paths))
@@ -35,8 +35,8 @@ fn is_skill_text(path: &str) -> bool {
 }
 
 fn reason(what: &str, paths: &[&String]) -> String {
-    let named = paths.iter().take(NAMED).map(|path| path.as_str()).collect::<Vec<_>>().join(", ");
-    match paths.len().saturating_sub(NAMED) {
+    let named = paths.iter().take(MAX_NAMED).map(|path| path.as_str()).collect::<Vec<_>>().join(", ");
+    match paths.len().saturating_sub(MAX_NAMED) {
         0 => format!("{what}: {named}"),
         more => format!("{what}: {named} and {more} more"),
     }
@@ -59,13 +59,13 @@ mod tests {
     }
 
     #[test]
-    fn skill_texts_only_are_hot() {
+    fn changes_of_skill_texts_only_are_hot() {
         assert_eq!(classify(&[], &[], &[]), Verdict::Hot);
         assert_eq!(classify(&[], &[], &["SKILL.md", "skills/a/SKILL.md"]), Verdict::Hot);
     }
 
     #[test]
-    fn everything_else_is_cold_and_named() {
+    fn other_changes_are_cold_and_named() {
         for (added, removed, changed, reason) in [
             (&["skills/b/SKILL.md"][..], &[][..], &[][..], "added: skills/b/SKILL.md"),
             (&[], &["skills/b/SKILL.md"], &[], "removed: skills/b/SKILL.md"),

@@ -1,36 +1,36 @@
-//! A runtime adapter: tells Isomer what there is to know about the runtime `my-agent`.
+//! The adapter of the runtime `my-agent`.
 //!
-//! Everything below is a pure function. Nothing here starts a container or reads a secret; the
-//! answers say what is wanted, and the host does it. Delete what you don't need: of the trait's
-//! functions only `describe` has no default.
+//! Every function below is pure: it starts no container and reads no secret. Its answer describes what a
+//! workspace needs, and the host acts on that. Delete what you don't need: of the trait's functions only
+//! `describe` has no default.
 
 use isomer_sdk::{Adapter, Description, File, Plan, PlanRequest, Problem, default_plan, tree};
 use serde::Deserialize;
 
-/// What an operator can set for this guest. Refusing unknown fields turns a typing error into a
-/// message instead of a setting without effect.
+/// Settings of the guest's row. Refusing unknown fields turns a typing error into a message instead of a
+/// setting without effect.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Model used when nobody chose one.
-    #[serde(default = "usual_model")]
+    /// Model of workspaces that have none of their own.
+    #[serde(default = "default_model")]
     model: String,
 }
 
-fn usual_model() -> String {
+fn default_model() -> String {
     "anthropic:claude-opus-4-7".to_owned()
 }
 
-/// The guest.
-pub struct MyAgent;
+/// The adapter. It has no state: each call gets the settings of the guest's row.
+pub struct Runtime;
 
-// Makes `MyAgent` what the component answers with.
-isomer_sdk::export_adapter!(MyAgent);
+// Exports the functions of `Runtime` from the component.
+isomer_sdk::export_adapter!(Runtime);
 
-impl Adapter for MyAgent {
+impl Adapter for Runtime {
     type Settings = Settings;
 
-    /// What parsing can't see. `at` says which field is wrong.
+    /// Checks that go beyond the type of a field. `at` names the field.
     fn check(settings: &Settings) -> Result<(), Problem> {
         if settings.model.trim().is_empty() {
             return Err(Problem::at("/model", "name a model, or leave the field out"));
@@ -38,7 +38,7 @@ impl Adapter for MyAgent {
         Ok(())
     }
 
-    /// What the runtime is. The image is `workspace-template-my-agent` unless you set `image_base`.
+    /// The properties of the runtime. Its image is `workspace-template-my-agent` unless you set `image_base`.
     fn describe(settings: &Settings) -> Description {
         Description {
             default_model: Some(settings.model.clone()),
@@ -69,7 +69,7 @@ mod tests {
         let settings = parse_settings("{}").unwrap();
         let mut request = PlanRequest::sample("my-agent");
         request.model = Some("openai/gpt-4o".to_owned());
-        let plan = MyAgent::plan(&settings, &request).unwrap();
+        let plan = Runtime::plan(&settings, &request).unwrap();
         assert_eq!(plan.env, [EnvSet::new("MODEL", "openai/gpt-4o")]);
         assert_eq!(plan.files[0].path, "my-agent.yaml");
     }
@@ -77,6 +77,6 @@ mod tests {
     #[test]
     fn an_empty_model_is_refused() {
         let settings = parse_settings(r#"{"model": " "}"#).unwrap();
-        assert_eq!(MyAgent::check(&settings).unwrap_err().at.as_deref(), Some("/model"));
+        assert_eq!(Runtime::check(&settings).unwrap_err().at.as_deref(), Some("/model"));
     }
 }

@@ -1,11 +1,13 @@
-//! Messages to agents, from people and from other agents. The route judges its callers itself: nobody has
-//! to be anybody to speak as a person, and who speaks as an agent has to be it.
+//! Messages to agents, from users and from other agents.
+//!
+//! A request without credentials speaks as a user. A request that names a workspace as its sender has to
+//! show that workspace's token.
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
@@ -17,50 +19,58 @@ use uuid::Uuid;
 use crate::access::Credentials;
 use crate::app::App;
 use crate::errors::delivery_error;
+use crate::extract::path_param;
 use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
-use httpd::parameters::PathParam;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
 
-/// How names of callers begin that are inside of the platform; nobody outside has one.
-const INSIDE: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
+/// How names of callers inside the platform begin. Requests from outside may not use them.
+const RESERVED_PREFIXES: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
+
+/// Seconds that the sender waits for an answer.
+const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 /// `/workspaces/:id/a2a`.
 pub fn routes(_: &App) -> Router<App> {
     Router::new().endpoint("/workspaces/{id}/a2a", post(send))
 }
 
-/// How long the caller waits, seconds.
-const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
-
-async fn send(
-    State(app): State<App>,
-    PathParam(id): PathParam,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let deadline = deadline(&headers);
-    let body = body.map_err(|error| unreadable(&error))?;
-    let target = Uuid::parse_str(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
-    let caller = caller(&app, target, &headers)?;
+async fn send(State(app): State<App>, Message(message): Message) -> Result<Response, ApiError> {
     let messaging = app.messaging.clone();
-    let reply = run_to_completion(async move {
-        messaging.deliver(SendRequest { target, body, caller, deadline }).await.map_err(delivery_error)
-    })
-    .await?;
-    Ok(answer(reply))
-}
-
-/// Until when the caller waits, if it says so in a way that makes sense.
-fn deadline(headers: &HeaderMap) -> Option<Instant> {
-    let seconds = text(headers, X_TIMEOUT)?.trim().parse().ok().filter(|seconds| *seconds > 0)?;
-    Instant::now().checked_add(Duration::from_secs(seconds))
+    let reply =
+        run_to_completion(async move { messaging.deliver(message).await.map_err(delivery_error) }).await?;
+    Ok(response(reply))
 }
 
 /// The agent's answer as it came.
-fn answer(reply: Reply) -> Response {
+fn response(reply: Reply) -> Response {
     (reply.status, [(header::CONTENT_TYPE, "application/json")], reply.body).into_response()
+}
+
+/// A message whose sender is authenticated.
+struct Message(SendRequest);
+
+impl FromRequest<App> for Message {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let deadline = deadline(&parts.headers);
+        let id = path_param(&mut parts, "id").await;
+        let headers = parts.headers.clone();
+        let body = Bytes::from_request(Request::from_parts(parts, body), app).await;
+        let body = body.map_err(|rejection| unreadable(&rejection))?;
+        let target = Uuid::parse_str(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
+        let caller = sender(app, target, &headers)?;
+        Ok(Self(SendRequest { target, body, caller, deadline }))
+    }
+}
+
+/// None where the header is missing or is no positive whole number.
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
+    let seconds = text(headers, X_TIMEOUT)?.trim().parse().ok().filter(|seconds| *seconds > 0)?;
+    Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
 fn unreadable(rejection: &BytesRejection) -> ApiError {
@@ -72,23 +82,23 @@ fn unreadable(rejection: &BytesRejection) -> ApiError {
     }
 }
 
-/// Who sends: whom the header names and the bearer proves, else whose token the bearer is, else a person.
-fn caller(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let bearer = Credentials::of(headers).bearer();
-    let proved = || app.fleet.authenticate(bearer?)?.row.workspace_id;
+/// The workspace that the header names and the bearer proves, else the workspace of the bearer, else a user.
+fn sender(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let credentials = Credentials::of(headers);
+    let proved = || app.access.workspace_of(&credentials);
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
     if named.is_empty() {
         return Ok(proved().map_or(Caller::User, Caller::Workspace));
     }
-    if INSIDE.iter().any(|prefix| named.starts_with(prefix)) {
-        tracing::warn!(caller = named, %target, "somebody outside gave the name of a caller inside");
+    if RESERVED_PREFIXES.iter().any(|prefix| named.starts_with(prefix)) {
+        tracing::warn!(caller = named, %target, "a request from outside uses a reserved caller name");
         return Err(ApiError::forbidden("invalid caller ID"));
     }
-    // Nobody's id is nobody's neighbour.
+    // An id that does not parse cannot be a permitted caller.
     let named = Uuid::parse_str(named).map_err(|_| delivery_error(DeliveryError::AccessDenied))?;
-    // An agent that is just starting speaks to itself before it has a token.
-    if named != target && app.fleet.tokens().has_any(named) {
-        match bearer {
+    // A starting agent sends to itself before it has a token.
+    if named != target && app.fleet.state().tokens().has_any(named) {
+        match credentials.bearer() {
             None => return Err(ApiError::unauthorized("missing caller auth token")),
             Some(_) if proved() == Some(named) => {}
             Some(_) => return Err(ApiError::unauthorized("invalid caller auth token")),

@@ -1,4 +1,4 @@
-//! What handlers have at hand, and the router over it.
+//! The shared state of handlers, and the router over it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use orgs::Orgs;
 use tasks::BackgroundTasks;
 
 use crate::access::Access;
-use crate::events::{self, Seats};
+use crate::events::{self, ConnectionLimiter};
 use crate::settings::AccessSettings;
 use crate::workspaces::ListCache;
 use httpd::cors::Cors;
@@ -22,44 +22,44 @@ use httpd::rate_limit::RateLimits;
 use httpd::settings::HttpSettings;
 use httpd::shutdown::Shutdown;
 
-/// What handlers have at hand. Cheap to clone, as axum does several times per request: one shared pointer.
+/// The shared state of handlers. Cheap to clone, as axum does several times per request: one shared pointer.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
 
 /// The fields of an [`App`].
 #[derive(Clone)]
 pub struct Parts {
-    /// Decides who may call what.
+    /// The access rules.
     pub access: Arc<Access>,
-    /// Counts what happens.
+    /// The metrics of the server.
     pub metrics: Arc<Metrics>,
-    /// Says how many requests are too many.
+    /// The rate limits.
     pub limits: Arc<RateLimits>,
-    /// Supervises what runs in the background.
+    /// The supervised background tasks.
     pub tasks: BackgroundTasks,
     /// The guests.
     pub catalog: Catalog,
-    /// This server's address as somebody outside reaches it, where it is set.
+    /// The server's address for agents outside of it, if the operator set one.
     pub external_url: Option<Uri>,
-    /// Does the route that hands out tokens for tests exist?
+    /// Whether the route that issues tokens for tests exists.
     pub test_tokens: bool,
     /// The workspaces.
     pub fleet: Fleet,
-    /// Organisations and their templates.
+    /// Organizations and their templates.
     pub orgs: Orgs,
     /// Messages between them.
     pub messaging: Messaging,
     /// The list of workspaces as clients read it.
     pub list: Arc<ListCache>,
     /// Open WebSockets, all and by workspace.
-    pub sockets: Seats,
+    pub sockets: ConnectionLimiter,
     /// Open event streams, by workspace.
-    pub streams: Seats,
+    pub streams: ConnectionLimiter,
     /// Limits of both.
     pub event_limits: events::Limits,
-    /// Which web pages are ours.
+    /// The allowed origins of web pages.
     pub cors: Arc<Cors>,
-    /// When it all ends: what stays open for long listens to it.
+    /// The shutdown signal, for connections that stay open.
     pub shutdown: Shutdown,
 }
 
@@ -81,8 +81,8 @@ impl App {
             messaging,
             fleet,
             list: Arc::default(),
-            sockets: Seats::default(),
-            streams: Seats::default(),
+            sockets: ConnectionLimiter::default(),
+            streams: ConnectionLimiter::default(),
             event_limits: events::Limits::default(),
             cors,
             shutdown,
@@ -115,7 +115,7 @@ pub struct HttpParts {
     pub cors: Arc<Cors>,
 }
 
-/// What the routes call.
+/// The domain's services.
 pub struct Services {
     /// The guests.
     pub catalog: Catalog,
@@ -125,7 +125,7 @@ pub struct Services {
     pub messaging: Messaging,
     /// Organizations and their templates.
     pub orgs: Orgs,
-    /// What goes on in the background.
+    /// The background tasks.
     pub tasks: BackgroundTasks,
 }
 

@@ -3,16 +3,37 @@
 use std::error::Error;
 
 use catalog::CatalogError;
-use fleet::FleetError;
+use fleet::{FleetError, rules::INVALID_FIELDS};
 use http::StatusCode;
 use httpd::error::ApiError;
-use messaging::DeliveryError;
+use messaging::{ActivityError, DeliveryError, ReportError};
+use orgs::ImportError;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use wasm::LoadError;
 
-/// An answer for what the catalog refused. The admin API is the operator's: what a guest did wrong is told in
-/// full, what failed in the server is not.
+/// How to set what an org template requires.
+const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
+
+/// Turns an error of the domain into the answer of a route.
+pub(crate) trait Refuse<T> {
+    /// `failed` is the route's text for a database that failed.
+    fn or_refuse(self, failed: &str) -> Result<T, ApiError>;
+}
+
+impl<T, E: Into<FleetError>> Refuse<T> for Result<T, E> {
+    fn or_refuse(self, failed: &str) -> Result<T, ApiError> {
+        self.map_err(|error| fleet_error(error.into(), failed))
+    }
+}
+
+/// 500 with a fixed text. The cause goes to the log only.
+fn failure(cause: &(dyn Error + 'static), text: &str) -> ApiError {
+    tracing::error!(error = cause, "request failed");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+/// Answers of the admin API: they say in full what a guest did wrong, but not what failed in the server.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
 pub fn catalog_error(error: CatalogError) -> ApiError {
@@ -52,11 +73,12 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
     }
 }
 
-/// An answer for what the fleet refused. `failed` is the error text of the route for a database that failed.
+/// Answers about workspaces. `failed` is the route's text for a database that failed.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn fleet_error(error: FleetError, failed: &str) -> ApiError {
+pub fn fleet_error(error: impl Into<FleetError>, failed: &str) -> ApiError {
     use FleetError as E;
+    let error: FleetError = error.into();
     let text = error.to_string();
     match &error {
         E::NotFound | E::AlreadyPaused | E::NotPaused | E::NotHibernatable | E::NoToken => {
@@ -90,18 +112,81 @@ pub fn fleet_error(error: FleetError, failed: &str) -> ApiError {
         E::Unproven => ApiError::unauthorized(&text),
         E::TooManyTokens => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &text),
         E::NoBackend | E::NotYet | E::Contended => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text),
-        E::Seal { .. } => {
-            tracing::error!(error = &error as &dyn Error, "request failed");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
-        }
-        E::Commit(_) | E::Store(_) => {
-            tracing::error!(error = &error as &dyn Error, "request failed");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failed)
+        E::Seal { .. } => failure(&error, &text),
+        E::Commit(_) | E::Store(_) => failure(&error, failed),
+    }
+}
+
+/// Answers about new workspaces: clients know one text for all fields.
+#[must_use]
+pub fn creation_error(error: FleetError) -> ApiError {
+    match error {
+        FleetError::Field(_) => ApiError::bad_request(INVALID_FIELDS),
+        error => fleet_error(error, "failed to create workspace"),
+    }
+}
+
+/// Answers to registrations. Agents stop on the answer for a removed workspace.
+#[must_use]
+pub fn registration_error(error: FleetError) -> ApiError {
+    match error {
+        FleetError::NotFound => ApiError::unauthorized("invalid workspace auth token"),
+        error => fleet_error(error, "registration failed"),
+    }
+}
+
+/// Answers about activity that was not read.
+#[must_use]
+#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
+pub fn activity_error(error: ActivityError) -> ApiError {
+    let text = error.to_string();
+    match &error {
+        ActivityError::CursorGone => ApiError::new(StatusCode::GONE, &text),
+        ActivityError::Cursor(cause) | ActivityError::Read(cause) => failure(cause, &text),
+    }
+}
+
+/// Answers about reports that were not stored.
+#[must_use]
+pub fn report_error(error: ReportError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        ReportError::UnknownType | ReportError::InvalidTarget => ApiError::bad_request(&text),
+        ReportError::ForeignSource => ApiError::forbidden(&text),
+        ReportError::Log(error) => fleet_error(error, "failed to log activity"),
+    }
+}
+
+/// Answers about imports that were refused. Texts are fixed; what the author has to fix goes into `detail`.
+#[must_use]
+#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
+pub fn import_error(error: ImportError) -> ApiError {
+    let text = error.to_string();
+    match &error {
+        ImportError::NotFound => ApiError::not_found(&text),
+        ImportError::SettingsLookup(_) => failure(&error, &text),
+        ImportError::MissingEnv { missing, required, template } => ApiError::with_body(
+            StatusCode::PRECONDITION_FAILED,
+            json!({
+                "error": text,
+                "missing_env": missing,
+                "required_env": required,
+                "suggestion": SUGGESTION,
+                "template": template,
+            }),
+        ),
+        _ => {
+            let mut body = json!({ "error": text });
+            if let (Some(detail), Some(fields)) = (error.detail(), body.as_object_mut()) {
+                tracing::warn!(detail, "an org template was refused: {text}");
+                fields.insert("detail".to_owned(), Value::from(detail));
+            }
+            ApiError::with_body(StatusCode::BAD_REQUEST, body)
         }
     }
 }
 
-/// An answer for a message that was not delivered.
+/// Answers about messages that were not delivered.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
 pub fn delivery_error(error: DeliveryError) -> ApiError {
@@ -140,10 +225,7 @@ pub fn delivery_error(error: DeliveryError) -> ApiError {
             ApiError::with_body(StatusCode::BAD_GATEWAY, json!({ "delivery_confirmed": true, "error": text }))
         }
         E::Refused { status, .. } => ApiError::new(*status, &text),
-        E::Lookup(_) | E::NotQueued(_) => {
-            tracing::error!(error = &error as &dyn Error, "request failed");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
-        }
+        E::Lookup(_) | E::NotQueued(_) => failure(&error, &text),
     }
 }
 

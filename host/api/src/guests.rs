@@ -1,49 +1,50 @@
 //! Guests, for operators: list, push, swap, roll back, configure, try. Class `admin` throughout.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{delete, get, post, put};
 use catalog::{CallResult, Catalog, GuestUpdate, GuestView, ReleaseView, Source};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::access::{Caller, admin};
+use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::catalog_error;
+use crate::extract::{GuestName, ReleaseDigest};
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
+use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
 
 /// Everything below `/admin/guests`.
 pub fn routes(app: &App) -> Router<App> {
-    let access = &app.access;
     // One byte more than a component may have: the catalog says what is allowed, not the transport.
     let upload = DefaultBodyLimit::max(app.catalog.limits().component_bytes + 1);
     Router::new()
-        .endpoint("/admin/guests", admin(access, get(list)))
-        .endpoint("/admin/guests/{name}", admin(access, get(show)))
-        .endpoint("/admin/guests/{name}/releases", admin(access, post(push).layer(upload)))
-        .endpoint("/admin/guests/{name}/releases/{digest}", admin(access, delete(remove)))
-        .endpoint("/admin/guests/{name}/activate", admin(access, post(activate)))
-        .endpoint("/admin/guests/{name}/rollback", admin(access, post(rollback)))
-        .endpoint("/admin/guests/{name}/enable", admin(access, post(enable)))
-        .endpoint("/admin/guests/{name}/disable", admin(access, post(disable)))
-        .endpoint("/admin/guests/{name}/trust", admin(access, post(trust)))
-        .endpoint("/admin/guests/{name}/untrust", admin(access, post(untrust)))
-        .endpoint("/admin/guests/{name}/pooled", admin(access, post(pooled)))
-        .endpoint("/admin/guests/{name}/per-call", admin(access, post(per_call)))
-        .endpoint("/admin/guests/{name}/settings", admin(access, put(configure)))
-        .endpoint("/admin/guests/{name}/call", admin(access, post(call)))
+        .endpoint("/admin/guests", get(list))
+        .endpoint("/admin/guests/{name}", get(show))
+        .endpoint("/admin/guests/{name}/releases", post(push).layer(upload))
+        .endpoint("/admin/guests/{name}/releases/{digest}", delete(remove))
+        .endpoint("/admin/guests/{name}/activate", post(activate))
+        .endpoint("/admin/guests/{name}/rollback", post(rollback))
+        .endpoint("/admin/guests/{name}/enable", post(enable))
+        .endpoint("/admin/guests/{name}/disable", post(disable))
+        .endpoint("/admin/guests/{name}/trust", post(trust))
+        .endpoint("/admin/guests/{name}/untrust", post(untrust))
+        .endpoint("/admin/guests/{name}/pooled", post(pooled))
+        .endpoint("/admin/guests/{name}/per-call", post(per_call))
+        .endpoint("/admin/guests/{name}/settings", put(configure))
+        .endpoint("/admin/guests/{name}/call", post(call))
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
-async fn list(State(app): State<App>) -> Json<Value> {
+async fn list(State(app): State<App>, _: AdminAuth) -> Json<Value> {
     Json(json!({ "guests": app.catalog.list().await, "runtimes": app.catalog.known_runtimes().await }))
 }
 
-async fn show(State(app): State<App>, Path(name): Path<String>) -> Answer<GuestView> {
+async fn show(State(app): State<App>, _: AdminAuth, GuestName(name): GuestName) -> Answer<GuestView> {
     view(&app.catalog, &name).await
 }
 
@@ -59,9 +60,9 @@ struct PushQuery {
 
 async fn push(
     State(app): State<App>,
-    Path(name): Path<String>,
+    AdminAuth(caller): AdminAuth,
+    GuestName(name): GuestName,
     Query(query): Query<PushQuery>,
-    Extension(caller): Extension<Caller>,
     Body(component): Body,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
@@ -74,8 +75,9 @@ async fn push(
 
 async fn remove(
     State(app): State<App>,
-    Path((name, release)): Path<(String, String)>,
-    Extension(caller): Extension<Caller>,
+    AdminAuth(caller): AdminAuth,
+    GuestName(name): GuestName,
+    ReleaseDigest(release): ReleaseDigest,
 ) -> Answer<Value> {
     let (catalog, by, digest) = (app.catalog.clone(), caller.to_string(), release.clone());
     run_to_completion(async move { catalog.delete(&name, &digest, &by).await.map_err(catalog_error) })
@@ -90,8 +92,8 @@ struct ActivateBody {
 
 async fn activate(
     State(app): State<App>,
-    Path(name): Path<String>,
-    Extension(caller): Extension<Caller>,
+    AdminAuth(caller): AdminAuth,
+    GuestName(name): GuestName,
     Json(body): Json<ActivateBody>,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
@@ -102,8 +104,8 @@ async fn activate(
 
 async fn rollback(
     State(app): State<App>,
-    Path(name): Path<String>,
-    Extension(caller): Extension<Caller>,
+    AdminAuth(caller): AdminAuth,
+    GuestName(name): GuestName,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
     run_to_completion(async move { catalog.rollback(&name, &by).await.map_err(catalog_error) })
@@ -113,42 +115,42 @@ async fn rollback(
 
 async fn configure(
     app: State<App>,
-    name: Path<String>,
-    caller: Extension<Caller>,
+    caller: AdminAuth,
+    name: GuestName,
     Json(settings): Json<Value>,
 ) -> Answer<GuestView> {
-    update(app, name, caller, GuestUpdate::Settings(settings)).await
+    update(app, caller, name, GuestUpdate::Settings(settings)).await
 }
 
-async fn enable(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
-    update(app, name, caller, GuestUpdate::Enabled(true)).await
+async fn enable(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Enabled(true)).await
 }
 
-async fn disable(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
-    update(app, name, caller, GuestUpdate::Enabled(false)).await
+async fn disable(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Enabled(false)).await
 }
 
-async fn trust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
-    update(app, name, caller, GuestUpdate::Trusted(true)).await
+async fn trust(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Trusted(true)).await
 }
 
-async fn untrust(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
-    update(app, name, caller, GuestUpdate::Trusted(false)).await
+async fn untrust(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Trusted(false)).await
 }
 
-async fn pooled(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
-    update(app, name, caller, GuestUpdate::Pooled(true)).await
+async fn pooled(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Pooled(true)).await
 }
 
-async fn per_call(app: State<App>, name: Path<String>, caller: Extension<Caller>) -> Answer<GuestView> {
-    update(app, name, caller, GuestUpdate::Pooled(false)).await
+async fn per_call(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {
+    update(app, caller, name, GuestUpdate::Pooled(false)).await
 }
 
-/// A change of a guest's row, and the guest as it is then.
+/// Changes a guest's row; the answer is the guest after the change.
 async fn update(
     State(app): State<App>,
-    Path(name): Path<String>,
-    Extension(caller): Extension<Caller>,
+    AdminAuth(caller): AdminAuth,
+    GuestName(name): GuestName,
     update: GuestUpdate,
 ) -> Answer<GuestView> {
     let (catalog, guest, by) = (app.catalog.clone(), name.clone(), caller.to_string());
@@ -166,7 +168,8 @@ struct CallBody {
 
 async fn call(
     State(app): State<App>,
-    Path(name): Path<String>,
+    _: AdminAuth,
+    GuestName(name): GuestName,
     Json(body): Json<CallBody>,
 ) -> Answer<CallResult> {
     Ok(Json(app.catalog.call(&name, &body.function, body.input).await.map_err(catalog_error)?))

@@ -1,4 +1,4 @@
-//! What monitors ask: is it alive, which build is it, what does it count. All open to anybody.
+//! Routes of monitors: health, build, metrics. They need no credential.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use crate::app::App;
 use httpd::json::{Json, RenderedJson};
 use httpd::router_ext::RouterExt;
 
-/// The commit this was built from, given as the variable `GIT_SHA` of the build.
+/// Commit of the build, from the build's variable `GIT_SHA`.
 const GIT_SHA: &str = match option_env!("GIT_SHA") {
     Some(sha) if !sha.is_empty() => sha,
     _ => "dev",

@@ -1,7 +1,7 @@
-//! The routes, one module per resource. A handler parses, calls one function and renders.
+//! The routes, one module per resource. A handler extracts, calls one function of the domain and renders.
 //!
-//! [`access`] decides who may call what, [`errors`] turns failures into answers, [`app`] is what handlers have
-//! at hand.
+//! [`access`] holds the access rules and their extractors, [`errors`] turns failures into answers, [`app`] is the
+//! shared state of handlers. Handlers never call the store.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
@@ -16,6 +16,7 @@ pub mod activity;
 pub mod app;
 pub mod errors;
 pub mod events;
+pub mod extract;
 pub mod guests;
 pub mod health;
 pub mod liveness;
@@ -33,7 +34,7 @@ pub fn routes(app: &App) -> Router<App> {
         .merge(activity::routes(app))
         .merge(events::routes(app))
         .merge(guests::routes(app))
-        .merge(liveness::routes(app))
+        .merge(liveness::routes())
         .merge(orgs::routes(app))
         .merge(queue::routes(app))
         .merge(registry::routes(app))

@@ -1,37 +1,34 @@
 //! Org templates, and their import. Class `admin` throughout.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
-use orgs::{Fate, From, Import, ImportError, Imported, Listed, Placed, RECONCILE};
+use orgs::{Action, Import, ImportError, Imported, ImportedWorkspace, Mode, TemplateSource, TemplateSummary};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::access::admin;
+use crate::access::AdminAuth;
 use crate::app::App;
+use crate::errors::import_error;
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
 
-/// What a missing setting is answered with: where it can be set.
-const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
-
-/// Media type of a template directory that is sent along.
+/// Media type of a template directory in the body.
 const TAR: &str = "application/x-tar";
 
 /// `/org/templates` and `/org/import`.
-pub fn routes(app: &App) -> Router<App> {
-    let access = &app.access;
+pub fn routes(_: &App) -> Router<App> {
     let upload = DefaultBodyLimit::max(UPLOAD_BYTES);
     Router::new()
-        .endpoint("/org/templates", admin(access, get(templates)))
-        .endpoint("/org/import", admin(access, post(import).layer(upload)))
+        .endpoint("/org/templates", get(templates))
+        .endpoint("/org/import", post(import).layer(upload))
 }
 
 // === Listing ===
@@ -41,7 +38,11 @@ struct TemplatesQuery {
     include_broken: Option<String>,
 }
 
-async fn templates(State(app): State<App>, Query(query): Query<TemplatesQuery>) -> Json<Vec<Listed>> {
+async fn templates(
+    State(app): State<App>,
+    _: AdminAuth,
+    Query(query): Query<TemplatesQuery>,
+) -> Json<Vec<TemplateSummary>> {
     Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
 }
 
@@ -55,29 +56,69 @@ struct ImportQuery {
 
 async fn import(
     State(app): State<App>,
-    Query(query): Query<ImportQuery>,
-    headers: HeaderMap,
-    Body(body): Body,
+    _: AdminAuth,
+    ImportRequest(request): ImportRequest,
 ) -> Result<Response, ApiError> {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_archive = media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(TAR));
-    let asked = if is_archive { of_archive(body, query) } else { of_json(&body)? };
-    let (dry_run, reconciles) = (asked.dry_run, asked.mode == RECONCILE);
-    let imported = run_to_completion(async move { app.orgs.import(asked).await.map_err(refusal) }).await?;
-    Ok(if dry_run {
-        Json(rehearsed(&imported)).into_response()
-    } else {
-        let partly = imported.error.is_some();
-        let status = if partly { StatusCode::MULTI_STATUS } else { StatusCode::CREATED };
-        (status, Json(done(&imported, reconciles))).into_response()
-    })
+    let (dry_run, reconciles) = (request.dry_run, request.mode == Some(Mode::Reconcile));
+    let orgs = app.orgs.clone();
+    let imported = run_to_completion(async move { orgs.import(request).await.map_err(import_error) }).await?;
+    Ok(if dry_run { Json(dry_run_plan(&imported)).into_response() } else { answer(&imported, reconciles) })
 }
 
-fn of_archive(archive: Bytes, query: ImportQuery) -> Import {
-    Import {
-        from: From::Archive(archive),
-        mode: query.mode.unwrap_or_default(),
-        dry_run: query.dry_run.as_deref() == Some("true"),
+fn answer(imported: &Imported, reconciles: bool) -> Response {
+    let is_partial = imported.error.is_some();
+    let status = if is_partial { StatusCode::MULTI_STATUS } else { StatusCode::CREATED };
+    (status, Json(done(imported, reconciles))).into_response()
+}
+
+/// An import as a request asks for it: a tar archive or JSON, with options in the query or in the JSON.
+struct ImportRequest(Import);
+
+impl FromRequest<App> for ImportRequest {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let Query(query) = Query::<ImportQuery>::from_request_parts(&mut parts, app).await?;
+        let media = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
+        let is_archive = media.trim().eq_ignore_ascii_case(TAR);
+        let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
+        if is_archive { of_archive(body, query) } else { of_json(&body, query) }.map(Self)
+    }
+}
+
+fn of_archive(archive: Bytes, query: ImportQuery) -> Result<Import, ApiError> {
+    let (mode, dry_run) = options(query, None, None)?;
+    Ok(Import { source: TemplateSource::Archive(archive), mode, dry_run })
+}
+
+/// Mode and `dry_run`, each from the query, the body, or both if they agree.
+fn options(
+    query: ImportQuery,
+    mode: Option<String>,
+    dry_run: Option<bool>,
+) -> Result<(Option<Mode>, bool), ApiError> {
+    let bad_request = |text: &str| ApiError::new(StatusCode::BAD_REQUEST, text);
+    let mode = agreed(query.mode, mode).ok_or_else(|| bad_request("mode differs between query and body"))?;
+    let mode = match mode.as_deref() {
+        None | Some("") => None,
+        Some("merge") => Some(Mode::Merge),
+        Some("reconcile") => Some(Mode::Reconcile),
+        Some(_) => return Err(bad_request("mode must be 'merge' or 'reconcile'")),
+    };
+    let in_query = query.dry_run.map(|word| word.parse::<bool>()).transpose();
+    let in_query = in_query.map_err(|_| bad_request("dry_run must be 'true' or 'false'"))?;
+    let dry_run =
+        agreed(in_query, dry_run).ok_or_else(|| bad_request("dry_run differs between query and body"))?;
+    Ok((mode, dry_run.unwrap_or(false)))
+}
+
+/// None if both are given and differ.
+fn agreed<T: PartialEq>(query: Option<T>, body: Option<T>) -> Option<Option<T>> {
+    match (query, body) {
+        (Some(query), Some(body)) if query != body => None,
+        (query, body) => Some(query.or(body)),
     }
 }
 
@@ -89,7 +130,7 @@ struct ImportBody {
     dry_run: Option<bool>,
 }
 
-fn of_json(body: &Bytes) -> Result<Import, ApiError> {
+fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     if body.len() > BODY_BYTES {
         return Err(ApiError::invalid_body());
     }
@@ -97,43 +138,13 @@ fn of_json(body: &Bytes) -> Result<Import, ApiError> {
         tracing::debug!(%error, "the body is not what the route wants");
         ApiError::invalid_body()
     })?;
-    let from = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
-        (Some(dir), _) => From::Directory(dir),
-        (None, Some(template)) => From::Inline(Value::Object(template)),
-        (None, None) => return Err(refusal(ImportError::Nothing)),
+    let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
+        (Some(dir), _) => TemplateSource::Directory(dir),
+        (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),
+        (None, None) => return Err(import_error(ImportError::MissingSource)),
     };
-    Ok(Import { from, mode: body.mode.unwrap_or_default(), dry_run: body.dry_run.unwrap_or(false) })
-}
-
-/// Texts are fixed; what an author has to mend goes into `detail`.
-#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-fn refusal(error: ImportError) -> ApiError {
-    let text = error.to_string();
-    match &error {
-        ImportError::NotFound => ApiError::not_found(&text),
-        ImportError::Settings(_) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "request failed");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &text)
-        }
-        ImportError::MissingEnv { missing, required, template } => ApiError::with_body(
-            StatusCode::PRECONDITION_FAILED,
-            json!({
-                "error": text,
-                "missing_env": missing,
-                "required_env": required,
-                "suggestion": SUGGESTION,
-                "template": template,
-            }),
-        ),
-        _ => {
-            let mut body = json!({ "error": text });
-            if let (Some(detail), Some(fields)) = (error.detail(), body.as_object_mut()) {
-                tracing::warn!(detail, "an org template was refused: {text}");
-                fields.insert("detail".to_owned(), Value::from(detail));
-            }
-            ApiError::with_body(StatusCode::BAD_REQUEST, body)
-        }
-    }
+    let (mode, dry_run) = options(query, body.mode, body.dry_run)?;
+    Ok(Import { source, mode, dry_run })
 }
 
 fn done(imported: &Imported, reconciles: bool) -> Value {
@@ -149,7 +160,7 @@ fn done(imported: &Imported, reconciles: bool) -> Value {
         }
     };
     if reconciles {
-        add("mode", json!(RECONCILE));
+        add("mode", json!("reconcile"));
         add("reconcile_removed_count", json!(imported.removed.len()));
     }
     if let Some(error) = &imported.error {
@@ -161,24 +172,24 @@ fn done(imported: &Imported, reconciles: bool) -> Value {
     body
 }
 
-fn entry(placed: &Placed) -> Value {
-    let mut entry = json!({ "id": placed.id, "name": placed.name, "tier": placed.tier });
+fn entry(workspace: &ImportedWorkspace) -> Value {
+    let mut entry = json!({ "id": workspace.id, "name": workspace.name, "tier": workspace.tier });
     if let Some(fields) = entry.as_object_mut() {
-        if placed.fate == Fate::Keep {
+        if workspace.action == Action::Keep {
             fields.insert("skipped".to_owned(), json!(true));
         }
-        if !placed.channels_skipped.is_empty() {
-            fields.insert("channels_skipped".to_owned(), json!(placed.channels_skipped));
+        if !workspace.channels_skipped.is_empty() {
+            fields.insert("channels_skipped".to_owned(), json!(workspace.channels_skipped));
         }
     }
     entry
 }
 
-/// What would happen: each workspace with its place and its fate.
-fn rehearsed(imported: &Imported) -> Value {
-    let path = |placed: &Placed| {
-        let mut path = vec![placed.name.as_str()];
-        let mut parent = placed.parent;
+/// The answer to a dry run: each workspace with its path and action.
+fn dry_run_plan(imported: &Imported) -> Value {
+    let path = |workspace: &ImportedWorkspace| {
+        let mut path = vec![workspace.name.as_str()];
+        let mut parent = workspace.parent;
         while let Some(above) = parent.and_then(|parent| imported.workspaces.get(parent)) {
             path.push(&above.name);
             parent = above.parent;
@@ -186,26 +197,26 @@ fn rehearsed(imported: &Imported) -> Value {
         path.reverse();
         json!(path)
     };
-    let placed = imported.workspaces.iter().map(|placed| {
-        let is_there = placed.fate == Fate::Keep;
+    let nodes = imported.workspaces.iter().map(|workspace| {
+        let is_there = workspace.action == Action::Keep;
         json!({
             "action": if is_there { "keep" } else { "create" },
-            "id": is_there.then_some(placed.id),
-            "path": path(placed),
-            "runtime": placed.runtime,
-            "tier": placed.tier,
+            "id": is_there.then_some(workspace.id),
+            "path": path(workspace),
+            "runtime": workspace.runtime,
+            "tier": workspace.tier,
         })
     });
     let removed = imported.removed.iter().map(|removed| {
-        let path: Vec<&str> = removed.above.iter().chain([&removed.name]).map(String::as_str).collect();
+        let path: Vec<&str> = removed.ancestors.iter().chain([&removed.name]).map(String::as_str).collect();
         json!({ "action": "remove", "id": removed.id, "path": path })
     });
     json!({
         "dry_run": true,
         "error": imported.error,
         "missing_env": imported.missing_env,
-        "mode": imported.mode,
-        "nodes": placed.chain(removed).collect::<Vec<_>>(),
+        "mode": Mode::word(imported.mode),
+        "nodes": nodes.chain(removed).collect::<Vec<_>>(),
         "org": imported.org,
         "warnings": imported.warnings,
     })

@@ -1,38 +1,86 @@
-//! Messages that wait for agents that are busy: what became of one, and an end to old ones.
+//! Messages that wait for busy agents: what became of one, and the removal of stale ones.
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, State};
 use axum::routing::{get, post};
-use chrono::{DateTime, Duration, Utc};
-use http::HeaderMap;
+use chrono::{DateTime, Utc};
+use http::request::Parts;
+use messaging::Reader;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::queue::{QueueStatus, QueuedRow};
 use uuid::Uuid;
 
-use crate::access::{Caller, Credentials, admin};
+use crate::access::{AdminAuth, Caller, Credentials};
 use crate::app::App;
-use crate::errors::fleet_error;
+use crate::errors::Refuse as _;
+use crate::extract::{given, path_param};
 use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
 use httpd::json::Json;
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 
-/// Minutes after which waiting messages are stale, when nobody says otherwise.
+/// Minutes after which waiting messages are stale, unless the request says otherwise.
 const STALE_MINUTES: i64 = 60;
 
-/// `/workspaces/:id/a2a/queue/:queue_id`, which judges its callers itself: only some may know that there
-/// is such a message. And `/admin/a2a-queue/drop-stale`.
-pub fn routes(app: &App) -> Router<App> {
+/// `/workspaces/:id/a2a/queue/:queue_id` and `/admin/a2a-queue/drop-stale`.
+pub fn routes(_: &App) -> Router<App> {
     Router::new()
         .endpoint("/workspaces/{id}/a2a/queue/{queue_id}", get(show))
-        .endpoint("/admin/a2a-queue/drop-stale", admin(&app.access, post(drop_stale)))
+        .endpoint("/admin/a2a-queue/drop-stale", post(drop_stale))
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
-/// A message as those may read it whom it concerns. Fields in alphabetical order.
+async fn show(State(app): State<App>, auth: QueuedMessageAuth) -> Answer<View> {
+    let found = app.messaging.queued_message(auth.message, auth.workspace, auth.reader).await;
+    let row = found.or_refuse("lookup failed")?.ok_or_else(not_found)?;
+    Ok(Json(View::from(row)))
+}
+
+async fn drop_stale(State(app): State<App>, _: AdminAuth, Query(query): Query<StaleQuery>) -> Answer<Value> {
+    let (minutes, workspace) = query.validate()?;
+    let dropped = app.messaging.drop_stale(minutes, workspace).await;
+    Ok(Json(json!({ "dropped": dropped.or_refuse("failed to drop stale items")? })))
+}
+
+/// The answer for an unknown message, and for one that the caller may not know of.
+fn not_found() -> ApiError {
+    ApiError::not_found("queue item not found")
+}
+
+/// The message that a path names, and the identity under which it is read.
+struct QueuedMessageAuth {
+    workspace: Uuid,
+    message: Uuid,
+    reader: Reader,
+}
+
+impl FromRequestParts<App> for QueuedMessageAuth {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let workspace = Uuid::parse_str(&path_param(parts, "id").await).map_err(|_| not_found())?;
+        let message = Uuid::parse_str(&path_param(parts, "queue_id").await).map_err(|_| not_found())?;
+        let reader = reader(app, workspace, parts).ok_or_else(not_found)?;
+        Ok(Self { workspace, message, reader })
+    }
+}
+
+/// An agent with its own token, whatever workspace the path names; else an operator.
+fn reader(app: &App, workspace: Uuid, parts: &Parts) -> Option<Reader> {
+    let credentials = Credentials::of(&parts.headers);
+    if let Some(own) = app.access.workspace_of(&credentials) {
+        let named = text(&parts.headers, WORKSPACE_ID).filter(|id| !id.is_empty());
+        return named.is_none_or(|id| Uuid::parse_str(id) == Ok(own)).then_some(Reader::Workspace(own));
+    }
+    let admitted = app.access.workspace(&workspace.to_string(), &credentials);
+    let is_operator = matches!(admitted, Ok(Caller::AdminToken | Caller::OrgToken { .. } | Caller::DevMode));
+    is_operator.then_some(Reader::Operator)
+}
+
+/// Fields in alphabetical order.
 #[derive(Serialize)]
 struct View {
     attempts: i32,
@@ -51,53 +99,19 @@ struct View {
     workspace_id: Uuid,
 }
 
-async fn show(
-    State(app): State<App>,
-    path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
-    headers: HeaderMap,
-) -> Answer<View> {
-    let nothing = || ApiError::not_found("queue item not found");
-    let Path((named, item)) = path.map_err(|_| nothing())?;
-    let (Ok(named), Ok(item)) = (Uuid::parse_str(&named), Uuid::parse_str(&item)) else {
-        return Err(nothing());
-    };
-    let found = app.fleet.store().queued(item).await;
-    let row = found.map_err(|error| fleet_error(error.into(), "lookup failed"))?.ok_or_else(nothing)?;
-    if !concerns(&row, named) || !may_read(&app, &row, named, &headers) {
-        return Err(nothing());
-    }
-    Ok(Json(View {
-        attempts: row.attempts,
-        completed_at: row.completed_at,
-        dispatched_at: row.dispatched_at,
-        enqueued_at: row.enqueued_at,
-        expires_at: row.expires_at,
-        last_error: row.last_error,
-        priority: row.priority,
-        queue_id: row.id,
-        status: row.status,
-        workspace_id: row.workspace_id,
-    }))
-}
-
-/// Is it from or for this workspace?
-fn concerns(row: &QueuedRow, workspace: Uuid) -> bool {
-    row.workspace_id == workspace || row.caller_id == Some(workspace)
-}
-
-/// Both ends may, each with its own token, and who rules over both.
-fn may_read(app: &App, row: &QueuedRow, named: Uuid, headers: &HeaderMap) -> bool {
-    let credentials = Credentials::of(headers);
-    let bearer = credentials.bearer().and_then(|bearer| app.fleet.authenticate(bearer));
-    match bearer.and_then(|token| token.row.workspace_id) {
-        Some(own) => {
-            let says = text(headers, WORKSPACE_ID).filter(|id| !id.is_empty());
-            let agrees = says.is_none_or(|id| Uuid::parse_str(id) == Ok(own));
-            agrees && concerns(row, own)
-        }
-        None => {
-            let admitted = app.access.workspace(&named.to_string(), &credentials);
-            matches!(admitted, Ok(Caller::AdminToken | Caller::OrgToken { .. } | Caller::DevMode))
+impl From<QueuedRow> for View {
+    fn from(row: QueuedRow) -> Self {
+        Self {
+            attempts: row.attempts,
+            completed_at: row.completed_at,
+            dispatched_at: row.dispatched_at,
+            enqueued_at: row.enqueued_at,
+            expires_at: row.expires_at,
+            last_error: row.last_error,
+            priority: row.priority,
+            queue_id: row.id,
+            status: row.status,
+            workspace_id: row.workspace_id,
         }
     }
 }
@@ -108,20 +122,13 @@ struct StaleQuery {
     workspace_id: Option<String>,
 }
 
-async fn drop_stale(State(app): State<App>, Query(query): Query<StaleQuery>) -> Answer<Value> {
-    let bad = ApiError::bad_request;
-    let given = |parameter: Option<String>| parameter.filter(|text| !text.is_empty());
-    let minutes = given(query.max_age_minutes).map_or(Ok(STALE_MINUTES), |text| text.parse());
-    let minutes = minutes.ok().filter(|minutes| *minutes >= 1);
-    let minutes = minutes.ok_or_else(|| bad("max_age_minutes must be a positive integer"))?;
-    let workspace = given(query.workspace_id).map(|id| Uuid::parse_str(&id)).transpose();
-    let workspace = workspace.map_err(|_| bad("workspace_id must be a UUID"))?;
-    // Older than time itself is nothing.
-    let before = Duration::try_minutes(minutes).and_then(|age| store::now().checked_sub_signed(age));
-    let dropped = match before {
-        Some(before) => app.fleet.store().drop_stale_queued(before, workspace).await,
-        None => Ok(0),
-    };
-    let dropped = dropped.map_err(|error| fleet_error(error.into(), "failed to drop stale items"))?;
-    Ok(Json(json!({ "dropped": dropped })))
+impl StaleQuery {
+    fn validate(self) -> Result<(i64, Option<Uuid>), ApiError> {
+        let bad = ApiError::bad_request;
+        let minutes = given(self.max_age_minutes).map_or(Ok(STALE_MINUTES), |text| text.parse());
+        let minutes = minutes.ok().filter(|minutes| *minutes >= 1);
+        let minutes = minutes.ok_or_else(|| bad("max_age_minutes must be a positive integer"))?;
+        let workspace = given(self.workspace_id).map(|id| Uuid::parse_str(&id)).transpose();
+        Ok((minutes, workspace.map_err(|_| bad("workspace_id must be a UUID"))?))
+    }
 }

@@ -1,5 +1,4 @@
-//! The registry that agents call: who they are, how they are, whom they may talk to. Each route judges
-//! its callers itself, because the body says who they are.
+//! The registry that agents call: registration, heartbeats, cards, and which agents may communicate.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +6,15 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use fleet::rules::DeliveryMode;
-use fleet::{FleetError, Metadata, Registration, Report};
-use http::HeaderMap;
+use fleet::{Metadata, Registration, Report};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::access::{Credentials, Proof};
+use crate::access::{Access, AgentAuth, AgentBody, AgentProof, Credentials, RegistrationRights};
 use crate::app::App;
-use crate::errors::fleet_error;
+use crate::errors::{fleet_error, registration_error};
+use crate::extract::Validate;
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::router_ext::RouterExt;
@@ -24,7 +23,7 @@ use httpd::run_to_completion::run_to_completion;
 /// Bytes of an agent's card at most.
 const CARD_BYTES: usize = 64 * 1024;
 
-/// Everything below `/registry` that is there so far.
+/// Everything below `/registry`.
 pub fn routes(_: &App) -> Router<App> {
     Router::new()
         .endpoint("/registry/register", post(register))
@@ -35,8 +34,51 @@ pub fn routes(_: &App) -> Router<App> {
 
 type Answer = Result<Json<Value>, ApiError>;
 
+async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answer {
+    let RegistrationRights { may_create, proved } = auth.rights;
+    let registration = Registration { may_create, proved, ..auth.body };
+    let (id, fleet) = (registration.id, app.fleet.clone());
+    let registered =
+        run_to_completion(async move { fleet.register(registration).await.map_err(registration_error) })
+            .await?;
+    let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
+    // A new token proves the next calls: the agent gets the secret together with it.
+    if proved || registered.token.is_some() {
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
+    }
+    add(&mut answer, "auth_token", registered.token.map(|token| token.text));
+    Ok(Json(answer))
+}
+
+async fn heartbeat(State(app): State<App>, auth: AgentAuth<Report>) -> Answer {
+    let (id, fleet) = (auth.body.id, app.fleet.clone());
+    let failed = |error| fleet_error(error, "failed to update");
+    run_to_completion(async move { fleet.beat(auth.body).await.map_err(failed) }).await?;
+    let mut answer = json!({ "status": "ok" });
+    if auth.rights.is_proved() {
+        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
+    }
+    Ok(Json(answer))
+}
+
+async fn update_card(State(app): State<App>, auth: AgentAuth<Card>) -> Answer {
+    let updated = app.fleet.update_card(auth.body.workspace, auth.body.card).await;
+    updated.map_err(|error| fleet_error(error, "failed to update card"))?;
+    Ok(Json(json!({ "status": "updated" })))
+}
+
+async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
+    let ids = (Uuid::parse_str(&body.caller_id), Uuid::parse_str(&body.target_id));
+    let allowed =
+        matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().can_communicate(caller, target));
+    Json(json!({ "allowed": allowed }))
+}
+
+// === Bodies ===
+
+/// The JSON form of a registration.
 #[derive(Deserialize)]
-struct RegisterBody {
+pub struct RegisterBody {
     id: String,
     #[serde(default)]
     url: Option<String>,
@@ -45,39 +87,37 @@ struct RegisterBody {
     delivery_mode: Option<String>,
 }
 
-async fn register(State(app): State<App>, headers: HeaderMap, Json(body): Json<RegisterBody>) -> Answer {
-    let (id, card) = (parse(&body.id)?, card(body.agent_card)?);
-    let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
-    let mode = mode.map_err(|error| fleet_error(error.into(), ""))?;
-    let credentials = Credentials::of(&headers);
-    let proof = app.access.agent(id, &credentials).await?;
-    let may_create = !app.access.has_admin_token() || proof == Proof::Admin;
-    let known = app.fleet.directory().get(id).is_some();
-    if !known && !may_create {
-        return Err(ApiError::unauthorized("missing workspace auth token"));
+impl Validate for Registration {
+    type Wire = RegisterBody;
+
+    fn validate(body: RegisterBody) -> Result<Self, ApiError> {
+        let (id, card) = (parse(&body.id)?, card(body.agent_card)?);
+        let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
+        let mode = mode.map_err(|error| fleet_error(error, ""))?;
+        let url = body.url.unwrap_or_default();
+        Ok(Self { id, url, card, mode, may_create: false, proved: false })
     }
-    let url = body.url.unwrap_or_default();
-    let proved = proof != Proof::None;
-    let registration = Registration { id, url, card, mode, may_create, proved };
-    let failed = |error| match error {
-        // Removed while it called: agents know that answer as the end.
-        FleetError::NotFound => ApiError::unauthorized("invalid workspace auth token"),
-        error => fleet_error(error, "registration failed"),
-    };
-    let fleet = app.fleet.clone();
-    let registered =
-        run_to_completion(async move { fleet.register(registration).await.map_err(failed) }).await?;
-    let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
-    // Who had nothing to show has something from now on.
-    if proved || registered.token.is_some() {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
-    }
-    add(&mut answer, "auth_token", registered.token.map(|token| token.text));
-    Ok(Json(answer))
 }
 
+impl AgentBody for Registration {
+    type Rights = RegistrationRights;
+
+    fn workspace(&self) -> Uuid {
+        self.id
+    }
+
+    async fn authorize(
+        access: &Access,
+        workspace: Uuid,
+        credentials: &Credentials<'_>,
+    ) -> Result<RegistrationRights, ApiError> {
+        access.registration(workspace, credentials).await
+    }
+}
+
+/// The JSON form of a heartbeat.
 #[derive(Deserialize)]
-struct HeartbeatBody {
+pub struct HeartbeatBody {
     workspace_id: String,
     #[serde(default)]
     error_rate: Option<f64>,
@@ -105,33 +145,49 @@ struct MetadataBody {
     idle_timeout_seconds: Option<f64>,
 }
 
-async fn heartbeat(State(app): State<App>, headers: HeaderMap, Json(body): Json<HeartbeatBody>) -> Answer {
-    let id = parse(&body.workspace_id)?;
-    let proof = app.access.agent(id, &Credentials::of(&headers)).await?;
-    let metadata = body.runtime_metadata.map(|metadata| Metadata {
-        capabilities: metadata.capabilities.unwrap_or_default(),
-        // Whole seconds; the conversion keeps to the range of the type.
-        idle_timeout_seconds: metadata.idle_timeout_seconds.filter(|s| *s > 0.0).map(|s| s as u64),
-    });
-    let report = Report {
-        id,
-        error_rate: body.error_rate.unwrap_or_default(),
-        sample_error: body.sample_error.unwrap_or_default(),
-        active_tasks: body.active_tasks.unwrap_or_default(),
-        current_task: body.current_task.unwrap_or_default(),
-        uptime_seconds: body.uptime_seconds.unwrap_or_default(),
-        monthly_spend: body.monthly_spend.unwrap_or_default(),
-        runtime_state: body.runtime_state,
-        metadata,
-    };
-    let failed = |error| fleet_error(error, "failed to update");
-    let fleet = app.fleet.clone();
-    run_to_completion(async move { fleet.beat(report).await.map_err(failed) }).await?;
-    let mut answer = json!({ "status": "ok" });
-    if proof != Proof::None {
-        add(&mut answer, "platform_inbound_secret", app.fleet.inbound_secret(id).await);
+impl Validate for Report {
+    type Wire = HeartbeatBody;
+
+    fn validate(body: HeartbeatBody) -> Result<Self, ApiError> {
+        let metadata = body.runtime_metadata.map(|metadata| Metadata {
+            capabilities: metadata.capabilities.unwrap_or_default(),
+            // Whole seconds; the conversion saturates at the range of the type.
+            idle_timeout_seconds: metadata.idle_timeout_seconds.filter(|s| *s > 0.0).map(|s| s as u64),
+        });
+        Ok(Self {
+            id: parse(&body.workspace_id)?,
+            error_rate: body.error_rate.unwrap_or_default(),
+            sample_error: body.sample_error.unwrap_or_default(),
+            active_tasks: body.active_tasks.unwrap_or_default(),
+            current_task: body.current_task.unwrap_or_default(),
+            uptime_seconds: body.uptime_seconds.unwrap_or_default(),
+            monthly_spend: body.monthly_spend.unwrap_or_default(),
+            runtime_state: body.runtime_state,
+            metadata,
+        })
     }
-    Ok(Json(answer))
+}
+
+impl AgentBody for Report {
+    type Rights = AgentProof;
+
+    fn workspace(&self) -> Uuid {
+        self.id
+    }
+
+    async fn authorize(
+        access: &Access,
+        workspace: Uuid,
+        credentials: &Credentials<'_>,
+    ) -> Result<AgentProof, ApiError> {
+        access.agent(workspace, credentials).await
+    }
+}
+
+/// A new card of a workspace's agent.
+struct Card {
+    workspace: Uuid,
+    card: Value,
 }
 
 #[derive(Deserialize)]
@@ -140,27 +196,34 @@ struct CardBody {
     agent_card: Value,
 }
 
-async fn update_card(State(app): State<App>, headers: HeaderMap, Json(body): Json<CardBody>) -> Answer {
-    let (id, card) = (parse(&body.workspace_id)?, card(body.agent_card)?);
-    let proof = app.access.agent(id, &Credentials::of(&headers)).await;
-    // The web canvas edits cards on a developer's own machine: those of workspaces that are there.
-    if !app.access.dev_mode() || app.fleet.directory().get(id).is_none() {
-        proof?;
+impl Validate for Card {
+    type Wire = CardBody;
+
+    fn validate(body: CardBody) -> Result<Self, ApiError> {
+        Ok(Self { workspace: parse(&body.workspace_id)?, card: card(body.agent_card)? })
     }
-    app.fleet.update_card(id, card).await.map_err(|error| fleet_error(error, "failed to update card"))?;
-    Ok(Json(json!({ "status": "updated" })))
+}
+
+impl AgentBody for Card {
+    type Rights = ();
+
+    fn workspace(&self) -> Uuid {
+        self.workspace
+    }
+
+    async fn authorize(
+        access: &Access,
+        workspace: Uuid,
+        credentials: &Credentials<'_>,
+    ) -> Result<(), ApiError> {
+        access.card_editor(workspace, credentials).await
+    }
 }
 
 #[derive(Deserialize)]
 struct CheckBody {
     caller_id: String,
     target_id: String,
-}
-
-async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
-    let ids = (Uuid::parse_str(&body.caller_id), Uuid::parse_str(&body.target_id));
-    let allowed = matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().may_talk(caller, target));
-    Json(json!({ "allowed": allowed }))
 }
 
 fn parse(id: &str) -> Result<Uuid, ApiError> {

@@ -1,4 +1,4 @@
-//! Settings of access: which credentials exist beside tokens, and what kind of deployment this is.
+//! Settings of access: the admin token, and the kind of deployment.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ const PRODUCTION: [&str; 2] = ["prod", "production"];
 #[command(next_help_heading = "Access")]
 pub struct AccessSettings {
     /// Bearer token with every right; without one (and outside dev mode) the admin routes are
-    /// open to anybody until the first token exists
+    /// open without a credential until the first token exists
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub admin_token: Option<Secret>,
 
@@ -30,15 +30,15 @@ pub struct AccessSettings {
     #[arg(long, env = "MOLECULE_ENABLE_TEST_TOKENS", value_name = "1")]
     pub molecule_enable_test_tokens: Option<String>,
 
-    /// This server's address as agents outside of it reach it, for the texts that tell them how
+    /// URL of this server for agents outside of it, as it stands in their connection instructions
     /// [default: from the request]
     #[arg(long, env = "EXTERNAL_PLATFORM_URL", value_name = "URL")]
     pub external_platform_url: Option<Uri>,
 }
 
 impl AccessSettings {
-    /// Whether everything is open because this is somebody's own machine: no admin token, and the
-    /// deployment calls itself `development` or `dev`.
+    /// Dev mode, in which no credential is needed: no admin token, and the deployment calls itself
+    /// `development` or `dev`.
     #[must_use]
     pub fn dev_mode(&self) -> bool {
         self.admin_token.is_none() && self.development()
@@ -50,17 +50,17 @@ impl AccessSettings {
         self.is_called(&DEVELOPMENT)
     }
 
-    /// Advice for an operator whose admin routes are open without their having said so.
+    /// Advice for an operator whose admin routes are open by accident.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         let open_by_accident = self.admin_token.is_none() && !self.dev_mode();
         open_by_accident.then_some(
-            "ADMIN_TOKEN is not set: whoever reaches this port controls the server. \
+            "ADMIN_TOKEN is not set: every client that reaches this port controls the server. \
              Set it to a long random text, for instance: ADMIN_TOKEN=$(openssl rand -hex 32)",
         )
     }
 
-    /// Whether this deployment calls itself production: no shortcuts then.
+    /// Whether the deployment calls itself production.
     #[must_use]
     pub fn production(&self) -> bool {
         self.is_called(&PRODUCTION)
@@ -71,15 +71,15 @@ impl AccessSettings {
         names.iter().any(|candidate| name.eq_ignore_ascii_case(candidate))
     }
 
-    /// Whether the route that hands out tokens for tests is there.
+    /// Whether the route that issues tokens for tests exists.
     #[must_use]
     pub fn test_tokens(&self) -> bool {
         self.molecule_enable_test_tokens.as_deref() == Some("1") || !self.production()
     }
 }
 
-/// A value that never shows up in logs or debug output. Surrounding blanks are dropped: a client
-/// cannot send them in a header.
+/// A value that never appears in logs or debug output. Surrounding blanks are dropped: a client cannot send
+/// them in a header.
 #[derive(Clone)]
 pub struct Secret(String);
 

@@ -1,45 +1,45 @@
-//! Bearer tokens: of a workspace, of the organisation, and for tests.
-
-use std::sync::Arc;
+//! Bearer tokens: of a workspace, of the organization, and for tests.
 
 use axum::Router;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::routing::{delete, get};
 use chrono::{DateTime, Utc};
-use fleet::tokens::LiveToken;
-use http::{HeaderMap, StatusCode};
+use fleet::LiveToken;
+use http::StatusCode;
+use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::access::{Caller, Credentials, WorkspaceId, admin, workspace};
+use crate::access::{AdminAuth, Caller, Credentials, LiveWorkspace, WorkspaceAuth, admin};
 use crate::app::App;
-use crate::errors::fleet_error;
+use crate::errors::Refuse as _;
+use crate::extract::{TokenId, given, path_param};
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
-use httpd::parameters::{PathParam, Query};
+use httpd::parameters::Query;
 use httpd::rate_limit::limited;
 use httpd::router_ext::RouterExt;
 
-/// Tokens of a workspace that are listed when nobody says how many, and at most.
-const PAGE: usize = 50;
-const LARGEST_PAGE: usize = 200;
+/// Tokens of a workspace in one answer.
+const DEFAULT_PAGE: usize = 50;
+const MAX_PAGE: usize = 200;
 
-/// Tokens of the organisation that are listed at most.
-const ORG_PAGE: usize = 500;
+/// Tokens of the organization in one answer.
+const MAX_ORG_PAGE: usize = 500;
 
 /// Bytes of a token's name at most.
 const NAME_BYTES: usize = 100;
 
 /// `/workspaces/:id/tokens`, `/org/tokens` and the token for tests.
 pub fn routes(app: &App) -> Router<App> {
-    let access = &app.access;
-    let mint = limited(&app.limits.mint, axum::routing::post(mint_org));
+    // The limit counts admitted requests only: the class stands outside of it.
+    let mint = admin(&app.access, limited(&app.limits.mint, axum::routing::post(mint_org)));
     Router::new()
-        .endpoint("/workspaces/{id}/tokens", workspace(access, get(list).post(mint_own)))
-        .endpoint("/workspaces/{id}/tokens/{token}", workspace(access, delete(revoke)))
-        .endpoint("/org/tokens", admin(access, get(list_org).merge(mint)))
-        .endpoint("/org/tokens/{token}", admin(access, delete(revoke_org)))
+        .endpoint("/workspaces/{id}/tokens", get(list).post(mint_own))
+        .endpoint("/workspaces/{id}/tokens/{token}", delete(revoke))
+        .endpoint("/org/tokens", get(list_org).merge(mint))
+        .endpoint("/org/tokens/{token}", delete(revoke_org))
         .endpoint("/admin/workspaces/{id}/test-token", get(test_token))
 }
 
@@ -47,10 +47,50 @@ type Answer<T = Json<Value>> = Result<T, ApiError>;
 
 // === Of a workspace ===
 
+async fn list(
+    State(app): State<App>,
+    LiveWorkspace(auth): LiveWorkspace,
+    Query(page): Query<Page>,
+) -> Json<Value> {
+    let (offset, limit) = page.range();
+    let tokens = app.fleet.credentials().tokens_of(Some(auth.id));
+    let views: Vec<OwnView> =
+        tokens.iter().skip(offset).take(limit).map(|token| OwnView::of(token)).collect();
+    Json(json!({ "count": views.len(), "tokens": views }))
+}
+
+async fn mint_own(State(app): State<App>, auth: WorkspaceAuth) -> Answer<(StatusCode, Json<Value>)> {
+    let minted = app.fleet.credentials().issue(auth.id, &auth.caller.to_string(), true).await;
+    let body = json!({
+        "auth_token": minted.or_refuse("failed to create token")?.text,
+        "message": "Save this token now — it cannot be retrieved again.",
+        "workspace_id": auth.id,
+    });
+    Ok((StatusCode::CREATED, Json(body)))
+}
+
+async fn revoke(
+    State(app): State<App>,
+    LiveWorkspace(auth): LiveWorkspace,
+    TokenId(token): TokenId,
+) -> Answer {
+    app.fleet.credentials().revoke(Some(auth.id), token).await.or_refuse("failed to revoke token")?;
+    Ok(Json(json!({ "status": "revoked" })))
+}
+
 #[derive(Deserialize)]
 struct Page {
     limit: Option<String>,
     offset: Option<String>,
+}
+
+impl Page {
+    /// Offset and limit. Values that make no sense count as not given.
+    fn range(self) -> (usize, usize) {
+        let number = |text: Option<String>| text.and_then(|text| text.parse::<usize>().ok());
+        let limit = number(self.limit).filter(|limit| (1..=MAX_PAGE).contains(limit));
+        (number(self.offset).unwrap_or_default(), limit.unwrap_or(DEFAULT_PAGE))
+    }
 }
 
 #[derive(Serialize)]
@@ -61,62 +101,85 @@ struct OwnView {
     prefix: String,
 }
 
-async fn list(
-    State(app): State<App>,
-    Extension(WorkspaceId(id)): Extension<WorkspaceId>,
-    Query(page): Query<Page>,
-) -> Answer {
-    there(&app, id)?;
-    let number = |text: Option<String>| text.and_then(|text| text.parse::<usize>().ok());
-    let limit = number(page.limit).filter(|limit| (1..=LARGEST_PAGE).contains(limit)).unwrap_or(PAGE);
-    let tokens = app.fleet.tokens_of(Some(id));
-    let page = tokens.iter().skip(number(page.offset).unwrap_or_default()).take(limit);
-    let views: Vec<OwnView> = page.map(own_view).collect();
-    Ok(Json(json!({ "count": views.len(), "tokens": views })))
-}
-
-fn own_view(token: &Arc<LiveToken>) -> OwnView {
-    OwnView {
-        created_at: token.row.created_at,
-        id: token.row.id,
-        last_used_at: token.last_used_at(),
-        prefix: token.row.prefix.clone(),
+impl OwnView {
+    fn of(token: &LiveToken) -> Self {
+        Self {
+            created_at: token.row.created_at,
+            id: token.row.id,
+            last_used_at: token.last_used_at(),
+            prefix: token.row.prefix.clone(),
+        }
     }
 }
 
-async fn mint_own(
-    State(app): State<App>,
-    Extension(WorkspaceId(id)): Extension<WorkspaceId>,
-    Extension(caller): Extension<Caller>,
-) -> Answer<(StatusCode, Json<Value>)> {
-    let minted = app.fleet.mint(id, &caller.to_string(), true).await;
-    let minted = minted.map_err(|error| fleet_error(error, "failed to create token"))?;
-    let body = json!({
+// === Of the organization ===
+
+async fn list_org(State(app): State<App>, _: AdminAuth) -> Json<Value> {
+    let tokens = app.fleet.credentials().tokens_of(None);
+    let views: Vec<OrgView> = tokens.iter().take(MAX_ORG_PAGE).map(|token| OrgView::of(token)).collect();
+    Json(json!({ "count": views.len(), "tokens": views }))
+}
+
+async fn mint_org(State(app): State<App>, new: NewOrgToken) -> Answer {
+    let minted = app.fleet.credentials().issue_for_org(new.name.clone(), new.org_id, &new.by).await;
+    let minted = minted.or_refuse("failed to mint token")?;
+    let mut body = json!({
         "auth_token": minted.text,
-        "message": "Save this token now — it cannot be retrieved again.",
-        "workspace_id": id,
+        "id": minted.row.id,
+        "prefix": minted.row.prefix,
+        "warning": "copy this token now; it will not be shown again",
     });
-    Ok((StatusCode::CREATED, Json(body)))
+    if let (Some(name), Some(fields)) = (new.name, body.as_object_mut()) {
+        fields.insert("name".to_owned(), json!(name));
+    }
+    Ok(Json(body))
 }
 
-async fn revoke(
-    State(app): State<App>,
-    Extension(WorkspaceId(id)): Extension<WorkspaceId>,
-    Path((_, token)): Path<(String, String)>,
-) -> Answer {
-    there(&app, id)?;
-    let token = parse(&token)?;
-    let revoked = app.fleet.revoke(Some(id), token).await;
-    revoked.map_err(|error| fleet_error(error, "failed to revoke token"))?;
-    Ok(Json(json!({ "status": "revoked" })))
+async fn revoke_org(State(app): State<App>, _: AdminAuth, TokenId(token): TokenId) -> Answer {
+    app.fleet.credentials().revoke(None, token).await.or_refuse("failed to revoke")?;
+    Ok(Json(json!({ "revoked": token })))
 }
 
-fn there(app: &App, id: Uuid) -> Result<(), ApiError> {
-    let there = app.fleet.directory().get(id).is_some();
-    if there { Ok(()) } else { Err(ApiError::not_found("workspace not found")) }
+/// A token of the organization that the caller may make.
+struct NewOrgToken {
+    name: Option<String>,
+    org_id: Option<Uuid>,
+    by: String,
 }
 
-// === Of the organisation ===
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct MintBody {
+    name: Option<String>,
+    org_id: Value,
+}
+
+impl FromRequest<App> for NewOrgToken {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let AdminAuth(caller) = AdminAuth::from_request_parts(&mut parts, app).await?;
+        let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
+        // A body that is not JSON counts as an empty one.
+        let body: MintBody = serde_json::from_slice(&body).unwrap_or_default();
+        let name = given(body.name);
+        if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES) {
+            return Err(ApiError::bad_request("name too long (max 100 chars)"));
+        }
+        let org_id = match &caller {
+            // A token that is bound to an organization makes tokens of that organization only.
+            Caller::OrgToken { org_id: Some(bound), .. } => Some(*bound),
+            _ if body.org_id.is_null() => None,
+            _ => {
+                let id = body.org_id.as_str().and_then(|id| Uuid::parse_str(id).ok());
+                let id = id.filter(|id| app.fleet.directory().get(*id).is_some());
+                Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?)
+            }
+        };
+        Ok(Self { name, org_id, by: caller.to_string() })
+    }
+}
 
 #[derive(Serialize)]
 struct OrgView {
@@ -133,80 +196,41 @@ struct OrgView {
     prefix: String,
 }
 
-async fn list_org(State(app): State<App>) -> Json<Value> {
-    let tokens = app.fleet.tokens_of(None);
-    let view = |token: &Arc<LiveToken>| OrgView {
-        created_at: token.row.created_at,
-        created_by: token.row.created_by.clone(),
-        id: token.row.id,
-        last_used_at: token.last_used_at(),
-        name: token.row.name.clone(),
-        org_id: token.row.org_id,
-        prefix: token.row.prefix.clone(),
-    };
-    let views: Vec<OrgView> = tokens.iter().take(ORG_PAGE).map(view).collect();
-    Json(json!({ "count": views.len(), "tokens": views }))
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct MintBody {
-    name: Option<String>,
-    org_id: Value,
-}
-
-async fn mint_org(State(app): State<App>, Extension(caller): Extension<Caller>, Body(body): Body) -> Answer {
-    let body: MintBody = serde_json::from_slice(&body).unwrap_or_default();
-    let name = body.name.filter(|name| !name.is_empty());
-    if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES) {
-        return Err(ApiError::bad_request("name too long (max 100 chars)"));
-    }
-    let org_id = match &caller {
-        Caller::OrgToken { org_id: Some(bound), .. } => Some(*bound),
-        _ if body.org_id.is_null() => None,
-        _ => {
-            let id = body.org_id.as_str().and_then(|id| Uuid::parse_str(id).ok());
-            let id = id.filter(|id| app.fleet.directory().get(*id).is_some());
-            Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?)
+impl OrgView {
+    fn of(token: &LiveToken) -> Self {
+        Self {
+            created_at: token.row.created_at,
+            created_by: token.row.created_by.clone(),
+            id: token.row.id,
+            last_used_at: token.last_used_at(),
+            name: token.row.name.clone(),
+            org_id: token.row.org_id,
+            prefix: token.row.prefix.clone(),
         }
-    };
-    let minted = app.fleet.mint_org(name.clone(), org_id, &caller.to_string()).await;
-    let minted = minted.map_err(|error| fleet_error(error, "failed to mint token"))?;
-    let mut body = json!({
-        "auth_token": minted.text,
-        "id": minted.row.id,
-        "prefix": minted.row.prefix,
-        "warning": "copy this token now; it will not be shown again",
-    });
-    if let (Some(name), Some(fields)) = (name, body.as_object_mut()) {
-        fields.insert("name".to_owned(), json!(name));
     }
-    Ok(Json(body))
-}
-
-async fn revoke_org(State(app): State<App>, PathParam(token): PathParam) -> Answer {
-    let id = parse(&token)?;
-    app.fleet.revoke(None, id).await.map_err(|error| fleet_error(error, "failed to revoke"))?;
-    Ok(Json(json!({ "revoked": id })))
 }
 
 // === For tests ===
 
-/// Scripts bootstrap with it. Judges its callers itself: only the admin token counts, where there is one.
-async fn test_token(State(app): State<App>, PathParam(id): PathParam, headers: HeaderMap) -> Answer {
-    if !app.test_tokens {
-        return Err(ApiError::not_found("not found"));
-    }
-    let bearer = Credentials::of(&headers).bearer();
-    if app.access.has_admin_token() && !bearer.is_some_and(|bearer| app.access.is_admin_token(bearer)) {
-        return Err(ApiError::unauthorized("admin auth required"));
-    }
-    let id = Uuid::parse_str(&id).map_err(|_| ApiError::not_found("workspace not found"))?;
-    let minted = app.fleet.mint(id, "test-token", false).await;
-    let minted = minted.map_err(|error| fleet_error(error, "token issue failed"))?;
+/// Scripts get their first token here.
+async fn test_token(State(app): State<App>, TestTokenAuth(id): TestTokenAuth) -> Answer {
+    let minted =
+        app.fleet.credentials().issue(id, "test-token", false).await.or_refuse("token issue failed")?;
     Ok(Json(json!({ "auth_token": minted.text, "workspace_id": id })))
 }
 
-fn parse(token: &str) -> Result<Uuid, ApiError> {
-    Uuid::parse_str(token).map_err(|_| ApiError::not_found("token not found or already revoked"))
+/// The workspace that a path names, for a caller that may get a token for tests.
+struct TestTokenAuth(Uuid);
+
+impl FromRequestParts<App> for TestTokenAuth {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        if !app.test_tokens {
+            return Err(ApiError::not_found("not found"));
+        }
+        app.access.test_tokens(&Credentials::of(&parts.headers))?;
+        let id = Uuid::parse_str(&path_param(parts, "id").await);
+        id.map(Self).map_err(|_| ApiError::not_found("workspace not found"))
+    }
 }

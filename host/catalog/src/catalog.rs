@@ -107,8 +107,8 @@ impl Catalog {
     /// The runtime itself if it is known, else the one that stands in for unknown ones. Known are
     /// runtimes whose adapters are in service: see [`Catalog::runtime_ready`].
     #[must_use]
-    pub fn sanitise_runtime(&self, runtime: &str) -> String {
-        self.inner.runtimes.load().sanitise(runtime).to_owned()
+    pub fn sanitize_runtime(&self, runtime: &str) -> String {
+        self.inner.runtimes.load().sanitize(runtime).to_owned()
     }
 
     /// The limits that guests run under.

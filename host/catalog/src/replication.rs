@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use events::{Event, Hub, Next, Subscription};
+use events::{Event, Hub, Received, Subscription};
 use store::guests::ReleaseState;
 use tokio::time::timeout;
 
@@ -26,16 +26,16 @@ impl Catalog {
         loop {
             progress();
             match timeout(POLL_INTERVAL, changes.next()).await {
-                Ok(Next::Event(envelope)) => {
+                Ok(Received::Event(envelope)) => {
                     if let Some(Event::GuestChanged(changed)) = envelope.event() {
                         self.try_refresh(&changed.guest).await;
                     }
                 }
-                Ok(Next::Overflowed) => {
+                Ok(Received::Lagged) => {
                     changes = subscribe(hub);
                     self.refresh_outdated().await;
                 }
-                Ok(Next::Closed) => return,
+                Ok(Received::Closed) => return,
                 Err(_) => self.refresh_outdated().await,
             }
         }

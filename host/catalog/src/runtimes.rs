@@ -82,7 +82,7 @@ impl Runtimes {
     }
 
     /// The runtime itself if it is known, else [`FALLBACK`].
-    pub(crate) fn sanitise<'a>(&'a self, runtime: &str) -> &'a str {
+    pub(crate) fn sanitize<'a>(&'a self, runtime: &str) -> &'a str {
         self.known.get(runtime.trim()).map_or(FALLBACK, String::as_str)
     }
 }
@@ -106,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_runtime_is_sanitised() {
+    fn an_unknown_runtime_is_sanitized() {
         let runtimes = runtimes(r#"{"workspace_templates": [{"name": "letta"}]}"#, &["mock"]);
         for (given, sane) in [("mock", "mock"), (" letta ", "letta"), ("", FALLBACK), ("nobody", FALLBACK)] {
-            assert_eq!(runtimes.sanitise(given), sane, "{given:?}");
+            assert_eq!(runtimes.sanitize(given), sane, "{given:?}");
         }
     }
 

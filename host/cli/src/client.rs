@@ -1,11 +1,11 @@
-//! Speaks to a running server.
+//! HTTP client of a running server.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use super::TerminalError;
+use super::CliError;
 
-/// A server, with the token for it.
+/// A server and the token for it.
 pub(super) struct Client {
     http: reqwest::Client,
     server: String,
@@ -13,10 +13,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(server: &str, token: Option<&str>) -> Result<Self, TerminalError> {
+    pub(super) fn new(server: &str, token: Option<&str>) -> Result<Self, CliError> {
         if server.starts_with("https:") {
-            let message = "this program speaks plain HTTP: run it on the server's host, or through a tunnel";
-            return Err(TerminalError::Refused { message: message.to_owned() });
+            let message = "isomer talks plain HTTP only. Run the command on the server's host, or through a tunnel, with an http:// URL";
+            return Err(CliError::Refused { message: message.to_owned() });
         }
         Ok(Self {
             http: reqwest::Client::new(),
@@ -25,41 +25,35 @@ impl Client {
         })
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, TerminalError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, CliError> {
         self.send(self.request(Method::GET, path)).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Result<Value, TerminalError> {
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, CliError> {
         self.send(self.request(Method::DELETE, path)).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, TerminalError> {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CliError> {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, TerminalError> {
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, CliError> {
         self.send(self.request(Method::PATCH, path).json(body)).await
     }
 
-    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, TerminalError> {
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, CliError> {
         self.send(self.request(Method::PUT, path).json(body)).await
     }
 
-    pub(super) async fn upload(
-        &self,
-        path: &str,
-        media: &str,
-        bytes: Vec<u8>,
-    ) -> Result<Value, TerminalError> {
+    pub(super) async fn upload(&self, path: &str, media: &str, bytes: Vec<u8>) -> Result<Value, CliError> {
         self.send(self.request(Method::POST, path).header("Content-Type", media).body(bytes)).await
     }
 
-    /// The server's address, without a slash at the end.
+    /// The server's URL, without a slash at the end.
     pub(super) fn server(&self) -> &str {
         &self.server
     }
 
-    /// The token for it.
     pub(super) fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
@@ -72,8 +66,8 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Value, TerminalError> {
-        let unreachable = |source: reqwest::Error| TerminalError::Unreachable {
+    async fn send(&self, request: RequestBuilder) -> Result<Value, CliError> {
+        let unreachable = |source: reqwest::Error| CliError::Unreachable {
             server: self.server.clone(),
             source: source.into(),
         };
@@ -84,11 +78,11 @@ impl Client {
         if status.is_success() {
             return Ok(json);
         }
-        // A question is answered with a status and a message instead of an error.
+        // A request for confirmation has a message instead of an error.
         let words = json.get("error").or(json.get("message")).and_then(Value::as_str).map(str::to_owned);
         let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
         if status == reqwest::StatusCode::UNAUTHORIZED {
-            message.push_str(": give the server's ADMIN_TOKEN with --token or in the environment");
+            message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
         }
         if let Some(detail) = json.get("detail").and_then(Value::as_str) {
             message.push_str(": ");
@@ -106,7 +100,7 @@ impl Client {
             message.push_str("\n  ");
             message.push_str(&line);
         }
-        Err(TerminalError::Refused { message })
+        Err(CliError::Refused { message })
     }
 }
 
@@ -115,7 +109,7 @@ fn lines(json: &Value, field: &str) -> Vec<String> {
     lines.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Frames of the probes that an unfit release failed.
+/// Backtraces of the checks that a release failed.
 fn findings(json: &Value) -> Vec<String> {
     let findings = json.get("findings").and_then(Value::as_array);
     findings.into_iter().flatten().flat_map(|finding| lines(finding, "backtrace")).collect()

@@ -1,4 +1,4 @@
-//! `isomer events`: what happened, and what happens.
+//! `isomer events`: past events, and new ones as they happen.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,49 +15,49 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use super::client::Client;
 use super::print::{line, text};
 use super::workspaces::Workspaces;
-use super::{ServerArgs, TerminalError};
+use super::{CliError, ServerArgs};
 
-/// Waits between attempts to connect again: the first and the longest. Each is twice the one before.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Delays between attempts to reconnect: the first and the longest. Each is twice the one before.
+const MIN_DELAY: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// Characters of an id where there is no name.
+/// Characters of an id that stand for a missing name.
 const SHORT_ID: usize = 8;
 
-/// Which events, and until when.
+/// Show events.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Stay, and show what happens
+    /// Show new events as they happen, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// Only of this workspace
+    /// Only events of this workspace
     #[arg(long, value_name = "NAME|ID")]
     workspace: Option<String>,
-    /// Only of this type, such as WORKSPACE_ONLINE
+    /// Only events of this type, such as WORKSPACE_ONLINE
     #[arg(long = "type", value_name = "TYPE")]
     name: Option<String>,
-    /// So many that happened, at most 500 [default: 100; with --follow none]
+    /// Number of past events, at most 500 [default: 100; with --follow none]
     #[arg(long, value_name = "N", conflicts_with = "since")]
     limit: Option<u16>,
-    /// With --follow: begin after the event with this number
+    /// With --follow: start after the event with this number
     #[arg(long, value_name = "SEQ", requires = "follow")]
     since: Option<i64>,
 }
 
-/// Shows events until there are no more, or until Ctrl-C.
+/// Runs the command.
 ///
 /// # Errors
-/// See [`TerminalError`].
-pub async fn run(args: EventsArgs) -> Result<(), TerminalError> {
+/// See [`CliError`].
+pub async fn run(args: EventsArgs) -> Result<(), CliError> {
     let client = args.server.client()?;
-    let mut shown = Shown::new(&args, &client).await?;
+    let mut view = View::new(&args, &client).await?;
     if !args.follow || args.limit.is_some() {
-        let path = shown.path(args.limit.unwrap_or(100));
+        let path = view.path(args.limit.unwrap_or(100));
         let Value::Array(events) = client.get(&path).await? else { return Ok(()) };
         for event in events.iter().rev() {
-            if !shown.event(&client, event).await? {
+            if !view.event(&client, event).await? {
                 return Ok(());
             }
         }
@@ -66,46 +66,53 @@ pub async fn run(args: EventsArgs) -> Result<(), TerminalError> {
         return Ok(());
     }
     tokio::select! {
-        ended = follow(&client, &mut shown) => ended,
+        ended = follow(&client, &mut view) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
 
-/// Follows, and connects again where the connection ends; no event is missed meanwhile.
-async fn follow(client: &Client, shown: &mut Shown) -> Result<(), TerminalError> {
-    let mut wait = FIRST_WAIT;
+/// Reconnects when the connection ends, and resumes after the last event.
+async fn follow(client: &Client, view: &mut View) -> Result<(), CliError> {
+    let mut wait = MIN_DELAY;
     loop {
-        match listen(client, shown, &mut wait).await {
-            Ok(Ended::ByReader) => return Ok(()),
+        match subscribe(client, view, &mut wait).await {
+            Ok(Ended::ByOutput) => return Ok(()),
             Ok(Ended::ByServer) => {}
-            // What was refused once is refused again; what isn't there may come.
-            Err(error @ TerminalError::Unreachable { .. }) if !shown.connected => return Err(error),
-            Err(TerminalError::Unreachable { .. }) => {}
+            // A refusal is final; a server that does not answer may come back.
+            Err(error @ CliError::Unreachable { .. }) if !view.connected => return Err(error),
+            Err(CliError::Unreachable { .. }) => {}
             Err(error) => return Err(error),
         }
-        eprintln!("isomer: the connection ended; trying again in {} s", wait.as_secs());
+        eprintln!("isomer: the connection to the server ended; reconnecting in {} s", wait.as_secs());
         sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        wait = (wait * 2).min(MAX_DELAY);
     }
 }
 
-/// Why listening ended.
+/// Which side ended a subscription.
 enum Ended {
     ByServer,
-    ByReader,
+    /// The output is closed (`| head`).
+    ByOutput,
 }
 
-async fn listen(client: &Client, shown: &mut Shown, wait: &mut Duration) -> Result<Ended, TerminalError> {
+async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Result<Ended, CliError> {
     let mut url = format!("{}/ws", client.server().replacen("http", "ws", 1));
-    if let Some(last) = shown.last {
+    if let Some(last) = view.last {
         url.push_str(&format!("?since={last}"));
     }
-    let bad = |_| TerminalError::refused(format!("{} is no address of a server", client.server()));
+    let bad = |_| {
+        CliError::refused(format!(
+            "{} is not the URL of a server. Give one such as http://127.0.0.1:8080 with --server",
+            client.server()
+        ))
+    };
     let mut request = url.into_client_request().map_err(bad)?;
     if let Some(token) = client.token() {
         let value = HeaderValue::from_str(&format!("Bearer {token}"));
-        let value =
-            value.map_err(|_| TerminalError::refused("the token has characters that no token has"))?;
+        let value = value.map_err(|_| {
+            CliError::refused("the token has characters that can't be in a token. Copy it again")
+        })?;
         request.headers_mut().insert("Authorization", value);
     }
     let mut socket = match connect_async(request).await {
@@ -113,30 +120,30 @@ async fn listen(client: &Client, shown: &mut Shown, wait: &mut Duration) -> Resu
         Err(SocketError::Http(answer)) => return Err(refusal(&answer)),
         Err(source) => {
             let server = client.server().to_owned();
-            return Err(TerminalError::Unreachable { server, source: source.into() });
+            return Err(CliError::Unreachable { server, source: source.into() });
         }
     };
-    *wait = FIRST_WAIT;
-    shown.connected = true;
+    *wait = MIN_DELAY;
+    view.connected = true;
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(frame) = message else { continue };
         let Ok(mut event) = serde_json::from_str::<Value>(&frame) else { continue };
         if let Some(fields) = event.as_object_mut() {
-            // The list's names for the same things.
+            // The names that the list of past events has for these fields.
             for (from, to) in [("event", "event_type"), ("timestamp", "created_at")] {
                 if let Some(value) = fields.remove(from) {
                     fields.insert(to.to_owned(), value);
                 }
             }
         }
-        if !shown.event(client, &event).await? {
-            return Ok(Ended::ByReader);
+        if !view.event(client, &event).await? {
+            return Ok(Ended::ByOutput);
         }
     }
     Ok(Ended::ByServer)
 }
 
-fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> TerminalError {
+fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> CliError {
     let body = answer.body().as_deref().unwrap_or_default();
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let status = answer.status();
@@ -145,13 +152,13 @@ fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> TerminalError {
         .and_then(Value::as_str)
         .map_or_else(|| format!("the server answered {status}"), str::to_owned);
     if status.as_u16() == 401 {
-        message.push_str(": give the server's ADMIN_TOKEN with --token or in the environment");
+        message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
     }
-    TerminalError::Refused { message }
+    CliError::Refused { message }
 }
 
-/// What is shown, and how far it got.
-struct Shown {
+/// The filter, the names of workspaces, and the last event view.
+struct View {
     workspace: Option<String>,
     name: Option<String>,
     as_json: bool,
@@ -160,8 +167,8 @@ struct Shown {
     connected: bool,
 }
 
-impl Shown {
-    async fn new(args: &EventsArgs, client: &Client) -> Result<Self, TerminalError> {
+impl View {
+    async fn new(args: &EventsArgs, client: &Client) -> Result<Self, CliError> {
         let known = Workspaces::new(client.get("/workspaces").await?);
         let names = known.names().into_iter().map(|(id, name)| (id.to_owned(), name.to_owned())).collect();
         Ok(Self {
@@ -174,15 +181,15 @@ impl Shown {
         })
     }
 
-    /// Where the newest ones are read.
+    /// Path of the newest events.
     fn path(&self, limit: u16) -> String {
         let below = self.workspace.as_ref().map(|id| format!("/{id}")).unwrap_or_default();
         let name = self.name.as_ref().map(|name| format!("&type={name}")).unwrap_or_default();
         format!("/events{below}?limit={limit}{name}")
     }
 
-    /// Shows an event, if it is one of those that are wanted. `false`: nobody reads any more.
-    async fn event(&mut self, client: &Client, event: &Value) -> Result<bool, TerminalError> {
+    /// Prints an event that matches the filter. `false`: the output is closed.
+    async fn event(&mut self, client: &Client, event: &Value) -> Result<bool, CliError> {
         if let Some(seq) = event.get("seq").and_then(Value::as_i64) {
             self.last = Some(seq);
         }
@@ -196,7 +203,7 @@ impl Shown {
             return Ok(line(event.to_string()));
         }
         if !self.names.contains_key(&of) {
-            // One that is new. A server that doesn't answer is noticed soon enough.
+            // A new workspace. If the server doesn't answer, the subscription ends anyway.
             let list = client.get("/workspaces").await.unwrap_or_default();
             let known = Workspaces::new(list);
             self.names.extend(known.names().into_iter().map(|(id, name)| (id.to_owned(), name.to_owned())));

@@ -1,4 +1,4 @@
-//! The terminal's end: commands that speak to a running server, and the author's tools that need none.
+//! The commands: clients of a running server, and tools for authors of guests that need no server.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
@@ -15,10 +15,10 @@ use clap::Args;
 
 use self::client::Client;
 
-/// Where the server is.
+/// The server to talk to.
 #[derive(Debug, Args)]
 struct ServerArgs {
-    /// Address of the server
+    /// URL of the server
     #[arg(
         long,
         env = "ISOMER_URL",
@@ -36,47 +36,49 @@ struct ServerArgs {
 }
 
 impl ServerArgs {
-    fn client(&self) -> Result<Client, TerminalError> {
+    fn client(&self) -> Result<Client, CliError> {
         Client::new(&self.server, self.token.as_deref())
     }
 }
 
-/// Why a command failed. The text is for the person at the terminal.
+/// Why a command failed, as the user reads it.
 #[derive(Debug, thiserror::Error)]
-pub enum TerminalError {
+pub enum CliError {
     /// The server can't be reached.
-    #[error("no answer from {server}. Is it running? (see --server)")]
+    #[error(
+        "the server at {server} does not answer. Start it with `isomer serve`, or name another one with --server"
+    )]
     Unreachable {
-        /// Its address.
+        /// The server's URL.
         server: String,
-        /// What went wrong.
+        /// The transport's error.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The server said no, or what was typed makes no sense to it.
+    /// The server refused the request, or the arguments are invalid.
     #[error("{message}")]
     Refused {
-        /// Its words, and what to do.
+        /// What was refused, and what to do next.
         message: String,
     },
     /// A file can't be read or written.
-    #[error("{path}")]
+    #[error("{path} can't be read or written")]
     File {
-        /// Its path.
+        /// The file or directory.
         path: String,
-        /// Why.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// No sandbox for checks.
+    /// The sandbox for checks can't be set up.
     #[error(transparent)]
     Sandbox(#[from] wasm::SandboxError),
-    /// The component is unfit; the findings were printed.
-    #[error("not fit to be activated")]
+    /// The component failed a check. The findings are printed.
+    #[error("the component can't be activated: mend what FAILED says, and check again")]
     Unfit,
 }
 
-impl TerminalError {
+impl CliError {
     fn refused(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into() }
     }

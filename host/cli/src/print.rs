@@ -1,4 +1,4 @@
-//! Prints what the server answered, for people.
+//! Prints answers of the server as text.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write as _};
@@ -6,8 +6,7 @@ use std::io::{self, Write as _};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
-/// Writes a line. Whoever reads may have closed the other end (`| head`), which is no fault; there is
-/// nobody left to write to then.
+/// Writes a line. `false`: the output is closed (`| head`), which is not an error.
 pub(super) fn line(text: impl AsRef<str>) -> bool {
     writeln!(io::stdout(), "{}", text.as_ref()).is_ok()
 }
@@ -36,15 +35,14 @@ pub(super) fn table(header: &[&str]) -> Table {
 
 /// A line of a tree.
 pub(super) struct Branch {
-    /// What those below it know it by.
+    /// The key by which children name it.
     pub(super) key: String,
-    /// What it is below. One that isn't there makes it one of the topmost.
+    /// Key of the parent. A missing one makes it a root.
     pub(super) parent: Option<String>,
-    /// What is printed.
     pub(super) label: String,
 }
 
-/// Draws who is below whom, in the order given.
+/// Draws a tree, with siblings in the order given.
 pub(super) fn tree(branches: &[Branch]) {
     let keys: HashSet<&str> = branches.iter().map(|branch| branch.key.as_str()).collect();
     let mut below: HashMap<Option<&str>, Vec<&Branch>> = HashMap::new();
@@ -68,7 +66,12 @@ fn grow(below: &HashMap<Option<&str>, Vec<&Branch>>, parent: &str, indent: &str)
     }
 }
 
-/// How long ago that is, or how long until then: `12 s`, `4 min`, `3 h`, `2 d`.
+/// `1 workspace`, `2 workspaces`.
+pub(super) fn workspaces(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "workspace" } else { "workspaces" })
+}
+
+/// A duration in one unit: `12 s`, `4 min`, `3 h`, `2 d`.
 pub(super) fn span(seconds: i64) -> String {
     match seconds.abs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -83,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_by_table() {
+    fn durations_are_printed_in_one_unit() {
         for (seconds, text) in
             [(0, "0 s"), (119, "119 s"), (-5, "5 s"), (120, "2 min"), (7_200, "2 h"), (200_000, "2 d")]
         {

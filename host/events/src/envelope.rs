@@ -12,19 +12,19 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::catalogue::ApprovalDecided;
+use crate::definitions::ApprovalDecided;
 use crate::{Class, Event, class_of, json};
 
-/// The event that may be lost before any other: the next one follows soon.
+/// Dropped before other events, since the next one follows soon.
 const HEARTBEAT: &str = "WORKSPACE_HEARTBEAT";
 
-/// Not in the catalogue: it happens to one client, not in the fleet.
+/// Not in the definitions: it happens to one client, not in the fleet.
 const RESYNC_REQUIRED: &str = "RESYNC_REQUIRED";
 
-/// Its waiters look for the payload's fields beside the payload.
+/// Runtimes that wait for it read the payload's fields beside the payload.
 const APPROVAL_DECIDED: &str = "APPROVAL_DECIDED";
 
-/// An event on its way.
+/// An event with its metadata.
 #[derive(Debug)]
 pub struct Envelope {
     id: Uuid,
@@ -38,9 +38,9 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// An event that isn't stored.
+    /// An event that is published only.
     #[must_use]
-    pub fn live(workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
+    pub fn ephemeral(workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
         Self {
             id: Uuid::new_v4(),
             seq: None,
@@ -53,15 +53,15 @@ impl Envelope {
         }
     }
 
-    /// Tells one client, or those of one workspace, that it missed more than can be made up for: it
-    /// should read again what it knows.
+    /// Asks one client, or those of one workspace, to read everything again: it missed more events than can
+    /// be replayed.
     #[must_use]
     pub fn resync(workspace_id: Option<Uuid>, at: DateTime<Utc>) -> Self {
         Self {
             id: Uuid::new_v4(),
             seq: None,
             name: Cow::Borrowed(RESYNC_REQUIRED),
-            class: Class::Live,
+            class: Class::Ephemeral,
             workspace_id,
             at,
             payload: json::EMPTY.into(),
@@ -69,11 +69,11 @@ impl Envelope {
         }
     }
 
-    /// An event that is about to be stored as number `seq`; its row is made from this.
+    /// An event that is about to be stored as number `seq`; its row is made of this.
     #[must_use]
-    pub fn stamped(seq: i64, workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
+    pub fn sequenced(seq: i64, workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
         let class = class_of_stored(event.class());
-        Self { seq: Some(seq), class, ..Self::live(workspace_id, event, at) }
+        Self { seq: Some(seq), class, ..Self::ephemeral(workspace_id, event, at) }
     }
 
     /// An event as its row has it. The payload's bytes are kept; what isn't a JSON object becomes
@@ -100,13 +100,13 @@ impl Envelope {
         }
     }
 
-    /// Its id.
+    /// The event's own id, which clients use to tell copies apart.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// Its place among stored events; live ones have none.
+    /// Its number among stored events; ephemeral ones have none.
     #[must_use]
     pub fn seq(&self) -> Option<i64> {
         self.seq
@@ -118,13 +118,13 @@ impl Envelope {
         &self.name
     }
 
-    /// Where it goes.
+    /// See [`Class`].
     #[must_use]
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// The workspace it is about.
+    /// The workspace that it is about.
     #[must_use]
     pub fn workspace_id(&self) -> Option<Uuid> {
         self.workspace_id
@@ -148,14 +148,14 @@ impl Envelope {
         Event::parse(&self.name, &self.payload)
     }
 
-    /// Whether clients may see it. Every filter of a socket or stream asks this first.
+    /// May clients see it? Every filter of a socket or stream checks this first.
     #[must_use]
-    pub fn is_wire(&self) -> bool {
-        matches!(self.class, Class::Recorded | Class::Live)
+    pub fn is_client_visible(&self) -> bool {
+        matches!(self.class, Class::Durable | Class::Ephemeral)
     }
 
     pub(crate) fn is_heartbeat(&self) -> bool {
-        self.class == Class::Live && self.name == HEARTBEAT
+        self.class == Class::Ephemeral && self.name == HEARTBEAT
     }
 
     /// The text of its WebSocket message; empty for what clients may not see.
@@ -174,7 +174,7 @@ impl Envelope {
     /// not see.
     #[must_use]
     pub fn sse(&self) -> String {
-        if !self.is_wire() {
+        if !self.is_client_visible() {
             return String::new();
         }
         let id = self.seq.map(|seq| format!("id: {seq}\n")).unwrap_or_default();
@@ -184,7 +184,8 @@ impl Envelope {
     }
 
     fn built_frame(&self) -> &Bytes {
-        self.frame.get_or_init(|| if self.is_wire() { self.build_frame().into() } else { Bytes::new() })
+        self.frame
+            .get_or_init(|| if self.is_client_visible() { self.build_frame().into() } else { Bytes::new() })
     }
 
     fn build_frame(&self) -> String {
@@ -216,11 +217,11 @@ impl Envelope {
     }
 }
 
-/// Whatever its name is good for today: an event that somebody stored isn't to be lost.
+/// An event that was stored is durable, whatever the present version says of its name.
 fn class_of_stored(class: Class) -> Class {
     match class {
-        Class::Live => Class::Recorded,
-        Class::Recorded | Class::Silent | Class::Internal => class,
+        Class::Ephemeral => Class::Durable,
+        Class::Durable | Class::StoredOnly | Class::Internal => class,
     }
 }
 
@@ -229,8 +230,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::catalogue::tests::samples;
-    use crate::catalogue::{Online, RecoveredFrom, Task, TokenChanged};
+    use crate::definitions::tests::samples;
+    use crate::definitions::{Online, RecoveredFrom, Task, TokenChanged};
 
     const WORKSPACE: Uuid = Uuid::from_u128(0x6f1c7a52_0b7e_4a1e_9a53_0d1f6f0f2f11);
 
@@ -251,7 +252,7 @@ mod tests {
         );
         let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".into() });
         assert_eq!(
-            Envelope::live(None, &task, "2026-05-09T10:00:00Z".parse().unwrap()).frame(),
+            Envelope::ephemeral(None, &task, "2026-05-09T10:00:00Z".parse().unwrap()).frame(),
             r#"{"event":"TASK_UPDATED","workspace_id":"","timestamp":"2026-05-09T10:00:00.000000Z","payload":{"active_tasks":1,"current_task":"x"}}"#
         );
     }
@@ -261,7 +262,7 @@ mod tests {
         let at = DateTime::from_timestamp_millis(1_778_320_800_123).unwrap();
         let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".into() });
         assert_eq!(
-            Envelope::live(Some(WORKSPACE), &task, at).sse(),
+            Envelope::ephemeral(Some(WORKSPACE), &task, at).sse(),
             "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":1778320800123,\"data\":{\"active_tasks\":1,\"current_task\":\"x\"}}\n\n"
         );
         let stored = Envelope::stored(
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_missed_too_much_is_told_in_the_usual_shape() {
+    fn a_resync_frame_has_the_shape_of_events() {
         let resync = Envelope::resync(Some(WORKSPACE), at());
         assert_eq!(
             resync.frame(),
@@ -326,12 +327,12 @@ mod tests {
     }
 
     #[test]
-    fn only_recorded_and_live_events_have_texts() {
+    fn only_client_visible_events_have_texts() {
         for event in samples() {
-            let wire = matches!(event.class(), Class::Recorded | Class::Live);
+            let wire = matches!(event.class(), Class::Durable | Class::Ephemeral);
             let stored = stored(1, event.name(), None, &event.payload());
-            for envelope in [Envelope::live(None, &event, at()), stored] {
-                assert_eq!(envelope.is_wire(), wire);
+            for envelope in [Envelope::ephemeral(None, &event, at()), stored] {
+                assert_eq!(envelope.is_client_visible(), wire);
                 assert_eq!(envelope.frame().is_empty(), !wire);
                 assert_eq!(envelope.sse().is_empty(), !wire);
                 assert_eq!(envelope.event().as_ref(), Some(&event));
@@ -340,19 +341,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stamped_event_is_what_its_row_will_be() {
+    fn a_sequenced_event_equals_the_one_read_from_its_row() {
         for event in samples() {
-            let stamped = Envelope::stamped(5, Some(WORKSPACE), &event, at());
-            let stored = stored(5, stamped.name(), Some(WORKSPACE), stamped.payload());
-            assert_eq!((stamped.frame(), stamped.sse()), (stored.frame(), stored.sse()));
-            assert_eq!((stamped.seq(), stamped.class()), (stored.seq(), stored.class()));
+            let sequenced = Envelope::sequenced(5, Some(WORKSPACE), &event, at());
+            let stored = stored(5, sequenced.name(), Some(WORKSPACE), sequenced.payload());
+            assert_eq!((sequenced.frame(), sequenced.sse()), (stored.frame(), stored.sse()));
+            assert_eq!((sequenced.seq(), sequenced.class()), (stored.seq(), stored.class()));
         }
     }
 
     #[test]
-    fn a_stored_event_is_never_live_only() {
+    fn a_stored_event_is_never_ephemeral() {
         let envelope = stored(1, HEARTBEAT, None, "{}");
-        assert_eq!(envelope.class(), Class::Recorded);
+        assert_eq!(envelope.class(), Class::Durable);
         assert!(!envelope.is_heartbeat());
         let token = Event::TokenChanged(TokenChanged { token_id: WORKSPACE });
         assert_eq!(stored(1, token.name(), None, &token.payload()).class(), Class::Internal);

@@ -1,18 +1,18 @@
-//! Tells every listener in this process. A listener that falls behind loses the oldest news and
-//! is told how many; nobody who emits ever waits.
+//! A broadcast within this process. A listener that lags loses the oldest items and learns how many;
+//! emitting never waits.
 
 use tokio::sync::broadcast;
 
-/// News that a slow listener may be behind before it loses some.
+/// Items that a listener may lag before it loses some.
 const BACKLOG: usize = 1_024;
 
-/// Where news is emitted and listened to. Cheap to clone.
+/// The sending end. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed<T: Clone> {
     sender: broadcast::Sender<T>,
 }
 
-/// A listener's end.
+/// The receiving end.
 #[derive(Debug)]
 pub struct Listener<T: Clone> {
     receiver: broadcast::Receiver<T>,
@@ -25,10 +25,10 @@ impl<T: Clone> Default for Feed<T> {
 }
 
 impl<T: Clone> Feed<T> {
-    /// Tells everyone who listens now.
-    pub fn emit(&self, news: T) {
-        // Nobody listening is no fault.
-        let _ = self.sender.send(news);
+    /// Sends to every present listener.
+    pub fn emit(&self, item: T) {
+        // Fails only without listeners.
+        let _ = self.sender.send(item);
     }
 
     /// Listens from now on.
@@ -39,10 +39,10 @@ impl<T: Clone> Feed<T> {
 }
 
 impl<T: Clone> Listener<T> {
-    /// What comes next; `None` when the feed is gone. `Err` counts what was lost by falling behind.
+    /// The next item; `None` when the feed is dropped. `Err` counts the items lost by lagging.
     pub async fn next(&mut self) -> Option<Result<T, u64>> {
         match self.receiver.recv().await {
-            Ok(news) => Some(Ok(news)),
+            Ok(item) => Some(Ok(item)),
             Err(broadcast::error::RecvError::Lagged(lost)) => Some(Err(lost)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_listener_hears_what_is_emitted_after_it_came_until_the_feed_is_gone() {
+    async fn a_listener_receives_items_from_its_subscription_until_the_feed_is_dropped() {
         let feed = Feed::default();
         feed.emit(1);
         let mut listener = feed.subscribe();
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_falls_behind_is_told_how_much_it_lost() {
+    async fn a_lagging_listener_learns_how_many_items_it_lost() {
         let feed = Feed::default();
         let mut listener = feed.subscribe();
         for number in 0..BACKLOG + 5 {

@@ -1,14 +1,14 @@
-//! Hands every envelope to every subscriber of this process who wants it; nobody who publishes waits.
+//! Publishes envelopes to the subscribers of this process whose filter accepts them. Publishing never waits.
 //!
 //! Each subscriber has a bounded queue of its own behind a lock of its own, held for a push or a
 //! pop. The list of subscribers is swapped whole, so publishing takes no lock on it.
 //!
-//! When a queue is full: heartbeats go first, the new one or one that waits. A live event that
-//! still finds no room is dropped and counted. Any other event was stored and must not be missed
-//! without notice, so its subscriber is cut off and told, and reads the store instead.
+//! When a queue is full, heartbeats are dropped first: the new one or one that waits. An ephemeral event
+//! that still finds no room is dropped and counted. Any other event was stored and must not be missed
+//! without notice, so its subscription ends as lagged, and the subscriber reads the store instead.
 //!
-//! A subscriber gets what one publisher published in that order. Between concurrent publishers
-//! there is none, so stored events need one publisher, which publishes them by `seq`.
+//! A subscriber receives the events of one publisher in their order. Concurrent publishers have no common
+//! order, so stored events need one publisher, which publishes them by `seq`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::{Class, Envelope};
 
 /// Where envelopes are published and subscribed to. Cheap to clone. Subscriptions end when the
-/// last clone is gone.
+/// last clone is dropped.
 #[derive(Clone, Default)]
 pub struct Hub {
     shared: Arc<Shared>,
@@ -32,32 +32,32 @@ pub struct Subscription {
     hub: Weak<Shared>,
 }
 
-/// What a subscriber finds.
+/// What a subscriber receives.
 #[derive(Debug)]
-pub enum Next {
+pub enum Received {
     /// The next event.
     Event(Arc<Envelope>),
-    /// A stored event found no room; those that waited are gone with it. Comes once and last.
-    Overflowed,
-    /// Nothing will come any more.
+    /// A stored event found no room, and the queue was discarded with it. Comes once and last.
+    Lagged,
+    /// The subscription ended.
     Closed,
 }
 
 #[derive(Default)]
 struct Shared {
-    roster: ArcSwap<Roster>,
+    subscribers: ArcSwap<Subscribers>,
     dropped: AtomicU64,
 }
 
 #[derive(Default)]
-struct Roster {
+struct Subscribers {
     closed: bool,
-    subscribers: Box<[Arc<Subscriber>]>,
+    list: Box<[Arc<Subscriber>]>,
 }
 
 struct Subscriber {
     capacity: usize,
-    wants: Box<dyn Fn(&Envelope) -> bool + Send + Sync>,
+    filter: Box<dyn Fn(&Envelope) -> bool + Send + Sync>,
     queue: Mutex<Queue>,
     // One waiter at most, as `next` borrows the subscription mutably; a permit left by
     // `notify_one` is found by the next wait, so no wake-up is lost.
@@ -70,21 +70,21 @@ struct Queue {
     end: Option<End>,
 }
 
-/// Why nothing is added any more.
+/// Why the queue takes no more events.
 enum End {
-    Overflowed,
+    Lagged,
     Closed,
 }
 
 // === impl Hub ===
 
 impl Hub {
-    /// Offers `envelope` to every subscriber who wants it, of whatever class it is.
-    #[expect(clippy::needless_pass_by_value, reason = "whoever publishes is done with it")]
+    /// Publishes to every subscriber whose filter accepts the envelope, whatever its class.
+    #[expect(clippy::needless_pass_by_value, reason = "a publisher has no further use of it")]
     pub fn publish(&self, envelope: Arc<Envelope>) {
         let mut dropped = 0;
-        for subscriber in &self.shared.roster.load().subscribers {
-            if (subscriber.wants)(&envelope) {
+        for subscriber in &self.shared.subscribers.load().list {
+            if (subscriber.filter)(&envelope) {
                 dropped += subscriber.offer(&envelope);
             }
         }
@@ -93,27 +93,27 @@ impl Hub {
         }
     }
 
-    /// Subscribes to what `wants` says yes to, from now on. At most `capacity` events wait, and at
-    /// least one. `wants` runs on the publisher's thread without any lock held, so it must be
-    /// quick. Filters for clients ask [`Envelope::is_wire`] first.
+    /// Subscribes to the events that `filter` accepts, from now on. At most `capacity` events wait, and at
+    /// least one. `filter` runs on the publisher's thread without any lock held, so it must be
+    /// quick. Filters for clients ask [`Envelope::is_client_visible`] first.
     #[must_use]
     pub fn subscribe(
         &self,
         capacity: usize,
-        wants: impl Fn(&Envelope) -> bool + Send + Sync + 'static,
+        filter: impl Fn(&Envelope) -> bool + Send + Sync + 'static,
     ) -> Subscription {
         let subscriber = Arc::new(Subscriber {
             capacity: capacity.max(1),
-            wants: Box::new(wants),
+            filter: Box::new(filter),
             queue: Mutex::default(),
             filled: Notify::new(),
         });
-        let before = self.shared.roster.rcu(|roster| {
-            if roster.closed {
-                return Arc::clone(roster);
+        let before = self.shared.subscribers.rcu(|subscribers| {
+            if subscribers.closed {
+                return Arc::clone(subscribers);
             }
-            let all = roster.subscribers.iter().chain([&subscriber]).cloned().collect();
-            Arc::new(Roster { closed: false, subscribers: all })
+            let all = subscribers.list.iter().chain([&subscriber]).cloned().collect();
+            Arc::new(Subscribers { closed: false, list: all })
         });
         if before.closed {
             subscriber.close();
@@ -126,14 +126,13 @@ impl Hub {
         self.shared.close();
     }
 
-    /// How many subscribe now.
+    /// Number of subscriptions.
     #[must_use]
     pub fn subscribers(&self) -> usize {
-        self.shared.roster.load().subscribers.len()
+        self.shared.subscribers.load().list.len()
     }
 
-    /// How many events were dropped so far, counted per subscriber. Overflows aren't among them:
-    /// their subscribers know.
+    /// Number of dropped events, counted per subscriber, without those of lagged subscriptions.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
@@ -144,16 +143,16 @@ impl Hub {
 
 impl Shared {
     fn close(&self) {
-        let before = self.roster.swap(Arc::new(Roster { closed: true, subscribers: Box::default() }));
-        for subscriber in &before.subscribers {
+        let before = self.subscribers.swap(Arc::new(Subscribers { closed: true, list: Box::default() }));
+        for subscriber in &before.list {
             subscriber.close();
         }
     }
 
     fn remove(&self, gone: &Arc<Subscriber>) {
-        self.roster.rcu(|roster| Roster {
-            closed: roster.closed,
-            subscribers: roster.subscribers.iter().filter(|one| !Arc::ptr_eq(one, gone)).cloned().collect(),
+        self.subscribers.rcu(|subscribers| Subscribers {
+            closed: subscribers.closed,
+            list: subscribers.list.iter().filter(|one| !Arc::ptr_eq(one, gone)).cloned().collect(),
         });
     }
 }
@@ -167,8 +166,8 @@ impl Drop for Shared {
 // === impl Subscription ===
 
 impl Subscription {
-    /// What comes next, once it is there. Cancelling the wait loses nothing.
-    pub async fn next(&mut self) -> Next {
+    /// Waits for the next event. Cancelling the wait loses nothing.
+    pub async fn next(&mut self) -> Received {
         loop {
             if let Some(next) = self.try_next() {
                 return next;
@@ -177,19 +176,19 @@ impl Subscription {
         }
     }
 
-    /// What is there now; `None` when something may still come.
-    pub fn try_next(&mut self) -> Option<Next> {
+    /// The next event, if there is one now.
+    pub fn try_next(&mut self) -> Option<Received> {
         let mut queue = self.subscriber.queue();
         if let Some(envelope) = queue.waiting.pop_front() {
-            return Some(Next::Event(envelope));
+            return Some(Received::Event(envelope));
         }
         match queue.end {
             None => None,
-            Some(End::Overflowed) => {
+            Some(End::Lagged) => {
                 queue.end = Some(End::Closed);
-                Some(Next::Overflowed)
+                Some(Received::Lagged)
             }
-            Some(End::Closed) => Some(Next::Closed),
+            Some(End::Closed) => Some(Received::Closed),
         }
     }
 }
@@ -240,11 +239,11 @@ impl Queue {
             self.waiting.push_back(Arc::clone(envelope));
             return 1;
         }
-        if envelope.class() == Class::Live {
+        if envelope.class() == Class::Ephemeral {
             return 1;
         }
         self.waiting.clear();
-        self.end = Some(End::Overflowed);
+        self.end = Some(End::Lagged);
         0
     }
 }
@@ -261,7 +260,7 @@ mod tests {
 
     use super::*;
     use crate::Event;
-    use crate::catalogue::{Heartbeat, Task};
+    use crate::definitions::{Heartbeat, Task};
 
     fn recorded(seq: i64) -> Arc<Envelope> {
         let (name, payload) = ("WORKSPACE_OFFLINE".to_owned(), "{}".to_owned());
@@ -273,14 +272,14 @@ mod tests {
         Arc::new(Envelope::stored(Uuid::nil(), seq, name, None, Utc::now(), payload))
     }
 
-    fn live(number: usize) -> Arc<Envelope> {
+    fn ephemeral(number: usize) -> Arc<Envelope> {
         let event = Event::TaskUpdated(Task { active_tasks: 1, current_task: number.to_string() });
-        Arc::new(Envelope::live(None, &event, Utc::now()))
+        Arc::new(Envelope::ephemeral(None, &event, Utc::now()))
     }
 
     fn heartbeat() -> Arc<Envelope> {
         let event = Event::WorkspaceHeartbeat(Heartbeat { active_tasks: 0, uptime_seconds: 1 });
-        Arc::new(Envelope::live(None, &event, Utc::now()))
+        Arc::new(Envelope::ephemeral(None, &event, Utc::now()))
     }
 
     /// What is in the queue, in short.
@@ -288,13 +287,13 @@ mod tests {
         let mut found = Vec::new();
         while let Some(next) = subscription.try_next() {
             match next {
-                Next::Event(envelope) => found.push(match (envelope.seq(), envelope.event()) {
+                Received::Event(envelope) => found.push(match (envelope.seq(), envelope.event()) {
                     (Some(seq), _) => seq.to_string(),
                     (None, Some(Event::TaskUpdated(task))) => format!("live {}", task.current_task),
                     _ => "heartbeat".to_owned(),
                 }),
-                Next::Overflowed => found.push("overflowed".to_owned()),
-                Next::Closed => {
+                Received::Lagged => found.push("overflowed".to_owned()),
+                Received::Closed => {
                     found.push("closed".to_owned());
                     break;
                 }
@@ -307,8 +306,8 @@ mod tests {
     fn each_gets_what_it_wants_in_order() {
         let hub = Hub::default();
         let mut all = hub.subscribe(8, |_| true);
-        let mut wire = hub.subscribe(8, Envelope::is_wire);
-        for envelope in [recorded(1), internal(2), live(3), recorded(4)] {
+        let mut wire = hub.subscribe(8, Envelope::is_client_visible);
+        for envelope in [recorded(1), internal(2), ephemeral(3), recorded(4)] {
             hub.publish(envelope);
         }
         assert_eq!(drain(&mut all), ["1", "2", "live 3", "4"]);
@@ -322,7 +321,7 @@ mod tests {
         let mut subscription = hub.subscribe(1, |_| true);
         let published = recorded(1);
         hub.publish(Arc::clone(&published));
-        let Some(Next::Event(received)) = subscription.try_next() else { panic!("nothing came") };
+        let Some(Received::Event(received)) = subscription.try_next() else { panic!("nothing came") };
         assert!(Arc::ptr_eq(&published, &received));
     }
 
@@ -334,7 +333,7 @@ mod tests {
             hub.publish(envelope); // The third heartbeat finds no room.
         }
         assert_eq!(hub.dropped(), 1);
-        hub.publish(live(2)); // Takes the place of the first.
+        hub.publish(ephemeral(2)); // Takes the place of the first.
         hub.publish(recorded(3)); // Takes the place of the second.
         assert_eq!(hub.dropped(), 3);
         hub.publish(heartbeat());
@@ -348,7 +347,7 @@ mod tests {
         let mut full = hub.subscribe(2, |_| true);
         let mut roomy = hub.subscribe(8, |_| true);
         for number in 0..4 {
-            hub.publish(live(number));
+            hub.publish(ephemeral(number));
         }
         assert_eq!(hub.dropped(), 2);
         assert_eq!(drain(&mut full), ["live 0", "live 1"]);
@@ -359,11 +358,11 @@ mod tests {
 
     #[test]
     fn a_stored_event_without_room_cuts_its_subscriber_off() {
-        for (first, overflowing) in [(live(1), recorded(2)), (recorded(1), internal(2))] {
+        for (first, overflowing) in [(ephemeral(1), recorded(2)), (recorded(1), internal(2))] {
             let hub = Hub::default();
             let mut full = hub.subscribe(1, |_| true);
             let mut roomy = hub.subscribe(8, |_| true);
-            for envelope in [first, overflowing, recorded(3), live(4)] {
+            for envelope in [first, overflowing, recorded(3), ephemeral(4)] {
                 hub.publish(envelope);
             }
             hub.close();
@@ -391,10 +390,10 @@ mod tests {
         let mut late = hub.subscribe(8, |_| true);
         hub.publish(recorded(3));
         assert_eq!(hub.subscribers(), 0);
-        assert!(matches!(early.next().await, Next::Event(one) if one.seq() == Some(1)));
-        assert!(matches!(early.next().await, Next::Closed));
-        assert!(matches!(early.next().await, Next::Closed));
-        assert!(matches!(late.next().await, Next::Closed));
+        assert!(matches!(early.next().await, Received::Event(one) if one.seq() == Some(1)));
+        assert!(matches!(early.next().await, Received::Closed));
+        assert!(matches!(early.next().await, Received::Closed));
+        assert!(matches!(late.next().await, Received::Closed));
     }
 
     #[tokio::test]
@@ -404,8 +403,8 @@ mod tests {
         drop(hub.clone());
         hub.publish(recorded(1));
         drop(hub);
-        assert!(matches!(subscription.next().await, Next::Event(_)));
-        assert!(matches!(subscription.next().await, Next::Closed));
+        assert!(matches!(subscription.next().await, Received::Event(_)));
+        assert!(matches!(subscription.next().await, Received::Closed));
     }
 
     #[test]
@@ -433,8 +432,8 @@ mod tests {
         tokio::task::yield_now().await;
         hub.close();
         let (first, second) = waiting.await.unwrap();
-        assert!(matches!(first, Next::Event(one) if one.seq() == Some(1)));
-        assert!(matches!(second, Next::Closed));
+        assert!(matches!(first, Received::Event(one) if one.seq() == Some(1)));
+        assert!(matches!(second, Received::Closed));
     }
 
     #[test]
@@ -448,7 +447,7 @@ mod tests {
             hub.publish(recorded(1)); // Woken, then dropped without being polled again.
         }
         let next = pin!(subscription.next()).poll(&mut context);
-        assert!(matches!(next, Poll::Ready(Next::Event(one)) if one.seq() == Some(1)));
+        assert!(matches!(next, Poll::Ready(Received::Event(one)) if one.seq() == Some(1)));
         // The permit that is left over from the first wait is no event.
         assert!(pin!(subscription.next()).poll(&mut context).is_pending());
     }
@@ -476,7 +475,7 @@ mod tests {
         });
         for subscription in &mut subscriptions {
             let mut next = [0; PUBLISHERS as usize];
-            while let Some(Next::Event(envelope)) = subscription.try_next() {
+            while let Some(Received::Event(envelope)) = subscription.try_next() {
                 let seq = envelope.seq().unwrap();
                 let (publisher, number) = ((seq / EVENTS) as usize, seq % EVENTS);
                 assert_eq!(number, next[publisher]);

@@ -1,43 +1,21 @@
 //! JSON text as clients of the contract know it: compact, and whole floats without `.0`.
 //!
 //! Keys come out in the order they are declared, so payload structs declare their fields
-//! alphabetically; a test of the catalogue holds them to it. That spares a copy of every payload,
+//! alphabetically; a test of the definitions holds them to it. That spares a copy of every payload,
 //! some of which carry whole replies of agents.
-
-use std::io;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::IgnoredAny;
 use serde::{Serialize, Serializer};
-use serde_json::ser::{CompactFormatter, Formatter};
 
 /// The text of an empty payload.
 pub(crate) const EMPTY: &str = "{}";
 
-/// From here on floats are printed with an exponent.
-const LARGE: f64 = 1e21;
-
-struct WholeFloats;
-
-impl Formatter for WholeFloats {
-    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        if value.fract() == 0.0 && value.abs() < LARGE {
-            write!(writer, "{value}")
-        } else {
-            CompactFormatter.write_f64(writer, value)
-        }
-    }
-}
-
 /// The compact text of `value`.
 pub(crate) fn text(value: &impl Serialize) -> String {
-    let mut bytes = Vec::with_capacity(128);
-    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, WholeFloats));
     // Neither can fail: payloads have no maps with keys other than text, and JSON is UTF-8.
-    match (written, String::from_utf8(bytes)) {
-        (Ok(()), Ok(text)) => text,
-        _ => EMPTY.to_owned(),
-    }
+    let text = wire_json::to_vec(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.unwrap_or_else(|| EMPTY.to_owned())
 }
 
 /// `text` if it is a JSON object, else the empty one. On one line, because a line break would end

@@ -1,19 +1,19 @@
-//! What happens in Isomer: a typed catalogue, the envelope an event travels in, and the hub that
-//! hands envelopes to whoever listens in this process. Storing them is the store's business.
+//! Events: their typed definitions, the envelope with the metadata of one, and the hub that publishes
+//! envelopes to the subscribers of this process. The store stores them.
 //!
-//! The leaf of the house: every other crate may emit, none is known here.
+//! A leaf: depends on no other crate of ours.
 
 #![forbid(unsafe_code)]
 
-pub mod catalogue;
+pub mod definitions;
 mod envelope;
 mod feed;
 mod guest;
 mod hub;
 mod json;
 
-pub use catalogue::{Class, Event, class_of};
+pub use definitions::{Class, Event, class_of};
 pub use envelope::Envelope;
 pub use feed::{Feed, Listener};
 pub use guest::{GuestChange, GuestEvent};
-pub use hub::{Hub, Next, Subscription};
+pub use hub::{Hub, Received, Subscription};

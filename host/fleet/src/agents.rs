@@ -1,6 +1,6 @@
-//! Agents that call in: they introduce themselves, say how they are, and change their cards.
+//! Calls of agents: registration, heartbeat, change of the agent card.
 //!
-//! Heartbeats are the hottest calls of all. One that changes nothing that anybody could see costs no
+//! Heartbeats are the hottest calls of all. One that changes nothing visible costs no
 //! statement: what it says is kept in memory, and written behind now and then.
 
 use std::{
@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use credentials::NewToken;
 use events::{
     Event,
-    catalogue::{CardUpdated, Heartbeat, Task},
+    definitions::{CardUpdated, Heartbeat, Task},
 };
 use net::{AddressPolicy, UrlError, agent_url};
 use serde_json::{Value, json};
@@ -24,34 +25,33 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    blueprint::Blueprint,
     error::FleetError,
+    event,
     fleet::{Fleet, Planned, transitions},
     machine::{self, Input},
+    new_row::NewWorkspaceRow,
     rules::{DeliveryMode, WorkspaceAccess},
-    tell,
-    tokens::NewToken,
 };
 
-/// Runtime of a workspace that made itself known and fetches its messages …
+/// Runtime of a workspace that registered itself and polls for messages.
 const POLLING_RUNTIME: &str = "external";
 
-/// … and of one that has them sent.
+/// Runtime of a workspace that registered itself and gets messages pushed.
 const PUSHED_RUNTIME: &str = "langgraph";
 
-/// Tier of a workspace that made itself known.
+/// Tier of a workspace that registered itself.
 const TIER: i32 = 3;
 
-/// How an address begins that nobody can call.
-const UNCALLABLE: &str = "remote://";
+/// How the URL of an agent begins that can't be called.
+const UNREACHABLE_PREFIX: &str = "remote://";
 
-/// How often presence is written that changed in nothing but its time.
-const WRITTEN_EVERY: Duration = Duration::from_secs(30);
+/// How often presence is stored that changed in nothing but its time.
+const PRESENCE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Cents a month that an agent may claim to have spent.
 const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
 
-/// An agent that introduces itself.
+/// A registration of an agent.
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// Its workspace.
@@ -64,11 +64,11 @@ pub struct Registration {
     pub mode: Option<DeliveryMode>,
     /// May it make a workspace of its own, if there is none with that id?
     pub may_create: bool,
-    /// Did it show that it is who it says? Nobody has to who has nothing to show yet.
+    /// The call carried a token of the workspace. One that has no token yet needs none.
     pub proved: bool,
 }
 
-/// An agent that was introduced.
+/// Outcome of a registration.
 #[derive(Debug)]
 pub struct Registered {
     /// How it gets its messages.
@@ -77,7 +77,7 @@ pub struct Registered {
     pub token: Option<NewToken>,
 }
 
-/// What an agent says of itself.
+/// A heartbeat.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// Its workspace.
@@ -109,12 +109,12 @@ pub struct Metadata {
     pub idle_timeout_seconds: Option<u64>,
 }
 
-/// What is remembered of agents besides their presence.
+/// What is kept in memory of agents besides their presence.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<HashMap<Uuid, Remembered>>);
+pub(crate) struct AgentStates(Mutex<HashMap<Uuid, AgentState>>);
 
 #[derive(Debug, Default)]
-struct Remembered {
+struct AgentState {
     metadata: Option<Metadata>,
     /// What it said last of its runtime's state. A report that says nothing of it changes nothing. None,
     /// where it said nothing since this server began, or since it was well.
@@ -122,72 +122,72 @@ struct Remembered {
     written: Option<Instant>,
 }
 
-impl Memory {
+impl AgentStates {
     fn forget_state(&self, id: Uuid) {
         if let Some(agent) = self.lock().get_mut(&id) {
             agent.runtime_state = None;
         }
     }
 
-    /// What it said last of a capability; nothing is no.
-    pub(crate) fn says(&self, id: Uuid, capability: &str) -> bool {
+    /// Whether the last heartbeat with metadata claimed this capability.
+    pub(crate) fn has_capability(&self, id: Uuid, capability: &str) -> bool {
         let agents = self.lock();
         let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
         metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, AgentState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Fleet {
-    /// An agent introduces itself: it is online, unless people want its workspace to stand still.
+    /// Registers an agent: its workspace is online, unless its desired state is another one.
     ///
     /// # Errors
     /// If its workspace isn't there and it may not make one, or it can't be reached where it says.
     pub async fn register(&self, registration: Registration) -> Result<Registered, FleetError> {
         let known = self.directory().get(registration.id);
-        let uncallable = registration.url.starts_with(UNCALLABLE);
+        let uncallable = registration.url.starts_with(UNREACHABLE_PREFIX);
         let stored = known.as_ref().map(|known| known.row.delivery_mode);
         let mode = match registration.mode {
             _ if uncallable => DeliveryMode::Poll,
             given => given.or(stored).unwrap_or(DeliveryMode::Push),
         };
-        let ours = known.as_ref().is_some_and(|known| machine::has_our_url(&known.row));
+        let ours = known.as_ref().is_some_and(|known| machine::has_platform_url(&known.row));
         if mode == DeliveryMode::Push && !ours {
             if registration.url.is_empty() {
                 return Err(FleetError::NoUrl);
             }
             self.check_agent_url(&registration.url).await?;
         }
-        let introduce = |fleet: &Self| fleet.introduce(&registration, mode);
+        let introduce = |fleet: &Self| fleet.plan_registration(&registration, mode);
         let registered = match self.change(introduce).await {
-            // Somebody else made it known a moment ago, or it is removed.
+            // Another request registered it a moment ago, or it is removed.
             Err(FleetError::NameTaken) => {
-                self.read_again(&[registration.id]).await?;
+                self.state().refresh(&[registration.id]).await?;
                 let registration = Registration { may_create: false, ..registration.clone() };
-                self.change(|fleet: &Self| fleet.introduce(&registration, mode)).await?
+                self.change(|fleet: &Self| fleet.plan_registration(&registration, mode)).await?
             }
             registered => registered?,
         };
         self.inner.agents.forget_state(registration.id);
         let now = store::now();
         let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
-        self.heard(presence, true).await;
+        self.record_presence(presence, true).await;
         Ok(registered)
     }
 
-    fn introduce(
+    fn plan_registration(
         &self,
         registration: &Registration,
         mode: DeliveryMode,
     ) -> Result<Planned<Registered>, FleetError> {
         let (id, now) = (registration.id, store::now());
-        if !registration.proved && self.tokens().has_any(id) {
+        if !registration.proved && self.state().tokens().has_any(id) {
             return Err(FleetError::Unproven);
         }
-        // Nobody calls one that fetches, so nobody looked whether its address may be called.
+        // The URL of an agent that polls isn't checked, because it is never called.
         let called = mode == DeliveryMode::Push && !registration.url.is_empty();
         let url = called.then(|| registration.url.clone());
         let mut change = match self.directory().get(id) {
@@ -196,13 +196,13 @@ impl Fleet {
                 transitions([(known.row.as_ref(), input)], now).require(WorkspaceIsLive(id))
             }
             None if registration.may_create => {
-                let row = self.newcomer(registration, mode, url);
-                let event = tell::registered(&row);
+                let row = self.self_registered_row(registration, mode, url);
+                let event = event::registered(&row);
                 Change::of(InsertWorkspaces(vec![row])).with_event(id, event)
             }
             None => return Err(FleetError::NotFound),
         };
-        let token = (!self.tokens().has_any(id))
+        let token = (!self.state().tokens().has_any(id))
             .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
@@ -218,10 +218,16 @@ impl Fleet {
         agent_url::check(url, AddressPolicy { saas: self.inner.saas, development: false }).await
     }
 
-    /// The row of a workspace that nobody made: its agent runs already, and not in a container of ours.
-    fn newcomer(&self, registration: &Registration, mode: DeliveryMode, url: Option<String>) -> WorkspaceRow {
+    /// The row of a workspace that was not created before: its agent runs already, in no container of the
+    /// platform.
+    fn self_registered_row(
+        &self,
+        registration: &Registration,
+        mode: DeliveryMode,
+        url: Option<String>,
+    ) -> WorkspaceRow {
         let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
-        let blueprint = Blueprint {
+        let blueprint = NewWorkspaceRow {
             id: registration.id,
             name: registration.id.to_string(),
             role: None,
@@ -245,7 +251,7 @@ impl Fleet {
         }
     }
 
-    /// An agent says how it is. What it says is readable at once.
+    /// Takes a heartbeat. What it says is readable at once.
     ///
     /// # Errors
     /// If its workspace isn't there, or a change of its status could not be stored.
@@ -255,9 +261,9 @@ impl Fleet {
         if let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime) {
             ready.await;
         }
-        let (judges_itself, mut runtime_state) = self.remember(&report, &workspace.row);
+        let (self_reports_health, mut runtime_state) = self.update_state(&report, &workspace.row);
         if runtime_state.is_none() && workspace.row.status == Status::Degraded {
-            runtime_state = self.recall(id).await;
+            runtime_state = self.restore_state(id).await;
         }
         let before = self.presence(id);
         let partial = report.metadata.is_none() && report.uptime_seconds == 0;
@@ -280,33 +286,35 @@ impl Fleet {
         let timeless =
             |row: &PresenceRow| PresenceRow { last_seen_at: None, uptime_seconds: 0, ..row.clone() };
         let visible = timeless(&presence) != timeless(&before);
-        self.heard(presence, visible).await;
-        let beat = machine::Beat {
+        self.record_presence(presence, visible).await;
+        let heartbeat = machine::Heartbeat {
             error_rate: report.error_rate,
             runtime_state,
             sample_error: report.sample_error,
-            judges_itself,
+            self_reports_health,
         };
         let mut judged = Ok(());
-        if machine::apply(&workspace.row, &Input::Beat(beat.clone()), store::now()).is_some() {
+        if machine::apply(&workspace.row, &Input::Heartbeat(heartbeat.clone()), store::now()).is_some() {
             judged = self
                 .change(|fleet: &Self| {
                     let row = fleet.live(id)?;
-                    let change = transitions([(row.row.as_ref(), Input::Beat(beat.clone()))], store::now());
+                    let change =
+                        transitions([(row.row.as_ref(), Input::Heartbeat(heartbeat.clone()))], store::now());
                     Ok(Planned { change, done: () })
                 })
                 .await;
         }
         if report.current_task != before.current_task {
             let task = Task { active_tasks, current_task: report.current_task };
-            self.tell_live(id, &Event::TaskUpdated(task));
+            self.state().publish_ephemeral(id, &Event::TaskUpdated(task));
         }
-        self.tell_live(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
+        self.state()
+            .publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
         self.inner.presence_observers.on_heartbeat(id);
         judged
     }
 
-    /// An agent describes itself anew.
+    /// Replaces an agent card.
     ///
     /// # Errors
     /// If its workspace isn't there, or the card could not be stored.
@@ -329,8 +337,8 @@ impl Fleet {
         )
     }
 
-    /// Keeps what was heard: in memory at once, in the database soon if it is visible, else now and then.
-    async fn heard(&self, presence: PresenceRow, visible: bool) {
+    /// Records presence: in memory at once, in the database soon if the change is visible, else within 30 s.
+    async fn record_presence(&self, presence: PresenceRow, visible: bool) {
         let id = presence.workspace_id;
         self.directory().put_presence(presence);
         self.write_presence(id, visible).await;
@@ -341,19 +349,19 @@ impl Fleet {
         let due = {
             let mut agents = self.inner.agents.lock();
             let agent = agents.entry(id).or_default();
-            let due = soon || agent.written.is_none_or(|written| written.elapsed() >= WRITTEN_EVERY);
+            let due = soon || agent.written.is_none_or(|written| written.elapsed() >= PRESENCE_INTERVAL);
             if due {
                 agent.written = Some(Instant::now());
             }
             due
         };
         if due {
-            self.inner.writer.write_behind(self.presence(id)).await;
+            self.state().write_behind(self.presence(id)).await;
         }
     }
 
     /// Keeps what the agent does by itself. Returns whether it judges its own health, and its state.
-    fn remember(&self, report: &Report, row: &WorkspaceRow) -> (bool, Option<String>) {
+    fn update_state(&self, report: &Report, row: &WorkspaceRow) -> (bool, Option<String>) {
         let mut agents = self.inner.agents.lock();
         let agent = agents.entry(report.id).or_default();
         if report.metadata.is_some() {
@@ -367,23 +375,23 @@ impl Fleet {
         if row.status != Status::Degraded {
             agent.runtime_state = state.clone().filter(|state| !state.is_empty());
         }
-        let judges_itself = match &agent.metadata {
+        let self_reports_health = match &agent.metadata {
             Some(metadata) => metadata.capabilities.get("status_mgmt").copied().unwrap_or(false),
-            None => self.inner.runtimes.facts(&row.runtime).judges_itself,
+            None => self.inner.runtimes.info(&row.runtime).self_reports_health,
         };
-        (judges_itself, state)
+        (self_reports_health, state)
     }
 
     /// The state of its runtime with which an agent was degraded, before this server began or by another
     /// one. None where that can't be told: then it is not known to be well.
-    async fn recall(&self, id: Uuid) -> Option<String> {
+    async fn restore_state(&self, id: Uuid) -> Option<String> {
         let filter = EventFilter {
             workspace: Some(id),
             name: Some("WORKSPACE_DEGRADED".to_owned()),
             limit: 1,
             ..EventFilter::default()
         };
-        let told = self.inner.store.recent_events(&filter).await.ok()?.pop()?.event()?;
+        let told = self.store().recent_events(&filter).await.ok()?.pop()?.event()?;
         let Event::WorkspaceDegraded(degraded) = told else { return None };
         let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
         let mut agents = self.inner.agents.lock();

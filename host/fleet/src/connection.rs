@@ -1,4 +1,4 @@
-//! What somebody needs to connect an agent of their own to a workspace: addresses, the token, and
+//! What an operator needs to connect an own agent to a workspace: addresses, the token, and
 //! ready-made texts for common agents.
 //!
 //! The texts carry a placeholder for the token instead of the token, each in the spelling that the

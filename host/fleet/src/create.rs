@@ -1,7 +1,8 @@
-//! Making a workspace: everything is checked first, then one change writes all of it.
+//! Creation of a workspace: everything is checked first, then one change writes all of it.
 
 use std::collections::{BTreeMap, HashSet};
 
+use credentials::NewToken;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
@@ -12,32 +13,33 @@ use store::{
     workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow},
 };
 use uuid::Uuid;
+use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
-    blueprint::Blueprint,
     error::FleetError,
     fleet::{Fleet, Planned},
+    new_row::NewWorkspaceRow,
     rules::{self, DeliveryMode, WorkspaceAccess},
-    tokens::NewToken,
+    templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
 };
 
-/// Runtime of a workspace that names none, nor does its template.
+/// Runtime where neither the request nor its template names one.
 const DEFAULT_RUNTIME: &str = "langgraph";
 
-/// Runtime of a workspace that somebody else runs and that names none.
+/// Runtime of an external workspace that names none.
 const OPERATOR_RUNTIME: &str = "external";
 
 /// Variations of a name that are tried when siblings have it: ` (2)` to ` (99)`.
 const NAMES: u32 = 99;
 
-/// A workspace as somebody wants it.
+/// A request for a workspace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewWorkspace {
     /// What people call it.
     pub name: String,
     /// What it is for.
     pub role: Option<String>,
-    /// Directory of templates that it is made from.
+    /// Name of the runtime template that it is made from.
     pub template: Option<String>,
     /// 1 to 4; 0: the default.
     pub tier: i64,
@@ -45,7 +47,7 @@ pub struct NewWorkspace {
     pub model: Option<String>,
     /// What runs in it.
     pub runtime: Option<String>,
-    /// Somebody else runs its agent.
+    /// Its operator runs the agent.
     pub external: bool,
     /// Where that agent is reached.
     pub url: Option<String>,
@@ -65,7 +67,7 @@ pub struct NewWorkspace {
     pub max_concurrent_tasks: i64,
     /// Its place on the canvas.
     pub position: Option<(f64, f64)>,
-    /// What its agent remembers from the start. Kept with the row for whoever sets up its memory.
+    /// What its agent remembers from the start. Kept in the row's spec until there is a memory to fill.
     pub initial_memories: Vec<Memory>,
 }
 
@@ -79,12 +81,12 @@ pub struct Memory {
     pub scope: String,
 }
 
-/// A workspace that was made.
+/// A workspace that was created.
 #[derive(Debug)]
 pub struct Created {
     /// Its row, as it was inserted.
     pub row: WorkspaceRow,
-    /// The token for its agent, where somebody else runs it and it isn't reachable yet. Shown once.
+    /// Token for an agent that its operator runs and that hasn't called yet. Shown once.
     pub token: Option<NewToken>,
 }
 
@@ -96,10 +98,10 @@ struct Checked {
 }
 
 impl Fleet {
-    /// Makes a workspace. Its name gets a number where siblings have it.
+    /// Creates a workspace. Its name gets a number where siblings have it.
     ///
     /// # Errors
-    /// If something of it may not be so; then nothing is made.
+    /// If a field is invalid; then nothing is created.
     pub async fn create(&self, new: NewWorkspace, by: &str) -> Result<Created, FleetError> {
         let checked = self.check(&new).await?;
         let mut taken: HashSet<String> = HashSet::new();
@@ -153,10 +155,7 @@ impl Fleet {
         new.model.as_deref().map_or(Ok(()), rules::model)?;
         new.runtime.as_deref().map_or(Ok(()), rules::runtime)?;
         let tier = rules::new_tier(new.tier)?.unwrap_or(self.default_tier());
-        let template = match new.template.as_deref().filter(|name| !name.is_empty()) {
-            Some(name) => self.inner.templates.find(name)?,
-            None => None,
-        };
+        let template = self.template(new.template.clone().filter(|name| !name.is_empty())).await?;
         let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
         let of_template = template.as_ref();
         let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
@@ -167,10 +166,10 @@ impl Fleet {
         }
         let runtime = match runtime {
             None if new.external => OPERATOR_RUNTIME.to_owned(),
-            runtime => self.inner.runtimes.sanitise(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
+            runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
         };
         let hosting =
-            if new.external { Hosting::Operator } else { self.inner.runtimes.facts(&runtime).hosting };
+            if new.external { Hosting::Operator } else { self.inner.runtimes.info(&runtime).hosting };
 
         let workspace_dir = new.workspace_dir.clone().filter(|dir| !dir.is_empty());
         workspace_dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
@@ -187,7 +186,7 @@ impl Fleet {
         };
         let id = Uuid::new_v4();
         let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
-        let blueprint = Blueprint {
+        let blueprint = NewWorkspaceRow {
             id,
             name: new.name.clone(),
             role,
@@ -207,7 +206,19 @@ impl Fleet {
         Ok(Checked { row, secrets, position: new.position.unwrap_or_default() })
     }
 
-    /// Its secrets, and the model and the provider that its model hints at, which win.
+    /// The named template, if it exists. How long starts may take is read again with it.
+    async fn template(
+        &self,
+        name: Option<String>,
+    ) -> Result<Option<RuntimeTemplate>, InvalidRuntimeTemplate> {
+        let find = move |templates: &RuntimeTemplates| {
+            templates.reload();
+            name.map_or(Ok(None), |name| templates.find(&name))
+        };
+        self.inner.templates.read(find).await
+    }
+
+    /// The given secrets, and over them the chosen model and the provider that its name hints at.
     async fn sealed(
         &self,
         id: Uuid,
@@ -222,10 +233,29 @@ impl Fleet {
         }
         let mut secrets = new.secrets.clone();
         if let Some(model) = model {
-            let provider = self.inner.runtimes.provider(runtime, &new.name, tier, model).await;
+            let provider = self.provider(runtime, &new.name, tier, model).await;
             secrets.insert("MODEL_PROVIDER".to_owned(), model.to_owned());
             secrets.extend(provider.map(|provider| ("LLM_PROVIDER".to_owned(), provider)));
         }
-        self.seal_secrets(id, secrets)
+        Ok(self.credentials().seal_secrets(id, secrets)?)
+    }
+
+    /// The provider that a model's name hints at, by the runtime's adapter.
+    async fn provider(&self, runtime: &str, name: &str, tier: i32, model: &str) -> Option<String> {
+        let request = PlanRequest {
+            phase: Phase::Create,
+            reset_session: false,
+            runtime: runtime.to_owned(),
+            workspace_name: name.to_owned(),
+            role: None,
+            tier: u8::try_from(tier).unwrap_or(1),
+            model: Some(model.to_owned()),
+            secret_keys: Vec::new(),
+            visible_env: Vec::new(),
+            template_config: None,
+            extras: serde_json::Map::new(),
+        };
+        // An adapter that objects has no hint; it objects again when the workspace is started.
+        self.inner.runtimes.adapter(runtime).await.plan(&request).await.ok()?.provider
     }
 }

@@ -1,172 +1,184 @@
-//! What to do next about a workspace, from its row and what was just seen. Pure. One step at a time:
-//! whoever takes it looks again afterwards.
+//! The next step of a workspace's reconciliation, from its row and what was just observed. Pure, and one
+//! step at a time: the reconciler observes again after each.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use provision::Observation;
 use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
 
-use crate::{backend::Seen, limits, machine::Input};
+use crate::{limits, machine::Input};
 
 /// What a reconciler does next.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
-    /// Nothing, until poked or until this time.
-    Rest(Option<DateTime<Utc>>),
-    /// See to it that the container runs.
+    /// Nothing, until the workspace is enqueued or until this time.
+    Wait(Option<DateTime<Utc>>),
+    /// Start the container of the present attempt.
     Ensure,
-    /// See to it that it doesn't.
+    /// Stop the container.
     Stop,
-    /// See to it that it is gone for good.
+    /// Remove what the container left: volumes, too.
     Remove,
-    /// Write down what was seen.
-    Note(Input),
+    /// Store what was observed.
+    Record(Input),
 }
 
-/// What else decides.
+/// What decides besides the row and the observation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts {
-    /// When its agent was last heard of.
+pub(crate) struct Context {
+    /// Last call of the workspace's agent.
     pub last_seen: Option<DateTime<Utc>>,
-    /// Since when this server listens for those who are silent: nobody was heard before, and what is stored
-    /// of who called lags behind. None, where another server does.
-    pub listening_since: Option<DateTime<Utc>>,
-    /// Is somebody above it paused?
+    /// Since when this server leads. Agents may have called a server that stopped before, and stored
+    /// presence lags behind, so no silence counts that began earlier. None on servers that don't lead.
+    pub leading_since: Option<DateTime<Utc>>,
     pub ancestor_paused: bool,
-    /// How long its start may take.
+    /// How long a start may take.
     pub provision_timeout: Duration,
-    /// Silence after which an agent that somebody else runs counts as away.
-    pub operator_silence: Duration,
+    /// Time without a heartbeat after which an agent that its operator runs counts as away.
+    pub operator_heartbeat_timeout: Duration,
 }
 
-/// What people read when there is nothing that could run a container.
+/// Error of a workspace for which there is no backend.
 pub(crate) const NO_BACKEND: &str = "no provisioning backend available — workspace requires either a Docker daemon \
     (self-hosted) or control-plane provisioner (SaaS)";
 
-/// The next step. `seen` is what the backend says of its container; none where there is no backend, or
-/// nothing to be asked.
+/// The next step. `observed` is what the backend says of the workspace's container; none where there is
+/// no backend, or no container to ask for.
 #[must_use]
-pub(crate) fn next_step(row: &WorkspaceRow, seen: Option<&Seen>, facts: &Facts, now: DateTime<Utc>) -> Step {
+pub(crate) fn next_step(
+    row: &WorkspaceRow,
+    observed: Option<&Observation>,
+    context: &Context,
+    now: DateTime<Utc>,
+) -> Step {
     match row.hosting {
-        Hosting::Synthetic => Step::Rest(None),
-        Hosting::Operator => listening(row, facts.operator_silence, facts, now),
-        Hosting::Container => overdue(row, facts, now).unwrap_or_else(|| match seen {
-            None => without_backend(row, facts, now),
-            Some(seen) => noticed(row, seen).unwrap_or_else(|| container(row, seen, facts, now)),
+        Hosting::Synthetic => Step::Wait(None),
+        Hosting::Operator => await_heartbeat(row, context.operator_heartbeat_timeout, context, now),
+        Hosting::Container => deadline_exceeded(row, context, now).unwrap_or_else(|| match observed {
+            None => without_backend(row, context, now),
+            Some(observed) => record_reachability(row, observed)
+                .unwrap_or_else(|| for_container(row, observed, context, now)),
         }),
     }
 }
 
-/// When the present state is over at the latest, and what it would have lasted.
+/// When the present state ends at the latest, and how long it may last.
 #[must_use]
-pub(crate) fn deadline(row: &WorkspaceRow, facts: &Facts) -> Option<(DateTime<Utc>, Duration)> {
+pub(crate) fn deadline(row: &WorkspaceRow, context: &Context) -> Option<(DateTime<Utc>, Duration)> {
     let (since, length) = match row.status {
-        Status::Provisioning => (row.attempt_at.unwrap_or(row.status_since), facts.provision_timeout),
+        Status::Provisioning => (row.attempt_at.unwrap_or(row.status_since), context.provision_timeout),
         Status::Hibernating => (row.status_since, limits::HIBERNATE_TIMEOUT),
         _ => return None,
     };
     Some((since + length, length))
 }
 
-fn overdue(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Option<Step> {
-    let (at, length) = deadline(row, facts)?;
-    (now >= at).then_some(Step::Note(Input::Overdue { after_seconds: length.as_secs() }))
+fn deadline_exceeded(row: &WorkspaceRow, context: &Context, now: DateTime<Utc>) -> Option<Step> {
+    let (at, length) = deadline(row, context)?;
+    (now >= at).then_some(Step::Record(Input::DeadlineExceeded { after_seconds: length.as_secs() }))
 }
 
-/// From when on the silence of an agent counts: it has the whole time since it called, since its status
-/// changed, and since somebody listens.
+/// When the time without a heartbeat began: at the agent's last call, the last change of status, or when
+/// this server began to lead, whichever is latest.
 #[must_use]
-pub(crate) fn heard_at(row: &WorkspaceRow, facts: &Facts) -> DateTime<Utc> {
-    let later = facts.last_seen.max(facts.listening_since);
+pub(crate) fn silent_since(row: &WorkspaceRow, context: &Context) -> DateTime<Utc> {
+    let later = context.last_seen.max(context.leading_since);
     later.map_or(row.status_since, |later| later.max(row.status_since))
 }
 
-/// An agent that works is heard of now and then.
-fn listening(row: &WorkspaceRow, silence: Duration, facts: &Facts, now: DateTime<Utc>) -> Step {
+fn await_heartbeat(row: &WorkspaceRow, limit: Duration, context: &Context, now: DateTime<Utc>) -> Step {
     if !matches!(row.status, Status::Online | Status::Degraded) {
-        return Step::Rest(None);
+        return Step::Wait(None);
     }
-    let silent_at = heard_at(row, facts) + silence;
-    if now >= silent_at { Step::Note(Input::Silent) } else { Step::Rest(Some(silent_at)) }
+    let timeout_at = silent_since(row, context) + limit;
+    if now >= timeout_at { Step::Record(Input::HeartbeatTimeout) } else { Step::Wait(Some(timeout_at)) }
 }
 
-fn without_backend(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Step {
-    match (row.status, row.container) {
-        (Status::Provisioning, _) => Step::Note(Input::StartFailed {
+fn without_backend(row: &WorkspaceRow, context: &Context, now: DateTime<Utc>) -> Step {
+    match row.status {
+        Status::Provisioning => Step::Record(Input::StartFailed {
             attempt: row.attempt,
             error: NO_BACKEND.to_owned(),
             missing: Vec::new(),
         }),
-        // Somebody runs its agent by hand.
-        _ => listening(row, limits::CONTAINER_SILENCE, facts, now),
+        // Its agent was started by hand.
+        _ => await_heartbeat(row, limits::CONTAINER_HEARTBEAT_TIMEOUT, context, now),
     }
 }
 
-/// Does the backend answer? That is written down when it changes, and changes nothing else.
-fn noticed(row: &WorkspaceRow, seen: &Seen) -> Option<Step> {
-    let input = match seen {
-        Seen::Unknown(reason) => Input::Unreachable { reason: reason.clone() },
-        Seen::Running { .. } | Seen::Gone => Input::Reachable,
+/// Whether the backend answers is stored when it changes, and changes nothing else.
+fn record_reachability(row: &WorkspaceRow, observed: &Observation) -> Option<Step> {
+    let input = match observed {
+        Observation::Unknown(reason) => Input::Unreachable { reason: reason.clone() },
+        Observation::Running { .. } | Observation::Absent => Input::Reachable,
     };
-    crate::machine::apply(row, &input, row.updated_at).map(|_| Step::Note(input))
+    crate::machine::apply(row, &input, row.updated_at).map(|_| Step::Record(input))
 }
 
-fn container(row: &WorkspaceRow, seen: &Seen, facts: &Facts, now: DateTime<Utc>) -> Step {
-    let until = |other: Option<DateTime<Utc>>| {
-        let last = deadline(row, facts).map(|(at, _)| at);
-        Step::Rest(last.into_iter().chain(other).min())
+fn for_container(row: &WorkspaceRow, observed: &Observation, context: &Context, now: DateTime<Utc>) -> Step {
+    let wait = |until: Option<DateTime<Utc>>| {
+        let deadline = deadline(row, context).map(|(at, _)| at);
+        Step::Wait(deadline.into_iter().chain(until).min())
     };
-    if let Seen::Unknown(_) = seen {
-        return until(Some(now + limits::LOOK_AGAIN));
+    if let Observation::Unknown(_) = observed {
+        return wait(Some(now + limits::REQUEUE_AFTER));
     }
-    let known_gone = matches!(row.container, Container::None | Container::Absent);
+    let known_absent = matches!(row.container, Container::None | Container::Absent);
     let not_before = row.retry_at.filter(|at| now < *at);
-    let asked = |step: Step| not_before.map_or(step, |at| until(Some(at)));
-    match (row.wanted, seen) {
-        (DesiredState::Removed, Seen::Running { .. }) => asked(Step::Remove),
-        (DesiredState::Paused | DesiredState::Hibernated, Seen::Running { .. }) => asked(Step::Stop),
-        (DesiredState::Removed | DesiredState::Paused | DesiredState::Hibernated, _) => {
-            if known_gone && row.status != Status::Hibernating {
-                Step::Rest(None)
+    let after_backoff = |step: Step| not_before.map_or(step, |at| wait(Some(at)));
+    match (row.wanted, observed) {
+        (
+            DesiredState::Removed | DesiredState::Paused | DesiredState::Hibernated,
+            Observation::Running { .. },
+        ) => after_backoff(Step::Stop),
+        // What the workspace stored goes with it, once its container certainly doesn't run.
+        (DesiredState::Removed, _) => {
+            if known_absent {
+                Step::Wait(None)
             } else {
-                Step::Note(Input::Stopped)
+                after_backoff(Step::Remove)
             }
         }
-        (DesiredState::Running, Seen::Running { attempt, url }) => {
+        (DesiredState::Paused | DesiredState::Hibernated, _) => {
+            if known_absent && row.status != Status::Hibernating {
+                Step::Wait(None)
+            } else {
+                Step::Record(Input::Stopped)
+            }
+        }
+        (DesiredState::Running, Observation::Running { attempt, url }) => {
             if row.container == Container::Superseded || *attempt != row.attempt {
-                return asked(Step::Stop);
+                return after_backoff(Step::Stop);
             }
             match row.status {
-                Status::Offline => recover(row, facts, now),
+                Status::Offline => recover(row, context, now),
                 _ if row.container != Container::Running => {
-                    Step::Note(Input::Started { attempt: *attempt, url: url.clone() })
+                    Step::Record(Input::Started { attempt: *attempt, url: url.clone() })
                 }
-                Status::Online | Status::Degraded => listening(row, limits::CONTAINER_SILENCE, facts, now),
-                _ => until(None),
+                Status::Online | Status::Degraded => {
+                    await_heartbeat(row, limits::CONTAINER_HEARTBEAT_TIMEOUT, context, now)
+                }
+                _ => wait(None),
             }
         }
         (DesiredState::Running, _) => match row.status {
-            Status::Offline => recover(row, facts, now),
-            Status::Failed => {
-                if known_gone {
-                    Step::Rest(None)
-                } else {
-                    Step::Note(Input::Vanished)
-                }
-            }
-            // Its agent may have called before its container was started: then there is one to start.
-            _ if row.container == Container::Superseded => Step::Note(Input::Stopped),
-            _ if known_gone => asked(Step::Ensure),
-            _ => Step::Note(Input::Vanished),
+            Status::Offline => recover(row, context, now),
+            Status::Failed if known_absent => Step::Wait(None),
+            Status::Failed => Step::Record(Input::ContainerLost),
+            // An agent may have called before its container was started: then there is one to start.
+            _ if row.container == Container::Superseded => Step::Record(Input::Stopped),
+            _ if known_absent => after_backoff(Step::Ensure),
+            _ => Step::Record(Input::ContainerLost),
         },
     }
 }
 
-/// Starts again what went away: not below somebody who is paused, and not too often.
-fn recover(row: &WorkspaceRow, facts: &Facts, now: DateTime<Utc>) -> Step {
+/// A workspace that went away is started again: not below a paused ancestor, and after a back-off.
+fn recover(row: &WorkspaceRow, context: &Context, now: DateTime<Utc>) -> Step {
     match row.retry_at {
-        _ if facts.ancestor_paused => Step::Rest(None),
-        Some(at) if now < at => Step::Rest(Some(at)),
-        _ => Step::Note(Input::Recover),
+        _ if context.ancestor_paused => Step::Wait(None),
+        Some(at) if now < at => Step::Wait(Some(at)),
+        _ => Step::Record(Input::Recover),
     }
 }

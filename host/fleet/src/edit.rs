@@ -8,13 +8,14 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    directory::Workspace,
+    Workspace,
     error::FleetError,
+    event,
     fleet::{Fleet, Planned},
-    rules, tell,
+    rules,
 };
 
-/// What is to be different. `None` leaves it; `Some(None)` clears it.
+/// Changes to a workspace. `None` leaves a field; `Some(None)` clears it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Edit {
     /// What people call it.
@@ -37,15 +38,15 @@ pub struct Edit {
     pub position: Option<(f64, f64)>,
 }
 
-/// What came of an edit.
+/// Outcome of an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edited {
-    /// Does it take a restart until the agent sees it?
+    /// The agent sees the change after a restart only.
     pub needs_restart: bool,
 }
 
 impl Edit {
-    /// Keys that it is about, as clients write them.
+    /// Keys that are changed, as clients write them.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let keys = [
@@ -63,7 +64,7 @@ impl Edit {
         keys.into_iter().filter(|(_, is)| *is).map(|(key, _)| key.to_owned()).collect()
     }
 
-    /// The first key that only somebody with admin rights may set.
+    /// The first key that takes admin rights.
     #[must_use]
     pub fn admin_key(&self) -> Option<&'static str> {
         let keys = [
@@ -81,7 +82,7 @@ impl Fleet {
     /// Edits a workspace.
     ///
     /// # Errors
-    /// If it isn't there, or something may not be so; then nothing is changed.
+    /// If there is no such workspace, or a value is invalid; then nothing is changed.
     pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
         let needs_restart = edit.workspace_dir.is_some();
         if let Some(ready) = edit.runtime.as_deref().and_then(|runtime| self.inner.runtimes.ready(runtime)) {
@@ -98,7 +99,7 @@ impl Fleet {
                 if let Some(layout) = laid_out(&workspace, &edit) {
                     change.push(PutLayouts(vec![layout]));
                 }
-                change.events.push((Some(id), tell::updated(keys)));
+                change.events.push((Some(id), event::updated(keys)));
             }
             Ok(Planned { change, done: Edited { needs_restart } })
         })
@@ -126,8 +127,8 @@ impl Fleet {
         }
         if let Some(runtime) = &edit.runtime {
             rules::runtime(runtime)?;
-            let runtime = self.inner.runtimes.sanitise(runtime);
-            let hosting = self.inner.runtimes.facts(&runtime).hosting;
+            let runtime = self.inner.runtimes.sanitize(runtime);
+            let hosting = self.inner.runtimes.info(&runtime).hosting;
             if runtime != row.runtime && hosting != row.hosting {
                 return Err(FleetError::OtherHosting { from: row.hosting, to: hosting });
             }

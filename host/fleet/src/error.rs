@@ -1,118 +1,120 @@
-//! Why the fleet did not do what was asked.
+//! Why an operation of the fleet failed.
 
+use credentials::{SealError, TokenError};
 use net::UrlError;
+use state::ChangeError;
 use store::{CipherError, CommitError, StoreError, workspaces::Hosting};
 use uuid::Uuid;
 
 use crate::{
     rules::{FieldError, InvalidAccess, InvalidDirectory, InvalidMode, SecretError},
-    templates::InvalidTemplate,
+    templates::InvalidRuntimeTemplate,
 };
 
-/// Why the fleet did not do what was asked. Nothing was changed, except where it says so.
+/// Why an operation of the fleet failed. Nothing was changed, except where it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    /// There is no such workspace, or it is removed.
+    /// The workspace doesn't exist, or is removed.
     #[error("workspace not found")]
     NotFound,
-    /// A field of a workspace is not what it may be.
+    /// A field of the workspace is invalid.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// It can't work in that directory.
+    /// The host directory is not allowed.
     #[error(transparent)]
     Directory(#[from] InvalidDirectory),
-    /// That is no way to use its directory.
+    /// The access to the host directory is invalid.
     #[error(transparent)]
     Access(#[from] InvalidAccess),
-    /// Messages can't be delivered that way.
+    /// The delivery mode is invalid.
     #[error(transparent)]
     Mode(#[from] InvalidMode),
-    /// A secret can't be called that, or hold that.
+    /// The name or value of a secret is invalid.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// No template can be called that.
+    /// The name of the runtime template is invalid.
     #[error(transparent)]
-    Template(#[from] InvalidTemplate),
-    /// An agent can't be there.
+    Template(#[from] InvalidRuntimeTemplate),
+    /// The agent's URL is not allowed.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// Who has a token has to show it.
+    /// The workspace has a token, and the caller did not present it.
     #[error("missing workspace auth token")]
     Unproven,
-    /// Messages can't be sent to an agent that says nowhere where it is.
+    /// Messages are to be pushed, and the agent named no URL.
     #[error("url is required for push-mode workspaces")]
     NoUrl,
-    /// There is no such parent.
+    /// The parent doesn't exist.
     #[error("parent workspace not found")]
     NoParent,
-    /// It would be above itself.
+    /// The workspace would be its own ancestor.
     #[error("parent_id would create a cycle")]
     Cycle,
-    /// Its siblings have that name, and every variation of it.
+    /// Siblings have that name, and every variation of it.
     #[error("workspace name already taken")]
     NameTaken,
-    /// It has children, and nobody confirmed that they go too.
+    /// The workspace has children, and their removal was not confirmed.
     #[error("the workspace has children")]
     HasChildren {
-        /// Ids and names of its children.
+        /// Ids and names of the children.
         children: Vec<(Uuid, String)>,
     },
-    /// Removed, but some containers could not be stopped. Asking again tries again.
+    /// The workspaces are removed, but some containers could not be stopped. A repeated request retries.
     #[error("workspace marked removed, but {} stop call(s) failed — please retry", failures.len())]
     NotStopped {
-        /// How many were removed.
+        /// Workspaces that were removed.
         removed: usize,
-        /// Whose containers could not be stopped.
+        /// Workspaces whose containers could not be stopped.
         failures: Vec<Uuid>,
     },
-    /// Somebody above it is paused.
+    /// An ancestor is paused.
     #[error("parent workspace \"{name}\" is paused — resume it first")]
     ParentPaused {
-        /// Who.
+        /// Name of the ancestor.
         name: String,
     },
-    /// There is nothing that could run a container.
+    /// There is no backend.
     #[error("provisioner not available")]
     NoBackend,
-    /// It is paused already.
+    /// The workspace is paused already.
     #[error("workspace not found or already paused")]
     AlreadyPaused,
-    /// It isn't paused.
+    /// The workspace isn't paused.
     #[error("workspace not found or not paused")]
     NotPaused,
-    /// It doesn't work, so it can't be hibernated.
+    /// The agent doesn't work, so the workspace can't be hibernated.
     #[error("workspace not found or not in a hibernatable state (must be online or degraded)")]
     NotHibernatable,
-    /// We don't run it, so it can't be hibernated.
+    /// The workspace has no container that could be stopped.
     #[error("{runtime} workspaces have no container to hibernate")]
     NothingToHibernate {
         /// Its runtime.
         runtime: String,
     },
-    /// It is at work.
+    /// The agent has active tasks.
     #[error("workspace has active tasks; use ?force=true to terminate them")]
     Busy {
-        /// On so many tasks.
+        /// How many.
         active_tasks: i32,
     },
-    /// Its container could not be stopped in time. The workspace goes on, or will be stopped later.
+    /// The container was not stopped in time. It keeps running, or is stopped later.
     #[error("the container was not stopped in time; see GET /workspaces/:id/explain")]
     NotYet,
-    /// There is no such token, or it ended before.
+    /// The token doesn't exist, or was revoked before.
     #[error("token not found or already revoked")]
     NoToken,
-    /// There are as many tokens as there may be.
-    #[error("maximum {} active tokens per workspace", crate::limits::TOKENS_PER_WORKSPACE)]
+    /// The workspace has as many live tokens as it may have.
+    #[error("{}", TokenError::TooMany)]
     TooManyTokens,
-    /// Somebody else changed it again and again meanwhile.
+    /// Other changes were earlier in each attempt.
     #[error("the workspace kept changing meanwhile")]
     Contended,
-    /// A runtime that somebody else runs, or nobody, isn't one that we run.
+    /// The other runtime has another hosting.
     #[error("the runtime can't change from {from} to {to} hosting; create a new workspace instead")]
     OtherHosting {
-        /// Who runs it.
+        /// Present hosting.
         from: Hosting,
-        /// Who would.
+        /// Hosting of the other runtime.
         to: Hosting,
     },
     /// A secret could not be sealed.
@@ -124,10 +126,39 @@ pub enum FleetError {
         #[source]
         source: CipherError,
     },
-    /// The database could not do it. After [`CommitError::OutcomeUnknown`] it may have happened all the same.
+    /// The change was not committed. After [`CommitError::OutcomeUnknown`] it may have happened all the same.
     #[error("the change could not be stored")]
     Commit(#[source] CommitError),
     /// The database could not be read.
     #[error("the database could not be read")]
     Store(#[from] StoreError),
+}
+
+impl From<ChangeError> for FleetError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::NameTaken => Self::NameTaken,
+            ChangeError::Contended => Self::Contended,
+            ChangeError::Commit(error) => Self::Commit(error),
+            ChangeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<TokenError> for FleetError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::NoWorkspace => Self::NotFound,
+            TokenError::TooMany => Self::TooManyTokens,
+            TokenError::NotFound => Self::NoToken,
+            TokenError::Commit(error) => Self::Commit(error),
+            TokenError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<SealError> for FleetError {
+    fn from(SealError { key, source }: SealError) -> Self {
+        Self::Seal { key, source }
+    }
 }

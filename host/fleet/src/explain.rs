@@ -1,4 +1,4 @@
-//! What a workspace waits for: since when, until when, and what happens then. In words for people.
+//! What a workspace waits for: since when, until when, and what happens then. In words for operators.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -7,69 +7,65 @@ use store::workspaces::{Container, DesiredState, Hosting, Status};
 use uuid::Uuid;
 
 use crate::{
-    decide, directory::Workspace, error::FleetError, fleet::Fleet, limits::CONTAINER_SILENCE, machine,
+    Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
-/// How a workspace stands.
+/// State of a workspace. Fields are in the order of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)] // most fields are those of the row
 pub struct Explanation {
-    /// Its id.
     pub id: Uuid,
-    /// Its name.
     pub name: String,
-    /// What clients are told.
     pub status: Status,
-    /// Since when.
+    /// Time of the last change of status.
     pub since: DateTime<Utc>,
-    /// What runs in it.
     pub runtime: String,
-    /// Who runs it.
     pub hosting: Hosting,
-    /// What people want.
+    /// Desired state.
     pub wanted: DesiredState,
-    /// Number of what people want.
+    /// Number of the desired state.
     pub generation: i64,
-    /// Number of what was last seen to be so.
+    /// Number of the last desired state that was reached.
     pub observed_generation: i64,
     /// Number of the present start.
     pub attempt: i32,
     /// Failures in a row.
     pub failures: i32,
-    /// Is what people want the case, as far as it can be?
-    pub agrees: bool,
-    /// What is known of its container; none where it has none.
+    /// The desired state is reached, as far as it can be.
+    #[serde(rename = "agrees")]
+    pub converged: bool,
+    /// None where the workspace has no container.
     pub container: Option<Container>,
-    /// When its agent was last heard of.
+    /// Last call of the agent.
     pub last_seen_at: Option<DateTime<Utc>>,
-    /// The last thing that went wrong.
     pub last_error: Option<String>,
-    /// What else was seen.
+    /// Objects with type, status, reason, message and since.
     pub conditions: Value,
-    /// What is waited for, if anything is.
+    /// None where the workspace waits for nothing.
     pub awaiting: Option<Awaiting>,
 }
 
-/// Something that is waited for.
+/// Something that a workspace waits for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Awaiting {
-    /// What.
+    /// In words for operators.
     pub what: String,
-    /// Since when.
+    /// Begin of the wait.
     pub since: DateTime<Utc>,
-    /// Until when; none where it may take forever.
+    /// None where the wait has no end of its own.
     pub deadline: Option<DateTime<Utc>>,
-    /// What happens then, or what would end the waiting.
+    /// What happens at the deadline; without one, what happens once the wait is over.
     pub then: String,
 }
 
 impl Fleet {
-    /// How a workspace stands, live or removed.
+    /// State of a workspace, live or removed.
     ///
     /// # Errors
-    /// If there never was one, or it isn't live and the database can't be read.
+    /// If there is no such workspace, or it isn't live and the database can't be read.
     pub async fn explain(&self, id: Uuid) -> Result<Explanation, FleetError> {
         let workspace = self.find(id).await?.ok_or(FleetError::NotFound)?;
-        let facts = self.facts(&workspace.row);
+        let context = self.decision_context(&workspace.row);
         let row = &workspace.row;
         Ok(Explanation {
             id,
@@ -83,74 +79,82 @@ impl Fleet {
             observed_generation: row.observed_generation,
             attempt: row.attempt,
             failures: row.failures,
-            agrees: machine::agrees(row),
+            converged: machine::is_converged(row),
             container: (row.hosting == Hosting::Container).then_some(row.container),
-            last_seen_at: facts.last_seen,
+            last_seen_at: context.last_seen,
             last_error: row.last_sample_error.clone(),
             conditions: row.conditions.clone(),
-            awaiting: self.awaiting(&workspace, &facts),
+            awaiting: self.awaiting(&workspace, &context),
         })
     }
 
-    fn awaiting(&self, workspace: &Workspace, facts: &decide::Facts) -> Option<Awaiting> {
+    fn awaiting(&self, workspace: &Workspace, context: &decide::Context) -> Option<Awaiting> {
         let row = &workspace.row;
         let awaiting = |what: &str, deadline, then: &str| {
             Some(Awaiting { what: what.to_owned(), since: row.status_since, deadline, then: then.to_owned() })
         };
-        let deadline = decide::deadline(row, facts).map(|(at, _)| at);
-        let heard = decide::heard_at(row, facts);
+        let deadline = decide::deadline(row, context).map(|(at, _)| at);
+        let silent_since = decide::silent_since(row, context);
         match (row.status, row.hosting) {
             (Status::Provisioning, _) if row.container == Container::Running => awaiting(
                 "the first call of its agent",
                 deadline,
-                "it counts as failed; a later call of the agent still brings it online",
+                "the workspace fails; a later call of its agent still brings it online",
             ),
             (Status::Provisioning, _) => awaiting(
                 "its container to be started",
                 deadline,
-                "it counts as failed; restart it to try again",
+                "the workspace fails; restart it to try again",
             ),
             (Status::Hibernating, _) => awaiting(
                 "its container to be stopped",
                 deadline,
-                "hibernation is given up and it counts as online",
+                "the hibernation is given up and the workspace is online again",
             ),
             (Status::AwaitingAgent, _) => awaiting(
                 "its agent to call POST /registry/register or /registry/heartbeat",
                 None,
-                "it is online",
+                "the workspace is online",
             ),
-            (Status::Offline, _) if facts.ancestor_paused => {
-                awaiting("a paused workspace above it to be resumed", None, "it is started again")
+            (Status::Offline, _) if context.ancestor_paused => {
+                awaiting("a paused workspace above it to be resumed", None, "the workspace is started again")
             }
-            (Status::Offline, _) => {
-                awaiting("the wait after a failure to be over", row.retry_at, "it is started again")
+            (Status::Offline, _) => awaiting(
+                "the back-off after a failure to end",
+                row.retry_at,
+                "the workspace is started again",
+            ),
+            (Status::Hibernated, _) => {
+                awaiting("a message for its agent", None, "the workspace is started again")
             }
-            (Status::Hibernated, _) => awaiting("a message for its agent", None, "it is started again"),
-            (Status::Paused, _) if !machine::agrees(row) => awaiting(
+            (Status::Paused, _) if !machine::is_converged(row) => awaiting(
                 "its container to be stopped",
                 None,
-                "it stands still; the backend is asked again and again",
+                "the workspace is stopped; until then the backend is asked again and again",
             ),
-            (Status::Paused, _) => awaiting("somebody to resume it", None, "it goes on"),
-            (Status::Removed, Hosting::Container) if !machine::agrees(row) => awaiting(
+            (Status::Paused, _) => {
+                awaiting("a call to POST /workspaces/:id/resume", None, "the workspace runs again")
+            }
+            (Status::Removed, Hosting::Container) if !machine::is_converged(row) => awaiting(
                 "its container to be removed",
                 None,
-                "nothing of it is left; the backend is asked again and again",
+                "nothing of the workspace is left; until then the backend is asked again and again",
             ),
             (Status::Online | Status::Degraded, Hosting::Operator) => awaiting(
                 "the next call of its agent",
-                Some(heard + facts.operator_silence),
-                "it counts as awaiting_agent until its agent calls again",
+                Some(silent_since + context.operator_heartbeat_timeout),
+                "the workspace is awaiting_agent until its agent calls again",
             ),
             (Status::Online | Status::Degraded, Hosting::Container) => awaiting(
                 "the next heartbeat of its agent",
-                Some(heard + CONTAINER_SILENCE),
-                "it counts as offline and is started again",
+                Some(silent_since + CONTAINER_HEARTBEAT_TIMEOUT),
+                "the workspace is offline and started again",
             ),
-            (Status::Failed, _) => {
-                awaiting("somebody to restart it, or its agent to call after all", None, "it is tried again")
-            }
+            (Status::Failed, _) => awaiting(
+                "a call to POST /workspaces/:id/restart, or one of its agent",
+                None,
+                "the workspace is started again, or online",
+            ),
             (Status::Online | Status::Degraded | Status::Removed, _) => None,
         }
     }

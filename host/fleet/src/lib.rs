@@ -1,66 +1,61 @@
-//! The fleet: every workspace, what is wanted of it, what was seen of it, and who acts.
+//! The fleet: the desired and the observed state of every workspace, and the reconciler that makes them
+//! agree.
 //!
-//! [`Fleet`] is the door. People's wants come in by its functions (`create`, `populate`, `edit`,
-//! `lifecycle`, `remove`), each one change; `machine` says what an input makes of a row and `decide` what to do next,
-//! both without touching anything; the `reconciler` does it, through a [`Backend`]. Reading needs no
-//! database: the [`Directory`] is an image in memory, which `mirror` keeps in step.
+//! [`Fleet`] is the entry. Its verbs (`create`, `batch`, `edit`, `lifecycle`, `remove`) are one change each,
+//! committed through [`state::State`]. `machine` computes what an input makes of a row and `decide` the next
+//! step, both pure; the `reconciler` takes the step through a [`provision::Backend`].
 
 #![forbid(unsafe_code)]
 
 mod agents;
-pub mod backend;
-mod bearers;
-mod blueprint;
+mod batch;
 mod connection;
 mod create;
 mod decide;
-mod directory;
 mod edit;
 mod error;
+mod event;
 mod explain;
 mod fleet;
-mod inbound;
 mod lifecycle;
 mod limits;
 mod machine;
 mod messages;
-mod mirror;
-mod populate;
+mod new_row;
 mod presence;
+mod provisioning;
+mod queries;
 mod reconciler;
 mod remove;
 pub mod rules;
 mod runtimes;
-mod secrets;
-mod tell;
 mod templates;
-pub mod tokens;
 mod wait;
 
 #[cfg(test)]
-mod histories;
+mod fake_backend;
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod replicas;
-#[cfg(test)]
-mod scripted;
 #[cfg(test)]
 mod testing;
 
 pub use agents::{Metadata, Registered, Registration, Report};
-pub use backend::Backend;
-pub use blueprint::Blueprint;
+pub use batch::{BatchEntry, BatchPlan};
 pub use connection::Connection;
 pub use create::{Created, Memory, NewWorkspace};
-pub use directory::{Directory, Workspace};
 pub use edit::{Edit, Edited};
 pub use error::FleetError;
 pub use explain::{Awaiting, Explanation};
-pub use fleet::{Fleet, Parts};
+pub use fleet::{Fleet, FleetConfig};
 pub use lifecycle::Restarted;
 pub use limits::Limits;
-pub use mirror::Mirror;
-pub use populate::{Population, Settler};
+pub use new_row::NewWorkspaceRow;
 pub use presence::PresenceObserver;
+pub use provision::Settings as ProvisionSettings;
+pub use queries::MissedEvents;
 pub use remove::Removal;
-pub use runtimes::{Facts, Runtimes};
-pub use templates::{InvalidTemplate, Templates};
+pub use runtimes::{Adapter, RuntimeInfo, Runtimes};
+pub use state::{LiveToken, Workspace, WorkspaceIndex};
+pub use templates::{InvalidRuntimeTemplate, RuntimeTemplates};

@@ -1,4 +1,4 @@
-//! Restart, pause, resume, hibernate, wake: what people want of workspaces that are there.
+//! Restart, pause, resume, hibernate, wake: requests that change the desired state of live workspaces.
 
 use store::{
     Change,
@@ -7,90 +7,90 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    directory::Workspace,
+    Workspace,
     error::FleetError,
     fleet::{Fleet, Planned, transitions},
-    limits::PATIENCE,
+    limits::ANSWER_TIMEOUT,
     machine::Input,
 };
 
-/// What came of a restart.
+/// Outcome of a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Restarted {
     /// A new attempt began.
     Begun,
-    /// There is nothing of ours to restart.
+    /// The workspace has no container, so nothing was done.
     NothingToDo {
-        /// Its runtime.
+        /// As the workspace's row has it.
         runtime: String,
-        /// Who runs it.
+        /// As the workspace's row has it.
         hosting: Hosting,
     },
 }
 
 impl Fleet {
-    /// Begins a new attempt, whatever there is. Many at once are one: each raises the attempt, the
+    /// Begins a new attempt, whatever runs. Many restarts at once are one: each raises the attempt, and the
     /// reconciler starts the last.
     ///
     /// # Errors
-    /// If it isn't there, somebody above it is paused, or nothing could run it.
+    /// If there is no such workspace, an ancestor is paused, or there is no backend.
     pub async fn restart(&self, id: Uuid) -> Result<Restarted, FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
-            fleet.nobody_above_is_paused(id)?;
+            fleet.require_no_paused_ancestor(id)?;
             let row = &workspace.row;
             if row.hosting != Hosting::Container {
                 let (runtime, hosting) = (row.runtime.clone(), row.hosting);
                 let done = Restarted::NothingToDo { runtime, hosting };
                 return Ok(Planned { change: Change::default(), done });
             }
-            fleet.has_backend()?;
+            fleet.require_backend()?;
             let change = transitions([(row.as_ref(), Input::Restart)], store::now());
             Ok(Planned { change, done: Restarted::Begun })
         })
         .await
     }
 
-    /// Lets it and everything below it stand still until resumed. Returns how many were paused.
+    /// Pauses a workspace and its descendants. Returns how many were paused.
     ///
     /// # Errors
-    /// If it isn't there or is paused already.
+    /// If there is no such workspace, or it is paused already.
     pub async fn pause(&self, id: Uuid) -> Result<usize, FleetError> {
         self.change(|fleet: &Self| {
             let root = fleet.directory().get(id).filter(|root| root.row.status != Status::Paused);
             let root = root.ok_or(FleetError::AlreadyPaused)?;
             let below = fleet.directory().descendants(id);
             let all = std::iter::once(root).chain(below).filter(|it| it.row.status != Status::Paused);
-            Ok(fleet.each(all, &Input::Pause))
+            Ok(fleet.apply_to_all(all, &Input::Pause))
         })
         .await
     }
 
-    /// Lets it and everything paused below it go on. Returns how many were resumed.
+    /// Resumes a workspace and its paused descendants. Returns how many were resumed.
     ///
     /// # Errors
-    /// If it isn't there or not paused, somebody above it is paused, or nothing could run it.
+    /// If there is no such workspace, it isn't paused, an ancestor is paused, or there is no backend.
     pub async fn resume(&self, id: Uuid) -> Result<usize, FleetError> {
         self.change(|fleet: &Self| {
             let root = fleet.directory().get(id).filter(|root| root.row.status == Status::Paused);
             let root = root.ok_or(FleetError::NotPaused)?;
-            fleet.nobody_above_is_paused(id)?;
+            fleet.require_no_paused_ancestor(id)?;
             let below = fleet.directory().descendants(id);
             let all: Vec<_> =
                 std::iter::once(root).chain(below).filter(|it| it.row.status == Status::Paused).collect();
             if all.iter().any(|it| it.row.hosting == Hosting::Container) {
-                fleet.has_backend()?;
+                fleet.require_backend()?;
             }
-            Ok(fleet.each(all, &Input::Resume))
+            Ok(fleet.apply_to_all(all, &Input::Resume))
         })
         .await
     }
 
-    /// Lets it stand still until there is work for it, and waits until it does.
+    /// Hibernates a workspace, and waits until its container is stopped.
     ///
     /// # Errors
-    /// If it isn't there, doesn't work, isn't ours to stop, is at work (unless `force`), or wasn't
-    /// stopped in time.
+    /// If there is no such workspace, it isn't online, has no container, has active tasks (unless `force`),
+    /// or wasn't stopped in time.
     pub async fn hibernate(&self, id: Uuid, force: bool) -> Result<(), FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.directory().get(id).ok_or(FleetError::NotHibernatable)?;
@@ -109,10 +109,10 @@ impl Fleet {
             Ok(Planned { change, done: () })
         })
         .await?;
-        let settled = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
-        let rows = self.wait_for(&[id], PATIENCE, settled).await?;
+        let stopped = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
+        let rows = self.wait_for(&[id], ANSWER_TIMEOUT, stopped).await?;
         match rows.first() {
-            Some(row) if row.wanted == DesiredState::Hibernated && settled(row) => Ok(()),
+            Some(row) if row.wanted == DesiredState::Hibernated && stopped(row) => Ok(()),
             _ => Err(FleetError::NotYet),
         }
     }
@@ -136,15 +136,15 @@ impl Fleet {
                 let waking = row.hosting == Hosting::Container && row.status == Status::Provisioning;
                 return Ok(Planned { change: Change::default(), done: waking });
             }
-            fleet.nobody_above_is_paused(id)?;
-            fleet.has_backend()?;
+            fleet.require_no_paused_ancestor(id)?;
+            fleet.require_backend()?;
             let change = transitions([(row.as_ref(), Input::Wake)], store::now());
             Ok(Planned { change, done: true })
         })
         .await
     }
 
-    fn each(
+    fn apply_to_all(
         &self,
         all: impl IntoIterator<Item = std::sync::Arc<Workspace>>,
         input: &Input,
@@ -154,14 +154,14 @@ impl Fleet {
         Planned { change: transitions(rows, store::now()), done: all.len() }
     }
 
-    pub(crate) fn nobody_above_is_paused(&self, id: Uuid) -> Result<(), FleetError> {
+    pub(crate) fn require_no_paused_ancestor(&self, id: Uuid) -> Result<(), FleetError> {
         match self.directory().paused_above(id) {
             Some(above) => Err(FleetError::ParentPaused { name: above.row.name.clone() }),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn has_backend(&self) -> Result<(), FleetError> {
+    pub(crate) fn require_backend(&self) -> Result<(), FleetError> {
         if self.inner.backend.is_some() { Ok(()) } else { Err(FleetError::NoBackend) }
     }
 }

@@ -5,61 +5,53 @@ use std::time::Duration;
 /// What an operator may change.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How long every start may take; when none, what the template or the adapter says, else
-    /// [`PROVISION_TIMEOUT`].
+    /// How long every start may take; none: see [`provision::provision_timeout`].
     pub provision_timeout: Option<Duration>,
-    /// Silence after which an agent that somebody else runs counts as away.
-    pub operator_silence: Duration,
-    /// How long the lease of a server lasts that it doesn't renew. Others take over after that.
+    /// Time without a heartbeat after which an agent that its operator runs counts as away.
+    pub operator_heartbeat_timeout: Duration,
+    /// How long a lease lasts that its server doesn't renew. Another server takes over after that.
     pub lease: Duration,
+    /// How long the backend may take for one action.
+    pub backend_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             provision_timeout: None,
-            operator_silence: Duration::from_secs(90),
+            operator_heartbeat_timeout: Duration::from_secs(90),
             lease: Duration::from_secs(5),
+            backend_timeout: Duration::from_secs(180),
         }
     }
 }
 
-/// How long a start may take when nobody says otherwise.
-pub(crate) const PROVISION_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Silence after which a container's agent counts as gone: six heartbeats of 30 s.
-pub(crate) const CONTAINER_SILENCE: Duration = Duration::from_secs(180);
+/// Time without a heartbeat after which a container's agent counts as gone: six heartbeats of 30 s.
+pub(crate) const CONTAINER_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How long stopping for hibernation may take before it is given up.
 pub(crate) const HIBERNATE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// How long an answer waits for what it ordered to be seen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer waits until the desired state is observed.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a row of activity may wait for its place among those to be written.
-pub(crate) const LOG_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a row of activity may wait for room among those to be written.
+pub(crate) const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// First wait after a failure; doubles with each further one.
-pub(crate) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Wait after the first failure; doubles with each further one.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
-/// The longest wait between tries.
-pub(crate) const BACKOFF_LAST: Duration = Duration::from_secs(300);
+/// The longest wait between attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
-/// How long the backend may take to tell what it sees, and how long to wait when it can't.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long the backend may take to say what it observes.
+pub(crate) const OBSERVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the backend may take for one action. In tests, as long as they can wait.
-pub(crate) const BACKEND_DEADLINE: Duration =
-    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(180) };
+/// When a workspace is reconciled again whose backend or whose reconciliation failed.
+pub(crate) const REQUEUE_AFTER: Duration = Duration::from_secs(5);
 
-/// How often every workspace is looked at without a reason: the health sweep of the contract.
-pub(crate) const SLOW_TICK: Duration = Duration::from_secs(15);
-
-/// Levels between an ancestor and a descendant that may talk to each other at most.
-pub(crate) const ACCESS_LEVELS: usize = 32;
-
-/// Live tokens that people may have for one workspace.
-pub(crate) const TOKENS_PER_WORKSPACE: u64 = 50;
+/// How often every workspace is reconciled without a reason: the health sweep of the contract.
+pub(crate) const RESYNC_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Bytes of a stored error at most.
 pub(crate) const ERROR_BYTES: usize = 8_192;
@@ -68,5 +60,5 @@ pub(crate) const ERROR_BYTES: usize = 8_192;
 #[must_use]
 pub(crate) fn backoff(failures: i32) -> Duration {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(0).min(16);
-    (BACKOFF_FIRST * 2_u32.pow(doublings)).min(BACKOFF_LAST)
+    (BACKOFF_MIN * 2_u32.pow(doublings)).min(BACKOFF_MAX)
 }

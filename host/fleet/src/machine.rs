@@ -1,20 +1,20 @@
-//! The state machine of a workspace: from a row and something that happened to the next row and the
-//! events that tell of it. Pure, so that every state can be tried with everything that can happen.
+//! The state machine of a workspace: from a row and an input to the next row and the events that say
+//! so. Pure, so that every state can be tried with every input.
 //!
-//! Two kinds of input meet here. People *want* things (restart, pause, remove): that raises the
-//! generation. The world *shows* things (a container started, an agent called, a time passed): that
-//! never does, and is ignored when it belongs to an attempt that is over. The one exception is a
-//! hibernation that is given up: what is wanted changes then, and each want has its own generation.
+//! Two kinds of input meet here. *Requests* (restart, pause, remove) change the desired state and raise
+//! the generation. *Observations* (a container started, an agent called, a time passed) never do, and
+//! are ignored when they belong to an attempt that is over. The one exception is a hibernation that is
+//! given up: that changes the desired state, and each desired state has its own generation.
 //!
-//! Clients hear of each step between statuses by exactly one event; `hibernating` is a claim, not a
-//! status that anybody waits for, and is entered silently.
+//! Clients learn of each step between statuses by exactly one event; `hibernating` is entered without
+//! one, because the event of `hibernated` follows.
 
 use chrono::{DateTime, Utc};
 use events::Event;
 use serde_json::{Value, json};
 use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceRow};
 
-use crate::{limits, tell};
+use crate::{event, limits};
 
 #[cfg(test)]
 mod tests;
@@ -22,65 +22,62 @@ mod tests;
 /// Something that happened to a workspace.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Input {
-    // === What people want ===
-    /// A new attempt, whatever there is.
+    // === Requests ===
+    /// Begin a new attempt, whatever runs.
     Restart,
-    /// That it stands still until resumed.
+    /// Stop until resumed.
     Pause,
-    /// That it goes on after a pause.
+    /// Run again after a pause.
     Resume,
-    /// That it stands still until there is work.
+    /// Stop until there is work.
     Hibernate,
-    /// That it goes on, because there is work.
+    /// Run again, because there is work.
     Wake,
-    /// That it is gone. `cascade` is how many went with it, where it is the root of a removal.
+    /// Stop for good.
     Remove {
-        /// Number of descendants removed.
+        /// Number of descendants that are removed with it; none for those descendants themselves.
         cascade: Option<usize>,
     },
 
-    // === What was seen ===
+    // === Observations ===
     /// The backend runs the container of this attempt.
     Started {
-        /// The attempt.
         attempt: i32,
-        /// Where the platform reaches it.
+        /// URL at which the platform reaches the agent.
         url: Option<String>,
     },
     /// This attempt can't succeed.
     StartFailed {
-        /// The attempt.
         attempt: i32,
-        /// Why, in words for people.
+        /// In words for people.
         error: String,
-        /// Names of variables that are missing, if that is why.
+        /// Names of missing variables, if that is why.
         missing: Vec<String>,
     },
-    /// The container is certainly not running, though it should.
-    Vanished,
-    /// The container is certainly not running, as it should be.
+    /// The container certainly doesn't run, though it should.
+    ContainerLost,
+    /// The container certainly doesn't run, as it should be.
     Stopped,
-    /// An agent introduced itself.
+    /// An agent registered.
     Registered {
-        /// Where it says it is reached.
+        /// URL that the agent named.
         url: Option<String>,
-        /// Its card.
+        /// Agent card.
         card: Value,
-        /// `push` or `poll`.
         delivery_mode: DeliveryMode,
     },
-    /// An agent said how it is.
-    Beat(Beat),
-    /// Its agent hasn't been heard of for too long.
-    Silent,
-    /// The time that the present state may last is over.
-    Overdue {
-        /// How long that was, seconds.
+    /// An agent reported its health.
+    Heartbeat(Heartbeat),
+    /// The agent hasn't called for too long.
+    HeartbeatTimeout,
+    /// The present state has lasted as long as it may.
+    DeadlineExceeded {
+        /// How long that was.
         after_seconds: u64,
     },
-    /// It is time to start again what went away.
+    /// The back-off of a lost container is over.
     Recover,
-    /// The backend could not be asked, for this reason.
+    /// The backend could not be asked.
     Unreachable {
         /// In words for people, without addresses or paths.
         reason: String,
@@ -88,7 +85,7 @@ pub(crate) enum Input {
     /// The backend answers again.
     Reachable,
     /// The backend did not do what it was asked. It is asked again, later each time.
-    NotDone {
+    BackendFailed {
         /// It said no; else it didn't answer.
         refused: bool,
         /// In words for people, without addresses or paths.
@@ -98,15 +95,15 @@ pub(crate) enum Input {
 
 /// What of a heartbeat decides about the status.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Beat {
-    /// Share of failed calls.
+pub(crate) struct Heartbeat {
+    /// Share of failed calls, 0 to 1.
     pub error_rate: f64,
-    /// [`WEDGED`], or empty; none where nobody knows.
+    /// [`WEDGED`], or empty; none where it isn't known.
     pub runtime_state: Option<String>,
     /// An example of what fails.
     pub sample_error: String,
-    /// Does the runtime judge its own health?
-    pub judges_itself: bool,
+    /// The runtime judges its own health: no inference from the error rate.
+    pub self_reports_health: bool,
 }
 
 /// What comes of an input.
@@ -114,21 +111,21 @@ pub(crate) struct Beat {
 pub(crate) struct Transition {
     /// The row as it is from now on; its revision is one more.
     pub row: WorkspaceRow,
-    /// What clients are told, in this order.
+    /// Published in this order.
     pub events: Vec<Event>,
 }
 
-/// From this share of failed calls on, an agent is degraded …
+/// Share of failed calls from which on an agent is degraded.
 const DEGRADED_FROM: f64 = 0.5;
 
-/// … and below this one it is well again.
-const WELL_BELOW: f64 = 0.1;
+/// Share of failed calls below which a degraded agent is online again.
+const HEALTHY_BELOW: f64 = 0.1;
 
 /// The state of a runtime that is stuck.
 pub(crate) const WEDGED: &str = "wedged";
 
-/// URLs that the platform gave itself begin like this; an agent's own word doesn't replace them.
-const OURS: &str = "http://127.0.0.1:";
+/// How URLs begin that the platform itself gave an agent; no registration replaces them.
+const PLATFORM_URL_PREFIX: &str = "http://127.0.0.1:";
 
 /// Type of the condition that says whether the backend answers.
 const BACKEND_REACHABLE: &str = "BackendReachable";
@@ -136,10 +133,10 @@ const BACKEND_REACHABLE: &str = "BackendReachable";
 /// Type of the condition that says whether the backend did what it was last asked.
 const BACKEND_OBEYS: &str = "BackendObeys";
 
-/// What the input makes of the row; none where it means nothing there.
+/// What the input makes of the row; none where the input has no meaning there.
 #[must_use]
 pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Option<Transition> {
-    let mut next = Next { row: row.clone(), events: Vec::new(), now };
+    let mut next = Draft { row: row.clone(), events: Vec::new(), now };
     let changed = match input {
         _ if row.is_removed() => next.after_removal(input),
         Input::Restart => next.restart(),
@@ -150,18 +147,18 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
         Input::Remove { cascade } => next.remove(*cascade),
         Input::Started { attempt, url } => next.started(*attempt, url.as_deref()),
         Input::StartFailed { attempt, error, missing } => next.start_failed(*attempt, error, missing),
-        Input::Vanished => next.vanished(),
+        Input::ContainerLost => next.container_lost(),
         Input::Stopped => next.stopped(),
         Input::Registered { url, card, delivery_mode } => {
             next.registered(url.as_deref(), card, *delivery_mode)
         }
-        Input::Beat(beat) => next.beat(beat),
-        Input::Silent => next.silent(),
-        Input::Overdue { after_seconds } => next.overdue(*after_seconds),
+        Input::Heartbeat(heartbeat) => next.heartbeat(heartbeat),
+        Input::HeartbeatTimeout => next.heartbeat_timeout(),
+        Input::DeadlineExceeded { after_seconds } => next.deadline_exceeded(*after_seconds),
         Input::Recover => next.recover(),
         Input::Unreachable { reason } => next.reachable(Some(reason)),
         Input::Reachable => next.reachable(None),
-        Input::NotDone { refused, reason } => next.not_done(*refused, reason),
+        Input::BackendFailed { refused, reason } => next.backend_failed(*refused, reason),
     };
     changed.then(|| next.finish())
 }
@@ -169,66 +166,68 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
 /// The first transition of a workspace that is being made: `row` is as it will be inserted, provisioning.
 #[must_use]
 pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
-    let mut next = Next { row, events: Vec::new(), now };
+    let mut next = Draft { row, events: Vec::new(), now };
     match next.row.hosting {
         Hosting::Container => next.begin_attempt(),
         Hosting::Operator | Hosting::Synthetic => {
-            let event = tell::provisioning(&next.row);
-            next.becomes(Status::Provisioning, event);
-            next.ready_at_once();
+            let event = event::provisioning(&next.row);
+            next.set_status(Status::Provisioning, event);
+            next.start_without_container();
         }
     }
     next.finish()
 }
 
-/// Did the platform itself give the address at which its agent is reached?
+/// Whether the platform itself gave the URL at which the agent is reached.
 #[must_use]
-pub(crate) fn has_our_url(row: &WorkspaceRow) -> bool {
-    row.hosting == Hosting::Container && row.url.as_deref().is_some_and(|url| url.starts_with(OURS))
+pub(crate) fn has_platform_url(row: &WorkspaceRow) -> bool {
+    row.hosting == Hosting::Container
+        && row.url.as_deref().is_some_and(|url| url.starts_with(PLATFORM_URL_PREFIX))
 }
 
-/// Is what people want the case, as far as it can be?
+/// Whether the desired state is reached, as far as it can be.
 #[must_use]
-pub(crate) fn agrees(row: &WorkspaceRow) -> bool {
+pub(crate) fn is_converged(row: &WorkspaceRow) -> bool {
     if row.hosting != Hosting::Container {
         return true;
     }
-    let still = matches!(row.container, Container::None | Container::Absent);
+    let absent = matches!(row.container, Container::None | Container::Absent);
     match row.wanted {
-        DesiredState::Removed | DesiredState::Paused => still,
+        DesiredState::Removed | DesiredState::Paused => absent,
         DesiredState::Hibernated => row.status == Status::Hibernated,
         DesiredState::Running => matches!(row.status, Status::Online | Status::Degraded | Status::Failed),
     }
 }
 
-struct Next {
+/// A transition in the making.
+struct Draft {
     row: WorkspaceRow,
     events: Vec<Event>,
     now: DateTime<Utc>,
 }
 
-impl Next {
+impl Draft {
     fn finish(mut self) -> Transition {
-        if agrees(&self.row) {
+        if is_converged(&self.row) {
             self.row.observed_generation = self.row.generation;
         }
         Transition { row: self.row.revised(self.now), events: self.events }
     }
 
-    fn becomes(&mut self, status: Status, event: Event) {
+    fn set_status(&mut self, status: Status, event: Event) {
         self.row.status = status;
         self.row.status_since = self.now;
         self.events.push(event);
     }
 
-    /// What is newly wanted is tried at once, whatever failed before.
-    fn wants(&mut self, wanted: DesiredState) {
-        self.row.wanted = wanted;
+    /// A new desired state is tried at once, whatever failed before.
+    fn set_desired(&mut self, desired: DesiredState) {
+        self.row.wanted = desired;
         self.row.generation += 1;
-        self.recovered();
+        self.clear_failures();
     }
 
-    fn is(&self, hosting: Hosting) -> bool {
+    fn is_hosted_by(&self, hosting: Hosting) -> bool {
         self.row.hosting == hosting
     }
 
@@ -236,20 +235,20 @@ impl Next {
         !matches!(self.row.container, Container::None | Container::Absent)
     }
 
-    // === What people want ===
+    // === Requests ===
 
     fn restart(&mut self) -> bool {
-        if !self.is(Hosting::Container) {
+        if !self.is_hosted_by(Hosting::Container) {
             return false;
         }
-        self.wants(DesiredState::Running);
+        self.set_desired(DesiredState::Running);
         self.row.url = None;
         self.begin_attempt();
         true
     }
 
-    /// A new attempt. What the attempt before left running is stale: it is stopped before anything is
-    /// started, and what its agent says no longer counts.
+    /// Begins a new attempt. A container of the attempt before is superseded: it is stopped before another
+    /// is started, and calls of its agent no longer count.
     fn begin_attempt(&mut self) {
         self.row.attempt += 1;
         self.row.attempt_at = Some(self.now);
@@ -257,24 +256,24 @@ impl Next {
         if self.may_have_container() {
             self.row.container = Container::Superseded;
         }
-        let event = tell::provisioning(&self.row);
-        self.becomes(Status::Provisioning, event);
+        let event = event::provisioning(&self.row);
+        self.set_status(Status::Provisioning, event);
     }
 
     fn pause(&mut self) -> bool {
         if self.row.status == Status::Paused {
             return false;
         }
-        self.wants(DesiredState::Paused);
-        self.forget_own_url();
-        let event = tell::paused(&self.row);
-        self.becomes(Status::Paused, event);
+        self.set_desired(DesiredState::Paused);
+        self.clear_container_url();
+        let event = event::paused(&self.row);
+        self.set_status(Status::Paused, event);
         true
     }
 
-    /// The address of a container goes with it; that of an agent that somebody else runs doesn't.
-    fn forget_own_url(&mut self) {
-        if self.is(Hosting::Container) {
+    /// The URL of a container goes with it; that of an agent that its operator runs stays.
+    fn clear_container_url(&mut self) {
+        if self.is_hosted_by(Hosting::Container) {
             self.row.url = None;
         }
     }
@@ -283,31 +282,31 @@ impl Next {
         if self.row.status != Status::Paused {
             return false;
         }
-        self.wants(DesiredState::Running);
-        if self.is(Hosting::Container) {
+        self.set_desired(DesiredState::Running);
+        if self.is_hosted_by(Hosting::Container) {
             self.begin_attempt();
         } else {
-            self.ready_at_once();
+            self.start_without_container();
         }
         true
     }
 
-    /// What needs no container is there at once, or as soon as its agent calls.
-    fn ready_at_once(&mut self) {
-        if self.is(Hosting::Operator) && self.row.url.is_none() {
-            let event = tell::awaiting_agent(&self.row);
-            self.becomes(Status::AwaitingAgent, event);
+    /// A workspace without a container is online at once, or as soon as its agent calls.
+    fn start_without_container(&mut self) {
+        if self.is_hosted_by(Hosting::Operator) && self.row.url.is_none() {
+            let event = event::awaiting_agent(&self.row);
+            self.set_status(Status::AwaitingAgent, event);
         } else {
-            let event = tell::online_at_once(&self.row);
-            self.becomes(Status::Online, event);
+            let event = event::online_at_once(&self.row);
+            self.set_status(Status::Online, event);
         }
     }
 
     fn hibernate(&mut self) -> bool {
-        if !self.is(Hosting::Container) || !self.works() {
+        if !self.is_hosted_by(Hosting::Container) || !self.is_up() {
             return false;
         }
-        self.wants(DesiredState::Hibernated);
+        self.set_desired(DesiredState::Hibernated);
         self.row.status = Status::Hibernating;
         self.row.status_since = self.now;
         if !self.may_have_container() {
@@ -318,58 +317,58 @@ impl Next {
 
     fn hibernated(&mut self) {
         self.row.url = None;
-        let event = tell::hibernated(&self.row);
-        self.becomes(Status::Hibernated, event);
+        let event = event::hibernated(&self.row);
+        self.set_status(Status::Hibernated, event);
     }
 
     fn wake(&mut self) -> bool {
         if self.row.status != Status::Hibernated {
             return false;
         }
-        self.wants(DesiredState::Running);
+        self.set_desired(DesiredState::Running);
         self.begin_attempt();
         true
     }
 
-    /// A start may be under way of which the row doesn't know yet, and nobody looks at a removed row
-    /// that claims to have no container: until the backend is seen to have none, there may be one.
+    /// A start may be under way of which the row doesn't know yet, and a removed row that claims to have
+    /// no container is not reconciled: until the backend is seen to have none, there may be one.
     fn remove(&mut self, cascade: Option<usize>) -> bool {
-        self.wants(DesiredState::Removed);
+        self.set_desired(DesiredState::Removed);
         self.row.removed_at = Some(self.now);
-        if self.is(Hosting::Container) && self.row.attempt > 0 {
+        if self.is_hosted_by(Hosting::Container) && self.row.attempt > 0 {
             self.row.container = Container::Superseded;
         }
-        self.becomes(Status::Removed, tell::removed(cascade));
+        self.set_status(Status::Removed, event::removed(cascade));
         true
     }
 
-    // === What was seen ===
+    // === Observations ===
 
-    /// Removed is final: all that can still happen is that the container is seen to be gone.
+    /// Removed is final: only its container can still be observed to be gone.
     fn after_removal(&mut self, input: &Input) -> bool {
         match input {
             Input::Stopped => self.stopped(),
-            Input::NotDone { refused, reason } => self.not_done(*refused, reason),
+            Input::BackendFailed { refused, reason } => self.backend_failed(*refused, reason),
             Input::Unreachable { reason } => self.reachable(Some(reason)),
             Input::Reachable => self.reachable(None),
             _ => false,
         }
     }
 
-    fn container_is(&mut self, container: Container) -> bool {
+    fn set_container(&mut self, container: Container) -> bool {
         let changed = self.row.container != container;
         self.row.container = container;
         changed
     }
 
-    fn works(&self) -> bool {
+    fn is_up(&self) -> bool {
         matches!(self.row.status, Status::Online | Status::Degraded)
     }
 
     fn started(&mut self, attempt: i32, url: Option<&str>) -> bool {
         if attempt != self.row.attempt
             || self.row.wanted != DesiredState::Running
-            || !self.is(Hosting::Container)
+            || !self.is_hosted_by(Hosting::Container)
         {
             return false;
         }
@@ -377,7 +376,7 @@ impl Next {
             self.row.url = Some(url.to_owned());
         }
         self.row.container = Container::Running;
-        self.obeyed();
+        self.backend_succeeded();
         true
     }
 
@@ -385,18 +384,18 @@ impl Next {
         if attempt != self.row.attempt || self.row.status != Status::Provisioning {
             return false;
         }
-        self.fail(error, tell::start_failed(error, missing));
+        self.fail(error, event::start_failed(error, missing));
         true
     }
 
     fn fail(&mut self, error: &str, event: Event) {
-        self.row.last_sample_error = Some(cut(error).to_owned());
+        self.row.last_sample_error = Some(truncate(error).to_owned());
         self.row.failures = self.row.failures.saturating_add(1);
-        self.becomes(Status::Failed, event);
+        self.set_status(Status::Failed, event);
     }
 
-    fn vanished(&mut self) -> bool {
-        if self.row.wanted != DesiredState::Running || !self.is(Hosting::Container) {
+    fn container_lost(&mut self) -> bool {
+        if self.row.wanted != DesiredState::Running || !self.is_hosted_by(Hosting::Container) {
             return false;
         }
         match self.row.status {
@@ -404,17 +403,17 @@ impl Next {
                 self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
-                self.becomes(Status::Offline, tell::offline());
+                self.set_status(Status::Offline, event::offline());
                 true
             }
-            // It died before its agent called. Another try, as long as there is time for one.
+            // The container died before its agent called: it is started again, as long as there is time.
             Status::Provisioning if self.row.container == Container::Running => {
                 self.row.container = Container::Absent;
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
                 true
             }
-            _ => self.may_have_container() && self.container_is(Container::Absent),
+            _ => self.may_have_container() && self.set_container(Container::Absent),
         }
     }
 
@@ -428,48 +427,48 @@ impl Next {
         }
         if self.row.status == Status::Hibernating {
             self.row.container = Container::Absent;
-            self.obeyed();
+            self.backend_succeeded();
             self.hibernated();
             return true;
         }
-        let was_there = self.may_have_container() && self.container_is(Container::Absent);
+        let was_there = self.may_have_container() && self.set_container(Container::Absent);
         if was_there {
             self.row.retry_at = None;
-            self.obeyed();
+            self.backend_succeeded();
         }
         was_there
     }
 
-    /// Waits longer each time, and says so.
-    fn not_done(&mut self, refused: bool, reason: &str) -> bool {
-        if !self.is(Hosting::Container) {
+    /// The back-off grows with each failure; a condition says why.
+    fn backend_failed(&mut self, refused: bool, reason: &str) -> bool {
+        if !self.is_hosted_by(Hosting::Container) {
             return false;
         }
         self.row.failures = self.row.failures.saturating_add(1);
         self.back_off();
-        self.condition(BACKEND_OBEYS, false, if refused { "Refused" } else { "NoAnswer" }, reason);
+        self.set_condition(BACKEND_OBEYS, false, if refused { "Refused" } else { "NoAnswer" }, reason);
         true
     }
 
-    fn obeyed(&mut self) {
-        if self.is_so(BACKEND_OBEYS) == Some(false) {
-            self.condition(BACKEND_OBEYS, true, "Done", "the backend did what it was asked");
+    fn backend_succeeded(&mut self) {
+        if self.condition_status(BACKEND_OBEYS) == Some(false) {
+            self.set_condition(BACKEND_OBEYS, true, "Done", "the backend did what it was asked");
         }
     }
 
-    /// May what an agent says change the status? Not where people want stillness, and not while the
-    /// agent of an earlier attempt may be the one that speaks.
-    fn listens(&self) -> bool {
+    /// Whether calls of an agent may change the status: not where the desired state is another one than
+    /// running, and not while the agent of an earlier attempt may be the one that calls.
+    fn accepts_agent(&self) -> bool {
         self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded
     }
 
     fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: DeliveryMode) -> bool {
         let same_card = self.row.agent_card.as_ref() == Some(card);
-        if !self.listens() {
+        if !self.accepts_agent() {
             self.row.agent_card = Some(card.clone());
             return !same_card;
         }
-        let url = if has_our_url(&self.row) { self.row.url.clone() } else { url.map(str::to_owned) };
+        let url = if has_platform_url(&self.row) { self.row.url.clone() } else { url.map(str::to_owned) };
         let same = same_card
             && self.row.status == Status::Online
             && self.row.url == url
@@ -480,77 +479,77 @@ impl Next {
         self.row.url = url;
         self.row.agent_card = Some(card.clone());
         self.row.delivery_mode = delivery_mode;
-        self.recovered();
-        let event = tell::registered(&self.row);
-        self.becomes(Status::Online, event);
+        self.clear_failures();
+        let event = event::registered(&self.row);
+        self.set_status(Status::Online, event);
         true
     }
 
-    fn recovered(&mut self) {
+    fn clear_failures(&mut self) {
         self.row.failures = 0;
         self.row.retry_at = None;
         self.row.last_sample_error = None;
     }
 
-    fn beat(&mut self, beat: &Beat) -> bool {
-        if !self.listens() {
+    fn heartbeat(&mut self, heartbeat: &Heartbeat) -> bool {
+        if !self.accepts_agent() {
             return false;
         }
-        let wedged = beat.runtime_state.as_deref() == Some(WEDGED);
-        let failing = beat.error_rate >= DEGRADED_FROM && !beat.judges_itself;
-        let sound = beat.runtime_state.as_deref() == Some("");
-        let well = beat.error_rate < WELL_BELOW && sound && !beat.judges_itself;
+        let wedged = heartbeat.runtime_state.as_deref() == Some(WEDGED);
+        let failing = heartbeat.error_rate >= DEGRADED_FROM && !heartbeat.self_reports_health;
+        let sound = heartbeat.runtime_state.as_deref() == Some("");
+        let well = heartbeat.error_rate < HEALTHY_BELOW && sound && !heartbeat.self_reports_health;
         match self.row.status {
             Status::Online if wedged || failing => {
-                self.becomes(Status::Degraded, tell::degraded(beat, wedged));
+                self.set_status(Status::Degraded, event::degraded(heartbeat, wedged));
             }
             Status::Degraded if well => {
-                self.recovered();
-                self.becomes(Status::Online, tell::online_again(None));
+                self.clear_failures();
+                self.set_status(Status::Online, event::reconnected(None));
             }
             Status::Offline => {
-                self.recovered();
-                self.becomes(Status::Online, tell::online_again(None));
+                self.clear_failures();
+                self.set_status(Status::Online, event::reconnected(None));
             }
             from @ (Status::Provisioning | Status::AwaitingAgent | Status::Failed) => {
-                self.recovered();
-                self.becomes(Status::Online, tell::online_again(Some(from)));
+                self.clear_failures();
+                self.set_status(Status::Online, event::reconnected(Some(from)));
             }
             _ => return false,
         }
         true
     }
 
-    fn silent(&mut self) -> bool {
-        if !self.works() {
+    fn heartbeat_timeout(&mut self) -> bool {
+        if !self.is_up() {
             return false;
         }
         match self.row.hosting {
             Hosting::Synthetic => return false,
             Hosting::Operator => {
-                self.becomes(Status::Offline, tell::offline());
-                let event = tell::awaiting_agent(&self.row);
-                self.becomes(Status::AwaitingAgent, event);
+                self.set_status(Status::Offline, event::offline());
+                let event = event::awaiting_agent(&self.row);
+                self.set_status(Status::AwaitingAgent, event);
             }
             Hosting::Container => {
                 self.row.failures = self.row.failures.saturating_add(1);
                 self.back_off();
-                self.becomes(Status::Offline, tell::offline());
+                self.set_status(Status::Offline, event::offline());
             }
         }
         true
     }
 
-    fn overdue(&mut self, after_seconds: u64) -> bool {
+    fn deadline_exceeded(&mut self, after_seconds: u64) -> bool {
         match self.row.status {
             Status::Provisioning => {
-                let event = tell::start_overdue(&self.row, after_seconds);
-                self.fail(tell::START_OVERDUE, event);
+                let event = event::start_overdue(&self.row, after_seconds);
+                self.fail(event::START_OVERDUE, event);
             }
-            // Better awake than stuck. If its container is gone after all, that will be seen.
+            // Rather online than stuck. If its container is gone after all, that will be observed.
             Status::Hibernating => {
-                self.wants(DesiredState::Running);
-                self.becomes(Status::Online, tell::online_again(None));
+                self.set_desired(DesiredState::Running);
+                self.set_status(Status::Online, event::reconnected(None));
             }
             _ => return false,
         }
@@ -560,7 +559,7 @@ impl Next {
     fn recover(&mut self) -> bool {
         let due = self.row.status == Status::Offline
             && self.row.wanted == DesiredState::Running
-            && self.is(Hosting::Container);
+            && self.is_hosted_by(Hosting::Container);
         if due {
             self.row.url = None;
             self.begin_attempt();
@@ -568,29 +567,29 @@ impl Next {
         due
     }
 
-    /// Not knowing changes no status. It is written down, once.
+    /// An unknown observation changes no status. A condition says so, once.
     fn reachable(&mut self, reason: Option<&str>) -> bool {
-        if self.is_so(BACKEND_REACHABLE).unwrap_or(true) == reason.is_none() {
+        if self.condition_status(BACKEND_REACHABLE).unwrap_or(true) == reason.is_none() {
             return false;
         }
         match reason {
-            Some(reason) => self.condition(BACKEND_REACHABLE, false, "NoAnswer", reason),
-            None => self.condition(BACKEND_REACHABLE, true, "Answers", "the backend answers again"),
+            Some(reason) => self.set_condition(BACKEND_REACHABLE, false, "NoAnswer", reason),
+            None => self.set_condition(BACKEND_REACHABLE, true, "Answers", "the backend answers again"),
         }
         true
     }
 
-    /// What a condition says; none, where nothing was ever written down.
-    fn is_so(&self, condition: &str) -> Option<bool> {
+    /// Whether a condition holds; none where it was never set.
+    fn condition_status(&self, condition: &str) -> Option<bool> {
         let known = self.row.conditions.as_array()?.iter().find(|known| known["type"] == condition)?;
         Some(known["status"] == "True")
     }
 
-    /// Writes a condition down. It holds since it changed, not since it was last seen.
-    fn condition(&mut self, condition: &str, is_so: bool, reason: &str, message: &str) {
+    /// Sets a condition. Its time is that of its last change, not of its last observation.
+    fn set_condition(&mut self, condition: &str, holds: bool, reason: &str, message: &str) {
         let mut all = self.row.conditions.as_array().cloned().unwrap_or_default();
         let before = all.iter().position(|known| known["type"] == condition).map(|at| all.remove(at));
-        let status = if is_so { "True" } else { "False" };
+        let status = if holds { "True" } else { "False" };
         let since = before
             .filter(|before| before["status"] == status)
             .and_then(|before| before.get("since").cloned());
@@ -598,7 +597,7 @@ impl Next {
             "type": condition,
             "status": status,
             "reason": reason,
-            "message": cut(message),
+            "message": truncate(message),
             "since": since.unwrap_or_else(|| json!(self.now)),
         }));
         self.row.conditions = Value::Array(all);
@@ -606,7 +605,7 @@ impl Next {
 }
 
 /// As much of an error as is stored.
-fn cut(error: &str) -> &str {
+fn truncate(error: &str) -> &str {
     let mut end = error.len().min(limits::ERROR_BYTES);
     while !error.is_char_boundary(end) {
         end -= 1;

@@ -1,5 +1,5 @@
-//! What the fleet does for messages between agents: it notes that one was sent, and keeps the rows that
-//! tell of it.
+//! What the fleet does for messages between agents: it records when an agent last sent one, and stores the
+//! rows of activity.
 
 use events::Event;
 use store::{
@@ -10,19 +10,19 @@ use store::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{error::FleetError, fleet::Fleet, limits::LOG_PATIENCE};
+use crate::{error::FleetError, fleet::Fleet, limits::ACTIVITY_TIMEOUT};
 
 impl Fleet {
-    /// Notes that a workspace sent a message just now: readable at once, in the database now and then.
-    pub async fn spoke(&self, id: Uuid) {
+    /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
+    pub async fn record_outbound(&self, id: Uuid) {
         self.directory().put_outbound(id, store::now());
         self.write_presence(id, false).await;
     }
 
-    /// Does the agent say that it does this by itself?
+    /// Whether the agent's last heartbeat with metadata claims this capability.
     #[must_use]
     pub fn does_itself(&self, id: Uuid, capability: &str) -> bool {
-        self.inner.agents.says(id, capability)
+        self.inner.agents.has_capability(id, capability)
     }
 
     /// Keeps a row of activity: in the database a moment later, and not at all if its workspace is gone
@@ -30,8 +30,8 @@ impl Fleet {
     /// more than its row.
     pub async fn log_behind(&self, row: ActivityRow) {
         let workspace = row.workspace_id;
-        let append = self.inner.writer.write_behind(row);
-        if timeout(LOG_PATIENCE, append).await.is_err() {
+        let append = self.state().write_behind(row);
+        if timeout(ACTIVITY_TIMEOUT, append).await.is_err() {
             tracing::warn!(%workspace, "activity was not kept: the database is away, or far behind");
         }
     }
@@ -43,7 +43,7 @@ impl Fleet {
     pub async fn log(&self, row: ActivityRow, event: Event) -> Result<(), FleetError> {
         let id = row.workspace_id;
         let change = Change::of(InsertActivity(vec![row])).require(WorkspaceIsLive(id));
-        match self.commit(change.with_event(id, event)).await {
+        match self.state().commit(change.with_event(id, event)).await {
             Ok(_) => Ok(()),
             Err(CommitError::PreconditionFailed(_)) => Err(FleetError::NotFound),
             Err(error) => Err(FleetError::Commit(error)),
@@ -52,7 +52,7 @@ impl Fleet {
 
     /// Deletes activity that is older than this.
     pub async fn forget_activity(&self, age: chrono::Duration) {
-        match self.inner.store.delete_activity_before(store::now() - age).await {
+        match self.store().delete_activity_before(store::now() - age).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "old activity deleted"),
             Err(error) => tracing::warn!(%error, "old activity could not be deleted"),

@@ -1,10 +1,11 @@
-//! The reconciler: makes what is wanted so. One server of a database does it, the holder of a lease;
-//! each of its writes proves the lease, so that one that lost it changes nothing any more.
+//! The reconciler: brings what runs to the desired state. One server of a database does it, the holder
+//! of a lease; each of its writes proves the lease, so that a server that lost it changes nothing any
+//! more.
 //!
-//! There is at most one task for a workspace, and only while there is something to do. It looks at the
-//! row and at the backend, takes one step, and looks again until there is nothing to do. Whatever
-//! happens meanwhile is a poke: it is looked at once more. Nothing is remembered between looks but the
-//! row, so a crash between any two steps is a look that comes later.
+//! There is at most one task for a workspace, and only while there is something to do. It observes, takes
+//! one step, and repeats that until there is nothing to do. A workspace that is enqueued meanwhile is
+//! reconciled once more. Nothing is remembered between two steps but the row, so a crash between them
+//! only delays the next.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,8 +18,9 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use events::{Next, Subscription};
+use events::{Received, Subscription};
 use futures::StreamExt as _;
+use provision::{BackendError, NotReady, Observation};
 use store::{
     CommitError, Fence, Lease, LeaseIsHeld, StoreError,
     workspaces::{Hosting, Status, WorkspaceRow},
@@ -32,10 +34,9 @@ use tokio_util::time::{DelayQueue, delay_queue::Key};
 use uuid::Uuid;
 
 use crate::{
-    backend::{BackendError, ContainerSpec, Seen, container_name},
     decide::{self, Step},
     fleet::{Fleet, transitions},
-    limits::{self, BACKEND_DEADLINE, LOOK_AGAIN, SLOW_TICK},
+    limits::{OBSERVE_TIMEOUT, REQUEUE_AFTER, RESYNC_INTERVAL},
     machine::Input,
 };
 
@@ -45,52 +46,52 @@ mod tests;
 /// Name of the lease.
 const LEASE: &str = "reconciler";
 
-/// Steps of one look at most. More means that something is wrong with the rules, and waits for the next.
-const STEPS: usize = 32;
+/// Steps of one reconciliation at most. More means that the rules contradict each other.
+const MAX_STEPS: usize = 32;
 
 /// The longest that a timer is set for. The queue of timers panics beyond two years, and settings may
 /// say "never" in numbers.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const MAX_TIMER: Duration = Duration::from_secs(86_400);
 
-/// What people read when a container could not be started.
+/// Error of a workspace whose container the backend refused to start.
 const START_FAILED: &str = "workspace start failed";
 
-/// Workspaces to look at, while somebody does.
+/// Workspaces to be reconciled, on the server that leads.
 #[derive(Debug, Default)]
-pub(crate) struct Pokes {
+pub(crate) struct WorkQueue {
     waiting: Mutex<BTreeSet<Uuid>>,
-    bell: Notify,
+    notify: Notify,
     open: AtomicBool,
-    /// Since when somebody does.
+    /// Since when this server leads.
     since: Mutex<Option<DateTime<Utc>>>,
 }
 
-impl Pokes {
-    /// Asks to look at a workspace. Nothing, on a server that isn't the one that looks: that one hears
-    /// of the change by its event.
-    pub(crate) fn poke(&self, id: Uuid) {
+impl WorkQueue {
+    /// Enqueues a workspace. Does nothing on a server that doesn't lead: the leader learns of the change by
+    /// its event.
+    pub(crate) fn enqueue(&self, id: Uuid) {
         if self.open.load(Ordering::Acquire) {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-            self.bell.notify_one();
+            self.notify.notify_one();
         }
     }
 
-    async fn take(&self) -> BTreeSet<Uuid> {
+    async fn dequeue(&self) -> BTreeSet<Uuid> {
         loop {
             let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {
                 return taken;
             }
-            self.bell.notified().await;
+            self.notify.notified().await;
         }
     }
 
-    /// Since when this server looks at workspaces; none, while it doesn't.
+    /// Since when this server leads; none while it doesn't.
     fn since(&self) -> Option<DateTime<Utc>> {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, open: bool) {
+    fn set_open(&self, open: bool) {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = open.then(store::now);
         self.open.store(open, Ordering::Release);
         if !open {
@@ -99,41 +100,43 @@ impl Pokes {
     }
 }
 
-/// Why a look ended early. What was begun is found by the next one.
+/// Why a reconciliation ended early. What was begun is found by the next one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Interrupted {
     /// The lease is gone.
-    #[error("another server reconciles by now")]
-    Deposed,
+    #[error("another server leads by now")]
+    LeadershipLost,
     /// The database could not be read or written.
     #[error("the database failed")]
     Store(#[from] StoreError),
     /// The change could not be made.
     #[error("a change could not be made")]
     Commit(#[source] CommitError),
-    /// The rules want one step after the other without end.
+    /// The rules ask for one step after the other without end.
     #[error("no end of steps")]
     Endless,
 }
 
 impl Fleet {
     /// Reconciles while this server holds the lease, and tries to get it while another one does. Never
-    /// ends by itself; calls `beat` each time around.
+    /// ends without an error; calls `progress` each time around.
     ///
     /// # Errors
     /// If the database fails; to be called again then.
-    pub async fn reconcile(&self, beat: impl Fn()) -> Result<(), StoreError> {
+    pub async fn reconcile(&self, progress: impl Fn()) -> Result<(), StoreError> {
         let inner = &self.inner;
         let mut renewals = interval(inner.limits.lease / 4);
         loop {
             renewals.tick().await;
-            beat();
-            if let Some(lease) = inner.store.lease(LEASE, inner.server, inner.limits.lease).await? {
+            progress();
+            if let Some(lease) =
+                inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease).await?
+            {
                 tracing::info!(epoch = lease.fence.epoch, "this server reconciles");
                 metrics::gauge!("isomer_reconciles").set(1.0);
-                inner.pokes.open(true);
-                let ended = self.lead(lease, &beat).await;
-                inner.pokes.open(false);
+                inner.work.set_open(true);
+                let ended = self.lead(lease, &progress).await;
+                inner.work.set_open(false);
                 metrics::gauge!("isomer_reconciles").set(0.0);
                 ended?;
                 tracing::warn!("another server reconciles from now on");
@@ -141,69 +144,73 @@ impl Fleet {
         }
     }
 
-    /// Looks at what needs it, until the lease is lost.
-    async fn lead(&self, lease: Lease, beat: &impl Fn()) -> Result<(), StoreError> {
+    /// Reconciles what is enqueued, until the lease is lost.
+    async fn lead(&self, lease: Lease, progress: &impl Fn()) -> Result<(), StoreError> {
         let inner = &self.inner;
         let fence = lease.fence.clone();
         let mut until = lease.until;
         let mut renewals = interval(inner.limits.lease / 4);
-        let mut looks = Looks::new(self.clone(), fence);
-        let mut heard = self.hear_changes();
-        let mut deaf = false;
-        let mut slow = interval(SLOW_TICK);
+        let mut in_flight = InFlight::new(self.clone(), fence);
+        let mut changes = self.subscribe_to_changes();
+        let mut closed = false;
+        let mut resync = interval(RESYNC_INTERVAL);
         loop {
             if Instant::now() >= until {
                 return Ok(());
             }
             tokio::select! {
                 _ = renewals.tick() => {
-                    beat();
-                    match timeout(inner.limits.lease / 4, inner.store.lease(LEASE, inner.server, inner.limits.lease)).await {
-                        Ok(Ok(Some(renewed))) if renewed.fence == looks.fence => until = renewed.until,
+                    progress();
+                    match timeout(inner.limits.lease / 4, inner.state.store().lease(LEASE, inner.state.server(), inner.limits.lease)).await {
+                        Ok(Ok(Some(renewed))) if renewed.fence == in_flight.fence => until = renewed.until,
                         Ok(Ok(_)) => return Ok(()),
-                        // The lease is still ours for a while.
+                        // The lease is still held for a while.
                         Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),
                         Err(_) => tracing::warn!("the database didn't renew the lease in time"),
                     }
                 }
-                _ = slow.tick() => looks.at(self.all_that_may_need_it().await?),
-                poked = inner.pokes.take() => looks.at(poked),
-                next = heard.next(), if !deaf => match next {
-                    Next::Event(event) => looks.at(event.workspace_id().into_iter().filter(|id| self.may_need_it(*id))),
-                    Next::Overflowed => {
-                        heard = self.hear_changes();
-                        looks.at(self.all_that_may_need_it().await?);
+                _ = resync.tick() => in_flight.enqueue(self.reconcilable_ids().await?),
+                ids = inner.work.dequeue() => in_flight.enqueue(ids),
+                next = changes.next(), if !closed => match next {
+                    Received::Event(event) => in_flight.enqueue(event.workspace_id().into_iter().filter(|id| self.is_reconcilable(*id))),
+                    Received::Lagged => {
+                        changes = self.subscribe_to_changes();
+                        in_flight.enqueue(self.reconcilable_ids().await?);
                     }
-                    Next::Closed => deaf = true,
+                    Received::Closed => closed = true,
                 },
-                () = looks.done() => {}
+                () = in_flight.next() => {}
             }
         }
     }
 
-    fn hear_changes(&self) -> Subscription {
-        self.hub().subscribe(HEARD, |event| event.seq().is_some() && event.workspace_id().is_some())
+    fn subscribe_to_changes(&self) -> Subscription {
+        self.hub().subscribe(EVENT_BUFFER, |event| event.seq().is_some() && event.workspace_id().is_some())
     }
 
-    fn may_need_it(&self, id: Uuid) -> bool {
+    fn is_reconcilable(&self, id: Uuid) -> bool {
         self.directory().get(id).is_none_or(|workspace| workspace.row.hosting != Hosting::Synthetic)
     }
 
-    pub(crate) async fn all_that_may_need_it(&self) -> Result<Vec<Uuid>, StoreError> {
+    pub(crate) async fn reconcilable_ids(&self) -> Result<Vec<Uuid>, StoreError> {
         let live = self.directory().list();
         let mut ids: Vec<Uuid> =
             live.iter().filter(|it| it.row.hosting != Hosting::Synthetic).map(|it| it.row.id).collect();
         if self.inner.backend.is_some() {
-            ids.extend(self.inner.store.removed_unsettled().await?.into_iter().map(|row| row.id));
+            ids.extend(self.store().removed_unsettled().await?.into_iter().map(|row| row.id));
         }
         Ok(ids)
     }
 
     // === One workspace ===
 
-    /// Looks at a workspace and takes steps until there is nothing to do. Returns when to look again.
-    pub(crate) async fn look(&self, id: Uuid, fence: &Fence) -> Result<Option<DateTime<Utc>>, Interrupted> {
-        for _ in 0..STEPS {
+    /// Takes steps until there is nothing to do. Returns when to reconcile the workspace again.
+    pub(crate) async fn reconcile_one(
+        &self,
+        id: Uuid,
+        fence: &Fence,
+    ) -> Result<Option<DateTime<Utc>>, Interrupted> {
+        for _ in 0..MAX_STEPS {
             if let ControlFlow::Break(until) = self.step(id, fence).await? {
                 return Ok(until);
             }
@@ -211,7 +218,7 @@ impl Fleet {
         Err(Interrupted::Endless)
     }
 
-    /// Takes the next step about a workspace; breaks where there is none, with when to look again.
+    /// Takes the next step; breaks where there is none, with when to reconcile the workspace again.
     pub(crate) async fn step(
         &self,
         id: Uuid,
@@ -224,155 +231,164 @@ impl Fleet {
         if let Some(ready) = self.inner.runtimes.ready(&row.runtime) {
             ready.await;
         }
-        let seen = self.observe(row).await;
-        let next = || decide::next_step(row, seen.as_ref(), &self.facts(row), store::now());
+        let observed = self.observe(row).await;
+        let next = || decide::next_step(row, observed.as_ref(), &self.decision_context(row), store::now());
         let mut step = next();
-        if step == Step::Note(Input::Silent) && self.heard_elsewhere(id).await? {
+        if step == Step::Record(Input::HeartbeatTimeout) && self.refresh_presence(id).await? {
             step = next();
         }
         match step {
-            Step::Rest(until) => return Ok(ControlFlow::Break(until)),
-            step => self.take(row, step, fence).await?,
+            Step::Wait(until) => return Ok(ControlFlow::Break(until)),
+            step => self.execute(row, step, fence).await?,
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Agents call whichever server they reach: has another one written down that this one called?
-    async fn heard_elsewhere(&self, id: Uuid) -> Result<bool, StoreError> {
-        if self.inner.store.is_single_process() {
+    /// Agents call any server of the deployment: reads what another one may have stored of this agent's
+    /// last call. Returns whether that is newer.
+    async fn refresh_presence(&self, id: Uuid) -> Result<bool, StoreError> {
+        if self.store().is_single_process() {
             return Ok(false);
         }
-        let written = self.inner.store.workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
+        let written = self.store().workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
         Ok(written.is_some_and(|presence| self.directory().put_newer_presence(presence)))
     }
 
-    async fn take(&self, row: &WorkspaceRow, step: Step, fence: &Fence) -> Result<(), Interrupted> {
-        let Some(backend) = self.inner.backend.as_ref().filter(|_| !matches!(step, Step::Note(_))) else {
-            let Step::Note(input) = step else { return Ok(()) };
-            return self.note(row, input, fence).await;
+    async fn execute(&self, row: &WorkspaceRow, step: Step, fence: &Fence) -> Result<(), Interrupted> {
+        let (step, backend) = match (step, &self.inner.backend) {
+            (Step::Record(input), _) => return self.record_input(row, input, fence).await,
+            (Step::Wait(_), _) | (_, None) => return Ok(()),
+            (step, Some(backend)) => (step, backend),
         };
-        self.still_held(fence).await?;
-        let action = async {
-            match step {
-                Step::Ensure => backend
-                    .ensure(&self.spec(row))
-                    .await
-                    .map(|url| Some(Input::Started { attempt: row.attempt, url })),
-                Step::Stop => backend.stop(row.id).await.map(|()| None),
-                Step::Remove => backend.remove(row.id, true).await.map(|()| None),
-                Step::Rest(_) | Step::Note(_) => Ok(None),
+        // Planned first: between the proof of the lease and the backend there is nothing that takes time.
+        let spec = if step == Step::Ensure { Some(self.plan_container(row).await?) } else { None };
+        let spec = match spec.transpose() {
+            Ok(spec) => spec,
+            Err(not_ready) => {
+                tracing::warn!(workspace = %row.id, error = %not_ready, "the workspace can't start");
+                return self.record_input(row, start_refused(row, &not_ready), fence).await;
             }
         };
-        let late = || BackendError::Unreachable { reason: "no answer in time".to_owned() };
-        match timeout(BACKEND_DEADLINE, action).await.unwrap_or_else(|_| Err(late())) {
+        self.require_lease(fence).await?;
+        let action = async {
+            match (step, &spec) {
+                (Step::Ensure, Some(spec)) => {
+                    let url = backend.ensure(spec).await?;
+                    Ok(Some(Input::Started { attempt: spec.attempt, url }))
+                }
+                (Step::Stop, _) => backend.stop(row.id).await.map(|()| None),
+                (Step::Remove, _) => backend.remove(row.id, true).await.map(|()| Some(Input::Stopped)),
+                (Step::Ensure | Step::Wait(_) | Step::Record(_), _) => Ok(None),
+            }
+        };
+        let timed_out = || BackendError::Unreachable { reason: "no answer in time".to_owned() };
+        match timeout(self.inner.limits.backend_timeout, action).await.unwrap_or_else(|_| Err(timed_out())) {
             Ok(None) => Ok(()),
-            Ok(Some(input)) => self.note(row, input, fence).await,
+            Ok(Some(input)) => self.record_input(row, input, fence).await,
             Err(error) => {
                 tracing::warn!(workspace = %row.id, %error, "the backend did not do what it was asked");
-                self.note(row, not_done(row, error), fence).await
+                self.record_input(row, backend_failed(row, error), fence).await
             }
         }
     }
 
-    /// Writes down what was seen, if the row is still the one that was looked at.
-    async fn note(&self, row: &WorkspaceRow, input: Input, fence: &Fence) -> Result<(), Interrupted> {
+    /// Stores what was observed, if the row is still the one that was decided on.
+    async fn record_input(&self, row: &WorkspaceRow, input: Input, fence: &Fence) -> Result<(), Interrupted> {
         let change = transitions([(row, input)], store::now()).require(LeaseIsHeld(fence.clone()));
-        match self.commit(change).await {
+        match self.state().commit(change).await {
             Ok(_) => Ok(()),
-            // Somebody changed it meanwhile: look again at what it is now.
-            Err(CommitError::Conflict) => Ok(self.read_again(&[row.id]).await?),
-            Err(CommitError::PreconditionFailed(_)) => Err(Interrupted::Deposed),
+            // The row changed meanwhile: the next step is decided on what it is now.
+            Err(CommitError::Conflict) => Ok(self.state().refresh(&[row.id]).await?),
+            Err(CommitError::PreconditionFailed(_)) => Err(Interrupted::LeadershipLost),
             Err(error) => Err(Interrupted::Commit(error)),
         }
     }
 
-    /// Before anything is done that can't be undone.
-    async fn still_held(&self, fence: &Fence) -> Result<(), Interrupted> {
-        let held = self.inner.store.is_held(fence).await?;
-        if held { Ok(()) } else { Err(Interrupted::Deposed) }
+    /// Proves the lease before anything is done that can't be undone.
+    async fn require_lease(&self, fence: &Fence) -> Result<(), Interrupted> {
+        let held = self.store().is_held(fence).await?;
+        if held { Ok(()) } else { Err(Interrupted::LeadershipLost) }
     }
 
-    async fn observe(&self, row: &WorkspaceRow) -> Option<Seen> {
+    async fn observe(&self, row: &WorkspaceRow) -> Option<Observation> {
         let backend = self.inner.backend.as_ref().filter(|_| row.hosting == Hosting::Container)?;
-        let seen = timeout(LOOK_AGAIN, backend.observe(row.id)).await;
-        Some(seen.unwrap_or_else(|_| Seen::Unknown("the backend did not answer in time".to_owned())))
+        let observed = timeout(OBSERVE_TIMEOUT, backend.observe(row.id)).await;
+        Some(
+            observed
+                .unwrap_or_else(|_| Observation::Unknown("the backend did not answer in time".to_owned())),
+        )
     }
 
-    pub(crate) fn facts(&self, row: &WorkspaceRow) -> decide::Facts {
+    pub(crate) fn decision_context(&self, row: &WorkspaceRow) -> decide::Context {
         let workspace = self.directory().get(row.id);
         let presence = workspace.as_ref().and_then(|workspace| workspace.presence.as_ref());
-        decide::Facts {
+        decide::Context {
             last_seen: presence.and_then(|presence| presence.last_seen_at),
-            listening_since: self.inner.pokes.since(),
+            leading_since: self.inner.work.since(),
             ancestor_paused: self.directory().paused_above(row.id).is_some(),
             provision_timeout: self.provision_timeout(&row.runtime),
-            operator_silence: self.inner.limits.operator_silence,
+            operator_heartbeat_timeout: self.inner.limits.operator_heartbeat_timeout,
         }
     }
 
-    /// How long a start may take by the templates of that runtime, in milliseconds, where they say so.
+    /// How long a start may take by the templates of a runtime, in milliseconds, where they say so.
     #[must_use]
     pub fn template_timeout_ms(&self, runtime: &str) -> Option<u64> {
         self.inner.templates.provision_timeout(runtime).map(|seconds| u64::from(seconds) * 1_000)
     }
 
-    /// How long a start may take: by setting, else by template, else by adapter, else 10 minutes.
-    #[must_use]
-    pub fn provision_timeout(&self, runtime: &str) -> Duration {
+    fn provision_timeout(&self, runtime: &str) -> Duration {
         let inner = &self.inner;
-        let template = || inner.templates.provision_timeout(runtime).map(|s| Duration::from_secs(s.into()));
-        let adapter = || inner.runtimes.facts(runtime).provision_timeout;
-        inner.limits.provision_timeout.or_else(template).or_else(adapter).unwrap_or(limits::PROVISION_TIMEOUT)
-    }
-
-    fn spec(&self, row: &WorkspaceRow) -> ContainerSpec {
-        ContainerSpec {
-            workspace: row.id,
-            attempt: row.attempt,
-            name: container_name(row.id),
-            runtime: row.runtime.clone(),
-            image_base: self.inner.runtimes.facts(&row.runtime).image_base,
-            tier: row.tier,
-            env: vec![
-                ("TIER".to_owned(), row.tier.to_string()),
-                ("WORKSPACE_ID".to_owned(), row.id.to_string()),
-            ],
-        }
+        let template = inner.templates.provision_timeout(runtime);
+        let template = template.map(|seconds| Duration::from_secs(seconds.into()));
+        let adapter = inner.runtimes.info(runtime).provision_timeout;
+        provision::provision_timeout(inner.limits.provision_timeout, template, adapter)
     }
 }
 
-/// What it means that the backend didn't do what it was asked. A start that is refused has failed;
-/// everything else is tried again.
-fn not_done(row: &WorkspaceRow, error: BackendError) -> Input {
+/// What it means that a workspace lacks something. A start that can't succeed has failed; a container
+/// that is to be started again below a working agent is tried again.
+fn start_refused(row: &WorkspaceRow, not_ready: &NotReady) -> Input {
+    let (error, missing) = (not_ready.to_string(), not_ready.missing());
+    if row.status == Status::Provisioning {
+        Input::StartFailed { attempt: row.attempt, error, missing }
+    } else {
+        Input::BackendFailed { refused: true, reason: error }
+    }
+}
+
+/// What it means that the backend failed. A start that is refused has failed; everything else is tried
+/// again.
+fn backend_failed(row: &WorkspaceRow, error: BackendError) -> Input {
     match error {
-        BackendError::Unreachable { reason } => Input::NotDone { refused: false, reason },
+        BackendError::Unreachable { reason } => Input::BackendFailed { refused: false, reason },
         BackendError::Refused { .. } | BackendError::NotFound if row.status == Status::Provisioning => {
             Input::StartFailed { attempt: row.attempt, error: START_FAILED.to_owned(), missing: Vec::new() }
         }
-        BackendError::Refused { reason } => Input::NotDone { refused: true, reason },
-        BackendError::NotFound => Input::NotDone { refused: true, reason: "not found".to_owned() },
+        BackendError::Refused { reason } => Input::BackendFailed { refused: true, reason },
+        BackendError::NotFound => Input::BackendFailed { refused: true, reason: "not found".to_owned() },
     }
 }
 
-/// Events that the reconciler may be behind before it looks at everything instead.
-const HEARD: usize = 4_096;
+/// Events that the reconciler may be behind before it reconciles everything instead.
+const EVENT_BUFFER: usize = 4_096;
 
-/// When to look again, if at all.
-type Looked = Result<Option<DateTime<Utc>>, Interrupted>;
+/// When to reconcile the workspace again, if at all.
+type Reconciled = Result<Option<DateTime<Utc>>, Interrupted>;
 
-/// Looks in progress, and those to come.
-struct Looks {
+/// Reconciliations in progress, and timers of those to come.
+struct InFlight {
     fleet: Fleet,
     fence: Fence,
-    tasks: JoinSet<Looked>,
+    tasks: JoinSet<Reconciled>,
     by_task: HashMap<Id, Uuid>,
-    /// Being looked at. `true`: to be looked at once more.
+    /// By workspace. `true`: the workspace was enqueued meanwhile.
     running: HashMap<Uuid, bool>,
     timers: DelayQueue<Uuid>,
     timer_of: HashMap<Uuid, Key>,
 }
 
-impl Looks {
+impl InFlight {
     fn new(fleet: Fleet, fence: Fence) -> Self {
         Self {
             fleet,
@@ -385,7 +401,7 @@ impl Looks {
         }
     }
 
-    fn at(&mut self, ids: impl IntoIterator<Item = Uuid>) {
+    fn enqueue(&mut self, ids: impl IntoIterator<Item = Uuid>) {
         for id in ids {
             match self.running.get_mut(&id) {
                 Some(again) => *again = true,
@@ -400,24 +416,25 @@ impl Looks {
         }
         self.running.insert(id, false);
         let (fleet, fence) = (self.fleet.clone(), self.fence.clone());
-        let task = self.tasks.spawn(async move { fleet.look(id, &fence).await });
+        let task = self.tasks.spawn(async move { fleet.reconcile_one(id, &fence).await });
         self.by_task.insert(task.id(), id);
     }
 
-    /// Waits until a look ended or a time came, and sees to what follows. Never, when there is neither.
-    async fn done(&mut self) {
+    /// Waits until a task ended or a timer fired, and starts what follows. Waits forever where there is
+    /// neither.
+    async fn next(&mut self) {
         tokio::select! {
             Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
             Some(due) = self.timers.next() => {
                 let id = due.into_inner();
                 self.timer_of.remove(&id);
-                self.at([id]);
+                self.enqueue([id]);
             }
             else => std::future::pending().await,
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, Looked), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Reconciled), JoinError>) {
         let (task, result) = match ended {
             Ok((task, result)) => (task, Ok(result)),
             Err(panic) => (panic.id(), Err(panic)),
@@ -428,21 +445,21 @@ impl Looks {
         let again = self.running.remove(&id).unwrap_or_default();
         let later = match result {
             Ok(Ok(until)) => until.map(|until| (until - store::now()).to_std().unwrap_or_default()),
-            Ok(Err(Interrupted::Deposed)) => None,
+            Ok(Err(Interrupted::LeadershipLost)) => None,
             Ok(Err(error)) => {
-                tracing::warn!(workspace = %id, error = &error as &dyn std::error::Error, "a look was interrupted");
-                Some(LOOK_AGAIN)
+                tracing::warn!(workspace = %id, error = &error as &dyn std::error::Error, "a reconciliation was interrupted");
+                Some(REQUEUE_AFTER)
             }
             Err(panic) => {
-                tracing::error!(workspace = %id, %panic, "a look panicked");
-                Some(LOOK_AGAIN)
+                tracing::error!(workspace = %id, %panic, "a reconciliation panicked");
+                Some(REQUEUE_AFTER)
             }
         };
         if again {
             self.begin(id);
         } else if let Some(later) = later {
-            // Timers have an end, settings needn't: waking early does no harm.
-            let later = later.min(LONGEST);
+            // A timer that fires early does no harm.
+            let later = later.min(MAX_TIMER);
             self.timer_of.insert(id, self.timers.insert(id, later));
         }
     }

@@ -1,5 +1,5 @@
-//! Removing workspaces: first the rows, all at once, so that nothing late revives them; then the
-//! containers; and, where it was asked for, everything that is remembered of them.
+//! Removal of workspaces: first the rows, all at once, so that nothing late revives them; then the
+//! containers with what they stored; and, with a purge, every row about them.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::{
 };
 
 /// How long an answer waits for containers to be gone.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a removal is wanted.
+/// Options of a removal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Removal {
-    /// Its children go too.
+    /// Children are removed, too. Without it, a workspace with children is refused.
     pub confirmed: bool,
-    /// Everything that is remembered goes too.
+    /// Every row about the workspaces is deleted.
     pub purge: bool,
 }
 
 impl Fleet {
-    /// Removes a workspace and everything below it. Asking again about one that is removed sees to it
-    /// once more that containers are gone. Returns how many descendants there were.
+    /// Removes a workspace and its descendants. For one that is removed already, waits once more until its
+    /// containers are gone. Returns how many descendants there were.
     ///
     /// # Errors
-    /// If it isn't there, has children and nobody confirmed, or containers could not be stopped; in the
-    /// last case the rows are removed all the same.
+    /// If there is no such workspace, it has children and the removal isn't confirmed, or containers could
+    /// not be stopped; in the last case the rows are removed all the same.
     pub async fn remove(&self, id: Uuid, removal: Removal) -> Result<usize, FleetError> {
         let cascade = if self.directory().get(id).is_some() {
             Some(self.mark_removed(id, removal.confirmed).await?)
@@ -40,16 +40,17 @@ impl Fleet {
             self.find(id).await?.ok_or(FleetError::NotFound)?;
             None
         };
-        let mut all = self.inner.store.removed_below(id).await?;
-        // Those that were removed before are seen to and purged with the others, but not counted twice.
+        let mut all = self.store().removed_below(id).await?;
+        // Descendants that were removed before are waited for and purged with the others, but not counted
+        // twice.
         let descendants = cascade.filter(|_| !removal.purge).unwrap_or(all.len());
         all.push(id);
-        self.see_them_gone(&all).await?;
+        self.wait_until_absent(&all).await?;
         if removal.purge {
             let purged = all.clone();
             let change = Change::of(PurgeWorkspaces(all));
-            self.commit(change).await.map_err(FleetError::Commit)?;
-            self.inner.inbound.forget(&purged);
+            self.state().commit(change).await.map_err(FleetError::Commit)?;
+            self.credentials().evict_inbound_secrets(&purged);
         }
         Ok(descendants)
     }
@@ -67,22 +68,22 @@ impl Fleet {
             Ok(Planned { change, done: below })
         });
         match removed.await {
-            // Somebody else removed it between our looking and our doing: that is what was wanted.
+            // Another request removed it meanwhile, which is what this one asked for.
             Err(FleetError::NotFound) if self.find(id).await?.is_some() => Ok(0),
             removed => removed,
         }
     }
 
-    /// Waits until no container of these runs. The reconciler does the stopping.
-    async fn see_them_gone(&self, ids: &[Uuid]) -> Result<(), FleetError> {
+    /// Waits until none of these workspaces has a container. The reconciler stops them.
+    async fn wait_until_absent(&self, ids: &[Uuid]) -> Result<(), FleetError> {
         if self.inner.backend.is_none() {
             return Ok(());
         }
-        ids.iter().for_each(|id| self.inner.pokes.poke(*id));
+        ids.iter().for_each(|id| self.inner.work.enqueue(*id));
         let gone = |row: &WorkspaceRow| {
             row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Absent)
         };
-        let rows = self.wait_for(ids, STOP_PATIENCE, gone).await?;
+        let rows = self.wait_for(ids, STOP_TIMEOUT, gone).await?;
         let failures: Vec<Uuid> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();
         if failures.is_empty() {
             Ok(())

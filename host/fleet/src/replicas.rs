@@ -1,5 +1,5 @@
-//! Several servers on one Postgres: what one changes the others know, in the one order; and when the one
-//! that reconciles dies another goes on, and nothing is done twice.
+//! Several servers on one Postgres: changes of one reach the others in order, and when the leader dies
+//! another server takes over without repeating an action.
 
 use std::{
     sync::Arc,
@@ -9,26 +9,23 @@ use std::{
 use chrono::TimeDelta;
 use databases::Database;
 use events::{
-    Event, Next, Subscription,
-    catalogue::{AgentMessage, Empty, Task},
+    Event, Received, Subscription,
+    definitions::{AgentMessage, Task},
 };
 use futures::future::join_all;
+use provision::Backend;
 use store::{
     Change, Store,
     presence::PresenceRow,
-    tokens::{InsertToken, RevokeToken, TokenKind},
-    workspaces::{
-        Container, DesiredState, InsertWorkspaces, LoadedWorkspace, Status, UpdateWorkspaces, WorkspaceRow,
-    },
+    workspaces::{Container, DesiredState, Status, UpdateWorkspaces, WorkspaceRow},
 };
 use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
 
 use crate::{
-    Backend, Directory, Edit, Fleet, Limits, Removal, Workspace,
-    scripted::{Action, Script, Scripted},
+    Edit, Fleet, Limits, Removal, Workspace, WorkspaceIndex,
+    fake_backend::{Call, FakeBackend, Script},
     testing::{self, PATIENCE, new, until},
-    tokens::{NewToken, Tokens},
 };
 
 const LEASE: Duration = Duration::from_millis(300);
@@ -41,9 +38,9 @@ struct Replica {
 }
 
 impl Replica {
-    async fn new(database: &Database, backend: Option<Scripted>) -> Self {
+    async fn new(database: &Database, backend: Option<FakeBackend>) -> Self {
         let store = Store::connect(&database.url()).await.unwrap();
-        let limits = Limits { lease: LEASE, ..Limits::default() };
+        let limits = Limits { lease: LEASE, ..testing::limits() };
         let backend = backend.map(|backend| Arc::new(backend) as Arc<dyn Backend>);
         let (fleet, _) = testing::open(store, backend, limits).await;
         let heard = fleet.hub().subscribe(100_000, |event| event.seq().is_some());
@@ -53,9 +50,9 @@ impl Replica {
     /// Begins to keep in step with the others.
     fn follows(mut self) -> Self {
         let fleet = self.fleet.clone();
-        self.tasks.push(tokio::spawn(async move { fleet.follow(|| {}).await.unwrap() }));
+        self.tasks.push(tokio::spawn(async move { fleet.state().follow(|| {}).await.unwrap() }));
         let fleet = self.fleet.clone();
-        self.tasks.push(tokio::spawn(async move { fleet.send_live(|| ()).await }));
+        self.tasks.push(tokio::spawn(async move { fleet.state().send_ephemeral(|| ()).await }));
         self
     }
 
@@ -67,7 +64,7 @@ impl Replica {
     fn seqs(&mut self) -> Vec<i64> {
         let mut seqs = Vec::new();
         while let Some(next) = self.heard.try_next() {
-            let Next::Event(event) = next else { panic!("{next:?}") };
+            let Received::Event(event) = next else { panic!("{next:?}") };
             seqs.extend(event.seq());
         }
         seqs
@@ -97,7 +94,7 @@ fn by_id(mut all: Vec<Arc<Workspace>>) -> Vec<Workspace> {
 
 #[tokio::test]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn all_hear_everything_once_in_its_order_and_know_the_same() {
+async fn all_servers_publish_every_event_once_in_order_and_index_the_same_rows() {
     let database = Database::postgres().await;
     let mut replicas = three(&database).await;
     let writers = (0..64_usize).map(|number| {
@@ -108,7 +105,7 @@ async fn all_hear_everything_once_in_its_order_and_know_the_same() {
             // The next server changes what the first made, as soon as it knows of it.
             until("it is known", &next, async || next.directory().get(id).is_some()).await;
             next.pause(id).await.unwrap();
-            next.mint(id, "test", true).await.unwrap();
+            next.credentials().issue(id, "test", true).await.unwrap();
             if number % 4 == 0 {
                 fleet.remove(id, Removal::default()).await.unwrap();
             }
@@ -118,11 +115,12 @@ async fn all_hear_everything_once_in_its_order_and_know_the_same() {
     let store = replicas[0].fleet.store().clone();
     let last = store.last_event().await.unwrap();
     assert!(last >= 64 * 5, "each writer tells at least five things: {last}");
-    let fresh = Directory::default();
+    let fresh = WorkspaceIndex::default();
     fresh.load(store.live_workspaces().await.unwrap());
     assert_eq!(fresh.len(), 48);
     for replica in &mut replicas {
-        until("everything is told", &replica.fleet, async || replica.fleet.last_told() == last).await;
+        until("everything is told", &replica.fleet, async || replica.fleet.state().last_published() == last)
+            .await;
         assert_eq!(replica.seqs(), (1..=last).collect::<Vec<_>>());
         assert_eq!(by_id(replica.fleet.directory().list()), by_id(fresh.list()));
     }
@@ -131,23 +129,27 @@ async fn all_hear_everything_once_in_its_order_and_know_the_same() {
 
 #[tokio::test]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn tokens_are_known_and_refused_everywhere() {
+async fn tokens_are_accepted_and_revoked_on_all_servers() {
     let database = Database::postgres().await;
     let [one, two, three] = three(&database).await;
     let id = one.fleet.create(new("one", "mock", None), "test").await.unwrap().row.id;
-    let mine = one.fleet.mint(id, "test", true).await.unwrap();
-    let everybodys = two.fleet.mint_org(None, None, "test").await.unwrap();
+    let mine = one.fleet.credentials().issue(id, "test", true).await.unwrap();
+    let everybodys = two.fleet.credentials().issue_for_org(None, None, "test").await.unwrap();
     for replica in [&one, &two, &three] {
         let fleet = &replica.fleet;
-        let both = async || [&mine, &everybodys].iter().all(|new| fleet.authenticate(&new.text).is_some());
+        let both = async || {
+            [&mine, &everybodys].iter().all(|new| fleet.credentials().authenticate(&new.text).is_some())
+        };
         until("both are known", fleet, both).await;
     }
-    three.fleet.revoke(Some(id), mine.row.id).await.unwrap();
-    assert!(three.fleet.authenticate(&mine.text).is_none(), "at once where it was revoked");
-    one.fleet.revoke(None, everybodys.row.id).await.unwrap();
+    three.fleet.credentials().revoke(Some(id), mine.row.id).await.unwrap();
+    assert!(three.fleet.credentials().authenticate(&mine.text).is_none(), "at once where it was revoked");
+    one.fleet.credentials().revoke(None, everybodys.row.id).await.unwrap();
     for replica in [&one, &two, &three] {
         let fleet = &replica.fleet;
-        let none = async || [&mine, &everybodys].iter().all(|new| fleet.authenticate(&new.text).is_none());
+        let none = async || {
+            [&mine, &everybodys].iter().all(|new| fleet.credentials().authenticate(&new.text).is_none())
+        };
         until("none is known", fleet, none).await;
     }
     drop((one, two, three));
@@ -155,25 +157,25 @@ async fn tokens_are_known_and_refused_everywhere() {
 
 #[tokio::test]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn a_purge_is_known_to_who_did_not_hear_of_the_removal() {
+async fn a_purge_reaches_a_server_that_missed_the_removal() {
     let database = Database::postgres().await;
     let one = Replica::new(&database, None).await;
     let id = one.fleet.create(new("one", "mock", None), "test").await.unwrap().row.id;
-    let mine = one.fleet.mint(id, "test", true).await.unwrap();
+    let mine = one.fleet.credentials().issue(id, "test", true).await.unwrap();
     // It knows them from its start, and begins to follow only after the purge.
     let two = Replica::new(&database, None).await;
-    assert!(two.fleet.authenticate(&mine.text).is_some());
+    assert!(two.fleet.credentials().authenticate(&mine.text).is_some());
     one.fleet.remove(id, Removal { confirmed: true, purge: true }).await.unwrap();
     let two = two.follows();
     until("it is gone", &two.fleet, async || two.fleet.directory().get(id).is_none()).await;
-    assert!(two.fleet.authenticate(&mine.text).is_none());
-    assert!(!two.fleet.tokens().has_any(id));
+    assert!(two.fleet.credentials().authenticate(&mine.text).is_none());
+    assert!(!two.fleet.state().tokens().has_any(id));
     drop((one, two));
 }
 
 #[tokio::test]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn what_is_not_stored_is_heard_on_the_others_once() {
+async fn ephemeral_events_are_published_once_on_the_other_servers() {
     let database = Database::postgres().await;
     let replicas = three(&database).await;
     let live = |fleet: &Fleet| fleet.hub().subscribe(1_000, |event| event.seq().is_none());
@@ -193,7 +195,7 @@ async fn what_is_not_stored_is_heard_on_the_others_once() {
     for subscription in &mut heard {
         let all_hear = async {
             loop {
-                replicas[0].fleet.tell_live(id, &task(0));
+                replicas[0].fleet.state().publish_ephemeral(id, &task(0));
                 if timeout(Duration::from_millis(50), subscription.next()).await.is_ok() {
                     break;
                 }
@@ -201,14 +203,14 @@ async fn what_is_not_stored_is_heard_on_the_others_once() {
         };
         timeout(PATIENCE, all_hear).await.expect("it is heard");
     }
-    replicas[0].fleet.tell_live(id, &Event::AgentMessage(long));
+    replicas[0].fleet.state().publish_ephemeral(id, &Event::AgentMessage(long));
     for number in 1..=40 {
-        replicas[0].fleet.tell_live(id, &task(number));
+        replicas[0].fleet.state().publish_ephemeral(id, &task(number));
     }
     for (which, subscription) in heard.iter_mut().enumerate() {
         let mut found = Vec::new();
         while found.last() != Some(&task(40)) {
-            let Next::Event(event) = timeout(PATIENCE, subscription.next()).await.expect("it is heard")
+            let Received::Event(event) = timeout(PATIENCE, subscription.next()).await.expect("it is heard")
             else {
                 panic!("the hub ended")
             };
@@ -224,15 +226,15 @@ async fn what_is_not_stored_is_heard_on_the_others_once() {
 
 #[tokio::test]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
+async fn another_server_takes_over_from_a_dead_leader_and_no_action_is_repeated() {
     let database = Database::postgres().await;
     for (script, wanted, done) in [
         // It was started, but nobody knows; or it wasn't.
-        (Script::DoneThenDies, DesiredState::Running, 1),
+        (Script::ServerDies, DesiredState::Running, 1),
         (Script::Hangs, DesiredState::Running, 1),
-        (Script::DoneThenDies, DesiredState::Paused, 2),
+        (Script::ServerDies, DesiredState::Paused, 2),
     ] {
-        let backend = Scripted::default();
+        let backend = FakeBackend::default();
         let one = Replica::new(&database, Some(backend.clone())).await.follows();
         let two = Replica::new(&database, Some(backend.clone())).await.follows();
         let leader = one.reconciles();
@@ -250,21 +252,21 @@ async fn when_the_leader_dies_another_goes_on_and_nothing_is_done_twice() {
             let row = two.row(id).await;
             match wanted {
                 DesiredState::Running => row.container == Container::Running,
-                _ => row.status == Status::Paused && backend.runs().is_empty(),
+                _ => row.status == Status::Paused && backend.running().is_empty(),
             }
         };
         until("another one goes on", &two.fleet, settled).await;
         // The lease, a quarter of it until it is asked for, and what a busy machine takes.
         assert!(died.elapsed() < LEASE * 2 + Duration::from_secs(2), "{:?}", died.elapsed());
-        let mut expected = vec![Action::Ensure(id, 1)];
-        expected.extend((wanted == DesiredState::Paused).then_some(Action::Stop(id)));
+        let mut expected = vec![Call::Ensure(id, 1)];
+        expected.extend((wanted == DesiredState::Paused).then_some(Call::Stop(id)));
         assert_eq!(backend.done(), expected);
         assert_eq!(expected.len(), done);
         let removing = two.fleet.remove(id, Removal { confirmed: true, purge: true });
         removing.await.unwrap();
-        assert!(backend.runs().is_empty());
+        assert!(backend.running().is_empty());
         next.abort();
-        one.fleet.store().release_leases(two.fleet.inner.server).await.unwrap();
+        one.fleet.store().release_leases(two.fleet.state().server()).await.unwrap();
     }
 }
 
@@ -278,7 +280,7 @@ fn pushed(name: &str) -> crate::NewWorkspace {
 
 #[tokio::test]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn an_agent_that_calls_another_server_is_not_silent() {
+async fn a_heartbeat_on_another_server_counts() {
     let database = Database::postgres().await;
     let (one, two) = (Replica::new(&database, None).await, Replica::new(&database, None).await);
     let long_ago = store::now() - TimeDelta::hours(1);
@@ -289,15 +291,15 @@ async fn an_agent_that_calls_another_server_is_not_silent() {
         let row = one.fleet.create(pushed(name), "test").await.unwrap().row;
         assert_eq!(row.status, Status::Online);
         let old = WorkspaceRow { status_since: long_ago, ..row.clone() }.revised(store::now());
-        one.fleet.commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
+        one.fleet.state().commit(Change::of(UpdateWorkspaces(vec![old]))).await.unwrap();
         let presence =
             PresenceRow { workspace_id: row.id, last_seen_at: Some(called), ..PresenceRow::default() };
-        one.fleet.inner.writer.write_behind(presence.clone()).await;
+        one.fleet.state().write_behind(presence.clone()).await;
         let stored = async || one.fleet.store().workspaces(&[row.id]).await.unwrap()[0].presence.is_some();
         until("it is written down", &one.fleet, stored).await;
-        two.fleet.read_again(&[row.id]).await.unwrap();
+        two.fleet.state().refresh(&[row.id]).await.unwrap();
         two.fleet.directory().put_presence(PresenceRow { last_seen_at: Some(long_ago), ..presence });
-        let again = two.fleet.look(row.id, &fence).await.unwrap();
+        let again = two.fleet.reconcile_one(row.id, &fence).await.unwrap();
         if called == long_ago {
             assert_eq!(two.row(row.id).await.status, Status::AwaitingAgent);
         } else {
@@ -310,7 +312,7 @@ async fn an_agent_that_calls_another_server_is_not_silent() {
 
 #[tokio::test]
 #[ignore = "needs TEST_DATABASE_URL"]
-async fn what_an_agent_says_is_known_on_the_others() {
+async fn presence_reaches_the_other_servers() {
     let database = Database::postgres().await;
     let [one, two, three] = three(&database).await;
     let id = one.fleet.create(pushed("one"), "test").await.unwrap().row.id;
@@ -339,125 +341,8 @@ async fn what_an_agent_says_is_known_on_the_others() {
     drop((one, two, three));
 }
 
-// === What was read before doesn't bring back what ended since ===
-
-#[test]
-fn a_token_that_ended_is_not_brought_back() {
-    let (tokens, workspace) = (Tokens::default(), Uuid::new_v4());
-    let new = || NewToken::of_workspace(TokenKind::User, workspace, "test", store::now());
-    let insert = |new: &NewToken| Change::of(InsertToken(new.row.clone()));
-    let [revoked, dropped, ended] = [new(), new(), new()];
-    for new in [&revoked, &dropped, &ended] {
-        // Heard of as an event before it is told as a change of this server's.
-        tokens.refresh(new.row.id, Some(new.row.clone()));
-        tokens.apply(&insert(new));
-    }
-    assert_eq!(tokens.of(Some(workspace)).len(), 3, "each is there once");
-    tokens.apply(&Change::of(RevokeToken { id: revoked.row.id, by: store::tokens::RevokedBy::Request }));
-    tokens.refresh(ended.row.id, None);
-    assert_eq!(tokens.of(Some(workspace)).len(), 1);
-    tokens.drop_of(&[workspace]);
-    for new in [&revoked, &dropped, &ended] {
-        tokens.refresh(new.row.id, Some(new.row.clone()));
-        tokens.apply(&insert(new));
-        assert!(tokens.find(&new.text).is_none());
-    }
-    assert!(!tokens.has_any(workspace) && tokens.is_empty());
-}
-
-#[test]
-fn a_workspace_that_is_gone_is_not_brought_back() {
-    let directory = Directory::default();
-    let loaded = |row: &WorkspaceRow| LoadedWorkspace { row: row.clone(), layout: None, presence: None };
-    let [purged, removed, coming] = ["purged", "removed", "coming"].map(testing::row);
-    for row in [&purged, &removed] {
-        directory.refresh(&[row.id], vec![loaded(row)]);
-    }
-    directory.refresh(&[purged.id], Vec::new());
-    let (status, wanted) = (Status::Removed, DesiredState::Removed);
-    let gone = WorkspaceRow { status, wanted, ..removed.clone() }.revised(store::now());
-    directory.refresh(&[removed.id], vec![loaded(&gone)]);
-    for row in [&purged, &removed] {
-        directory.refresh(&[row.id], vec![loaded(row)]);
-        directory.apply(&Change::of(UpdateWorkspaces(vec![row.clone()])));
-    }
-    assert!(directory.is_empty());
-    assert!(directory.children(None).is_empty());
-    // One that was asked for before it was made is still to come.
-    directory.refresh(&[coming.id], Vec::new());
-    directory.apply(&Change::of(InsertWorkspaces(vec![coming.clone()])));
-    assert_eq!(directory.len(), 1);
-}
-
 #[tokio::test]
-async fn a_change_tells_what_is_not_stored_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = testing::sqlite(&dir.path().join("isomer.db")).await;
-    let (fleet, _) = testing::open(store, None, Limits::default()).await;
-    let mut heard = fleet.hub().subscribe(9, |_| true);
-    let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
-    let recorded = Event::WorkspaceOffline(Empty {});
-    fleet.commit(Change::default().with_event(None, task.clone())).await.unwrap();
-    fleet
-        .commit(Change::default().with_event(None, recorded.clone()).with_event(None, task.clone()))
-        .await
-        .unwrap();
-    for expected in [&task, &recorded, &task] {
-        let Some(Next::Event(event)) = heard.try_next() else { panic!("nothing was told") };
-        assert_eq!(event.event().as_ref(), Some(expected));
-    }
-    assert!(heard.try_next().is_none());
-}
-
-#[tokio::test]
-async fn no_two_events_have_the_same_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = testing::sqlite(&dir.path().join("isomer.db")).await;
-    let (fleet, _) = testing::open(store, None, Limits::default()).await;
-    let mut heard = fleet.hub().subscribe(1_000, |_| true);
-    let (id, task) = (Uuid::new_v4(), Task { active_tasks: 1, current_task: "x".to_owned() });
-    for _ in 0..5 {
-        for _ in 0..100 {
-            fleet.tell_live(id, &Event::TaskUpdated(task.clone()));
-        }
-        fleet.commit(Change::default().with_event(id, Event::WorkspaceOffline(Empty {}))).await.unwrap();
-    }
-    let mut times = Vec::new();
-    while let Some(Next::Event(event)) = heard.try_next() {
-        times.push(event.at());
-    }
-    assert_eq!(times.len(), 505);
-    assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
-}
-
-#[test]
-fn the_newer_presence_stays_whether_it_was_read_or_heard() {
-    let (directory, row) = (Directory::default(), testing::row("one"));
-    let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0);
-    let said = |seen, sent, active_tasks| PresenceRow {
-        workspace_id: row.id,
-        last_seen_at: at(seen),
-        last_outbound_at: at(sent),
-        active_tasks,
-        ..PresenceRow::default()
-    };
-    for (number, (read, expected)) in [
-        (said(100, 50, 1), said(100, 50, 1)),
-        (said(90, 60, 2), said(100, 60, 1)),
-        (said(110, 40, 3), said(110, 60, 3)),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        // The last time without anything new in the row itself.
-        let row = WorkspaceRow { revision: 1 + (number as i64).min(1), ..row.clone() };
-        directory.refresh(&[row.id], vec![LoadedWorkspace { row, layout: None, presence: Some(read) }]);
-        assert_eq!(directory.get(expected.workspace_id).unwrap().presence.as_deref(), Some(&expected));
-    }
-}
-
-#[tokio::test]
-async fn a_wedge_outlasts_the_server_that_heard_of_it() {
+async fn a_wedged_report_outlasts_the_server_that_received_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = testing::sqlite(&dir.path().join("isomer.db")).await;
     for (state, after_a_beat_without_it) in [(Some("wedged"), Status::Degraded), (None, Status::Online)] {
@@ -476,14 +361,14 @@ async fn a_wedge_outlasts_the_server_that_heard_of_it() {
         other.beat(said(Some(""), 0.0)).await.unwrap();
         one.beat(said(state, 0.9)).await.unwrap();
         assert_eq!(status(&one), Status::Degraded);
-        other.read_again(&[id]).await.unwrap();
+        other.state().refresh(&[id]).await.unwrap();
         let (next, _) = testing::open(store.clone(), None, Limits::default()).await;
         for fleet in [&next, &other] {
-            fleet.read_again(&[id]).await.unwrap();
+            fleet.state().refresh(&[id]).await.unwrap();
             fleet.beat(said(None, 0.0)).await.unwrap();
             assert_eq!(status(fleet), after_a_beat_without_it, "{name}");
         }
-        next.read_again(&[id]).await.unwrap();
+        next.state().refresh(&[id]).await.unwrap();
         next.beat(said(Some(""), 0.0)).await.unwrap();
         assert_eq!(status(&next), Status::Online);
     }

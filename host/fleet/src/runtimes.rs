@@ -1,46 +1,61 @@
-//! What the fleet asks of runtimes. The catalog of guests answers; the host's defaults where none does.
+//! What the fleet asks about runtimes. The catalog of guests answers; the host's defaults where no guest
+//! does.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use catalog::Catalog;
+use catalog::{Catalog, RuntimeAdapter};
 use futures::future::BoxFuture;
 use store::workspaces::Hosting;
-use wasm::adapter::{Phase, PlanRequest};
+use wasm::{
+    Problem,
+    adapter::{Description, Plan, PlanRequest},
+};
 
-/// What is known of a runtime.
+/// What the rules of the fleet need to know of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// Who runs it.
+pub struct RuntimeInfo {
+    /// Who runs its agents.
     pub hosting: Hosting,
-    /// Model that it uses where nobody chose one.
+    /// Model of a workspace that was made without one.
     pub default_model: Option<String>,
-    /// Base name of its image.
-    pub image_base: String,
-    /// How long its start may take, where it says so.
+    /// How long a start may take, where the adapter says so.
     pub provision_timeout: Option<Duration>,
-    /// Does it judge its own health, until its agent says otherwise?
-    pub judges_itself: bool,
+    /// Its agents judge their own health, until a heartbeat says otherwise.
+    pub self_reports_health: bool,
 }
 
-/// Knows runtimes.
+/// The runtimes of this server.
 #[async_trait]
 pub trait Runtimes: Send + Sync + 'static {
-    /// Waits until what answers for a runtime is decided, which just after the start it may not be;
-    /// `None` if it is.
+    /// The name itself if the runtime is known, else that of the one that stands in.
+    fn sanitize(&self, runtime: &str) -> String;
+
+    /// Waits until the adapter of a runtime is decided, which just after the start it may not be; `None` if
+    /// it is.
     fn ready<'a>(&'a self, runtime: &'a str) -> Option<BoxFuture<'a, ()>> {
         let _ = runtime;
         None
     }
 
-    /// The runtime itself if it is known, else the one that stands in.
-    fn sanitise(&self, runtime: &str) -> String;
+    /// What is known of a runtime; of an unknown one, the host's defaults.
+    fn info(&self, runtime: &str) -> RuntimeInfo;
 
-    /// What is known of it.
-    fn facts(&self, runtime: &str) -> Facts;
+    /// The adapter of a runtime, for one start: all that is asked of it is answered by one release.
+    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter>;
+}
 
-    /// Provider that a model's name hints at.
-    async fn provider(&self, runtime: &str, workspace_name: &str, tier: i32, model: &str) -> Option<String>;
+/// What knows how workspaces of one runtime are started.
+#[async_trait]
+pub trait Adapter: Send + Sync {
+    /// What the runtime is.
+    fn description(&self) -> &Description;
+
+    /// What a workspace needs before it starts.
+    ///
+    /// # Errors
+    /// If the adapter objects, in words for the operator.
+    async fn plan(&self, request: &PlanRequest) -> Result<Plan, Problem>;
 }
 
 #[async_trait]
@@ -49,40 +64,36 @@ impl Runtimes for Catalog {
         Some(Box::pin(self.runtime_ready(runtime)?))
     }
 
-    fn sanitise(&self, runtime: &str) -> String {
-        self.sanitise_runtime(runtime)
+    fn sanitize(&self, runtime: &str) -> String {
+        self.sanitize_runtime(runtime)
     }
 
-    fn facts(&self, runtime: &str) -> Facts {
+    fn info(&self, runtime: &str) -> RuntimeInfo {
         let description = self.description(runtime);
-        Facts {
+        RuntimeInfo {
             hosting: match description.hosting {
                 wasm::adapter::Hosting::Container => Hosting::Container,
                 wasm::adapter::Hosting::Operator => Hosting::Operator,
                 wasm::adapter::Hosting::Synthetic => Hosting::Synthetic,
             },
-            default_model: description.default_model.clone(),
-            image_base: description.image_base.clone().unwrap_or_default(),
+            default_model: description.default_model,
             provision_timeout: description.provision_timeout_seconds.map(|s| Duration::from_secs(s.into())),
-            judges_itself: description.capabilities.status_management,
+            self_reports_health: description.capabilities.status_management,
         }
     }
 
-    async fn provider(&self, runtime: &str, workspace_name: &str, tier: i32, model: &str) -> Option<String> {
-        let request = PlanRequest {
-            phase: Phase::Create,
-            reset_session: false,
-            runtime: runtime.to_owned(),
-            workspace_name: workspace_name.to_owned(),
-            role: None,
-            tier: u8::try_from(tier).unwrap_or(1),
-            model: Some(model.to_owned()),
-            secret_keys: Vec::new(),
-            visible_env: Vec::new(),
-            template_config: None,
-            extras: serde_json::Map::new(),
-        };
-        // An adapter that objects has no hint; it will say so again when the workspace is started.
-        self.adapter(runtime).await.plan(&request).await.ok()?.provider
+    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
+        Box::new(Self::adapter(self, runtime).await)
+    }
+}
+
+#[async_trait]
+impl Adapter for RuntimeAdapter {
+    fn description(&self) -> &Description {
+        self.describe()
+    }
+
+    async fn plan(&self, request: &PlanRequest) -> Result<Plan, Problem> {
+        Self::plan(self, request).await
     }
 }

@@ -1,52 +1,64 @@
-//! Workspace templates: directories that an operator keeps below one root, each with a `config.yaml`.
+//! Runtime templates: directories that an operator keeps below one root, each with a `config.yaml`.
 //!
 //! Clients name a template, and a name must never lead out of the root: not by its spelling, and not
 //! through a symlink. What a template's config says are defaults, so a config that can't be read is
-//! the same as one that says nothing. Reads files; callers keep it off the async threads.
+//! the same as one that says nothing.
+//!
+//! Reads files: async code goes through [`RuntimeTemplates::read`], which does it on a thread that may
+//! block. How long starts may take is kept in memory, because every listed workspace shows it; it is read
+//! again when a workspace is made or started.
 
 use std::{
     collections::HashMap,
     fs::{self, File},
+    future::pending,
     io::{self, Read as _},
+    panic::resume_unwind,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
+use tokio::task::spawn_blocking;
 
 /// Bytes in a `config.yaml` at most. A longer one is not read.
 const CONFIG_BYTES: u64 = 1024 * 1024;
 
 const CONFIG: &str = "config.yaml";
 
-/// The templates below one root, or none.
+/// The runtime templates below one root, or none. Clones share what they read.
+#[derive(Debug, Clone)]
+pub struct RuntimeTemplates(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Templates {
+struct Inner {
     root: Option<PathBuf>,
-    /// Seconds that starting takes at most, by runtime. Looked up for every workspace that is listed.
+    /// Seconds that starting takes at most, by runtime.
     timeouts: ArcSwap<HashMap<String, u32>>,
 }
 
-/// A template, and the defaults that it has for workspaces made from it.
+/// A runtime template, and the defaults that it has for workspaces made from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
-    /// Where it lies: its real path, without symlinks.
-    pub directory: PathBuf,
-    /// What runs in such workspaces.
-    pub runtime: Option<String>,
-    /// The language model.
-    pub model: Option<String>,
+pub(crate) struct RuntimeTemplate {
+    /// Real path, without symlinks.
+    pub(crate) directory: PathBuf,
+    pub(crate) runtime: Option<String>,
+    pub(crate) model: Option<String>,
     /// Seconds that starting takes at most.
-    pub provision_timeout_seconds: Option<u32>,
+    pub(crate) provision_timeout_seconds: Option<u32>,
+    /// Variables without which agents don't work.
+    pub(crate) required_env: Vec<String>,
+    /// The text of `config.yaml`, where it can be used.
+    pub(crate) config: Option<Vec<u8>>,
 }
 
-/// A name that no template can have.
+/// A name that no runtime template can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid template")]
-pub struct InvalidTemplate;
+pub struct InvalidRuntimeTemplate;
 
-/// What we read of a `config.yaml`.
+/// What is read of a `config.yaml`.
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     runtime: Option<String>,
@@ -58,9 +70,11 @@ struct Config {
 struct RuntimeConfig {
     model: Option<String>,
     provision_timeout_seconds: Option<i64>,
+    /// A list of names. Any other value says nothing, as other tools write other things there.
+    required_env: Option<serde_yaml::Value>,
 }
 
-/// Why a config says nothing. For the log only.
+/// Why a config is not used. For the log only.
 #[derive(Debug, thiserror::Error)]
 enum ConfigError {
     #[error("can't be read: {0}")]
@@ -73,17 +87,31 @@ enum ConfigError {
     Yaml(#[from] serde_yaml::Error),
 }
 
-impl Templates {
-    /// The templates in `dir`, which need not be there (yet).
+impl RuntimeTemplates {
+    /// The templates in `dir`, which need not be there (yet). Reads nothing.
     #[must_use]
     pub fn open(dir: Option<PathBuf>) -> Self {
-        let templates = Self { root: dir, timeouts: ArcSwap::default() };
-        templates.reload();
-        templates
+        Self(Arc::new(Inner { root: dir, timeouts: ArcSwap::default() }))
     }
 
-    /// Looks again at what templates declare. [`find`](Self::find) needs no reload.
-    pub fn reload(&self) {
+    /// Calls `read` on a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Self) -> T + Send + 'static) -> T {
+        if self.0.root.is_none() {
+            return read(self);
+        }
+        let templates = self.clone();
+        match spawn_blocking(move || read(&templates)).await {
+            Ok(read) => read,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime shuts down, and this task with it.
+                Err(_) => pending().await,
+            },
+        }
+    }
+
+    /// Reads again what templates declare. [`find`](Self::find) needs no reload.
+    pub(crate) fn reload(&self) {
         let mut timeouts = HashMap::new();
         for template in self.all() {
             if let (Some(runtime), Some(seconds)) = (template.runtime, template.provision_timeout_seconds) {
@@ -91,7 +119,7 @@ impl Templates {
                 *longest = seconds.max(*longest);
             }
         }
-        self.timeouts.store(Arc::new(timeouts));
+        self.0.timeouts.store(Arc::new(timeouts));
     }
 
     /// The template with that name, if there is one.
@@ -99,7 +127,7 @@ impl Templates {
     /// # Errors
     /// If the name leads out of the root, or to the root itself. The spelling is checked even if no
     /// directory is configured.
-    pub fn find(&self, name: &str) -> Result<Option<Template>, InvalidTemplate> {
+    pub(crate) fn find(&self, name: &str) -> Result<Option<RuntimeTemplate>, InvalidRuntimeTemplate> {
         check_spelling(name)?;
         let Some(root) = self.real_root() else {
             return Ok(None);
@@ -108,27 +136,26 @@ impl Templates {
             return Ok(None);
         };
         if directory == root || !directory.starts_with(&root) {
-            return Err(InvalidTemplate);
+            return Err(InvalidRuntimeTemplate);
         }
         Ok(directory.is_dir().then(|| read(&root, directory)))
     }
 
-    /// The template that workspaces of a runtime are made from when none is named or the named one is
-    /// missing: `<runtime>-default`, or else the one named like the runtime.
+    /// The first of these templates that exists.
     #[must_use]
-    pub fn default_of(&self, runtime: &str) -> Option<Template> {
-        [&format!("{runtime}-default"), runtime].into_iter().find_map(|name| self.find(name).ok().flatten())
+    pub(crate) fn first_of(&self, names: &[String]) -> Option<RuntimeTemplate> {
+        names.iter().find_map(|name| self.find(name).ok().flatten())
     }
 
     /// Seconds that starting a workspace of that runtime takes at most: the longest that a template
-    /// declares.
+    /// declared when they were last read.
     #[must_use]
-    pub fn provision_timeout(&self, runtime: &str) -> Option<u32> {
-        self.timeouts.load().get(runtime).copied()
+    pub(crate) fn provision_timeout(&self, runtime: &str) -> Option<u32> {
+        self.0.timeouts.load().get(runtime).copied()
     }
 
     /// Every template directly below the root that is no symlink.
-    fn all(&self) -> Vec<Template> {
+    fn all(&self) -> Vec<RuntimeTemplate> {
         let Some(root) = self.real_root() else {
             return Vec::new();
         };
@@ -147,48 +174,55 @@ impl Templates {
 
     /// The root without symlinks, if it is there.
     fn real_root(&self) -> Option<PathBuf> {
-        fs::canonicalize(self.root.as_deref()?).ok()
+        fs::canonicalize(self.0.root.as_deref()?).ok()
     }
 }
 
 /// Refuses names that are absolute, go up, or are no names at all.
-fn check_spelling(name: &str) -> Result<(), InvalidTemplate> {
+fn check_spelling(name: &str) -> Result<(), InvalidRuntimeTemplate> {
     let mut named = false;
     for part in Path::new(name).components() {
         match part {
             Component::Normal(_) => named = true,
             Component::CurDir => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(InvalidTemplate),
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                return Err(InvalidRuntimeTemplate);
+            }
         }
     }
-    if named && !name.contains('\0') { Ok(()) } else { Err(InvalidTemplate) }
+    if named && !name.contains('\0') { Ok(()) } else { Err(InvalidRuntimeTemplate) }
 }
 
 /// The template in `directory`.
-fn read(root: &Path, directory: PathBuf) -> Template {
-    let config = match read_config(root, &directory.join(CONFIG)) {
-        Ok(config) => config,
-        Err(ConfigError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Config::default(),
-        Err(error) => {
+fn read(root: &Path, directory: PathBuf) -> RuntimeTemplate {
+    let read = read_config(root, &directory.join(CONFIG)).map(|(config, text)| (config, Some(text)));
+    let (config, text) = read.unwrap_or_else(|error| {
+        if !matches!(&error, ConfigError::Io(error) if error.kind() == io::ErrorKind::NotFound) {
             tracing::warn!(template = %directory.display(), %error, "a template's {CONFIG} is not used");
-            Config::default()
         }
-    };
+        (Config::default(), None)
+    });
     let rest = config.runtime_config.unwrap_or_default();
-    Template {
+    RuntimeTemplate {
         directory,
-        runtime: said(config.runtime),
-        model: said(config.model).or_else(|| said(rest.model)),
+        runtime: non_blank(config.runtime),
+        model: non_blank(config.model).or_else(|| non_blank(rest.model)),
         provision_timeout_seconds: rest
             .provision_timeout_seconds
             .and_then(|seconds| u32::try_from(seconds).ok())
             .filter(|seconds| *seconds > 0),
+        required_env: rest
+            .required_env
+            .and_then(|names| serde_yaml::from_value(names).ok())
+            .unwrap_or_default(),
+        config: text,
     }
 }
 
-fn read_config(root: &Path, path: &Path) -> Result<Config, ConfigError> {
+/// A config and its text.
+fn read_config(root: &Path, path: &Path) -> Result<(Config, Vec<u8>), ConfigError> {
     let path = fs::canonicalize(path)?;
-    // Only plain files: opening a pipe would wait for somebody to write to it.
+    // Only plain files: opening a pipe would wait for its other end.
     if !path.starts_with(root) || !path.is_file() {
         return Err(ConfigError::Outside);
     }
@@ -199,11 +233,11 @@ fn read_config(root: &Path, path: &Path) -> Result<Config, ConfigError> {
         return Err(ConfigError::TooLong);
     }
     // An empty file is a config that says nothing.
-    Ok(serde_yaml::from_slice::<Option<Config>>(&text)?.unwrap_or_default())
+    Ok((serde_yaml::from_slice::<Option<Config>>(&text)?.unwrap_or_default(), text))
 }
 
-/// A text that says something.
-fn said(text: Option<String>) -> Option<String> {
+/// The text without space at its ends, if anything is left.
+fn non_blank(text: Option<String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
@@ -218,7 +252,7 @@ mod tests {
     /// A root with templates, and a directory beside it.
     struct World {
         directory: TempDir,
-        templates: Templates,
+        templates: RuntimeTemplates,
     }
 
     impl World {
@@ -226,7 +260,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             fs::create_dir_all(directory.path().join("root")).unwrap();
             fs::create_dir_all(directory.path().join("outside")).unwrap();
-            let templates = Templates::open(Some(directory.path().join("root")));
+            let templates = RuntimeTemplates::open(Some(directory.path().join("root")));
             Self { directory, templates }
         }
 
@@ -341,7 +375,7 @@ mod tests {
             "self",
             "link/config.yaml",
         ] {
-            assert_eq!(world.templates.find(name), Err(InvalidTemplate), "{name:?}");
+            assert_eq!(world.templates.find(name), Err(InvalidRuntimeTemplate), "{name:?}");
         }
         for name in [
             "missing",
@@ -359,7 +393,7 @@ mod tests {
         {
             assert_eq!(world.defaults(name).0.as_deref(), Some(runtime), "{name:?}");
         }
-        assert_eq!(InvalidTemplate.to_string(), "invalid template");
+        assert_eq!(InvalidRuntimeTemplate.to_string(), "invalid template");
     }
 
     #[test]
@@ -373,14 +407,13 @@ mod tests {
 
     #[test]
     fn spelling_is_checked_without_a_directory() {
-        let missing = Templates::open(Some("/nowhere/at/all".into()));
-        for templates in [&Templates::open(None), &missing] {
+        let missing = RuntimeTemplates::open(Some("/nowhere/at/all".into()));
+        for templates in [&RuntimeTemplates::open(None), &missing] {
             assert_eq!(templates.find("t"), Ok(None));
             for name in ["", "/etc", "../x", "a/../b"] {
-                assert_eq!(templates.find(name), Err(InvalidTemplate), "{name:?}");
+                assert_eq!(templates.find(name), Err(InvalidRuntimeTemplate), "{name:?}");
             }
             assert_eq!(templates.provision_timeout("codex"), None);
-            assert_eq!(templates.default_of("codex"), None);
         }
     }
 
@@ -389,7 +422,7 @@ mod tests {
         let world = World::new();
         world.write("t", "runtime: codex\n");
         symlink(world.path("root"), world.path("linked")).unwrap();
-        let templates = Templates::open(Some(world.path("linked")));
+        let templates = RuntimeTemplates::open(Some(world.path("linked")));
         assert_eq!(templates.find("t").unwrap().unwrap().runtime.as_deref(), Some("codex"));
     }
 
@@ -420,21 +453,47 @@ mod tests {
     }
 
     #[test]
-    fn runtimes_have_default_templates() {
+    fn the_first_template_that_exists_is_taken() {
         let world = World::new();
-        world.write("claude-code-default", "model: sonnet\n");
         world.write("codex", "model: plain\n");
         world.write("both", "model: plain\n");
         world.write("both-default", "model: suffixed\n");
-        for (runtime, model) in [
-            ("claude-code", Some("sonnet")),
-            ("codex", Some("plain")),
-            ("both", Some("suffixed")),
-            ("hermes", None),
-            ("..", None),
+        for (names, model) in [
+            (&["codex-default", "codex"][..], Some("plain")),
+            (&["both-default", "both"], Some("suffixed")),
+            (&["hermes-default", "hermes"], None),
+            (&["..", "codex"], Some("plain")),
+            (&[], None),
         ] {
-            let found = world.templates.default_of(runtime).and_then(|template| template.model);
-            assert_eq!(found.as_deref(), model, "{runtime}");
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let found = world.templates.first_of(&names).and_then(|template| template.model);
+            assert_eq!(found.as_deref(), model, "{names:?}");
         }
+    }
+
+    #[test]
+    fn required_variables_and_the_text_are_read() {
+        let world = World::new();
+        let config = "runtime_config: {required_env: [A, B]}\n";
+        world.write("t", config);
+        let found = world.templates.find("t").unwrap().unwrap();
+        assert_eq!(found.required_env, ["A", "B"]);
+        assert_eq!(found.config.as_deref(), Some(config.as_bytes()));
+        world.write("odd", "runtime: codex\nruntime_config: {required_env: A}\n");
+        let odd = world.templates.find("odd").unwrap().unwrap();
+        assert_eq!((odd.required_env, odd.runtime.as_deref()), (Vec::new(), Some("codex")));
+        world.write("broken", "runtime: [a\n");
+        let broken = world.templates.find("broken").unwrap().unwrap();
+        assert_eq!((broken.required_env, broken.config), (Vec::new(), None));
+    }
+
+    #[tokio::test]
+    async fn async_readers_see_what_is_on_disk() {
+        let world = World::new();
+        world.write("t", "runtime: codex\n");
+        let found = world.templates.read(|templates| templates.find("t")).await;
+        assert_eq!(found.unwrap().unwrap().runtime.as_deref(), Some("codex"));
+        let panicked = tokio::spawn(async move { world.templates.read(|_| panic!("in a reader")).await });
+        assert!(panicked.await.unwrap_err().is_panic());
     }
 }

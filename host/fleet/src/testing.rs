@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use chrono::DateTime;
 use events::Hub;
+use provision::Backend;
 use serde_json::json;
 use store::{
     Cipher, Store,
@@ -12,9 +13,15 @@ use store::{
 };
 use tokio::{task::JoinHandle, time::timeout};
 use uuid::Uuid;
+use wasm::{
+    Problem,
+    adapter::{
+        Capabilities, Content, Description, EnvCopy, EnvSet, File, Plan, PlanRequest, Surfaces, Volume,
+    },
+};
 
 use crate::{
-    Backend, Blueprint, Facts, Fleet, Limits, Parts, Runtimes, Templates,
+    Adapter, Fleet, FleetConfig, Limits, NewWorkspaceRow, RuntimeInfo, RuntimeTemplates, Runtimes,
     create::NewWorkspace,
     rules::{DeliveryMode, WorkspaceAccess},
 };
@@ -25,7 +32,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A workspace in a container, as it is before its first attempt.
 pub(crate) fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-    let blueprint = Blueprint {
+    let blueprint = NewWorkspaceRow {
         id: Uuid::new_v4(),
         name: name.to_owned(),
         role: None,
@@ -44,32 +51,80 @@ pub(crate) fn row(name: &str) -> WorkspaceRow {
     WorkspaceRow { status_since: at, created_at: at, updated_at: at, ..blueprint.row() }
 }
 
-/// Three runtimes, one of each hosting.
-pub(crate) struct Table;
+/// Times for tests: a call to the backend that hangs ends soon.
+pub(crate) fn limits() -> Limits {
+    Limits { backend_timeout: Duration::from_millis(200), ..Limits::default() }
+}
 
-#[async_trait]
-impl Runtimes for Table {
-    fn sanitise(&self, runtime: &str) -> String {
+/// Runtimes by name, one for each hosting.
+pub(crate) struct FakeRuntimes;
+
+#[async_trait::async_trait]
+impl Runtimes for FakeRuntimes {
+    fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
     }
 
-    fn facts(&self, runtime: &str) -> Facts {
+    fn info(&self, runtime: &str) -> RuntimeInfo {
         let hosting = match runtime {
             "external" => Hosting::Operator,
             "mock" => Hosting::Synthetic,
             _ => Hosting::Container,
         };
-        Facts {
-            hosting,
-            default_model: None,
-            image_base: runtime.to_owned(),
-            provision_timeout: None,
-            judges_itself: false,
-        }
+        RuntimeInfo { hosting, default_model: None, provision_timeout: None, self_reports_health: false }
     }
 
-    async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
-        None
+    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
+        Box::new(FakeAdapter(Description {
+            name: runtime.to_owned(),
+            aliases: Vec::new(),
+            display_name: runtime.to_owned(),
+            hosting: wasm::adapter::Hosting::Container,
+            image_base: Some(format!("workspace-template-{runtime}")),
+            default_model: None,
+            port: 8000,
+            config_dir: "/configs".to_owned(),
+            remote_config_dir: "/configs".to_owned(),
+            template_dirs: vec![format!("{runtime}-default"), runtime.to_owned()],
+            memory_file: None,
+            volumes: vec![Volume {
+                name: "sessions".to_owned(),
+                path: "/root/sessions".to_owned(),
+                reset_group: Some("session".to_owned()),
+            }],
+            provision_timeout_seconds: None,
+            reply_pause_ms: 0,
+            transcripts: false,
+            translates_messages: false,
+            capabilities: Capabilities::default(),
+            surfaces: Surfaces::default(),
+        }))
+    }
+}
+
+/// An adapter whose plan has something in every field, from what the workspace's secrets say.
+struct FakeAdapter(Description);
+
+#[async_trait]
+impl Adapter for FakeAdapter {
+    fn description(&self) -> &Description {
+        &self.0
+    }
+
+    async fn plan(&self, request: &PlanRequest) -> Result<Plan, Problem> {
+        let has = |name: &str| request.secret_keys.iter().any(|key| key == name);
+        if has("OBJECTION") {
+            return Err(Problem { at: None, message: "no such model".to_owned() });
+        }
+        let phase = format!("{:?}", request.phase).to_lowercase();
+        Ok(Plan {
+            env: vec![EnvSet { name: "PHASE".to_owned(), value: phase }],
+            env_copies: vec![EnvCopy { source: "API_KEY".to_owned(), target: "SECOND_KEY".to_owned() }],
+            files: vec![File { path: "notes.md".to_owned(), content: Content::Bytes(b"planned".to_vec()) }],
+            provider: request.model.as_ref().map(|_| "hinted".to_owned()),
+            required_env: if has("NEEDY") { vec![vec!["API_KEY".to_owned()]] } else { Vec::new() },
+            reset_groups: if has("RESET") { vec!["session".to_owned()] } else { Vec::new() },
+        })
     }
 }
 
@@ -79,14 +134,25 @@ pub(crate) async fn open(
     backend: Option<Arc<dyn Backend>>,
     limits: Limits,
 ) -> (Fleet, JoinHandle<()>) {
-    let parts = Parts {
+    open_with(store, backend, limits, RuntimeTemplates::open(None)).await
+}
+
+/// Opens a fleet with runtime templates.
+pub(crate) async fn open_with(
+    store: Store,
+    backend: Option<Arc<dyn Backend>>,
+    limits: Limits,
+    templates: RuntimeTemplates,
+) -> (Fleet, JoinHandle<()>) {
+    let parts = FleetConfig {
         store,
         hub: Hub::default(),
-        runtimes: Arc::new(Table),
+        runtimes: Arc::new(FakeRuntimes),
         backend,
         cipher: Cipher::new(None, None, false).unwrap(),
-        templates: Templates::open(None),
+        templates,
         limits,
+        provision: provision::Settings::default(),
         saas: false,
     };
     Fleet::open(parts).await.unwrap()
@@ -110,9 +176,9 @@ pub(crate) async fn sqlite(file: &Path) -> Store {
 /// Waits until something holds, looking again after each event of the fleet and at least each 20 ms.
 pub(crate) async fn until(what: &str, fleet: &Fleet, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
-        let mut heard = fleet.hub().subscribe(4_096, |_| true);
+        let mut events = fleet.hub().subscribe(4_096, |_| true);
         while !holds().await {
-            let _ = timeout(Duration::from_millis(20), heard.next()).await;
+            let _ = timeout(Duration::from_millis(20), events.next()).await;
         }
     };
     timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("it did not happen in time: {what}"));

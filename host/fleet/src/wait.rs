@@ -1,23 +1,23 @@
-//! Waiting, with an end, for what was ordered to be seen.
+//! Waits, with a deadline, until the desired state of workspaces is observed.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use events::Next;
+use events::Received;
 use store::workspaces::WorkspaceRow;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
 use crate::{error::FleetError, fleet::Fleet};
 
-/// How often the database is asked where no event tells: another server may do the work, and not every
-/// step of it is told.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How often the database is read where no event arrives: another server may do the work, and not every
+/// step has an event.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Events that a waiter may be behind; it only counts that there was one.
-const HEARD: usize = 64;
+/// Events that a waiter may be behind; each only says that the rows may have changed.
+const EVENT_BUFFER: usize = 64;
 
 impl Fleet {
-    /// Waits until all of these rows satisfy, no longer than `patience`. Returns the rows as they are
+    /// Waits until all of these rows satisfy, no longer than `limit`. Returns the rows as they are
     /// then; removed ones too, purged ones not.
     ///
     /// # Errors
@@ -25,29 +25,30 @@ impl Fleet {
     pub(crate) async fn wait_for(
         &self,
         ids: &[Uuid],
-        patience: Duration,
+        limit: Duration,
         satisfies: impl Fn(&WorkspaceRow) -> bool,
     ) -> Result<Vec<WorkspaceRow>, FleetError> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + limit;
         let wanted: Arc<HashSet<Uuid>> = Arc::new(ids.iter().copied().collect());
         let subscribe = || {
             let wanted = Arc::clone(&wanted);
-            self.hub()
-                .subscribe(HEARD, move |event| event.workspace_id().is_some_and(|id| wanted.contains(&id)))
+            self.hub().subscribe(EVENT_BUFFER, move |event| {
+                event.workspace_id().is_some_and(|id| wanted.contains(&id))
+            })
         };
-        let mut heard = subscribe();
+        let mut events = subscribe();
         loop {
-            let rows = self.inner.store.workspaces(ids).await?;
+            let rows = self.store().workspaces(ids).await?;
             let rows: Vec<WorkspaceRow> = rows.into_iter().map(|loaded| loaded.row).collect();
             if rows.iter().all(&satisfies) || Instant::now() >= deadline {
                 return Ok(rows);
             }
-            let next = deadline.min(Instant::now() + ASK_EVERY);
-            match timeout_at(next, heard.next()).await {
-                // Whatever it is, it is a reason to look; as is the end of our patience.
-                Ok(Next::Event(_)) | Err(_) => {}
-                Ok(Next::Overflowed) => heard = subscribe(),
-                Ok(Next::Closed) => sleep_until(next).await,
+            let next = deadline.min(Instant::now() + POLL_INTERVAL);
+            match timeout_at(next, events.next()).await {
+                // Either is a reason to read the rows again.
+                Ok(Received::Event(_)) | Err(_) => {}
+                Ok(Received::Lagged) => events = subscribe(),
+                Ok(Received::Closed) => sleep_until(next).await,
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Parameters from the query and the path. Refusals are JSON, where those of axum are plain text.
+//! Parameters from the query. Refusals are JSON, where those of axum are plain text.
 
-use axum::extract::{FromRequestParts, Path, Query as AxumQuery};
+use axum::extract::{FromRequestParts, Query as AxumQuery};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -21,18 +21,5 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
                 Err(ApiError::bad_request("invalid query"))
             }
         }
-    }
-}
-
-/// The one variable part of a path, as text. A part that is not text becomes an id that does not exist.
-#[derive(Debug, Clone)]
-pub struct PathParam(pub String);
-
-impl<S: Send + Sync> FromRequestParts<S> for PathParam {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
-        Ok(Self(path.map_or_else(|_| "?".to_owned(), |Path(segment)| segment)))
     }
 }

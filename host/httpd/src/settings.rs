@@ -39,13 +39,13 @@ pub struct HttpSettings {
     #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
     pub platform_url: Option<Uri>,
 
-    /// Requests a minute that each caller may send, all at once or spread; a caller is whom a bearer
-    /// token names, else an address (from one address, ten times that in all); not in dev mode
+    /// Requests a minute that each caller may send, all at once or spread; a caller is a bearer
+    /// token, else an address (from one address, ten times that in all); not in dev mode
     #[arg(long, env = "RATE_LIMIT", value_name = "N", default_value = "600", value_parser = positive)]
     pub rate_limit: NonZeroU32,
 
     /// Proxies in front of this server, as addresses or networks (10.0.0.0/8), comma separated; their
-    /// X-Forwarded-For tells who the client is [default: none, the header is ignored]
+    /// X-Forwarded-For names the client's address [default: none, the header is ignored]
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "LIST", default_value = "", hide_default_value = true)]
     pub trusted_proxies: TrustedProxies,
 }

@@ -1,6 +1,6 @@
 //! Activity: a stored row and the event that publishes it, made as a pair.
 
-use events::{Event, catalogue};
+use events::{Event, definitions};
 use fleet::FleetError;
 use serde_json::Value;
 use store::activity::ActivityRow;
@@ -64,7 +64,7 @@ impl Entry {
             error_detail: self.error_detail.clone(),
             created_at,
         };
-        let event = catalogue::Activity {
+        let event = definitions::Activity {
             activity_type: self.activity_type,
             created_at,
             duration_ms: self.duration_ms,
@@ -98,6 +98,6 @@ impl Messaging {
         let workspace = entry.workspace_id;
         let (row, event) = entry.into_row_and_event();
         self.fleet.log_behind(row).await;
-        self.fleet.tell_live(workspace, &event);
+        self.fleet.state().publish_ephemeral(workspace, &event);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::Catalog;
-use events::{Event, catalogue::A2aResponse};
+use events::{Event, definitions::A2aResponse};
 use fleet::{Fleet, Workspace, rules::DeliveryMode};
 use http::StatusCode;
 use net::AgentClient;
@@ -169,7 +169,7 @@ impl Messaging {
         let id = target.row.id;
         if let Caller::Workspace(caller) = caller
             && caller != id
-            && !self.fleet.directory().may_talk(caller, id)
+            && !self.fleet.directory().can_communicate(caller, id)
         {
             return Err(DeliveryError::AccessDenied);
         }
@@ -194,7 +194,7 @@ impl Messaging {
         };
         self.log_behind(delivery.into_entry(outcome)).await;
         if let Some(response) = response {
-            self.fleet.tell_live(id, &Event::A2aResponse(response));
+            self.fleet.state().publish_ephemeral(id, &Event::A2aResponse(response));
         }
         if delivered {
             self.record_outbound(caller).await;
@@ -204,7 +204,7 @@ impl Messaging {
     /// Notes the time of a workspace's last outgoing message.
     pub(crate) async fn record_outbound(&self, caller: Caller) {
         if let Caller::Workspace(id) = caller {
-            self.fleet.spoke(id).await;
+            self.fleet.record_outbound(id).await;
         }
     }
 }

@@ -65,11 +65,11 @@ impl Messaging {
             Ok(queued) => queued,
             Err(error) => {
                 self.fleet.log_behind(row).await;
-                self.fleet.tell_live(id, &event);
+                self.fleet.state().publish_ephemeral(id, &event);
                 return Err(DeliveryError::BusyAndNotQueued(error));
             }
         };
-        self.fleet.tell_live(id, &event);
+        self.fleet.state().publish_ephemeral(id, &event);
         self.pending.add([id]);
         let text = "workspace agent busy — request queued, will dispatch when capacity available";
         let body = json!({ "message": text, "queue_depth": depth, "queue_id": queue_id, "queued": true });

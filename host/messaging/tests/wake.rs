@@ -11,12 +11,11 @@ use async_trait::async_trait;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{
-    Backend, Fleet, NewWorkspace, Parts, Registration, Templates,
-    backend::{BackendError, ContainerSpec, ExecOutput, Owned, Seen},
-    rules::DeliveryMode,
+    Fleet, FleetConfig, NewWorkspace, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
 };
 use isomer_messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
 use net::AddressPolicy;
+use provision::{Backend, BackendError, ContainerSpec, Observation, OwnedContainer};
 use serde_json::json;
 use store::{Cipher, Store, workspaces::Status};
 use tokio::time::timeout;
@@ -36,10 +35,10 @@ impl Backend for FakeBackend {
         Ok(None)
     }
 
-    async fn observe(&self, workspace: Uuid) -> Seen {
+    async fn observe(&self, workspace: Uuid) -> Observation {
         match self.0.lock().unwrap().get(&workspace) {
-            Some(attempt) => Seen::Running { attempt: *attempt, url: None },
-            None => Seen::Gone,
+            Some(attempt) => Observation::Running { attempt: *attempt, url: None },
+            None => Observation::Absent,
         }
     }
 
@@ -52,23 +51,7 @@ impl Backend for FakeBackend {
         self.stop(workspace).await
     }
 
-    async fn logs(&self, _: Uuid, _: usize) -> Result<Vec<u8>, BackendError> {
-        Err(BackendError::NotFound)
-    }
-
-    async fn exec(&self, _: Uuid, _: &[String]) -> Result<ExecOutput, BackendError> {
-        Err(BackendError::NotFound)
-    }
-
-    async fn copy_in(&self, _: Uuid, _: &str, _: Vec<u8>) -> Result<(), BackendError> {
-        Err(BackendError::NotFound)
-    }
-
-    async fn copy_out(&self, _: Uuid, _: &str) -> Result<Vec<u8>, BackendError> {
-        Err(BackendError::NotFound)
-    }
-
-    async fn list_owned(&self) -> Result<Vec<Owned>, BackendError> {
+    async fn list(&self) -> Result<Vec<OwnedContainer>, BackendError> {
         Ok(Vec::new())
     }
 }
@@ -95,14 +78,15 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         .await
         .unwrap();
     let backend = Arc::new(FakeBackend::default());
-    let parts = Parts {
+    let parts = FleetConfig {
         store,
         hub: Hub::default(),
         runtimes: Arc::new(catalog.clone()),
         backend: Some(Arc::clone(&backend) as _),
         cipher: Cipher::new(None, None, false).unwrap(),
-        templates: Templates::open(None),
+        templates: RuntimeTemplates::open(None),
         limits: fleet::Limits::default(),
+        provision: ProvisionSettings::default(),
         saas: false,
     };
     let (fleet, _) = Fleet::open(parts).await.unwrap();

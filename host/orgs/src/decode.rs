@@ -1,4 +1,4 @@
-//! From a tree of nodes to a template: which fields there are, and of what type.
+//! From a tree of YAML nodes to a template: the fields and their types.
 
 use serde_json::Value as Json;
 use wasm::template::{Mark, Node as Yaml, Tree, Value};
@@ -6,25 +6,26 @@ use wasm::template::{Mark, Node as Yaml, Tree, Value};
 use fleet::Memory;
 
 use crate::{
-    fields::{Invalid, Place},
+    fields::{InvalidValue, NodeRef},
     limits::Limits,
     requirements::Requirement,
     template::{Channel, Defaults, Node, Org, Plugin, Prompt, Prompts, Routing, Schedule},
 };
 
-/// Tag of what is fetched from elsewhere.
+/// Tag of a part that lies in another repository.
 const EXTERNAL: &str = "!external";
 
-/// Reads a template.
+/// Decodes a template.
 ///
 /// # Errors
-/// If a value isn't of its field's type, or there are more workspaces than one import may have.
-pub(crate) fn org(tree: &Tree, limits: Limits) -> Result<Org, Invalid> {
-    let root = Place::root(tree);
+/// If a value isn't of its field's type, a tag is unknown, or the template exceeds `limits`.
+pub(crate) fn org(tree: &Tree, limits: Limits) -> Result<Org, InvalidValue> {
+    let root = NodeRef::root(tree);
+    check_tags(root)?;
     let fields = root.fields()?;
     let org = Org {
         name: fields.text("name")?,
-        description: fields.text("description")?,
+        description: fields.free_text("description")?,
         defaults: fields.read("defaults", |value| match external(value) {
             Some(_) => Ok(Defaults::default()),
             None => defaults(value),
@@ -40,17 +41,17 @@ pub(crate) fn org(tree: &Tree, limits: Limits) -> Result<Org, Invalid> {
     let count = count(&org.workspaces);
     if count > limits.nodes {
         let message = format!("{count} workspaces are too many: {} may be imported at once", limits.nodes);
-        return Err(Invalid { at: root.at(), path: "workspaces".to_owned(), message });
+        return Err(InvalidValue { at: root.at(), path: "workspaces".to_owned(), message });
     }
     Ok(Org { externals, ..org })
 }
 
-/// Workspaces of a tree, all levels.
+/// Number of workspaces of all levels.
 pub(crate) fn count(nodes: &[Node]) -> usize {
     nodes.iter().map(|node| 1 + count(&node.children)).sum()
 }
 
-/// A template that came as JSON, as the tree that it would be in YAML.
+/// An inline template as the tree that its YAML would give.
 pub(crate) fn tree(template: &Json) -> Tree {
     Tree { files: Vec::new(), root: yaml(template) }
 }
@@ -71,7 +72,7 @@ fn yaml(json: &Json) -> Yaml {
     Yaml { value, mark: Mark { file: 0, line: 0, column: 0 }, tag: None }
 }
 
-fn defaults(value: Place<'_>) -> Result<Defaults, Invalid> {
+fn defaults(value: NodeRef<'_>) -> Result<Defaults, InvalidValue> {
     let fields = value.fields()?;
     Ok(Defaults {
         runtime: fields.text("runtime")?,
@@ -84,8 +85,8 @@ fn defaults(value: Place<'_>) -> Result<Defaults, Invalid> {
     })
 }
 
-/// A list of workspaces, without those that stand elsewhere.
-fn nodes(value: Place<'_>, level: usize, limits: Limits) -> Result<Vec<Node>, Invalid> {
+/// A list of workspaces without its `!external` parts.
+fn nodes(value: NodeRef<'_>, level: usize, limits: Limits) -> Result<Vec<Node>, InvalidValue> {
     if external(value).is_some() {
         return Ok(Vec::new());
     }
@@ -98,11 +99,11 @@ fn nodes(value: Place<'_>, level: usize, limits: Limits) -> Result<Vec<Node>, In
     Ok(found.into_iter().flatten().collect())
 }
 
-fn node(value: Place<'_>, level: usize, limits: Limits) -> Result<Node, Invalid> {
+fn node(value: NodeRef<'_>, level: usize, limits: Limits) -> Result<Node, InvalidValue> {
     let fields = value.fields()?;
     if level > limits.levels {
         let message = format!("workspaces may be nested {} deep", limits.levels);
-        return Err(Invalid { at: value.at(), path: String::new(), message });
+        return Err(value.invalid(message));
     }
     Ok(Node {
         name: fields.text("name")?,
@@ -112,7 +113,7 @@ fn node(value: Place<'_>, level: usize, limits: Limits) -> Result<Node, Invalid>
         template: fields.text("template")?,
         files_dir: fields.text("files_dir")?,
         spawning: fields.flag("spawning")?,
-        system_prompt: fields.text("system_prompt")?,
+        system_prompt: fields.free_text("system_prompt")?,
         model: fields.text("model")?,
         workspace_dir: fields.text("workspace_dir")?,
         workspace_access: fields.text("workspace_access")?,
@@ -135,49 +136,52 @@ fn node(value: Place<'_>, level: usize, limits: Limits) -> Result<Node, Invalid>
     })
 }
 
-fn prompts(value: Place<'_>) -> Result<Prompts, Invalid> {
+fn prompts(value: NodeRef<'_>) -> Result<Prompts, InvalidValue> {
     let fields = value.fields()?;
     Ok(Prompts {
-        initial: Prompt { text: fields.text("initial_prompt")?, file: fields.text("initial_prompt_file")? },
-        idle: Prompt { text: fields.text("idle_prompt")?, file: fields.text("idle_prompt_file")? },
+        initial: Prompt {
+            text: fields.free_text("initial_prompt")?,
+            file: fields.text("initial_prompt_file")?,
+        },
+        idle: Prompt { text: fields.free_text("idle_prompt")?, file: fields.text("idle_prompt_file")? },
         idle_interval_seconds: fields.integer("idle_interval_seconds")?,
     })
 }
 
-/// By name, or with what it is told.
-fn plugin(value: Place<'_>) -> Result<Plugin, Invalid> {
+/// A plugin's name, or its source with a configuration.
+fn plugin(value: NodeRef<'_>) -> Result<Plugin, InvalidValue> {
     if let Ok(source) = value.text() {
         return Ok(Plugin { source, config: Json::Null });
     }
     let fields = value.fields()?;
-    let config = fields.get("config").map_or(Json::Null, Place::json);
+    let config = fields.get("config").map_or(Json::Null, NodeRef::json);
     Ok(Plugin { source: fields.text("source")?, config })
 }
 
-fn routing(value: Place<'_>) -> Result<Routing, Invalid> {
+fn routing(value: NodeRef<'_>) -> Result<Routing, InvalidValue> {
     let entries = value.fields()?;
-    entries.iter().map(|(category, names)| Ok((category.to_owned(), names.items(Place::text)?))).collect()
+    entries.iter().map(|(category, names)| Ok((category.to_owned(), names.items(NodeRef::text)?))).collect()
 }
 
-fn memory(value: Place<'_>) -> Result<Memory, Invalid> {
+fn memory(value: NodeRef<'_>) -> Result<Memory, InvalidValue> {
     let fields = value.fields()?;
-    Ok(Memory { content: fields.text("content")?, scope: fields.text("scope")? })
+    Ok(Memory { content: fields.free_text("content")?, scope: fields.text("scope")? })
 }
 
-fn schedule(value: Place<'_>) -> Result<Schedule, Invalid> {
+fn schedule(value: NodeRef<'_>) -> Result<Schedule, InvalidValue> {
     let fields = value.fields()?;
     let timezone = fields.text("timezone")?;
     Ok(Schedule {
         name: fields.text("name")?,
         cron_expr: fields.text("cron_expr")?,
         timezone: if timezone.is_empty() { "UTC".to_owned() } else { timezone },
-        prompt: fields.text("prompt")?,
+        prompt: fields.free_text("prompt")?,
         prompt_file: fields.text("prompt_file")?,
         enabled: fields.flag("enabled")?.unwrap_or(true),
     })
 }
 
-fn channel(value: Place<'_>) -> Result<Channel, Invalid> {
+fn channel(value: NodeRef<'_>) -> Result<Channel, InvalidValue> {
     let fields = value.fields()?;
     Ok(Channel {
         kind: fields.text("type")?,
@@ -190,21 +194,20 @@ fn channel(value: Place<'_>) -> Result<Channel, Invalid> {
     })
 }
 
-/// A name, or names of which one is enough.
-fn requirement(value: Place<'_>) -> Result<Requirement, Invalid> {
+/// A setting's name, or `any_of` with several.
+fn requirement(value: NodeRef<'_>) -> Result<Requirement, InvalidValue> {
     if let Ok(name) = value.text() {
         return Ok(Requirement::One(name));
     }
     let any_of = value.fields()?.texts("any_of")?;
     if any_of.is_empty() {
-        let message = "needs a name, or `any_of` with a list of names".to_owned();
-        return Err(Invalid { at: value.at(), path: String::new(), message });
+        return Err(value.invalid("needs a name, or `any_of` with a list of names"));
     }
     Ok(Requirement::Any { any_of })
 }
 
-/// What an `!external` part is called in warnings.
-fn external(value: Place<'_>) -> Option<String> {
+/// An `!external` part as warnings name it.
+fn external(value: NodeRef<'_>) -> Option<String> {
     (value.tag() == Some(EXTERNAL)).then(|| {
         let repo = value.fields().and_then(|fields| fields.text("repo")).unwrap_or_default();
         let at = value.at().map(|at| format!("{at}: ")).unwrap_or_default();
@@ -212,12 +215,81 @@ fn external(value: Place<'_>) -> Option<String> {
     })
 }
 
-/// Every `!external` below a place. The resolver checked their fields.
-fn collect_externals(value: Place<'_>, found: &mut Vec<String>) {
-    if let Some(what) = external(value) {
-        found.push(what);
+/// Tags are `!external`, which is left for later, and those of the YAML core schema, such as `!!int`. Others
+/// are most likely misspelt directives.
+fn check_tags(value: NodeRef<'_>) -> Result<(), InvalidValue> {
+    match value.tag() {
+        Some(tag) if tag != EXTERNAL && !tag.starts_with("!!") => {
+            Err(value.invalid(format!("unknown tag `{tag}`: a template has `!include` and `{EXTERNAL}`")))
+        }
+        _ => value.check_children(check_tags),
+    }
+}
+
+/// Collects every `!external` part of a tree. The resolver has checked their fields.
+fn collect_externals(value: NodeRef<'_>, found: &mut Vec<String>) {
+    if let Some(shown) = external(value) {
+        found.push(shown);
     }
     for child in value.children() {
         collect_externals(child, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn decoded(template: &Json) -> Result<Org, InvalidValue> {
+        org(&tree(template), Limits::default())
+    }
+
+    #[test]
+    fn unknown_tags_are_refused_with_their_path() {
+        let tagged = |tag: &str| {
+            let mut tree = tree(&json!({ "name": "T", "workspaces": [{ "name": "A", "role": "r" }] }));
+            let Value::Mapping(fields) = &mut tree.root.value else { panic!("no mapping") };
+            let Value::Sequence(items) = &mut fields.last_mut().unwrap().1.value else { panic!("no list") };
+            let Value::Mapping(fields) = &mut items[0].value else { panic!("no mapping") };
+            fields.last_mut().unwrap().1.tag = Some(tag.to_owned());
+            org(&tree, Limits::default())
+        };
+        let error = tagged("!inlcude").unwrap_err();
+        assert_eq!(error.path, "workspaces[0].role");
+        assert!(error.message.contains("unknown tag `!inlcude`"), "{error}");
+        assert_eq!(tagged("!!str").unwrap().workspaces[0].role, "r");
+    }
+
+    #[test]
+    fn nul_is_replaced_in_free_text_and_refused_in_names() {
+        let nul = "a\0b";
+        let template = json!({
+            "name": "T",
+            "workspaces": [{
+                "name": "A",
+                "system_prompt": nul,
+                "initial_memories": [{ "content": nul }],
+                "plugins": [{ "source": "p", "config": { nul: nul } }],
+                "schedules": [{ "prompt": nul }],
+            }],
+        });
+        let node = decoded(&template).unwrap().workspaces.remove(0);
+        let replaced = "a\u{fffd}b";
+        assert_eq!(node.system_prompt, replaced);
+        assert_eq!(node.initial_memories[0].content, replaced);
+        assert_eq!(node.plugins[0].config, json!({ replaced: replaced }));
+        assert_eq!(node.schedules[0].prompt, replaced);
+        for field in ["name", "role", "model", "runtime"] {
+            let error = decoded(&json!({ "name": "T", "workspaces": [{ field: nul }] })).unwrap_err();
+            assert_eq!(error.path, format!("workspaces[0].{field}"));
+        }
+    }
+
+    #[test]
+    fn an_error_at_the_root_has_no_path() {
+        let error = decoded(&json!([])).unwrap_err();
+        assert_eq!(error.to_string(), "needs a mapping of fields");
     }
 }

@@ -1,12 +1,10 @@
-//! `.env` files: a line is a variable.
+//! `.env` files: one variable per line.
 
 use std::collections::BTreeMap;
 
-/// Reads what a file says. Lines that say nothing are skipped: comments, lines without `=`, names that
-/// no variable can have, and empty values, which never override. There are no escapes, no comments
-/// behind values and no references.
-#[must_use]
-pub fn parse(text: &str) -> BTreeMap<String, String> {
+/// Reads the variables of a file. Comments, lines without `=`, invalid names and empty values are skipped:
+/// an empty value never overrides. There are no escapes, no comments behind values and no references.
+pub(crate) fn parse(text: &str) -> BTreeMap<String, String> {
     text.split('\n').filter_map(line).collect()
 }
 
@@ -20,15 +18,14 @@ fn line(line: &str) -> Option<(String, String)> {
     (is_name(key) && !value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
 }
 
-/// Without one pair of quotes around it.
+/// The value without one pair of matching quotes.
 fn unquoted(value: &str) -> &str {
     let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
     inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }
 
-/// Can a variable be called that?
-#[must_use]
-pub fn is_name(name: &str) -> bool {
+/// Whether a variable can have this name.
+pub(crate) fn is_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
@@ -38,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_by_table() {
+    fn lines_are_parsed() {
         for (text, expected) in [
             ("A=1", Some(("A", "1"))),
             ("  A = 1 \r", Some(("A", "1"))),

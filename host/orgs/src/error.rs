@@ -3,56 +3,56 @@
 use store::StoreError;
 use wasm::Problem;
 
-use crate::{fields::Invalid, requirements::Requirement, upload::UploadError};
+use crate::{fields::InvalidValue, requirements::Requirement, upload::UploadError};
 
-/// Why an import did not begin. Nothing was made.
+/// Why an import did not begin. Nothing was created. The texts go to clients as they are.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The template's directory can't be called that.
+    /// The directory name is empty, absolute, or leads out of the templates' directory.
     #[error("invalid org directory")]
     Directory,
-    /// There is no such template.
+    /// The templates' directory has no such template.
     #[error("org template not found")]
     NotFound,
-    /// What was sent along is no template directory.
+    /// The uploaded archive is not a template directory.
     #[error("invalid org archive")]
     Upload(#[from] UploadError),
-    /// Its files don't make a tree.
+    /// The template's files can't be resolved to one tree.
     #[error("org template expansion failed")]
     Expansion(Problem),
-    /// A value of it isn't of its field's type.
+    /// The tree has a value that its field does not take.
     #[error("invalid org template")]
-    Template(#[from] Invalid),
-    /// There is neither a directory nor a template with a name.
+    Template(#[from] InvalidValue),
+    /// The request has neither a directory nor a template with a name.
     #[error("provide 'dir' or 'template'")]
-    Nothing,
-    /// It could not be found out which settings there are.
+    MissingSource,
+    /// The global settings could not be read.
     #[error("could not verify required environment variables; try again")]
-    Settings(#[source] StoreError),
-    /// Settings are missing.
+    SettingsLookup(#[source] StoreError),
+    /// Required settings are missing.
     #[error("missing required environment variables")]
     MissingEnv {
-        /// Those.
+        /// The unmet requirements.
         missing: Vec<Requirement>,
-        /// All that are required.
+        /// All requirements of the template.
         required: Vec<Requirement>,
-        /// What the template is called.
+        /// Name of the template.
         template: String,
     },
 }
 
 impl ImportError {
-    /// What its author has to mend, and where; none where the error itself says it all.
+    /// What the template's author has to change, with its place; none where the error itself is enough.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
-        let at = |at: &Option<String>, text: String| match at {
+        let with_place = |at: &Option<String>, text: String| match at {
             Some(at) => format!("{at}: {text}"),
             None => text,
         };
         match self {
             Self::Upload(error) => Some(error.to_string()),
-            Self::Expansion(problem) => Some(at(&problem.at, problem.message.clone())),
-            Self::Template(invalid) => Some(at(&invalid.at, invalid.to_string())),
+            Self::Expansion(problem) => Some(with_place(&problem.at, problem.message.clone())),
+            Self::Template(invalid) => Some(with_place(&invalid.at, invalid.to_string())),
             _ => None,
         }
     }

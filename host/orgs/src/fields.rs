@@ -1,21 +1,21 @@
-//! Reads typed values out of a tree of YAML nodes, and says where one is that it can't read.
+//! Reads typed values out of a tree of YAML nodes. An error names the file, line and column.
 
 use wasm::template::{Node, Tree, Value};
 
-/// A value that is not what its field needs.
+/// A value that its field does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub struct Invalid {
-    /// `file:line:column`, where there are files.
+#[error("{path}{}{message}", if path.is_empty() { "" } else { ": " })]
+pub struct InvalidValue {
+    /// `file:line:column`; none for an inline template.
     pub at: Option<String>,
-    /// The field, as `workspaces[2].tier`.
+    /// The field, such as `workspaces[2].tier`.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what the field takes.
     pub message: String,
 }
 
-impl Invalid {
-    /// The same, seen from one level further up.
+impl InvalidValue {
+    /// The error with its path seen from `parent`.
     fn under(mut self, parent: &str) -> Self {
         self.path = match self.path.chars().next() {
             None => parent.to_owned(),
@@ -26,35 +26,34 @@ impl Invalid {
     }
 }
 
-/// A node of a tree.
+/// A node of a tree, with the names of the tree's files.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct NodeRef<'a> {
     files: &'a [String],
     node: &'a Node,
 }
 
-/// The fields of a mapping. What isn't asked for is ignored.
-pub(crate) struct Fields<'a>(Vec<(&'a str, Place<'a>)>);
+/// The fields of a mapping. Fields that are not read are ignored.
+pub(crate) struct Fields<'a>(Vec<(&'a str, NodeRef<'a>)>);
 
-impl<'a> Place<'a> {
+impl<'a> NodeRef<'a> {
     pub(crate) fn root(tree: &'a Tree) -> Self {
         Self { files: &tree.files, node: &tree.root }
     }
 
-    /// The tag that the resolver left, if any.
     pub(crate) fn tag(self) -> Option<&'a str> {
         self.node.tag.as_deref()
     }
 
-    /// `file:line:column`, where there are files.
+    /// `file:line:column`; none for an inline template.
     pub(crate) fn at(self) -> Option<String> {
         let mark = self.node.mark;
         let file = self.files.get(mark.file as usize)?;
         Some(format!("{file}:{}:{}", mark.line, mark.column))
     }
 
-    fn invalid(self, message: impl Into<String>) -> Invalid {
-        Invalid { at: self.at(), path: String::new(), message: message.into() }
+    pub(crate) fn invalid(self, message: impl Into<String>) -> InvalidValue {
+        InvalidValue { at: self.at(), path: String::new(), message: message.into() }
     }
 
     fn is_null(self) -> bool {
@@ -62,16 +61,16 @@ impl<'a> Place<'a> {
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    fn here(self, node: &'a Node) -> Self {
+    fn with_node(self, node: &'a Node) -> Self {
         Self { node, ..self }
     }
 
-    /// As a mapping; nothing is an empty one.
-    pub(crate) fn fields(self) -> Result<Fields<'a>, Invalid> {
+    /// As a mapping; null is an empty one.
+    pub(crate) fn fields(self) -> Result<Fields<'a>, InvalidValue> {
         match &self.node.value {
             Value::Mapping(entries) => {
                 let named = |(key, value): &'a (Node, Node)| match &key.value {
-                    Value::Scalar { text, .. } => Some((text.as_str(), self.here(value))),
+                    Value::Scalar { text, .. } => Some((text.as_str(), self.with_node(value))),
                     _ => None,
                 };
                 Ok(Fields(entries.iter().filter_map(named).collect()))
@@ -81,13 +80,16 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// As a list; nothing is an empty one.
-    pub(crate) fn items<T>(self, read: impl Fn(Place<'a>) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
+    /// As a list; null is an empty one.
+    pub(crate) fn items<T>(
+        self,
+        read: impl Fn(NodeRef<'a>) -> Result<T, InvalidValue>,
+    ) -> Result<Vec<T>, InvalidValue> {
         match &self.node.value {
             Value::Sequence(items) => {
                 let numbered = items.iter().enumerate();
                 let item = |(number, item): (usize, &'a Node)| {
-                    read(self.here(item)).map_err(|error| error.under(&format!("[{number}]")))
+                    read(self.with_node(item)).map_err(|error| error.under(&format!("[{number}]")))
                 };
                 numbered.map(item).collect()
             }
@@ -96,8 +98,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// As text: any scalar, as it is written.
-    pub(crate) fn text(self) -> Result<String, Invalid> {
+    /// As a name or key: any scalar, as it is written, without NUL.
+    pub(crate) fn text(self) -> Result<String, InvalidValue> {
         match &self.node.value {
             _ if self.is_null() => Ok(String::new()),
             Value::Scalar { text, .. } if text.contains('\0') => {
@@ -108,7 +110,15 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn integer(self) -> Result<i64, Invalid> {
+    /// As free text: any scalar, as it is written. The databases can't store NUL, so it is replaced.
+    pub(crate) fn free_text(self) -> Result<String, InvalidValue> {
+        match &self.node.value {
+            Value::Scalar { text, .. } if text.contains('\0') => Ok(without_nul(text)),
+            _ => self.text(),
+        }
+    }
+
+    fn integer(self) -> Result<i64, InvalidValue> {
         match &self.node.value {
             Value::Scalar { text, quoted: false } => integer(text),
             _ => None,
@@ -116,7 +126,7 @@ impl<'a> Place<'a> {
         .ok_or_else(|| self.invalid("needs a whole number, without quotes"))
     }
 
-    fn number(self) -> Result<f64, Invalid> {
+    fn number(self) -> Result<f64, InvalidValue> {
         match &self.node.value {
             Value::Scalar { text, quoted: false } => {
                 text.parse().ok().filter(|number: &f64| number.is_finite())
@@ -126,7 +136,7 @@ impl<'a> Place<'a> {
         .ok_or_else(|| self.invalid("needs a number, without quotes"))
     }
 
-    fn flag(self) -> Result<bool, Invalid> {
+    fn flag(self) -> Result<bool, InvalidValue> {
         let word = match &self.node.value {
             Value::Scalar { text, quoted: false } => text.to_ascii_lowercase(),
             _ => String::new(),
@@ -139,30 +149,47 @@ impl<'a> Place<'a> {
     }
 
     /// Items of a list, values of a mapping.
-    pub(crate) fn children(self) -> impl Iterator<Item = Place<'a>> {
+    pub(crate) fn children(self) -> impl Iterator<Item = NodeRef<'a>> {
         let (items, entries) = match &self.node.value {
             Value::Scalar { .. } => (&[][..], &[][..]),
             Value::Sequence(items) => (items.as_slice(), &[][..]),
             Value::Mapping(entries) => (&[][..], entries.as_slice()),
         };
-        items.iter().chain(entries.iter().map(|(_, value)| value)).map(move |node| self.here(node))
+        items.iter().chain(entries.iter().map(|(_, value)| value)).map(move |node| self.with_node(node))
     }
 
-    /// Whatever it is, as JSON.
+    /// Applies `check` to each item or field.
+    pub(crate) fn check_children(
+        self,
+        check: impl Fn(NodeRef<'a>) -> Result<(), InvalidValue>,
+    ) -> Result<(), InvalidValue> {
+        match &self.node.value {
+            Value::Scalar { .. } => Ok(()),
+            Value::Sequence(_) => self.items(check).map(drop),
+            Value::Mapping(_) => {
+                let fields = self.fields()?;
+                fields.iter().try_for_each(|(key, value)| check(value).map_err(|error| error.under(key)))
+            }
+        }
+    }
+
+    /// As free JSON.
     pub(crate) fn json(self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.node.value {
             _ if self.is_null() => Json::Null,
-            Value::Scalar { text, quoted: true } => Json::from(text.as_str()),
+            Value::Scalar { text, quoted: true } => Json::from(without_nul(text)),
             Value::Scalar { text, .. } => integer(text)
                 .map(Json::from)
                 .or_else(|| text.parse().ok().filter(|number: &f64| number.is_finite()).map(Json::from))
                 .or_else(|| self.flag().ok().map(Json::from))
                 .unwrap_or_else(|| Json::from(text.as_str())),
-            Value::Sequence(items) => items.iter().map(|item| self.here(item).json()).collect(),
+            Value::Sequence(items) => items.iter().map(|item| self.with_node(item).json()).collect(),
             Value::Mapping(_) => {
                 let fields = self.fields().map(|fields| fields.0).unwrap_or_default();
-                Json::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value.json())).collect())
+                Json::Object(
+                    fields.into_iter().map(|(key, value)| (without_nul(key), value.json())).collect(),
+                )
             }
         }
     }
@@ -170,54 +197,64 @@ impl<'a> Place<'a> {
 
 impl<'a> Fields<'a> {
     /// A field, unless it is absent or null.
-    pub(crate) fn get(&self, key: &str) -> Option<Place<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<NodeRef<'a>> {
         self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| *value).filter(|value| !value.is_null())
     }
 
     /// Every field.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a str, Place<'a>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a str, NodeRef<'a>)> {
         self.0.iter().copied()
     }
 
-    /// What `read` makes of a field; what nothing would be, of one that is absent.
+    /// A field read by `read`; the default if it is absent or null.
     pub(crate) fn read<T: Default>(
         &self,
         key: &str,
-        read: impl FnOnce(Place<'a>) -> Result<T, Invalid>,
-    ) -> Result<T, Invalid> {
+        read: impl FnOnce(NodeRef<'a>) -> Result<T, InvalidValue>,
+    ) -> Result<T, InvalidValue> {
         self.get(key).map_or_else(|| Ok(T::default()), |value| read(value).map_err(|error| error.under(key)))
     }
 
-    pub(crate) fn text(&self, key: &str) -> Result<String, Invalid> {
-        self.read(key, Place::text)
+    /// See [`NodeRef::text`].
+    pub(crate) fn text(&self, key: &str) -> Result<String, InvalidValue> {
+        self.read(key, NodeRef::text)
     }
 
-    pub(crate) fn integer(&self, key: &str) -> Result<i64, Invalid> {
-        self.read(key, Place::integer)
+    /// See [`NodeRef::free_text`].
+    pub(crate) fn free_text(&self, key: &str) -> Result<String, InvalidValue> {
+        self.read(key, NodeRef::free_text)
     }
 
-    pub(crate) fn number(&self, key: &str) -> Result<f64, Invalid> {
-        self.read(key, Place::number)
+    pub(crate) fn integer(&self, key: &str) -> Result<i64, InvalidValue> {
+        self.read(key, NodeRef::integer)
     }
 
-    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, Invalid> {
+    pub(crate) fn number(&self, key: &str) -> Result<f64, InvalidValue> {
+        self.read(key, NodeRef::number)
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, InvalidValue> {
         self.read(key, |value| value.flag().map(Some))
     }
 
     pub(crate) fn list<T>(
         &self,
         key: &str,
-        read: impl Fn(Place<'a>) -> Result<T, Invalid>,
-    ) -> Result<Vec<T>, Invalid> {
+        read: impl Fn(NodeRef<'a>) -> Result<T, InvalidValue>,
+    ) -> Result<Vec<T>, InvalidValue> {
         self.read(key, |value| value.items(read))
     }
 
-    pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, Invalid> {
-        self.list(key, Place::text)
+    pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, InvalidValue> {
+        self.list(key, NodeRef::text)
     }
 }
 
-/// A whole number as YAML writes it. Fractions of nothing (`3.0`) count.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// A whole number as YAML writes it. A fraction of zero (`3.0`) is allowed.
 fn integer(text: &str) -> Option<i64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -241,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_by_table() {
+    fn whole_numbers_are_parsed() {
         for (text, number) in [
             ("3", Some(3)),
             ("-3", Some(-3)),

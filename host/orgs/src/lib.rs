@@ -1,27 +1,29 @@
-//! Organisations: templates in YAML, and what becomes of them.
+//! Organizations from YAML templates.
 //!
-//! [`Orgs::templates`] lists, [`Orgs::import`] imports. A template's `files` are made one tree by a guest
-//! (`resolve`), which is decoded (`fields`, `decode`) into data (`template`); its settings are checked
-//! (`requirements`); defaults, prompts and `.env` files are merged into each workspace (`member`); what
-//! is to happen is planned on memory (`plan`); and one change of the fleet does it (`import`).
+//! [`Orgs::templates`] lists templates, [`Orgs::import`] imports one. A resolver guest turns a template's
+//! `files` into one tree (`resolve`), which is decoded (`fields`, `decode`) into data (`template`). Its
+//! required settings are checked (`requirements`). Defaults, prompts and `.env` files are merged into each
+//! workspace (`assembler`), the actions are planned on the workspace index (`plan`), and one change of the
+//! fleet executes them (`import`, with report and events in `context`).
 
 #![forbid(unsafe_code)]
 
+mod assembler;
+mod context;
 mod decode;
-pub mod env_file;
+mod env_file;
 mod error;
 mod fields;
 mod files;
 mod import;
-mod kept;
 mod layout;
 pub mod limits;
 mod listing;
-mod member;
 mod plan;
 mod requirements;
 mod resolve;
 mod template;
+mod unsupported;
 mod upload;
 mod variables;
 
@@ -37,81 +39,94 @@ use catalog::Catalog;
 use fleet::Fleet;
 use serde_json::json;
 
+pub use assembler::SkippedChannel;
 pub use error::ImportError;
-pub use fields::Invalid;
+pub use fields::InvalidValue;
 pub use files::Files;
-pub use import::{From, Import, Imported, Placed, RECONCILE, Removed};
+pub use import::{Import, Imported, ImportedWorkspace, Mode, RemovedWorkspace, TemplateSource};
 pub use limits::Limits;
-pub use listing::{Broken, Listed};
-pub use member::SkippedChannel;
-pub use plan::Fate;
-pub use requirements::{Requirement, Requirements};
+pub use listing::{InvalidReason, TemplateSummary};
+pub use plan::Action;
+pub use requirements::Requirement;
 pub use upload::{UploadError, unpack};
 
 use crate::{
-    files::clean,
-    member::{Members, Resolver},
-    resolve::{Unresolved, resolve},
+    assembler::{Assembler, Assembly},
+    files::normalize_path,
+    resolve::{ResolveError, resolve},
     template::Org,
 };
 
-/// Imports organisations. Cheap to clone.
+/// Lists and imports organizations. Cheap to clone.
 #[derive(Clone)]
 pub struct Orgs {
     fleet: Fleet,
     catalog: Catalog,
-    root: Arc<Path>,
-    personas: Arc<Path>,
+    templates_dir: Arc<Path>,
+    personas_dir: Arc<Path>,
     limits: Limits,
 }
 
 impl Orgs {
-    /// `root`: where templates lie; `personas`: where variables of personas do. Neither need be there.
+    /// `templates_dir` holds org templates, `personas_dir` the variables of personas. Both may be missing.
     #[must_use]
-    pub fn new(fleet: Fleet, catalog: Catalog, root: &Path, personas: &Path, limits: Limits) -> Self {
-        Self { fleet, catalog, root: root.into(), personas: personas.into(), limits }
+    pub fn new(
+        fleet: Fleet,
+        catalog: Catalog,
+        templates_dir: &Path,
+        personas_dir: &Path,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            fleet,
+            catalog,
+            templates_dir: templates_dir.into(),
+            personas_dir: personas_dir.into(),
+            limits,
+        }
     }
 
-    /// The files of a template among the server's own; none if no directory can be called that.
+    /// The files of one of the server's templates. None for a name that leads out of their directory.
     fn directory(&self, dir: &str) -> Option<Files> {
-        let clean = clean(dir).filter(|clean| !clean.as_os_str().is_empty())?;
-        let root: PathBuf = self.root.join(clean);
-        let bound = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.to_path_buf());
-        Some(Files::Directory { root, bound })
+        let dir = normalize_path(dir).filter(|dir| !dir.as_os_str().is_empty())?;
+        let root: PathBuf = self.templates_dir.join(dir);
+        let containment_root =
+            fs::canonicalize(&self.templates_dir).unwrap_or_else(|_| self.templates_dir.to_path_buf());
+        Some(Files::Directory { root, containment_root })
     }
 
-    /// What the files of a template say.
+    /// Resolves and decodes a template.
     async fn template(&self, files: &Files) -> Result<Org, ImportError> {
         let resolved = resolve(&self.catalog.resolver().await, files).await;
         let tree = resolved.map_err(|error| match error {
-            Unresolved::NoEntry => ImportError::NotFound,
-            Unresolved::Problem(problem) => ImportError::Expansion(problem),
+            ResolveError::NoEntry => ImportError::NotFound,
+            ResolveError::Problem(problem) => ImportError::Expansion(problem),
         })?;
         Ok(decode::org(&tree, self.limits)?)
     }
 
-    /// What every workspace of a template is to be. Reads many files, so off the async threads.
-    async fn members(&self, org: Org, dir: String, files: Files, globals: HashSet<String>) -> Members {
+    /// Assembles every workspace of a template. It reads many files, so it runs off the async threads.
+    async fn assemble(&self, org: Org, dir: String, files: Files, globals: HashSet<String>) -> Assembly {
         // Templates name any runtimes, by name or alias.
         self.catalog.all_ready().await;
         let orgs = self.clone();
-        let members = tokio::task::spawn_blocking(move || {
+        let assembly = tokio::task::spawn_blocking(move || {
             let seal = |plain: &[u8]| {
-                let sealed = orgs.fleet.seal(plain).ok()?;
+                let sealed = orgs.fleet.credentials().seal(plain).ok()?;
                 Some(json!({ "sealed": BASE64_STANDARD.encode(sealed.bytes), "version": sealed.version }))
             };
-            let resolver = Resolver {
+            let assembler = Assembler {
                 org: &org,
                 dir: &dir,
                 files: &files,
                 runtimes: &orgs.catalog,
-                tier: orgs.fleet.default_tier(),
+                default_tier: orgs.fleet.default_tier(),
                 globals: &globals,
-                personas: &orgs.personas,
+                personas: &orgs.personas_dir,
                 seal: &seal,
             };
-            resolver.members()
+            assembler.assemble()
         });
-        members.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+        assembly.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 }

@@ -1,32 +1,32 @@
-//! How much one import may be.
+//! Limits of one import.
 
-/// Files of an uploaded template directory at most.
+/// Files in an uploaded template directory.
 pub const UPLOAD_FILES: usize = 4_096;
 
-/// Bytes of an uploaded template directory at most, as it travels.
+/// Bytes of an uploaded template directory, as the archive travels.
 pub const UPLOAD_BYTES: usize = 32 << 20;
 
-/// Bytes of a body with an import's JSON at most.
+/// Bytes of a JSON request body.
 pub const BODY_BYTES: usize = 4 << 20;
 
-/// Bytes of one file of a template at most.
+/// Bytes of one file of a template.
 pub(crate) const FILE_BYTES: u64 = 1 << 20;
 
-/// How often a resolver may ask for more files.
+/// Rounds in which a resolver may ask for more files.
 pub(crate) const ROUNDS: usize = 40;
 
-/// Bytes of files that a resolver may be given.
+/// Bytes of all files that a resolver is given.
 pub(crate) const RESOLVED_BYTES: usize = 16 << 20;
 
-/// Files that a resolver may be given.
+/// Files that a resolver is given.
 pub(crate) const RESOLVED_FILES: usize = 4_096;
 
-/// How large an organisation may be.
+/// How large an organization may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Workspaces of one template, those that are only drawn too.
+    /// Workspaces of one template, those with `spawning: false` included.
     pub nodes: usize,
-    /// Workspaces below each other.
+    /// Workspaces nested in each other.
     pub levels: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The templates that there are.
+//! Lists the templates of the server.
 
 use std::{
     fs, io,
@@ -15,59 +15,59 @@ use crate::{
     requirements::{Requirement, Requirements},
 };
 
-/// Templates that are read side by side.
-const AT_ONCE: usize = 4;
+/// Templates that are read concurrently.
+const CONCURRENT_READS: usize = 4;
 
-/// A template that can be imported, or one that can't with the reason.
+/// A template that can be imported, or an invalid one with the reason.
 #[derive(Debug, Serialize)]
-pub struct Listed {
-    /// What it is for, for people who choose one.
+pub struct TemplateSummary {
+    /// The template's own words for users who choose one.
     pub description: String,
-    /// Name of its directory: what an import is asked with.
+    /// Name of the template's directory, by which it is imported.
     pub dir: String,
-    /// What is wrong with it, for people.
+    /// What is wrong with an invalid template, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What the organisation is called.
+    /// Name of the organization.
     pub name: String,
-    /// The same, for programs.
+    /// What is wrong with an invalid template, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Broken>,
-    /// Settings without which it works less well.
+    pub reason: Option<InvalidReason>,
+    /// Settings whose absence is no obstacle.
     pub recommended_env: Vec<Requirement>,
-    /// Settings without which it can't be imported.
+    /// Settings without which the import is refused.
     pub required_env: Vec<Requirement>,
-    /// Its workspaces, those that are only drawn too.
+    /// Workspaces of all levels, those with `spawning: false` included.
     pub workspaces: usize,
 }
 
-/// What is wrong with a template.
+/// Why a template can't be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Broken {
-    /// A repository of which nothing was checked out.
+pub enum InvalidReason {
+    /// A git repository without a checked-out template.
     HalfCheckout,
-    /// Its files don't make a tree.
+    /// The files can't be resolved to one tree.
     IncludeExpansionFailed,
-    /// A value of it isn't of its field's type.
+    /// A value is not of its field's type.
     YamlInvalid,
 }
 
 impl Orgs {
-    /// Every template, by the name of its directory. Those that can't be imported are in the log, and in
-    /// the list where that is asked for.
-    pub async fn templates(&self, broken_too: bool) -> Vec<Listed> {
-        let root = self.root.clone();
+    /// Every template, sorted by directory. Invalid ones are logged, and listed with `include_invalid`.
+    pub async fn templates(&self, include_invalid: bool) -> Vec<TemplateSummary> {
+        let root = self.templates_dir.clone();
         let directories = tokio::task::spawn_blocking(move || directories(&root)).await.unwrap_or_default();
-        let listed = stream::iter(directories).map(|dir| self.listed(dir)).buffered(AT_ONCE);
-        let shown = listed.filter_map(async |listed| listed.filter(|it| broken_too || it.reason.is_none()));
-        shown.collect().await
+        let summaries = stream::iter(directories).map(|dir| self.summary(dir)).buffered(CONCURRENT_READS);
+        let listed =
+            summaries.filter_map(async |summary| summary.filter(|it| include_invalid || it.reason.is_none()));
+        listed.collect().await
     }
 
-    /// None for a directory that is no template at all.
-    async fn listed(&self, dir: String) -> Option<Listed> {
+    /// None for a directory without a template.
+    async fn summary(&self, dir: String) -> Option<TemplateSummary> {
         let files = self.directory(&dir)?;
-        let broken = |reason, error: &ImportError| Listed {
+        let invalid = |reason, error: &ImportError| TemplateSummary {
             description: String::new(),
             dir: dir.clone(),
             error: Some(error.detail().unwrap_or_else(|| error.to_string())),
@@ -77,11 +77,10 @@ impl Orgs {
             required_env: Vec::new(),
             workspaces: 0,
         };
-        let read = self.template(&files).await;
-        let listed = match read {
+        let summary = match self.template(&files).await {
             Ok(org) => {
                 let Requirements { required, recommended } = Requirements::of(&org);
-                Listed {
+                TemplateSummary {
                     workspaces: count(&org.workspaces),
                     description: org.description,
                     error: None,
@@ -92,21 +91,21 @@ impl Orgs {
                     dir,
                 }
             }
-            Err(error @ ImportError::NotFound) if self.root.join(&dir).join(".git").exists() => {
-                broken(Broken::HalfCheckout, &error)
+            Err(error @ ImportError::NotFound) if self.templates_dir.join(&dir).join(".git").exists() => {
+                invalid(InvalidReason::HalfCheckout, &error)
             }
             Err(ImportError::NotFound) => return None,
-            Err(error @ ImportError::Expansion(_)) => broken(Broken::IncludeExpansionFailed, &error),
-            Err(error) => broken(Broken::YamlInvalid, &error),
+            Err(error @ ImportError::Expansion(_)) => invalid(InvalidReason::IncludeExpansionFailed, &error),
+            Err(error) => invalid(InvalidReason::YamlInvalid, &error),
         };
-        if let Some(error) = &listed.error {
-            tracing::warn!(template = listed.dir, reason = ?listed.reason, error, "an org template is not listed");
+        if let Some(error) = &summary.error {
+            tracing::warn!(template = summary.dir, reason = ?summary.reason, error, "an org template is invalid");
         }
-        Some(listed)
+        Some(summary)
     }
 }
 
-/// Names of the directories in a directory, sorted. Links are none.
+/// Sorted names of the directories in `root`. Links to directories don't count.
 fn directories(root: &Path) -> Vec<String> {
     let read = || -> io::Result<Vec<String>> {
         let mut names = Vec::new();

@@ -1,56 +1,58 @@
-//! What an import would do to the workspaces that there are: whom it makes, whom it finds, whom it
-//! removes. Reads memory only, so that it can be done again when somebody was quicker.
+//! What an import does to the existing workspaces: create, keep, remove. A plan reads the workspace index
+//! only, so that it can be made again after a conflict with another writer.
 
 use std::collections::{HashMap, HashSet};
 
-use fleet::Directory;
+use fleet::WorkspaceIndex;
 use uuid::Uuid;
 
 use crate::{
-    member::Member,
+    assembler::ResolvedNode,
     template::{Node, Org},
 };
 
-/// What happens to each member, and to others.
-#[derive(Debug)]
+/// The action for each node of a template, and the workspaces to remove.
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// By member: its id, and whether it is made or was there before.
-    pub(crate) members: Vec<(Uuid, Fate)>,
-    /// Workspaces that have a name of the template and no place in it; those above first.
+    /// Id and action by node.
+    pub(crate) nodes: Vec<(Uuid, Action)>,
+    /// Roots of the subtrees to remove: workspaces that have a name of the template but no place in it.
     pub(crate) orphans: Vec<Uuid>,
 }
 
-/// What happens to a workspace.
+/// What an import does to a workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is made.
+pub enum Action {
+    /// The workspace is new.
     Create,
-    /// It is there, and stays as it is.
+    /// The workspace exists and is not changed.
     Keep,
-    /// It goes.
-    Remove,
 }
 
 impl Plan {
-    /// Plans an import. `names`: others that have one of these are removed.
-    pub(crate) fn of(members: &[Member], names: Option<&HashSet<&str>>, directory: &Directory) -> Self {
+    /// Plans an import. Existing workspaces with one of `names` that match no node are removed.
+    pub(crate) fn of(
+        nodes: &[ResolvedNode],
+        names: Option<&HashSet<&str>>,
+        directory: &WorkspaceIndex,
+    ) -> Self {
         let mut siblings: HashMap<Option<Uuid>, HashMap<String, Uuid>> = HashMap::new();
-        let mut planned: Vec<(Uuid, Fate)> = Vec::with_capacity(members.len());
-        for member in members {
-            let parent = member.parent.and_then(|parent| planned.get(parent));
+        let mut planned: Vec<(Uuid, Action)> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let parent = node.parent.and_then(|parent| planned.get(parent));
             let known = siblings.entry(parent.map(|(id, _)| *id)).or_insert_with(|| match parent {
-                Some((_, Fate::Create)) => HashMap::new(),
+                Some((_, Action::Create)) => HashMap::new(),
                 parent => directory
                     .children(parent.map(|(id, _)| *id))
                     .iter()
                     .map(|child| (child.row.name.clone(), child.row.id))
                     .collect(),
             });
-            planned.push(match known.get(&member.name) {
-                Some(id) => (*id, Fate::Keep),
+            planned.push(match known.get(&node.name) {
+                Some(id) => (*id, Action::Keep),
                 None => {
-                    known.insert(member.name.clone(), member.id);
-                    (member.id, Fate::Create)
+                    known.insert(node.name.clone(), node.id);
+                    (node.id, Action::Create)
                 }
             });
         }
@@ -58,17 +60,17 @@ impl Plan {
             Some(names) => orphans(&planned, names, directory),
             None => Vec::new(),
         };
-        Self { members: planned, orphans }
+        Self { nodes: planned, orphans }
     }
 }
 
-fn orphans(planned: &[(Uuid, Fate)], names: &HashSet<&str>, directory: &Directory) -> Vec<Uuid> {
+fn orphans(planned: &[(Uuid, Action)], names: &HashSet<&str>, directory: &WorkspaceIndex) -> Vec<Uuid> {
     let placed: HashSet<Uuid> = planned.iter().map(|(id, _)| *id).collect();
-    let lost = |id: Uuid, name: &str| names.contains(name) && !placed.contains(&id);
+    let is_orphan = |id: Uuid, name: &str| names.contains(name) && !placed.contains(&id);
     let all = directory.list();
     let all: HashSet<Uuid> =
-        all.iter().filter(|it| lost(it.row.id, &it.row.name)).map(|it| it.row.id).collect();
-    // What is below another orphan goes with that one.
+        all.iter().filter(|it| is_orphan(it.row.id, &it.row.name)).map(|it| it.row.id).collect();
+    // An orphan below another one is removed with that.
     let mut tops: Vec<Uuid> = all
         .iter()
         .copied()
@@ -78,7 +80,7 @@ fn orphans(planned: &[(Uuid, Fate)], names: &HashSet<&str>, directory: &Director
     tops
 }
 
-/// Every name of a template, those that are only drawn too.
+/// Every name of a template, those of nodes with `spawning: false` included.
 pub(crate) fn names(org: &Org) -> HashSet<&str> {
     let mut names = HashSet::new();
     let mut left: Vec<&Node> = org.workspaces.iter().collect();

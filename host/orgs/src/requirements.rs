@@ -1,4 +1,4 @@
-//! Settings that a template needs: which there are in all, and which are missing.
+//! Settings that a template needs: the whole set, and those of it that are missing.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -9,30 +9,30 @@ use crate::template::{Node, Org};
 /// Characters in the name of a setting at most.
 const NAME_CHARACTERS: usize = 128;
 
-/// A setting, or several of which one is enough.
+/// A setting, or a group of settings of which one is enough.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Requirement {
-    /// This one.
+    /// A single setting.
     One(String),
-    /// One of these, in the author's order.
+    /// A group, in the author's order.
     Any {
-        /// Their names.
+        /// Names of the settings.
         any_of: Vec<String>,
     },
 }
 
-/// Everything that a template needs, each once, in a fixed order.
+/// All requirements of a template, each once, in a fixed order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Requirements {
-    /// Without which it can't be imported.
-    pub required: Vec<Requirement>,
-    /// Without which it works less well.
-    pub recommended: Vec<Requirement>,
+pub(crate) struct Requirements {
+    /// Settings without which the import is refused.
+    pub(crate) required: Vec<Requirement>,
+    /// Settings whose absence is no obstacle.
+    pub(crate) recommended: Vec<Requirement>,
 }
 
 impl Requirement {
-    /// The names in it.
+    /// Names of the settings.
     #[must_use]
     pub fn names(&self) -> &[String] {
         match self {
@@ -41,18 +41,18 @@ impl Requirement {
         }
     }
 
-    /// Is it met by these settings?
+    /// Whether one of its names is among `settings`.
     #[must_use]
-    pub fn is_met(&self, settings: &HashSet<String>) -> bool {
+    pub(crate) fn is_met(&self, settings: &HashSet<String>) -> bool {
         self.names().iter().any(|name| settings.contains(name))
     }
 
-    /// Itself without names that no setting can have; none if nothing is left.
+    /// The requirement without invalid names; none if no name is left.
     fn valid(&self) -> Option<Self> {
         let mut names: Vec<String> = Vec::new();
         for name in self.names() {
             if !is_name(name) {
-                tracing::warn!(name, "no setting can be called that; the requirement is left out");
+                tracing::warn!(name, "a requirement with an invalid setting name is ignored");
             } else if !names.contains(name) {
                 names.push(name.clone());
             }
@@ -70,14 +70,14 @@ impl Requirement {
 }
 
 impl Requirements {
-    /// What the template and all of its workspaces need, those that are only drawn too.
+    /// Requirements of the template and of all its workspaces, those with `spawning: false` included.
     #[must_use]
-    pub fn of(org: &Org) -> Self {
+    pub(crate) fn of(org: &Org) -> Self {
         let mut required = Vec::new();
         let mut recommended = Vec::new();
-        let mut add = |needs: &[Requirement], wishes: &[Requirement]| {
-            required.extend(needs.iter().filter_map(Requirement::valid));
-            recommended.extend(wishes.iter().filter_map(Requirement::valid));
+        let mut add = |of_node: &[Requirement], recommended_by_node: &[Requirement]| {
+            required.extend(of_node.iter().filter_map(Requirement::valid));
+            recommended.extend(recommended_by_node.iter().filter_map(Requirement::valid));
         };
         add(&org.required_env, &org.recommended_env);
         let mut left: Vec<&Node> = org.workspaces.iter().rev().collect();
@@ -86,42 +86,41 @@ impl Requirements {
             left.extend(node.children.iter().rev());
         }
         let required = distinct(required);
-        let certain = singles(&required);
-        recommended.retain(|wish| {
-            let covered = wish.names().iter().any(|name| certain.contains(name));
-            !covered && !required.iter().any(|need| need.members() == wish.members())
+        let single_names = singles(&required);
+        recommended.retain(|it| {
+            let covered = it.names().iter().any(|name| single_names.contains(name));
+            !covered && !required.iter().any(|other| other.members() == it.members())
         });
         Self { recommended: distinct(recommended), required }
     }
 
-    /// Those required that these settings don't meet.
+    /// Required ones that `settings` don't meet.
     #[must_use]
-    pub fn missing(&self, settings: &HashSet<String>) -> Vec<Requirement> {
-        self.required.iter().filter(|need| !need.is_met(settings)).cloned().collect()
+    pub(crate) fn missing(&self, settings: &HashSet<String>) -> Vec<Requirement> {
+        self.required.iter().filter(|it| !it.is_met(settings)).cloned().collect()
     }
 }
 
-/// Each set of names once, groups without those that a single name covers; sorted.
+/// Each set of names once and sorted, without groups that contain a name required by itself.
 fn distinct(all: Vec<Requirement>) -> Vec<Requirement> {
-    let certain = singles(&all);
+    let single_names = singles(&all);
     let mut kept: Vec<Requirement> = Vec::new();
-    for one in all {
-        let covered =
-            matches!(&one, Requirement::Any { any_of } if any_of.iter().any(|name| certain.contains(name)));
-        if !covered && !kept.iter().any(|other| other.members() == one.members()) {
-            kept.push(one);
+    for requirement in all {
+        let covered = matches!(&requirement, Requirement::Any { any_of } if any_of.iter().any(|name| single_names.contains(name)));
+        if !covered && !kept.iter().any(|other| other.members() == requirement.members()) {
+            kept.push(requirement);
         }
     }
-    kept.sort_by_cached_key(|one| {
-        let mut members = one.names().to_vec();
+    kept.sort_by_cached_key(|requirement| {
+        let mut members = requirement.names().to_vec();
         members.sort_unstable();
-        (matches!(one, Requirement::Any { .. }), members)
+        (matches!(requirement, Requirement::Any { .. }), members)
     });
     kept
 }
 
 fn singles(all: &[Requirement]) -> HashSet<String> {
-    let single = |one: &Requirement| match one {
+    let single = |requirement: &Requirement| match requirement {
         Requirement::One(name) => Some(name.clone()),
         Requirement::Any { .. } => None,
     };
@@ -151,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn each_is_there_once_and_singles_come_first() {
+    fn requirements_are_distinct_and_singles_come_first() {
         let all = of(vec![any(&["B", "A"]), one("Z"), any(&["A", "B"]), one("C"), one("C")], vec![]);
         assert_eq!(all.required, [one("C"), one("Z"), any(&["B", "A"])]);
     }
 
     #[test]
-    fn what_is_required_alone_covers_groups_and_wishes() {
+    fn a_single_requirement_covers_groups_and_recommendations() {
         let all = of(vec![one("A"), any(&["A", "B"])], vec![any(&["A", "C"]), one("A"), one("D")]);
         assert_eq!((all.required, all.recommended), (vec![one("A")], vec![one("D")]));
         let all = of(vec![any(&["A", "B"])], vec![any(&["B", "A"]), any(&["A", "C"])]);
@@ -165,25 +164,25 @@ mod tests {
     }
 
     #[test]
-    fn names_that_can_not_be_are_dropped() {
+    fn invalid_names_are_dropped() {
         let long = "A".repeat(129);
         let all = of(vec![one("a"), any(&["1X", "OK"]), any(&["x", ""]), one(&long), one("_A")], vec![]);
         assert_eq!(all.required, [one("OK")]);
     }
 
     #[test]
-    fn workspaces_that_are_only_drawn_count() {
-        let drawn = Node {
+    fn workspaces_with_spawning_false_count() {
+        let not_spawned = Node {
             spawning: Some(false),
             children: vec![Node { required_env: vec![one("DEEP")], ..Node::default() }],
             ..Node::default()
         };
-        let org = Org { workspaces: vec![drawn], ..Org::default() };
+        let org = Org { workspaces: vec![not_spawned], ..Org::default() };
         assert_eq!(Requirements::of(&org).required, [one("DEEP")]);
     }
 
     #[test]
-    fn one_of_a_group_is_enough() {
+    fn one_setting_of_a_group_is_enough() {
         let all = of(vec![any(&["A", "B"]), one("C")], vec![]);
         let settings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         assert_eq!(all.missing(&settings(&["B"])), [one("C")]);

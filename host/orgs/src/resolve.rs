@@ -1,5 +1,5 @@
-//! From a template's files to one tree: the resolver asks for files, and is answered or refused, until
-//! it is done.
+//! From a template's files to one tree: the resolver guest asks for files in rounds until it is done or
+//! has failed.
 
 use std::collections::HashSet;
 
@@ -14,20 +14,20 @@ use crate::{
     limits::{RESOLVED_BYTES, RESOLVED_FILES, ROUNDS},
 };
 
-/// Why there is no tree.
+/// Why a template has no tree.
 #[derive(Debug)]
-pub(crate) enum Unresolved {
-    /// There is nothing that a template could begin with.
+pub(crate) enum ResolveError {
+    /// The template has neither `org.yaml` nor `org.yml`.
     NoEntry,
-    /// Its author has something to mend.
+    /// The template's author has to change something.
     Problem(Problem),
 }
 
 /// Resolves a template.
-pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Result<Tree, Unresolved> {
-    let (entry, answer) = read(files, begin).await;
+pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Result<Tree, ResolveError> {
+    let (entry, answer) = read(files, read_entry).await;
     if answer == Answer::Missing {
-        return Err(Unresolved::NoEntry);
+        return Err(ResolveError::NoEntry);
     }
     if let Answer::Refused(reason) = answer {
         return Err(problem(entry, &reason));
@@ -40,25 +40,19 @@ pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Resul
     for _ in 0..ROUNDS {
         match resolver.expand(&request).await {
             Progress::Done(tree) => return Ok(tree),
-            Progress::Failed(problem) => return Err(Unresolved::Problem(problem)),
+            Progress::Failed(problem) => return Err(ResolveError::Problem(problem)),
             Progress::Need(paths) => {
                 let known: HashSet<&str> = request.files.iter().map(|file| file.path.as_str()).collect();
                 if paths.is_empty() || paths.iter().any(|path| known.contains(path.as_str())) {
-                    return Err(problem(entry, "the resolver asks for what it knows already"));
+                    return Err(problem(entry, "the resolver asks for files that it has already"));
                 }
-                let answered = read(files, move |files| {
-                    let answer = |path: String| KnownFile { answer: files.answer(&path), path };
-                    paths.into_iter().map(answer).collect::<Vec<_>>()
-                });
-                request.files.extend(answered.await);
-                let bytes: usize = request.files.iter().map(size).sum();
-                if bytes > RESOLVED_BYTES || request.files.len() > RESOLVED_FILES {
-                    let limit = format!(
-                        "the template has more than {RESOLVED_FILES} files or {} MiB",
-                        RESOLVED_BYTES >> 20
-                    );
-                    return Err(problem(entry, &limit));
-                }
+                let files_left = RESOLVED_FILES.saturating_sub(request.files.len());
+                let bytes_left = RESOLVED_BYTES.saturating_sub(request.files.iter().map(size).sum());
+                let answered = read(files, move |files| answers(files, paths, files_left, bytes_left)).await;
+                request.files.extend(answered.ok_or_else(|| {
+                    let mib = RESOLVED_BYTES >> 20;
+                    problem(entry, &format!("the template has more than {RESOLVED_FILES} files or {mib} MiB"))
+                })?);
             }
         }
     }
@@ -68,11 +62,31 @@ pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Resul
     ))
 }
 
-/// The file to begin with, and what it says.
-fn begin(files: &Files) -> (&'static str, Answer) {
+/// The template's first file with its content.
+fn read_entry(files: &Files) -> (&'static str, Answer) {
     let [first, ..] = ENTRIES;
     let mut answers = ENTRIES.iter().map(|entry| (*entry, files.answer(entry)));
     answers.find(|(_, answer)| *answer != Answer::Missing).unwrap_or((first, Answer::Missing))
+}
+
+/// Reads the files at `paths`. None as soon as they are more than is left: what a resolver asks for in one
+/// round may be gigabytes.
+fn answers(
+    files: &Files,
+    paths: Vec<String>,
+    files_left: usize,
+    mut bytes_left: usize,
+) -> Option<Vec<KnownFile>> {
+    if paths.len() > files_left {
+        return None;
+    }
+    let mut known = Vec::with_capacity(paths.len());
+    for path in paths {
+        let file = KnownFile { answer: files.answer(&path), path };
+        bytes_left = bytes_left.checked_sub(size(&file))?;
+        known.push(file);
+    }
+    Some(known)
 }
 
 /// Reads off the async threads.
@@ -89,6 +103,24 @@ fn size(file: &KnownFile) -> usize {
     }
 }
 
-fn problem(entry: &str, message: &str) -> Unresolved {
-    Unresolved::Problem(Problem { at: Some(entry.to_owned()), message: message.to_owned() })
+fn problem(entry: &str, message: &str) -> ResolveError {
+    ResolveError::Problem(Problem { at: Some(entry.to_owned()), message: message.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn reading_stops_at_the_limits() {
+        let files = ["a", "b", "c"].map(|name| (name.to_owned(), Bytes::from_static(b"1234")));
+        let files = Files::InMemory(files.into());
+        let read =
+            |count, bytes| answers(&files, ["a", "b", "none", "c"].map(str::to_owned).into(), count, bytes);
+        assert_eq!(read(4, 12).map(|known| known.len()), Some(4));
+        assert_eq!(read(3, 12), None);
+        assert_eq!(read(4, 11), None);
+    }
 }

@@ -1,5 +1,4 @@
-//! What an org template says, once its files are one tree: data, as its author wrote it. Defaults are
-//! not merged in yet.
+//! The data of an org template as its author wrote it, before defaults are merged in.
 
 use std::collections::BTreeMap;
 
@@ -10,167 +9,132 @@ use crate::requirements::Requirement;
 
 /// A whole template.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Org {
-    /// What the organisation is called.
-    pub name: String,
-    /// What it is, for people who choose one.
-    pub description: String,
-    /// What workspaces get that don't say otherwise.
-    pub defaults: Defaults,
-    /// The workspaces at the top.
-    pub workspaces: Vec<Node>,
-    /// What everybody remembers from the start.
-    pub global_memories: Vec<Memory>,
-    /// Settings without which the organisation as a whole can't work.
-    pub required_env: Vec<Requirement>,
-    /// Settings without which it works less well.
-    pub recommended_env: Vec<Requirement>,
-    /// `!external` parts that stand where workspaces could: who wrote them where. Nothing fetches them
-    /// yet.
-    pub externals: Vec<String>,
+pub(crate) struct Org {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) defaults: Defaults,
+    /// The root workspaces.
+    pub(crate) workspaces: Vec<Node>,
+    /// Memories with scope `GLOBAL`.
+    pub(crate) global_memories: Vec<Memory>,
+    pub(crate) required_env: Vec<Requirement>,
+    pub(crate) recommended_env: Vec<Requirement>,
+    /// Place and repository of each `!external` part, none of which is fetched yet.
+    pub(crate) externals: Vec<String>,
 }
 
-/// What workspaces get that don't say otherwise.
+/// Values for workspaces that have none of their own.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Defaults {
-    /// What runs in them.
-    pub runtime: String,
-    /// 0: the platform's choice.
-    pub tier: i64,
-    /// Their model.
-    pub model: String,
-    /// Their plugins.
-    pub plugins: Vec<Plugin>,
-    /// What they do first and what they do when idle.
-    pub prompts: Prompts,
-    /// Who does what kind of work.
-    pub category_routing: Routing,
-    /// What they remember from the start.
-    pub initial_memories: Vec<Memory>,
+pub(crate) struct Defaults {
+    pub(crate) runtime: String,
+    /// 0: the platform's default.
+    pub(crate) tier: i64,
+    pub(crate) model: String,
+    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) prompts: Prompts,
+    pub(crate) category_routing: Routing,
+    pub(crate) initial_memories: Vec<Memory>,
 }
 
 /// A workspace of a template.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Node {
-    /// What people call it.
-    pub name: String,
-    /// What it is there for.
-    pub role: String,
-    /// What runs in it.
-    pub runtime: String,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) runtime: String,
     /// 0: the default.
-    pub tier: i64,
-    /// Directory of templates that it is made from.
-    pub template: String,
-    /// Directory of the org template that becomes its configuration.
-    pub files_dir: String,
-    /// `false`: it and everything below it is only drawn.
-    pub spawning: Option<bool>,
-    /// Its system prompt.
-    pub system_prompt: String,
-    /// Its model.
-    pub model: String,
-    /// Directory of the host that it works in, perhaps with `${VAR}`.
-    pub workspace_dir: String,
-    /// What it may do there.
-    pub workspace_access: String,
-    /// Its plugins; `!name` takes one of the defaults away.
-    pub plugins: Vec<Plugin>,
-    /// What it does first and what it does when idle.
-    pub prompts: Prompts,
-    /// Who does what kind of work.
-    pub category_routing: Routing,
-    /// What it remembers from the start.
-    pub initial_memories: Vec<Memory>,
-    /// Tasks that it takes at once; below 1 counts as 1.
-    pub max_concurrent_tasks: i64,
-    /// What it does at times.
-    pub schedules: Vec<Schedule>,
-    /// Where people talk to it.
-    pub channels: Vec<Channel>,
-    /// Somebody else runs its agent.
-    pub external: bool,
-    /// Where that agent is reached.
-    pub url: String,
-    /// Its place, for those at the top.
-    pub canvas: (f64, f64),
-    /// Settings without which it can't work.
-    pub required_env: Vec<Requirement>,
-    /// Settings without which it works less well.
-    pub recommended_env: Vec<Requirement>,
-    /// The workspaces below it.
-    pub children: Vec<Node>,
+    pub(crate) tier: i64,
+    /// Directory of a runtime template.
+    pub(crate) template: String,
+    /// Directory of the org template that becomes the workspace's configuration.
+    pub(crate) files_dir: String,
+    /// `false`: neither the node nor anything below it is created.
+    pub(crate) spawning: Option<bool>,
+    pub(crate) system_prompt: String,
+    pub(crate) model: String,
+    /// Absolute directory of the host; may have `${VAR}`.
+    pub(crate) workspace_dir: String,
+    pub(crate) workspace_access: String,
+    /// `!name` removes a plugin of the defaults.
+    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) prompts: Prompts,
+    pub(crate) category_routing: Routing,
+    pub(crate) initial_memories: Vec<Memory>,
+    /// Below 1 counts as 1.
+    pub(crate) max_concurrent_tasks: i64,
+    pub(crate) schedules: Vec<Schedule>,
+    pub(crate) channels: Vec<Channel>,
+    /// The agent is run by its operator, not by the platform.
+    pub(crate) external: bool,
+    /// URL of an external agent.
+    pub(crate) url: String,
+    /// Position of a root node on the canvas.
+    pub(crate) canvas: (f64, f64),
+    pub(crate) required_env: Vec<Requirement>,
+    pub(crate) recommended_env: Vec<Requirement>,
+    pub(crate) children: Vec<Node>,
 }
 
 impl Node {
-    /// Is it made, or only drawn?
+    /// Whether the node and those below it are created.
     #[must_use]
-    pub fn spawns(&self) -> bool {
+    pub(crate) fn spawns(&self) -> bool {
         self.spawning != Some(false)
     }
 }
 
-/// Who does what kind of work: names by category.
+/// Names by category of work.
 pub(crate) type Routing = BTreeMap<String, Vec<String>>;
 
-/// Texts that an agent works from, inline or in files.
+/// Prompts of an agent, each inline or in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prompts {
-    /// The first thing that it is told.
-    pub initial: Prompt,
-    /// What it is told when it has nothing to do.
-    pub idle: Prompt,
-    /// After how long; 0: the default.
-    pub idle_interval_seconds: i64,
+pub(crate) struct Prompts {
+    pub(crate) initial: Prompt,
+    /// Sent when the agent has been idle for `idle_interval_seconds`.
+    pub(crate) idle: Prompt,
+    /// 0: the default.
+    pub(crate) idle_interval_seconds: i64,
 }
 
-/// A text, or the file that has it. The text wins.
+/// A text, or the file that has it. A text wins over a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prompt {
-    /// The text itself.
-    pub text: String,
-    /// A file, relative to the node's `files_dir`.
-    pub file: String,
+pub(crate) struct Prompt {
+    pub(crate) text: String,
+    /// Relative to the node's `files_dir`.
+    pub(crate) file: String,
 }
 
 /// A plugin to be installed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plugin {
-    /// Its name, or where it comes from.
-    pub source: String,
-    /// What it is told; null for nothing.
+pub(crate) struct Plugin {
+    /// Its name, or a source such as `github://owner/repo`.
+    pub(crate) source: String,
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-    pub config: serde_json::Value,
+    pub(crate) config: serde_json::Value,
 }
 
-/// Something to be done at times.
+/// A prompt that is sent at times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Schedule {
-    /// What it is called.
-    pub name: String,
-    /// When: five fields.
-    pub cron_expr: String,
-    /// Where that time is.
-    pub timezone: String,
-    /// What to do.
-    pub prompt: String,
-    /// The file that says so.
+pub(crate) struct Schedule {
+    pub(crate) name: String,
+    /// Five fields.
+    pub(crate) cron_expr: String,
+    pub(crate) timezone: String,
+    pub(crate) prompt: String,
+    /// Relative to the node's `files_dir`; read into `prompt` where that is empty.
     #[serde(skip)]
-    pub prompt_file: String,
-    /// Is it done at all?
-    pub enabled: bool,
+    pub(crate) prompt_file: String,
+    pub(crate) enabled: bool,
 }
 
-/// Somewhere that people talk to an agent.
+/// A chat channel of an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Channel {
-    /// What kind.
+pub(crate) struct Channel {
     #[serde(rename = "type")]
-    pub kind: String,
-    /// How to reach it, perhaps with `${VAR}`, perhaps with secrets.
-    pub config: BTreeMap<String, String>,
-    /// Who may talk; nobody named: everybody.
-    pub allowed_users: Vec<String>,
-    /// Is it used at all?
-    pub enabled: bool,
+    pub(crate) kind: String,
+    /// May have `${VAR}` and credentials.
+    pub(crate) config: BTreeMap<String, String>,
+    /// Empty: every user.
+    pub(crate) allowed_users: Vec<String>,
+    pub(crate) enabled: bool,
 }

@@ -1,9 +1,9 @@
-//! A template directory that was sent as a tar archive. It stays in memory: nothing of it is ever a
-//! path of this machine.
+//! A template directory uploaded as a tar archive. It stays in memory; none of its paths is ever opened on
+//! this machine.
 
 use std::{
     collections::BTreeMap,
-    io::{Cursor, Read as _},
+    io::{self, Cursor, Read as _},
     path::{Component, Path},
 };
 
@@ -15,30 +15,30 @@ use crate::{
     limits::{UPLOAD_BYTES, UPLOAD_FILES},
 };
 
-/// Why an archive is no template directory. The text is for whoever sent it.
+/// Why an archive is not a template directory. The texts go to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// It is no tar archive, or ends too early.
+    /// The bytes are no tar archive, or end too early.
     #[error("the archive can't be read: it is no tar archive, or not all of it arrived")]
     Unreadable,
-    /// Something in it is neither a file nor a directory.
+    /// An entry is neither a file nor a directory.
     #[error("{0}: only files and directories can be sent, no links and no devices")]
     Kind(String),
-    /// A path leads out of the archive.
+    /// An absolute path, or one with `..`.
     #[error("{0}: paths must be relative and without `..`")]
     Path(String),
-    /// A path comes twice.
+    /// Two files have the same path.
     #[error("{0}: it is there twice")]
     Twice(String),
-    /// There is too much in it.
+    /// The archive exceeds a limit.
     #[error("at most {UPLOAD_FILES} files and {} MiB can be sent", UPLOAD_BYTES >> 20)]
     TooMuch,
-    /// No template begins in it.
+    /// The archive has no `org.yaml` at its top.
     #[error("there is no org.yaml at the top of the archive")]
     NoTemplate,
 }
 
-/// Unpacks an archive. Everything may lie below one directory, as `tar` makes it of a directory.
+/// Unpacks an archive. All of it may lie below one directory, as `tar` writes it when given a directory.
 ///
 /// # Errors
 /// See [`UploadError`].
@@ -46,8 +46,8 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
     let mut files = BTreeMap::new();
     let mut bytes = 0;
     let mut archive = Archive::new(Cursor::new(archive));
-    for entry in archive.entries().map_err(|_| UploadError::Unreadable)? {
-        let mut entry = entry.map_err(|_| UploadError::Unreadable)?;
+    for entry in archive.entries().map_err(unreadable)? {
+        let mut entry = entry.map_err(unreadable)?;
         let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {}
@@ -56,7 +56,7 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
         }
         let path = relative(&shown).ok_or_else(|| UploadError::Path(shown.clone()))?;
         let mut content = Vec::new();
-        entry.read_to_end(&mut content).map_err(|_| UploadError::Unreadable)?;
+        entry.read_to_end(&mut content).map_err(unreadable)?;
         bytes += content.len();
         if files.len() == UPLOAD_FILES || bytes > UPLOAD_BYTES {
             return Err(UploadError::TooMuch);
@@ -65,12 +65,18 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
             return Err(UploadError::Twice(shown));
         }
     }
-    let files = without_top(files);
-    let begins = ENTRIES.iter().any(|entry| files.contains_key(*entry));
-    if begins { Ok(Files::Sent(files)) } else { Err(UploadError::NoTemplate) }
+    let files = without_top_directory(files);
+    let has_entry = ENTRIES.iter().any(|entry| files.contains_key(*entry));
+    if has_entry { Ok(Files::InMemory(files)) } else { Err(UploadError::NoTemplate) }
 }
 
-/// A path of an archive without `.`; none if it leads out or isn't text.
+#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
+fn unreadable(error: io::Error) -> UploadError {
+    tracing::debug!(error = &error as &dyn std::error::Error, "an uploaded archive can't be read");
+    UploadError::Unreadable
+}
+
+/// A path of an archive without `.`; none if it is absolute, has `..`, or isn't UTF-8.
 fn relative(path: &str) -> Option<String> {
     let mut parts = Vec::new();
     for part in Path::new(path).components() {
@@ -83,8 +89,8 @@ fn relative(path: &str) -> Option<String> {
     (!parts.is_empty() && !path.contains('\u{fffd}')).then(|| parts.join("/"))
 }
 
-/// Without the one directory that everything lies in, if a template begins there.
-fn without_top(files: BTreeMap<String, Bytes>) -> BTreeMap<String, Bytes> {
+/// The files without the one directory that all of them lie in, if there is one.
+fn without_top_directory(files: BTreeMap<String, Bytes>) -> BTreeMap<String, Bytes> {
     let top = files.keys().next().and_then(|path| path.split_once('/')).map(|(top, _)| format!("{top}/"));
     match top {
         Some(top) if files.keys().all(|path| path.starts_with(&top)) => files
@@ -122,7 +128,7 @@ mod tests {
 
     fn paths(archive: &[u8]) -> Result<Vec<String>, UploadError> {
         match unpack(archive)? {
-            Files::Sent(files) => Ok(files.into_keys().collect()),
+            Files::InMemory(files) => Ok(files.into_keys().collect()),
             other => panic!("{other:?}"),
         }
     }
@@ -135,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_out_is_refused() {
+    fn paths_and_links_out_of_the_archive_are_refused() {
         for path in ["../org.yaml", "/etc/passwd", "a/../../b"] {
             let refused = paths(&files(&["org.yaml", path])).unwrap_err();
             assert_eq!(refused, UploadError::Path(path.to_owned()));
@@ -147,19 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_template_is_refused() {
+    fn an_archive_without_a_template_is_refused() {
         assert_eq!(paths(&files(&["a/org.yaml", "b/x"])).unwrap_err(), UploadError::NoTemplate);
         assert_eq!(
             paths(&files(&["org.yaml", "./org.yaml"])).unwrap_err(),
             UploadError::Twice("./org.yaml".into())
         );
         assert_eq!(paths(b"nonsense").unwrap_err(), UploadError::Unreadable);
-        let whole = files(&["org.yaml"]);
-        assert_eq!(paths(&whole[..514]).unwrap_err(), UploadError::Unreadable);
+        let complete = files(&["org.yaml"]);
+        assert_eq!(paths(&complete[..514]).unwrap_err(), UploadError::Unreadable);
     }
 
     #[test]
-    fn there_is_a_limit_of_files() {
+    fn too_many_files_are_refused() {
         let many: Vec<String> = (0..UPLOAD_FILES).map(|number| format!("f{number}")).collect();
         let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
         many.push("org.yaml");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::env_file::is_name;
 
-/// Variables of this process that a template never sees: they are the platform's own.
-const OURS: [&str; 14] = [
+/// Variables of this process that a template never gets: they hold the platform's own secrets.
+const PLATFORM_SECRETS: [&str; 14] = [
     "ADMIN_TOKEN",
     "SECRETS_ENCRYPTION_KEY",
     "SECRETS_ENCRYPTION_KEY_PREVIOUS",
@@ -22,42 +22,24 @@ const OURS: [&str; 14] = [
     "AWS_SESSION_TOKEN",
 ];
 
-/// What a value came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Expanded {
-    pub(crate) text: String,
-    /// Some reference in it names nothing.
-    pub(crate) missing: bool,
-}
-
-/// Replaces references by what `own` says. A value that is one reference and nothing else may come from
-/// the environment of this process too. References that name nothing stay as they are, except that a
-/// value which is nothing else is empty then.
+/// Replaces references by the values in `own`. Only a value that is a single reference may also come from
+/// the environment of this process. A reference to an unset variable stays as written; a value that is such
+/// a reference and nothing else becomes empty.
 pub(crate) fn expand(
     value: &str,
     own: &BTreeMap<String, String>,
     process: impl Fn(&str) -> Option<String>,
-) -> Expanded {
+) -> String {
     let pieces = pieces(value);
     if let [Piece::Reference { name, .. }] = pieces.as_slice() {
-        let from_process = || (!OURS.contains(name)).then(|| process(name)).flatten();
-        let text = own.get(*name).cloned().or_else(from_process).filter(|text| !text.is_empty());
-        return Expanded { missing: text.is_none(), text: text.unwrap_or_default() };
+        let from_process = || (!PLATFORM_SECRETS.contains(name)).then(|| process(name)).flatten();
+        return own.get(*name).cloned().or_else(from_process).unwrap_or_default();
     }
-    let mut expanded = Expanded { text: String::new(), missing: false };
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => expanded.text.push_str(text),
-            Piece::Reference { name, written } => match own.get(name) {
-                Some(text) => expanded.text.push_str(text),
-                None => {
-                    expanded.missing = true;
-                    expanded.text.push_str(written);
-                }
-            },
-        }
-    }
-    expanded
+    let text = |piece| match piece {
+        Piece::Text(text) => text,
+        Piece::Reference { name, written } => own.get(name).map_or(written, String::as_str),
+    };
+    pieces.into_iter().map(text).collect()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -66,7 +48,7 @@ enum Piece<'a> {
     Reference { name: &'a str, written: &'a str },
 }
 
-/// Cuts a value into text and references. What only looks like a reference is text.
+/// Cuts a value into text and references. `$5`, `$$`, a lone `$` and an unclosed `${` are text.
 fn pieces(value: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = value;
@@ -88,7 +70,7 @@ fn pieces(value: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// The reference that a text begins with, and what comes after it.
+/// The reference at the beginning of a text, and the rest of the text.
 fn reference(text: &str) -> Option<(Piece<'_>, &str)> {
     let after = text.strip_prefix('$')?;
     let (name, left) = match after.strip_prefix('{') {
@@ -106,36 +88,35 @@ fn reference(text: &str) -> Option<(Piece<'_>, &str)> {
 mod tests {
     use super::*;
 
-    fn expanded(value: &str) -> (String, bool) {
+    fn expanded(value: &str) -> String {
         let own = [("A", "1"), ("B", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let process = |name: &str| (name != "UNSET").then(|| format!("process {name}"));
-        let done = expand(value, &own.into(), process);
-        (done.text, done.missing)
+        expand(value, &own.into(), process)
     }
 
     #[test]
-    fn references_by_table() {
-        for (value, text, missing) in [
-            ("plain", "plain", false),
-            ("", "", false),
-            ("${A}", "1", false),
-            ("$A", "1", false),
-            ("x${A}y$B/z", "x1y2/z", false),
-            ("$AB", "process AB", false),
-            ("${HOME}", "process HOME", false),
-            ("/${HOME}", "/${HOME}", true),
-            ("https://h/${TOKEN}", "https://h/${TOKEN}", true),
-            ("${UNSET}", "", true),
-            ("${ADMIN_TOKEN}", "", true),
-            ("$5", "$5", false),
-            ("$$", "$$", false),
-            ("$", "$", false),
-            ("${A", "${A", false),
-            ("${A-b}", "${A-b}", false),
-            ("a$$A", "a$1", false),
-            ("ä${A}ö", "ä1ö", false),
+    fn references_are_replaced() {
+        for (value, text) in [
+            ("plain", "plain"),
+            ("", ""),
+            ("${A}", "1"),
+            ("$A", "1"),
+            ("x${A}y$B/z", "x1y2/z"),
+            ("$AB", "process AB"),
+            ("${HOME}", "process HOME"),
+            ("/${HOME}", "/${HOME}"),
+            ("https://h/${TOKEN}", "https://h/${TOKEN}"),
+            ("${UNSET}", ""),
+            ("${ADMIN_TOKEN}", ""),
+            ("$5", "$5"),
+            ("$$", "$$"),
+            ("$", "$"),
+            ("${A", "${A"),
+            ("${A-b}", "${A-b}"),
+            ("a$$A", "a$1"),
+            ("ä${A}ö", "ä1ö"),
         ] {
-            assert_eq!(expanded(value), (text.to_owned(), missing), "{value:?}");
+            assert_eq!(expanded(value), text, "{value:?}");
         }
     }
 }

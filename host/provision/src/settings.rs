@@ -62,11 +62,10 @@ impl Default for Settings {
 #[must_use]
 pub fn provision_timeout(
     setting: Option<Duration>,
-    template_seconds: Option<u32>,
-    adapter_seconds: Option<u32>,
+    template: Option<Duration>,
+    adapter: Option<Duration>,
 ) -> Duration {
-    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-    setting.or_else(|| template_seconds.or(adapter_seconds).map(seconds)).unwrap_or(PROVISION_TIMEOUT)
+    setting.or(template).or(adapter).unwrap_or(PROVISION_TIMEOUT)
 }
 
 #[cfg(test)]
@@ -75,16 +74,16 @@ mod tests {
 
     #[test]
     fn the_operators_timeout_wins_then_the_templates_then_the_adapters() {
-        let setting = Some(Duration::from_secs(1));
-        for (given, seconds) in [
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (given, expected) in [
             ((None, None, None), 600),
-            ((None, None, Some(3)), 3),
-            ((None, Some(2), Some(3)), 2),
-            ((setting, Some(2), Some(3)), 1),
-            ((setting, None, None), 1),
+            ((None, None, seconds(3)), 3),
+            ((None, seconds(2), seconds(3)), 2),
+            ((seconds(1), seconds(2), seconds(3)), 1),
+            ((seconds(1), None, None), 1),
         ] {
             let (setting, template, adapter) = given;
-            assert_eq!(provision_timeout(setting, template, adapter).as_secs(), seconds, "{given:?}");
+            assert_eq!(provision_timeout(setting, template, adapter).as_secs(), expected, "{given:?}");
         }
     }
 }

@@ -56,17 +56,17 @@ fn fleet(fleet: &Fleet, settings: &Settings) -> Vec<BackgroundTask> {
     let followed = fleet.clone();
     let broadcaster = BackgroundTask::new("broadcaster", FLEET_INTERVAL, move |progress| {
         let fleet = followed.clone();
-        async move { retry_forever("broadcaster", || fleet.follow(|| progress.report())).await }
+        async move { retry_forever("broadcaster", || fleet.state().follow(|| progress.report())).await }
     });
     let published = fleet.clone();
     let live_events = BackgroundTask::new("live-events", FLEET_INTERVAL, move |progress| {
         let fleet = published.clone();
-        async move { fleet.send_live(|| progress.report()).await }
+        async move { fleet.state().send_ephemeral(|| progress.report()).await }
     });
     let (swept, days) = (fleet.clone(), settings.storage.event_retention_days.get());
     let event_retention = BackgroundTask::interval("event-retention", RETENTION_INTERVAL, move || {
         let fleet = swept.clone();
-        async move { fleet.forget_events(chrono::Duration::days(days.into())).await }
+        async move { fleet.state().delete_old_events(chrono::Duration::days(days.into())).await }
     });
     vec![reconciler, broadcaster, live_events, event_retention, activity_retention(fleet, settings)]
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates};
+use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wasm::{AotCache, Sandbox, SandboxError};
 
+use crate::background;
 use crate::logging::LogFormat;
 use crate::settings::Settings;
 use crate::wiring;
-use crate::background;
 use api::app::router;
 use api::health::HEALTH;
 use api::settings::Secret;
@@ -133,14 +133,15 @@ async fn open_fleet(
 ) -> Result<(Fleet, JoinHandle<()>), StartError> {
     let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
     let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
-    let parts = Parts {
+    let parts = FleetConfig {
         store: store.clone(),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),
         backend: None,
         cipher: Cipher::new(key, previous, settings.access.production())?,
-        templates: Templates::open(settings.workspaces.runtime_templates()),
+        templates: RuntimeTemplates::open(settings.workspaces.runtime_templates()),
         limits: settings.workspaces.limits(),
+        provision: settings.provision(),
         saas: settings.saas(),
     };
     Ok(Fleet::open(parts).await?)

@@ -73,12 +73,12 @@ pub struct StorageSettings {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<Secret>,
 
-    /// Key that secrets are sealed with: 32 bytes, as they are or in base64; required where
+    /// Key that secrets are sealed with: 32 bytes, raw or in base64; required where
     /// MOLECULE_ENV is prod or production
     #[arg(long, env = "SECRETS_ENCRYPTION_KEY", value_name = "KEY", hide_env_values = true)]
     pub secrets_encryption_key: Option<Secret>,
 
-    /// The key before that one: still opens what it sealed
+    /// The previous key; secrets sealed with it can still be opened
     #[arg(long, env = "SECRETS_ENCRYPTION_KEY_PREVIOUS", value_name = "KEY", hide_env_values = true)]
     pub secrets_encryption_key_previous: Option<Secret>,
 
@@ -119,7 +119,7 @@ pub struct WorkspaceSettings {
     #[arg(long, env = "PROVISION_TIMEOUT_SECONDS", value_name = "N", value_parser = positive)]
     pub provision_timeout_seconds: Option<NonZeroU32>,
 
-    /// Seconds of silence after which an agent that somebody else runs counts as away
+    /// Seconds without a heartbeat after which an agent that its operator runs counts as offline
     #[arg(long, env = "REMOTE_LIVENESS_STALE_AFTER", value_name = "N", default_value = "90", value_parser = positive)]
     pub remote_liveness_stale_after: NonZeroU32,
 
@@ -164,7 +164,7 @@ pub struct MessageSettings {
     #[arg(long, env = "ACTIVITY_RETENTION_DAYS", value_name = "N", default_value = "7", value_parser = positive)]
     pub activity_retention_days: NonZeroU32,
 
-    /// Hours between two looks for activity that is too old
+    /// Hours between two deletions of activity that is too old
     #[arg(long, env = "ACTIVITY_CLEANUP_INTERVAL_HOURS", value_name = "N", default_value = "6", value_parser = positive)]
     pub activity_cleanup_interval_hours: NonZeroU32,
 }
@@ -199,6 +199,17 @@ impl Settings {
         }
     }
 
+    /// What of the settings ends up in containers.
+    #[must_use]
+    pub fn provision(&self) -> fleet::ProvisionSettings {
+        let given =
+            self.http.platform_url.as_ref().map(|url| url.to_string().trim_end_matches('/').to_owned());
+        fleet::ProvisionSettings {
+            platform_url: given.unwrap_or_else(|| self.http.platform_origin()),
+            ..fleet::ProvisionSettings::default()
+        }
+    }
+
     /// Whether this is a hosted platform, where agents are in private networks.
     #[must_use]
     pub fn saas(&self) -> bool {
@@ -225,7 +236,7 @@ impl WorkspaceSettings {
         let seconds = |count: NonZeroU32| Duration::from_secs(count.get().into());
         fleet::Limits {
             provision_timeout: self.provision_timeout_seconds.map(seconds),
-            operator_silence: seconds(self.remote_liveness_stale_after),
+            operator_heartbeat_timeout: seconds(self.remote_liveness_stale_after),
             ..fleet::Limits::default()
         }
     }

@@ -205,5 +205,5 @@ pub(crate) fn row(envelope: &Envelope, seq: i64) -> event::Model {
 
 /// Are events of this class stored?
 pub(crate) fn is_stored(class: Class) -> bool {
-    class != Class::Live
+    class != Class::Ephemeral
 }

@@ -58,6 +58,9 @@ const SQLITE_READERS: u32 = 4;
 
 /// How long a statement waits for a connection, and SQLite for its file lock.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages in the write-ahead log before they are copied into the database: 16 MiB instead of 4. Pages of indexes
+/// change with every group of rows and are copied less often: a quarter of the CPU of a row of activity.
+const CHECKPOINT_PAGES: &str = "4000";
 
 /// When Postgres ends an idle transaction: a server that froze while it held the lock on the order of
 /// commits must not block the others.
@@ -197,6 +200,7 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(CONNECTION_TIMEOUT)
             .foreign_keys(true)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
     });
     options
 }

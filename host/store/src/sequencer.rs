@@ -62,10 +62,10 @@ impl Sequencer {
         self.at_us += 1;
         let at = DateTime::from_timestamp_micros(self.at_us).unwrap_or(self.now);
         if !is_stored(event.class()) {
-            return Arc::new(Envelope::live(workspace, event, at));
+            return Arc::new(Envelope::ephemeral(workspace, event, at));
         }
         self.seq += 1;
-        Arc::new(Envelope::stamped(self.seq, workspace, event, at))
+        Arc::new(Envelope::sequenced(self.seq, workspace, event, at))
     }
 
     /// The next number of an activity row that was made at this time, and a time later than that of any

@@ -40,19 +40,19 @@ pub async fn reads() {
     println!(
         "  access check, root and leaf    {:>10.1?}",
         time(&|_| {
-            black_box(directory.may_talk(ids[0], last));
+            black_box(directory.can_communicate(ids[0], last));
         })
     );
     println!(
         "  access check, any two          {:>10.1?}",
         time(&|n| {
-            black_box(directory.may_talk(ids[n * 7_919 % count], ids[n * 104_729 % count]));
+            black_box(directory.can_communicate(ids[n * 7_919 % count], ids[n * 104_729 % count]));
         })
     );
     println!(
-        "  bearer that nobody has         {:>10.1?}",
+        "  bearer without a token        {:>10.1?}",
         time(&|_| {
-            black_box(fleet.authenticate("0123456789012345678901234567890123456789012"));
+            black_box(fleet.credentials().authenticate("0123456789012345678901234567890123456789012"));
         })
     );
 }

@@ -1,52 +1,172 @@
-//! Over HTTP: many connections, each asking again as soon as it was answered.
+//! Over HTTP: many connections, each asking again as soon as it was answered; as ratios to a bare hyper service
+//! of the same run, with the access log on.
+//!
+//! CPU is that of the server's process, and of Postgres where it is the database. The load comes from this
+//! process, whose CPU is not counted. Every answer has to be a 200.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
+use databases::Database;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use uuid::Uuid;
 
 use crate::{
     median,
     rows::{resident, seed, sqlite},
-    server::Server,
+    server::{Server, postgres_cpu},
 };
 
 const CONNECTIONS: usize = 64;
+const WORKSPACES: usize = 200;
 const LONG: Duration = Duration::from_secs(3);
 
-pub async fn reads() {
+pub async fn requests() {
+    let bare = Server::bare();
+    let request = get(&bare.address, "/");
+    println!("over HTTP, {CONNECTIONS} connections, {LONG:?} each, access log on");
+    let least = load(&bare, &[request]).await;
+    println!("  {:<28} {}", "bare hyper service", least.line());
+    drop(bare);
     let data = tempfile::tempdir().expect("a directory");
-    let ids = seed(&sqlite(data.path()), 200).await;
-    let server = Server::start(data.path());
-    println!("the server with 200 workspaces, {CONNECTIONS} connections, {LONG:?} each");
-    for (name, path, aim) in [
-        ("GET /health", "/health".to_owned(), ""),
-        ("GET /workspaces/:id", format!("/workspaces/{}", ids[17]), " (aim 50 µs)"),
-        ("GET /workspaces", "/workspaces".to_owned(), " (aim 400 µs)"),
-    ] {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
-        load(&server, name, &request, CONNECTIONS, aim).await;
+    server("SQLite", data.path(), &sqlite(data.path()), &[], &least).await;
+    if std::env::var_os(databases::VARIABLE).is_some() {
+        let (database, data) = (Database::postgres().await, tempfile::tempdir().expect("a directory"));
+        let url = database.url();
+        server("Postgres", data.path(), &url, &[("DATABASE_URL", &url)], &least).await;
+    } else {
+        println!("  Postgres: not measured, {} is not set", databases::VARIABLE);
     }
-    println!("  resident memory after that: {:.1} MB", resident(server.pid()) as f64 / 1e6);
 }
 
-/// Sends a request by so many connections for a while, and prints what it cost.
-pub async fn load(server: &Server, name: &str, request: &str, connections: usize, aim: &str) {
-    let (cpu, started) = (server.cpu(), Instant::now());
-    let clients =
-        (0..connections).map(|_| tokio::spawn(ask(server.address.clone(), request.to_owned(), started)));
+async fn server(name: &str, data: &Path, url: &str, env: &[(&str, &str)], least: &Load) {
+    let ids = seed(url, WORKSPACES).await;
+    let env: Vec<_> = [("RUST_LOG", "info")].iter().chain(env).copied().collect();
+    let server = Server::start_with(data, &env);
+    let client = reqwest::Client::new();
+    let settings = format!("http://{}/admin/guests/mock/settings", server.address);
+    let no_pause = client.put(settings).json(&json!({ "pause_ms": 0 })).send().await.expect("an answer");
+    assert_eq!(no_pause.status(), 200);
+    println!("  {name}, {WORKSPACES} workspaces");
+    let one = format!("/workspaces/{}", ids[17]);
+    let agents = ids.iter().take(CONNECTIONS);
+    let heartbeats: Vec<_> = agents.clone().map(|id| heartbeat(&server.address, *id)).collect();
+    let messages: Vec<_> = agents.map(|id| message(&server.address, *id)).collect();
+    for (name, requests, aim) in [
+        ("GET /health", vec![get(&server.address, "/health")], 2.0),
+        ("GET /workspaces/:id", vec![get(&server.address, &one)], 3.0),
+        ("heartbeat", heartbeats, 4.0),
+        ("A2A to mock", messages, 9.0),
+        ("GET /workspaces", vec![get(&server.address, "/workspaces")], 15.0),
+    ] {
+        let before = groups(&client, &server).await;
+        let load = load(&server, &requests).await;
+        let ratio = load.each.as_secs_f64() / least.each.as_secs_f64();
+        println!("    {name:<26} {}, {ratio:>5.2} x bare (aim {aim})", load.line());
+        for (group, count) in groups(&client, &server).await {
+            let (groups, items) = before.get(&group).copied().unwrap_or_default();
+            let (groups, items) = (count.0 - groups, count.1 - items);
+            if groups > 0.0 {
+                println!("      {group}: {groups} groups of {:.1} on average", items / groups);
+            }
+        }
+    }
+    println!("    resident memory after that: {:.1} MB", resident(server.pid()) as f64 / 1e6);
+}
+
+/// How many groups were written so far and how many items they had, by the name of the histogram.
+async fn groups(client: &reqwest::Client, server: &Server) -> BTreeMap<String, (f64, f64)> {
+    let answer = client.get(format!("http://{}/metrics", server.address)).send().await.expect("an answer");
+    let text = answer.text().await.expect("text");
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        line.unwrap_or(0.0)
+    };
+    ["isomer_commit_group_changes", "isomer_behind_group_rows"]
+        .into_iter()
+        .map(|name| (name.to_owned(), (value(&format!("{name}_count")), value(&format!("{name}_sum")))))
+        .collect()
+}
+
+// === Requests ===
+
+fn get(address: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")
+}
+
+fn post(address: &str, path: &str, body: &Value) -> String {
+    let body = body.to_string();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// One that changes nothing visible, as nearly all do.
+fn heartbeat(address: &str, id: Uuid) -> String {
+    let body = json!({
+        "workspace_id": id, "error_rate": 0, "active_tasks": 0, "current_task": "", "uptime_seconds": 60,
+    });
+    post(address, "/registry/heartbeat", &body)
+}
+
+fn message(address: &str, id: Uuid) -> String {
+    let parts = json!([{ "kind": "text", "text": "How is it going?" }]);
+    let message = json!({ "role": "user", "messageId": "m-1", "parts": parts });
+    let body =
+        json!({ "jsonrpc": "2.0", "id": "1", "method": "message/send", "params": { "message": message } });
+    post(address, &format!("/workspaces/{id}/a2a"), &body)
+}
+
+// === Load ===
+
+/// What requests cost.
+pub struct Load {
+    /// CPU of each, server and database.
+    each: Duration,
+    database: Duration,
+    rate: f64,
+    half: Duration,
+    late: Duration,
+}
+
+impl Load {
+    fn line(&self) -> String {
+        let Self { each, database, rate, half, late } = self;
+        let database =
+            if database.is_zero() { String::new() } else { format!(" ({database:.1?} of it Postgres)") };
+        format!("{each:>8.1?} CPU{database}, {rate:>6.0} a second, p50 {half:.2?}, p99 {late:.2?}")
+    }
+}
+
+/// Sends requests over all connections for a while; each connection repeats one of `requests`.
+async fn load(server: &Server, requests: &[String]) -> Load {
+    let (cpu, database, started) = (server.cpu(), postgres_cpu(), Instant::now());
+    let clients = (0..CONNECTIONS).map(|number| {
+        let request = requests[number % requests.len()].clone();
+        tokio::spawn(ask(server.address.clone(), request, started))
+    });
     let mut times = Vec::new();
     for client in futures::future::join_all(clients).await {
         times.extend(client.expect("every answer is a success"));
     }
-    let (cpu, took) = (server.cpu() - cpu, started.elapsed());
-    let each = cpu / u32::try_from(times.len()).expect("few");
+    let took = started.elapsed();
+    let count = u32::try_from(times.len()).expect("few");
+    // Ticks of processes that did nothing for the server are no cost of it.
+    let database = (postgres_cpu().saturating_sub(database)) / count;
+    let each = (server.cpu() - cpu) / count + database;
     let rate = times.len() as f64 / took.as_secs_f64();
     let half = median(&mut times);
     let late = times[times.len() * 99 / 100];
-    println!("  {name:<20} {each:>9.1?} CPU{aim}, {rate:>7.0} a second, p50 {half:.2?}, p99 {late:.2?}");
+    Load { each, database, rate, half, late }
 }
 
 /// Sends a request again and again. Fails on any answer that isn't a success.

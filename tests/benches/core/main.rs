@@ -4,7 +4,7 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
-mod a2a;
+mod bare;
 mod commits;
 mod directory;
 mod fanout;
@@ -18,6 +18,9 @@ mod swaps;
 fn main() {
     let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    if std::env::args().any(|argument| argument == bare::ARGUMENT) {
+        return runtime.block_on(bare::serve());
+    }
     runtime.block_on(async {
         let asked = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
         if asked("directory") {
@@ -28,13 +31,10 @@ fn main() {
             commits::throughput().await;
         }
         if asked("http") {
-            http::reads().await;
+            http::requests().await;
         }
         if asked("fanout") {
             fanout::sockets().await;
-        }
-        if asked("a2a") {
-            a2a::messages().await;
         }
         if asked("orgs") {
             orgs::imports().await;

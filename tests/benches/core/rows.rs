@@ -2,9 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
-use async_trait::async_trait;
 use events::{Envelope, Hub};
-use fleet::{Facts, Fleet, Parts, Runtimes, Templates};
+use fleet::{Adapter, Fleet, FleetConfig, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
 use store::{
     Change, Cipher, Observer, Store, Writer,
@@ -20,30 +19,29 @@ use uuid::Uuid;
 /// Everything is synthetic.
 pub struct Synthetic;
 
-#[async_trait]
+#[async_trait::async_trait]
 impl Runtimes for Synthetic {
-    fn sanitise(&self, runtime: &str) -> String {
+    fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
     }
 
-    fn facts(&self, _: &str) -> Facts {
-        Facts {
+    fn info(&self, _: &str) -> RuntimeInfo {
+        RuntimeInfo {
             hosting: Hosting::Synthetic,
             default_model: None,
-            image_base: String::new(),
             provision_timeout: None,
-            judges_itself: false,
+            self_reports_health: false,
         }
     }
 
-    async fn provider(&self, _: &str, _: &str, _: i32, _: &str) -> Option<String> {
-        None
+    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+        unreachable!("nothing is started here")
     }
 }
 
-struct Nobody;
+struct NoObserver;
 
-impl Observer for Nobody {
+impl Observer for NoObserver {
     fn committed(&self, _: &Change, _: &[Arc<Envelope>]) {}
 
     fn outcome_unknown(&self) {}
@@ -51,14 +49,15 @@ impl Observer for Nobody {
 
 /// A fleet on a database, without a server.
 pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(url).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(Synthetic),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key"),
-        templates: Templates::open(None),
+        templates: RuntimeTemplates::open(None),
         limits: fleet::Limits::default(),
+        provision: ProvisionSettings::default(),
         saas: false,
     };
     Fleet::open(parts).await.expect("a fleet")
@@ -71,7 +70,7 @@ pub fn sqlite(data: &Path) -> String {
 /// Writes a tree of `count` online workspaces, ten children to each. Returns their ids, parents first.
 pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     let store = Store::connect(url).await.expect("a database");
-    let (writer, written) = Writer::start(store.clone(), Arc::new(Nobody));
+    let (writer, written) = Writer::start(store.clone(), Arc::new(NoObserver));
     let mut ids = Vec::with_capacity(count);
     let mut rows = Vec::with_capacity(count);
     for number in 0..count {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::app::App;
 use api::events::Limits;
-use events::catalogue::{Empty, Heartbeat, Task};
+use events::definitions::{Empty, Heartbeat, Task};
 use events::{Envelope, Event};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Request};
@@ -75,11 +75,11 @@ impl House {
     }
 
     pub(crate) async fn token(&self, workspace: Uuid) -> String {
-        self.app.fleet.mint(workspace, "test", false).await.expect("a token").text
+        self.app.fleet.credentials().issue(workspace, "test", false).await.expect("a token").text
     }
 
     pub(crate) async fn org_token(&self) -> String {
-        self.app.fleet.mint_org(None, None, "test").await.expect("a token").text
+        self.app.fleet.credentials().issue_for_org(None, None, "test").await.expect("a token").text
     }
 
     /// The answer to a handshake.
@@ -105,7 +105,7 @@ impl House {
 
     pub(crate) fn tell(&self, about: Uuid, task: &str) {
         let task = Task { active_tasks: 1, current_task: task.to_owned() };
-        self.app.fleet.tell_live(about, &Event::TaskUpdated(task));
+        self.app.fleet.state().publish_ephemeral(about, &Event::TaskUpdated(task));
     }
 
     /// Tells of something recorded that was never stored.
@@ -317,8 +317,8 @@ async fn agent_sockets_by_mode_and_token() {
         let token = house.token(own).await;
         let (others, org, late) =
             (house.token(other).await, house.org_token().await, house.token(removed).await);
-        let ended = house.app.fleet.mint(revoked, "test", false).await.expect("a token");
-        house.app.fleet.revoke(Some(revoked), ended.row.id).await.expect("revoked");
+        let ended = house.app.fleet.credentials().issue(revoked, "test", false).await.expect("a token");
+        house.app.fleet.credentials().revoke(Some(revoked), ended.row.id).await.expect("revoked");
         house.app.fleet.remove(removed, fleet::Removal::default()).await.expect("removed");
 
         let unknown = Uuid::new_v4();
@@ -411,20 +411,20 @@ async fn frames_match_the_contract_and_arrive_in_order() {
         format!(r#"{{"event":"{name}","workspace_id":"{id}","timestamp":"{at}","payload":{payload}{seq}}}"#)
     };
     let payload = r#"{"mock":true,"name":"a","runtime":"mock"}"#;
-    let last = house.app.fleet.last_told();
+    let last = house.app.fleet.state().last_published();
     let online = if made.contains("WORKSPACE_ONLINE") { made } else { canvas.text().await };
     assert_eq!(online, expected("WORKSPACE_ONLINE", &online, payload, &format!(r#","seq":{last}"#)));
     let time = at(&online);
     assert!(time.ends_with('Z') && time.parse::<chrono::DateTime<chrono::Utc>>().is_ok(), "{time}");
 
     let beat = Heartbeat { active_tasks: 2, uptime_seconds: 7 };
-    house.app.fleet.tell_live(id, &Event::WorkspaceHeartbeat(beat));
+    house.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
     let beat = canvas.text().await;
     let payload = r#"{"active_tasks":2,"uptime_seconds":7}"#;
     assert_eq!(beat, expected("WORKSPACE_HEARTBEAT", &beat, payload, ""));
 
     // What clients may not see is not sent.
-    house.app.fleet.tell_live(id, &Event::WorkspaceChanged(Empty {}));
+    house.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceChanged(Empty {}));
     for number in 0..100 {
         house.tell(id, &number.to_string());
     }
@@ -469,7 +469,7 @@ async fn agents_receive_events_of_workspaces_they_can_communicate_with() {
     // What belongs to no workspace is no agent's business.
     let mut agent = house.agent(a).await;
     let nobodys = Event::TaskUpdated(Task { active_tasks: 1, current_task: "nobody's".to_owned() });
-    house.app.fleet.hub().publish(Arc::new(Envelope::live(None, &nobodys, store::now())));
+    house.app.fleet.hub().publish(Arc::new(Envelope::ephemeral(None, &nobodys, store::now())));
     house.tell(a, "own");
     assert_eq!(agent.task().await, "own");
 }
@@ -502,7 +502,7 @@ async fn agents_receive_removals_of_related_workspaces() {
 async fn a_client_too_far_behind_is_told_once_and_continues_live() {
     let house = House::within(DEV, Limits { replay: 3, ..patient() }).await;
     let id = house.workspace("a", None).await;
-    let last = house.app.fleet.last_told();
+    let last = house.app.fleet.state().last_published();
     let resync = async |since: i64, headers: &[&str], workspace: &str| {
         let mut socket = house.socket_at(&format!("/ws?since={since}"), headers).await;
         let text = socket.text().await;
@@ -519,7 +519,7 @@ async fn a_client_too_far_behind_is_told_once_and_continues_live() {
         let path = format!("/workspaces/{id}");
         assert_eq!(house.server.send("PATCH", &path, &[], &name).await.status(), 200);
     }
-    assert_eq!(house.app.fleet.last_told(), last + 4);
+    assert_eq!(house.app.fleet.state().last_published(), last + 4);
     resync(last, &[], "").await;
     resync(0, &[&format!("X-Workspace-ID: {id}")], &id.to_string()).await;
     let mut socket = house.socket_at(&format!("/ws?since={}", last + 1), &[]).await;
@@ -527,7 +527,7 @@ async fn a_client_too_far_behind_is_told_once_and_continues_live() {
         assert_eq!(socket.json().await["seq"], seq);
     }
     // Events that are gone were missed too.
-    house.app.fleet.forget_events(chrono::Duration::seconds(-60)).await;
+    house.app.fleet.state().delete_old_events(chrono::Duration::seconds(-60)).await;
     resync(last + 1, &[], "").await;
     let mut socket = house.socket_at(&format!("/ws?since={}", last + 4), &[]).await;
     house.tell(id, "nothing missed");
@@ -594,7 +594,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
     let id = Uuid::new_v4();
     let beat = || {
         let beat = Heartbeat { active_tasks: 0, uptime_seconds: 1 };
-        house.app.fleet.tell_live(id, &Event::WorkspaceHeartbeat(beat));
+        house.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
     };
     // Live events fill whatever there is room in; none of them ends the socket.
     let dropped = house.app.fleet.hub().dropped();
@@ -703,16 +703,16 @@ async fn a_revoked_token_closes_its_own_sockets_only() {
     let house = House::within(ADMIN, Limits { ping: Duration::from_millis(50), ..patient() }).await;
     let id = house.workspace("a", None).await;
     let agent = format!("X-Workspace-ID: {id}");
-    let revoked = house.app.fleet.mint(id, "test", false).await.expect("a token");
-    let org = house.app.fleet.mint_org(None, None, "test").await.expect("a token");
+    let revoked = house.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
+    let org = house.app.fleet.credentials().issue_for_org(None, None, "test").await.expect("a token");
     let bearing = |token: &str| format!("Authorization: Bearer {token}");
     let mut first = house.socket(&[&agent, &bearing(&revoked.text)]).await;
     let mut canvas = house.socket(&[&bearing(&org.text)]).await;
     let mut other = house.agent(id).await;
     let mut admin = house.socket(&[&bearing("secret")]).await;
-    house.app.fleet.revoke(Some(id), revoked.row.id).await.expect("revoked");
+    house.app.fleet.credentials().revoke(Some(id), revoked.row.id).await.expect("revoked");
     assert_eq!(first.close_code().await, CloseCode::Policy);
-    house.app.fleet.revoke(None, org.row.id).await.expect("revoked");
+    house.app.fleet.credentials().revoke(None, org.row.id).await.expect("revoked");
     assert_eq!(canvas.close_code().await, CloseCode::Policy);
     for socket in [&mut other, &mut admin] {
         house.tell(id, "still there");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::events::Limits;
-use events::catalogue::{Empty, Task};
+use events::definitions::{Empty, Task};
 use events::{Envelope, Event};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -100,10 +100,10 @@ async fn sse_messages_match_the_contract_byte_for_byte() {
     let hub = house.app.fleet.hub();
     let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: "x".to_owned() });
     // Others' events and what nobody may see don't come.
-    hub.publish(Arc::new(Envelope::live(Some(other), &task, at)));
-    hub.publish(Arc::new(Envelope::live(None, &task, at)));
-    hub.publish(Arc::new(Envelope::live(Some(own), &Event::WorkspaceChanged(Empty {}), at)));
-    hub.publish(Arc::new(Envelope::live(Some(own), &task, at)));
+    hub.publish(Arc::new(Envelope::ephemeral(Some(other), &task, at)));
+    hub.publish(Arc::new(Envelope::ephemeral(None, &task, at)));
+    hub.publish(Arc::new(Envelope::ephemeral(Some(own), &Event::WorkspaceChanged(Empty {}), at)));
+    hub.publish(Arc::new(Envelope::ephemeral(Some(own), &task, at)));
     assert_eq!(
         stream.piece().await,
         "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":1778320800123,\"data\":{\"active_tasks\":1,\"current_task\":\"x\"}}\n\n"
@@ -132,7 +132,7 @@ async fn idle_streams_get_pings() {
 async fn a_reconnecting_stream_replays_missed_events() {
     let house = House::within(DEV, Limits { replay: 3, ..patient() }).await;
     let (own, other) = (house.workspace("own", None).await, house.workspace("other", None).await);
-    let first = house.app.fleet.last_told() + 1;
+    let first = house.app.fleet.state().last_published() + 1;
     for name in ["1", "2", "3", "4"] {
         rename(&house, own, &format!("own{name}")).await;
         rename(&house, other, &format!("other{name}")).await;
@@ -219,7 +219,7 @@ async fn a_stream_ends_when_its_workspace_is_removed() {
     for gone in [other, own] {
         house.app.fleet.remove(gone, fleet::Removal::default()).await.expect("removed");
     }
-    let seq = house.app.fleet.last_told();
+    let seq = house.app.fleet.state().last_published();
     let last = stream.message().await;
     assert!(last.starts_with(&format!("id: {seq}\ndata: {{\"type\":\"WORKSPACE_REMOVED\",")), "{last}");
     assert_eq!(stream.message().await, "");
@@ -244,10 +244,10 @@ async fn a_stream_ends_when_its_token_is_revoked() {
     let limits = Limits { stream_ping: Duration::from_millis(20), ..patient() };
     let house = House::within(ADMIN, limits).await;
     let id = house.workspace("a", None).await;
-    let token = house.app.fleet.mint(id, "test", false).await.expect("a token");
+    let token = house.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
     let bearer = format!("Authorization: Bearer {}", token.text);
     let mut stream = Stream::open(&house, id, &[&bearer]).await;
-    house.app.fleet.revoke(Some(id), token.row.id).await.expect("revoked");
+    house.app.fleet.credentials().revoke(Some(id), token.row.id).await.expect("revoked");
     assert_eq!(stream.message().await, "");
 }
 

@@ -8,7 +8,7 @@ use api::app::App;
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
-use fleet::{Fleet, Parts, Templates};
+use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use httpd::connection::Deadlines;
 use httpd::middleware;
 use httpd::rate_limit::{LimiterClock, RateLimits};
@@ -37,14 +37,15 @@ pub(crate) const PATIENT: Limits = Limits {
 
 /// A fleet without workspaces, of each server its own.
 async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
-    let parts = Parts {
+    let parts = FleetConfig {
         store: Store::connect(&database.url()).await.expect("a database"),
         hub: Hub::default(),
         runtimes: Arc::new(catalog),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key is needed"),
-        templates: Templates::open(None),
+        templates: RuntimeTemplates::open(None),
         limits: fleet::Limits::default(),
+        provision: fleet::ProvisionSettings::default(),
         saas: false,
     };
     Fleet::open(parts).await.expect("a fleet").0

@@ -5,13 +5,13 @@ use isomer_sdk::Answer;
 use crate::support::{Host, expect, refused, resolved, shown};
 
 #[test]
-fn i1_list_item() {
+fn i1_an_include_as_list_item() {
     let tree = resolved(&[("org.yaml", "workspaces:\n  - !include a.yaml\n"), ("a.yaml", "name: a\n")]);
     assert_eq!(tree, "{workspaces: [{name: a}]}");
 }
 
 #[test]
-fn i2_sibling_directories() {
+fn i2_includes_of_sibling_directories() {
     let tree = resolved(&[
         ("org.yaml", "workspaces: [!include team/t.yaml]"),
         ("team/t.yaml", "name: t\nchildren: [!include ../role/x.yaml]"),
@@ -22,7 +22,7 @@ fn i2_sibling_directories() {
 }
 
 #[test]
-fn i3_outside_of_the_root() {
+fn i3_paths_out_of_the_root_are_refused() {
     for path in ["../outside.yaml", "../../etc/passwd", "/etc/passwd"] {
         refused(&[("org.yaml", &format!("a:\n  - !include {path}"))], "org.yaml:2:5", "escapes root");
         refused(
@@ -39,7 +39,7 @@ fn i3_outside_of_the_root() {
 }
 
 #[test]
-fn i4_i5_cycles() {
+fn i4_i5_cycles_are_refused() {
     refused(
         &[
             ("org.yaml", "- !include a.yaml"),
@@ -54,7 +54,7 @@ fn i4_i5_cycles() {
 }
 
 #[test]
-fn i6_the_same_file_twice() {
+fn i6_a_file_may_be_included_twice() {
     let tree = resolved(&[
         ("org.yaml", "- {name: a, children: [!include x.yaml]}\n- {name: b, children: [!include x.yaml]}"),
         ("x.yaml", "name: x"),
@@ -73,7 +73,7 @@ fn chain(length: usize) -> Host {
 }
 
 #[test]
-fn i7_depth() {
+fn i7_sixteen_nested_includes_are_allowed() {
     let mut host = chain(16);
     let tree = shown(&host.resolve().unwrap());
     assert_eq!(tree, format!("{}end{}", "[".repeat(16), "]".repeat(16)));
@@ -82,7 +82,7 @@ fn i7_depth() {
 }
 
 #[test]
-fn i7_depth_of_a_file_seen_before() {
+fn i7_the_depth_of_a_known_file_counts() {
     // f2 to f16 are known from their first use; from g they are one level too deep.
     let mut host = chain(16).and("g.yaml", Answer::Bytes(b"- !include f1.yaml".to_vec()));
     assert!(host.resolve().is_ok());
@@ -98,14 +98,14 @@ fn i7_depth_of_a_file_seen_before() {
 }
 
 #[test]
-fn i8_empty_path() {
+fn i8_an_empty_path_is_refused() {
     for path in ["\"\"", "''", ""] {
         refused(&[("org.yaml", &format!("a: !include {path}"))], "org.yaml:1:4", "empty path");
     }
 }
 
 #[test]
-fn i9_missing_file() {
+fn i9_a_missing_file_is_refused() {
     refused(
         &[("org.yaml", "defaults:\n  x: 1\nworkspaces:\n  - !include teams/x.yaml")],
         "org.yaml:4:5",
@@ -115,7 +115,7 @@ fn i9_missing_file() {
 }
 
 #[test]
-fn i10_no_directory() {
+fn i10_directives_without_a_directory_are_refused() {
     for directive in ["!include a.yaml", "!external {repo: o/r, ref: v1, path: a.yaml}"] {
         let mut host = Host::with(&[("org.yaml", &format!("- {directive}")), ("a.yaml", "a")]);
         host.has_directory = false;
@@ -127,7 +127,7 @@ fn i10_no_directory() {
 }
 
 #[test]
-fn i11_i12_lists_and_defaults() {
+fn i11_i12_includes_of_lists_and_defaults() {
     let tree = resolved(&[
         ("org.yaml", "defaults: !include d.yaml\nworkspaces: !include list.yaml\n"),
         ("list.yaml", "- name: a\n- name: b\n"),
@@ -138,7 +138,7 @@ fn i11_i12_lists_and_defaults() {
 }
 
 #[test]
-fn i13_empty_files() {
+fn i13_empty_files_are_refused() {
     for text in ["", "\n", "# only a comment\n", "---\n", "---\n...\n", "\u{feff}"] {
         refused(
             &[("org.yaml", "a: !include e.yaml"), ("e.yaml", text)],
@@ -150,7 +150,7 @@ fn i13_empty_files() {
 }
 
 #[test]
-fn i14_no_directives() {
+fn i14_a_template_without_directives_is_unchanged() {
     let text = "name: o\nversion: 1.10\nquoted: \"1.10\"\nlist: [yes, null, ~]\nblock: |\n  a\n  b\n";
     assert_eq!(
         resolved(&[("org.yaml", text)]),
@@ -159,7 +159,7 @@ fn i14_no_directives() {
 }
 
 #[test]
-fn i15_a_link_to_a_sibling_template() {
+fn i15_paths_through_a_link_stay_as_written() {
     // The host follows the link; nested paths stay as they are written through it.
     let tree = resolved(&[
         ("org.yaml", "- !include dev-lead/workspace.yaml"),
@@ -170,7 +170,7 @@ fn i15_a_link_to_a_sibling_template() {
 }
 
 #[test]
-fn i16_a_link_to_somewhere_else() {
+fn i16_a_refused_link_is_an_error() {
     let mut host = Host::with(&[("org.yaml", "- !include link.yaml")])
         .and("link.yaml", Answer::Refused("the link leads out of the templates directory".into()));
     expect(
@@ -197,7 +197,7 @@ fn i17_anchors_and_merge_keys_around_includes() {
 }
 
 #[test]
-fn i18_wrong_kinds() {
+fn i18_directives_on_other_nodes_are_refused() {
     refused(&[("org.yaml", "x: !include [a, b]")], "org.yaml:1:4", "`!include` takes the path of one file");
     refused(&[("org.yaml", "x: !include {a: b}")], "org.yaml:1:4", "`!include` takes the path of one file");
     refused(&[("org.yaml", "x: !external text")], "org.yaml:1:4", "`!external` takes a mapping");
@@ -206,7 +206,7 @@ fn i18_wrong_kinds() {
 }
 
 #[test]
-fn i19_line_ends_marks_and_comments() {
+fn i19_crlf_byte_order_marks_and_comments() {
     let tree = resolved(&[
         (
             "org.yaml",
@@ -218,7 +218,7 @@ fn i19_line_ends_marks_and_comments() {
 }
 
 #[test]
-fn all_files_in_sight_are_asked_for_at_once() {
+fn missing_files_are_requested_in_one_round() {
     let mut host = Host::with(&[
         ("org.yaml", "[!include a.yaml, !include b.yaml, !include a.yaml]"),
         ("a.yaml", "[!include c.yaml]"),
@@ -242,7 +242,7 @@ fn marks_name_the_file_that_a_node_comes_from() {
 }
 
 #[test]
-fn externals_stay() {
+fn externals_stay_in_place() {
     let external = "!external {repo: o/r, ref: v1.0, path: a.yaml}";
     assert_eq!(resolved(&[("org.yaml", &format!("- {external}"))]), format!("[{external}]"));
     for (fields, missing) in [

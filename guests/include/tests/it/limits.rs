@@ -1,4 +1,4 @@
-//! Limits, and that reaching for them costs little.
+//! Limits, and that templates which exceed them are refused at little cost.
 
 use isomer_sdk::Answer;
 
@@ -9,7 +9,7 @@ fn bytes(text: impl Into<Vec<u8>>) -> Answer {
 }
 
 #[test]
-fn files_have_a_size_and_an_encoding() {
+fn large_files_and_other_encodings_are_refused() {
     let large = |length: usize| {
         Host::with(&[("org.yaml", "!include l.yaml")]).and("l.yaml", bytes("x".repeat(length)))
     };
@@ -25,7 +25,7 @@ fn files_have_a_size_and_an_encoding() {
 }
 
 #[test]
-fn nesting() {
+fn deep_nesting_is_refused() {
     let nested = |depth: usize| format!("{}x{}", "[".repeat(depth - 1), "]".repeat(depth - 1));
     resolved(&[("org.yaml", &nested(48))]);
     refused(&[("org.yaml", &nested(50))], "org.yaml:1:49", "nested more than 48 deep");
@@ -43,13 +43,13 @@ fn nesting() {
 }
 
 #[test]
-fn indicators() {
+fn many_indicators_are_refused() {
     resolved(&[("org.yaml", &format!("a: '{}'", ",".repeat(159_999)))]);
     refused(&[("org.yaml", &format!("a: [{}", ",".repeat(159_999)))], "org.yaml:1:1", "more than 160000");
 }
 
 #[test]
-fn nodes() {
+fn many_nodes_are_refused() {
     let list = |items: usize| "- x\n".repeat(items);
     resolved(&[("org.yaml", &list(99_999))]);
     refused(&[("org.yaml", &list(100_001))], "org.yaml:100001:3", "more than 100000 nodes");
@@ -61,7 +61,7 @@ fn nodes() {
 }
 
 #[test]
-fn alias_bombs() {
+fn alias_bombs_are_refused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..20 {
         let below = vec![format!("*a{}", level - 1); 9].join(", ");
@@ -81,7 +81,7 @@ fn alias_bombs() {
 }
 
 #[test]
-fn include_bombs() {
+fn include_bombs_are_refused() {
     // 4^16 expansions of seventeen files.
     let mut host = Host::with(&[("org.yaml", "[!include f1, !include f1, !include f1, !include f1]")]);
     for file in 1..=16 {
@@ -94,7 +94,7 @@ fn include_bombs() {
 }
 
 #[test]
-fn expansions() {
+fn many_expansions_are_refused() {
     let many =
         |count: usize| Host::with(&[("org.yaml", &"- !include a.yaml\n".repeat(count)), ("a.yaml", "x")]);
     many(4_096).resolve().unwrap();

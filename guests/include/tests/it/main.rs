@@ -1,4 +1,4 @@
-//! The resolver as a host sees it: called again with more files until it is done or has failed.
+//! The resolver called as the host calls it: again with more files until it is done or has failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod chaos;

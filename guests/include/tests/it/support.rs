@@ -3,7 +3,7 @@
 use include_resolver::expand;
 use isomer_sdk::{Answer, Expansion, KnownFile, Problem, Progress, TemplateTree, Value};
 
-/// Files of a template, or why the host won't give one.
+/// The host's answers by path.
 #[derive(Default)]
 pub(crate) struct Host {
     files: Vec<(String, Answer)>,
@@ -56,8 +56,8 @@ impl Host {
     }
 }
 
-/// The tree in one line: `{k: v, l: [a, "b"]}`, quoted scalars in quotes, tags in front. Checks on the
-/// way that the arena is one that a host takes.
+/// The tree in one line: `{k: v, l: [a, "b"]}`, quoted scalars in quotes, tags in front. Asserts that the
+/// arena is valid.
 pub(crate) fn shown(tree: &TemplateTree) -> String {
     let mut used = vec![false; tree.nodes.len()];
     let text = show(tree, 0, &mut used);
@@ -92,7 +92,7 @@ pub(crate) fn resolved(files: &[(&str, &str)]) -> String {
     shown(&Host::with(files).resolve().unwrap_or_else(|problem| panic!("{problem:?}")))
 }
 
-/// Resolves, and expects a problem at a place that says something.
+/// Resolves, and expects a problem at a place with a text.
 pub(crate) fn refused(files: &[(&str, &str)], at: &str, fragment: &str) {
     expect(Host::with(files).resolve(), at, fragment);
 }

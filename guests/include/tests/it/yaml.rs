@@ -1,4 +1,4 @@
-//! What YAML itself allows and what a template may not do with it.
+//! YAML features, and those that templates may not use.
 
 use crate::support::{refused, resolved};
 
@@ -40,7 +40,7 @@ fn aliases_are_copied() {
 }
 
 #[test]
-fn an_anchor_is_known_in_its_own_file_only() {
+fn an_anchor_is_known_only_in_its_file() {
     refused(
         &[("org.yaml", "a: &x 1\nb: !include b.yaml"), ("b.yaml", "*x")],
         "b.yaml:1:1",
@@ -75,7 +75,7 @@ fn merge_keys() {
 }
 
 #[test]
-fn keys_are_texts_and_there_once() {
+fn keys_are_distinct_texts() {
     refused(
         &[("org.yaml", "a: 1\nb: 2\na: 3")],
         "org.yaml:3:1",
@@ -98,7 +98,7 @@ fn a_template_is_one_document() {
 }
 
 #[test]
-fn what_is_no_yaml_is_refused_where_it_stands() {
+fn syntax_errors_are_refused_with_their_place() {
     refused(&[("org.yaml", "a: [1, 2\nb: 3")], "org.yaml:2:2", "not YAML");
     refused(&[("org.yaml", "a: \"b")], "org.yaml:1:4", "not YAML");
     refused(&[("org.yaml", "a: 1\n\tb: 2")], "org.yaml:1:4", "not YAML");

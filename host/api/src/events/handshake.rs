@@ -1,13 +1,15 @@
-//! Who may open a socket, and what it hears.
+//! Who may open a socket, and which events it gets.
 //!
-//! Canvases come without credential wherever a browser can't show one; then the page's origin has to be one
-//! that the operator allowed, which keeps other pages out, not other programs. Agents show their bearer.
+//! Browsers can't send a bearer with a WebSocket. A canvas without one is admitted by its page's origin, which
+//! the operator allowed; that keeps other pages out, not other programs. Agents send their bearer.
 
+use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::request::Parts;
 use uuid::Uuid;
 
-use super::source::Listener;
+use super::event_stream::Audience;
 use crate::access::{Caller, Credentials};
 use crate::app::App;
 use httpd::error::ApiError;
@@ -16,20 +18,32 @@ use httpd::headers::WORKSPACE_ID;
 /// How an offered subprotocol begins that is a bearer in hexadecimal. It is never selected.
 const CREDENTIAL: &str = "molecule-auth.";
 
-/// Who was let in: nobody in particular where no credential was asked for.
-pub(super) type Admitted = (Listener, Option<Caller>);
+/// An admitted socket.
+pub(super) struct SocketAuth {
+    pub(super) audience: Audience,
+    /// None where no credential was asked for.
+    pub(super) caller: Option<Caller>,
+}
 
-/// Lets a client in, or not.
-pub(super) async fn admit(app: &App, headers: &HeaderMap) -> Result<Admitted, ApiError> {
-    match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
-        Some(id) => agent(app, id.to_str().unwrap_or_default(), headers).await,
-        None => Ok((Listener::Canvas, canvas(app, headers)?)),
+impl FromRequestParts<App> for SocketAuth {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let headers = &parts.headers;
+        let admitted = match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
+            Some(id) => agent(app, id.to_str().unwrap_or_default(), headers).await?,
+            None => Self { audience: Audience::Canvas, caller: canvas(app, headers)? },
+        };
+        if let Some(caller) = &admitted.caller {
+            tracing::Span::current().record("caller", tracing::field::display(caller));
+        }
+        Ok(admitted)
     }
 }
 
 // === Agents ===
 
-async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<Admitted, ApiError> {
+async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<SocketAuth, ApiError> {
     let credentials = Credentials::of(headers);
     let refused = || {
         let bearing = credentials.bearer().is_some();
@@ -41,29 +55,24 @@ async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<Admitted, Api
         return Err(refused());
     }
     let caller = match app.access.workspace(id, &credentials) {
-        // In dev mode this class asks nobody for a bearer; here whoever had one is asked.
+        // Class `ws` needs no bearer in dev mode; here an agent that ever had a token needs one.
         Ok(Caller::DevMode) | Err(_) => without_token(app, workspace).await?.ok_or_else(refused)?,
         Ok(caller) => caller,
     };
-    Ok((Listener::Agent(workspace), Some(caller)))
+    Ok(SocketAuth { audience: Audience::Agent(workspace), caller: Some(caller) })
 }
 
-/// An agent that was never given a token can't show one. Whatever it shows instead doesn't matter: it would
-/// be let in without.
+/// An agent that never had a token is admitted without one where the deployment is open. A wrong bearer makes
+/// no difference then.
 async fn without_token(app: &App, workspace: Uuid) -> Result<Option<Caller>, ApiError> {
     let open = match &app.access {
         access if access.dev_mode() => Caller::DevMode,
-        access if access.is_fresh() => Caller::FreshInstall,
+        access if access.is_uninitialized() => Caller::Uninitialized,
         _ => return Ok(None),
     };
-    let had = app.fleet.tokens().has_any(workspace)
-        || app
-            .fleet
-            .store()
-            .had_token(workspace)
-            .await
-            .map_err(|error| ApiError::platform_unavailable(&error))?;
-    Ok((!had).then_some(open))
+    let had_token = app.fleet.ever_had_token(workspace).await;
+    let had_token = had_token.map_err(|error| ApiError::platform_unavailable(&error))?;
+    Ok((!had_token).then_some(open))
 }
 
 // === Canvases ===
@@ -73,7 +82,7 @@ fn canvas(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
         let admitted = app.access.admin(&Credentials::bearing(&bearer));
         return admitted.map(Some).map_err(|_| ApiError::unauthorized("invalid canvas auth token"));
     }
-    // Web pages can't send a bearer here; that they are ours is all they can show.
+    // A web page can't send a bearer here; its origin is all it can show.
     let open = !app.access.has_admin_token() || app.cors.names(headers);
     if open { Ok(None) } else { Err(ApiError::unauthorized("canvas auth required")) }
 }

@@ -2,27 +2,29 @@
 
 use std::fmt::Write as _;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
 use events::Envelope;
 use http::header;
+use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
 use store::EventFilter;
 use uuid::Uuid;
 
+use crate::access::AdminAuth;
 use crate::app::App;
-use crate::errors::fleet_error;
+use crate::errors::Refuse as _;
+use crate::extract::{given, path_param};
 use httpd::error::ApiError;
 use httpd::json::Json;
-use httpd::parameters::{PathParam, Query};
+use httpd::parameters::Query;
 
-/// Events that are listed when nobody says how many, and at most.
-const PAGE: u64 = 100;
-const LARGEST_PAGE: u64 = 500;
+const DEFAULT_PAGE: u64 = 100;
+const MAX_PAGE: u64 = 500;
 
-/// Which of the events. A value that makes no sense counts as not given, except an unknown `before`.
+/// The filter of a list. A value that makes no sense counts as not given; an unknown `before` gives no events.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Page {
     limit: Option<String>,
@@ -31,36 +33,53 @@ pub(super) struct Page {
     name: Option<String>,
 }
 
-pub(super) async fn all(State(app): State<App>, Query(page): Query<Page>) -> Result<Response, ApiError> {
-    answer(&app, page, None).await
+pub(super) async fn all(
+    State(app): State<App>,
+    _: AdminAuth,
+    Query(page): Query<Page>,
+) -> Result<Response, ApiError> {
+    answer(&app, page.filter(None)).await
 }
 
 pub(super) async fn of_one(
     State(app): State<App>,
-    PathParam(workspace): PathParam,
+    _: AdminAuth,
+    EventsOf(workspace): EventsOf,
     Query(page): Query<Page>,
 ) -> Result<Response, ApiError> {
-    match Uuid::parse_str(&workspace) {
-        Ok(id) => answer(&app, page, Some(id)).await,
-        Err(_) => Ok(Json(json!([])).into_response()),
+    answer(&app, workspace.and_then(|id| page.filter(Some(id)))).await
+}
+
+/// The workspace that a path names. Text that is no id is the id of no workspace: it has no events.
+pub(super) struct EventsOf(Option<Uuid>);
+
+impl<S: Send + Sync> FromRequestParts<S> for EventsOf {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(Uuid::parse_str(&path_param(parts, "workspaceId").await).ok()))
     }
 }
 
-async fn answer(app: &App, page: Page, workspace: Option<Uuid>) -> Result<Response, ApiError> {
-    let before = match page.before.as_deref().map(Uuid::parse_str) {
-        Some(Err(_)) => return Ok(Json(json!([])).into_response()),
-        Some(Ok(id)) => Some(id),
-        None => None,
+impl Page {
+    /// None if no event can match.
+    fn filter(self, workspace: Option<Uuid>) -> Option<EventFilter> {
+        let before = self.before.as_deref().map(Uuid::parse_str).transpose().ok()?;
+        let limit = self.limit.and_then(|limit| limit.parse().ok());
+        let limit = limit.filter(|limit| (1..=MAX_PAGE).contains(limit)).unwrap_or(DEFAULT_PAGE);
+        Some(EventFilter { workspace, name: given(self.name), before, limit })
+    }
+}
+
+async fn answer(app: &App, filter: Option<EventFilter>) -> Result<Response, ApiError> {
+    let Some(filter) = filter else {
+        return Ok(Json(json!([])).into_response());
     };
-    let limit = page.limit.and_then(|limit| limit.parse().ok());
-    let limit = limit.filter(|limit| (1..=LARGEST_PAGE).contains(limit)).unwrap_or(PAGE);
-    let filter = EventFilter { workspace, name: page.name.filter(|name| !name.is_empty()), before, limit };
-    let events = app.fleet.store().recent_events(&filter).await;
-    let events = events.map_err(|error| fleet_error(error.into(), "query failed"))?;
+    let events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
     Ok(([(header::CONTENT_TYPE, "application/json; charset=utf-8")], text(&events)).into_response())
 }
 
-/// Payloads are JSON text already: they are passed on as they are stored.
+/// Payloads are stored as JSON text and copied as they are.
 fn text(events: &[Envelope]) -> String {
     let mut text = String::from("[");
     for (at, event) in events.iter().enumerate() {
@@ -83,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_the_sheets_byte_for_byte() {
+    fn elements_have_the_fields_and_order_of_the_contract() {
         let at = "2026-05-09T10:00:00.123456Z".parse().expect("a time");
         let (nil, payload) = (Uuid::nil(), r#"{"b": 1.0,"a":"é"}"#.to_owned());
         let about_one = Envelope::stored(nil, 7, "WORKSPACE_ONLINE".to_owned(), Some(nil), at, payload);

@@ -1,49 +1,48 @@
-//! What happened, for those who ask, and for those who stay: the list, the WebSocket, the stream.
+//! Events: as a list, over a WebSocket, and as Server-Sent Events.
 //!
-//! `handshake` says who may open a socket, `seats` how many there may be, `source` what comes and in which
-//! order; `socket` and `stream` carry it.
+//! `handshake` decides who may open a socket, `connection_limiter` how many may be open, `event_stream` which
+//! events come in which order; `socket` and `sse` transport them.
 
+mod connection_limiter;
+mod event_stream;
 mod handshake;
 mod list;
-mod seats;
 mod socket;
-mod source;
-mod stream;
+mod sse;
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 
-pub use self::seats::Seats;
-use crate::access::{admin, workspace};
+pub use self::connection_limiter::{ConnectionLimiter, LimitReached, Permit};
 use crate::app::App;
 use httpd::router_ext::RouterExt;
 
-/// Limits of those who stay. [`Limits::default`] is what the server runs with; tests shorten the times.
+/// Limits of sockets and streams. [`Limits::default`] is what the server runs with; tests shorten the times.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Sockets of this process.
     pub sockets: usize,
-    /// Sockets of one workspace's agent.
+    /// Sockets of the agent of one workspace.
     pub sockets_each: usize,
     /// SSE streams of one workspace.
     pub streams_each: usize,
-    /// Events that wait for a slow socket.
+    /// Events queued for a slow socket.
     pub socket_queue: usize,
-    /// Events that wait for a slow SSE stream.
+    /// Events queued for a slow SSE stream.
     pub stream_queue: usize,
-    /// Events that are told again to a client that was away; one that missed more reads everything anew.
+    /// Missed events that are replayed to a returning client; one that missed more has to read everything anew.
     pub replay: u64,
     /// Bytes of a message from a client.
     pub inbound: usize,
-    /// How often a socket is pinged, and the token looked at that opened it.
+    /// Period of a socket's pings and of the check of its token.
     pub ping: Duration,
-    /// How long a socket may be silent.
+    /// A client that sends nothing for so long, not even a pong, is disconnected.
     pub silence: Duration,
-    /// How long a client may take for one message.
+    /// Deadline for writing one message.
     pub write: Duration,
-    /// How often an SSE stream is pinged, and the token looked at that opened it.
+    /// Period of an SSE stream's pings and of the check of its token.
     pub stream_ping: Duration,
 }
 
@@ -66,12 +65,10 @@ impl Default for Limits {
 }
 
 /// `/events`, `/events/:workspaceId`, `/ws` and `/workspaces/:id/events/stream`.
-pub fn routes(app: &App) -> Router<App> {
-    let access = &app.access;
+pub fn routes(_: &App) -> Router<App> {
     Router::new()
-        .endpoint("/events", admin(access, get(list::all)))
-        .endpoint("/events/{workspaceId}", admin(access, get(list::of_one)))
-        // Judges its callers itself: web pages can't send headers with a WebSocket.
+        .endpoint("/events", get(list::all))
+        .endpoint("/events/{workspaceId}", get(list::of_one))
         .endpoint("/ws", get(socket::open))
-        .endpoint("/workspaces/{id}/events/stream", workspace(access, get(stream::open)))
+        .endpoint("/workspaces/{id}/events/stream", get(sse::open))
 }

@@ -1,24 +1,23 @@
-//! `/ws`: one task per socket, which writes what its source gives and throws away what it reads.
+//! `/ws`: one task per socket, which writes the events of its stream and discards what clients send.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use events::Next;
+use events::Received;
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use metrics::gauge;
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
-use uuid::Uuid;
 
-use super::seats::Seat;
-use super::source::Source;
-use super::{Limits, handshake};
+use super::connection_limiter::{LimitReached, Permit};
+use super::event_stream::{Audience, EventStream};
+use super::{Limits, handshake::SocketAuth};
 use crate::access::{Access, Caller};
 use crate::app::App;
 use httpd::error::ApiError;
@@ -26,10 +25,10 @@ use httpd::parameters::Query;
 use httpd::shutdown::Shutdown;
 use httpd::websocket::{self, Handshake};
 
-/// How long a client may take for our close frame, lingering included.
-const FAREWELL: Duration = Duration::from_secs(3);
+/// Deadline for sending the close frame, lingering included.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a socket needs of us at once; little, as there may be many.
+/// Bytes of a socket's read buffer: small, as there may be many sockets.
 const READ_BUFFER: usize = 4 * 1024;
 
 #[derive(Deserialize)]
@@ -40,20 +39,16 @@ pub(super) struct Resume {
 pub(super) async fn open(
     State(app): State<App>,
     Query(resume): Query<Resume>,
-    headers: HeaderMap,
     handshake: Handshake,
+    SocketAuth { audience, caller }: SocketAuth,
 ) -> Result<Response, ApiError> {
-    let (listener, caller) = handshake::admit(&app, &headers).await?;
-    if let Some(caller) = &caller {
-        tracing::Span::current().record("caller", tracing::field::display(caller));
-    }
     let since = resume.since.as_deref().map(parse).transpose()?;
     let limits = app.event_limits;
-    let seats = seats(&app, listener.workspace()).ok_or_else(too_many)?;
-    let mut source = Source::live(&app.fleet, listener, limits.socket_queue);
+    let permits = permits(&app, audience).map_err(too_many)?;
+    let mut events = EventStream::live(&app.fleet, audience, limits.socket_queue);
     if let Some(since) = since {
-        let caught_up = source.catch_up(&app.fleet, listener, since, limits.replay).await;
-        caught_up.map_err(|error| ApiError::platform_unavailable(&error))?;
+        let replayed = events.replay(&app.fleet, audience, since, limits.replay).await;
+        replayed.map_err(|error| ApiError::platform_unavailable(&error))?;
     }
     let (access, shutdown) = (Arc::clone(&app.access), app.shutdown.for_one());
     let config = WebSocketConfig::default()
@@ -61,20 +56,18 @@ pub(super) async fn open(
         .max_message_size(Some(limits.inbound))
         .max_frame_size(Some(limits.inbound));
     Ok(handshake.accept(config, move |socket| {
-        Socket { socket, source, limits, access, caller, shutdown, _open: Open::new(seats) }.run()
+        Socket { socket, events, limits, access, caller, shutdown, _open: Open::new(permits) }.run()
     }))
 }
 
-/// A seat among all, and one of the workspace whose agent listens.
-type Taken = (Seat, Option<Seat>);
+/// A permit of the process, and for agents one of their workspace.
+type Permits = (Permit, Option<Permit>);
 
-fn seats(app: &App, workspace: Option<Uuid>) -> Option<Taken> {
+fn permits(app: &App, audience: Audience) -> Result<Permits, LimitReached> {
     let limits = app.event_limits;
-    let among_all = app.sockets.take(None, limits.sockets)?;
-    Some(match workspace {
-        Some(_) => (among_all, Some(app.sockets.take(workspace, limits.sockets_each)?)),
-        None => (among_all, None),
-    })
+    let of_process = app.sockets.acquire(None, limits.sockets)?;
+    let of_workspace = audience.workspace().map(|id| app.sockets.acquire(Some(id), limits.sockets_each));
+    Ok((of_process, of_workspace.transpose()?))
 }
 
 fn parse(since: &str) -> Result<i64, ApiError> {
@@ -82,19 +75,19 @@ fn parse(since: &str) -> Result<i64, ApiError> {
     since.ok_or_else(|| ApiError::bad_request("since must be the number of an event"))
 }
 
-fn too_many() -> ApiError {
+fn too_many(_: LimitReached) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections")
 }
 
-/// An open socket, as the gauge counts them.
+/// An open socket in the gauge.
 struct Open {
-    _seats: Taken,
+    _permits: Permits,
 }
 
 impl Open {
-    fn new(seats: Taken) -> Self {
+    fn new(permits: Permits) -> Self {
         gauge!("molecule_websocket_connections_active").increment(1.0);
-        Self { _seats: seats }
+        Self { _permits: permits }
     }
 }
 
@@ -106,7 +99,7 @@ impl Drop for Open {
 
 struct Socket {
     socket: websocket::Socket,
-    source: Source,
+    events: EventStream,
     limits: Limits,
     access: Arc<Access>,
     caller: Option<Caller>,
@@ -116,79 +109,80 @@ struct Socket {
 
 /// Why a socket ends.
 enum End {
-    /// The client left in order.
-    Left,
-    /// The client is gone, or takes nothing: it can't be told anything.
+    /// The client closed the socket.
+    Closed,
+    /// The connection failed, or the client reads nothing: no close frame reaches it.
     Lost,
-    /// The client is told why.
-    Because(CloseCode, &'static str),
+    /// The server closes the socket, with a code and a reason.
+    Close(CloseCode, &'static str),
 }
 
 impl End {
-    const SHUTDOWN: Self = Self::Because(CloseCode::Away, "the server is stopping");
-    const SILENT: Self = Self::Because(CloseCode::Away, "nothing was heard from you");
-    const SLOW: Self = Self::Because(CloseCode::Again, "you are too slow; resume with ?since=");
-    const REVOKED: Self = Self::Because(CloseCode::Policy, "the token was revoked");
-    const TOO_LARGE: Self = Self::Because(CloseCode::Size, "the message is too large");
-    const NOT_TEXT: Self = Self::Because(CloseCode::Invalid, "the text is not UTF-8");
-    const NOT_WEBSOCKET: Self = Self::Because(CloseCode::Protocol, "that is not WebSocket");
+    const SHUTDOWN: Self = Self::Close(CloseCode::Away, "the server is stopping");
+    const TIMEOUT: Self = Self::Close(CloseCode::Away, "nothing was heard from you");
+    const SLOW: Self = Self::Close(CloseCode::Again, "you are too slow; resume with ?since=");
+    const REVOKED: Self = Self::Close(CloseCode::Policy, "the token was revoked");
+    const TOO_LARGE: Self = Self::Close(CloseCode::Size, "the message is too large");
+    const NOT_TEXT: Self = Self::Close(CloseCode::Invalid, "the text is not UTF-8");
+    const NOT_WEBSOCKET: Self = Self::Close(CloseCode::Protocol, "that is not WebSocket");
 }
 
 impl Socket {
     async fn run(mut self) {
-        let Err(end) = self.carry().await;
+        let Err(end) = self.run_loop().await;
         let why = match end {
             End::Lost => return,
-            End::Left => None,
-            End::Because(code, reason) => Some((code, reason)),
+            End::Closed => None,
+            End::Close(code, reason) => Some((code, reason)),
         };
-        // Nothing more is said, so nothing has to wait meanwhile.
-        drop(self.source);
-        websocket::close(self.socket, why, FAREWELL).await;
+        // No more events are sent, so none has to be queued.
+        drop(self.events);
+        websocket::close(self.socket, why, CLOSE_TIMEOUT).await;
     }
 
-    async fn carry(&mut self) -> Result<std::convert::Infallible, End> {
+    async fn run_loop(&mut self) -> Result<std::convert::Infallible, End> {
         let now = Instant::now();
         let mut ping = interval_at(now + self.limits.ping, self.limits.ping);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = now;
-        // Fires when a client that says nothing is given up; who speaks moves it only once it fires.
-        let mut patience = std::pin::pin!(sleep_until(now + self.limits.silence));
+        let mut last_received = now;
+        // Messages do not move the timer: when it fires, it is set again by the time of the last one.
+        let mut idle = std::pin::pin!(sleep_until(now + self.limits.silence));
         let shutdown = self.shutdown.clone();
         loop {
             tokio::select! {
                 () = shutdown.draining() => return Err(End::SHUTDOWN),
-                said = self.socket.next() => {
-                    understand(said)?;
-                    heard = Instant::now();
+                message = self.socket.next() => {
+                    handle_inbound(message)?;
+                    last_received = Instant::now();
                 }
-                next = self.source.next() => self.tell(next).await?,
-                _ = ping.tick() => self.look_after().await?,
-                () = &mut patience => {
-                    let until = heard + self.limits.silence;
+                next = self.events.next() => self.handle_event(next).await?,
+                _ = ping.tick() => self.keepalive().await?,
+                () = &mut idle => {
+                    let until = last_received + self.limits.silence;
                     if until <= Instant::now() {
-                        return Err(End::SILENT);
+                        return Err(End::TIMEOUT);
                     }
-                    patience.as_mut().reset(until);
+                    idle.as_mut().reset(until);
                 }
             }
         }
     }
 
-    async fn tell(&mut self, next: Next) -> Result<(), End> {
+    async fn handle_event(&mut self, next: Received) -> Result<(), End> {
         match next {
-            Next::Event(event) => match Utf8Bytes::try_from(event.frame_bytes()) {
+            Received::Event(event) => match Utf8Bytes::try_from(event.frame_bytes()) {
                 Ok(text) => self.send(Message::Text(text)).await,
                 // It was made of a `String`.
                 Err(_) => Ok(()),
             },
-            Next::Overflowed => Err(End::SLOW),
-            Next::Closed => Err(End::SHUTDOWN),
+            Received::Lagged => Err(End::SLOW),
+            Received::Closed => Err(End::SHUTDOWN),
         }
     }
 
-    async fn look_after(&mut self) -> Result<(), End> {
-        if self.caller.as_ref().is_some_and(|caller| !self.access.still_good(caller)) {
+    /// Ends the socket of a revoked token, else sends a ping.
+    async fn keepalive(&mut self) -> Result<(), End> {
+        if self.caller.as_ref().is_some_and(|caller| !self.access.is_valid(caller)) {
             return Err(End::REVOKED);
         }
         self.send(Message::Ping(Bytes::new())).await
@@ -206,18 +200,18 @@ impl Socket {
     }
 }
 
-/// What clients say is thrown away; only how it fails means something.
-fn understand(said: Option<Result<Message, Error>>) -> Result<(), End> {
-    match said {
+/// Messages of clients have no meaning; they only show that the client is there.
+fn handle_inbound(message: Option<Result<Message, Error>>) -> Result<(), End> {
+    match message {
         Some(Ok(_)) => Ok(()),
         Some(Err(error)) => Err(failed(&error)),
-        None => Err(End::Left),
+        None => Err(End::Closed),
     }
 }
 
 fn failed(error: &Error) -> End {
     match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => End::Left,
+        Error::ConnectionClosed | Error::AlreadyClosed => End::Closed,
         Error::Capacity(_) => End::TOO_LARGE,
         Error::Utf8(_) => End::NOT_TEXT,
         Error::Protocol(_) => End::NOT_WEBSOCKET,

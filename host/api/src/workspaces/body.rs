@@ -1,16 +1,20 @@
-//! What clients send about workspaces. Anything may be null, which counts as not given, except where
-//! null clears.
+//! Bodies about workspaces. Null counts as not given, except where null clears a field.
 
 use std::collections::BTreeMap;
 
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use fleet::{Edit, Memory, NewWorkspace};
 use serde::{Deserialize, Deserializer};
+use uuid::Uuid;
 
+use crate::access::{Credentials, WorkspaceAuth};
+use crate::app::App;
+use crate::extract::{ValidJson, Validate};
 use httpd::error::ApiError;
 
-/// A workspace to be made.
+/// A new workspace.
 #[derive(Debug, Deserialize)]
-pub(super) struct CreateBody {
+pub struct CreateBody {
     name: String,
     role: Option<String>,
     template: Option<String>,
@@ -38,17 +42,18 @@ struct Place {
     y: f64,
 }
 
-impl CreateBody {
-    pub(super) fn parse(bytes: &[u8]) -> Result<NewWorkspace, ApiError> {
-        let refused = |error: &dyn std::fmt::Display| {
-            tracing::debug!(%error, "not a workspace");
-            ApiError::bad_request("invalid workspace payload")
-        };
-        let body: Self = serde_json::from_slice(bytes).map_err(|error| refused(&error))?;
+impl Validate for NewWorkspace {
+    type Wire = CreateBody;
+
+    fn malformed() -> ApiError {
+        ApiError::bad_request("invalid workspace payload")
+    }
+
+    fn validate(body: CreateBody) -> Result<Self, ApiError> {
         if body.name.is_empty() {
-            return Err(refused(&"name is empty"));
+            return Err(Self::malformed());
         }
-        Ok(NewWorkspace {
+        Ok(Self {
             name: body.name,
             role: body.role,
             template: body.template,
@@ -61,7 +66,7 @@ impl CreateBody {
             workspace_dir: body.workspace_dir,
             workspace_access: body.workspace_access,
             parent_id: body.parent_id,
-            // Whole cents; the conversion keeps to the range of the type.
+            // Whole cents; the conversion saturates at the range of the type.
             budget_limit: body.budget_limit.map(|cents| cents.floor() as i64),
             secrets: body.secrets.unwrap_or_default(),
             max_concurrent_tasks: body.max_concurrent_tasks.unwrap_or(1),
@@ -71,9 +76,9 @@ impl CreateBody {
     }
 }
 
-/// An edit: what isn't there stays as it is.
+/// An edit: missing fields stay as they are.
 #[derive(Debug, Deserialize)]
-pub(super) struct EditBody {
+pub struct EditBody {
     name: Option<String>,
     #[serde(default, deserialize_with = "given")]
     role: Option<Option<String>>,
@@ -90,13 +95,11 @@ pub(super) struct EditBody {
     y: Option<f64>,
 }
 
-impl EditBody {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Edit, ApiError> {
-        let body: Self = serde_json::from_slice(bytes).map_err(|error| {
-            tracing::debug!(%error, "not an edit of a workspace");
-            ApiError::invalid_body()
-        })?;
-        Ok(Edit {
+impl Validate for Edit {
+    type Wire = EditBody;
+
+    fn validate(body: EditBody) -> Result<Self, ApiError> {
+        Ok(Self {
             name: body.name,
             role: body.role,
             tier: body.tier,
@@ -110,7 +113,30 @@ impl EditBody {
     }
 }
 
-/// Tells null from not given.
+/// For fields where null differs from not given.
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
+}
+
+/// Class `ws`, and an edit whose fields the caller may set: some take admin rights.
+pub(super) struct EditRequest {
+    pub(super) id: Uuid,
+    pub(super) edit: Edit,
+}
+
+impl FromRequest<App> for EditRequest {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let auth = WorkspaceAuth::from_request_parts(&mut parts, app).await?;
+        let is_admin = app.access.admin(&Credentials::of(&parts.headers)).is_ok();
+        let ValidJson(edit) = ValidJson::<Edit>::from_request(Request::from_parts(parts, body), app).await?;
+        match edit.admin_key() {
+            Some(key) if !is_admin => {
+                Err(ApiError::forbidden(&format!("admin auth required for field: {key}")))
+            }
+            _ => Ok(Self { id: auth.id, edit }),
+        }
+    }
 }

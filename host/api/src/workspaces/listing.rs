@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use fleet::{Fleet, Workspace};
-use httpd::json;
 
 use super::view::View;
 
@@ -76,7 +75,7 @@ impl Listing {
             let reused = known.peek().filter(|row| row.is_of(&workspace, fleet));
             match reused.and_then(|row| self.body.get(row.text.clone())) {
                 Some(row) => text.extend_from_slice(row),
-                None => text.extend_from_slice(&json::to_vec(&View::listed(&workspace, fleet))?),
+                None => text.extend_from_slice(&wire_json::to_vec(&View::listed(&workspace, fleet))?),
             }
             let timeout_ms = fleet.template_timeout_ms(&workspace.row.runtime);
             rows.push(Row { workspace, timeout_ms, text: start..text.len() });

@@ -1,4 +1,4 @@
-//! `isomer guest check`: what activation would say, without a server.
+//! `isomer guest check`: the checks of activation, without a server.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -8,17 +8,12 @@ use serde_json::{Value, json};
 use wasm::{Limits, Sandbox};
 
 use super::file_error;
-use crate::{TerminalError, print};
+use crate::{CliError, print};
 
-pub(super) async fn run(
-    file: &Path,
-    settings: &Value,
-    trusted: bool,
-    as_json: bool,
-) -> Result<(), TerminalError> {
+pub(super) async fn run(file: &Path, settings: &Value, trusted: bool, as_json: bool) -> Result<(), CliError> {
     let bytes = std::fs::read(file).map_err(|source| file_error(file, source))?;
     let sandbox = Sandbox::new(Limits::default(), None)?;
-    let refused = |error: CatalogError| TerminalError::Refused { message: error.to_string() };
+    let refused = |error: CatalogError| CliError::Refused { message: error.to_string() };
     let (component, found) = catalog::check(&sandbox, &bytes, settings, trusted).await.map_err(refused)?;
     if as_json {
         print::json(
@@ -26,7 +21,7 @@ pub(super) async fn run(
         );
     } else {
         let mut out = io::stdout().lock();
-        // A closed pipe is no fault of the guest.
+        // A closed pipe is not an error.
         let _ = writeln!(out, "{}  {} bytes", component.digest(), bytes.len());
         for import in component.imports() {
             let _ = writeln!(out, "imports  {import}");
@@ -40,7 +35,7 @@ pub(super) async fn run(
         }
     }
     if found.findings.iter().any(|finding| finding.verdict == Verdict::Failed) {
-        return Err(TerminalError::Unfit);
+        return Err(CliError::Unfit);
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ServerArgs, TerminalError, print};
+use super::{CliError, ServerArgs, print};
 
-/// What can be done with guests.
+/// Manage guests, and tools for their authors.
 #[derive(Debug, Args)]
 pub struct GuestArgs {
     #[command(flatten)]
@@ -32,37 +32,37 @@ enum GuestTask {
     },
     /// Add a release
     Push {
-        /// Name of the guest; a new one is made
+        /// Name of the guest; an unknown name creates one
         name: String,
-        /// The component
+        /// Component file
         file: PathBuf,
-        /// Put it into service too
+        /// Activate the release too
         #[arg(long)]
         activate: bool,
     },
-    /// Put a release into service
+    /// Activate a release
     Activate {
         /// Name of the guest
         name: String,
         /// Digest of the release, or the beginning of it
         release: String,
     },
-    /// Put the previous release back into service
+    /// Activate the previous release again
     Rollback {
         /// Name of the guest
         name: String,
     },
-    /// Let a guest answer again
+    /// Enable a guest: it answers calls again
     Enable {
         /// Name of the guest
         name: String,
     },
-    /// Let the host's defaults answer instead of a guest
+    /// Disable a guest: the host's defaults answer instead
     Disable {
         /// Name of the guest
         name: String,
     },
-    /// Let a guest ask for hosting other than a container
+    /// Trust a guest: it may ask for hosting other than a container
     Trust {
         /// Name of the guest
         name: String,
@@ -91,14 +91,14 @@ enum GuestTask {
         #[arg(value_parser = json_value)]
         settings: Value,
     },
-    /// Delete a release that is not in service
+    /// Delete a release that is not active
     Delete {
         /// Name of the guest
         name: String,
         /// Digest of the release, or the beginning of it
         release: String,
     },
-    /// Call a function of a guest, to try it
+    /// Call a function of a guest, to test it
     Call {
         /// Name of the guest
         name: String,
@@ -108,11 +108,11 @@ enum GuestTask {
         #[arg(value_parser = json_value, default_value = "null")]
         input: Value,
     },
-    /// Check a component file without a server: would it be activated?
+    /// Check a component file as activation does, without a server
     Check {
-        /// The component
+        /// Component file
         file: PathBuf,
-        /// Settings to check it with
+        /// Settings for the check
         #[arg(long, value_parser = json_value, default_value = "{}")]
         settings: Value,
         /// Check it as a trusted guest
@@ -125,72 +125,75 @@ enum GuestTask {
         #[arg(long, value_name = "DIR", env = "GUEST_CACHE_DIR", default_value = "./data/compiled")]
         cache_dir: PathBuf,
     },
-    /// Start a guest of your own: a crate that builds, with SDK and WIT beside it
+    /// Make a crate for a guest of your own, with SDK and WIT beside it
     New {
-        /// Directory to make
+        /// Name of the guest, its runtime and its crate; a path puts its directory elsewhere
+        #[arg(value_name = "NAME")]
         directory: PathBuf,
     },
 }
 
-/// Does what was asked.
+/// Runs the command.
 ///
 /// # Errors
-/// See [`TerminalError`].
-pub async fn run(args: GuestArgs) -> Result<(), TerminalError> {
+/// See [`CliError`].
+pub async fn run(args: GuestArgs) -> Result<(), CliError> {
     let print_json = args.server.json;
     let client = || args.server.client();
-    let done = match args.task {
+    let answer = match args.task {
         GuestTask::Check { file, settings, trusted } => {
             return check::run(&file, &settings, trusted, print_json).await;
         }
         GuestTask::New { directory } => return scaffold::run(&directory),
+        GuestTask::List => Answer::List(client()?.get("/admin/guests").await?),
+        GuestTask::Show { name } => Answer::Guest(client()?.get(&path(&name, "")).await?),
         GuestTask::Precompile { cache_dir } => return precompile::run(&cache_dir, print_json),
-        GuestTask::List => Done::List(client()?.get("/admin/guests").await?),
-        GuestTask::Show { name } => Done::Guest(client()?.get(&path(&name, "")).await?),
         GuestTask::Push { name, file, activate } => {
             let bytes = std::fs::read(&file).map_err(|source| file_error(&file, source))?;
             let path = path(&name, &format!("/releases?activate={activate}"));
-            Done::Release(client()?.upload(&path, "application/wasm", bytes).await?)
+            Answer::Release(client()?.upload(&path, "application/wasm", bytes).await?)
         }
         GuestTask::Activate { name, release } => {
-            Done::Release(client()?.post(&path(&name, "/activate"), &json!({ "release": release })).await?)
+            Answer::Release(client()?.post(&path(&name, "/activate"), &json!({ "release": release })).await?)
         }
         GuestTask::Rollback { name } => {
-            Done::Release(client()?.post(&path(&name, "/rollback"), &Value::Null).await?)
+            Answer::Release(client()?.post(&path(&name, "/rollback"), &Value::Null).await?)
         }
         GuestTask::Enable { name } => {
-            Done::Guest(client()?.post(&path(&name, "/enable"), &Value::Null).await?)
+            Answer::Guest(client()?.post(&path(&name, "/enable"), &Value::Null).await?)
         }
         GuestTask::Disable { name } => {
-            Done::Guest(client()?.post(&path(&name, "/disable"), &Value::Null).await?)
+            Answer::Guest(client()?.post(&path(&name, "/disable"), &Value::Null).await?)
         }
-        GuestTask::Trust { name } => Done::Guest(client()?.post(&path(&name, "/trust"), &Value::Null).await?),
+        GuestTask::Trust { name } => {
+            Answer::Guest(client()?.post(&path(&name, "/trust"), &Value::Null).await?)
+        }
         GuestTask::Untrust { name } => {
-            Done::Guest(client()?.post(&path(&name, "/untrust"), &Value::Null).await?)
+            Answer::Guest(client()?.post(&path(&name, "/untrust"), &Value::Null).await?)
         }
         GuestTask::Pooled { name } => {
-            Done::Guest(client()?.post(&path(&name, "/pooled"), &Value::Null).await?)
+            Answer::Guest(client()?.post(&path(&name, "/pooled"), &Value::Null).await?)
         }
         GuestTask::PerCall { name } => {
-            Done::Guest(client()?.post(&path(&name, "/per-call"), &Value::Null).await?)
+            Answer::Guest(client()?.post(&path(&name, "/per-call"), &Value::Null).await?)
         }
         GuestTask::Settings { name, settings } => {
-            Done::Guest(client()?.put(&path(&name, "/settings"), &settings).await?)
+            Answer::Guest(client()?.put(&path(&name, "/settings"), &settings).await?)
         }
         GuestTask::Delete { name, release } => {
-            Done::Other(client()?.delete(&path(&name, &format!("/releases/{release}"))).await?)
+            Answer::Other(client()?.delete(&path(&name, &format!("/releases/{release}"))).await?)
         }
         GuestTask::Call { name, function, input } => {
             let body = json!({ "function": function, "input": input });
-            Done::Call(client()?.post(&path(&name, "/call"), &body).await?)
+            Answer::Call(client()?.post(&path(&name, "/call"), &body).await?)
         }
     };
-    done.print(print_json);
+    answer.print(print_json);
     Ok(())
 }
 
-/// What a command got from the server, by how it is shown.
-enum Done {
+/// An answer of the server, by how it is shown.
+enum Answer {
     List(Value),
     Guest(Value),
     Release(Value),
@@ -198,7 +201,7 @@ enum Done {
     Other(Value),
 }
 
-impl Done {
+impl Answer {
     fn print(&self, as_json: bool) {
         match self {
             Self::List(value) if !as_json => show::list(value),
@@ -220,8 +223,8 @@ fn path(name: &str, rest: &str) -> String {
     format!("/admin/guests/{name}{rest}")
 }
 
-fn file_error(path: &std::path::Path, source: std::io::Error) -> TerminalError {
-    TerminalError::File { path: path.display().to_string(), source }
+fn file_error(path: &std::path::Path, source: std::io::Error) -> CliError {
+    CliError::File { path: path.display().to_string(), source }
 }
 
 fn json_value(text: &str) -> Result<Value, String> {

@@ -9,12 +9,12 @@ use std::{
 use serde_json::{Value, json};
 use wasm::{AotCache, Limits, Sandbox};
 
-use crate::{TerminalError, print};
+use crate::{CliError, print};
 
-pub(super) fn run(cache_dir: &Path, as_json: bool) -> Result<(), TerminalError> {
+pub(super) fn run(cache_dir: &Path, as_json: bool) -> Result<(), CliError> {
     let sandbox = Sandbox::new(Limits::default(), Some(AotCache::open(cache_dir)?))?;
-    let compiled = catalog::precompile(&sandbox)
-        .map_err(|error| TerminalError::Refused { message: error.to_string() })?;
+    let compiled =
+        catalog::precompile(&sandbox).map_err(|error| CliError::Refused { message: error.to_string() })?;
     if as_json {
         let guests: Vec<Value> =
             compiled.iter().map(|(name, digest)| json!({ "name": name, "release": digest })).collect();

@@ -1,4 +1,4 @@
-//! Guests, as people read them.
+//! Guests as text.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ fn short(value: &Value, field: &str) -> String {
     text(value, field).chars().take(12).collect()
 }
 
-/// Calls that ended without an answer.
+/// Calls that failed.
 fn failures(value: &Value) -> u64 {
     ["traps", "timeouts", "memory", "refused"]
         .iter()
@@ -61,7 +61,7 @@ pub(super) fn guest(value: &Value) {
 }
 
 pub(super) fn release(value: &Value) {
-    line(format!("{} is {}", short(value, "digest"), text(value, "state")));
+    line(format!("release {} is {}", short(value, "digest"), text(value, "state")));
 }
 
 pub(super) fn call(value: &Value) {

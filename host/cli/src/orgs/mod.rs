@@ -1,4 +1,4 @@
-//! `isomer org`: organisations.
+//! `isomer org`: organizations.
 
 mod show;
 mod source;
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use self::source::Source;
 use super::client::Client;
 use super::print::{items, text};
-use super::{ServerArgs, TerminalError, print};
+use super::{CliError, ServerArgs, print};
 
-/// What can be done with organisations.
+/// Import and remove organizations.
 #[derive(Debug, Args)]
 pub struct OrgArgs {
     #[command(flatten)]
@@ -22,29 +22,29 @@ pub struct OrgArgs {
 
 #[derive(Debug, Subcommand)]
 enum OrgTask {
-    /// Make the workspaces of a template that aren't there yet
+    /// Import an org template: create its workspaces that don't exist yet
     Import {
         #[command(flatten)]
         template: TemplateArgs,
-        /// merge: leave others alone; reconcile: remove those that have a name of the template, but no
-        /// place in it
+        /// merge: keep all other workspaces; reconcile: remove workspaces that have a name of the template
+        /// but no place in it
         #[arg(long, value_parser = ["merge", "reconcile"], default_value = "merge")]
         mode: String,
-        /// Only say what would happen
+        /// Show the plan and change nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// List the server's templates
+    /// List the server's org templates
     Templates {
-        /// Those that can't be imported too, with the reason
+        /// Include templates that can't be imported, with the reason
         #[arg(long)]
         broken: bool,
     },
-    /// Remove the workspaces of a template, with everything below them
+    /// Remove the workspaces of an org template, with all workspaces below them
     Delete {
         #[command(flatten)]
         template: TemplateArgs,
-        /// Do it: without this, only say what would go
+        /// Remove them; without this, show what would be removed
         #[arg(long)]
         confirm: bool,
     },
@@ -52,17 +52,17 @@ enum OrgTask {
 
 #[derive(Debug, Args)]
 struct TemplateArgs {
-    /// Directory with an org.yaml, or such a file (YAML or JSON), here; else the name of one of the
-    /// server's templates
+    /// Local directory with an org.yaml, or local file (YAML or JSON); else the name of an org template of
+    /// the server
     #[arg(value_name = "DIR|FILE|NAME")]
     template: String,
 }
 
-/// Does what was asked.
+/// Runs the command.
 ///
 /// # Errors
-/// See [`TerminalError`].
-pub async fn run(args: OrgArgs) -> Result<(), TerminalError> {
+/// See [`CliError`].
+pub async fn run(args: OrgArgs) -> Result<(), CliError> {
     let client = args.server.client()?;
     let as_json = args.server.json;
     match args.task {
@@ -75,14 +75,14 @@ pub async fn run(args: OrgArgs) -> Result<(), TerminalError> {
             if as_json {
                 print::json(&answer);
             } else if dry_run {
-                show::rehearsal(&answer);
+                show::dry_run(&answer);
             } else {
                 show::imported(&answer, &client.get("/workspaces").await?);
             }
             match answer.get("error").and_then(Value::as_str) {
-                Some(error) => {
-                    Err(TerminalError::refused(format!("{error}; what comes after it was left out")))
-                }
+                Some(error) => Err(CliError::refused(format!(
+                    "{error}. The workspaces after it were not created; mend the template and import it again"
+                ))),
                 None => Ok(()),
             }
         }
@@ -103,7 +103,7 @@ pub async fn run(args: OrgArgs) -> Result<(), TerminalError> {
     }
 }
 
-async fn import(client: &Client, source: &Source, mode: &str, dry_run: bool) -> Result<Value, TerminalError> {
+async fn import(client: &Client, source: &Source, mode: &str, dry_run: bool) -> Result<Value, CliError> {
     let mut body = match source {
         Source::Archive { bytes, .. } => {
             let path = format!("/org/import?mode={mode}&dry_run={dry_run}");
@@ -119,19 +119,22 @@ async fn import(client: &Client, source: &Source, mode: &str, dry_run: bool) -> 
     client.post("/org/import", &body).await
 }
 
-/// Removes the template's roots, and with them everything below.
-async fn delete(client: &Client, there: &Value, confirm: bool, as_json: bool) -> Result<(), TerminalError> {
+/// Removes the template's root workspaces, and with them all workspaces below.
+async fn delete(client: &Client, there: &Value, confirm: bool, as_json: bool) -> Result<(), CliError> {
     let is_root = |node: &&Value| items(node, "path").count() == 1 && text(node, "action") == "keep";
     let roots: Vec<&Value> = items(there, "nodes").filter(is_root).collect();
     let name = |node: &Value| items(node, "path").filter_map(Value::as_str).collect::<String>();
     if roots.is_empty() {
-        return Err(TerminalError::refused(format!("nothing of {} is there", text(there, "org"))));
+        return Err(CliError::refused(format!("{} has no workspaces to remove", text(there, "org"))));
     }
     if !confirm {
         let names: Vec<String> = roots.iter().map(|root| name(root)).collect();
         let names = names.join(", ");
-        let message = format!("this removes {names} and everything below; add --confirm to do it");
-        return Err(TerminalError::refused(message));
+        let message = format!(
+            "{} was not removed: this removes {names} and all workspaces below. Remove them with --confirm",
+            text(there, "org")
+        );
+        return Err(CliError::refused(message));
     }
     let mut removed = Vec::new();
     for root in roots {

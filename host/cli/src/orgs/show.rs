@@ -1,18 +1,20 @@
-//! Organisations, as people read them.
+//! Organizations as text.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::print::{Branch, items, line, number, table, text, tree};
+use crate::print::{Branch, items, line, number, table, text, tree, workspaces};
 
 pub(super) fn templates(value: &Value) {
     let rows: Vec<&Value> = value.as_array().into_iter().flatten().collect();
     if rows.is_empty() {
-        line("The server has no templates. See ORG_TEMPLATES_DIR, or import a directory of your own.");
+        line(
+            "The server has no org templates. Set ORG_TEMPLATES_DIR, or import a local directory: isomer org import DIR",
+        );
         return;
     }
-    let mut table = table(&["DIR", "NAME", "WORKSPACES", "NEEDS", "DESCRIPTION"]);
+    let mut table = table(&["DIR", "NAME", "WORKSPACES", "REQUIRES", "DESCRIPTION"]);
     for row in rows {
         let about = match text(row, "error") {
             "-" => text(row, "description").to_owned(),
@@ -34,12 +36,12 @@ fn requirement(value: &Value) -> String {
     value.as_str().map_or_else(|| any.join(" or "), str::to_owned)
 }
 
-/// What was done: the organisation as it stands now, new ones marked.
-pub(super) fn imported(answer: &Value, workspaces: &Value) {
+/// The organization after the import, with new workspaces marked.
+pub(super) fn imported(answer: &Value, listed: &Value) {
     let placed: HashMap<&str, bool> = items(answer, "workspaces")
         .map(|it| (text(it, "id"), it.get("skipped").and_then(Value::as_bool) == Some(true)))
         .collect();
-    let all = workspaces.as_array().into_iter().flatten();
+    let all = listed.as_array().into_iter().flatten();
     let there: HashMap<&str, &Value> = all.map(|it| (text(it, "id"), it)).collect();
     let mut shown = HashSet::new();
     let branches = items(answer, "workspaces").filter(|it| shown.insert(text(it, "id"))).map(|it| {
@@ -50,7 +52,7 @@ pub(super) fn imported(answer: &Value, workspaces: &Value) {
         let (name, runtime, status) = (text(it, "name"), text(now, "runtime"), text(now, "status"));
         Branch {
             key: text(it, "id").to_owned(),
-            // Those above an organisation are not a part of it.
+            // Workspaces above an organization are not part of it.
             parent: placed.contains_key(parent).then(|| parent.to_owned()),
             label: format!("{mark} {name}  ({runtime}, {status})"),
         }
@@ -61,12 +63,12 @@ pub(super) fn imported(answer: &Value, workspaces: &Value) {
         Some(removed) => format!(", {removed} removed"),
         None => String::new(),
     };
-    line(format!("{}: {} made (+), {kept} kept (=){removed}", text(answer, "org"), placed.len() - kept));
+    line(format!("{}: {} created (+), {kept} kept (=){removed}", text(answer, "org"), placed.len() - kept));
     warnings(answer);
 }
 
-/// What would be done.
-pub(super) fn rehearsal(answer: &Value) {
+/// The plan of an import.
+pub(super) fn dry_run(answer: &Value) {
     let key = |path: &[&str]| path.join("\n");
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let branches = items(answer, "nodes").map(|node| {
@@ -79,7 +81,7 @@ pub(super) fn rehearsal(answer: &Value) {
             _ => '=',
         };
         let (name, above) = path.split_last().unwrap_or((&"", &[]));
-        // One that goes may have the place of another one.
+        // A removed workspace may have the same path as a kept one.
         let own = if action == "remove" { text(node, "id").to_owned() } else { key(&path) };
         Branch { key: own, parent: (!above.is_empty()).then(|| key(above)), label: format!("{mark} {name}") }
     });
@@ -87,7 +89,7 @@ pub(super) fn rehearsal(answer: &Value) {
     tree(&branches);
     let count = |action: &str| counts.get(action).copied().unwrap_or(0);
     line(format!(
-        "{}: {} would be made (+), {} kept (=), {} removed (-); nothing was done",
+        "{}: {} would be created (+), {} kept (=), {} removed (-). Nothing was changed",
         text(answer, "org"),
         count("create"),
         count("keep"),
@@ -95,7 +97,10 @@ pub(super) fn rehearsal(answer: &Value) {
     ));
     let missing: Vec<String> = items(answer, "missing_env").map(requirement).collect();
     if !missing.is_empty() {
-        line(format!("It can't be imported before these global secrets are set: {}", missing.join(", ")));
+        line(format!(
+            "The template can't be imported before these global secrets are set: {}",
+            missing.join(", ")
+        ));
     }
     warnings(answer);
 }
@@ -108,7 +113,7 @@ fn warnings(answer: &Value) {
 
 pub(super) fn deleted(removed: &[Value]) {
     for root in removed {
-        let below = number(root, "/removed/cascade_deleted");
-        line(format!("{} and {below} below it removed", text(root, "name")));
+        let below = workspaces(number(root, "/removed/cascade_deleted"));
+        line(format!("{} is removed, with {below} below it", text(root, "name")));
     }
 }

@@ -1,4 +1,4 @@
-//! Which template somebody means: files on this machine, or one of the server's.
+//! Finds an org template: local files, or a template of the server.
 
 use std::{
     fmt, fs, io,
@@ -9,34 +9,22 @@ use orgs::limits::{UPLOAD_BYTES, UPLOAD_FILES};
 use serde_json::Value;
 use tar::{Builder, Header};
 
-use crate::TerminalError;
+use crate::CliError;
 
-/// Directories that are never a part of a template.
+/// Directories that are never part of an org template.
 const SKIPPED: [&str; 2] = [".git", ".external-cache"];
 
-/// Directories within each other: a link that leads back up would never end.
-const DEPTH: usize = 64;
+/// Levels of directories at most: a symbolic link to a parent directory would never end.
+const MAX_DEPTH: usize = 64;
 
-/// A template.
+/// An org template.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// Files, packed.
-    Archive {
-        /// Where they are.
-        path: PathBuf,
-        /// How many there are.
-        files: usize,
-        /// The archive.
-        bytes: Vec<u8>,
-    },
-    /// JSON.
-    Inline {
-        /// Where it is.
-        path: PathBuf,
-        /// What it says.
-        template: Value,
-    },
-    /// One of the server's.
+    /// Local files, packed.
+    Archive { path: PathBuf, files: usize, bytes: Vec<u8> },
+    /// A local JSON file.
+    Inline { path: PathBuf, template: Value },
+    /// A template of the server.
     Named(String),
 }
 
@@ -46,16 +34,16 @@ impl fmt::Display for Source {
             Self::Archive { path, files: 1, .. } => write!(f, "{}: 1 file", path.display()),
             Self::Archive { path, files, .. } => write!(f, "{}: {files} files", path.display()),
             Self::Inline { path, .. } => write!(f, "{}", path.display()),
-            Self::Named(name) => write!(f, "{name}: a template of the server"),
+            Self::Named(name) => write!(f, "{name}: an org template of the server"),
         }
     }
 }
 
 impl Source {
-    /// What is called that, here first.
-    pub(super) fn find(named: &str) -> Result<Self, TerminalError> {
+    /// Looks for local files first.
+    pub(super) fn find(named: &str) -> Result<Self, CliError> {
         let path = PathBuf::from(named);
-        let failed = |source| TerminalError::File { path: named.to_owned(), source };
+        let failed = |source| CliError::File { path: named.to_owned(), source };
         if path.is_dir() {
             let mut pack = Pack::default();
             pack.directory(&path, Path::new(""), 0).map_err(failed)?;
@@ -77,7 +65,7 @@ impl Source {
     }
 }
 
-/// An archive in the making. What links lead to goes in, not the links.
+/// An archive under construction. Symbolic links are replaced by their targets.
 struct Pack {
     builder: Builder<Vec<u8>>,
     files: usize,
@@ -91,8 +79,8 @@ impl Default for Pack {
 
 impl Pack {
     fn directory(&mut self, from: &Path, to: &Path, depth: usize) -> io::Result<()> {
-        if depth > DEPTH {
-            return Err(io::Error::other(format!("{}: directories are nested too deep", from.display())));
+        if depth > MAX_DEPTH {
+            return Err(io::Error::other(format!("{}: directories are nested too deeply", from.display())));
         }
         let mut entries: Vec<_> = fs::read_dir(from)?.collect::<Result<_, _>>()?;
         entries.sort_unstable_by_key(fs::DirEntry::file_name);
@@ -121,7 +109,7 @@ impl Pack {
         self.files += 1;
         if self.files > UPLOAD_FILES || self.builder.get_ref().len() > UPLOAD_BYTES {
             let (files, mib) = (UPLOAD_FILES, UPLOAD_BYTES >> 20);
-            return Err(io::Error::other(format!("at most {files} files and {mib} MiB can be sent")));
+            return Err(io::Error::other(format!("an org template has at most {files} files and {mib} MiB")));
         }
         Ok(())
     }
@@ -138,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_packed_with_what_its_links_lead_to() {
+    fn symbolic_links_are_packed_as_their_targets() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/.git")).unwrap();
         fs::create_dir(dir.path().join("b")).unwrap();
@@ -148,12 +136,12 @@ mod tests {
         symlink("../b", dir.path().join("a/shared")).unwrap();
         let source = Source::find(dir.path().join("a").to_str().unwrap()).unwrap();
         let Source::Archive { bytes, files: 3, .. } = source else { panic!("{source:?}") };
-        let orgs::Files::Sent(files) = orgs::unpack(&bytes).unwrap() else { panic!("they were sent") };
+        let orgs::Files::InMemory(files) = orgs::unpack(&bytes).unwrap() else { panic!("not in memory") };
         assert_eq!(files.keys().collect::<Vec<_>>(), [".env", "org.yaml", "shared/x.yaml"]);
     }
 
     #[test]
-    fn a_loop_of_links_ends() {
+    fn a_loop_of_symbolic_links_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("org.yaml"), "name: A").unwrap();
         symlink(".", dir.path().join("again")).unwrap();
@@ -161,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_here_is_the_servers() {
+    fn a_name_without_local_files_is_a_template_of_the_server() {
         assert!(matches!(Source::find("acme"), Ok(Source::Named(name)) if name == "acme"));
         for path in ["./acme", "/nowhere/acme"] {
             Source::find(path).unwrap_err();

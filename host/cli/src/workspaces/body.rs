@@ -1,66 +1,66 @@
-//! What is typed, as the server reads it.
+//! Arguments of `create` and `update`, and the bodies made of them.
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::TerminalError;
+use crate::CliError;
 
-/// A workspace to be made.
+/// Create a workspace.
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
-    /// What to call it; it gets a number where siblings have that name
+    /// Name of the workspace; a number is added where a sibling has the name
     name: String,
-    /// What runs in it, such as claude-code or mock [default: what the template says, else langgraph]
+    /// Runtime, such as claude-code or mock [default: the template's, else langgraph]
     #[arg(long)]
     runtime: Option<String>,
-    /// What it is for
+    /// Role of the workspace
     #[arg(long)]
     role: Option<String>,
-    /// How much of the host it may touch, 1 to 4 [default: 3]
+    /// Tier of host access, 1 to 4 [default: 3]
     #[arg(long)]
     tier: Option<u8>,
-    /// Model of its agent
+    /// Model of the agent
     #[arg(long)]
     model: Option<String>,
-    /// Directory of templates to make it from
+    /// Runtime template to create it from
     #[arg(long)]
     template: Option<String>,
-    /// The workspace above it
+    /// Parent workspace
     #[arg(long, value_name = "NAME|ID")]
     pub(super) parent: Option<String>,
-    /// Somebody else runs its agent, which reports in
+    /// The agent runs elsewhere and registers itself
     #[arg(long)]
     external: bool,
-    /// Where that agent is reached
+    /// URL of the agent
     #[arg(long)]
     url: Option<String>,
-    /// Do messages go to it, or does it fetch them?
+    /// How the agent gets messages: pushed to its URL, or polled by the agent
     #[arg(long, value_parser = ["push", "poll"])]
     delivery_mode: Option<String>,
-    /// Directory of the host that it works in
+    /// Directory of the host to work in
     #[arg(long, value_name = "DIR")]
     workspace_dir: Option<String>,
-    /// What it may do there
+    /// Access to that directory
     #[arg(long, value_parser = ["none", "read_only", "read_write"])]
     workspace_access: Option<String>,
-    /// A secret for it; without a value, that of the variable KEY of this terminal
+    /// Secret of the workspace; without a value, the value of the environment variable KEY
     #[arg(long = "secret", value_name = "KEY[=VALUE]")]
     secrets: Vec<String>,
-    /// Cents that it may spend a month
+    /// Monthly budget in cents
     #[arg(long, value_name = "CENTS")]
     budget: Option<u64>,
-    /// Tasks that it takes at once [default: 1]
+    /// Tasks that the agent works on at once [default: 1]
     #[arg(long, value_name = "N")]
     max_concurrent_tasks: Option<u32>,
 }
 
 impl CreateArgs {
-    pub(super) fn body(&self, parent: Option<&str>) -> Result<Value, TerminalError> {
+    pub(super) fn body(&self, parent: Option<&str>) -> Result<Value, CliError> {
         let mut secrets = Map::new();
         for secret in &self.secrets {
             let (key, value) = match secret.split_once('=') {
                 Some((key, value)) => (key, value.to_owned()),
-                None => (secret.as_str(), of_environment(secret)?),
+                None => (secret.as_str(), from_environment(secret)?),
             };
             secrets.insert(key.to_owned(), value.into());
         }
@@ -84,55 +84,57 @@ impl CreateArgs {
     }
 }
 
-fn of_environment(key: &str) -> Result<String, TerminalError> {
+fn from_environment(key: &str) -> Result<String, CliError> {
     std::env::var(key).map_err(|_| {
-        TerminalError::refused(format!("the variable {key} isn't set; give the secret as {key}=VALUE"))
+        CliError::refused(format!(
+            "the environment variable {key} isn't set. Set it, or give the secret as {key}=VALUE"
+        ))
     })
 }
 
-/// What is to be different.
+/// Change a workspace. What is not given stays as it is.
 #[derive(Debug, Args)]
 pub(super) struct UpdateArgs {
     /// Name of the workspace, its id, or the beginning of its id
     #[arg(value_name = "NAME|ID")]
     pub(super) workspace: String,
-    /// What to call it
+    /// New name
     #[arg(long)]
     name: Option<String>,
-    /// What it is for
+    /// New role
     #[arg(long, conflicts_with = "no_role")]
     role: Option<String>,
-    /// Nothing in particular
+    /// Remove the workspace's role
     #[arg(long)]
     no_role: bool,
-    /// How much of the host it may touch, 1 to 4
+    /// New tier of host access, 1 to 4
     #[arg(long)]
     tier: Option<u8>,
-    /// What runs in it
+    /// New runtime
     #[arg(long)]
     runtime: Option<String>,
-    /// The workspace above it
+    /// New parent workspace
     #[arg(long, value_name = "NAME|ID", conflicts_with = "no_parent")]
     pub(super) parent: Option<String>,
-    /// To the top
+    /// Make it a root workspace, without a parent
     #[arg(long)]
     no_parent: bool,
-    /// Directory of the host that it works in
+    /// New directory of the host to work in
     #[arg(long, value_name = "DIR", conflicts_with = "no_workspace_dir")]
     workspace_dir: Option<String>,
-    /// In none
+    /// Work in no directory of the host
     #[arg(long)]
     no_workspace_dir: bool,
-    /// Minutes without work until it is hibernated, 5 to 10080; 0: never
+    /// Minutes without work until it hibernates, 5 to 10080; 0 for never
     #[arg(long, value_name = "MINUTES")]
     hibernate_after: Option<u32>,
-    /// Its place on the canvas
+    /// Horizontal position on the canvas
     #[arg(long, requires = "y", allow_negative_numbers = true)]
     x: Option<f64>,
-    /// Its place on the canvas
+    /// Vertical position on the canvas
     #[arg(long, requires = "x", allow_negative_numbers = true)]
     y: Option<f64>,
-    /// Are its children hidden on the canvas?
+    /// Hide its children on the canvas
     #[arg(long, value_name = "true|false")]
     collapsed: Option<bool>,
 }
@@ -162,7 +164,7 @@ impl UpdateArgs {
     }
 }
 
-/// Fields that have a value.
+/// Leaves out fields without a value.
 fn given<const N: usize>(fields: [(&str, Value); N]) -> Value {
     let given = fields.into_iter().filter(|(_, value)| !value.is_null());
     Value::Object(given.map(|(key, value)| (key.to_owned(), value)).collect())

@@ -1,13 +1,13 @@
-//! Which workspace somebody means by a name.
+//! Finds a workspace by name, id, or beginning of the id.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::{TerminalError, print::text};
+use crate::{CliError, print::text};
 
-/// Shortest beginning of an id that is taken for one.
-const SHORTEST: usize = 4;
+/// Characters of the shortest beginning of an id.
+const MIN_PREFIX: usize = 4;
 
 /// Every live workspace.
 pub(crate) struct Workspaces {
@@ -15,30 +15,30 @@ pub(crate) struct Workspaces {
 }
 
 impl Workspaces {
-    /// As the server listed them.
+    /// From the server's list.
     pub(crate) fn new(list: Value) -> Self {
         let Value::Array(list) = list else { return Self { list: Vec::new() } };
         Self { list }
     }
 
-    /// The id of the one that is meant: by id, else by name, else by the beginning of its id.
-    pub(crate) fn id(&self, named: &str) -> Result<String, TerminalError> {
+    /// The id of a workspace that is named by id, else by name, else by the beginning of its id.
+    pub(crate) fn id(&self, named: &str) -> Result<String, CliError> {
         if let Ok(id) = uuid::Uuid::parse_str(named) {
             return Ok(id.to_string());
         }
         let of_name: Vec<&Value> = self.list.iter().filter(|it| text(it, "name") == named).collect();
         let of_id = || self.list.iter().filter(|it| text(it, "id").starts_with(named)).collect();
-        let found = if of_name.is_empty() && named.len() >= SHORTEST { of_id() } else { of_name };
+        let found = if of_name.is_empty() && named.len() >= MIN_PREFIX { of_id() } else { of_name };
         match found.as_slice() {
             [one] => Ok(text(one, "id").to_owned()),
             [] => {
-                Err(TerminalError::refused(format!("no workspace is called {named}; see `isomer ws list`")))
+                Err(CliError::refused(format!("no workspace is called {named}. `isomer ws list` shows all")))
             }
             several => {
                 let lines = several.iter().map(|it| format!("\n  {}  {}", text(it, "id"), self.place(it)));
                 let lines: String = lines.collect();
-                Err(TerminalError::refused(format!(
-                    "several workspaces are called {named}; say which:{lines}"
+                Err(CliError::refused(format!(
+                    "several workspaces are called {named}. Name one by its id:{lines}"
                 )))
             }
         }
@@ -49,14 +49,20 @@ impl Workspaces {
         self.list.iter().map(|it| (text(it, "id"), text(it, "name"))).collect()
     }
 
-    /// Why it can't be removed by itself, if so.
-    pub(super) fn has_children(&self, id: &str) -> Option<String> {
+    /// The question to confirm before a workspace with children is removed.
+    pub(super) fn confirmation(&self, id: &str) -> Option<String> {
         let children: Vec<&str> =
             self.list.iter().filter(|it| text(it, "parent_id") == id).map(|it| text(it, "name")).collect();
         (!children.is_empty()).then(|| {
-            let names = children.join(", ");
-            format!("below it are: {names}. They go too with --confirm")
+            let (name, children) = (self.name(id), children.join(", "));
+            format!("{name} was not removed: it has workspaces below it ({children}). Remove them all with --confirm")
         })
+    }
+
+    /// Name of a workspace; the id itself where the server lists no such workspace.
+    pub(super) fn name<'a>(&'a self, id: &'a str) -> &'a str {
+        let found = self.list.iter().find(|it| text(it, "id") == id);
+        found.map_or(id, |it| text(it, "name"))
     }
 
     fn place(&self, workspace: &Value) -> String {
@@ -74,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_by_table() {
+    fn workspaces_are_found_by_id_name_and_prefix() {
         let list = Workspaces::new(json!([
             { "id": "aaaa1111-0000-4000-8000-000000000001", "name": "Root", "parent_id": null },
             { "id": "bbbb2222-0000-4000-8000-000000000002", "name": "Twin", "parent_id": null },
@@ -89,7 +95,7 @@ mod tests {
         assert_eq!(id("bbbb2").as_deref(), Ok("bbbb2222-0000-4000-8000-000000000002"));
         assert!(id("bbbb").expect_err("two").contains("below Root"));
         assert!(id("Twin").expect_err("two").contains("at the top"));
-        assert_eq!(id("bbb").expect_err("none"), "no workspace is called bbb; see `isomer ws list`");
+        assert_eq!(id("bbb").expect_err("none"), "no workspace is called bbb. `isomer ws list` shows all");
         let stranger = "00000000-0000-4000-8000-000000000009";
         assert_eq!(id(stranger).as_deref(), Ok(stranger), "the server knows removed ones, too");
     }

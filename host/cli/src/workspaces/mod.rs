@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use self::body::{CreateArgs, UpdateArgs};
 pub(super) use self::find::Workspaces;
-use super::{ServerArgs, TerminalError, print};
+use super::client::Client;
+use super::{CliError, ServerArgs, print};
 
-/// What can be done with workspaces.
+/// Create, show, change and remove workspaces.
 #[derive(Debug, Args)]
 pub struct WorkspaceArgs {
     #[command(flatten)]
@@ -22,11 +23,11 @@ pub struct WorkspaceArgs {
 
 #[derive(Debug, Subcommand)]
 enum WorkspaceTask {
-    /// Make a workspace
+    /// Create a workspace
     Create(Box<CreateArgs>),
     /// List workspaces
     List {
-        /// Draw who is below whom
+        /// Draw them as a tree
         #[arg(long)]
         tree: bool,
     },
@@ -34,17 +35,17 @@ enum WorkspaceTask {
     Show(Named),
     /// Change a workspace
     Update(Box<UpdateArgs>),
-    /// Stop it and start it again
+    /// Restart a workspace
     Restart(Named),
-    /// Let it and everything below it stand still until resumed
+    /// Pause a workspace and all workspaces below it, until they are resumed
     Pause(Named),
-    /// Let it and everything paused below it go on
+    /// Resume a workspace and all paused workspaces below it
     Resume(Named),
-    /// Let it stand still until there is work for it
+    /// Stop a workspace's container until a message arrives for its agent
     Hibernate {
         #[command(flatten)]
         named: Named,
-        /// Even if it is at work
+        /// Hibernate even if the agent is working on tasks
         #[arg(long)]
         force: bool,
     },
@@ -52,18 +53,18 @@ enum WorkspaceTask {
     Delete {
         #[command(flatten)]
         named: Named,
-        /// Everything below it too
+        /// Remove all workspaces below it too
         #[arg(long)]
         confirm: bool,
-        /// And everything that is remembered of it, its events included
+        /// Delete its history too, events included
         #[arg(long)]
         purge: bool,
     },
-    /// Say what a workspace waits for, until when, and what happens then
+    /// Explain what a workspace waits for, until when, and what happens then
     Explain(Named),
 }
 
-/// One that is there.
+/// An existing workspace.
 #[derive(Debug, Args)]
 struct Named {
     /// Name of the workspace, its id, or the beginning of its id
@@ -71,61 +72,54 @@ struct Named {
     workspace: String,
 }
 
-/// Does what was asked.
+/// Runs the command.
 ///
 /// # Errors
-/// See [`TerminalError`].
-pub async fn run(args: WorkspaceArgs) -> Result<(), TerminalError> {
+/// See [`CliError`].
+pub async fn run(args: WorkspaceArgs) -> Result<(), CliError> {
     let client = args.server.client()?;
-    let known = async || Ok::<_, TerminalError>(Workspaces::new(client.get("/workspaces").await?));
-    let path = async |named: &str, rest: &str| {
-        let id = known().await?.id(named)?;
-        Ok::<_, TerminalError>(format!("/workspaces/{id}{rest}"))
-    };
     let as_json = args.server.json;
-    let (answer, show): (Value, fn(&Value)) = match args.task {
+    let (answer, show): (Value, Box<dyn Fn(&Value)>) = match args.task {
         WorkspaceTask::Create(args) => {
             let parent = match &args.parent {
-                Some(parent) => Some(known().await?.id(parent)?),
+                Some(parent) => Some(list(&client).await?.id(parent)?),
                 None => None,
             };
-            (client.post("/workspaces", &args.body(parent.as_deref())?).await?, show::created)
+            (client.post("/workspaces", &args.body(parent.as_deref())?).await?, Box::new(show::created))
         }
         WorkspaceTask::List { tree } => {
             let list = client.get("/workspaces").await?;
-            (list, if tree { show::tree } else { show::list })
+            (list, Box::new(if tree { show::tree } else { show::list }))
         }
-        WorkspaceTask::Show(named) => (client.get(&path(&named.workspace, "").await?).await?, show::one),
+        WorkspaceTask::Show(named) => {
+            let target = Target::find(&client, &named).await?;
+            (client.get(&target.path("")).await?, Box::new(show::one))
+        }
         WorkspaceTask::Update(args) => {
-            let known = known().await?;
+            let known = list(&client).await?;
             let parent = args.parent.as_deref().map(|parent| known.id(parent)).transpose()?;
-            let path = format!("/workspaces/{}", known.id(&args.workspace)?);
-            (client.patch(&path, &args.body(parent.as_deref())).await?, show::updated)
+            let target = Target::of(&known, &args.workspace)?;
+            let answer = client.patch(&target.path(""), &args.body(parent.as_deref())).await?;
+            (answer, target.shown(show::updated))
         }
-        WorkspaceTask::Restart(named) => {
-            (client.post(&path(&named.workspace, "/restart").await?, &json!({})).await?, show::verb)
-        }
-        WorkspaceTask::Pause(named) => {
-            (client.post(&path(&named.workspace, "/pause").await?, &json!({})).await?, show::verb)
-        }
-        WorkspaceTask::Resume(named) => {
-            (client.post(&path(&named.workspace, "/resume").await?, &json!({})).await?, show::verb)
-        }
+        WorkspaceTask::Restart(named) => verb(&client, &named, "/restart", show::restarted).await?,
+        WorkspaceTask::Pause(named) => verb(&client, &named, "/pause", show::paused).await?,
+        WorkspaceTask::Resume(named) => verb(&client, &named, "/resume", show::resumed).await?,
         WorkspaceTask::Hibernate { named, force } => {
-            let path = path(&named.workspace, &format!("/hibernate?force={force}")).await?;
-            (client.post(&path, &json!({})).await?, show::verb)
+            verb(&client, &named, &format!("/hibernate?force={force}"), show::hibernated).await?
         }
         WorkspaceTask::Delete { named, confirm, purge } => {
-            let known = known().await?;
-            let id = known.id(&named.workspace)?;
-            if !confirm && let Some(refusal) = known.has_children(&id) {
-                return Err(TerminalError::refused(refusal));
+            let known = list(&client).await?;
+            let target = Target::of(&known, &named.workspace)?;
+            if !confirm && let Some(question) = known.confirmation(&target.id) {
+                return Err(CliError::refused(question));
             }
-            let path = format!("/workspaces/{id}?confirm={confirm}&purge={purge}");
-            (client.delete(&path).await?, show::removed)
+            let answer = client.delete(&target.path(&format!("?confirm={confirm}&purge={purge}"))).await?;
+            (answer, target.shown(show::removed))
         }
         WorkspaceTask::Explain(named) => {
-            (client.get(&path(&named.workspace, "/explain").await?).await?, show::explanation)
+            let target = Target::find(&client, &named).await?;
+            (client.get(&target.path("/explain")).await?, Box::new(show::explanation))
         }
     };
     if as_json {
@@ -134,4 +128,46 @@ pub async fn run(args: WorkspaceArgs) -> Result<(), TerminalError> {
         show(&answer);
     }
     Ok(())
+}
+
+async fn list(client: &Client) -> Result<Workspaces, CliError> {
+    Ok(Workspaces::new(client.get("/workspaces").await?))
+}
+
+/// Calls a verb of a workspace's lifecycle.
+async fn verb(
+    client: &Client,
+    named: &Named,
+    rest: &str,
+    show: fn(&str, &Value),
+) -> Result<(Value, Box<dyn Fn(&Value)>), CliError> {
+    let target = Target::find(client, named).await?;
+    let answer = client.post(&target.path(rest), &json!({})).await?;
+    Ok((answer, target.shown(show)))
+}
+
+/// The workspace that a command is about.
+struct Target {
+    id: String,
+    name: String,
+}
+
+impl Target {
+    async fn find(client: &Client, named: &Named) -> Result<Self, CliError> {
+        Self::of(&list(client).await?, &named.workspace)
+    }
+
+    fn of(known: &Workspaces, named: &str) -> Result<Self, CliError> {
+        let id = known.id(named)?;
+        let name = known.name(&id).to_owned();
+        Ok(Self { id, name })
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/workspaces/{}{rest}", self.id)
+    }
+
+    fn shown(self, show: fn(&str, &Value)) -> Box<dyn Fn(&Value)> {
+        Box::new(move |answer| show(&self.name, answer))
+    }
 }

@@ -1,13 +1,13 @@
-//! Workspaces, as people read them.
+//! Workspaces as text.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::print::{self, Branch, items, line, number, span, table, text};
+use crate::print::{self, Branch, items, line, number, span, table, text, workspaces};
 
-/// Characters of an id that tell workspaces apart almost always.
+/// Characters of an id: enough to tell most workspaces apart.
 const SHORT_ID: usize = 8;
 
 /// Characters of an error in a table.
@@ -33,7 +33,7 @@ pub(super) fn list(value: &Value) {
         ]);
     }
     if names.is_empty() {
-        line("There are no workspaces. Make one: isomer ws create hello --runtime mock");
+        line("There are no workspaces. Create one: isomer ws create hello --runtime mock");
     } else {
         line(table.trim_fmt());
     }
@@ -96,33 +96,51 @@ fn field_line(value: &Value, field: &str) {
 pub(super) fn created(value: &Value) {
     line(format!("{} is {}  ({})", text(value, "name"), text(value, "status"), text(value, "id")));
     if let Some(token) = value.pointer("/connection/auth_token").and_then(Value::as_str) {
-        line(format!("token for its agent  {token}"));
-        line("Save it now: it is not shown again. The agent calls POST /registry/register with it.");
+        line(format!("token of its agent  {token}"));
+        line(
+            "Save the token now: it is not shown again. The agent registers with it: POST /registry/register.",
+        );
     }
 }
 
-pub(super) fn updated(value: &Value) {
-    let restart = value.get("needs_restart").and_then(Value::as_bool).unwrap_or(false);
-    line(if restart { "updated; it takes a restart until its agent sees it" } else { "updated" });
+pub(super) fn updated(name: &str, value: &Value) {
+    let needs_restart = value.get("needs_restart").and_then(Value::as_bool).unwrap_or(false);
+    line(if needs_restart {
+        format!("{name} is updated. Its agent sees the change after a restart: isomer ws restart {name:?}")
+    } else {
+        format!("{name} is updated")
+    });
 }
 
-pub(super) fn verb(value: &Value) {
-    let count = ["paused_count", "resumed_count"].iter().find_map(|field| value.get(field)?.as_u64());
-    match (text(value, "status"), count) {
-        ("noop", _) => line(text(value, "message")),
-        (_, Some(1)) if value.get("resumed_count").is_some() => line("resumed"),
-        (_, Some(count)) if value.get("resumed_count").is_some() => line(format!("{count} resumed")),
-        (status, Some(count)) if count > 1 => line(format!("{count} {status}")),
-        (status, _) => line(status),
-    };
+pub(super) fn restarted(name: &str, value: &Value) {
+    line(match text(value, "status") {
+        "noop" => format!("{name} was not restarted: {}", text(value, "message")),
+        _ => format!("{name} is restarting. See how far it is: isomer ws explain {name:?}"),
+    });
 }
 
-pub(super) fn removed(value: &Value) {
-    let status = text(value, "status");
-    match number(value, "/cascade_deleted") {
-        0 => line(status),
-        count => line(format!("{status}, with {count} below it")),
-    };
+pub(super) fn paused(name: &str, value: &Value) {
+    line(with_others(name, "paused", number(value, "/paused_count").saturating_sub(1)));
+}
+
+pub(super) fn resumed(name: &str, value: &Value) {
+    line(with_others(name, "resumed", number(value, "/resumed_count").saturating_sub(1)));
+}
+
+pub(super) fn hibernated(name: &str, _: &Value) {
+    line(format!("{name} is hibernated. A message to its agent wakes it"));
+}
+
+pub(super) fn removed(name: &str, value: &Value) {
+    line(with_others(name, text(value, "status"), number(value, "/cascade_deleted")));
+}
+
+/// What was done to a workspace, and to how many below it.
+fn with_others(name: &str, done: &str, below: u64) -> String {
+    match below {
+        0 => format!("{name} is {done}"),
+        below => format!("{name} is {done}, with {} below it", workspaces(below)),
+    }
 }
 
 pub(super) fn explanation(value: &Value) {
@@ -132,17 +150,17 @@ pub(super) fn explanation(value: &Value) {
         text(value, "status"),
         moment(text(value, "since"))
     ));
-    line(format!("wanted      {} ({})", text(value, "wanted"), agreement(value)));
+    line(format!("desired     {} ({})", text(value, "wanted"), convergence(value)));
     line(format!("runtime     {}, {}", text(value, "runtime"), hosting(text(value, "hosting"))));
     if let Some(container) = value.get("container").and_then(Value::as_str) {
         let attempt = number(value, "/attempt");
         line(format!(
-            "container   {container}, start number {attempt}, {} failures in a row",
+            "container   {container}, attempt {attempt}, {} consecutive failures",
             number(value, "/failures")
         ));
     }
     if let Some(seen) = value.get("last_seen_at").and_then(Value::as_str) {
-        line(format!("last heard  {}", moment(seen)));
+        line(format!("last seen   {}", moment(seen)));
     }
     if let Some(error) = value.get("last_error").and_then(Value::as_str) {
         line(format!("last error  {error}"));
@@ -157,7 +175,7 @@ pub(super) fn explanation(value: &Value) {
         ));
     }
     match value.get("awaiting").filter(|awaiting| awaiting.is_object()) {
-        None => line("It waits for nothing."),
+        None => line(format!("{} waits for nothing", text(value, "name"))),
         Some(awaiting) => {
             line(format!(
                 "waits for   {}, since {}",
@@ -166,28 +184,28 @@ pub(super) fn explanation(value: &Value) {
             ));
             match awaiting.get("deadline").and_then(Value::as_str) {
                 Some(deadline) => line(format!("until       {}", moment(deadline))),
-                None => line("until       it happens"),
+                None => line("until       no deadline"),
             };
             line(format!("then        {}", text(awaiting, "then")))
         }
     };
 }
 
-fn agreement(value: &Value) -> &'static str {
+fn convergence(value: &Value) -> &'static str {
     let agrees = value.get("agrees").and_then(Value::as_bool).unwrap_or(false);
-    if agrees { "and so it is, as far as it can be" } else { "being worked on" }
+    if agrees { "reached" } else { "in progress" }
 }
 
 fn hosting(word: &str) -> &str {
     match word {
         "container" => "in a container",
-        "operator" => "run by somebody else",
-        "synthetic" => "answered by its adapter",
+        "operator" => "its agent runs elsewhere",
+        "synthetic" => "its adapter answers messages",
         other => other,
     }
 }
 
-/// A time, and how far it is from now.
+/// A time, and its distance from now.
 fn moment(time: &str) -> String {
     let Ok(at) = time.parse::<DateTime<Utc>>() else {
         return time.to_owned();

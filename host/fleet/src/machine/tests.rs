@@ -1,34 +1,34 @@
-//! Every state of a workspace with everything that can happen to it, and with everything that a
-//! backend can show. What must always hold, whatever comes after whatever:
+//! Every state of a workspace with every input, and with everything that a backend can observe. What must
+//! always hold:
 //!
 //! - Removed is final: no status follows it.
-//! - Not knowing changes no status.
-//! - Nothing late changes a status: no start or failure of an earlier attempt, and no word of an agent
-//!   while the container of an earlier attempt may be the one that speaks.
-//! - Each transition between statuses is told by exactly one event; `hibernating` is entered silently,
-//!   and an operator's silence is two hops (offline, awaiting_agent). What changes no status tells
-//!   nothing, except that a restart and a register are always told.
+//! - An unknown observation changes no status.
+//! - Nothing late changes a status: no start or failure of an earlier attempt, and no call of an agent while
+//!   the container of an earlier attempt may be the one that calls.
+//! - Each transition between statuses has exactly one event; `hibernating` has none, and the heartbeat
+//!   timeout of an operator's agent is two transitions (offline, awaiting_agent). What changes no status has
+//!   no event, except a restart and a registration.
 //! - The statuses and edges are those of the contract (workspaces.md §8), no fewer and no more.
-//! - A row's revision grows by exactly one. Its generation grows by exactly one where what is wanted
-//!   changes or is wanted anew, and only people want, except that a hibernation is given up in the end.
+//! - A row's revision grows by exactly one. Its generation grows by exactly one with a request that changes
+//!   or repeats the desired state, and with nothing else, except when a hibernation is given up.
 //! - At most one container: one is started only where certainly none runs.
-//! - Whatever is written down means something, so nobody writes for ever.
-//! - No state that people wait for outlasts its deadline; and from every state, with a backend that
-//!   works, what people want is the case, as far as it can be, after a bounded number of steps.
+//! - An input is recorded only where it means something, so the reconciler never writes without end.
+//! - No transient state outlasts its deadline; and from every state, with a backend that succeeds, the
+//!   desired state is reached, as far as it can be, after a bounded number of steps.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
+use provision::Observation;
 
 use super::*;
 use crate::{
-    backend::Seen,
-    decide::{self, Facts, Step, next_step},
+    decide::{self, Context, Step, next_step},
     testing::row,
 };
 
 const URL: &str = "https://agent.example";
-const OUR_URL: &str = "http://127.0.0.1:30001";
+const PLATFORM_URL: &str = "http://127.0.0.1:30001";
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap()
@@ -42,7 +42,7 @@ fn known_card() -> Value {
     json!({"name": "known"})
 }
 
-/// Statuses that a workspace hosted like this can be in, and what is wanted of it then.
+/// Statuses that a workspace with this hosting can have, with the desired state of each.
 fn statuses(hosting: Hosting) -> Vec<(Status, DesiredState)> {
     use Status as S;
     let running: &[Status] = match hosting {
@@ -58,7 +58,7 @@ fn statuses(hosting: Hosting) -> Vec<(Status, DesiredState)> {
     all
 }
 
-/// An agent of a container that may be stale isn't listened to, so such a workspace can't work.
+/// Calls of an agent whose container may be superseded don't count, so such a workspace is never online.
 fn containers(hosting: Hosting, status: Status) -> &'static [Container] {
     match (hosting, status) {
         (Hosting::Operator | Hosting::Synthetic, _) => &[Container::None],
@@ -72,27 +72,27 @@ fn containers(hosting: Hosting, status: Status) -> &'static [Container] {
     }
 }
 
-/// Is this a state that a workspace may be in?
-fn is_plausible(row: &WorkspaceRow) -> bool {
+/// Whether a workspace can be in this state.
+fn is_possible(row: &WorkspaceRow) -> bool {
     statuses(row.hosting).contains(&(row.status, row.wanted))
         && containers(row.hosting, row.status).contains(&row.container)
         && (row.removed_at.is_some() == row.is_removed())
 }
 
-/// Every state that a workspace may be in: young and overdue, never failed and backing off, with and
-/// without what its agent said, the backend answering and not.
+/// Every state that a workspace can be in: young and past its deadline, never failed and backing off, with
+/// and without a registered agent, the backend answering and not.
 fn states() -> Vec<WorkspaceRow> {
     let unreachable = json!([{"type": BACKEND_REACHABLE, "status": "False", "since": ago(9)}]);
-    let disobeying = json!([{"type": BACKEND_OBEYS, "status": "False", "since": ago(9)}]);
+    let failing = json!([{"type": BACKEND_OBEYS, "status": "False", "since": ago(9)}]);
     let mut all = Vec::new();
     for hosting in Hosting::ALL.iter().copied() {
         for (status, wanted) in statuses(hosting) {
             for container in containers(hosting, status) {
-                for url in [None, Some(URL), Some(OUR_URL)] {
+                for url in [None, Some(URL), Some(PLATFORM_URL)] {
                     for (age, retry_in) in
                         [(1, None), (1, Some(5)), (1, Some(-5)), (4_000, None), (4_000, Some(5))]
                     {
-                        for conditions in [json!([]), unreachable.clone(), disobeying.clone()] {
+                        for conditions in [json!([]), unreachable.clone(), failing.clone()] {
                             all.push(WorkspaceRow {
                                 hosting,
                                 status,
@@ -120,12 +120,12 @@ fn states() -> Vec<WorkspaceRow> {
     all
 }
 
-fn beat(error_rate: f64, runtime_state: &str, judges_itself: bool) -> Input {
+fn heartbeat(error_rate: f64, runtime_state: &str, self_reports_health: bool) -> Input {
     let (runtime_state, sample_error) = (Some(runtime_state.to_owned()), "boom".to_owned());
-    Input::Beat(Beat { error_rate, runtime_state, sample_error, judges_itself })
+    Input::Heartbeat(Heartbeat { error_rate, runtime_state, sample_error, self_reports_health })
 }
 
-/// Everything that can happen to a row, and what it is called in the table below.
+/// Every input, with its name in the table below.
 fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
     let mut all = vec![
         ("restart", Input::Restart),
@@ -135,24 +135,24 @@ fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
         ("wake", Input::Wake),
         ("remove", Input::Remove { cascade: None }),
         ("remove", Input::Remove { cascade: Some(2) }),
-        ("vanished", Input::Vanished),
+        ("container lost", Input::ContainerLost),
         ("stopped", Input::Stopped),
-        ("beat", beat(0.0, "", false)),
-        ("beat", beat(0.3, "", false)),
-        ("beat", beat(0.5, "", false)),
-        ("beat", beat(0.9, "", true)),
-        ("beat", beat(0.0, "wedged", false)),
-        ("beat", beat(0.0, "wedged", true)),
-        ("silent", Input::Silent),
-        ("overdue", Input::Overdue { after_seconds: 600 }),
+        ("heartbeat", heartbeat(0.0, "", false)),
+        ("heartbeat", heartbeat(0.3, "", false)),
+        ("heartbeat", heartbeat(0.5, "", false)),
+        ("heartbeat", heartbeat(0.9, "", true)),
+        ("heartbeat", heartbeat(0.0, "wedged", false)),
+        ("heartbeat", heartbeat(0.0, "wedged", true)),
+        ("heartbeat timeout", Input::HeartbeatTimeout),
+        ("deadline exceeded", Input::DeadlineExceeded { after_seconds: 600 }),
         ("recover", Input::Recover),
         ("unreachable", Input::Unreachable { reason: "no answer".to_owned() }),
         ("reachable", Input::Reachable),
-        ("not done", Input::NotDone { refused: true, reason: "no".to_owned() }),
-        ("not done", Input::NotDone { refused: false, reason: "no answer".to_owned() }),
+        ("backend failed", Input::BackendFailed { refused: true, reason: "no".to_owned() }),
+        ("backend failed", Input::BackendFailed { refused: false, reason: "no answer".to_owned() }),
     ];
     for attempt in [row.attempt - 1, row.attempt, row.attempt + 1] {
-        for url in [None, Some(OUR_URL.to_owned())] {
+        for url in [None, Some(PLATFORM_URL.to_owned())] {
             all.push(("started", Input::Started { attempt, url }));
         }
         for missing in [Vec::new(), vec!["KEY".to_owned()]] {
@@ -160,11 +160,10 @@ fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
         }
     }
     for url in [None, Some(URL.to_owned()), Some("https://moved.example".to_owned())] {
-        for (card, delivery_mode) in [
-            (known_card(), DeliveryMode::Push),
-            (json!({"name": "new"}), DeliveryMode::Push),
-            (known_card(), DeliveryMode::Poll),
-        ] {
+        let (push, poll) = (DeliveryMode::Push, DeliveryMode::Poll);
+        for (card, delivery_mode) in
+            [(known_card(), push), (json!({"name": "new"}), push), (known_card(), poll)]
+        {
             all.push(("registered", Input::Registered { url: url.clone(), card, delivery_mode }));
         }
     }
@@ -184,8 +183,7 @@ fn transitions() -> impl Iterator<Item = (WorkspaceRow, &'static str, Input, Tra
     })
 }
 
-/// Who it is for (c: containers, o: agents that somebody else runs, s: synthetic ones), from which
-/// statuses, on what, to which status, told how.
+/// Hosting (c: container, o: operator, s: synthetic), statuses before, input, status after, events.
 const EDGES: &[(&str, &str, &str, &str, &str)] = &[
     // "any": restart.
     (
@@ -205,15 +203,15 @@ const EDGES: &[(&str, &str, &str, &str, &str)] = &[
     ),
     ("o", "online degraded awaiting_agent", "pause", "paused", "WORKSPACE_PAUSED"),
     ("s", "online degraded", "pause", "paused", "WORKSPACE_PAUSED"),
-    // "paused": resume. What needs no container is there at once, or when its agent calls.
+    // "paused": resume. Without a container, online at once or when the agent calls.
     ("c", "paused", "resume", "provisioning", "WORKSPACE_PROVISIONING"),
     ("os", "paused", "resume", "online", "WORKSPACE_ONLINE"),
     ("o", "paused", "resume", "awaiting_agent", "WORKSPACE_AWAITING_AGENT"),
-    // "online, degraded": hibernate, silently until its container is gone.
+    // "online, degraded": hibernate, without an event until the container is gone.
     ("c", "online degraded", "hibernate", "hibernating", ""),
     ("c", "online degraded", "hibernate", "hibernated", "WORKSPACE_HIBERNATED"),
     ("c", "hibernating", "stopped", "hibernated", "WORKSPACE_HIBERNATED"),
-    ("c", "hibernating", "overdue", "online", "WORKSPACE_ONLINE"),
+    ("c", "hibernating", "deadline exceeded", "online", "WORKSPACE_ONLINE"),
     // "hibernated": wake.
     ("c", "hibernated", "wake", "provisioning", "WORKSPACE_PROVISIONING"),
     // "any": remove.
@@ -226,26 +224,32 @@ const EDGES: &[(&str, &str, &str, &str, &str)] = &[
     ),
     ("o", "online degraded awaiting_agent paused", "remove", "removed", "WORKSPACE_REMOVED"),
     ("s", "online degraded paused", "remove", "removed", "WORKSPACE_REMOVED"),
-    // "any but removed" and dormant: register, which is told again when something visible changed.
+    // "any but removed" and not dormant: register, published again when something visible changed.
     ("c", "provisioning online offline degraded failed", "registered", "online", "WORKSPACE_ONLINE"),
     ("o", "online degraded awaiting_agent", "registered", "online", "WORKSPACE_ONLINE"),
     ("s", "online degraded", "registered", "online", "WORKSPACE_ONLINE"),
     // Heartbeats.
-    ("c", "provisioning offline failed degraded", "beat", "online", "WORKSPACE_ONLINE"),
-    ("o", "awaiting_agent degraded", "beat", "online", "WORKSPACE_ONLINE"),
-    ("s", "degraded", "beat", "online", "WORKSPACE_ONLINE"),
-    ("cos", "online", "beat", "degraded", "WORKSPACE_DEGRADED"),
+    ("c", "provisioning offline failed degraded", "heartbeat", "online", "WORKSPACE_ONLINE"),
+    ("o", "awaiting_agent degraded", "heartbeat", "online", "WORKSPACE_ONLINE"),
+    ("s", "degraded", "heartbeat", "online", "WORKSPACE_ONLINE"),
+    ("cos", "online", "heartbeat", "degraded", "WORKSPACE_DEGRADED"),
     // "provisioning": provision error, timeout.
     ("c", "provisioning", "start failed", "failed", "WORKSPACE_PROVISION_FAILED"),
-    ("c", "provisioning", "overdue", "failed", "WORKSPACE_PROVISION_FAILED"),
+    ("c", "provisioning", "deadline exceeded", "failed", "WORKSPACE_PROVISION_FAILED"),
     // "online, degraded": certainly not running, presence expired; then auto-restart.
-    ("c", "online degraded", "vanished", "offline", "WORKSPACE_OFFLINE"),
-    ("c", "online degraded", "silent", "offline", "WORKSPACE_OFFLINE"),
+    ("c", "online degraded", "container lost", "offline", "WORKSPACE_OFFLINE"),
+    ("c", "online degraded", "heartbeat timeout", "offline", "WORKSPACE_OFFLINE"),
     ("c", "offline", "recover", "provisioning", "WORKSPACE_PROVISIONING"),
-    ("o", "online degraded", "silent", "awaiting_agent", "WORKSPACE_OFFLINE WORKSPACE_AWAITING_AGENT"),
+    (
+        "o",
+        "online degraded",
+        "heartbeat timeout",
+        "awaiting_agent",
+        "WORKSPACE_OFFLINE WORKSPACE_AWAITING_AGENT",
+    ),
 ];
 
-fn told(transition: &Transition) -> String {
+fn event_names(transition: &Transition) -> String {
     transition.events.iter().map(Event::name).collect::<Vec<_>>().join(" ")
 }
 
@@ -269,7 +273,7 @@ fn the_edges_are_those_of_the_contract() {
         .filter(|(row, _, _, next)| next.row.status != row.status || !next.events.is_empty())
         .map(|(row, input, _, next)| {
             let (hosting, from, to) = (letter(row.hosting), row.status, next.row.status);
-            format!("{hosting}: {from} -({input})-> {to} [{}]", told(&next))
+            format!("{hosting}: {from} -({input})-> {to} [{}]", event_names(&next))
         })
         .collect();
     let missing: Vec<_> = expected.difference(&found).collect();
@@ -286,14 +290,14 @@ fn statuses_are_those_of_the_contract() {
 }
 
 #[test]
-fn from_a_state_that_may_be_only_such_states_follow() {
+fn possible_states_follow_possible_states() {
     for (row, _, input, next) in transitions() {
-        assert!(is_plausible(&next.row), "{row:?}\n{input:?}\n{next:?}");
+        assert!(is_possible(&next.row), "{row:?}\n{input:?}\n{next:?}");
     }
 }
 
 #[test]
-fn what_is_made_is_in_a_state_that_may_be() {
+fn new_workspaces_are_in_a_possible_state() {
     for (hosting, url, status, events) in [
         (Hosting::Container, None, Status::Provisioning, "WORKSPACE_PROVISIONING"),
         (Hosting::Operator, None, Status::AwaitingAgent, "WORKSPACE_PROVISIONING WORKSPACE_AWAITING_AGENT"),
@@ -301,10 +305,10 @@ fn what_is_made_is_in_a_state_that_may_be() {
         (Hosting::Synthetic, None, Status::Online, "WORKSPACE_PROVISIONING WORKSPACE_ONLINE"),
     ] {
         let made = create(WorkspaceRow { hosting, url: url.map(str::to_owned), ..row("new") }, now());
-        assert!(is_plausible(&made.row), "{made:?}");
-        assert_eq!((made.row.status, told(&made).as_str()), (status, events));
+        assert!(is_possible(&made.row), "{made:?}");
+        assert_eq!((made.row.status, event_names(&made).as_str()), (status, events));
         assert_eq!(made.row.attempt, i32::from(hosting == Hosting::Container));
-        assert_eq!(agrees(&made.row), hosting != Hosting::Container);
+        assert_eq!(is_converged(&made.row), hosting != Hosting::Container);
     }
 }
 
@@ -315,14 +319,14 @@ fn removed_is_final() {
         assert_eq!(next.row.wanted, DesiredState::Removed);
         assert_eq!((next.row.removed_at, next.row.generation), (row.removed_at, row.generation));
         assert!(next.events.is_empty());
-        assert!(["stopped", "unreachable", "reachable", "not done"].contains(&name), "{name}");
+        assert!(["stopped", "unreachable", "reachable", "backend failed"].contains(&name), "{name}");
     }
 }
 
 #[test]
-fn not_knowing_changes_no_status() {
+fn unknown_observations_change_no_status() {
     for (row, name, _, next) in transitions() {
-        if ["unreachable", "reachable", "not done"].contains(&name) {
+        if ["unreachable", "reachable", "backend failed"].contains(&name) {
             let conditions = next.row.conditions.clone();
             let (failures, retry_at) = (next.row.failures, next.row.retry_at);
             let same = WorkspaceRow { conditions, failures, retry_at, ..row.clone().revised(now()) };
@@ -335,7 +339,7 @@ fn not_knowing_changes_no_status() {
 #[test]
 fn a_condition_is_written_when_it_changes_and_others_stay() {
     let unreachable = Input::Unreachable { reason: "no answer".to_owned() };
-    let refused = Input::NotDone { refused: true, reason: "no".to_owned() };
+    let refused = Input::BackendFailed { refused: true, reason: "no".to_owned() };
     let one = WorkspaceRow { container: Container::Running, attempt: 1, ..row("one") };
     let cut_off = apply(&one, &unreachable, ago(9)).unwrap().row;
     assert_eq!(apply(&cut_off, &unreachable, now()), None);
@@ -353,11 +357,11 @@ fn a_condition_is_written_when_it_changes_and_others_stay() {
 }
 
 #[test]
-fn each_step_between_statuses_is_told_once() {
+fn each_transition_between_statuses_has_one_event() {
     for (row, name, input, next) in transitions() {
         let moved = next.row.status != row.status;
         let expected = match (name, row.hosting) {
-            ("silent", Hosting::Operator) => 2,
+            ("heartbeat timeout", Hosting::Operator) => 2,
             _ if next.row.status == Status::Hibernating => 0,
             ("restart" | "registered", _) => usize::from(moved || !next.events.is_empty()),
             _ => usize::from(moved),
@@ -368,7 +372,7 @@ fn each_step_between_statuses_is_told_once() {
 }
 
 #[test]
-fn a_register_that_shows_nothing_new_is_not_told() {
+fn a_registration_without_news_has_no_event() {
     let one = WorkspaceRow {
         status: Status::Online,
         url: Some(URL.to_owned()),
@@ -381,21 +385,21 @@ fn a_register_that_shows_nothing_new_is_not_told() {
         delivery_mode: DeliveryMode::Push,
     };
     assert_eq!(apply(&one, &register(URL), now()), None);
-    let ours = WorkspaceRow { url: Some(OUR_URL.to_owned()), ..one.clone() };
-    assert_eq!(apply(&ours, &register(URL), now()), None);
+    let published = WorkspaceRow { url: Some(PLATFORM_URL.to_owned()), ..one.clone() };
+    assert_eq!(apply(&published, &register(URL), now()), None);
     assert_eq!(apply(&one, &register("https://moved.example"), now()).unwrap().events.len(), 1);
 }
 
 #[test]
-fn nothing_late_changes_a_status() {
+fn late_inputs_change_no_status() {
     for (row, _, input, next) in transitions() {
         let late = match &input {
             Input::Started { attempt, .. } | Input::StartFailed { attempt, .. } => *attempt != row.attempt,
             _ => false,
         };
-        assert!(!late, "something late meant something: {row:?}\n{input:?}");
+        assert!(!late, "a late input had a meaning: {row:?}\n{input:?}");
         let dormant = row.container == Container::Superseded || row.wanted != DesiredState::Running;
-        if dormant && matches!(input, Input::Registered { .. } | Input::Beat(_)) {
+        if dormant && matches!(input, Input::Registered { .. } | Input::Heartbeat(_)) {
             assert_eq!(next.row.status, row.status, "{row:?}\n{input:?}");
             assert_eq!((&next.row.url, &next.row.delivery_mode), (&row.url, &row.delivery_mode));
             assert!(next.events.is_empty());
@@ -410,12 +414,12 @@ fn nothing_late_changes_a_status() {
 }
 
 #[test]
-fn only_people_want() {
+fn only_requests_change_the_desired_state() {
     for (row, name, input, next) in transitions() {
-        let people = ["restart", "pause", "resume", "hibernate", "wake", "remove"].contains(&name);
-        let given_up = row.status == Status::Hibernating && name == "overdue";
+        let request = ["restart", "pause", "resume", "hibernate", "wake", "remove"].contains(&name);
+        let given_up = row.status == Status::Hibernating && name == "deadline exceeded";
         let grown = next.row.generation - row.generation;
-        assert_eq!(grown, i64::from(people || given_up), "{row:?}\n{input:?}");
+        assert_eq!(grown, i64::from(request || given_up), "{row:?}\n{input:?}");
         assert!(grown == 1 || next.row.wanted == row.wanted);
         assert_eq!(next.row.revision, row.revision + 1);
         assert_eq!(next.row.updated_at, now());
@@ -425,22 +429,22 @@ fn only_people_want() {
             i32::from(
                 row.hosting == Hosting::Container
                     && next.row.status == Status::Provisioning
-                    && (people || name == "recover")
+                    && (request || name == "recover")
             ),
             "{row:?}\n{input:?}"
         );
         if next.row.observed_generation != row.observed_generation {
-            assert!(agrees(&next.row));
+            assert!(is_converged(&next.row));
             assert_eq!(next.row.observed_generation, next.row.generation);
         }
-        if people {
+        if request {
             assert_eq!((next.row.failures, next.row.retry_at), (0, None), "{input:?}");
         }
     }
 }
 
 #[test]
-fn urls_go_with_containers() {
+fn a_containers_url_is_cleared_with_it() {
     for (row, name, _, next) in transitions() {
         if next.row.status == row.status && name != "restart" {
             continue;
@@ -458,36 +462,39 @@ fn urls_go_with_containers() {
 
 // === What to do next ===
 
-fn facts(last_seen: Option<i64>, ancestor_paused: bool) -> Facts {
-    Facts {
+fn context(last_seen: Option<i64>, ancestor_paused: bool) -> Context {
+    Context {
         last_seen: last_seen.map(ago),
-        listening_since: None,
+        leading_since: None,
         ancestor_paused,
         provision_timeout: Duration::from_secs(600),
-        operator_silence: Duration::from_secs(90),
+        operator_heartbeat_timeout: Duration::from_secs(90),
     }
 }
 
-fn sights(row: &WorkspaceRow) -> Vec<Option<Seen>> {
-    let running = |attempt| Some(Seen::Running { attempt, url: Some(OUR_URL.to_owned()) });
+fn observations(row: &WorkspaceRow) -> Vec<Option<Observation>> {
+    let running = |attempt| Some(Observation::Running { attempt, url: Some(PLATFORM_URL.to_owned()) });
     let mut all = vec![None];
     if row.hosting == Hosting::Container {
         all.extend([running(row.attempt), running(row.attempt - 1), running(row.attempt + 1)]);
-        all.extend([Some(Seen::Gone), Some(Seen::Unknown("no answer".to_owned()))]);
+        all.extend([Some(Observation::Absent), Some(Observation::Unknown("no answer".to_owned()))]);
     }
     all
 }
 
-/// Every state with everything that may be seen then, and what is done next.
-fn steps() -> impl Iterator<Item = (WorkspaceRow, Option<Seen>, Facts, Step)> {
+/// Every state with every observation, and the next step.
+fn steps() -> impl Iterator<Item = (WorkspaceRow, Option<Observation>, Context, Step)> {
     states().into_iter().flat_map(|row| {
         let mut all = Vec::new();
-        for seen in sights(&row) {
-            for facts in
-                [facts(None, false), facts(Some(1), false), facts(Some(5_000), false), facts(None, true)]
-            {
-                let step = next_step(&row, seen.as_ref(), &facts, now());
-                all.push((row.clone(), seen.clone(), facts, step));
+        for observed in observations(&row) {
+            for context in [
+                context(None, false),
+                context(Some(1), false),
+                context(Some(5_000), false),
+                context(None, true),
+            ] {
+                let step = next_step(&row, observed.as_ref(), &context, now());
+                all.push((row.clone(), observed.clone(), context, step));
             }
         }
         all
@@ -495,82 +502,87 @@ fn steps() -> impl Iterator<Item = (WorkspaceRow, Option<Seen>, Facts, Step)> {
 }
 
 #[test]
-fn one_is_started_only_where_certainly_none_runs_and_stopped_only_where_none_should() {
-    for (row, seen, _, step) in steps() {
-        let runs = match seen {
-            Some(Seen::Running { attempt, .. }) => Some(attempt),
+fn containers_are_started_only_where_none_runs_and_stopped_only_where_none_should() {
+    for (row, observed, _, step) in steps() {
+        let runs = match observed {
+            Some(Observation::Running { attempt, .. }) => Some(attempt),
             _ => None,
         };
         match step {
             Step::Ensure => {
-                assert_eq!((row.wanted, seen), (DesiredState::Running, Some(Seen::Gone)), "{row:?}");
+                assert_eq!(
+                    (row.wanted, observed),
+                    (DesiredState::Running, Some(Observation::Absent)),
+                    "{row:?}"
+                );
                 assert_ne!(row.container, Container::Superseded);
                 assert_ne!(row.status, Status::Failed);
             }
             Step::Stop => {
-                assert_ne!(row.wanted, DesiredState::Removed);
                 let wrong = row.container == Container::Superseded || runs != Some(row.attempt);
                 assert!(runs.is_some() && (row.wanted != DesiredState::Running || wrong), "{row:?}");
             }
-            Step::Remove => assert!(runs.is_some() && row.wanted == DesiredState::Removed),
-            Step::Rest(_) | Step::Note(_) => continue,
+            Step::Remove => {
+                assert!(observed == Some(Observation::Absent) && row.wanted == DesiredState::Removed)
+            }
+            Step::Wait(_) | Step::Record(_) => continue,
         }
-        // What the backend did not do is not asked again before its time.
+        // The backend is not asked again before its back-off is over.
         assert!(row.retry_at.is_none_or(|at| at <= now()), "{row:?}");
     }
 }
 
 #[test]
-fn what_is_written_down_means_something() {
-    for (row, seen, _, step) in steps() {
-        if let Step::Note(input) = step {
-            assert!(apply(&row, &input, now()).is_some(), "{row:?}\n{seen:?}\n{input:?}");
+fn recorded_inputs_mean_something() {
+    for (row, observed, _, step) in steps() {
+        if let Step::Record(input) = step {
+            assert!(apply(&row, &input, now()).is_some(), "{row:?}\n{observed:?}\n{input:?}");
         }
     }
 }
 
 #[test]
-fn where_nothing_is_known_only_time_decides() {
-    for (row, seen, _, step) in steps() {
-        if !matches!(seen, Some(Seen::Unknown(_))) {
+fn after_an_unknown_observation_only_deadlines_act() {
+    for (row, observed, _, step) in steps() {
+        if !matches!(observed, Some(Observation::Unknown(_))) {
             continue;
         }
         match step {
-            Step::Rest(until) => assert!(until.is_some_and(|at| at > now()), "{row:?}"),
-            Step::Note(Input::Unreachable { .. } | Input::Overdue { .. }) => {}
+            Step::Wait(until) => assert!(until.is_some_and(|at| at > now()), "{row:?}"),
+            Step::Record(Input::Unreachable { .. } | Input::DeadlineExceeded { .. }) => {}
             other => panic!("{other:?} for {row:?}"),
         }
     }
 }
 
 #[test]
-fn nothing_that_people_wait_for_outlasts_its_deadline() {
-    for (row, seen, facts, step) in steps() {
-        let Step::Rest(until) = step else { continue };
-        if let Some((at, _)) = decide::deadline(&row, &facts) {
+fn transient_states_end_at_their_deadline() {
+    for (row, observed, context, step) in steps() {
+        let Step::Wait(until) = step else { continue };
+        if let Some((at, _)) = decide::deadline(&row, &context) {
             assert!(at > now(), "{row:?}");
-            let backend = row.hosting == Hosting::Container && seen.is_some();
-            assert!(!backend || until.is_some_and(|until| until <= at), "{row:?}\n{seen:?}");
+            let backend = row.hosting == Hosting::Container && observed.is_some();
+            assert!(!backend || until.is_some_and(|until| until <= at), "{row:?}\n{observed:?}");
         }
-        let offline = row.status == Status::Offline && !facts.ancestor_paused;
-        if offline && matches!(seen, Some(Seen::Running { .. } | Seen::Gone)) {
-            // Its own container waits to be started again; that of an earlier attempt to be stopped.
-            assert_eq!(until, row.retry_at, "{row:?}\n{seen:?}");
+        let offline = row.status == Status::Offline && !context.ancestor_paused;
+        if offline && matches!(observed, Some(Observation::Running { .. } | Observation::Absent)) {
+            // The container waits to be started again, or one of an earlier attempt to be stopped.
+            assert_eq!(until, row.retry_at, "{row:?}\n{observed:?}");
             assert!(until.is_some_and(|until| until > now()));
         }
     }
 }
 
-/// A backend that works: what it runs is an attempt's number.
+/// The backend succeeds; `running` is the attempt that it runs.
 #[test]
-fn from_every_state_agreement_follows() {
+fn every_state_converges() {
     for start in states() {
         for at_first in [None, Some(start.attempt - 1), Some(start.attempt)] {
             for calls in [false, true] {
                 let runs_something = start.hosting == Hosting::Container;
-                let settled = settle(start.clone(), at_first.filter(|_| runs_something), calls);
-                let (row, runs) = settled.unwrap_or_else(|row| panic!("no end from {start:?}\nat {row:?}"));
-                assert!(agrees(&row), "{start:?}\n{row:?}");
+                let converged = converge(start.clone(), at_first.filter(|_| runs_something), calls);
+                let (row, runs) = converged.unwrap_or_else(|row| panic!("no end from {start:?}\nat {row:?}"));
+                assert!(is_converged(&row), "{start:?}\n{row:?}");
                 match row.wanted {
                     DesiredState::Running if row.hosting == Hosting::Container => {
                         let works = matches!(row.status, Status::Online | Status::Degraded);
@@ -584,60 +596,65 @@ fn from_every_state_agreement_follows() {
     }
 }
 
-/// Steps until there is nothing to do any more but to wait for people; an agent calls its first time or
-/// never.
-fn settle(
+/// Takes steps until only a request could change anything. The agent calls as soon as it may, or never.
+fn converge(
     mut row: WorkspaceRow,
     mut runs: Option<i32>,
     calls: bool,
 ) -> Result<(WorkspaceRow, Option<i32>), Box<WorkspaceRow>> {
     let mut now = now();
-    let note = |row: &WorkspaceRow, input: &Input, now| apply(row, input, now).map(|next| next.row);
+    let record = |row: &WorkspaceRow, input: &Input, now| apply(row, input, now).map(|next| next.row);
     for _ in 0..40 {
-        let seen = (row.hosting == Hosting::Container)
-            .then(|| runs.map_or(Seen::Gone, |attempt| Seen::Running { attempt, url: None }));
-        let facts = Facts { last_seen: calls.then_some(now), ..facts(None, false) };
+        let observed = (row.hosting == Hosting::Container)
+            .then(|| runs.map_or(Observation::Absent, |attempt| Observation::Running { attempt, url: None }));
+        let context = Context { last_seen: calls.then_some(now), ..context(None, false) };
         let works = row.wanted == DesiredState::Running;
-        match next_step(&row, seen.as_ref(), &facts, now) {
-            Step::Rest(None) => return Ok((row, runs)),
-            Step::Rest(Some(_))
-                if calls && agrees(&row) && (seen.is_none() || works && runs == Some(row.attempt)) =>
+        match next_step(&row, observed.as_ref(), &context, now) {
+            Step::Wait(None) => return Ok((row, runs)),
+            Step::Wait(Some(_))
+                if calls
+                    && is_converged(&row)
+                    && (observed.is_none() || works && runs == Some(row.attempt)) =>
             {
                 return Ok((row, runs));
             }
-            Step::Rest(Some(_))
+            Step::Wait(Some(_))
                 if calls && row.container == Container::Running && row.status == Status::Provisioning =>
             {
-                row = note(&row, &beat(0.0, "", false), now).expect("a first call means something");
+                row = record(&row, &heartbeat(0.0, "", false), now).expect("a first call means something");
             }
-            Step::Rest(Some(until)) => now = until,
+            Step::Wait(Some(until)) => now = until,
             Step::Ensure => {
                 assert_eq!(runs, None, "a second container");
                 runs = Some(row.attempt);
-                row = note(&row, &Input::Started { attempt: row.attempt, url: None }, now).unwrap();
+                row = record(&row, &Input::Started { attempt: row.attempt, url: None }, now).unwrap();
             }
-            Step::Stop | Step::Remove => runs = None,
-            Step::Note(input) => row = note(&row, &input, now).unwrap(),
+            Step::Stop => runs = None,
+            Step::Remove => {
+                assert_eq!(runs, None, "removed while it runs");
+                row = record(&row, &Input::Stopped, now).unwrap();
+            }
+            Step::Record(input) => row = record(&row, &input, now).unwrap(),
         }
     }
     Err(Box::new(row))
 }
 
 #[test]
-fn without_a_backend_a_start_fails_and_says_why() {
+fn without_a_backend_a_start_fails_with_the_contracts_text() {
     let one =
         WorkspaceRow { hosting: Hosting::Container, attempt: 1, attempt_at: Some(ago(1)), ..row("one") };
-    let Step::Note(input) = next_step(&one, None, &facts(None, false), now()) else { panic!("it rests") };
+    let Step::Record(input) = next_step(&one, None, &context(None, false), now()) else { panic!("no step") };
     let failed = apply(&one, &input, now()).unwrap();
     assert_eq!(failed.row.status, Status::Failed);
     assert_eq!(failed.row.last_sample_error.as_deref(), Some(decide::NO_BACKEND));
-    assert_eq!(next_step(&failed.row, None, &facts(None, false), now()), Step::Rest(None));
+    assert_eq!(next_step(&failed.row, None, &context(None, false), now()), Step::Wait(None));
 }
 
 #[test]
 fn errors_are_cut_between_characters() {
     let long = "é".repeat(limits::ERROR_BYTES);
-    assert_eq!(cut(&long).len(), limits::ERROR_BYTES);
-    assert_eq!(cut(&format!("a{long}")).len(), limits::ERROR_BYTES - 1);
-    assert_eq!(cut("short"), "short");
+    assert_eq!(truncate(&long).len(), limits::ERROR_BYTES);
+    assert_eq!(truncate(&format!("a{long}")).len(), limits::ERROR_BYTES - 1);
+    assert_eq!(truncate("short"), "short");
 }

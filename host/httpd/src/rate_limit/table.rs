@@ -4,9 +4,9 @@
 //! The time is all that GCRA needs to know, and it orders the keys by how much of their budget is
 //! used up. So a full table makes room by forgetting the keys that would be full soonest: first
 //! those that are full already, of which nothing is lost, then those that asked once or twice. A
-//! newcomer always finds a place. To have a used-up budget forgotten, somebody would have to use up
-//! nearly as many others at the same time as the table has places; invented keys that asked once
-//! push out each other.
+//! new key always finds space. For a used-up budget to be forgotten, a client would have to use up
+//! nearly as many others at the same time as the table holds; invented keys that asked once push out
+//! each other.
 //!
 //! The table is cut into shards, so that requests rarely wait for each other, and the one that has
 //! to make room holds up only those of its shard, for some ten microseconds.

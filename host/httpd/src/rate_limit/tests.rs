@@ -91,7 +91,7 @@ fn an_hour_is_a_real_hour() {
     let sent: Vec<_> = (0..10).map(|_| allowed(&limiter, Key::Org)).collect();
     assert_eq!((sent[0], sent[9]), ((9, 360), (0, 3_600)));
     assert_eq!(refused(&limiter, Key::Org), (3_600, 360));
-    // Ten idle minutes make nobody's budget new before its time.
+    // Ten idle minutes make no budget full before its time.
     clock.advance(11 * 60 * SECOND);
     limiter.forget_idle();
     assert_eq!(allowed(&limiter, Key::Org).0, 0);

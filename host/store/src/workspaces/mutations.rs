@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use events::{Event, catalogue::Empty};
+use events::{Event, definitions::Empty};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, Iterable as _,
     PaginatorTrait as _, QueryFilter as _, SqlErr,

@@ -2,7 +2,7 @@
 
 use events::{
     Event,
-    catalogue::{Empty, Task},
+    definitions::{Empty, Task},
 };
 use futures::future::join_all;
 use store::{

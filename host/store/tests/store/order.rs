@@ -7,7 +7,7 @@ use std::sync::{
 
 use events::{
     Event,
-    catalogue::{Empty, Task},
+    definitions::{Empty, Task},
 };
 use futures::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};

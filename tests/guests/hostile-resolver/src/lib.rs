@@ -1,12 +1,12 @@
-//! A resolver that passes its probes and then hands out trees that are none. The entry's content
-//! chooses which.
+//! A resolver that passes its conformance probes and then returns invalid trees. The content of the entry
+//! chooses the tree.
 
 use isomer_sdk::{
     Answer, Expansion, Mark, Node, Problem, Progress, Resolver, Scalar, TemplateTree as Tree, Value,
 };
 use serde::Deserialize;
 
-/// It has none.
+/// No settings.
 #[derive(Deserialize)]
 pub struct Settings {}
 
@@ -25,7 +25,7 @@ impl Resolver for HostileResolver {
         };
         let sequence = |items: &[u32]| node(Value::Sequence(items.to_vec()), 1, 1);
         let nodes = match content.as_str() {
-            // What the probes ask.
+            // The conformance probes.
             "name: probe\nversion: 1.10\n" => vec![
                 node(Value::Mapping(vec![(1, 2), (3, 4)]), 1, 1),
                 scalar("name", 1, 1),
@@ -36,7 +36,7 @@ impl Resolver for HostileResolver {
             "a: [1,\nb: }" => {
                 return Progress::Failed(Problem::at("org.yaml:2:4", "broken"));
             }
-            // What nobody should be handed.
+            // Trees that the host must refuse.
             "empty" => Vec::new(),
             "cyclic" => vec![sequence(&[1]), sequence(&[0])],
             "self" => vec![sequence(&[0])],

@@ -1,5 +1,5 @@
-//! An adapter that misbehaves in every way an adapter can. Settings choose what it does when it is
-//! activated; the text of a message chooses what it does when it is called.
+//! An adapter that misbehaves in every way an adapter can. Settings choose the misbehavior at activation, the
+//! text of a message that of a call.
 
 use std::{
     collections::HashMap,
@@ -12,15 +12,15 @@ use std::{
 use isomer_sdk::{Adapter, Description, EnvCopy, EnvSet, File, Hosting, Message, Plan, PlanRequest, Problem};
 use serde::Deserialize;
 
-/// What to do when it is activated.
+/// The misbehavior at activation.
 #[derive(Deserialize)]
 #[serde(default)]
 pub struct Settings {
     name: String,
     hosting: String,
-    /// What `describe` does first.
+    /// Misbehavior of `describe`.
     describe: String,
-    /// What `validate-settings` does first.
+    /// Misbehavior of `validate-settings`.
     validate: String,
     refuse: bool,
 }
@@ -116,9 +116,9 @@ fn misbehave(how: &str) -> String {
             black_box(());
         },
         "memory" => {
-            let mut hoard = Vec::new();
+            let mut blocks = Vec::new();
             loop {
-                hoard.push(black_box(vec![1_u8; 1 << 20]));
+                blocks.push(black_box(vec![1_u8; 1 << 20]));
             }
         }
         "recurse" => recurse(0).to_string(),
@@ -129,7 +129,7 @@ fn misbehave(how: &str) -> String {
             String::new()
         }
         "oversize" => "x".repeat(40 << 20),
-        // SAFETY: there is none; the host has to notice.
+        // SAFETY: unsound on purpose; the host has to notice the invalid UTF-8.
         "malformed" => unsafe { String::from_utf8_unchecked(vec![0xff, 0xfe]) },
         "log-flood" => {
             let line = "x".repeat(1023);
@@ -154,6 +154,6 @@ fn misbehave(how: &str) -> String {
 #[inline(never)]
 #[allow(unconditional_recursion)]
 fn recurse(depth: u64) -> u64 {
-    let room = black_box([depth; 64]);
-    recurse(depth + 1) + room.iter().sum::<u64>()
+    let frame = black_box([depth; 64]);
+    recurse(depth + 1) + frame.iter().sum::<u64>()
 }

@@ -1,9 +1,9 @@
-//! Another version of the runtime `mock`, for tests of swapping: every reply is `second`.
+//! A second release of the runtime `mock`, for tests of activation: every reply is `second`.
 
 use isomer_sdk::{Adapter, Description, Hosting, Message, Problem};
 use serde::Deserialize;
 
-/// The settings of `mock`, taken and ignored.
+/// The settings of `mock`, which are ignored.
 #[derive(Deserialize)]
 pub struct Settings {}
 

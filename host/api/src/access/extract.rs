@@ -1,0 +1,131 @@
+//! The auth classes as arguments of handlers.
+//!
+//! An extractor refuses before the handler runs, and records the admitted caller in the request's span.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::MethodRouter;
+use http::request::Parts;
+use uuid::Uuid;
+
+use super::{Access, Caller, Credentials};
+use crate::app::App;
+use crate::extract::{ValidJson, Validate, path_param};
+use httpd::error::ApiError;
+
+/// Class `admin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminAuth(pub Caller);
+
+impl FromRequestParts<App> for AdminAuth {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        // The layer `admin` of the same route has decided already.
+        if let Some(caller) = parts.extensions.get::<Caller>() {
+            return Ok(Self(caller.clone()));
+        }
+        let caller = app.access.admin(&Credentials::of(&parts.headers))?;
+        record(&caller);
+        Ok(Self(caller))
+    }
+}
+
+/// Class `ws`: the path's parameter `id` names the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceAuth {
+    /// The workspace that the path names. It need not exist.
+    pub id: Uuid,
+    /// The admitted caller.
+    pub caller: Caller,
+}
+
+impl FromRequestParts<App> for WorkspaceAuth {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let id = path_param(parts, "id").await;
+        let caller = app.access.workspace(&id, &Credentials::of(&parts.headers))?;
+        let id = Uuid::parse_str(&id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
+        record(&caller);
+        Ok(Self { id, caller })
+    }
+}
+
+/// Class `ws`, for a workspace that exists: 404 for an unknown one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveWorkspace(pub WorkspaceAuth);
+
+impl FromRequestParts<App> for LiveWorkspace {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let auth = WorkspaceAuth::from_request_parts(parts, app).await?;
+        match app.fleet.directory().get(auth.id) {
+            Some(_) => Ok(Self(auth)),
+            None => Err(ApiError::not_found("workspace not found")),
+        }
+    }
+}
+
+/// A body of the registry, which names the workspace that it is about.
+pub trait AgentBody: Validate {
+    /// What the rule grants.
+    type Rights: Send;
+
+    /// The workspace that the body names.
+    fn workspace(&self) -> Uuid;
+
+    /// Applies the rule of the route.
+    fn authorize(
+        access: &Access,
+        workspace: Uuid,
+        credentials: &Credentials<'_>,
+    ) -> impl Future<Output = Result<Self::Rights, ApiError>> + Send;
+}
+
+/// A body of the registry, authenticated for the workspace that it names.
+#[derive(Debug)]
+pub struct AgentAuth<T: AgentBody> {
+    /// What the rule granted.
+    pub rights: T::Rights,
+    /// The body.
+    pub body: T,
+}
+
+impl<T: AgentBody + Send> FromRequest<App> for AgentAuth<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let headers = request.headers().clone();
+        let ValidJson(body) = ValidJson::<T>::from_request(request, app).await?;
+        let rights = T::authorize(&app.access, body.workspace(), &Credentials::of(&headers)).await?;
+        Ok(Self { rights, body })
+    }
+}
+
+/// Class `admin` as a layer, for routes with a layer that must only see admitted requests.
+pub fn admin<S>(access: &Arc<Access>, methods: MethodRouter<S>) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    methods.route_layer(from_fn_with_state(Arc::clone(access), require_admin))
+}
+
+async fn require_admin(
+    State(access): State<Arc<Access>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let caller = access.admin(&Credentials::of(request.headers()))?;
+    record(&caller);
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+fn record(caller: &Caller) {
+    tracing::Span::current().record("caller", tracing::field::display(caller));
+}

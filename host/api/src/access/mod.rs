@@ -1,0 +1,392 @@
+//! The auth classes of the contract: which credential may call which route.
+//!
+//! [`Access`] holds the rules. Handlers name the class they need by an extractor of [`extract`]
+//! ([`AdminAuth`], [`WorkspaceAuth`], [`AgentAuth`]), which applies the rule before the handler runs. A new
+//! kind of credential becomes a variant of [`Caller`] and a step in the rules; handlers stay as they are.
+
+mod extract;
+
+use std::fmt;
+
+use fleet::Fleet;
+use http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+pub use self::extract::{AdminAuth, AgentAuth, AgentBody, LiveWorkspace, WorkspaceAuth, admin};
+use crate::settings::AccessSettings;
+use httpd::error::ApiError;
+use httpd::headers::text;
+
+/// The bearer token of a request. Only headers are read, never the query string.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    bearer: Option<&'a str>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Reads `Authorization: Bearer <token>`; the scheme is matched exactly, the token trimmed.
+    /// Anything else counts as no bearer.
+    #[must_use]
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let bearer = text(headers, header::AUTHORIZATION)
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .map(str::trim)
+            .filter(|token| !token.is_empty());
+        Self { bearer }
+    }
+
+    /// For a bearer that came another way than by header, as WebSockets of browsers send it.
+    #[must_use]
+    pub fn bearing(bearer: &'a str) -> Self {
+        Self { bearer: Some(bearer) }
+    }
+
+    /// The bearer token, if the request has one.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&'a str> {
+        self.bearer
+    }
+}
+
+/// The identity under which a request was admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Caller {
+    /// The admin token.
+    AdminToken,
+    /// A token of the organization.
+    OrgToken {
+        /// The token's id.
+        id: Uuid,
+        /// The token's first characters, which listings show.
+        prefix: String,
+        /// Root workspace of the organization that the token is bound to.
+        org_id: Option<Uuid>,
+    },
+    /// A token of this workspace.
+    Workspace {
+        /// The workspace.
+        id: Uuid,
+        /// The token's id.
+        token: Uuid,
+    },
+    /// Dev mode asks for no credential.
+    DevMode,
+    /// The deployment has no credential yet: no admin token and no token at all.
+    Uninitialized,
+}
+
+impl Caller {
+    /// Id of the token, so that a stream ends when its token is revoked.
+    #[must_use]
+    pub fn token(&self) -> Option<Uuid> {
+        match self {
+            Self::OrgToken { id, .. } | Self::Workspace { token: id, .. } => Some(*id),
+            Self::AdminToken | Self::DevMode | Self::Uninitialized => None,
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AdminToken => f.write_str("admin-token"),
+            Self::OrgToken { prefix, .. } => write!(f, "org-token:{prefix}"),
+            Self::Workspace { id, .. } => write!(f, "workspace:{id}"),
+            Self::DevMode => f.write_str("dev-mode"),
+            // Stored as the creator of tokens: the text stays.
+            Self::Uninitialized => f.write_str("fresh-install"),
+        }
+    }
+}
+
+/// What a caller of the registry proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentProof {
+    /// Admin rights.
+    Admin,
+    /// A token of the workspace that the body names.
+    Own,
+    /// Nothing: the workspace has no token yet.
+    None,
+}
+
+impl AgentProof {
+    /// Whether the caller showed a token that counts.
+    #[must_use]
+    pub fn is_proved(self) -> bool {
+        self != Self::None
+    }
+}
+
+/// What a registering agent may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegistrationRights {
+    /// Create the workspace if there is none with that id.
+    pub may_create: bool,
+    /// The caller showed a token that counts for this workspace.
+    pub proved: bool,
+}
+
+/// The rules of the auth classes.
+#[derive(Clone)]
+pub struct Access {
+    admin_token: Option<TokenHash>,
+    dev_mode: bool,
+    fleet: Fleet,
+}
+
+impl Access {
+    /// Admin token and mode come from the settings, all other tokens from the fleet.
+    #[must_use]
+    pub fn new(settings: &AccessSettings, fleet: Fleet) -> Self {
+        let token = settings.admin_token.as_ref();
+        let admin_token = token.map(|token| TokenHash::of(token.expose()));
+        Self { admin_token, dev_mode: settings.dev_mode(), fleet }
+    }
+
+    /// Dev mode: a developer's own machine, where no credential is needed.
+    #[must_use]
+    pub fn dev_mode(&self) -> bool {
+        self.dev_mode
+    }
+
+    /// Whether the settings have an admin token.
+    #[must_use]
+    pub fn has_admin_token(&self) -> bool {
+        self.admin_token.is_some()
+    }
+
+    /// Compares in constant time.
+    #[must_use]
+    pub fn is_admin_token(&self, bearer: &str) -> bool {
+        self.admin_token.as_ref().is_some_and(|token| token.matches(bearer))
+    }
+
+    /// Whether no credential exists yet: no admin token and no live token.
+    #[must_use]
+    pub fn is_uninitialized(&self) -> bool {
+        self.admin_token.is_none() && self.fleet.state().tokens().is_empty()
+    }
+
+    /// Class `admin`.
+    ///
+    /// # Errors
+    /// 401, with different texts for a missing and for a wrong credential.
+    pub fn admin(&self, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
+        if self.dev_mode {
+            return Ok(Caller::DevMode);
+        }
+        if self.is_uninitialized() {
+            return Ok(Caller::Uninitialized);
+        }
+        let Some(bearer) = credentials.bearer else {
+            return Err(ApiError::unauthorized("admin auth required"));
+        };
+        let caller = match self.admin_token {
+            Some(_) if self.is_admin_token(bearer) => Some(Caller::AdminToken),
+            Some(_) => self.token(bearer).filter(|caller| matches!(caller, Caller::OrgToken { .. })),
+            None => self.token(bearer),
+        };
+        caller.ok_or_else(|| ApiError::unauthorized("invalid admin auth token"))
+    }
+
+    /// Class `ws`, for the workspace that the path names.
+    ///
+    /// # Errors
+    /// 401, with different texts for a missing and for a wrong credential.
+    pub fn workspace(&self, id: &str, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
+        if id.is_empty() {
+            return Err(ApiError::unauthorized("missing workspace ID"));
+        }
+        match credentials.bearer {
+            Some(bearer) if self.is_admin_token(bearer) => Ok(Caller::AdminToken),
+            Some(bearer) => {
+                let named = Uuid::parse_str(id).ok();
+                let good = |caller: &Caller| match caller {
+                    Caller::OrgToken { .. } => true,
+                    Caller::Workspace { id, .. } => Some(*id) == named,
+                    _ => false,
+                };
+                let caller = self.token(bearer).filter(good);
+                caller.ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))
+            }
+            None if self.dev_mode => Ok(Caller::DevMode),
+            None => Err(ApiError::unauthorized("missing workspace auth token")),
+        }
+    }
+
+    /// The rule of the registry's routes, for the workspace that the body names. A workspace without any
+    /// token passes without proof.
+    ///
+    /// # Errors
+    /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
+    /// if the database can't be read.
+    pub async fn agent(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<AgentProof, ApiError> {
+        let caller = credentials.bearer.and_then(|bearer| {
+            if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
+        });
+        let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
+        if self.fleet.directory().get(id).is_none() {
+            let known = self.fleet.find(id).await;
+            let known = known.map_err(|error| ApiError::platform_unavailable(&error))?;
+            return match known {
+                Some(known) if known.row.is_removed() => {
+                    Err(ApiError::unauthorized("invalid workspace auth token"))
+                }
+                _ if is_admin => Ok(AgentProof::Admin),
+                // The index may not know yet what another server created a moment ago; the operation itself
+                // checks again.
+                _ => Ok(AgentProof::None),
+            };
+        }
+        match caller {
+            _ if is_admin => Ok(AgentProof::Admin),
+            Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
+            _ if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
+            _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
+            _ => Err(ApiError::unauthorized("invalid workspace auth token")),
+        }
+    }
+
+    /// The rule for registering the agent of a workspace, which may not exist yet.
+    ///
+    /// # Errors
+    /// Those of [`agent`](Self::agent), and 401 where the workspace is unknown and the caller may not create
+    /// one by registering.
+    pub async fn registration(
+        &self,
+        id: Uuid,
+        credentials: &Credentials<'_>,
+    ) -> Result<RegistrationRights, ApiError> {
+        let proof = self.agent(id, credentials).await?;
+        let may_create = !self.has_admin_token() || proof == AgentProof::Admin;
+        if !may_create && self.fleet.directory().get(id).is_none() {
+            return Err(ApiError::unauthorized("missing workspace auth token"));
+        }
+        Ok(RegistrationRights { may_create, proved: proof != AgentProof::None })
+    }
+
+    /// The rule for changing an agent's card. In dev mode the web canvas edits cards of live workspaces
+    /// without a credential.
+    ///
+    /// # Errors
+    /// Those of [`agent`](Self::agent).
+    pub async fn card_editor(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+        let proof = self.agent(id, credentials).await;
+        if self.dev_mode && self.fleet.directory().get(id).is_some() {
+            return Ok(());
+        }
+        proof.map(drop)
+    }
+
+    /// The rule of the route that issues tokens for tests: where an admin token exists, only that one.
+    ///
+    /// # Errors
+    /// 401 without it.
+    pub fn test_tokens(&self, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+        let shown = credentials.bearer.is_some_and(|bearer| self.is_admin_token(bearer));
+        if self.has_admin_token() && !shown {
+            return Err(ApiError::unauthorized("admin auth required"));
+        }
+        Ok(())
+    }
+
+    /// The workspace whose live token the bearer is.
+    #[must_use]
+    pub fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<Uuid> {
+        self.fleet.credentials().authenticate(credentials.bearer?)?.row.workspace_id
+    }
+
+    /// Whether the answer may hold a workspace's private fields. An uninitialized deployment admits every
+    /// caller to the admin routes, but that proves nothing about them.
+    #[must_use]
+    pub fn can_see_private(&self, id: Uuid, credentials: &Credentials<'_>) -> bool {
+        self.dev_mode
+            || credentials.bearer.is_some_and(|bearer| {
+                self.is_admin_token(bearer)
+                    || self.token(bearer).is_some_and(|caller| match caller {
+                        Caller::Workspace { id: own, .. } => own == id || self.admin_token.is_none(),
+                        _ => true,
+                    })
+            })
+    }
+
+    /// Whether the caller's token is still live. Callers without a token always are valid.
+    #[must_use]
+    pub fn is_valid(&self, caller: &Caller) -> bool {
+        let workspace = match caller {
+            Caller::OrgToken { .. } => None,
+            Caller::Workspace { id, .. } => Some(*id),
+            _ => return true,
+        };
+        let token = caller.token();
+        self.fleet.credentials().tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
+    }
+
+    /// The owner of a live token.
+    fn token(&self, bearer: &str) -> Option<Caller> {
+        let token = self.fleet.credentials().authenticate(bearer)?;
+        let row = &token.row;
+        Some(match row.workspace_id {
+            Some(id) => Caller::Workspace { id, token: row.id },
+            None => Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id },
+        })
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("dev_mode", &self.dev_mode).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 of a token. Hashes are compared instead of tokens because hashes have one length: the time of a
+/// comparison does not depend on the token, not even on its length.
+#[derive(Clone)]
+struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    fn matches(&self, token: &str) -> bool {
+        self.0.ct_eq(&Self::of(token).0).into()
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn bearer(authorization: &'static str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static(authorization));
+        Credentials::of(&headers).bearer.map(ToOwned::to_owned)
+    }
+
+    #[test]
+    fn bearers_by_table() {
+        assert_eq!(bearer("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(bearer("Bearer  abc  ").as_deref(), Some("abc"));
+        for refused in ["bearer abc", "BEARER abc", "Bearerabc", "Bearer\tabc", "Bearer ", "abc"] {
+            assert_eq!(bearer(refused), None, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_token_does_not_print() {
+        assert_eq!(format!("{:?}", TokenHash::of("t")), "(hidden)");
+    }
+}

@@ -1,0 +1,100 @@
+//! The events for one client: first those that it missed, then new ones.
+//!
+//! The subscription begins before missed events are read, so that none falls between; events that come both
+//! ways are recognized by their number.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use events::{Envelope, Received, Subscription};
+use fleet::{Fleet, MissedEvents};
+use store::StoreError;
+use uuid::Uuid;
+
+/// Whose view of the events a stream has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// A canvas sees all events.
+    Canvas,
+    /// The agent of a workspace sees events of the workspaces that it may observe.
+    Agent(Uuid),
+    /// A stream of one workspace.
+    Workspace(Uuid),
+}
+
+impl Audience {
+    /// The workspace whose stream it is.
+    pub(super) fn workspace(self) -> Option<Uuid> {
+        match self {
+            Self::Canvas => None,
+            Self::Agent(id) | Self::Workspace(id) => Some(id),
+        }
+    }
+
+    fn can_see(self, event: &Envelope, fleet: &Fleet) -> bool {
+        event.is_client_visible()
+            && match self {
+                Self::Canvas => true,
+                Self::Agent(id) => {
+                    event.workspace_id().is_some_and(|about| fleet.directory().can_observe(id, about))
+                }
+                Self::Workspace(id) => event.workspace_id() == Some(id),
+            }
+    }
+}
+
+/// Events for one client, in order.
+pub(super) struct EventStream {
+    missed: std::vec::IntoIter<Arc<Envelope>>,
+    /// Durable events up to this number are done with.
+    last_seq: i64,
+    subscription: Subscription,
+}
+
+impl EventStream {
+    /// New events from now on; `queue` of them are held for a slow client.
+    pub(super) fn live(fleet: &Fleet, audience: Audience, queue: usize) -> Self {
+        let about = fleet.clone();
+        let subscription = fleet.hub().subscribe(queue, move |event| audience.can_see(event, &about));
+        Self { missed: Vec::new().into_iter(), last_seq: i64::MIN, subscription }
+    }
+
+    /// Puts the events after number `since` before the new ones, or one that says that they can't be replayed.
+    pub(super) async fn replay(
+        &mut self,
+        fleet: &Fleet,
+        audience: Audience,
+        since: i64,
+        limit: u64,
+    ) -> Result<(), StoreError> {
+        let only = match audience {
+            Audience::Workspace(id) => Some(id),
+            Audience::Canvas | Audience::Agent(_) => None,
+        };
+        match fleet.missed_events(since, only, limit).await? {
+            MissedEvents::Unavailable => {
+                let resync = Envelope::resync(audience.workspace(), Utc::now());
+                self.missed = vec![Arc::new(resync)].into_iter();
+            }
+            MissedEvents::Events(mut events) => {
+                self.last_seq = events.last().and_then(|event| event.seq()).unwrap_or(since);
+                events.retain(|event| audience.can_see(event, fleet));
+                self.missed = events.into_iter();
+            }
+        }
+        Ok(())
+    }
+
+    /// The next event. Cancel safe.
+    pub(super) async fn next(&mut self) -> Received {
+        if let Some(event) = self.missed.next() {
+            return Received::Event(event);
+        }
+        loop {
+            match self.subscription.next().await {
+                Received::Event(event) if event.seq().is_some_and(|seq| seq <= self.last_seq) => {}
+                next => return next,
+            }
+        }
+    }
+}

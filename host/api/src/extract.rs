@@ -1,0 +1,112 @@
+//! Arguments of handlers that several resources share: ids in paths, and validated bodies.
+//!
+//! Their refusals are the server's own JSON answers; axum's are plain text.
+
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use httpd::error::ApiError;
+use httpd::json::Body;
+
+/// A parameter of the path. Escapes that are no UTF-8 give `?`, which is no id and no name.
+pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> String {
+    let parameters = RawPathParams::from_request_parts(parts, &()).await;
+    match &parameters {
+        Ok(parameters) => parameters
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map_or_else(String::new, |(_, text)| text.to_owned()),
+        Err(_) => "?".to_owned(),
+    }
+}
+
+/// The workspace that a path names by `id`: 400 for text that is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkspaceId(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for WorkspaceId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let id = Uuid::parse_str(&path_param(parts, "id").await);
+        id.map(Self).map_err(|_| ApiError::bad_request("invalid workspace ID"))
+    }
+}
+
+/// The token that a path names: 404 for text that is no id, as for an unknown token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenId(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for TokenId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let id = Uuid::parse_str(&path_param(parts, "token").await);
+        id.map(Self).map_err(|_| ApiError::not_found("token not found or already revoked"))
+    }
+}
+
+/// The guest that a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestName(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for GuestName {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(path_param(parts, "name").await))
+    }
+}
+
+/// The release that a path names by its digest or the beginning of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseDigest(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for ReleaseDigest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(path_param(parts, "digest").await))
+    }
+}
+
+/// What a body holds, beyond its JSON form.
+pub trait Validate: Sized {
+    /// The JSON form.
+    type Wire: DeserializeOwned;
+
+    /// Checks what the JSON form can't say.
+    ///
+    /// # Errors
+    /// The refusal of the route.
+    fn validate(wire: Self::Wire) -> Result<Self, ApiError>;
+
+    /// The refusal of a body that does not have the JSON form.
+    fn malformed() -> ApiError {
+        ApiError::invalid_body()
+    }
+}
+
+/// A validated JSON body: 413 above the route's limit, 400 where it is malformed.
+#[derive(Debug, Clone, Copy)]
+pub struct ValidJson<T>(pub T);
+
+impl<T: Validate, S: Send + Sync> FromRequest<S> for ValidJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Body(body) = Body::from_request(request, state).await?;
+        let wire = serde_json::from_slice(&body).map_err(|error| {
+            tracing::debug!(%error, "the body is not what the route wants");
+            T::malformed()
+        })?;
+        T::validate(wire).map(Self)
+    }
+}
+
+/// Empty text counts as not given.
+pub(crate) fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}

@@ -1,0 +1,71 @@
+//! New tokens, before they are inserted.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use rand::Rng as _;
+use state::token_hash;
+use store::tokens::{TokenKind, TokenRow};
+use uuid::Uuid;
+
+/// Random bytes of a token, which is written as 43 characters.
+const TOKEN_BYTES: usize = 32;
+
+/// Characters of a token that lists show, so that people can tell tokens apart.
+const PREFIX: usize = 8;
+
+/// A token that was just issued. Its text exists only here: it is shown once and never stored.
+pub struct NewToken {
+    /// The bearer token.
+    pub text: String,
+    /// The row to insert.
+    pub row: TokenRow,
+}
+
+impl NewToken {
+    /// A token for a workspace.
+    #[must_use]
+    pub fn of_workspace(kind: TokenKind, workspace: Uuid, created_by: &str, now: DateTime<Utc>) -> Self {
+        Self::new(kind, Some(workspace), created_by, now)
+    }
+
+    /// A token for the organization.
+    #[must_use]
+    pub fn of_org(name: Option<String>, org_id: Option<Uuid>, created_by: &str, now: DateTime<Utc>) -> Self {
+        let mut new = Self::new(TokenKind::Org, None, created_by, now);
+        new.row.name = name;
+        new.row.org_id = org_id;
+        new
+    }
+
+    fn new(kind: TokenKind, workspace_id: Option<Uuid>, created_by: &str, now: DateTime<Utc>) -> Self {
+        let text = random_text();
+        let row = TokenRow {
+            id: Uuid::new_v4(),
+            kind,
+            workspace_id,
+            hash: token_hash(&text).to_vec(),
+            prefix: text.chars().take(PREFIX).collect(),
+            name: None,
+            created_by: Some(created_by.to_owned()),
+            org_id: None,
+            created_at: now,
+            last_used_at: None,
+            revoked_at: None,
+            revoked_by: None,
+        };
+        Self { text, row }
+    }
+}
+
+impl std::fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewToken").field("id", &self.row.id).finish_non_exhaustive()
+    }
+}
+
+/// A random text with the strength of a token.
+pub(crate) fn random_text() -> String {
+    let mut bytes = [0; TOKEN_BYTES];
+    rand::rng().fill_bytes(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}

@@ -1,0 +1,108 @@
+//! Issuing, revoking and authenticating tokens.
+
+use std::sync::Arc;
+
+use state::{LiveToken, token_hash};
+use store::{
+    Change, CommitError,
+    tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow, TokenUsed},
+    workspaces::WorkspaceIsLive,
+};
+use uuid::Uuid;
+
+use crate::{Credentials, NewToken, TokenError, error::TOKENS_PER_WORKSPACE};
+
+impl Credentials {
+    /// The live token of a bearer. Records its use.
+    #[must_use]
+    pub fn authenticate(&self, bearer: &str) -> Option<Arc<LiveToken>> {
+        let token = self.state.tokens().find(bearer)?;
+        if let Some(workspace) = token.row.workspace_id
+            && self.state.workspaces().get(workspace).is_none()
+        {
+            return None;
+        }
+        let now = store::now();
+        if token.record_use(now) {
+            self.state.try_write_behind(TokenUsed { id: token.row.id, at: now });
+        }
+        Some(token)
+    }
+
+    /// Issues a token for one workspace.
+    ///
+    /// # Errors
+    /// If the workspace doesn't exist, or is `limited` and has as many tokens as it may have.
+    pub async fn issue(&self, workspace: Uuid, by: &str, limited: bool) -> Result<NewToken, TokenError> {
+        if self.state.workspaces().get(workspace).is_none() {
+            return Err(TokenError::NoWorkspace);
+        }
+        let new = NewToken::of_workspace(TokenKind::User, workspace, by, store::now());
+        let mut change = Change::of(InsertToken(new.row.clone())).require(WorkspaceIsLive(workspace));
+        if limited {
+            change.push_precondition(FewerTokensThan { workspace, limit: TOKENS_PER_WORKSPACE });
+        }
+        match self.state.commit(change).await {
+            Ok(_) => Ok(new),
+            Err(CommitError::PreconditionFailed(failed)) if failed.is::<FewerTokensThan>() => {
+                Err(TokenError::TooMany)
+            }
+            Err(CommitError::PreconditionFailed(_)) => Err(TokenError::NoWorkspace),
+            Err(error) => Err(TokenError::Commit(error)),
+        }
+    }
+
+    /// Issues a token for the organization. One issued by a token that is bound to an organization is bound
+    /// to the same.
+    ///
+    /// # Errors
+    /// If it can't be stored.
+    pub async fn issue_for_org(
+        &self,
+        name: Option<String>,
+        org_id: Option<Uuid>,
+        by: &str,
+    ) -> Result<NewToken, TokenError> {
+        let new = NewToken::of_org(name, org_id, by, store::now());
+        let change = Change::of(InsertToken(new.row.clone()));
+        self.state.commit(change).await.map_err(TokenError::Commit)?;
+        Ok(new)
+    }
+
+    /// Revokes a live token of this workspace, or of the organization for `None`.
+    ///
+    /// # Errors
+    /// If there is no such live token.
+    pub async fn revoke(&self, workspace: Option<Uuid>, token: Uuid) -> Result<(), TokenError> {
+        if !self.tokens_of(workspace).iter().any(|live| live.row.id == token) {
+            return Err(TokenError::NotFound);
+        }
+        let change = Change::of(RevokeToken { id: token, by: RevokedBy::Request });
+        match self.state.commit(change).await {
+            Ok(_) => Ok(()),
+            // Revoked before, by another request or by an attempt of this one whose answer was lost.
+            Err(CommitError::Conflict) => {
+                self.state.tokens().refresh_row(token, self.state.store().token(token).await?);
+                Err(TokenError::NotFound)
+            }
+            Err(error) => Err(TokenError::Commit(error)),
+        }
+    }
+
+    /// Live tokens of a workspace, or of the organization for `None`; newest first.
+    #[must_use]
+    pub fn tokens_of(&self, workspace: Option<Uuid>) -> Vec<Arc<LiveToken>> {
+        self.state.tokens().of(workspace)
+    }
+
+    /// Was this a token of exactly this workspace, revoked by its removal?
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn was_revoked_by_removal(&self, bearer: &str, workspace: Uuid) -> Result<bool, TokenError> {
+        let row: Option<TokenRow> = self.state.store().token_by_hash(&token_hash(bearer)).await?;
+        Ok(row.is_some_and(|row| {
+            row.workspace_id == Some(workspace) && row.revoked_by == Some(RevokedBy::Removal)
+        }))
+    }
+}

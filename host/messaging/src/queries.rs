@@ -1,0 +1,203 @@
+//! What clients read and report over HTTP: activity, reports of agents, messages that wait.
+
+use chrono::{DateTime, Duration, Utc};
+use fleet::FleetError;
+use serde_json::Value;
+use store::{
+    StoreError,
+    activity::{ActivityFilter, ActivityRow},
+    queue::QueuedRow,
+};
+use uuid::Uuid;
+
+use crate::{activity::Entry, deliver::Messaging};
+
+/// Kinds of activity that agents may report.
+const REPORTED: [&str; 7] =
+    ["a2a_send", "a2a_receive", "task_update", "agent_log", "skill_promotion", "memory_write", "error"];
+
+/// The longest time to look back: thirty days, in seconds.
+const MAX_LOOK_BACK: i64 = 2_592_000;
+
+/// The rows of activity that a client wants. All given conditions must hold.
+#[derive(Debug, Clone)]
+pub struct ActivityQuery {
+    /// The workspace whose activity is read.
+    pub workspace: Uuid,
+    /// Only of this kind.
+    pub activity_type: Option<String>,
+    /// Only rows of agents (`true`), or of users (`false`).
+    pub by_agents: Option<bool>,
+    /// Only rows from or to this workspace.
+    pub peer: Option<Uuid>,
+    /// Only older rows.
+    pub before: Option<DateTime<Utc>>,
+    /// Only rows of the last so many seconds.
+    pub since_secs: Option<i64>,
+    /// Only rows after the one with this id, the oldest first; without it the newest come first. Text that
+    /// is no id is the id of no row.
+    pub after: Option<String>,
+    /// Rows at most.
+    pub limit: u64,
+}
+
+/// Why activity could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivityError {
+    /// The row to read on from does not exist. Pollers begin anew on this answer only.
+    #[error(
+        "since_id cursor not found (row may have been pruned or belongs to a different workspace); \
+         omit since_id to reset"
+    )]
+    CursorGone,
+    /// The row to read on from could not be looked up.
+    #[error("cursor lookup failed")]
+    Cursor(#[source] StoreError),
+    /// The rows could not be read.
+    #[error("query failed")]
+    Read(#[source] StoreError),
+}
+
+/// Activity that an agent reports. Texts are not empty.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Kind of activity.
+    pub activity_type: String,
+    /// The workspace that the report says it comes from.
+    pub source_id: Option<String>,
+    /// The workspace that it is about.
+    pub target_id: Option<String>,
+    /// Method of the message, if it is about one.
+    pub method: Option<String>,
+    /// One line of text.
+    pub summary: Option<String>,
+    /// The request.
+    pub request_body: Option<Value>,
+    /// The response.
+    pub response_body: Option<Value>,
+    /// Duration in milliseconds.
+    pub duration_ms: Option<i64>,
+    /// Outcome; `ok` where it is not given.
+    pub status: Option<String>,
+    /// What went wrong.
+    pub error_detail: Option<String>,
+}
+
+/// Why a report was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Agents don't report this kind of activity.
+    #[error("invalid activity_type, must be one of: {}", REPORTED.join(", "))]
+    UnknownType,
+    /// An agent reports for its own workspace only.
+    #[error("source_id must match authenticated workspace")]
+    ForeignSource,
+    /// The target is no id.
+    #[error("target_id must be a UUID")]
+    InvalidTarget,
+    /// The report could not be stored.
+    #[error(transparent)]
+    Log(#[from] FleetError),
+}
+
+/// The identity under which a message that waits is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// An operator, who may read all.
+    Operator,
+    /// The agent of a workspace, which may read what it sent and what was sent to it.
+    Workspace(Uuid),
+}
+
+impl Messaging {
+    /// Rows of activity.
+    ///
+    /// # Errors
+    /// If the cursor is gone, or the database can't be read.
+    pub async fn activity(&self, query: ActivityQuery) -> Result<Vec<ActivityRow>, ActivityError> {
+        let store = self.fleet.store();
+        let after = match &query.after {
+            None => None,
+            Some(cursor) => {
+                let cursor = Uuid::parse_str(cursor).map_err(|_| ActivityError::CursorGone)?;
+                let place = store.activity_place(query.workspace, cursor).await;
+                Some(place.map_err(ActivityError::Cursor)?.ok_or(ActivityError::CursorGone)?)
+            }
+        };
+        let since =
+            query.since_secs.map(|seconds| store::now() - Duration::seconds(seconds.min(MAX_LOOK_BACK)));
+        let filter = ActivityFilter {
+            workspace: query.workspace,
+            activity_type: query.activity_type,
+            by_agents: query.by_agents,
+            peer: query.peer,
+            before: query.before,
+            since,
+            after,
+            limit: query.limit,
+        };
+        store.activity(&filter).await.map_err(ActivityError::Read)
+    }
+
+    /// Stores what the agent of a workspace reports. The row is readable when this returns.
+    ///
+    /// # Errors
+    /// If the agent may not report that, or it can't be stored.
+    pub async fn report(&self, workspace: Uuid, report: Report) -> Result<(), ReportError> {
+        if !REPORTED.contains(&report.activity_type.as_str()) {
+            return Err(ReportError::UnknownType);
+        }
+        if report.source_id.is_some_and(|source| Uuid::parse_str(&source) != Ok(workspace)) {
+            return Err(ReportError::ForeignSource);
+        }
+        let target = report.target_id.map(|target| Uuid::parse_str(&target)).transpose();
+        let entry = Entry {
+            workspace_id: workspace,
+            activity_type: report.activity_type,
+            source_id: Some(workspace),
+            target_id: target.map_err(|_| ReportError::InvalidTarget)?,
+            method: report.method,
+            summary: report.summary,
+            request_body: report.request_body,
+            response_body: report.response_body,
+            tool_trace: None,
+            duration_ms: report.duration_ms,
+            status: report.status.unwrap_or_else(|| "ok".to_owned()),
+            error_detail: report.error_detail,
+        };
+        Ok(self.log(entry).await?)
+    }
+
+    /// A queued message, if it is from or for `workspace` and `reader` may read it.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn queued_message(
+        &self,
+        id: Uuid,
+        workspace: Uuid,
+        reader: Reader,
+    ) -> Result<Option<QueuedRow>, StoreError> {
+        let concerns = |row: &QueuedRow, one: Uuid| row.workspace_id == one || row.caller_id == Some(one);
+        let may_read = |row: &QueuedRow| match reader {
+            Reader::Operator => true,
+            Reader::Workspace(own) => concerns(row, own),
+        };
+        let row = self.fleet.store().queued(id).await?;
+        Ok(row.filter(|row| concerns(row, workspace) && may_read(row)))
+    }
+
+    /// Drops messages that wait for longer than `minutes`, for one workspace or for all. Returns how many.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn drop_stale(&self, minutes: i64, workspace: Option<Uuid>) -> Result<u64, StoreError> {
+        // A time before the beginning of the calendar: no message is that old.
+        let Some(before) =
+            Duration::try_minutes(minutes).and_then(|age| store::now().checked_sub_signed(age))
+        else {
+            return Ok(0);
+        };
+        self.fleet.store().drop_stale_queued(before, workspace).await
+    }
+}

@@ -1,0 +1,86 @@
+//! The variables of a workspace in layers: persona, then the template's `.env`, then the workspace's own.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use fleet::rules;
+
+use super::Assembler;
+use crate::env_file;
+
+impl Assembler<'_> {
+    /// Variables of a directory of the template.
+    pub(super) fn env(&self, directory: &str) -> BTreeMap<String, String> {
+        self.files.env(directory).map(|text| env_file::parse(&text)).unwrap_or_default()
+    }
+
+    /// Variables of a workspace, without those that the platform reserves. `env` has those of the template.
+    pub(super) fn secrets(&self, files_dir: &str, env: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut secrets = persona(self.personas, files_dir);
+        secrets.extend(env);
+        secrets.retain(|key, _| !rules::is_reserved(key));
+        secrets
+    }
+}
+
+/// Variables of the persona that has the name of a node's directory. A persona without an `env` file may have
+/// a `token` file with its token for Gitea.
+fn persona(personas: &Path, files_dir: &str) -> BTreeMap<String, String> {
+    // Nested and external directories end with the persona's name.
+    let key = files_dir.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if key.is_empty() {
+        return BTreeMap::new();
+    }
+    if !key.bytes().all(is_allowed) {
+        tracing::debug!(files_dir, "the directory's name is no persona key; the persona layer is skipped");
+        return BTreeMap::new();
+    }
+    let read = |file: &str| fs::read_to_string(personas.join(key).join(file)).unwrap_or_default();
+    let variables = env_file::parse(&read("env"));
+    let token = read("token");
+    match token.trim() {
+        token if variables.is_empty() && !token.is_empty() => {
+            [("GITEA_TOKEN", token), ("GITEA_USER", key)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        }
+        _ => variables,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(personas: &Path, files_dir: &str) -> Vec<(String, String)> {
+        persona(personas, files_dir).into_iter().collect()
+    }
+
+    fn pair(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn a_token_file_stands_in_for_an_empty_env_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("lead")).unwrap();
+        assert_eq!(read(dir.path(), "lead"), []);
+        fs::write(dir.path().join("lead/token"), " secret\n").unwrap();
+        let from_token = [pair("GITEA_TOKEN", "secret"), pair("GITEA_USER", "lead")];
+        assert_eq!(read(dir.path(), "teams/lead/"), from_token);
+        fs::write(dir.path().join("lead/env"), "# nothing\n").unwrap();
+        assert_eq!(read(dir.path(), "lead"), from_token);
+        fs::write(dir.path().join("lead/env"), "A=1\n").unwrap();
+        assert_eq!(read(dir.path(), "lead"), [pair("A", "1")]);
+    }
+
+    #[test]
+    fn a_persona_key_is_one_plain_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let personas = dir.path().join("personas");
+        fs::create_dir(&personas).unwrap();
+        fs::write(dir.path().join("env"), "A=1\n").unwrap();
+        fs::write(personas.join("env"), "A=1\n").unwrap();
+        for files_dir in ["", "/", ".", "..", "a/..", "a/.", "a b", "ä"] {
+            assert_eq!(read(&personas, files_dir), [], "{files_dir}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The assembler with files on disk.
+
+use std::{fs, time::Duration};
+
+use fleet::{Adapter, RuntimeInfo};
+use serde_json::json;
+
+use super::*;
+use crate::template::{Defaults, Prompt, Prompts, Schedule};
+
+/// Runtimes of the first-party guests that the tests need.
+struct KnownRuntimes;
+
+#[async_trait::async_trait]
+impl Runtimes for KnownRuntimes {
+    fn sanitize(&self, runtime: &str) -> String {
+        let known = ["claude-code", "langgraph", "hermes", "mock"];
+        if known.contains(&runtime) { runtime } else { "claude-code" }.to_owned()
+    }
+
+    fn info(&self, runtime: &str) -> RuntimeInfo {
+        RuntimeInfo {
+            hosting: if runtime == "mock" { Hosting::Synthetic } else { Hosting::Container },
+            default_model: (runtime == "claude-code").then(|| "sonnet".to_owned()),
+            provision_timeout: None::<Duration>,
+            self_reports_health: false,
+        }
+    }
+
+    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+        unreachable!("a template is assembled without plans")
+    }
+}
+
+/// A template in a directory with personas beside it.
+struct Fixture {
+    dir: tempfile::TempDir,
+    org: Org,
+    globals: HashSet<String>,
+}
+
+impl Fixture {
+    fn new(nodes: Vec<Node>, defaults: Defaults) -> Self {
+        let org = Org { name: "T".to_owned(), defaults, workspaces: nodes, ..Org::default() };
+        Self { dir: tempfile::tempdir().unwrap(), org, globals: HashSet::new() }
+    }
+
+    fn file(&self, path: &str, text: &str) {
+        let path = self.dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn assemble(&self) -> Assembly {
+        let root = self.dir.path().join("t");
+        fs::create_dir_all(&root).unwrap();
+        let containment_root = fs::canonicalize(self.dir.path()).unwrap();
+        let files = Files::Directory { root, containment_root };
+        let assembler = Assembler {
+            org: &self.org,
+            dir: "t",
+            files: &files,
+            runtimes: &KnownRuntimes,
+            default_tier: 3,
+            globals: &self.globals,
+            personas: &self.dir.path().join("personas"),
+            seal: &|_| Some(json!("sealed")),
+        };
+        assembler.assemble()
+    }
+
+    fn only(&self) -> ResolvedNode {
+        let mut found = self.assemble();
+        assert_eq!((found.error, found.nodes.len()), (None, 1));
+        found.nodes.remove(0)
+    }
+}
+
+fn named(name: &str) -> Node {
+    Node { name: name.to_owned(), ..Node::default() }
+}
+
+#[test]
+fn runtime_and_hosting_follow_the_template() {
+    for (own, default, external, runtime, hosting) in [
+        ("", "", false, "langgraph", Hosting::Container),
+        ("", "hermes", false, "hermes", Hosting::Container),
+        ("claude-code", "hermes", false, "claude-code", Hosting::Container),
+        ("unknown", "", false, "claude-code", Hosting::Container),
+        (" Mock ", "", false, "mock", Hosting::Synthetic),
+        ("external", "", false, "external", Hosting::Operator),
+        ("mock", "", true, "external", Hosting::Operator),
+    ] {
+        let node = Node { runtime: own.to_owned(), external, ..named("A") };
+        let defaults = Defaults { runtime: default.to_owned(), ..Defaults::default() };
+        let node = Fixture::new(vec![node], defaults).only();
+        assert_eq!((node.runtime.as_str(), node.hosting), (runtime, hosting), "{own:?}");
+    }
+}
+
+#[test]
+fn later_layers_of_variables_win_and_only_containers_have_any() {
+    let node = Node { files_dir: "teams/lead".to_owned(), ..named("A") };
+    let fixture =
+        Fixture::new(vec![node.clone(), Node { runtime: "mock".to_owned(), ..node }], Defaults::default());
+    fixture.file("personas/lead/env", "A=persona\nB=persona\nC=persona\nPATH=/evil");
+    fixture.file("t/.env", "B=org\nC=org");
+    fixture.file("t/teams/lead/.env", "C=own\nPATH=/evil");
+    let found = fixture.assemble();
+    let secrets: Vec<(&str, &str)> =
+        found.nodes[0].secrets.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(secrets, [("A", "persona"), ("B", "org"), ("C", "own")]);
+    assert!(found.nodes[1].secrets.is_empty());
+}
+
+#[test]
+fn directories_outside_of_the_template_have_no_variables() {
+    for files_dir in ["../other", "/etc", "a/../../other"] {
+        let fixture =
+            Fixture::new(vec![Node { files_dir: files_dir.to_owned(), ..named("A") }], Defaults::default());
+        fixture.file("other/.env", "A=1");
+        let node = fixture.only();
+        assert!(node.secrets.is_empty(), "{files_dir}");
+    }
+}
+
+#[test]
+fn a_default_model_is_used_only_where_nothing_else_names_one() {
+    let model = |fixture: &Fixture| fixture.only().spec["model"].clone();
+    let fixture =
+        Fixture::new(vec![Node { runtime: "claude-code".to_owned(), ..named("A") }], Defaults::default());
+    assert_eq!(model(&fixture), "sonnet");
+    assert_eq!(model(&Fixture::new(vec![named("A")], Defaults::default())), DEFAULT_MODEL);
+    fixture.file("t/.env", "MODEL=own");
+    assert_eq!(model(&fixture), Json::Null);
+    let mut fixture = Fixture::new(vec![named("A")], Defaults::default());
+    fixture.globals.insert("MODEL".to_owned());
+    assert_eq!(model(&fixture), Json::Null);
+    fixture.org.defaults.model = "default".to_owned();
+    assert_eq!(model(&fixture), "default");
+    fixture.org.workspaces[0].model = "node".to_owned();
+    assert_eq!(model(&fixture), "node");
+}
+
+#[test]
+fn prompts_of_the_node_win_over_those_of_the_defaults() {
+    let prompt = |text: &str, file: &str| Prompt { text: text.to_owned(), file: file.to_owned() };
+    for (own, default, expected) in [
+        (prompt("own", "own.md"), prompt("default", ""), json!("own")),
+        (prompt("", "own.md"), prompt("default", ""), json!("file of the node")),
+        (prompt("", "none.md"), prompt("default", "default.md"), json!("default")),
+        (prompt("", ""), prompt("", "default.md"), json!("file of\nthe template")),
+        (prompt("", "../../x.md"), prompt("", ""), Json::Null),
+        (prompt("", ""), prompt("", ""), Json::Null),
+    ] {
+        let prompts = |initial: &Prompt| Prompts { initial: initial.clone(), ..Prompts::default() };
+        let node = Node { files_dir: "a".to_owned(), prompts: prompts(&own), ..named("A") };
+        let fixture =
+            Fixture::new(vec![node], Defaults { prompts: prompts(&default), ..Defaults::default() });
+        fixture.file("t/a/own.md", "\nfile of the node\n\n");
+        fixture.file("t/default.md", "file of  \nthe template");
+        fixture.file("x.md", "secret");
+        let spec = fixture.only().spec;
+        assert_eq!(spec["org"].get("initial_prompt").cloned().unwrap_or_default(), expected, "{own:?}");
+    }
+}
+
+#[test]
+fn an_invalid_node_ends_the_tree_in_depth_first_order() {
+    let bad = Node { workspace_dir: "x".to_owned(), ..named("Bad") };
+    let tree = Node {
+        children: vec![named("B"), Node { children: vec![bad], ..named("C") }, named("D")],
+        ..named("A")
+    };
+    let found = Fixture::new(vec![tree, named("E")], Defaults::default()).assemble();
+    assert_eq!(found.nodes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["A", "B", "C"]);
+    assert_eq!(found.error.as_deref(), Some("workspace Bad: workspace_dir must be an absolute path"));
+}
+
+#[test]
+fn schedules_without_prompt_or_cron_are_skipped() {
+    let schedule = |cron: &str, prompt: &str, file: &str| Schedule {
+        name: "s".to_owned(),
+        cron_expr: cron.to_owned(),
+        timezone: "UTC".to_owned(),
+        prompt: prompt.to_owned(),
+        prompt_file: file.to_owned(),
+        enabled: true,
+    };
+    let schedules = vec![
+        schedule("0 9 * * 1", "go", ""),
+        schedule("0 9 * *", "go", ""),
+        schedule("0 9 * * 1", "", "none.md"),
+        schedule("0 9 * * 1", "", "s.md"),
+    ];
+    let fixture = Fixture::new(vec![Node { schedules, ..named("A") }], Defaults::default());
+    fixture.file("t/s.md", "from a file");
+    let kept = fixture.only().spec["org"]["schedules"].clone();
+    let prompts: Vec<&str> =
+        kept.as_array().unwrap().iter().map(|it| it["prompt"].as_str().unwrap()).collect();
+    assert_eq!(prompts, ["go", "from a file"]);
+}
+#[test]
+fn models_and_runtimes_of_the_defaults_are_checked_too() {
+    let long = "x".repeat(MODEL_BYTES + 1);
+    for (defaults, field) in [
+        (Defaults { model: long.clone(), ..Defaults::default() }, "model"),
+        (Defaults { runtime: "a\nb".to_owned(), ..Defaults::default() }, "runtime"),
+    ] {
+        let found = Fixture::new(vec![named("A")], defaults).assemble();
+        assert_eq!((found.error, found.nodes.len()), (Some(format!("workspace A: invalid {field}")), 0));
+    }
+}
+
+#[test]
+fn files_with_credentials_are_no_prompts() {
+    let prompts =
+        Prompts { initial: Prompt { file: ".env".to_owned(), ..Prompt::default() }, ..Prompts::default() };
+    let fixture = Fixture::new(vec![Node { prompts, ..named("A") }], Defaults::default());
+    fixture.file("t/.env", "TOKEN=secret");
+    assert_eq!(fixture.only().spec["org"].get("initial_prompt"), None);
+}

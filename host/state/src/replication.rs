@@ -1,0 +1,194 @@
+//! Keeps the indexes of this server in step with the database, and publishes events in their order.
+//!
+//! Changes of this server come from the writer, in order, right after their commit. Changes of other
+//! servers come as events whose numbers are missing here: their rows are read again, then the events are
+//! published. Either way an index is never behind a published event, and every subscriber receives stored
+//! events in the order of their numbers.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use events::{Envelope, Hub};
+use store::{Change, Notification, Observer, Store, StoreError};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
+use uuid::Uuid;
+
+use crate::{
+    ephemeral::{self, EphemeralQueue, Message},
+    index::Index,
+    token_index::TokenIndex,
+    workspace_index::WorkspaceIndex,
+};
+
+/// How often events of other servers are polled for where no notification arrives.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+
+/// Events read at once.
+const BATCH: u64 = 500;
+
+/// The indexes, the hub, and the number of the last published event.
+pub(crate) struct Replication {
+    pub(crate) workspaces: Arc<WorkspaceIndex>,
+    pub(crate) tokens: Arc<TokenIndex>,
+    pub(crate) hub: Hub,
+    indexes: RwLock<Vec<Arc<dyn Index>>>,
+    published: Mutex<i64>,
+    /// The database has events that were not published.
+    behind: Notify,
+    ephemeral: mpsc::Sender<Arc<Envelope>>,
+    server: Uuid,
+}
+
+impl Replication {
+    /// Loads everything that is live.
+    pub(crate) async fn open(
+        store: &Store,
+        hub: Hub,
+        server: Uuid,
+    ) -> Result<(Arc<Self>, EphemeralQueue), StoreError> {
+        // The number first: what is committed during the load is then read again.
+        let published = Mutex::new(store.last_event().await?);
+        let (workspaces, tokens) = (Arc::<WorkspaceIndex>::default(), Arc::<TokenIndex>::default());
+        workspaces.load(store.live_workspaces().await?);
+        tokens.load(store.live_tokens().await?);
+        let indexes: Vec<Arc<dyn Index>> = vec![Arc::clone(&workspaces) as _, Arc::clone(&tokens) as _];
+        let indexes = RwLock::new(indexes);
+        let (ephemeral, queue) = mpsc::channel(ephemeral::QUEUE);
+        let behind = Notify::new();
+        let replication = Self { workspaces, tokens, hub, indexes, published, behind, ephemeral, server };
+        Ok((Arc::new(replication), queue))
+    }
+
+    pub(crate) fn register(&self, index: Arc<dyn Index>) {
+        self.indexes.write().unwrap_or_else(PoisonError::into_inner).push(index);
+    }
+
+    fn indexes(&self) -> Vec<Arc<dyn Index>> {
+        self.indexes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn last_published(&self) -> i64 {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes here, and enqueues for other servers.
+    pub(crate) fn publish_ephemeral(&self, envelope: Arc<Envelope>) {
+        self.hub.publish(Arc::clone(&envelope));
+        if self.ephemeral.try_send(envelope).is_err() {
+            metrics::counter!("isomer_live_events_unsent_total").increment(1);
+        }
+    }
+
+    /// Follows other servers. Never ends by itself.
+    pub(crate) async fn follow(&self, store: &Store, progress: impl Fn()) -> Result<(), StoreError> {
+        let mut listener = store.listen().await?;
+        // Events from before the listener was there, perhaps because the database was away.
+        self.catch_up(store).await?;
+        loop {
+            progress();
+            let notification = tokio::select! {
+                received = timeout(POLL_EVERY, listener.recv()) => received.unwrap_or(Notification::Interrupted),
+                () = self.behind.notified() => Notification::Committed,
+            };
+            match notification {
+                Notification::Ephemeral(message) => self.receive_ephemeral(&message),
+                // No other server can have written.
+                Notification::Interrupted if store.is_single_process() => {}
+                Notification::Committed | Notification::Interrupted => self.catch_up(store).await?,
+            }
+        }
+    }
+
+    /// Reads and publishes the events that were not published yet.
+    pub(crate) async fn catch_up(&self, store: &Store) -> Result<(), StoreError> {
+        loop {
+            let events = store.events_after(self.last_published(), BATCH).await?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            for index in self.indexes() {
+                index.refresh(store, &events).await?;
+            }
+            for event in events {
+                self.publish_next(event);
+            }
+        }
+    }
+
+    /// Publishes a stored event, unless it was published before.
+    fn publish_next(&self, event: Arc<Envelope>) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seq) = event.seq().filter(|seq| *seq > *published) {
+            *published = seq;
+            self.hub.publish(event);
+        }
+    }
+
+    fn receive_ephemeral(&self, message: &str) {
+        let Ok(message) = serde_json::from_str::<Message>(message) else {
+            tracing::warn!("another server sent ephemeral events that this version can't parse");
+            return;
+        };
+        if message.from != self.server {
+            message.receive(&self.workspaces, |event| self.hub.publish(event));
+        }
+    }
+
+    /// Sends ephemeral events to other servers, as many in a message as fit. Ends with the queue.
+    pub(crate) async fn send_ephemeral(
+        &self,
+        store: &Store,
+        queue: &mut EphemeralQueue,
+        progress: impl Fn(),
+    ) {
+        let mut waiting = Vec::new();
+        loop {
+            progress();
+            match timeout(POLL_EVERY, queue.recv_many(&mut waiting, ephemeral::QUEUE)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) => continue,
+            }
+            if !store.is_single_process() {
+                for message in ephemeral::messages(self.server, &waiting, &self.workspaces) {
+                    if let Err(error) = store.notify_ephemeral(&message).await {
+                        tracing::debug!(%error, "ephemeral events could not be sent to other servers");
+                    }
+                }
+            }
+            waiting.clear();
+        }
+    }
+}
+
+impl Observer for Replication {
+    fn committed(&self, change: &Change, events: &[Arc<Envelope>]) {
+        for index in self.indexes.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            index.apply(change);
+        }
+        let stored = || events.iter().filter(|event| event.seq().is_some());
+        if let Some(first) = stored().find_map(|event| event.seq()) {
+            let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+            if first == *published + 1 {
+                *published += stored().count() as i64;
+                stored().for_each(|event| self.hub.publish(Arc::clone(event)));
+            } else {
+                // Events of other servers come first.
+                self.behind.notify_one();
+            }
+        }
+        events
+            .iter()
+            .filter(|event| event.seq().is_none())
+            .for_each(|event| self.publish_ephemeral(Arc::clone(event)));
+    }
+
+    fn outcome_unknown(&self) {
+        self.behind.notify_one();
+    }
+}

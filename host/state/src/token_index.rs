@@ -1,0 +1,220 @@
+//! The token index: every live token, in memory by its hash, so that authentication needs no database. A
+//! token that was revoked on this server is refused from its commit on.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use events::{Envelope, Event, definitions::TokenChanged};
+use sha2::{Digest as _, Sha256};
+use store::{
+    Change, Store, StoreError,
+    tokens::{InsertToken, RevokeToken, RevokeTokensOf, TokenRow},
+    workspaces::PurgeWorkspaces,
+};
+use uuid::Uuid;
+
+use crate::index::Index;
+
+/// The use of a token is stored this often at most, milliseconds.
+const USE_EVERY_MS: i64 = 60_000;
+
+/// SHA-256 of a token, as it is stored and looked up.
+#[must_use]
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// A live token.
+#[derive(Debug)]
+pub struct LiveToken {
+    /// From `tokens`, except for the last use.
+    pub row: TokenRow,
+    used_ms: AtomicI64,
+}
+
+impl LiveToken {
+    /// When it was last presented.
+    #[must_use]
+    pub fn last_used_at(&self) -> Option<DateTime<Utc>> {
+        match self.used_ms.load(Ordering::Relaxed) {
+            0 => None,
+            used => DateTime::from_timestamp_millis(used),
+        }
+    }
+
+    /// Records that it was presented. Is this to be stored?
+    #[must_use]
+    pub fn record_use(&self, now: DateTime<Utc>) -> bool {
+        let now = now.timestamp_millis();
+        let before = self.used_ms.load(Ordering::Relaxed);
+        let due = now - before >= USE_EVERY_MS;
+        due && self.used_ms.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// Every live token, by hash.
+#[derive(Debug, Default)]
+pub struct TokenIndex {
+    rows: RwLock<Rows>,
+}
+
+#[derive(Debug, Default)]
+struct Rows {
+    by_hash: HashMap<[u8; 32], Arc<LiveToken>>,
+    by_id: HashMap<Uuid, [u8; 32]>,
+    /// Hashes of a workspace's tokens; those of the organization under `None`.
+    by_workspace: HashMap<Option<Uuid>, Vec<[u8; 32]>>,
+    /// Revoked while this process runs, so that no row that was read before brings them back.
+    revoked: HashSet<Uuid>,
+}
+
+impl TokenIndex {
+    /// The live token with this text.
+    #[must_use]
+    pub fn find(&self, token: &str) -> Option<Arc<LiveToken>> {
+        self.read().by_hash.get(&token_hash(token)).cloned()
+    }
+
+    /// Live tokens of a workspace, newest first; those of the organization for `None`.
+    #[must_use]
+    pub fn of(&self, workspace: Option<Uuid>) -> Vec<Arc<LiveToken>> {
+        let index = self.read();
+        let hashes = index.by_workspace.get(&workspace).into_iter().flatten();
+        let mut tokens: Vec<_> = hashes.filter_map(|hash| index.by_hash.get(hash)).cloned().collect();
+        tokens.sort_by_key(|token| std::cmp::Reverse((token.row.created_at, token.row.id)));
+        tokens
+    }
+
+    /// Does this workspace have a live token?
+    #[must_use]
+    pub fn has_any(&self, workspace: Uuid) -> bool {
+        self.read().by_workspace.contains_key(&Some(workspace))
+    }
+
+    /// Is there any live token at all?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read().by_hash.is_empty()
+    }
+
+    /// Replaces everything, at start.
+    pub fn load(&self, rows: Vec<TokenRow>) {
+        let mut index = Rows::default();
+        for row in rows {
+            index.insert(row);
+        }
+        *self.write() = index;
+    }
+
+    /// Takes over a token as it was read; `None` if it does not exist.
+    pub fn refresh_row(&self, id: Uuid, row: Option<TokenRow>) {
+        let mut index = self.write();
+        match row.filter(|row| row.revoked_at.is_none()) {
+            Some(row) => index.insert(row),
+            None => index.revoke(id),
+        }
+    }
+
+    /// Drops every token of these workspaces.
+    pub fn drop_of(&self, workspaces: &[Uuid]) {
+        let mut index = self.write();
+        for workspace in workspaces {
+            for hash in index.by_workspace.remove(&Some(*workspace)).unwrap_or_default() {
+                if let Some(token) = index.by_hash.remove(&hash) {
+                    index.by_id.remove(&token.row.id);
+                    index.revoked.insert(token.row.id);
+                }
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Rows> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Rows> {
+        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Index for TokenIndex {
+    fn apply(&self, change: &Change) {
+        for mutation in change.mutations() {
+            if let Some(InsertToken(row)) = mutation.downcast_ref() {
+                self.write().insert(row.clone());
+            } else if let Some(RevokeToken { id, .. }) = mutation.downcast_ref() {
+                self.write().revoke(*id);
+            } else if let Some(RevokeTokensOf { workspaces, .. }) = mutation.downcast_ref() {
+                self.drop_of(workspaces);
+            } else if let Some(PurgeWorkspaces(workspaces)) = mutation.downcast_ref() {
+                self.drop_of(workspaces);
+            }
+        }
+    }
+
+    async fn refresh(&self, store: &Store, events: &[Arc<Envelope>]) -> Result<(), StoreError> {
+        let mut changed = BTreeSet::new();
+        for event in events {
+            match event.event() {
+                Some(Event::TokenChanged(TokenChanged { token_id })) => {
+                    self.refresh_row(token_id, store.token(token_id).await?);
+                }
+                Some(Event::WorkspaceRemoved(_)) => self.drop_of(event.workspace_id().as_slice()),
+                // Perhaps of a purge, which deletes the event of the removal.
+                Some(Event::WorkspaceChanged(_)) => {
+                    changed.extend(event.workspace_id().filter(|id| self.has_any(*id)));
+                }
+                _ => {}
+            }
+        }
+        let changed: Vec<Uuid> = changed.into_iter().collect();
+        let rows = store.workspaces(&changed).await?;
+        let existing: HashSet<Uuid> = rows.into_iter().map(|loaded| loaded.row.id).collect();
+        let purged: Vec<Uuid> = changed.into_iter().filter(|id| !existing.contains(id)).collect();
+        self.drop_of(&purged);
+        Ok(())
+    }
+}
+
+impl Rows {
+    fn insert(&mut self, row: TokenRow) {
+        let Ok(hash) = <[u8; 32]>::try_from(row.hash.as_slice()) else {
+            tracing::error!(token = %row.id, "a token whose hash isn't 32 bytes is left out");
+            return;
+        };
+        if self.revoked.contains(&row.id) {
+            return;
+        }
+        self.remove(row.id);
+        let used_ms = AtomicI64::new(row.last_used_at.map_or(0, |used| used.timestamp_millis()));
+        self.by_workspace.entry(row.workspace_id).or_default().push(hash);
+        self.by_id.insert(row.id, hash);
+        self.by_hash.insert(hash, Arc::new(LiveToken { row, used_ms }));
+    }
+
+    fn revoke(&mut self, id: Uuid) {
+        self.remove(id);
+        self.revoked.insert(id);
+    }
+
+    fn remove(&mut self, id: Uuid) {
+        let Some(hash) = self.by_id.remove(&id) else {
+            return;
+        };
+        let workspace = self.by_hash.remove(&hash).and_then(|token| token.row.workspace_id);
+        if let Some(hashes) = self.by_workspace.get_mut(&workspace) {
+            hashes.retain(|other| *other != hash);
+            if hashes.is_empty() {
+                self.by_workspace.remove(&workspace);
+            }
+        }
+    }
+}
