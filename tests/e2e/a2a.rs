@@ -315,7 +315,7 @@ async fn messages_are_sent_by_the_cli() {
     assert_eq!(isomer(&[&id[..8], "hello"]), (true, "Aye.\n".to_owned()));
     assert_eq!(
         isomer(&["Poller", "hello"]),
-        (true, "kept for Poller, who fetches messages by itself\n".to_owned())
+        (true, "Poller polls for messages: this one is stored until its agent fetches it\n".to_owned())
     );
     let (succeeded, json) = isomer(&["CEO", "hello", "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");

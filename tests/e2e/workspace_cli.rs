@@ -90,7 +90,7 @@ async fn workspaces_are_managed_by_the_cli() {
             "its agent runs elsewhere",
             "waits for   its agent to call POST",
             "until       no deadline",
-            "then        it is online",
+            "then        the workspace is online",
         ],
     );
     assert_output(&ws(&["explain", "CEO"]), true, &["CEO waits for nothing"]);

@@ -331,7 +331,7 @@ on_both_databases! {
         assert_eq!(explained["hosting"], "operator");
         assert_eq!((&explained["wanted"], &explained["agrees"]), (&json!("running"), &json!(true)));
         assert_eq!(explained["awaiting"]["what"], "its agent to call POST /registry/register or /registry/heartbeat");
-        assert_eq!(explained["awaiting"]["then"], "it is online");
+        assert_eq!(explained["awaiting"]["then"], "the workspace is online");
         assert_eq!(explained["generation"], explained["observed_generation"]);
         assert_eq!(server.get(&format!("/workspaces/{UNKNOWN}/explain")).await.error(404), "workspace not found");
     }
