@@ -128,7 +128,7 @@ pub(crate) struct QuotaStatus {
 
 /// A caller has nothing left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Refusal {
+pub(crate) struct Refusal {
     text: &'static str,
     status: QuotaStatus,
     /// Until one more request is allowed.
@@ -312,12 +312,12 @@ impl RateLimits {
     /// Counts a request. `None`: limits are off.
     ///
     /// # Errors
-    /// The answer to a caller that has nothing left.
-    pub(crate) fn check(&self, request: &Request) -> Result<Option<QuotaStatus>, Response> {
+    /// The refusal of a caller that has nothing left.
+    pub(crate) fn check(&self, request: &Request) -> Result<Option<QuotaStatus>, Box<Refusal>> {
         if !self.callers.rule.enabled {
             return Ok(None);
         }
-        self.admit(request).map(Some).map_err(|refusal| (*refusal).into_response())
+        self.admit(request).map(Some)
     }
 
     /// Says in an answer what its caller has left.
