@@ -45,7 +45,7 @@ pub(crate) struct ActiveRelease {
     pub(crate) breaker: Breaker,
 }
 
-/// What the database has, as of the last change that this server made or heard of.
+/// The row in the database, as of the last change that this server made or followed.
 pub(crate) struct Record {
     pub(crate) row: GuestRow,
     /// Oldest first.

@@ -189,7 +189,7 @@ definitions! {
 
     // Between servers
 
-    /// By a change of a workspace of which no other event tells: other servers index it.
+    /// By a change of a workspace without another event: other servers read its row again.
     WorkspaceChanged(Empty) = "isomer.workspace.changed", Internal;
     /// By a change of a token: other servers index it.
     TokenChanged(TokenChanged) = "isomer.token.changed", Internal;

@@ -47,7 +47,7 @@ pub(crate) fn variables(
         set("MODEL", &model);
     }
     for copy in &plan.env_copies {
-        // An own secret of that name is somebody's explicit choice; the copy is a convenience.
+        // A secret of that name was set explicitly, so it takes precedence over the copy.
         if let Some(value) = secrets.get(&copy.source).filter(|_| !secrets.contains_key(&copy.target)) {
             set(&copy.target, value);
         }

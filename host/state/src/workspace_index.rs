@@ -216,7 +216,7 @@ impl WorkspaceIndex {
         }
     }
 
-    /// Takes over what an agent reported. A report does not tell of its last message, so that stays.
+    /// Takes over what an agent reported. A report does not include the time of its last message, so that stays.
     pub fn put_presence(&self, mut presence: PresenceRow) {
         self.write().change(presence.workspace_id, |workspace| {
             let known = workspace.presence.as_ref().and_then(|known| known.last_outbound_at);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 text_enum! {
-    /// Whom a token is for.
+    /// The kind of a token's holder.
     TokenKind {
         /// An agent's own; provisioning replaces it.
         Agent = "agent",

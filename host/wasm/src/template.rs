@@ -55,7 +55,7 @@ pub enum Progress {
     Done(Tree),
     /// Paths to answer before the next call.
     Need(Vec<String>),
-    /// The template's author has something to mend.
+    /// The template has an error, which its author must correct.
     Failed(Problem),
 }
 

@@ -78,7 +78,7 @@ pub struct Activity {
     pub summary: Option<String>,
     /// The target, or null.
     pub target_id: Option<Uuid>,
-    /// Tools that were used; absent if not told.
+    /// Tools that were used; absent if not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_trace: Option<Value>,
 }
