@@ -31,7 +31,7 @@ pub use work::{
 
 use crate::json;
 
-/// Is an event stored, and do clients see it?
+/// Whether an event is stored, and whether clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Stored and numbered, then published to clients.

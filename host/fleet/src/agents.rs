@@ -62,7 +62,7 @@ pub struct Registration {
     pub card: Value,
     /// How it wants its messages, where it says so.
     pub mode: Option<DeliveryMode>,
-    /// May it make a workspace of its own, if there is none with that id?
+    /// Whether the agent may create its own workspace where none has that id.
     pub may_create: bool,
     /// The call carried a token of the workspace. One that has no token yet needs none.
     pub proved: bool,
@@ -210,7 +210,7 @@ impl Fleet {
         Ok(Planned { change, done: Registered { mode, token } })
     }
 
-    /// Is an agent at this address one that we may call?
+    /// Whether the platform may call an agent at this address.
     ///
     /// # Errors
     /// Says why not.

@@ -74,7 +74,7 @@ pub(crate) fn variables(
     env
 }
 
-/// Who an agent's commits are by. Nothing for a workspace without a name.
+/// The author of an agent's git commits. Empty for a workspace without a name.
 fn git_identity(workspace: &str, settings: &Settings) -> Vec<(&'static str, String)> {
     let slug = slug(workspace);
     if slug.is_empty() {

@@ -112,7 +112,7 @@ impl WorkspaceIndex {
         self.read().by_id.len()
     }
 
-    /// Is there no live workspace?
+    /// Whether there is no live workspace.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -322,7 +322,7 @@ impl Rows {
         live.or_else(|| self.removed.get(&id).map(|tombstone| tombstone.parent))
     }
 
-    /// Is or was `upper` the same as `lower`, or an ancestor of it?
+    /// Whether `upper` is or was `lower` or an ancestor of it.
     fn was_above(&self, upper: Uuid, lower: Option<Uuid>) -> bool {
         let mut at = lower;
         for _ in 0..ACCESS_LEVELS {

@@ -31,7 +31,7 @@ pub struct ActivityRow {
     pub workspace_id: Uuid,
     /// Kind of activity.
     pub activity_type: String,
-    /// Who did it; none for people.
+    /// Workspace that acted; none for users.
     pub source_id: Option<Uuid>,
     /// Workspace that the message is for.
     pub target_id: Option<Uuid>,

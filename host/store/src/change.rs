@@ -54,7 +54,7 @@ impl dyn Mutation {
 /// A condition that must hold in the transaction of a change.
 #[async_trait]
 pub trait Precondition: Any + Debug + Send + Sync {
-    /// Does it hold?
+    /// Whether the condition holds.
     ///
     /// # Errors
     /// If the database fails.
@@ -67,7 +67,7 @@ pub trait Precondition: Any + Debug + Send + Sync {
 }
 
 impl dyn Precondition {
-    /// Is the precondition of this type?
+    /// Whether the precondition is of this type.
     #[must_use]
     pub fn is<P: Precondition>(&self) -> bool {
         (self as &dyn Any).is::<P>()

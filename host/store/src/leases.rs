@@ -23,7 +23,7 @@ pub struct Lease {
 pub struct Fence {
     /// Name of the lease.
     pub name: &'static str,
-    /// Who holds it.
+    /// Id of the server that holds the lease.
     pub holder: Uuid,
     /// Which holding it is.
     pub epoch: i64,
@@ -75,7 +75,7 @@ impl Store {
         Ok(Some(Lease { fence: Fence { name, holder, epoch }, until }))
     }
 
-    /// Is the lease still the fence's?
+    /// Whether the lease still has the epoch of the fence.
     ///
     /// # Errors
     /// If the database fails.

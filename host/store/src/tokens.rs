@@ -63,7 +63,7 @@ impl Store {
         Ok(token::Entity::find_by_id(id).one(&self.read).await?)
     }
 
-    /// Did this workspace ever have a token?
+    /// Whether this workspace ever had a token.
     ///
     /// # Errors
     /// If the database fails.

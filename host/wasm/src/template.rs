@@ -40,7 +40,7 @@ pub enum Answer {
 pub struct Expansion {
     /// The file to begin with; always among `files`.
     pub entry: String,
-    /// Can further files be had?
+    /// Whether the host can provide further files.
     #[serde(default)]
     pub has_directory: bool,
     /// Everything answered so far, `entry` first.
@@ -115,7 +115,7 @@ pub struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// Are these settings usable?
+    /// Asks the guest whether these settings are valid.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
         self.bindings.validate_settings(self.component, settings).await
     }

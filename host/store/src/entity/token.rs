@@ -23,7 +23,7 @@ pub struct Model {
     /// What people call it.
     #[sea_orm(column_type = "Text", nullable)]
     pub name: Option<String>,
-    /// Who made it.
+    /// The maker: `admin-token`, `org-token:PREFIX` or another name.
     #[sea_orm(column_type = "Text", nullable)]
     pub created_by: Option<String>,
     /// Root workspace of the organization that it is bound to.
