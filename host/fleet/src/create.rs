@@ -76,7 +76,7 @@ pub struct NewWorkspace {
 pub struct Memory {
     /// What.
     pub content: String,
-    /// Who shares it.
+    /// The scope that shares the memory.
     #[serde(default)]
     pub scope: String,
 }

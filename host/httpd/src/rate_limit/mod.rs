@@ -5,7 +5,7 @@
 //! until it is full are `X-RateLimit-Reset`; a refused caller reads in `Retry-After` when one more
 //! request will be allowed.
 //!
-//! | Limiter | Of whom | Budget |
+//! | Limiter | Key | Budget |
 //! |---|---|---|
 //! | `address` | every address (IPv6: every /64) | 10 × `RATE_LIMIT` a minute |
 //! | `global` | the organization of this server; else the bearer; else the address | `RATE_LIMIT` a minute |
@@ -294,7 +294,7 @@ impl RateLimits {
 
     fn admit(&self, request: &Request) -> Result<QuotaStatus, Box<Refusal>> {
         if let Err(mut refusal) = self.ceiling.check(Key::Address(network(request))) {
-            // The limit is told as that of one caller: it is the one that clients know.
+            // The headers show the limit of one caller, which is the one that clients know.
             refusal.status.limit = self.callers.limit.clone();
             return Err(refusal);
         }
