@@ -1,4 +1,4 @@
-//! The schema's history. A migration that has landed is never edited; the next one mends it.
+//! Schema migrations. A released migration is never edited; a new one corrects it.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ mod m0004_guest_components;
 mod m0005_drop_jobs;
 mod m0006_fewer_indexes;
 
-/// Applies what is missing, in order.
+/// Applies missing migrations in order.
 pub struct Migrator;
 
 #[async_trait::async_trait]

@@ -95,7 +95,7 @@ impl Credentials {
         self.state.tokens().of(workspace)
     }
 
-    /// Was this a token of exactly this workspace, revoked by its removal?
+    /// Whether this was a token of this workspace that its removal revoked.
     ///
     /// # Errors
     /// If the database can't be read.

@@ -33,7 +33,7 @@ struct EphemeralEvent {
     workspace_id: Option<Uuid>,
     at: DateTime<Utc>,
     payload: String,
-    /// The presence of the agent, where the event tells of a call of it.
+    /// The presence of the agent, where its call caused the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     presence: Option<PresenceRow>,
 }
@@ -90,7 +90,7 @@ pub(crate) fn messages(from: Uuid, envelopes: &[Arc<Envelope>], workspaces: &Wor
     messages
 }
 
-/// The presence of the agent of whose call an event tells: more than clients see, so that other servers
+/// The presence of the agent whose call caused an event: more than clients see, so that other servers
 /// know as much as is stored.
 fn presence(envelope: &Envelope, workspaces: &WorkspaceIndex) -> Option<PresenceRow> {
     let of_a_call = matches!(envelope.event(), Some(Event::WorkspaceHeartbeat(_) | Event::TaskUpdated(_)));

@@ -34,13 +34,13 @@ const STATEMENT_ROWS: usize = 128;
 pub struct ActivityRow {
     /// Its id. One that is stored already is not stored again.
     pub id: Uuid,
-    /// Whose activity it is.
+    /// The workspace in whose activity the row is listed.
     pub workspace_id: Uuid,
     /// Kind of activity.
     pub activity_type: String,
-    /// Who did it; none for people.
+    /// Workspace that acted; none for users.
     pub source_id: Option<Uuid>,
-    /// To whom.
+    /// Workspace that the message is for.
     pub target_id: Option<Uuid>,
     /// Its method.
     pub method: Option<String>,
@@ -62,10 +62,10 @@ pub struct ActivityRow {
     pub created_at: DateTime<Utc>,
 }
 
-/// Which rows somebody wants to read. What is given must all hold.
+/// A filter of rows. All given conditions must hold.
 #[derive(Debug, Clone)]
 pub struct ActivityFilter {
-    /// Whose.
+    /// Workspace in whose activity the rows are listed.
     pub workspace: Uuid,
     /// Only of this kind.
     pub activity_type: Option<String>,

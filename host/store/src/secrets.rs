@@ -17,7 +17,7 @@ use crate::{
 /// A sealed secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SecretRow {
-    /// Its workspace; none when it is everybody's.
+    /// Its workspace; none for a global secret.
     pub workspace_id: Option<Uuid>,
     /// Name of the variable.
     pub key: String,
@@ -55,7 +55,7 @@ impl Store {
         Ok(rows.into_iter().map(SecretRow::from).collect())
     }
 
-    /// Everybody's secrets, by key.
+    /// Global secrets, by key.
     ///
     /// # Errors
     /// If the database fails.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 text_enum! {
-    /// Whom a token is for.
+    /// The kind of a token's holder.
     TokenKind {
         /// An agent's own; provisioning replaces it.
         Agent = "agent",
@@ -63,7 +63,7 @@ impl Store {
         Ok(token::Entity::find_by_id(id).one(&self.read).await?)
     }
 
-    /// Did this workspace ever have a token?
+    /// Whether this workspace ever had a token.
     ///
     /// # Errors
     /// If the database fails.

@@ -1,5 +1,5 @@
 //! Values that rows, the wire and several crates share: enums that are written as text, and the defaults
-//! of runtimes, models and tiers. Depends on no other crate of ours.
+//! of runtimes, models and tiers. Depends on no other crate of the workspace.
 
 #![forbid(unsafe_code)]
 

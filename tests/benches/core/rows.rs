@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use events::{Envelope, Hub};
 use fleet::{Adapter, Fleet, FleetConfig, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
+use state::State;
 use store::{
     Change, Cipher, Observer, Store, Writer,
     layouts::{LayoutRow, PutLayouts},
@@ -49,9 +50,10 @@ impl Observer for NoObserver {
 
 /// A fleet on a database, without a server.
 pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
-    let parts = FleetConfig {
-        store: Store::connect(url).await.expect("a database"),
-        hub: Hub::default(),
+    let store = Store::connect(url).await.expect("a database");
+    let (state, written) = State::open(store, Hub::default()).await.expect("a database");
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(Synthetic),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key"),
@@ -60,7 +62,7 @@ pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
         provision: ProvisionSettings::default(),
         saas: false,
     };
-    Fleet::open(parts).await.expect("a fleet")
+    (Fleet::open(config).await, written)
 }
 
 pub fn sqlite(data: &Path) -> String {
@@ -132,7 +134,7 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
 /// Resident memory of a process, bytes.
 pub fn resident(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux reports it");
     let kib: usize = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
     kib << 10
 }

@@ -78,7 +78,7 @@ pub struct Activity {
     pub summary: Option<String>,
     /// The target, or null.
     pub target_id: Option<Uuid>,
-    /// Tools that were used; absent if not told.
+    /// Tools that were used; absent if not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_trace: Option<Value>,
 }
@@ -88,7 +88,7 @@ pub struct Activity {
 pub struct DelegationSent {
     /// The delegation, as the caller may have named it.
     pub delegation_id: String,
-    /// Who is to do it.
+    /// The workspace that the task is delegated to.
     pub target_id: Uuid,
     /// The start of the task, at most 100 bytes.
     pub task_preview: String,
@@ -101,7 +101,7 @@ pub struct DelegationStatus {
     pub delegation_id: String,
     /// How far it is.
     pub status: DelegationProgress,
-    /// Who is to do it.
+    /// The workspace that the task is delegated to.
     pub target_id: Uuid,
 }
 
@@ -122,7 +122,7 @@ pub struct DelegationComplete {
     pub delegation_id: String,
     /// The start of the answer, at most 4096 bytes.
     pub response_preview: String,
-    /// Who did it.
+    /// The workspace that did the task.
     pub target_id: Uuid,
     /// Present when it had waited in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,7 +136,7 @@ pub struct DelegationFailed {
     pub delegation_id: String,
     /// Why.
     pub error: String,
-    /// Who was to do it.
+    /// The workspace that the task was delegated to.
     pub target_id: Uuid,
 }
 
@@ -152,7 +152,7 @@ pub enum ChannelMessage {
         channel_type: String,
         /// Always.
         direction: Inbound,
-        /// Who wrote.
+        /// Name of the sender in the channel.
         username: String,
     },
     /// From the agent.

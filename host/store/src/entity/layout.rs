@@ -13,7 +13,7 @@ pub struct Model {
     pub x: f64,
     /// Canvas units down.
     pub y: f64,
-    /// Are its children hidden?
+    /// Whether its children are hidden on the canvas.
     pub collapsed: bool,
 }
 

@@ -11,9 +11,9 @@ pub struct Model {
     /// Its id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    /// Whom it is for.
+    /// Workspace that the message is for.
     pub workspace_id: Uuid,
-    /// Whom it is from; none for people.
+    /// Workspace that sent the message; none for users.
     pub caller_id: Option<Uuid>,
     /// Higher ones are first.
     pub priority: i32,

@@ -1,4 +1,4 @@
-//! Table `tokens`: bearers of workspaces and of the organisation, as hashes.
+//! Table `tokens`: bearers of workspaces and of the organization, as hashes.
 
 use sea_orm::entity::prelude::*;
 
@@ -13,7 +13,7 @@ pub struct Model {
     pub id: Uuid,
     /// What it is good for.
     pub kind: TokenKind,
-    /// Its workspace; none for tokens of the organisation.
+    /// Its workspace; none for tokens of the organization.
     pub workspace_id: Option<Uuid>,
     /// SHA-256 of the token: 32 bytes.
     pub hash: Vec<u8>,
@@ -23,10 +23,10 @@ pub struct Model {
     /// What people call it.
     #[sea_orm(column_type = "Text", nullable)]
     pub name: Option<String>,
-    /// Who made it.
+    /// The maker: `admin-token`, `org-token:PREFIX` or another name.
     #[sea_orm(column_type = "Text", nullable)]
     pub created_by: Option<String>,
-    /// Root workspace of the organisation that it is bound to.
+    /// Root workspace of the organization that it is bound to.
     pub org_id: Option<Uuid>,
     /// When it was made.
     pub created_at: DateTimeUtc,

@@ -81,7 +81,7 @@ impl Precondition for NoCycle {
     }
 }
 
-/// Is `upper` the same as `id`, or above it?
+/// Whether `upper` is `id` or an ancestor of it.
 async fn is_at_or_above(tx: &DatabaseTransaction, upper: Uuid, id: Uuid) -> Result<bool, StoreError> {
     let sql = "WITH RECURSIVE up(id) AS (\
                  SELECT CAST($1 AS UUID) UNION SELECT w.parent_id FROM workspaces w JOIN up ON w.id = up.id \

@@ -65,7 +65,7 @@ pub struct WorkspaceRow {
 }
 
 impl WorkspaceRow {
-    /// Is the workspace removed for good?
+    /// Whether the workspace is removed, which is final.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.status == Status::Removed
