@@ -15,13 +15,14 @@ use events::{
     definitions::{CardUpdated, Heartbeat, Task},
 };
 use net::{AddressPolicy, UrlError, agent_url};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{
     Change, EventFilter,
     presence::PresenceRow,
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
+use types::WorkspaceSpec;
 use uuid::Uuid;
 
 use crate::{
@@ -241,7 +242,7 @@ impl Fleet {
             budget_limit: None,
             max_concurrent_tasks: 1,
             url,
-            spec: json!({}),
+            spec: WorkspaceSpec::default(),
         };
         WorkspaceRow {
             status: Status::Online,

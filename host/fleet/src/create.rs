@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 
 use credentials::NewToken;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 use store::{
     Change,
     layouts::{LayoutRow, PutLayouts},
@@ -12,6 +10,7 @@ use store::{
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow},
 };
+use types::{Memory, WorkspaceSpec, defaults};
 use uuid::Uuid;
 use wasm::adapter::{Phase, PlanRequest};
 
@@ -22,12 +21,6 @@ use crate::{
     rules::{self, DeliveryMode, WorkspaceAccess},
     templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
 };
-
-/// Runtime where neither the request nor its template names one.
-const DEFAULT_RUNTIME: &str = "langgraph";
-
-/// Runtime of an external workspace that names none.
-const OPERATOR_RUNTIME: &str = "external";
 
 /// Variations of a name that are tried when siblings have it: ` (2)` to ` (99)`.
 const NAMES: u32 = 99;
@@ -69,16 +62,6 @@ pub struct NewWorkspace {
     pub position: Option<(f64, f64)>,
     /// What its agent remembers from the start. Kept in the row's spec until there is a memory to fill.
     pub initial_memories: Vec<Memory>,
-}
-
-/// Something that an agent remembers from the start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
-    /// What.
-    pub content: String,
-    /// Who shares it.
-    #[serde(default)]
-    pub scope: String,
 }
 
 /// A workspace that was created.
@@ -160,13 +143,13 @@ impl Fleet {
         let of_template = template.as_ref();
         let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
         let model = given(&new.model).or_else(|| of_template.and_then(|t| t.model.clone()));
-        let asked = runtime.as_deref().unwrap_or(DEFAULT_RUNTIME);
+        let asked = runtime.as_deref().unwrap_or(defaults::RUNTIME);
         if let Some(ready) = self.inner.runtimes.ready(asked) {
             ready.await;
         }
         let runtime = match runtime {
-            None if new.external => OPERATOR_RUNTIME.to_owned(),
-            runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
+            None if new.external => defaults::OPERATOR_RUNTIME.to_owned(),
+            runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(defaults::RUNTIME)),
         };
         let hosting =
             if new.external { Hosting::Operator } else { self.inner.runtimes.info(&runtime).hosting };
@@ -200,7 +183,12 @@ impl Fleet {
             budget_limit: new.budget_limit,
             max_concurrent_tasks: i32::try_from(new.max_concurrent_tasks.max(1)).unwrap_or(i32::MAX),
             url,
-            spec: json!({ "template": new.template, "model": model, "initial_memories": new.initial_memories }),
+            spec: WorkspaceSpec {
+                template: new.template.clone(),
+                model,
+                initial_memories: new.initial_memories.clone(),
+                ..WorkspaceSpec::default()
+            },
         };
         let row = blueprint.row();
         Ok(Checked { row, secrets, position: new.position.unwrap_or_default() })

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use store::workspaces::{Container, DesiredState, Hosting, Status};
+use types::Condition;
 use uuid::Uuid;
 
 use crate::{
@@ -21,8 +21,8 @@ pub struct Explanation {
     pub since: DateTime<Utc>,
     pub runtime: String,
     pub hosting: Hosting,
-    /// Desired state.
-    pub wanted: DesiredState,
+    #[serde(rename = "wanted")]
+    pub desired: DesiredState,
     /// Number of the desired state.
     pub generation: i64,
     /// Number of the last desired state that was reached.
@@ -39,8 +39,7 @@ pub struct Explanation {
     /// Last call of the agent.
     pub last_seen_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
-    /// Objects with type, status, reason, message and since.
-    pub conditions: Value,
+    pub conditions: Vec<Condition>,
     /// None where the workspace waits for nothing.
     pub awaiting: Option<Awaiting>,
 }
@@ -74,7 +73,7 @@ impl Fleet {
             since: row.status_since,
             runtime: row.runtime.clone(),
             hosting: row.hosting,
-            wanted: row.wanted,
+            desired: row.desired,
             generation: row.generation,
             observed_generation: row.observed_generation,
             attempt: row.attempt,

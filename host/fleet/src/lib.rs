@@ -44,7 +44,7 @@ mod testing;
 pub use agents::{Metadata, Registered, Registration, Report};
 pub use batch::{BatchEntry, BatchPlan};
 pub use connection::Connection;
-pub use create::{Created, Memory, NewWorkspace};
+pub use create::{Created, NewWorkspace};
 pub use edit::{Edit, Edited};
 pub use error::FleetError;
 pub use explain::{Awaiting, Explanation};

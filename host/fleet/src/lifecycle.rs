@@ -112,7 +112,7 @@ impl Fleet {
         let stopped = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
         let rows = self.wait_for(&[id], ANSWER_TIMEOUT, stopped).await?;
         match rows.first() {
-            Some(row) if row.wanted == DesiredState::Hibernated && stopped(row) => Ok(()),
+            Some(row) if row.desired == DesiredState::Hibernated && stopped(row) => Ok(()),
             _ => Err(FleetError::NotYet),
         }
     }

@@ -436,7 +436,7 @@ impl History {
             let waits = row.status == Status::Offline && ancestor_paused;
             assert!(machine::is_converged(&row) || waits, "{row:?}");
             let run = runs.remove(id);
-            let may_run = row.wanted == DesiredState::Running && row.hosting == Hosting::Container;
+            let may_run = row.desired == DesiredState::Running && row.hosting == Hosting::Container;
             assert!(run.is_none() || (may_run && run == Some(row.attempt)), "{run:?} runs for {row:?}");
             let known = matches!(row.container, Container::Running);
             assert_eq!(known, run.is_some(), "{row:?}");

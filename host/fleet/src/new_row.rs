@@ -3,7 +3,7 @@
 use store::workspaces::{
     Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow,
 };
-use types::defaults;
+use types::{WorkspaceSpec, defaults};
 use uuid::Uuid;
 
 use crate::{
@@ -36,8 +36,8 @@ pub struct NewWorkspaceRow {
     pub max_concurrent_tasks: i32,
     /// Where the agent is called, if an operator runs it.
     pub url: Option<String>,
-    /// What the workspace was created from, for its first start: a JSON object.
-    pub spec: serde_json::Value,
+    /// What the workspace was created from, for its first start.
+    pub spec: WorkspaceSpec,
 }
 
 impl NewWorkspaceRow {
@@ -63,7 +63,7 @@ impl NewWorkspaceRow {
             max_concurrent_tasks: self.max_concurrent_tasks,
             hibernation_idle_minutes: None,
             spec: self.spec,
-            wanted: DesiredState::Running,
+            desired: DesiredState::Running,
             generation: 1,
             status: Status::Provisioning,
             status_since: now,
@@ -73,7 +73,7 @@ impl NewWorkspaceRow {
             attempt_at: None,
             failures: 0,
             retry_at: None,
-            conditions: serde_json::json!([]),
+            conditions: Vec::new(),
             url: self.url,
             agent_card: None,
             last_sample_error: None,

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use events::Hub;
 use provision::Backend;
-use serde_json::json;
 use store::{
     Cipher, Store,
     workspaces::{Hosting, WorkspaceRow},
 };
 use tokio::{task::JoinHandle, time::timeout};
+use types::WorkspaceSpec;
 use uuid::Uuid;
 use wasm::{
     Problem,
@@ -46,7 +46,7 @@ pub(crate) fn row(name: &str) -> WorkspaceRow {
         budget_limit: None,
         max_concurrent_tasks: 1,
         url: None,
-        spec: json!({}),
+        spec: WorkspaceSpec::default(),
     };
     WorkspaceRow { status_since: at, created_at: at, updated_at: at, ..blueprint.row() }
 }

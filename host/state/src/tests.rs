@@ -9,7 +9,6 @@ use events::{
     Event, Hub, Received,
     definitions::{Empty, Task},
 };
-use serde_json::json;
 use store::{
     Change, Store,
     presence::PresenceRow,
@@ -19,6 +18,7 @@ use store::{
         UpdateWorkspaces, WorkspaceAccess, WorkspaceRow,
     },
 };
+use types::WorkspaceSpec;
 use uuid::Uuid;
 
 use crate::{Index as _, State, TokenIndex, WorkspaceIndex};
@@ -62,8 +62,8 @@ fn row(name: &str) -> WorkspaceRow {
         budget_limit: None,
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
-        spec: json!({}),
-        wanted: DesiredState::Running,
+        spec: WorkspaceSpec::default(),
+        desired: DesiredState::Running,
         generation: 1,
         status: Status::Provisioning,
         status_since: at,
@@ -73,7 +73,7 @@ fn row(name: &str) -> WorkspaceRow {
         attempt_at: None,
         failures: 0,
         retry_at: None,
-        conditions: json!([]),
+        conditions: Vec::new(),
         url: None,
         agent_card: None,
         last_sample_error: None,
@@ -117,8 +117,8 @@ fn an_older_read_does_not_restore_a_removed_workspace() {
         index.refresh_rows(&[row.id], vec![loaded(row)]);
     }
     index.refresh_rows(&[purged.id], Vec::new());
-    let (status, wanted) = (Status::Removed, DesiredState::Removed);
-    let gone = WorkspaceRow { status, wanted, ..removed.clone() }.revised(store::now());
+    let (status, desired) = (Status::Removed, DesiredState::Removed);
+    let gone = WorkspaceRow { status, desired, ..removed.clone() }.revised(store::now());
     index.refresh_rows(&[removed.id], vec![loaded(&gone)]);
     for row in [&purged, &removed] {
         index.refresh_rows(&[row.id], vec![loaded(row)]);

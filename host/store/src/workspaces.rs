@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     Store, StoreError,
     commit::IDS,
-    entity::{layout, presence, text_column::TextColumn, workspace},
+    entity::{json_column::JsonColumn, layout, presence, text_column::TextColumn, workspace},
     layouts::LayoutRow,
     presence::PresenceRow,
 };
@@ -165,8 +165,8 @@ fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
         () => {
             found.try_get_by_index(at.next().unwrap_or_default())?
         };
-        (TextColumn) => {
-            found.try_get_by_index::<TextColumn<_>>(at.next().unwrap_or_default())?
+        ($column:ident) => {
+            found.try_get_by_index::<$column<_>>(at.next().unwrap_or_default())?.0
         };
     }
     Ok(WorkspaceRow {
@@ -175,26 +175,26 @@ fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
         role: next!(),
         tier: next!(),
         runtime: next!(),
-        hosting: next!(TextColumn).0,
+        hosting: next!(TextColumn),
         parent_id: next!(),
-        delivery_mode: next!(TextColumn).0,
+        delivery_mode: next!(TextColumn),
         workspace_dir: next!(),
-        workspace_access: next!(TextColumn).0,
+        workspace_access: next!(TextColumn),
         budget_limit: next!(),
         max_concurrent_tasks: next!(),
         hibernation_idle_minutes: next!(),
-        spec: next!(),
-        wanted: next!(TextColumn).0,
+        spec: next!(JsonColumn),
+        desired: next!(TextColumn),
         generation: next!(),
-        status: next!(TextColumn).0,
+        status: next!(TextColumn),
         status_since: next!(),
         observed_generation: next!(),
-        container: next!(TextColumn).0,
+        container: next!(TextColumn),
         attempt: next!(),
         attempt_at: next!(),
         failures: next!(),
         retry_at: next!(),
-        conditions: next!(),
+        conditions: next!(JsonColumn),
         url: next!(),
         agent_card: next!(),
         last_sample_error: next!(),

@@ -4,7 +4,6 @@ use std::{path::Path, sync::Arc};
 
 use events::{Envelope, Hub};
 use fleet::{Adapter, Fleet, FleetConfig, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
-use serde_json::json;
 use store::{
     Change, Cipher, Observer, Store, Writer,
     layouts::{LayoutRow, PutLayouts},
@@ -14,6 +13,7 @@ use store::{
     },
 };
 use tokio::task::JoinHandle;
+use types::WorkspaceSpec;
 use uuid::Uuid;
 
 /// Everything is synthetic.
@@ -107,8 +107,8 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
         budget_limit: None,
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
-        spec: json!({}),
-        wanted: DesiredState::Running,
+        spec: WorkspaceSpec::default(),
+        desired: DesiredState::Running,
         generation: 1,
         status: Status::Online,
         status_since: now,
@@ -118,7 +118,7 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
         attempt_at: None,
         failures: 0,
         retry_at: None,
-        conditions: json!([]),
+        conditions: Vec::new(),
         url: None,
         agent_card: None,
         last_sample_error: None,

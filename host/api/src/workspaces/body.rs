@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use fleet::{Edit, Memory, NewWorkspace};
+use fleet::{Edit, NewWorkspace};
 use serde::{Deserialize, Deserializer};
+use types::Memory;
 use uuid::Uuid;
 
 use crate::access::{Credentials, WorkspaceAuth};

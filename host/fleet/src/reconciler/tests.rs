@@ -71,7 +71,7 @@ async fn a_refused_stop_is_retried_with_growing_backoff() {
     let first = server.reconcile_one(id).await.expect("a timer is set");
     let row = server.row(id).await;
     assert_eq!((row.status, row.failures, row.retry_at), (Status::Paused, 1, Some(first)));
-    assert_eq!(row.conditions[0]["reason"], "Refused");
+    assert_eq!(row.conditions[0].reason, "Refused");
     // However often it is enqueued, the backend isn't asked before then.
     for _ in 0..5 {
         assert_eq!(server.reconcile_one(id).await, Some(first));
@@ -87,7 +87,7 @@ async fn a_refused_stop_is_retried_with_growing_backoff() {
     server.fleet.mark_removed(id, false).await.unwrap();
     assert_eq!(server.reconcile_one(id).await, None);
     assert_eq!(server.row(id).await.container, Container::Absent);
-    assert_eq!(server.row(id).await.conditions[0]["status"], "True");
+    assert_eq!(server.row(id).await.conditions[0].status, types::ConditionStatus::True);
     assert!(server.backend.running().is_empty());
 }
 
@@ -99,7 +99,7 @@ async fn a_refused_start_fails_and_an_unanswered_one_is_retried() {
     let again = server.reconcile_one(id).await.expect("a timer is set");
     let row = server.row(id).await;
     assert_eq!((row.status, row.retry_at), (Status::Provisioning, Some(again)));
-    assert_eq!(row.conditions[0]["reason"], "NoAnswer");
+    assert_eq!(row.conditions[0].reason, "NoAnswer");
     server.fleet.restart(id).await.unwrap();
     server.backend.script([Script::Refuses]);
     assert_eq!(server.reconcile_one(id).await, None);
@@ -131,7 +131,7 @@ async fn a_backend_call_without_an_answer_ends_at_its_timeout() {
     let again = server.reconcile_one(id).await;
     let row = server.row(id).await;
     assert_eq!((row.status, row.retry_at), (Status::Provisioning, again));
-    assert_eq!(row.conditions[0]["message"], "no answer in time");
+    assert_eq!(row.conditions[0].message, "no answer in time");
 }
 
 #[tokio::test]
@@ -255,10 +255,10 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
     until("both run", &server.fleet, async || server.backend.running().len() == 2).await;
     // Pausing the root pauses its children; a workspace that moves below it later keeps its state.
     let row =
-        WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
+        WorkspaceRow { status: Status::Hibernated, desired: DesiredState::Hibernated, ..server.row(id).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.state().commit(Change::of(update)).await.unwrap();
-    let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
+    let row = WorkspaceRow { status: Status::Paused, desired: DesiredState::Paused, ..server.row(root).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.state().commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;

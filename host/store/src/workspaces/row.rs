@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
+use types::{
+    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceSpec,
+};
 use uuid::Uuid;
 
 /// A workspace: what it is, its desired state, and what was observed of it.
@@ -29,10 +31,9 @@ pub struct WorkspaceRow {
     pub max_concurrent_tasks: i32,
     /// Minutes without work until it is hibernated; never when none.
     pub hibernation_idle_minutes: Option<i32>,
-    /// What it was created from, for the first start: a JSON object.
-    pub spec: Value,
-    /// The desired state.
-    pub wanted: DesiredState,
+    /// What it was created from, for the first start.
+    pub spec: WorkspaceSpec,
+    pub desired: DesiredState,
     /// Grows with each change of what is desired.
     pub generation: i64,
     pub status: Status,
@@ -48,8 +49,8 @@ pub struct WorkspaceRow {
     pub failures: i32,
     /// No attempt before this.
     pub retry_at: Option<DateTime<Utc>>,
-    /// A list of type, status, reason, message, since.
-    pub conditions: Value,
+    /// At most one of each type, the last changed one last.
+    pub conditions: Vec<Condition>,
     /// Where the agent is called.
     pub url: Option<String>,
     /// As the agent sent it.

@@ -36,8 +36,8 @@ fn renamed(row: &WorkspaceRow, name: &str) -> WorkspaceRow {
 }
 
 fn removed(row: &WorkspaceRow) -> WorkspaceRow {
-    let (status, wanted, now) = (Status::Removed, DesiredState::Removed, store::now());
-    WorkspaceRow { status, wanted, removed_at: Some(now), ..row.clone() }.revised(now)
+    let (status, desired, now) = (Status::Removed, DesiredState::Removed, store::now());
+    WorkspaceRow { status, desired, removed_at: Some(now), ..row.clone() }.revised(now)
 }
 
 async fn allowed(writer: &Writer, precondition: impl Precondition) -> bool {

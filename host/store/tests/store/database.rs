@@ -8,13 +8,13 @@ use std::{
 use chrono::DateTime;
 use events::Envelope;
 use sea_orm::DatabaseConnection;
-use serde_json::json;
 use store::{
     Change, Observer, Store, Writer,
     tokens::{TokenKind, TokenRow},
     workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow},
 };
 use tokio::task::JoinHandle;
+use types::WorkspaceSpec;
 use uuid::Uuid;
 
 /// How long a test waits for what must happen.
@@ -96,8 +96,8 @@ pub fn workspace(name: &str) -> WorkspaceRow {
         budget_limit: Some(5_000_000_000),
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
-        spec: json!({"model": "m"}),
-        wanted: DesiredState::Running,
+        spec: WorkspaceSpec { model: Some("m".to_owned()), ..WorkspaceSpec::default() },
+        desired: DesiredState::Running,
         generation: 1,
         status: Status::Provisioning,
         status_since: at,
@@ -107,7 +107,7 @@ pub fn workspace(name: &str) -> WorkspaceRow {
         attempt_at: Some(at),
         failures: 0,
         retry_at: None,
-        conditions: json!([]),
+        conditions: Vec::new(),
         url: None,
         agent_card: None,
         last_sample_error: None,
