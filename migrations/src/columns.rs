@@ -30,7 +30,7 @@ pub(crate) fn time(column: impl IntoIden) -> ColumnDef {
     ColumnDef::new(column).timestamp_with_time_zone().to_owned()
 }
 
-/// What goes with its workspace.
+/// A foreign key to a workspace: the row is deleted with it.
 pub(crate) fn of_workspace(table: &'static str) -> ForeignKeyCreateStatement {
     ForeignKey::create()
         .from(table, "workspace_id")

@@ -1,4 +1,4 @@
-//! The schema's history. A migration that has landed is never edited; the next one mends it.
+//! Schema migrations. A released migration is never edited; a new one corrects it.
 
 #![forbid(unsafe_code)]
 

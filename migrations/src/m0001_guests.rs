@@ -47,7 +47,7 @@ enum GuestReleases {
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: SQLite would otherwise keep the half that was done when the process died.
+    /// Without a transaction, a killed process would leave half of the migration on SQLite.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -96,7 +96,7 @@ impl MigrationTrait for Migration {
             .to_owned();
         manager.create_table(releases).await?;
 
-        // At most one release of a guest is active, whatever else goes wrong.
+        // At most one release of a guest is active.
         let one_active = Index::create()
             .name("guest_releases_one_active")
             .table(GuestReleases::Table)

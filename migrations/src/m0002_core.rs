@@ -1,5 +1,4 @@
-//! The core: workspaces with what is wanted and what was seen, tokens, secrets, events in their one
-//! order, leases, and long work.
+//! The core: workspaces with desired and observed state, tokens, secrets, ordered events, leases, and jobs.
 
 #![allow(elided_lifetimes_in_paths)] // the trait of sea-orm-migration is declared that way
 
@@ -12,7 +11,7 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: SQLite would otherwise keep the half that was done when the process died.
+    /// Without a transaction, a killed process would leave half of the migration on SQLite.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -68,7 +67,7 @@ fn workspaces() -> TableCreateStatement {
     Table::create()
         .table("workspaces")
         .col(uuid("id").primary_key())
-        // What it is.
+        // Identity.
         .col(text("name").not_null())
         .col(text("role"))
         .col(integer("tier").not_null())
@@ -82,10 +81,10 @@ fn workspaces() -> TableCreateStatement {
         .col(integer("max_concurrent_tasks").not_null())
         .col(integer("hibernation_idle_minutes"))
         .col(json("spec").not_null())
-        // What is wanted.
+        // Desired state.
         .col(text("wanted").not_null())
         .col(ColumnDef::new("generation").big_integer().not_null())
-        // What was seen.
+        // Observed state.
         .col(text("status").not_null())
         .col(time("status_since").not_null())
         .col(ColumnDef::new("observed_generation").big_integer().not_null())
@@ -107,7 +106,7 @@ fn workspaces() -> TableCreateStatement {
         .to_owned()
 }
 
-/// Apart from `workspaces`, because it is written so much more often.
+/// Separate from `workspaces`, because presence is written much more often.
 fn presence() -> TableCreateStatement {
     Table::create()
         .table("presence")
@@ -179,7 +178,7 @@ fn global_secrets() -> TableCreateStatement {
         .to_owned()
 }
 
-/// What the platform shows when it calls into a workspace.
+/// Credentials of the platform for calls into a workspace.
 fn inbound_secrets() -> TableCreateStatement {
     Table::create()
         .table("inbound_secrets")
@@ -190,7 +189,7 @@ fn inbound_secrets() -> TableCreateStatement {
         .to_owned()
 }
 
-/// No foreign key: what happened to a workspace outlives it.
+/// No foreign key: events outlive the workspace.
 fn events() -> TableCreateStatement {
     Table::create()
         .table("events")
@@ -198,13 +197,13 @@ fn events() -> TableCreateStatement {
         .col(uuid("id").not_null().unique_key())
         .col(text("event_type").not_null())
         .col(uuid("workspace_id"))
-        // Text, not JSON: its bytes go to clients as they are.
+        // Text, not JSON: clients get its bytes unchanged.
         .col(text("payload").not_null())
         .col(time("created_at").not_null())
         .to_owned()
 }
 
-/// One row. Who holds its lock writes; that is what gives every change its place in one order.
+/// One row. Every writing transaction locks it first, which puts all changes into one order.
 fn event_head() -> TableCreateStatement {
     Table::create()
         .table("event_head")

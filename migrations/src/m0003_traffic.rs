@@ -1,4 +1,4 @@
-//! Traffic between agents: what was said and done, and what waits for somebody who is busy.
+//! Messages between agents: activity, and the queue of messages to busy agents.
 
 #![allow(elided_lifetimes_in_paths)] // the trait of sea-orm-migration is declared that way
 
@@ -14,7 +14,7 @@ const HEADS: [&str; 2] = ["activity_seq", "activity_us"];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: SQLite would otherwise keep the half that was done when the process died.
+    /// Without a transaction, a killed process would leave half of the migration on SQLite.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -47,12 +47,11 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Bodies are text and not JSON: they are kept as they came, whatever a database thinks of their
-/// numbers and escapes.
+/// Bodies are text, not JSON: a database may rewrite numbers and escapes of JSON columns.
 fn activity_logs() -> TableCreateStatement {
     Table::create()
         .table("activity_logs")
-        // In the order of commits: a reader who saw one row never finds an earlier one later.
+        // In commit order: after a row is visible, no row with a smaller number appears.
         .col(ColumnDef::new("seq").big_integer().not_null().primary_key())
         .col(uuid("id").not_null().unique_key())
         .col(uuid("workspace_id").not_null())
@@ -122,7 +121,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
             .unique()
             .and_where(Expr::col("idempotency_key").is_not_null())
             .to_owned(),
-        // What goes with a workspace is looked for by these, ended tokens and done items too.
+        // A purge finds the rows of a workspace by these, including revoked tokens and completed items.
         Index::create().name("tokens_workspace").table("tokens").col("workspace_id").to_owned(),
         queue("a2a_queue_workspace").col("workspace_id").to_owned(),
         queue("a2a_queue_next")

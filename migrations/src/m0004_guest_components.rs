@@ -12,7 +12,7 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: SQLite would otherwise keep the half that was done when the process died.
+    /// Without a transaction, a killed process would leave half of the migration on SQLite.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
@@ -24,7 +24,7 @@ impl MigrationTrait for Migration {
             .col(ColumnDef::new("bytes").blob().not_null())
             .to_owned();
         manager.create_table(components).await?;
-        // Rows that are there already have been written once.
+        // Existing rows have been written once.
         let revision = ColumnDef::new("revision").big_integer().not_null().default(1).to_owned();
         manager.alter_table(Table::alter().table("guests").add_column(revision).to_owned()).await?;
         manager.alter_table(Table::alter().table("guests").rename_column("reused", "pooled").to_owned()).await

@@ -11,7 +11,7 @@ pub(crate) struct Migration;
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
-    /// All or nothing: SQLite would otherwise keep the half that was done when the process died.
+    /// Without a transaction, a killed process would leave half of the migration on SQLite.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }

@@ -9,8 +9,8 @@ use support::{Answer, Database, Server, Socket, on_both_databases, program};
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
-/// A server whose mock agents answer at once.
-async fn prompt(database: Database) -> Server {
+/// A server with mock agents that answer without a pause.
+async fn start_without_pause(database: Database) -> Server {
     let server = Server::start(database).await;
     pause(&server, 0).await;
     server
@@ -24,7 +24,7 @@ async fn mock(server: &Server, name: &str, parent: Option<&str>) -> String {
     server.workspace(json!({ "name": name, "runtime": "mock", "parent_id": parent })).await
 }
 
-/// A workspace in poll mode, and its token.
+/// Creates a workspace in poll mode. Returns its id and token.
 async fn poller(server: &Server, name: &str, parent: Option<&str>) -> (String, String) {
     let body = json!({ "name": name, "external": true, "parent_id": parent });
     let made = server.post("/workspaces", body).await.ok();
@@ -33,10 +33,10 @@ async fn poller(server: &Server, name: &str, parent: Option<&str>) -> (String, S
 }
 
 fn hello() -> Value {
-    saying("hello")
+    text_message("hello")
 }
 
-fn saying(text: &str) -> Value {
+fn text_message(text: &str) -> Value {
     json!({ "method": "message/send", "params": { "message": { "role": "user", "parts": [{ "kind": "text", "text": text }] } } })
 }
 
@@ -49,7 +49,7 @@ async fn activity(server: &Server, id: &str, query: &str) -> Vec<Value> {
     rows.as_array().expect("a list").clone()
 }
 
-/// Rows of a workspace, newest first, once there are this many.
+/// Waits for this many activity rows and returns them, newest first.
 async fn rows(server: &Server, id: &str, count: usize) -> Vec<Value> {
     server.until("the rows are there", async |server| activity(server, id, "").await.len() >= count).await;
     activity(server, id, "").await
@@ -57,7 +57,7 @@ async fn rows(server: &Server, id: &str, count: usize) -> Vec<Value> {
 
 on_both_databases! {
     async fn every_form_of_a_message_is_normalized(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let id = mock(&server, "Echo", None).await;
         let part = |text: &str| json!({ "kind": "text", "text": text });
         let long = "x".repeat(100_000);
@@ -98,7 +98,7 @@ on_both_databases! {
     }
 
     async fn messages_to_missing_workspaces_are_refused(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let id = mock(&server, "Gone", None).await;
         server.delete(&format!("/workspaces/{id}")).await.ok();
         for target in [NOBODY, "not-an-id", &id] {
@@ -108,7 +108,7 @@ on_both_databases! {
     }
 
     async fn a_caller_is_authenticated_by_its_token(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let id = mock(&server, "Target", None).await;
         let (sibling, token) = poller(&server, "Sibling", None).await;
         let (child, child_token) = poller(&server, "Child", Some(&sibling)).await;
@@ -157,7 +157,7 @@ on_both_databases! {
     }
 
     async fn a_workspace_over_its_budget_is_refused_messages(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let id = server.workspace(json!({ "name": "Thrifty", "runtime": "mock", "budget_limit": 100 })).await;
         send(&server, &id, &[], hello()).await.ok();
         let spent = |cents: u32| json!({ "workspace_id": id, "monthly_spend": cents });
@@ -168,7 +168,7 @@ on_both_databases! {
     }
 
     async fn mock_replies_are_deterministic(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let [one, other] = [mock(&server, "One", None).await, mock(&server, "Other", None).await];
         for id in [json!("custom-id-123"), json!(7), json!("7"), json!(""), json!(true)] {
             let mut body = hello();
@@ -178,10 +178,10 @@ on_both_databases! {
                 assert_eq!(first, send(&server, workspace, &[], body.clone()).await.ok());
                 let text = id.as_str().map_or_else(|| id.to_string(), str::to_owned);
                 let input = json!({ "workspace_id": workspace, "request_id": text, "text": "hello" });
-                let said = server.call("mock", "synthetic-reply", input).await.ok();
+                let called = server.call("mock", "synthetic-reply", input).await.ok();
                 let expected = json!({
                     "id": id, "jsonrpc": "2.0",
-                    "result": { "parts": [{ "kind": "text", "text": said["answer"][0] }] },
+                    "result": { "parts": [{ "kind": "text", "text": called["answer"][0] }] },
                 });
                 assert_eq!(first, expected);
             }
@@ -204,9 +204,9 @@ on_both_databases! {
         let asked = Instant::now();
         send(&server, &id, &[], hello()).await.ok();
         assert!(asked.elapsed() >= Duration::from_millis(600));
-        // A client that hangs up meanwhile does not end the delivery.
+        // A client that disconnects meanwhile does not end the delivery.
         let path = format!("{}/workspaces/{id}/a2a", server.url);
-        let impatient = reqwest::Client::new().post(path).json(&saying("bye")).timeout(Duration::from_millis(300));
+        let impatient = reqwest::Client::new().post(path).json(&text_message("bye")).timeout(Duration::from_millis(300));
         assert!(impatient.send().await.expect_err("too slow").is_timeout());
         let rows = rows(&server, &id, 2).await;
         assert_eq!(rows[0]["request_body"]["params"]["message"]["parts"][0]["text"], "bye");
@@ -214,7 +214,7 @@ on_both_databases! {
     }
 
     async fn a_paused_workspace_does_not_answer(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let id = mock(&server, "Sleeper", None).await;
         server.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
         let answer = send(&server, &id, &[], hello()).await;
@@ -222,14 +222,14 @@ on_both_databases! {
         assert_eq!(answer.json["status"], "paused");
         server.post(&format!("/workspaces/{id}/resume"), json!({})).await.ok();
         send(&server, &id, &[], hello()).await.ok();
-        // A workspace without its container has no URL either.
+        // A failed workspace has no URL either.
         let boxed = server.workspace(json!({ "name": "Box" })).await;
         let answer = send(&server, &boxed, &[], hello()).await;
         assert_eq!((answer.error(503), &answer.json["status"]), ("workspace has no URL", &json!("failed")));
     }
 
     async fn a_disabled_adapter_makes_its_agents_unreachable(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let id = mock(&server, "Echo", None).await;
         server.post("/admin/guests/mock/disable", json!({})).await.ok();
         assert_eq!(send(&server, &id, &[], hello()).await.error(502), "failed to reach workspace agent");
@@ -243,7 +243,7 @@ on_both_databases! {
     }
 
     async fn polled_messages_survive_a_crash(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let (id, _) = poller(&server, "Poller", None).await;
         let mut body = hello();
         body["params"]["message"]["parts"] = json!([{ "type": "text", "text": "one\u{0}two" }]);
@@ -264,13 +264,13 @@ on_both_databases! {
             assert_eq!(row["request_body"]["params"]["message"]["parts"], json!([{ "type": "text", "text": "one\u{0}two" }]));
             assert!(row.get("response_body").is_none());
         }
-        // A purge deletes the activity, too.
+        // A purge deletes the activity.
         server.delete(&format!("/workspaces/{id}?purge=true")).await.ok();
         assert_eq!(activity(&server, &id, "").await, [] as [Value; 0]);
     }
 
     async fn deliveries_are_published_to_sockets(database: Database) {
-        let server = prompt(database).await;
+        let server = start_without_pause(database).await;
         let id = mock(&server, "Echo", None).await;
         let (sibling, token) = poller(&server, "Sibling", None).await;
         let mut socket = Socket::canvas(&server).await;
@@ -289,7 +289,7 @@ on_both_databases! {
         let response = socket.event().await;
         assert_eq!((&response["event"], &response["workspace_id"]), (&json!("A2A_RESPONSE"), &json!(id)));
         assert_eq!(response["payload"], json!({ "duration_ms": 0, "method": "message/send", "response_body": answer }));
-        // Answers between agents are no A2A_RESPONSE; users see them as activity.
+        // Responses between agents are published as activity, not as A2A_RESPONSE.
         send(&server, &id, &[("Authorization", &format!("Bearer {token}"))], hello()).await.ok();
         send(&server, &sibling, &[], hello()).await.ok();
         let (first, second) = (socket.event().await, socket.event().await);
@@ -301,7 +301,7 @@ on_both_databases! {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_sent_by_the_cli() {
-    let server = prompt(Database::sqlite()).await;
+    let server = start_without_pause(Database::sqlite()).await;
     let id = mock(&server, "CEO", None).await;
     let (poller, token) = poller(&server, "Poller", None).await;
     server.settings("mock", json!({ "pause_ms": 0, "replies": ["Aye."] })).await.ok();
@@ -315,22 +315,22 @@ async fn messages_are_sent_by_the_cli() {
     assert_eq!(isomer(&[&id[..8], "hello"]), (true, "Aye.\n".to_owned()));
     assert_eq!(
         isomer(&["Poller", "hello"]),
-        (true, "kept for Poller, who fetches messages by itself\n".to_owned())
+        (true, "Poller polls for messages: this one is stored until its agent fetches it\n".to_owned())
     );
-    let (well, json) = isomer(&["CEO", "hello", "--json"]);
+    let (succeeded, json) = isomer(&["CEO", "hello", "--json"]);
     let json: Value = serde_json::from_str(&json).expect("JSON");
-    assert!(well && json["result"]["parts"][0]["text"] == "Aye.", "{json}");
-    // With an agent's token, as that agent.
+    assert!(succeeded && json["result"]["parts"][0]["text"] == "Aye.", "{json}");
+    // The token of an agent makes that agent the sender.
     assert_eq!(isomer(&[&id, "hello", "--token", &token]), (true, "Aye.\n".to_owned()));
     assert_eq!(rows(&server, &id, 4).await[0]["source_id"], json!(poller));
     for (arguments, text) in [
         (&["Nobody", "hello"][..], "isomer: no workspace is called Nobody"),
         (&[NOBODY, "hello"], "isomer: workspace not found"),
     ] {
-        let (well, said) = isomer(arguments);
-        assert!(!well && said.contains(text), "{said}");
+        let (succeeded, output) = isomer(arguments);
+        assert!(!succeeded && output.contains(text), "{output}");
     }
     server.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
-    let (well, said) = isomer(&["CEO", "hello"]);
-    assert!(!well && said.contains("isomer: workspace has no URL"), "{said}");
+    let (succeeded, output) = isomer(&["CEO", "hello"]);
+    assert!(!succeeded && output.contains("isomer: workspace has no URL"), "{output}");
 }

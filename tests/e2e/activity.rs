@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use support::{Database, Server, Socket, Start, on_both_databases};
 
-const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
+const OTHER_ID: &str = "11111111-1111-4111-8111-111111111111";
 
 async fn mock(server: &Server, name: &str) -> String {
     server.workspace(json!({ "name": name, "runtime": "mock" })).await
@@ -35,7 +35,7 @@ on_both_databases! {
         let mut socket = Socket::canvas(&server).await;
         let logged = json!({ "status": "logged" });
         let whole = json!({
-            "activity_type": "a2a_send", "method": "message/send", "summary": "s", "target_id": SOMEBODY,
+            "activity_type": "a2a_send", "method": "message/send", "summary": "s", "target_id": OTHER_ID,
             "source_id": id.to_uppercase(), "status": "timeout", "error_detail": "late", "duration_ms": 7,
             "request_body": { "task": 1.0 }, "response_body": ["r"], "metadata": "ignored",
         });
@@ -45,7 +45,7 @@ on_both_databases! {
         let expected = json!({
             "activity_type": "a2a_send", "created_at": row["created_at"], "duration_ms": 7, "error_detail": "late",
             "id": row["id"], "method": "message/send", "request_body": { "task": 1 }, "response_body": ["r"],
-            "source_id": id, "status": "timeout", "summary": "s", "target_id": SOMEBODY, "workspace_id": id,
+            "source_id": id, "status": "timeout", "summary": "s", "target_id": OTHER_ID, "workspace_id": id,
         });
         assert_eq!(row, expected);
         assert_eq!((&event["event"], &event["workspace_id"]), (&json!("ACTIVITY_LOGGED"), &json!(id)));
@@ -69,7 +69,7 @@ on_both_databases! {
                 json!({ "activity_type": "delegation" }), 400,
                 "invalid activity_type, must be one of: a2a_send, a2a_receive, task_update, agent_log, skill_promotion, memory_write, error",
             ),
-            (json!({ "activity_type": "error", "source_id": SOMEBODY }), 403, "source_id must match authenticated workspace"),
+            (json!({ "activity_type": "error", "source_id": OTHER_ID }), 403, "source_id must match authenticated workspace"),
             (json!({ "activity_type": "error", "source_id": "x" }), 403, "source_id must match authenticated workspace"),
             (json!({ "activity_type": "error", "target_id": "x" }), 400, "target_id must be a UUID"),
         ] {
@@ -77,9 +77,9 @@ on_both_databases! {
         }
         let missing = server.post(&path, json!({ "method": "m" })).await;
         assert_eq!(missing.json, json!({ "detail": "ActivityType is required", "error": "invalid request body" }));
-        assert_eq!(list(&server, &id, "").await.len(), 2, "what was refused leaves nothing");
-        let nobody = server.post(&format!("/workspaces/{SOMEBODY}/activity"), json!({ "activity_type": "error" })).await;
-        assert_eq!(nobody.error(404), "workspace not found");
+        assert_eq!(list(&server, &id, "").await.len(), 2, "refused reports leave no rows");
+        let unknown = server.post(&format!("/workspaces/{OTHER_ID}/activity"), json!({ "activity_type": "error" })).await;
+        assert_eq!(unknown.error(404), "workspace not found");
     }
 
     async fn rows_are_found_by_every_filter(database: Database) {
@@ -88,7 +88,7 @@ on_both_databases! {
         server.settings("mock", json!({ "pause_ms": 0 })).await.ok();
         for number in 1..=3 {
             let kind = if number == 2 { "error" } else { "task_update" };
-            let target = if number == 3 { Some(SOMEBODY) } else { None };
+            let target = if number == 3 { Some(OTHER_ID) } else { None };
             report(&server, &id, json!({ "activity_type": kind, "summary": number.to_string(), "target_id": target })).await;
         }
         let message = json!({ "method": "4", "params": { "message": { "content": "hello" } } });
@@ -104,7 +104,7 @@ on_both_databases! {
             ("?type=nothing".to_owned(), &[]),
             ("?source=canvas".to_owned(), &["4 → Agent"]),
             ("?source=agent".to_owned(), &["3", "2", "1"]),
-            (format!("?peer_id={SOMEBODY}"), &["3"]),
+            (format!("?peer_id={OTHER_ID}"), &["3"]),
             (format!("?peer_id={id}"), &["4 → Agent", "3", "2", "1"]),
             (format!("?source=agent&type=error&peer_id={id}"), &["2"]),
             (format!("?before_ts={}", escaped(&all[1])), &["2", "1"]),
@@ -128,14 +128,14 @@ on_both_databases! {
             ("since_secs=-5".to_owned(), 400, "since_secs must be a positive integer"),
             ("since_secs=1.5".to_owned(), 400, "since_secs must be a positive integer"),
             ("since_id=x&source=x".to_owned(), 410, cursor),
-            (format!("since_id={SOMEBODY}"), 410, cursor),
+            (format!("since_id={OTHER_ID}"), 410, cursor),
             (format!("since_id={foreign}"), 410, cursor),
             ("source=both".to_owned(), 400, "source must be 'canvas' or 'agent'"),
         ] {
             let answer = server.get(&format!("/workspaces/{id}/activity?{query}")).await;
             assert_eq!(answer.error(status), text, "{query}");
         }
-        assert_eq!(list(&server, SOMEBODY, "").await, [] as [Value; 0]);
+        assert_eq!(list(&server, OTHER_ID, "").await, [] as [Value; 0]);
     }
 
     async fn activity_needs_access_to_the_workspace(database: Database) {
@@ -162,7 +162,7 @@ on_both_databases! {
         server.settings("mock", json!({ "pause_ms": 0 })).await.ok();
         report(&server, &id, json!({ "activity_type": "agent_log", "summary": "first" })).await;
         let mut cursor = list(&server, &id, "").await[0]["id"].as_str().unwrap().to_owned();
-        // Rows that are written behind among rows that are written at once.
+        // Write-behind rows (deliveries) mixed with durable ones (reports).
         const EACH: usize = 60;
         let message = json!({ "method": "m", "params": { "message": { "content": "hello" } } });
         let (a2a, activity) = (format!("/workspaces/{id}/a2a"), format!("/workspaces/{id}/activity"));
@@ -180,7 +180,7 @@ on_both_databases! {
             for row in list(server, &id, &format!("?since_id={cursor}&limit=7")).await {
                 cursor = row["id"].as_str().unwrap().to_owned();
                 assert!(seen.insert(cursor.clone()), "seen twice");
-                // As times: their texts have no zeros at the end.
+                // Compared as times: the texts omit trailing zeros.
                 let at = DateTime::parse_from_rfc3339(row["created_at"].as_str().unwrap()).unwrap();
                 assert!(at > last, "{at} after {last}");
                 last = at;

@@ -1,4 +1,4 @@
-//! What happens to a release that keeps failing.
+//! The breaker: a release that keeps failing is taken out of service.
 
 use serde_json::json;
 
@@ -10,14 +10,14 @@ on_both_databases! {
         let good = server.push("mine", &Components::get().hostile, true).await.ok();
         let bad = server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
 
-        // One failure is nothing, and a success forgives.
+        // The breaker counts consecutive failures: a success resets it.
         for text in ["panic", "panic", "panic", "panic", "hello", "panic"] {
-            server.say("mine", text).await;
+            server.send_text("mine", text).await;
         }
         assert_eq!(server.guest("mine").await["release"], bad["digest"]);
 
         for _ in 0..4 {
-            server.say("mine", "panic").await.error(502);
+            server.send_text("mine", "panic").await.error(502);
         }
         server.until("the good release answers", async |server| {
             server.guest("mine").await["release"] == good["digest"]
@@ -25,8 +25,8 @@ on_both_databases! {
         let left = server.guest("mine").await["releases"][0].clone();
         assert_eq!(left["state"], "rejected");
         let reason = left["reason"].as_str().unwrap();
-        assert!(reason.starts_with("5 failures in a row") && reason.contains("told to panic"), "{reason}");
-        server.say("mine", "hello").await.ok();
+        assert!(reason.starts_with("5 failures in a row") && reason.contains("panic requested"), "{reason}");
+        server.send_text("mine", "hello").await.ok();
 
         let server = server.restart().await;
         assert_eq!(server.guest("mine").await["release"], good["digest"]);
@@ -36,18 +36,18 @@ on_both_databases! {
         let server = Server::start(database).await;
         server.push("mine", &Components::get().hostile, true).await.ok();
         for _ in 0..5 {
-            server.say("mine", "panic").await;
+            server.send_text("mine", "panic").await;
         }
         server.until("the guest is out of service", async |server| {
             server.guest("mine").await["state"] == json!("host_default")
         }).await;
-        server.say("mine", "hello").await.error(409);
+        server.send_text("mine", "hello").await.error(409);
         let tripped = r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#;
         server.until("it is counted", async |server| server.metric(tripped).await == Some(1.0)).await;
 
-        // The operator has the last word.
+        // An operator can activate the rejected release again.
         let release = server.guest("mine").await["releases"][0]["digest"].as_str().unwrap().to_owned();
         server.activate("mine", &release).await.ok();
-        server.say("mine", "hello").await.ok();
+        server.send_text("mine", "hello").await.ok();
     }
 }

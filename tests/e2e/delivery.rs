@@ -4,18 +4,19 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{
-    Act, Agent, Answer, Components, Database, Server, Socket, Start, hang_up, on_both_databases, well,
+    Agent, Answer, Components, Database, Reaction, Server, Socket, Start, hang_up, on_both_databases,
+    success_reply,
 };
 
-const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
-/// A workspace whose agent is at this URL.
+/// Creates a workspace with an agent at this URL.
 async fn workspace(server: &Server, url: &str) -> String {
     server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
 }
 
-/// A workspace of a container runtime, whose agent registered itself: no backend runs containers here.
-/// Returns its id and token.
+/// Creates a workspace of a container runtime and registers its agent, because no backend starts one here.
+/// Returns id and token.
 async fn registered(server: &Server, runtime: &str, url: &str) -> (String, String) {
     let id = server.workspace(json!({ "name": "Agent", "runtime": runtime })).await;
     let body = json!({ "id": id, "url": url, "agent_card": { "name": "Agent" } });
@@ -23,14 +24,14 @@ async fn registered(server: &Server, runtime: &str, url: &str) -> (String, Strin
     (id, answer["auth_token"].as_str().expect("a token").to_owned())
 }
 
-/// A message in the form of a chat, as vLLM-style endpoints take it.
+/// A message in the chat format of vLLM-style endpoints.
 fn chat(messages: &[(&str, &str)]) -> Value {
     let messages: Vec<Value> =
         messages.iter().map(|(role, content)| json!({ "role": role, "content": content })).collect();
     json!({ "jsonrpc": "2.0", "id": 1, "method": "message/send", "params": { "messages": messages } })
 }
 
-fn saying(text: &str) -> Value {
+fn text_message(text: &str) -> Value {
     let part = json!({ "kind": "text", "text": text });
     json!({
         "jsonrpc": "2.0", "id": "custom-id-123", "method": "message/send",
@@ -39,10 +40,10 @@ fn saying(text: &str) -> Value {
 }
 
 async fn send(server: &Server, id: &str, text: &str) -> Answer {
-    server.post(&format!("/workspaces/{id}/a2a"), saying(text)).await
+    server.post(&format!("/workspaces/{id}/a2a"), text_message(text)).await
 }
 
-async fn beat(server: &Server, id: &str, active_tasks: i32) {
+async fn heartbeat(server: &Server, id: &str, active_tasks: i32) {
     let body = json!({ "workspace_id": id, "active_tasks": active_tasks });
     server.post("/registry/heartbeat", body).await.ok();
 }
@@ -56,7 +57,7 @@ async fn until_status(server: &Server, id: &str, queue_id: &Value, status: &str)
     item(server, id, queue_id).await
 }
 
-/// The newest row, once there are this many.
+/// Waits for this many activity rows and returns the newest.
 async fn row(server: &Server, id: &str, count: usize) -> Value {
     let list = async |server: &Server| server.get(&format!("/workspaces/{id}/activity")).await.ok();
     server
@@ -71,13 +72,13 @@ on_both_databases! {
         let id = workspace(&server, &format!("{}/deep?x=1", agent.url)).await;
         let mut socket = Socket::canvas(&server).await;
         let raw = reqwest::Client::new().post(format!("{}/workspaces/{id}/a2a", server.url));
-        let answer = raw.json(&saying("hello")).send().await.expect("it answers");
+        let answer = raw.json(&text_message("hello")).send().await.expect("it answers");
         assert_eq!(answer.headers()["content-type"], "application/json");
         let text = answer.text().await.expect("text");
-        assert_eq!(text, well(&saying("hello")), "as it came");
-        let heard = agent.heard(1).await.remove(0);
-        assert_eq!(heard.body, saying("hello"));
-        let (line, headers) = heard.head.split_once("\r\n").unwrap();
+        assert_eq!(text, success_reply(&text_message("hello")), "the body of the agent is passed on unchanged");
+        let received = agent.received(1).await.remove(0);
+        assert_eq!(received.body, text_message("hello"));
+        let (line, headers) = received.head.split_once("\r\n").unwrap();
         assert_eq!(line, "post /deep?x=1 http/1.1");
         let mut names: Vec<&str> = headers.lines().map(|line| line.split_once(':').unwrap().0).collect();
         names.sort_unstable();
@@ -94,36 +95,36 @@ on_both_databases! {
         assert_eq!(agent.connections(), 1);
     }
 
-    async fn bad_responses_become_errors_with_their_words(database: Database) {
+    async fn bad_responses_become_errors_with_the_text_of_the_agent(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
-        let say = |status, body: &str| Act::Say(status, body.to_owned());
-        let write = |text: &str| Act::Write(text.as_bytes().to_vec());
+        let respond = |status, body: &str| Reaction::Respond(status, body.to_owned());
+        let write = |text: &str| Reaction::WriteAndClose(text.as_bytes().to_vec());
         let large = "x".repeat(10 * 1024 * 1024 + 1);
         let cut = "failed to read agent response";
-        for (number, (act, status, text, kept)) in [
-            (say(500, r#"{"error":"tired"}"#), 500, "tired", json!({ "error": "tired" })),
-            (say(404, r#"{"error":{"code":1,"message":"unknown"}}"#), 404, "unknown", json!({ "error": { "code": 1, "message": "unknown" } })),
-            (say(503, "<html>"), 503, "Service Unavailable", json!("<html>")),
-            (say(302, ""), 302, "Found", json!("")),
+        for (number, (reaction, status, text, stored)) in [
+            (respond(500, r#"{"error":"tired"}"#), 500, "tired", json!({ "error": "tired" })),
+            (respond(404, r#"{"error":{"code":1,"message":"unknown"}}"#), 404, "unknown", json!({ "error": { "code": 1, "message": "unknown" } })),
+            (respond(503, "<html>"), 503, "Service Unavailable", json!("<html>")),
+            (respond(302, ""), 302, "Found", json!("")),
             (write("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"half\":"), 502, cut, json!(null)),
             (write("HTTP/1.1 500 Oh\r\nContent-Length: 50\r\n\r\n{\"half\":"), 502, cut, json!(null)),
-            (say(200, &large), 502, "agent response too large", json!(null)),
+            (respond(200, &large), 502, "agent response too large", json!(null)),
             (write("SSH-2.0-OpenSSH_9.6\r\n"), 502, "failed to reach workspace agent", json!(null)),
         ].into_iter().enumerate() {
-            let confirmed = !matches!(&act, Act::Write(bytes) if bytes.starts_with(b"HTTP/1.1 500"));
-            agent.acts([act]);
+            let confirmed = !matches!(&reaction, Reaction::WriteAndClose(bytes) if bytes.starts_with(b"HTTP/1.1 500"));
+            agent.react([reaction]);
             let answer = send(&server, &id, "hello").await;
             assert_eq!(answer.error(status), text);
-            if let Some(said) = answer.json.get("delivery_confirmed") {
-                assert_eq!(*said, json!(confirmed));
+            if let Some(value) = answer.json.get("delivery_confirmed") {
+                assert_eq!(*value, json!(confirmed));
             }
             let row = row(&server, &id, number + 1).await;
-            assert_eq!(row.get("response_body").unwrap_or(&json!(null)), &kept, "{text}");
+            assert_eq!(row.get("response_body").unwrap_or(&json!(null)), &stored, "{text}");
         }
-        // Errors of the protocol are passed on, and so are bodies that are no JSON.
+        // JSON-RPC errors and bodies that are not JSON are passed on.
         for text in [r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"m"}}"#, "plain"] {
-            agent.acts([say(200, text)]);
+            agent.react([respond(200, text)]);
             let answer = send(&server, &id, "hello").await;
             assert_eq!(answer.status, 200);
             assert_eq!(answer.json, serde_json::from_str::<Value>(text).unwrap_or(json!(text)));
@@ -156,13 +157,13 @@ on_both_databases! {
     async fn a_message_to_a_busy_agent_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
-        beat(&server, &id, 1).await;
-        agent.acts([hang_up(), hang_up(), hang_up()]);
+        heartbeat(&server, &id, 1).await;
+        agent.react([hang_up(), hang_up(), hang_up()]);
         let first = send(&server, &id, "first").await;
         assert_eq!(first.status, 202);
         assert_eq!((&first.json["queued"], &first.json["queue_depth"]), (&json!(true), &json!(1)));
         let queue_id = &first.json["queue_id"];
-        // Sent once more, it is the same one.
+        // A second message with the same id is the same queue item.
         let again = send(&server, &id, "first").await;
         assert_eq!((&again.json["queue_id"], &again.json["queue_depth"]), (queue_id, &json!(1)));
         let second = send(&server, &id, "second").await.json;
@@ -179,11 +180,11 @@ on_both_databases! {
         assert_eq!(rows.as_array().unwrap().len(), 3, "activity of messages answered 202 is durable");
         let mut socket = Socket::canvas(&server).await;
         // A heartbeat with capacity sends one queued message.
-        beat(&server, &id, 0).await;
+        heartbeat(&server, &id, 0).await;
         let done = until_status(&server, &id, queue_id, "completed").await;
         assert_eq!(done["attempts"], 1);
         assert!(done["completed_at"].is_string() && done["dispatched_at"].is_string());
-        assert_eq!(agent.heard(4).await[3].body, saying("first"));
+        assert_eq!(agent.received(4).await[3].body, text_message("first"));
         loop {
             let event = socket.event().await;
             if event["event"] == "A2A_RESPONSE" {
@@ -193,10 +194,10 @@ on_both_databases! {
         }
         assert_eq!(row(&server, &id, 4).await["status"], "ok");
         server.until("the second is sent", async |server| {
-            beat(server, &id, 0).await;
+            heartbeat(server, &id, 0).await;
             item(server, &id, &second["queue_id"]).await["status"] == "completed"
         }).await;
-        assert_eq!(agent.heard(5).await[4].body, saying("second"));
+        assert_eq!(agent.received(5).await[4].body, text_message("second"));
     }
 
     async fn messages_are_translated_for_their_runtime(database: Database) {
@@ -206,18 +207,18 @@ on_both_databases! {
         let sent = chat(&[("system", "a"), ("system", "b"), ("user", "c")]);
         let translated = chat(&[("system", "a\n\nb"), ("user", "c")]);
         server.post(&path, sent.clone()).await.ok();
-        assert_eq!(agent.heard(1).await[0].body, translated);
+        assert_eq!(agent.received(1).await[0].body, translated);
         assert_eq!(row(&server, &id, 1).await["request_body"], sent, "activity shows the message as it was sent");
-        // From the queue, too.
-        agent.acts([hang_up()]);
+        // Messages from the queue are translated, too.
+        agent.react([hang_up()]);
         let queued = server.post(&path, sent).await;
         assert_eq!(queued.status, 202);
         server.until("the queued message is sent", async |server| {
             let body = json!({ "workspace_id": id, "active_tasks": 0 });
             server.ask(&token, Method::POST, "/registry/heartbeat", Some(body)).await.ok();
-            agent.heard(2).await.len() == 3
+            agent.received(2).await.len() == 3
         }).await;
-        assert_eq!(agent.heard(3).await[2].body, translated);
+        assert_eq!(agent.received(3).await[2].body, translated);
     }
 
     async fn a_failing_translation_sends_the_message_as_it_is(database: Database) {
@@ -225,60 +226,60 @@ on_both_databases! {
         server.push("hostile", &Components::get().hostile, true).await.ok();
         let (id, _) = registered(&server, "hostile", &agent.url).await;
         send(&server, &id, "hello").await.ok();
-        let heard = agent.heard(1).await.remove(0).body;
-        assert_eq!(heard["params"]["message"]["parts"][0]["text"], "translated");
+        let received = agent.received(1).await.remove(0).body;
+        assert_eq!(received["params"]["message"]["parts"][0]["text"], "translated");
         for (number, text) in ["panic", "loop", "not JSON"].into_iter().enumerate() {
             send(&server, &id, text).await.ok();
-            assert_eq!(agent.heard(number + 2).await[number + 1].body, saying(text));
-            // A success in between keeps the breaker out of it.
-            server.call("hostile", "to-agent", saying("hello")).await.ok();
+            assert_eq!(agent.received(number + 2).await[number + 1].body, text_message(text));
+            // A success in between keeps the breaker closed.
+            server.call("hostile", "to-agent", text_message("hello")).await.ok();
         }
         let refused = send(&server, &id, "refuse").await;
-        assert_eq!(refused.error(422), "the runtime's adapter refused the message: told to refuse");
-        assert_eq!(agent.heard(4).await.len(), 4);
+        assert_eq!(refused.error(422), "the runtime's adapter refused the message: refusal requested");
+        assert_eq!(agent.received(4).await.len(), 4);
         let row = row(&server, &id, 5).await;
-        assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!("told to refuse")));
-        // Without an adapter, messages go as they are.
+        assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!("refusal requested")));
+        // Without an adapter, messages are sent untranslated.
         server.post("/admin/guests/hostile/disable", json!({})).await.ok();
         send(&server, &id, "hello").await.ok();
-        assert_eq!(agent.heard(5).await[4].body, saying("hello"));
+        assert_eq!(agent.received(5).await[4].body, text_message("hello"));
     }
 
     async fn a_message_fails_after_five_attempts(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
-        agent.acts((0..6).map(|_| hang_up()));
+        agent.react((0..6).map(|_| hang_up()));
         let queued = send(&server, &id, "hello").await.ok();
         let mut seen = 0;
         server.until("it failed", async |server| {
-            beat(server, &id, 0).await;
+            heartbeat(server, &id, 0).await;
             let item = item(server, &id, &queued["queue_id"]).await;
             seen = seen.max(item["attempts"].as_i64().unwrap());
             item["status"] == "failed"
         }).await;
         let failed = item(&server, &id, &queued["queue_id"]).await;
         assert_eq!((&failed["attempts"], &failed["last_error"]), (&json!(5), &json!("workspace agent busy")));
-        assert_eq!((agent.heard(6).await.len(), seen), (6, 5));
+        assert_eq!((agent.received(6).await.len(), seen), (6, 5));
     }
 
     async fn a_delivery_that_exceeds_the_timeout_of_its_sender_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
-        agent.acts([Act::Never]);
+        agent.react([Reaction::Stall]);
         let path = format!("/workspaces/{id}/a2a");
-        let answer = server.with(&[("X-Timeout", "1")], Method::POST, &path, Some(saying("hello"))).await;
+        let answer = server.with(&[("X-Timeout", "1")], Method::POST, &path, Some(text_message("hello"))).await;
         assert_eq!((answer.status.as_u16(), &answer.json["queued"]), (202, &json!(true)));
-        for makes_no_sense in ["0", "-1", "soon"] {
-            let headers = [("X-Timeout", makes_no_sense)];
-            server.with(&headers, Method::POST, &path, Some(saying("hello"))).await.ok();
+        for invalid in ["0", "-1", "soon"] {
+            let headers = [("X-Timeout", invalid)];
+            server.with(&headers, Method::POST, &path, Some(text_message("hello"))).await.ok();
         }
-        // An agent that keeps a queue of its own gets none of ours.
+        // Messages to an agent that keeps a queue of its own are not queued here.
         let metadata = json!({ "capabilities": { "session": true } });
         let body = json!({ "workspace_id": id, "active_tasks": 1, "runtime_metadata": metadata });
         server.post("/registry/heartbeat", body).await.ok();
-        agent.acts([hang_up()]);
+        agent.react([hang_up()]);
         let raw = reqwest::Client::new().post(format!("{}{path}", server.url));
-        let answer = raw.json(&saying("other")).send().await.expect("it answers");
+        let answer = raw.json(&text_message("other")).send().await.expect("it answers");
         assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"30".parse().unwrap()));
         let text = "workspace agent busy — adapter handles retry (native_session)";
         let expected = json!({ "busy": true, "error": text, "native_session": true, "retry_after": 30 });
@@ -294,20 +295,20 @@ on_both_databases! {
         let other = make(json!({ "name": "Other", "external": true })).await;
         let target = make(json!({ "name": "Target", "runtime": "external", "url": agent.url })).await;
         let (from, to) = (sender["id"].as_str().unwrap(), target["id"].as_str().unwrap());
-        agent.acts([hang_up()]);
-        let sent = server.ask(&token(&sender), Method::POST, &format!("/workspaces/{to}/a2a"), Some(saying("hello"))).await;
+        agent.react([hang_up()]);
+        let sent = server.ask(&token(&sender), Method::POST, &format!("/workspaces/{to}/a2a"), Some(text_message("hello"))).await;
         let item = sent.json["queue_id"].as_str().unwrap();
-        let look = async |bearer: &str, id: &str, item: &str| {
+        let read_item = async |bearer: &str, id: &str, item: &str| {
             server.ask(bearer, Method::GET, &format!("/workspaces/{id}/a2a/queue/{item}"), None).await
         };
         for (bearer, id) in [("admin", to), ("admin", from), (&token(&sender), to), (&token(&sender), from)] {
-            assert_eq!(look(bearer, id, item).await.ok()["queue_id"], item);
+            assert_eq!(read_item(bearer, id, item).await.ok()["queue_id"], item);
         }
         for (bearer, id, item) in [
-            (token(&other).as_str(), to, item), ("nobody's", to, item), ("admin", other["id"].as_str().unwrap(), item),
-            ("admin", to, NOBODY), ("admin", to, "x"), ("admin", "x", item),
+            (token(&other).as_str(), to, item), ("unknown", to, item), ("admin", other["id"].as_str().unwrap(), item),
+            ("admin", to, UNKNOWN), ("admin", to, "x"), ("admin", "x", item),
         ] {
-            assert_eq!(look(bearer, id, item).await.error(404), "queue item not found", "{bearer} {id} {item}");
+            assert_eq!(read_item(bearer, id, item).await.error(404), "queue item not found", "{bearer} {id} {item}");
         }
         let path = format!("/workspaces/{to}/a2a/queue/{item}");
         assert_eq!(server.get(&path).await.error(404), "queue item not found");

@@ -1,4 +1,4 @@
-//! Guests that mean harm: each is refused or contained, and the server answers as before.
+//! Hostile guests: each is refused or contained, and the server keeps answering.
 
 use serde_json::json;
 use tokio::{
@@ -8,8 +8,8 @@ use tokio::{
 
 use support::{Components, Database, Server, Start, variant, workspace};
 
-/// The server works: another guest answers.
-async fn unharmed(server: &Server) {
+/// Asserts that the server and another guest answer.
+async fn assert_unharmed(server: &Server) {
     server.get("/health").await.ok();
     server.reply("mock").await;
 }
@@ -17,26 +17,26 @@ async fn unharmed(server: &Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn misbehaving_calls_are_contained() {
     let server = Server::start(Database::sqlite()).await;
-    // What waits to be used again has a slot.
+    // Instances in a pool would hold slots, which are counted below.
     server.post("/admin/guests/mock/per-call", json!({})).await.ok();
     server.push("mine", &Components::get().hostile, true).await.ok();
-    for (text, kind, says) in [
+    for (text, kind, expected) in [
         ("loop", "timeout", "no answer within 2s"),
         ("sleep", "timeout", "no answer within 2s"),
         ("memory", "memory", "more than its 64 MiB of memory"),
         ("recurse", "trap", "call stack exhausted"),
-        ("panic", "trap", "told to panic"),
+        ("panic", "trap", "panic requested"),
         ("exit", "trap", "status 1"),
         ("oversize", "refused", "at most 32 MiB"),
         ("malformed", "refused", "utf-8"),
     ] {
-        let failed = server.say("mine", text).await;
+        let failed = server.send_text("mine", text).await;
         let error = failed.error(502).to_lowercase();
-        assert!(error.contains(&says.to_lowercase()), "{text}: {error}");
+        assert!(error.contains(&expected.to_lowercase()), "{text}: {error}");
         assert_eq!(failed.json["kind"], kind, "{text}");
-        unharmed(&server).await;
-        // A success in between keeps the breaker out of it.
-        server.say("mine", "hello").await.ok();
+        assert_unharmed(&server).await;
+        // A success in between keeps the breaker closed.
+        server.send_text("mine", "hello").await.ok();
     }
     let counters = server.guest("mine").await["counters"].clone();
     assert_eq!(
@@ -50,14 +50,14 @@ async fn misbehaving_calls_are_contained() {
 async fn a_trap_is_explained_to_the_operator() {
     let server = Server::start(Database::sqlite()).await;
     let release = server.push("mine", &Components::get().hostile, true).await.ok();
-    let failed = server.say("mine", "panic").await;
+    let failed = server.send_text("mine", "panic").await;
     let frames = failed.json["backtrace"].to_string();
     assert!(frames.contains("hostile::misbehave"), "{frames}");
     assert!(failed.json["log"].to_string().contains("panicked at"), "{}", failed.json);
 
-    server.writes("the guest trapped").await;
+    server.until_logged("the guest trapped").await;
     let log = server.log();
-    let line = log.lines().find(|line| line.contains("the guest trapped")).expect("it is in the log");
+    let line = log.lines().find(|line| line.contains("the guest trapped")).expect("the trap is logged");
     assert!(line.contains("hostile::misbehave") && line.contains("guest=\"mine\""), "{line}");
     let short = &release["digest"].as_str().unwrap()[..12];
     let series = format!(r#"isomer_guest_calls_total{{guest="mine",release="{short}",outcome="trap"}}"#);
@@ -70,12 +70,12 @@ async fn a_trap_is_explained_to_the_operator() {
 async fn a_flood_of_log_is_cut() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
-    let called = server.say("mine", "log-flood").await.ok();
+    let called = server.send_text("mine", "log-flood").await.ok();
     assert_eq!(called["answer"], json!(["flooded"]));
     let kept: usize =
         called["log"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap().len() + 1).sum();
     assert_eq!(kept, 64 * 1024);
-    server.writes("log beyond the limit dropped").await;
+    server.until_logged("log beyond the limit dropped").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,16 +83,12 @@ async fn calls_share_no_state_and_see_no_environment() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
     for _ in 0..3 {
-        assert_eq!(
-            server.say("mine", "remember").await.ok()["answer"][0],
-            "0",
-            "a call leaves nothing behind"
-        );
+        assert_eq!(server.send_text("mine", "remember").await.ok()["answer"][0], "0", "calls share no state");
     }
-    assert_eq!(server.say("mine", "look-around").await.ok()["answer"][0], "{} []");
-    // Clock, randomness and memory are the same for every call, so even this is.
-    let first = server.say("mine", "vary").await.ok()["answer"].clone();
-    assert_eq!(server.say("mine", "vary").await.ok()["answer"], first);
+    assert_eq!(server.send_text("mine", "look-around").await.ok()["answer"][0], "{} []");
+    // Clock, random numbers and memory are the same for every call.
+    let first = server.send_text("mine", "vary").await.ok()["answer"].clone();
+    assert_eq!(server.send_text("mine", "vary").await.ok()["answer"], first);
     let settings = json!({ "describe": "vary" });
     server.settings("mine", settings).await.ok();
 }
@@ -101,20 +97,27 @@ async fn calls_share_no_state_and_see_no_environment() {
 async fn instances_are_reused_for_guests_that_opted_in_until_a_failure() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
-    let said = async |text: &str| server.say("mine", text).await.ok()["answer"][0].clone();
+    let reply_to = async |text: &str| server.send_text("mine", text).await.ok()["answer"][0].clone();
     assert_eq!(server.post("/admin/guests/mine/pooled", json!({})).await.ok()["pooled"], true);
-    assert_eq!([said("remember").await, said("remember").await, said("remember").await], ["0", "1", "2"]);
-    assert_eq!(said("log-flood").await, "flooded");
-    assert_eq!(server.say("mine", "hello").await.ok()["log"], json!([]), "a call's log is its own");
+    assert_eq!(
+        [reply_to("remember").await, reply_to("remember").await, reply_to("remember").await],
+        ["0", "1", "2"]
+    );
+    assert_eq!(reply_to("log-flood").await, "flooded");
+    assert_eq!(
+        server.send_text("mine", "hello").await.ok()["log"],
+        json!([]),
+        "a call returns its own log only"
+    );
 
-    // What failed is not used again, and is cut at the same deadline as ever.
+    // An instance that failed is not reused, and a reused one has the same deadline.
     for text in ["panic", "memory", "loop"] {
-        server.say("mine", text).await.error(502);
-        assert_eq!(said("remember").await, "0", "after {text}");
+        server.send_text("mine", text).await.error(502);
+        assert_eq!(reply_to("remember").await, "0", "after {text}");
     }
-    // A change ends what was kept, and gives its slot back.
+    // Without a pool, its instances are dropped and their slots are free.
     server.post("/admin/guests/mine/per-call", json!({})).await.ok();
-    assert_eq!([said("remember").await, said("remember").await], ["0", "0"]);
+    assert_eq!([reply_to("remember").await, reply_to("remember").await], ["0", "0"]);
     assert_eq!(server.metric("isomer_guest_memories").await, Some(0.0));
 }
 
@@ -122,7 +125,7 @@ async fn instances_are_reused_for_guests_that_opted_in_until_a_failure() {
 async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &Components::get().hostile, true).await.ok();
-    for (name, says) in [
+    for (name, expected) in [
         ("platform-env", "`MOLECULE_ENV` is set by the platform"),
         ("bad-env", "`A B` is no variable name"),
         ("copy-platform", "`PLATFORM_URL` is set by the platform"),
@@ -133,7 +136,7 @@ async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     ] {
         let request = json!({ "phase": "create", "runtime": "hostile", "workspace_name": name, "tier": 1 });
         let refused = server.call("mine", "plan", request.clone()).await;
-        assert!(refused.error(502).contains(says), "{name}: {}", refused.json);
+        assert!(refused.error(502).contains(expected), "{name}: {}", refused.json);
         let fine = json!({ "phase": "create", "runtime": "hostile", "workspace_name": "fine", "tier": 1 });
         server.call("mine", "plan", fine).await.ok();
     }
@@ -143,7 +146,7 @@ async fn plans_with_platform_variables_or_invalid_files_are_refused() {
 async fn invalid_trees_are_refused() {
     let server = Server::start(Database::sqlite()).await;
     server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
-    for (content, says) in [
+    for (content, expected) in [
         ("empty", "at least its root"),
         ("cyclic", "does not come after its parent"),
         ("self", "does not come after its parent"),
@@ -159,21 +162,21 @@ async fn invalid_trees_are_refused() {
     ] {
         let expand = |content: &str| json!({ "entry": "o", "files": [{ "path": "o", "answer": { "bytes": content } }] });
         let refused = server.call("resolver", "expand", expand(content)).await;
-        assert!(refused.error(502).contains(says), "{content}: {}", refused.json);
+        assert!(refused.error(502).contains(expected), "{content}: {}", refused.json);
         server.call("resolver", "expand", expand("fine")).await.ok();
     }
-    unharmed(&server).await;
+    assert_unharmed(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn releases_that_fail_conformance_are_never_activated() {
     let server = Server::start(Database::sqlite()).await;
     let good = server.push("mine", &Components::get().hostile, true).await.ok();
-    for (settings, says) in [
+    for (settings, expected) in [
         (json!({ "describe": "loop" }), "describe: the guest gave no answer within 2s"),
         (json!({ "describe": "memory" }), "64 MiB of memory"),
         (json!({ "describe": "recurse" }), "call stack exhausted"),
-        (json!({ "describe": "panic" }), "told to panic"),
+        (json!({ "describe": "panic" }), "panic requested"),
         (json!({ "describe": "bad-port" }), "description.port: 0 is no port"),
         (json!({ "describe": "bad-dir" }), "`/etc` is not below one of /configs"),
         (json!({ "validate": "panic" }), "settings: the guest trapped"),
@@ -184,16 +187,16 @@ async fn releases_that_fail_conformance_are_never_activated() {
     ] {
         let refused = server.settings("mine", settings.clone()).await;
         let error = refused.json["error"].as_str().unwrap_or_default();
-        assert!(refused.status.is_client_error() && error.contains(says), "{settings}: {}", refused.json);
+        assert!(refused.status.is_client_error() && error.contains(expected), "{settings}: {}", refused.json);
         assert_eq!(server.guest("mine").await["release"], good["digest"]);
-        server.say("mine", "hello").await.ok();
+        server.send_text("mine", "hello").await.ok();
     }
-    // Trust is the operator's to give, and then it is honoured.
+    // A trusted guest may describe another hosting, and can then not be untrusted.
     server.post("/admin/guests/mine/trust", json!({})).await.ok();
     server.settings("mine", json!({ "hosting": "synthetic" })).await.ok();
-    let distrust = server.post("/admin/guests/mine/untrust", json!({})).await;
-    assert!(distrust.error(400).contains("honoured only for trusted guests"), "{}", distrust.json);
-    unharmed(&server).await;
+    let untrusted = server.post("/admin/guests/mine/untrust", json!({})).await;
+    assert!(untrusted.error(400).contains("honoured only for trusted guests"), "{}", untrusted.json);
+    assert_unharmed(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +206,7 @@ async fn files_that_are_not_guests_are_refused() {
     let mock = &Components::get().mock;
     let wat = |text: &str| wat::parse_str(text).expect("valid text");
     let truncated = &mock[..mock.len() / 2];
-    for (what, bytes, status, says) in [
+    for (what, bytes, status, expected) in [
         ("not wasm", b"#!/bin/sh\n".to_vec(), 422, "not a WebAssembly file"),
         ("empty", Vec::new(), 422, "not a WebAssembly file"),
         ("core module", wat("(module)"), 422, "build with `--target wasm32-wasip2`"),
@@ -253,20 +256,20 @@ async fn files_that_are_not_guests_are_refused() {
         ("memory bomb", memory_bomb(), 422, "memory"),
     ] {
         let refused = server.push("mock", &bytes, true).await;
-        assert!(refused.error(status).contains(says), "{what}: {}", refused.json);
+        assert!(refused.error(status).contains(expected), "{what}: {}", refused.json);
         let guest = server.guest("mock").await;
         assert_eq!(guest["release"], before["release"], "{what}");
         let newest = &guest["releases"][0];
         assert_eq!(newest["state"], "rejected", "{what}");
-        assert!(newest["reason"].as_str().unwrap().contains(says), "{what}: {newest}");
-        unharmed(&server).await;
+        assert!(newest["reason"].as_str().unwrap().contains(expected), "{what}: {newest}");
+        assert_unharmed(&server).await;
     }
-    // A name that nobody has is not taken by something unfit.
-    server.push("nobody", b"junk", true).await.error(422);
-    server.get("/admin/guests/nobody").await.error(404);
+    // An invalid component does not create a guest.
+    server.push("unknown", b"junk", true).await.error(422);
+    server.get("/admin/guests/unknown").await.error(404);
 }
 
-/// A component with the adapter's export and one import more.
+/// A component with the adapter's export and one additional import.
 fn importing(name: &str) -> Vec<u8> {
     let text = format!(
         r#"(component (import "{name}" (instance (export "f" (func)))) (component $c) (instance $i (instantiate $c))
@@ -281,7 +284,7 @@ fn adapter_with(addition: &str) -> Vec<u8> {
     let wit = workspace().join("wit");
     resolve.push_path(wit.join("types/0.1.0")).expect("the types parse");
     let (package, _) = resolve.push_path(wit.join("adapter/0.1.0")).expect("the world parses");
-    let world = resolve.select_world(&[package], Some("runtime-adapter")).expect("it is there");
+    let world = resolve.select_world(&[package], Some("runtime-adapter")).expect("the world exists");
     let mangling = wit_parser::ManglingAndAbi::Standard32;
     let module = wit_component::dummy_module(&resolve, world, mangling);
     let text = wasmprinter::print_bytes(module).expect("it prints");
@@ -300,7 +303,7 @@ fn adapter_with(addition: &str) -> Vec<u8> {
         .expect("it encodes")
 }
 
-/// Grows a table until it may no more, and then traps.
+/// Grows a table up to its limit, and then traps.
 fn table_bomb() -> Vec<u8> {
     adapter_with(
         "(table $bomb 0 funcref)
@@ -310,13 +313,13 @@ fn table_bomb() -> Vec<u8> {
     )
 }
 
-/// Wants 128 MiB at once.
+/// Grows its memory by 128 MiB at once.
 fn memory_bomb() -> Vec<u8> {
     adapter_with("(memory $bomb 2048)")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_never_in_memory_as_a_whole() {
+async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_is_not_buffered() {
     const LENGTH: usize = 200 << 20;
     let server = Server::start(Database::sqlite()).await;
     // The server compiles guests after it listens.
@@ -343,7 +346,7 @@ async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_never_in_memor
         sent = upload => panic!("no answer before the end of the upload: {sent:?}"),
     }
     assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413");
-    unharmed(&server).await;
+    assert_unharmed(&server).await;
     let grown = server.peak_memory() - before;
     assert!(grown < 128_000_000, "the peak of resident memory grew by {grown} bytes");
 }
@@ -353,8 +356,11 @@ async fn a_damaged_cache_is_detected_and_rebuilt() {
     let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
     let before = server.reply("mock").await;
     let compiled = server.data.path().join("compiled");
-    let caches: Vec<_> = std::fs::read_dir(&compiled).unwrap().map(|e| e.unwrap().path()).collect();
-    assert!(caches.len() >= 7);
+    let cached = || std::fs::read_dir(&compiled).unwrap().map(|entry| entry.unwrap().path());
+    let finished =
+        || cached().filter(|path| path.extension().is_some_and(|end| end == "aot")).collect::<Vec<_>>();
+    server.until("all first-party guests are compiled", async |_| finished().len() >= 7).await;
+    let caches = finished();
     for (index, path) in caches.iter().enumerate() {
         let mut bytes = std::fs::read(path).unwrap();
         let at = bytes.len() * index / caches.len();
@@ -370,14 +376,14 @@ async fn a_damaged_cache_is_detected_and_rebuilt() {
         })
         .await;
     let server = server.restart().await;
-    assert!(!server.log().contains("compiling it again"), "it was mended");
+    assert!(!server.log().contains("compiling it again"), "the cache was rebuilt");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_answers_while_every_call_of_another_hangs() {
     let server = Server::start(Database::sqlite()).await;
     server.push("mine", &variant(&Components::get().hostile, 1), true).await.ok();
-    let hanging = futures::future::join_all((0..64).map(|_| server.say("mine", "loop")));
+    let hanging = futures::future::join_all((0..64).map(|_| server.send_text("mine", "loop")));
     let working = async {
         server
             .until("a hanging call has begun", async |server| {

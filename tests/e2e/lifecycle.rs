@@ -1,4 +1,4 @@
-//! Pushing, activating, rolling back, configuring: the operator's story, and what survives.
+//! Push, activation, rollback, settings and deletion of guests, and what a restart keeps.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ on_both_databases! {
         let runtimes: Vec<&str> = expected.iter().filter(|(_, world, _)| *world == "adapter").map(|(n, ..)| *n).collect();
         assert_eq!(list["runtimes"], json!(runtimes));
 
-        // Seven rows, one component.
+        // Seven guests share one component.
         let langgraph = server.guest("langgraph").await;
         assert_eq!(langgraph["description"]["remote_config_dir"], "/opt/configs");
         assert_eq!(langgraph["release"], server.guest("codex").await["release"]);
@@ -53,7 +53,7 @@ on_both_databases! {
         assert_eq!((staged["state"].as_str(), staged["source"].as_str()), (Some("staged"), Some("upload")));
         assert_eq!(server.reply("mock").await, first, "a staged release doesn't answer");
 
-        // The beginning of a digest names it.
+        // A prefix of the digest names the release.
         let active = server.activate("mock", &digest(&staged)[..8]).await.ok();
         assert_eq!(active["state"], "active");
         assert_eq!(server.reply("mock").await, "second");
@@ -90,7 +90,7 @@ on_both_databases! {
         server.push("mock", &variant(&Components::get().mock, 2), true).await.ok();
         let back = server.post("/admin/guests/mock/rollback", json!({})).await.ok();
         assert_eq!(back["digest"], good);
-        // Unless the operator says so.
+        // An operator can activate it by its digest.
         server.activate("mock", bad["digest"].as_str().unwrap()).await.ok();
         assert_eq!(server.guest("mock").await["release"], bad["digest"]);
     }
@@ -101,17 +101,17 @@ on_both_databases! {
         assert_eq!(server.reply("mock").await, "mine");
         assert_eq!(server.guest("mock").await["description"]["reply_pause_ms"], 5);
 
-        for (settings, says) in [
+        for (settings, expected) in [
             (json!({ "pause": 1 }), "/pause"),
             (json!({ "replies": [] }), "/replies"),
             (json!([1]), "settings are a JSON object"),
             (json!({ "replies": ["x".repeat(70_000)] }), "65536 are allowed"),
         ] {
             let refused = server.settings("mock", settings.clone()).await;
-            assert!(refused.error(400).contains(says), "{settings}: {}", refused.json);
+            assert!(refused.error(400).contains(expected), "{settings}: {}", refused.json);
         }
         assert_eq!(server.reply("mock").await, "mine", "refused settings change nothing");
-        // Settings are the row's: another release gets them too.
+        // Settings belong to the guest: another release gets the same ones.
         server.push("mock", &variant(&Components::get().mock, 1), true).await.ok();
         assert_eq!(server.reply("mock").await, "mine");
     }
@@ -120,9 +120,9 @@ on_both_databases! {
         let server = Server::start(database).await;
         let guest = server.post("/admin/guests/mock/disable", json!({})).await.ok();
         assert_eq!(guest["state"], "disabled");
-        server.say("mock", "hello").await.error(409);
+        server.send_text("mock", "hello").await.error(409);
         let server = server.restart().await;
-        server.say("mock", "hello").await.error(409);
+        server.send_text("mock", "hello").await.error(409);
         server.post("/admin/guests/mock/enable", json!({})).await.ok();
         server.reply("mock").await;
     }
@@ -186,7 +186,7 @@ on_both_databases! {
         let runtimes = server.get("/admin/guests").await.ok()["runtimes"].clone();
         assert!(runtimes.as_array().unwrap().contains(&json!("hostile")));
 
-        for (path, status) in [("/admin/guests/nobody", 404), ("/admin/guests/nobody/rollback", 404)] {
+        for (path, status) in [("/admin/guests/unknown", 404), ("/admin/guests/unknown/rollback", 404)] {
             let method = if status == 404 && path.ends_with("rollback") { Method::POST } else { Method::GET };
             assert_eq!(server.request(method, path, None).await.error(status), "guest not found");
         }

@@ -1,5 +1,5 @@
-//! Isomer end to end: the real program, real databases, real components, over real sockets. One
-//! module per subject; every test has a server and a database of its own.
+//! End-to-end tests: the real program, databases and components, over real sockets. One module per subject.
+//! Every test has its own server and database.
 
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -7,23 +7,23 @@
 mod a2a;
 mod access;
 mod activity;
-mod author;
-mod bearers;
 mod breaker;
 mod crashes;
 mod delivery;
-mod faults;
-mod folder;
+mod guest_cli;
+mod guest_crashes;
 mod hostile;
 mod lifecycle;
-mod org_terminal;
+mod org_cli;
 mod orgs;
 mod outages;
 mod registry;
 mod replicas;
 mod sockets;
-mod swap;
-mod terminal;
+mod swaps;
+mod third_party_guest;
+mod tokens;
 mod transport;
+mod watched_directory;
+mod workspace_cli;
 mod workspaces;
-mod ws_terminal;

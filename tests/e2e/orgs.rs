@@ -1,4 +1,4 @@
-//! Organisations from templates (org-import.md, template-resolving.md).
+//! Organizations from templates (org-import.md, template-resolving.md).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use support::{Answer, Database, Server, Start, on_both_databases};
 
-/// The organisations in the tree.
+/// The directory with the templates of this repository.
 fn fixtures() -> PathBuf {
     support::workspace().join("tests/fixtures/orgs")
 }
@@ -38,7 +38,7 @@ async fn workspaces(server: &Server) -> Vec<Value> {
     server.get("/workspaces").await.ok().as_array().unwrap().clone()
 }
 
-/// Names of all workspaces, each below those above it.
+/// Paths of all workspaces: names from the root down.
 async fn paths(server: &Server) -> Vec<String> {
     let all = workspaces(server).await;
     let by_id: HashMap<&str, &Value> = all.iter().map(|it| (it["id"].as_str().unwrap(), it)).collect();
@@ -60,14 +60,14 @@ fn field<'a>(rows: &'a [Value], name: &str) -> &'a Value {
     rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// Everything that happened, oldest first.
+/// All events, oldest first.
 async fn events(server: &Server) -> Vec<Value> {
     let mut events = server.get("/events?limit=500").await.ok().as_array().unwrap().clone();
     events.reverse();
     events
 }
 
-/// What happened to imports.
+/// Events of imports.
 async fn import_events(server: &Server) -> Vec<(String, Value)> {
     let events = events(server).await;
     let of_imports = events.iter().filter_map(|event| {
@@ -77,10 +77,10 @@ async fn import_events(server: &Server) -> Vec<(String, Value)> {
     of_imports.collect()
 }
 
-async fn look_inside(server: &Server) -> DatabaseConnection {
+async fn connect(server: &Server) -> DatabaseConnection {
     let file = || format!("sqlite:{}", server.data.path().join("isomer.db").display());
     let url = server.database().postgres_url().unwrap_or_else(file);
-    sea_orm::Database::connect(url).await.expect("the database is there")
+    sea_orm::Database::connect(url).await.expect("the database accepts connections")
 }
 
 /// A directory of templates with one template `t` of these files.
@@ -122,7 +122,7 @@ on_both_databases! {
         let last = of_manager("Payments Test Engineer");
         assert_eq!((last["x"].as_f64().unwrap() - x, last["y"].as_f64().unwrap() - y), (16.0, 562.0));
 
-        // Each replies, the same to the same.
+        // An agent gives the same reply to the same message.
         server.settings("mock", json!({ "pause_ms": 0 })).await.ok();
         let ask = async |id: &str| {
             let parts = json!([{ "kind": "text", "text": "Who are you?" }]);
@@ -138,9 +138,9 @@ on_both_databases! {
             assert_eq!(ask(id).await, reply);
             replies.insert(reply);
         }
-        assert_eq!(replies.len(), 10, "two hundred agents use all of the ten replies");
+        assert_eq!(replies.len(), 10, "two hundred agents use all ten replies");
 
-        // Parents are announced before their children, and the whole is announced before and after.
+        // Events of parents precede those of their children, between the start and the end of the import.
         let events = events(&server).await;
         assert_eq!(events.len(), 402);
         assert_eq!(events[0]["event_type"], "org.import.started");
@@ -152,22 +152,23 @@ on_both_databases! {
             "create_error": "", "created_count": 200, "dir": "acme", "duration_ms": duration, "mode": "",
             "name": "Acme", "reconcile_errors": 0, "reconcile_removed_count": 0, "skipped_count": 0,
         }));
-        let mut announced = std::collections::HashSet::new();
+        let mut created = std::collections::HashSet::new();
         for pair in events[1..401].chunks(2) {
             let (begun, online) = (&pair[0], &pair[1]);
             assert_eq!(begun["event_type"], "WORKSPACE_PROVISIONING");
             assert_eq!(online["event_type"], "WORKSPACE_ONLINE");
             assert_eq!(online["payload"]["mock"], true);
             if let Some(parent) = begun["payload"]["parent_id"].as_str() {
-                assert!(announced.contains(parent));
+                assert!(created.contains(parent));
             }
-            announced.insert(begun["workspace_id"].as_str().unwrap().to_owned());
+            created.insert(begun["workspace_id"].as_str().unwrap().to_owned());
         }
         let test_engineer = events.iter().find(|event| event["payload"]["name"] == "Payments Test Engineer");
         let payload = &test_engineer.unwrap()["payload"];
-        assert_eq!((&payload["x"], &payload["y"]), (&json!(16), &json!(562)), "seen from the parent");
+        assert_eq!((&payload["x"], &payload["y"]), (&json!(16), &json!(562)), "events carry coordinates relative to the parent");
 
-        // Again: nothing new. Somebody who has a name of the template, but no place in it, goes.
+        // A second import creates nothing. Reconcile removes a workspace with a name of the template at another
+        // place.
         let again = import(&server, json!({ "dir": "acme" })).await.ok();
         assert_eq!(again["count"], 200);
         assert!(again["workspaces"].as_array().unwrap().iter().all(|it| it["skipped"] == true));
@@ -188,7 +189,7 @@ on_both_databases! {
         let removed = server.delete(&format!("/workspaces/{ceo}?confirm=true")).await.ok();
         assert_eq!(removed, json!({ "cascade_deleted": 199, "status": "removed" }));
         assert_eq!(paths(&server).await, ["Stranger"]);
-        // Those that are gone don't stand in the way.
+        // Removed workspaces do not block their names.
         let anew = import(&server, json!({ "dir": "acme" })).await.ok();
         assert!(anew["workspaces"].as_array().unwrap().iter().all(|it| it.get("skipped").is_none()));
         assert_eq!(workspaces(&server).await.len(), 201);
@@ -220,11 +221,11 @@ on_both_databases! {
         assert_eq!(statuses["Outside"], "awaiting_agent");
         assert_eq!(statuses["Scout"], "failed");
         assert_eq!(field(&all, "Outside")["delivery_mode"], "poll");
-        // Those that are only drawn leave no hole: Echo is beside Scout.
+        // Nodes without a workspace take no space in the layout: Echo is beside Scout.
         let place = |name: &str| (field(&all, name)["x"].as_f64().unwrap(), field(&all, name)["y"].as_f64().unwrap());
         assert_eq!((place("Scout"), place("Echo")), ((116.0, 170.5), (370.0, 170.5)));
 
-        // What nothing uses yet is named.
+        // Fields that have no effect yet are reported.
         let warnings: Vec<&str> =
             made.json["warnings"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
         for part in ["files_dir", "prompts", "plugins", "schedules", "channels", "memories"] {
@@ -232,18 +233,18 @@ on_both_databases! {
         }
         assert!(warnings.iter().any(|warning| warning.starts_with("org.yaml:41:5: !external molecule-ai/")), "{warnings:?}");
 
-        // Variables are sealed; the workspace's own win; only what runs in a container has any.
-        let inside = look_inside(&server).await;
+        // Variables are sealed, values of the workspace take precedence, and only containers get variables.
+        let connection = connect(&server).await;
         let sql = "SELECT w.name, s.key, s.value, s.version FROM workspace_secrets s \
                    JOIN workspaces w ON w.id = s.workspace_id ORDER BY w.name, s.key";
-        let rows = inside.query_all_raw(Statement::from_string(inside.get_database_backend(), sql)).await.unwrap();
+        let rows = connection.query_all_raw(Statement::from_string(connection.get_database_backend(), sql)).await.unwrap();
         let cipher = store::Cipher::new(Some(key), None, true).unwrap();
         let read: Vec<(String, String, String)> = rows
             .iter()
             .map(|row| {
                 let sealed: Vec<u8> = row.try_get_by_index(2).unwrap();
                 let plain = cipher.open(&sealed, row.try_get_by_index(3).unwrap()).unwrap();
-                assert!(!sealed.windows(plain.len()).any(|part| part == plain), "it lies open");
+                assert!(!sealed.windows(plain.len()).any(|part| part == plain), "the value is stored unsealed");
                 let plain = String::from_utf8(plain).unwrap();
                 (row.try_get_by_index(0).unwrap(), row.try_get_by_index(1).unwrap(), plain)
             })
@@ -260,9 +261,9 @@ on_both_databases! {
             expected.iter().map(|(a, b, c)| ((*a).into(), (*b).into(), (*c).into())).collect();
         assert_eq!(read, expected);
 
-        // What is kept is kept with the workspace; what may hold secrets isn't kept open.
+        // Unused fields are stored in the workspace's spec, sealed where they may hold secrets.
         let sql = "SELECT spec FROM workspaces WHERE name = 'Lead & Docs'";
-        let row = inside.query_one_raw(Statement::from_string(inside.get_database_backend(), sql)).await;
+        let row = connection.query_one_raw(Statement::from_string(connection.get_database_backend(), sql)).await;
         let spec: Value = row.unwrap().unwrap().try_get_by_index(0).unwrap();
         let kept = &spec["org"];
         assert_eq!(kept["initial_prompt"], "Ask who is on call.\n\nThen begin.");
@@ -274,7 +275,7 @@ on_both_databases! {
         assert!(kept["channels"]["sealed"].is_string() && !spec.to_string().contains("SLACK_TOKEN"));
         assert_eq!(spec["initial_memories"], json!([{ "content": "We ship on Thursdays.", "scope": "GLOBAL" }]));
         assert_eq!((&kept["name"], &kept["dir"]), (&json!("Mixed"), &json!("mixed")));
-        inside.close().await.unwrap();
+        connection.close().await.unwrap();
     }
 
     async fn an_invalid_node_ends_the_import_of_its_tree_with_a_reason(database: Database) {
@@ -304,7 +305,7 @@ on_both_databases! {
             assert_eq!(answer.status, 207);
             assert!(answer.json["error"].as_str().unwrap().ends_with(": invalid name"), "{}", answer.json);
         }
-        // A tree with a fault removes nobody.
+        // An import with an invalid node removes no workspace.
         let body = json!({
             "mode": "reconcile",
             "template": { "name": "Half", "workspaces": [{ "name": "" }, { "name": "Good 0" }] },
@@ -331,15 +332,15 @@ on_both_databases! {
         assert_eq!(events.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["started", "failed"]);
         assert_eq!((&events[1].1["reason"], &events[1].1["missing_count"]), (&json!("missing_env"), &json!(3)));
 
-        let rehearsal = import(&server, json!({ "template": template, "dry_run": true })).await.ok();
-        assert_eq!(rehearsal["missing_env"], all);
-        assert_eq!(rehearsal["nodes"][0]["action"], "create");
+        let dry_run = import(&server, json!({ "template": template, "dry_run": true })).await.ok();
+        assert_eq!(dry_run["missing_env"], all);
+        assert_eq!(dry_run["nodes"][0]["action"], "create");
 
-        // Only what everybody has counts, and only if it says something.
-        let inside = look_inside(&server).await;
+        // Only global secrets that are not empty satisfy a requirement.
+        let connection = connect(&server).await;
         let now = "'2026-01-01 00:00:00+00:00'";
         for (key, value) in [("OPENAI_API_KEY", "x"), ("SECOND_KEY", ""), ("B_KEY", "x")] {
-            let bytes = match inside.get_database_backend() {
+            let bytes = match connection.get_database_backend() {
                 sea_orm::DbBackend::Postgres => format!("'{value}'::bytea"),
                 _ => format!("CAST('{value}' AS BLOB)"),
             };
@@ -347,12 +348,12 @@ on_both_databases! {
                 "INSERT INTO global_secrets (key, value, version, created_at, updated_at) \
                  VALUES ('{key}', {bytes}, 0, {now}, {now})"
             );
-            inside.execute_unprepared(&sql).await.unwrap();
+            connection.execute_unprepared(&sql).await.unwrap();
         }
         let answer = inline(&server, template.clone()).await;
         assert_eq!(answer.json["missing_env"], json!(["SECOND_KEY"]));
-        inside.execute_unprepared("UPDATE global_secrets SET value = (SELECT value FROM global_secrets WHERE key = 'B_KEY')").await.unwrap();
-        inside.close().await.unwrap();
+        connection.execute_unprepared("UPDATE global_secrets SET value = (SELECT value FROM global_secrets WHERE key = 'B_KEY')").await.unwrap();
+        connection.close().await.unwrap();
         assert_eq!(inline(&server, template).await.status, 201);
     }
 
@@ -366,7 +367,7 @@ on_both_databases! {
         };
         for answer in &all {
             assert_eq!(answer.status, 201);
-            assert_eq!(ids(answer), ids(&all[0]), "they speak of the same workspaces");
+            assert_eq!(ids(answer), ids(&all[0]), "all imports name the same workspaces");
             made += answer.json["workspaces"].as_array().unwrap().iter().filter(|it| it.get("skipped").is_none()).count();
         }
         assert_eq!((made, workspaces(&server).await.len()), (200, 200));
@@ -417,7 +418,9 @@ async fn concurrent_imports_on_two_servers_create_one_organization() {
         .sum();
     assert_eq!(made, 200);
     for server in &servers {
-        server.until("everybody knows", async |server| workspaces(server).await.len() == 200).await;
+        server
+            .until("each server lists all workspaces", async |server| workspaces(server).await.len() == 200)
+            .await;
     }
 }
 
@@ -454,7 +457,7 @@ async fn malformed_import_requests_are_explained() {
     ] {
         let answer = import(&server, body.clone()).await;
         assert_eq!(answer.error(status), text, "{body}");
-        assert!(!answer.json.to_string().contains("nowhere"), "what was asked isn't echoed");
+        assert!(!answer.json.to_string().contains("nowhere"), "the error does not repeat the requested name");
     }
     let type_error = import(&server, json!({ "dir": "broken/type" })).await;
     let detail = type_error.json["detail"].as_str().unwrap();
@@ -470,7 +473,7 @@ async fn malformed_import_requests_are_explained() {
     assert!(answer.json["detail"].as_str().unwrap().contains("2001 workspaces are too many: 2000"));
     let large = json!({ "template": { "name": "T", "description": "x".repeat(4 << 20) } });
     assert_eq!(import(&server, large).await.error(400), "invalid request body");
-    assert_eq!(import_events(&server).await, [], "what never began has no events");
+    assert_eq!(import_events(&server).await, [], "a refused import has no events");
     assert!(workspaces(&server).await.is_empty());
 }
 
@@ -539,13 +542,13 @@ async fn templates_are_listed() {
     );
     assert!(broken["typed"].0 == "yaml_invalid" && broken["typed"].1.contains("needs a list"), "{broken:?}");
     drop(dir);
-    assert_eq!(server.get("/org/templates").await.ok(), json!([]), "there may be no such directory");
+    assert_eq!(server.get("/org/templates").await.ok(), json!([]), "a missing directory is an empty list");
 }
 
-/// A template, further files of it, the place that its refusal names, and a word of that.
+/// Name, `org.yaml`, further files, the position that the refusal names, and a part of its text.
 type Case<'a> = (&'a str, String, Vec<(String, String)>, &'a str, &'a str);
 
-/// Each is refused with the file, the line and the column where its author has to look.
+/// Each template is refused with file, line and column.
 #[tokio::test(flavor = "multi_thread")]
 async fn includes_can_not_leave_the_template() {
     let chain = |length: usize| -> Vec<(String, String)> {
@@ -609,7 +612,7 @@ async fn includes_can_not_leave_the_template() {
         assert!(!detail.contains(dir.path().to_str().unwrap()), "{name}: {detail}");
     }
     assert!(workspaces(&server).await.is_empty());
-    // Sixteen files below each other are fine, and so is a sibling's file through a link.
+    // Includes may be nested sixteen deep and follow a link to a sibling template.
     write(&templates.join("fine"), &[("org.yaml", &of("f1.yaml"))]);
     chain(16).iter().for_each(|(path, text)| write(&templates.join("fine"), &[(path, text)]));
     write(&templates.join("linked"), &[("org.yaml", &of("lead/f16.yaml"))]);
@@ -631,7 +634,7 @@ async fn an_empty_template_removes_no_workspace() {
         assert_eq!(answer.json, body);
     }
     assert_eq!(paths(&server).await, ["A"]);
-    // With a place for somebody, the drawn one's namesake goes.
+    // A template with at least one workspace removes a workspace that is named by a node without one.
     let template = json!({ "name": "T", "workspaces": [
         { "name": "B", "runtime": "mock" }, { "name": "A", "spawning": false },
     ]});
@@ -660,8 +663,8 @@ async fn a_template_can_be_uploaded_as_an_archive() {
     };
     let org: &[u8] = b"name: Sent\ndefaults: {runtime: mock}\nworkspaces: [!include roles/a.yaml]\n";
     let whole = archive(&[("org.yaml", org), ("roles/a.yaml", b"name: A\nrole: From afar\n")]);
-    let rehearsed = send("?dry_run=true", whole.clone()).await;
-    assert_eq!((rehearsed.status.as_u16(), workspaces(&server).await.len()), (200, 0));
+    let dry_run = send("?dry_run=true", whole.clone()).await;
+    assert_eq!((dry_run.status.as_u16(), workspaces(&server).await.len()), (200, 0));
     let made = send("", whole.clone()).await;
     assert_eq!((made.status.as_u16(), &made.json["count"]), (201, &json!(1)));
     assert_eq!(workspaces(&server).await[0]["role"], "From afar");
@@ -731,11 +734,11 @@ on_both_databases! {
         let node = json!({ "name": "A", "runtime": "mock", "initial_memories": [{ "content": "a\u{0}b" }] });
         let answer = inline(&server, json!({ "name": "T", "workspaces": [node] })).await;
         assert_eq!(answer.status, 201, "{}", answer.json);
-        let inside = look_inside(&server).await;
+        let connection = connect(&server).await;
         let sql = "SELECT spec FROM workspaces WHERE name = 'A'";
-        let row = inside.query_one_raw(Statement::from_string(inside.get_database_backend(), sql)).await;
+        let row = connection.query_one_raw(Statement::from_string(connection.get_database_backend(), sql)).await;
         let spec: Value = row.unwrap().unwrap().try_get_by_index(0).unwrap();
         assert_eq!(spec["initial_memories"][0]["content"], "a\u{fffd}b");
-        inside.close().await.unwrap();
+        connection.close().await.unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! The database gone, frozen, or out of space: what is in memory goes on being served, nothing that was
-//! answered is lost, and everything works again once the database does.
+//! A database that is killed, frozen or out of space: reads from memory continue, no answered write is lost, and
+//! the server recovers with the database.
 
 use std::{
     collections::BTreeSet,
@@ -30,8 +30,8 @@ async fn names(server: &Server) -> BTreeSet<String> {
     list.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until workspaces can be made again.
-async fn works_again(server: &Server, name: &str) {
+/// Waits until a workspace can be created.
+async fn until_writable(server: &Server, name: &str) {
     server
         .until("workspaces can be made again", async |server| {
             server.post("/workspaces", named(name)).await.status == 201
@@ -49,7 +49,7 @@ mod own_postgres {
         let cluster = Cluster::start();
         let server = Server::start(on(&cluster)).await;
         server.workspace(named("Before")).await;
-        // Eight write as fast as they can; the database dies under them.
+        // Eight tasks write as fast as they can while the database is killed.
         let write = async |writer: usize| {
             let mut answered = BTreeSet::new();
             for number in 0.. {
@@ -69,16 +69,16 @@ mod own_postgres {
         };
         let (answered, ()) =
             futures::future::join(futures::future::join_all((0..8).map(write)), killing).await;
-        // Without a database: reading goes on, writing says so and loses nothing.
+        // Without a database, reads are answered and writes are refused.
         let seen = names(&server).await;
         assert!(answered.iter().flatten().all(|name| seen.contains(name)));
         assert_eq!(server.get("/health").await.status, 200);
         assert_eq!(server.post("/workspaces", named("Never")).await.error(500), "failed to create workspace");
         cluster.up();
-        works_again(&server, "After").await;
+        until_writable(&server, "After").await;
         let server = server.kill_and_restart().await;
         let kept = names(&server).await;
-        assert!(answered.iter().flatten().all(|name| kept.contains(name)), "what was answered was lost");
+        assert!(answered.iter().flatten().all(|name| kept.contains(name)), "an answered write was lost");
         assert!(kept.contains("Before") && kept.contains("After") && !kept.contains("Never"));
     }
 
@@ -105,8 +105,8 @@ mod own_postgres {
         let answer = timeout(WRITE_TIMEOUT, writing).await.expect("the write is given up in time");
         assert_eq!(answer.error(500), "failed to create workspace");
         cluster.thaw();
-        works_again(&server, "After").await;
-        // It may have been made or not; memory and database agree on which.
+        until_writable(&server, "After").await;
+        // The commit of the timed-out write may have succeeded. Index and database must agree.
         let seen = names(&server).await;
         let server = server.restart().await;
         assert_eq!(names(&server).await, seen);
@@ -126,7 +126,7 @@ impl SmallDisk {
         Self { path: path.to_owned() }
     }
 
-    /// Leaves no room at all.
+    /// Fills the file system to the last byte.
     fn fill(&self) {
         let mut size = 1 << 20;
         let mut bytes = Vec::new();
@@ -166,7 +166,7 @@ mod as_root {
         server.workspace(named("Before")).await;
         disk.fill();
         let mut answered = BTreeSet::new();
-        // The log has some room of its own; then there is none.
+        // The last blocks of the write-ahead log may have free space, so a few writes can succeed first.
         let refused = loop {
             let name = format!("Full {}", answered.len());
             let answer = server.post("/workspaces", named(&name)).await;
@@ -179,9 +179,9 @@ mod as_root {
         assert_eq!(refused.error(500), "failed to create workspace");
         let seen = names(&server).await;
         assert!(answered.iter().all(|name| seen.contains(name)));
-        assert_eq!(seen.len(), answered.len() + 1, "what was refused isn't there");
+        assert_eq!(seen.len(), answered.len() + 1, "a refused write is not listed");
         disk.clear();
-        works_again(&server, "After").await;
+        until_writable(&server, "After").await;
         let server = server.kill_and_restart().await;
         let kept = names(&server).await;
         assert!(kept.contains("After") && answered.iter().all(|name| kept.contains(name)));

@@ -1,11 +1,11 @@
-//! Agents that call in: workspaces.md §§10–12, 15.
+//! Requests of agents to the registry: workspaces.md §§10–12, 15.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{Answer, Database, Server, Socket, Start, on_both_databases};
 
-const SOMEBODY: &str = "11111111-1111-4111-8111-111111111111";
+const AGENT: &str = "11111111-1111-4111-8111-111111111111";
 
 fn card() -> Value {
     json!({ "name": "Agent", "skills": [] })
@@ -21,7 +21,7 @@ async fn register(server: &Server, bearer: &str, body: Value) -> Answer {
     server.ask(bearer, Method::POST, "/registry/register", Some(body)).await
 }
 
-async fn beat(server: &Server, bearer: &str, body: Value) -> Answer {
+async fn heartbeat(server: &Server, bearer: &str, body: Value) -> Answer {
     server.ask(bearer, Method::POST, "/registry/heartbeat", Some(body)).await
 }
 
@@ -30,52 +30,54 @@ async fn row(server: &Server, id: &str) -> Value {
 }
 
 /// Types and payloads of a workspace's events, oldest first.
-async fn told(server: &Server, id: &str) -> Vec<(String, Value)> {
+async fn events_of(server: &Server, id: &str) -> Vec<(String, Value)> {
     let events = server.get(&format!("/events/{id}")).await.ok();
-    let told = events.as_array().unwrap().iter().rev();
-    told.map(|event| (event["event_type"].as_str().unwrap().to_owned(), event["payload"].clone())).collect()
+    let oldest_first = events.as_array().unwrap().iter().rev();
+    oldest_first
+        .map(|event| (event["event_type"].as_str().unwrap().to_owned(), event["payload"].clone()))
+        .collect()
 }
 
 on_both_databases! {
     async fn an_unknown_agent_registers_itself(database: Database) {
         let server = Server::start(database).await;
-        let answer = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
+        let answer = server.post("/registry/register", body(AGENT, &json!({}))).await.ok();
         assert_eq!((&answer["status"], &answer["delivery_mode"]), (&json!("registered"), &json!("poll")));
         let token = answer["auth_token"].as_str().unwrap();
         let secret = answer["platform_inbound_secret"].as_str().unwrap();
         assert_eq!((token.len(), secret.len()), (43, 43));
-        let made = row(&server, SOMEBODY).await;
-        assert_eq!((&made["name"], &made["runtime"], &made["status"]), (&json!(SOMEBODY), &json!("external"), &json!("online")));
+        let made = row(&server, AGENT).await;
+        assert_eq!((&made["name"], &made["runtime"], &made["status"]), (&json!(AGENT), &json!("external"), &json!("online")));
         assert_eq!(made["agent_card"], card());
-        // Again, with its token: no new one, the same secret; nothing is told, because nothing changed.
-        let again = register(&server, token, body(SOMEBODY, &json!({}))).await.ok();
+        // A repeated registration issues no new token, returns the same secret and records no event.
+        let again = register(&server, token, body(AGENT, &json!({}))).await.ok();
         assert!(again.get("auth_token").is_none());
         assert_eq!(again["platform_inbound_secret"], secret);
         let online = json!({ "agent_card": card(), "delivery_mode": "poll", "url": "" });
-        assert_eq!(told(&server, SOMEBODY).await, [("WORKSPACE_ONLINE".to_owned(), online)]);
+        assert_eq!(events_of(&server, AGENT).await, [("WORKSPACE_ONLINE".to_owned(), online)]);
         for (bearer, text) in [(None, "missing workspace auth token"), (Some("x"), "invalid workspace auth token")] {
             let answer = match bearer {
-                None => server.post("/registry/register", body(SOMEBODY, &json!({}))).await,
-                Some(bearer) => register(&server, bearer, body(SOMEBODY, &json!({}))).await,
+                None => server.post("/registry/register", body(AGENT, &json!({}))).await,
+                Some(bearer) => register(&server, bearer, body(AGENT, &json!({}))).await,
             };
             assert_eq!(answer.error(401), text);
         }
-        // Removed: the agent is told that it is over.
-        server.delete(&format!("/workspaces/{SOMEBODY}")).await.ok();
-        assert_eq!(register(&server, token, body(SOMEBODY, &json!({}))).await.error(401), "invalid workspace auth token");
-        assert_eq!(beat(&server, token, json!({ "workspace_id": SOMEBODY })).await.error(401), "invalid workspace auth token");
+        // The token of a removed workspace is invalid.
+        server.delete(&format!("/workspaces/{AGENT}")).await.ok();
+        assert_eq!(register(&server, token, body(AGENT, &json!({}))).await.error(401), "invalid workspace auth token");
+        assert_eq!(heartbeat(&server, token, json!({ "workspace_id": AGENT })).await.error(401), "invalid workspace auth token");
     }
 
     async fn malformed_requests_are_refused(database: Database) {
         let server = Server::start(database).await;
-        let push = |url: &str| body(SOMEBODY, &json!({ "delivery_mode": "push", "url": url }));
+        let push = |url: &str| body(AGENT, &json!({ "delivery_mode": "push", "url": url }));
         for (body, text) in [
             (json!({}), "invalid request body"),
-            (json!({ "id": SOMEBODY }), "invalid request body"),
+            (json!({ "id": AGENT }), "invalid request body"),
             (body("x", &json!({})), "invalid request body"),
-            (body(SOMEBODY, &json!({ "agent_card": "text" })), "invalid request body"),
-            (body(SOMEBODY, &json!({ "agent_card": { "name": "x".repeat(65 * 1024) } })), "invalid request body"),
-            (body(SOMEBODY, &json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
+            (body(AGENT, &json!({ "agent_card": "text" })), "invalid request body"),
+            (body(AGENT, &json!({ "agent_card": { "name": "x".repeat(65 * 1024) } })), "invalid request body"),
+            (body(AGENT, &json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
             (push(""), "url is required for push-mode workspaces"),
             (push("http://127.0.0.1:1"), "url targets a blocked address: loopback address"),
             (push("gopher://a"), "url scheme must be http or https, got \"gopher\""),
@@ -83,11 +85,11 @@ on_both_databases! {
             assert_eq!(server.post("/registry/register", body).await.error(400), text);
         }
         assert_eq!(server.get("/workspaces").await.ok(), json!([]));
-        let beat = json!({ "workspace_id": SOMEBODY });
+        let beat = json!({ "workspace_id": AGENT });
         assert_eq!(server.post("/registry/heartbeat", beat).await.error(404), "workspace not found");
         assert_eq!(server.post("/registry/heartbeat", json!({})).await.error(400), "invalid request body");
-        // Fetching agents need no address, and one that can't be called fetches.
-        let far = body(SOMEBODY, &json!({ "delivery_mode": "push", "url": "remote://laptop" }));
+        // Poll mode needs no URL, and an agent with a URL of another scheme is put into poll mode.
+        let far = body(AGENT, &json!({ "delivery_mode": "push", "url": "remote://laptop" }));
         assert_eq!(server.post("/registry/register", far).await.ok()["delivery_mode"], "poll");
     }
 
@@ -98,75 +100,75 @@ on_both_databases! {
         let (id, token) = (made["id"].as_str().unwrap(), made["connection"]["auth_token"].as_str().unwrap());
         let body = json!({ "id": id, "agent_card": card(), "url": "" });
         let answer = register(&server, token, body.clone()).await.ok();
-        assert_eq!(answer["delivery_mode"], "poll", "as it was made");
+        assert_eq!(answer["delivery_mode"], "poll", "registration keeps the delivery mode of the workspace");
         assert!(answer.get("auth_token").is_none());
         assert_eq!(row(&server, id).await["status"], "online");
-        // It falls silent; it calls again, either way.
-        server.until("it counts as away", async |server| row(server, id).await["status"] == "awaiting_agent").await;
+        // After a timeout, a registration or a heartbeat makes it online again.
+        server.until("it waits for its agent", async |server| row(server, id).await["status"] == "awaiting_agent").await;
         register(&server, token, body).await.ok();
         assert_eq!(row(&server, id).await["status"], "online");
-        server.until("it counts as away", async |server| row(server, id).await["status"] == "awaiting_agent").await;
-        beat(&server, token, json!({ "workspace_id": id })).await.ok();
+        server.until("it waits for its agent", async |server| row(server, id).await["status"] == "awaiting_agent").await;
+        heartbeat(&server, token, json!({ "workspace_id": id })).await.ok();
         assert_eq!(row(&server, id).await["status"], "online");
-        let names: Vec<String> = told(&server, id).await.into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = events_of(&server, id).await.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, [
             "WORKSPACE_PROVISIONING", "WORKSPACE_AWAITING_AGENT", "WORKSPACE_ONLINE",
             "WORKSPACE_OFFLINE", "WORKSPACE_AWAITING_AGENT", "WORKSPACE_ONLINE",
             "WORKSPACE_OFFLINE", "WORKSPACE_AWAITING_AGENT", "WORKSPACE_ONLINE",
         ]);
-        let last = told(&server, id).await.pop().unwrap().1;
+        let last = events_of(&server, id).await.pop().unwrap().1;
         assert_eq!(last, json!({ "recovered_from": "awaiting_agent" }));
     }
 
     async fn reported_state_is_readable_at_once_and_after_a_restart(database: Database) {
         let mut server = Server::start(database).await;
-        let answer = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
+        let answer = server.post("/registry/register", body(AGENT, &json!({}))).await.ok();
         let token = answer["auth_token"].as_str().unwrap();
         let full = json!({
-            "workspace_id": SOMEBODY, "error_rate": 0.1, "sample_error": "oops", "active_tasks": 2,
+            "workspace_id": AGENT, "error_rate": 0.1, "sample_error": "oops", "active_tasks": 2,
             "current_task": "Running tests", "uptime_seconds": 120, "monthly_spend": 99,
             "runtime_metadata": { "capabilities": {} },
         });
         let mut canvas = Socket::canvas(&server).await;
-        let answer = beat(&server, token, full.clone()).await.ok();
+        let answer = heartbeat(&server, token, full.clone()).await.ok();
         assert_eq!((&answer["status"], answer["platform_inbound_secret"].as_str().unwrap().len()), (&json!("ok"), 43));
-        let seen = row(&server, SOMEBODY).await;
+        let seen = row(&server, AGENT).await;
         let fields = ["active_tasks", "current_task", "last_error_rate", "last_sample_error", "uptime_seconds", "monthly_spend"];
         let values = [json!(2), json!("Running tests"), json!(0.1), json!("oops"), json!(120), json!(99)];
         for (field, value) in fields.iter().zip(&values) {
             assert_eq!(seen[field], *value, "{field}");
         }
         assert!(seen["last_heartbeat_at"].is_string());
-        // Told while it happens, not stored: a task that changed, and every sign of life.
+        // Ephemeral events: one per changed task, and one per heartbeat.
         let event = canvas.event().await;
         assert_eq!((&event["event"], &event["payload"]), (&json!("TASK_UPDATED"), &json!({ "active_tasks": 2, "current_task": "Running tests" })));
         assert!(event.get("seq").is_none());
         let event = canvas.event().await;
         assert_eq!((&event["event"], &event["payload"]), (&json!("WORKSPACE_HEARTBEAT"), &json!({ "active_tasks": 2, "uptime_seconds": 120 })));
-        beat(&server, token, full).await.ok();
-        assert_eq!(canvas.event().await["event"], "WORKSPACE_HEARTBEAT", "the task is the same");
-        // A report that knows nothing but the task leaves the uptime alone; 0 spent says nothing.
-        beat(&server, token, json!({ "workspace_id": SOMEBODY, "current_task": "x", "uptime_seconds": 0 })).await.ok();
-        let seen = row(&server, SOMEBODY).await;
+        heartbeat(&server, token, full).await.ok();
+        assert_eq!(canvas.event().await["event"], "WORKSPACE_HEARTBEAT", "an unchanged task has no event");
+        // A heartbeat replaces the uptime and the spend only if its values are above zero.
+        heartbeat(&server, token, json!({ "workspace_id": AGENT, "current_task": "x", "uptime_seconds": 0 })).await.ok();
+        let seen = row(&server, AGENT).await;
         assert_eq!((&seen["uptime_seconds"], &seen["monthly_spend"], &seen["active_tasks"]), (&json!(120), &json!(99), &json!(0)));
-        beat(&server, token, json!({ "workspace_id": SOMEBODY, "current_task": "x", "monthly_spend": -1 })).await.ok();
-        assert_eq!(row(&server, SOMEBODY).await["monthly_spend"], 99);
+        heartbeat(&server, token, json!({ "workspace_id": AGENT, "current_task": "x", "monthly_spend": -1 })).await.ok();
+        assert_eq!(row(&server, AGENT).await["monthly_spend"], 99);
         server = server.restart().await;
-        let kept = row(&server, SOMEBODY).await;
+        let kept = row(&server, AGENT).await;
         assert_eq!((&kept["current_task"], &kept["monthly_spend"]), (&json!("x"), &json!(99)));
-        assert_eq!(told(&server, SOMEBODY).await.len(), 1);
+        assert_eq!(events_of(&server, AGENT).await.len(), 1);
     }
 
     async fn health_follows_reports(database: Database) {
         let server = Server::start(database).await;
-        let token = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
+        let token = server.post("/registry/register", body(AGENT, &json!({}))).await.ok();
         let token = token["auth_token"].as_str().unwrap();
         let report = |more: Value| {
-            let mut body = json!({ "workspace_id": SOMEBODY });
+            let mut body = json!({ "workspace_id": AGENT });
             body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             body
         };
-        let judging = json!({ "capabilities": { "status_mgmt": true } });
+        let self_reporting = json!({ "capabilities": { "status_mgmt": true } });
         for (body, status) in [
             (json!({ "error_rate": 0.4 }), "online"),
             (json!({ "error_rate": 0.8, "sample_error": "e" }), "degraded"),
@@ -175,19 +177,19 @@ on_both_databases! {
             (json!({ "error_rate": 0.0 }), "online"),
             (json!({ "runtime_state": "wedged", "error_rate": 0.9, "sample_error": "w" }), "degraded"),
             (json!({ "runtime_state": "wedged" }), "degraded"),
-            // A report that says nothing of it doesn't end it.
+            // A heartbeat without `runtime_state` does not end the wedged state.
             (json!({}), "degraded"),
             (json!({ "runtime_state": "" }), "online"),
-            // One that judges itself is believed.
-            (json!({ "error_rate": 0.9, "runtime_metadata": judging }), "online"),
+            // A runtime that reports its own health is not judged by its error rate.
+            (json!({ "error_rate": 0.9, "runtime_metadata": self_reporting }), "online"),
             (json!({ "error_rate": 0.9 }), "online"),
             (json!({ "runtime_state": "wedged" }), "degraded"),
             (json!({ "error_rate": 0.0 }), "degraded"),
         ] {
-            beat(&server, token, report(body.clone())).await.ok();
-            assert_eq!(row(&server, SOMEBODY).await["status"], status, "after {body}");
+            heartbeat(&server, token, report(body.clone())).await.ok();
+            assert_eq!(row(&server, AGENT).await["status"], status, "after {body}");
         }
-        let events: Vec<(String, Value)> = told(&server, SOMEBODY).await.split_off(1);
+        let events: Vec<(String, Value)> = events_of(&server, AGENT).await.split_off(1);
         let payloads: Vec<&Value> = events.iter().map(|(_, payload)| payload).collect();
         assert_eq!(payloads, [
             &json!({ "error_rate": 0.8, "sample_error": "e" }),
@@ -196,13 +198,13 @@ on_both_databases! {
             &json!({}),
             &json!({ "error_rate": 0, "runtime_state": "wedged", "sample_error": "" }),
         ]);
-        // People's wishes come first.
-        server.post(&format!("/workspaces/{SOMEBODY}/pause"), json!({})).await.ok();
-        beat(&server, token, report(json!({}))).await.ok();
+        // Reports do not resume a paused workspace.
+        server.post(&format!("/workspaces/{AGENT}/pause"), json!({})).await.ok();
+        heartbeat(&server, token, report(json!({}))).await.ok();
         let card = json!({ "name": "Other" });
-        let body = json!({ "id": SOMEBODY, "agent_card": card, "delivery_mode": "poll" });
+        let body = json!({ "id": AGENT, "agent_card": card, "delivery_mode": "poll" });
         assert_eq!(register(&server, token, body).await.ok()["status"], "registered");
-        let paused = row(&server, SOMEBODY).await;
+        let paused = row(&server, AGENT).await;
         assert_eq!((&paused["status"], &paused["agent_card"]), (&json!("paused"), &card));
     }
 
@@ -215,39 +217,39 @@ on_both_databases! {
         assert_eq!(answer["auth_token"].as_str().unwrap().len(), 43);
         let seen = row(&server, &id).await;
         assert_eq!((&seen["status"], &seen["url"]), (&json!("online"), &json!("http://localhost:8001")));
-        assert_eq!(seen["last_sample_error"], "", "what went wrong is over");
+        assert_eq!(seen["last_sample_error"], "", "registration clears the error");
         let updated = json!({ "workspace_id": id, "agent_card": { "name": "New" } });
         assert_eq!(server.post("/registry/update-card", updated).await.ok(), json!({ "status": "updated" }));
-        assert_eq!(told(&server, &id).await.pop().unwrap(), ("AGENT_CARD_UPDATED".to_owned(), json!({ "agent_card": { "name": "New" } })));
+        assert_eq!(events_of(&server, &id).await.pop().unwrap(), ("AGENT_CARD_UPDATED".to_owned(), json!({ "agent_card": { "name": "New" } })));
     }
 
     async fn an_address_that_fails_the_check_is_not_stored(database: Database) {
         let server = Server::start(database).await;
         let own = json!({ "url": "http://127.0.0.1:5432" });
-        let answer = server.post("/registry/register", body(SOMEBODY, &own)).await.ok();
+        let answer = server.post("/registry/register", body(AGENT, &own)).await.ok();
         let token = answer["auth_token"].as_str().unwrap();
-        assert_eq!(row(&server, SOMEBODY).await["url"], "");
+        assert_eq!(row(&server, AGENT).await["url"], "");
         let push = json!({ "delivery_mode": "push", "url": "http://127.0.0.1:5432" });
-        let refused = register(&server, token, body(SOMEBODY, &push)).await;
+        let refused = register(&server, token, body(AGENT, &push)).await;
         assert_eq!(refused.error(400), "url targets a blocked address: loopback address");
     }
 
     async fn a_purged_workspace_may_register_again(database: Database) {
         let server = Server::start(database).await;
-        let first = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
-        server.delete(&format!("/workspaces/{SOMEBODY}?purge=true")).await.ok();
-        let again = server.post("/registry/register", body(SOMEBODY, &json!({}))).await.ok();
+        let first = server.post("/registry/register", body(AGENT, &json!({}))).await.ok();
+        server.delete(&format!("/workspaces/{AGENT}?purge=true")).await.ok();
+        let again = server.post("/registry/register", body(AGENT, &json!({}))).await.ok();
         let token = again["auth_token"].as_str().unwrap();
         assert_ne!(again["platform_inbound_secret"], first["platform_inbound_secret"]);
-        let answer = beat(&server, token, json!({ "workspace_id": SOMEBODY })).await.ok();
+        let answer = heartbeat(&server, token, json!({ "workspace_id": AGENT })).await.ok();
         assert_eq!(answer["platform_inbound_secret"], again["platform_inbound_secret"]);
-        assert_eq!(server.get("/workspaces").await.ok()[0]["id"], SOMEBODY);
+        assert_eq!(server.get("/workspaces").await.ok()[0]["id"], AGENT);
     }
 
     async fn concurrent_registrations_create_one_workspace(database: Database) {
         let server = Server::start(database).await;
-        let introduce = async || server.post("/registry/register", body(SOMEBODY, &json!({}))).await;
-        let answers = futures::future::join_all((0..8).map(|_| introduce())).await;
+        let register_without_token = async || server.post("/registry/register", body(AGENT, &json!({}))).await;
+        let answers = futures::future::join_all((0..8).map(|_| register_without_token())).await;
         let tokens: Vec<&Value> = answers.iter().filter_map(|answer| answer.json.get("auth_token")).collect();
         assert_eq!(tokens.len(), 1, "{answers:?}");
         for answer in answers.iter().filter(|answer| answer.json.get("auth_token").is_none()) {
@@ -287,11 +289,11 @@ on_both_databases! {
 async fn with_an_admin_token_unknown_agents_can_not_register() {
     let start = Start::from(Database::sqlite()).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", "t");
     let server = Server::start(start).await;
-    let refused = server.post("/registry/register", body(SOMEBODY, &json!({}))).await;
+    let refused = server.post("/registry/register", body(AGENT, &json!({}))).await;
     assert_eq!(refused.error(401), "missing workspace auth token");
-    let made = register(&server, "t", body(SOMEBODY, &json!({}))).await.ok();
+    let made = register(&server, "t", body(AGENT, &json!({}))).await.ok();
     let token = made["auth_token"].as_str().unwrap();
-    // A workspace that is removed is so for everybody.
+    // Not even an admin can act as the agent of a removed workspace.
     let gone = server
         .ask("t", Method::POST, "/workspaces", Some(json!({ "name": "A", "external": true })))
         .await
@@ -306,11 +308,11 @@ async fn with_an_admin_token_unknown_agents_can_not_register() {
         let answer = server.ask("t", Method::POST, &format!("/registry/{route}"), Some(body)).await;
         assert_eq!(answer.error(401), "invalid workspace auth token", "{route}");
     }
-    // With admin rights, or by the agent itself; nobody else.
+    // Only an admin or the agent itself may report.
     for bearer in ["t", token] {
-        beat(&server, bearer, json!({ "workspace_id": SOMEBODY })).await.ok();
+        heartbeat(&server, bearer, json!({ "workspace_id": AGENT })).await.ok();
     }
-    let card = json!({ "workspace_id": SOMEBODY, "agent_card": card() });
+    let card = json!({ "workspace_id": AGENT, "agent_card": card() });
     let update = server.ask("x", Method::POST, "/registry/update-card", Some(card.clone())).await;
     assert_eq!(update.error(401), "invalid workspace auth token");
     server.ask("t", Method::POST, "/registry/update-card", Some(card)).await.ok();

@@ -1,4 +1,4 @@
-//! What happens, told as it happens (events.md §§3–5).
+//! Events as a list, over WebSockets and as SSE (events.md §§3–5).
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn mock(name: &str) -> Value {
 }
 
 async fn refused(server: &Server, headers: &[(&'static str, &str)]) -> (u16, String) {
-    Socket::open(server, "", headers).await.err().expect("it is refused")
+    Socket::open(server, "", headers).await.err().expect("the handshake is refused")
 }
 
 fn seqs(events: &[Value]) -> Vec<i64> {
@@ -33,10 +33,10 @@ on_both_databases! {
         let a = server.workspace(mock("A")).await;
         let b = server.workspace(json!({ "name": "B", "external": true })).await;
         let all = server.get("/events").await.ok();
-        let told: Vec<(&str, &str)> = all.as_array().unwrap().iter()
+        let listed: Vec<(&str, &str)> = all.as_array().unwrap().iter()
             .map(|event| (event["event_type"].as_str().unwrap(), event["workspace_id"].as_str().unwrap()))
             .collect();
-        assert_eq!(told, [
+        assert_eq!(listed, [
             ("WORKSPACE_AWAITING_AGENT", b.as_str()), ("WORKSPACE_PROVISIONING", &b),
             ("WORKSPACE_ONLINE", &a), ("WORKSPACE_PROVISIONING", &a),
         ]);
@@ -45,7 +45,7 @@ on_both_databases! {
         assert_eq!(all[0]["payload"], json!({ "external": true, "name": "B" }));
         let keys: Vec<&String> = all[0].as_object().unwrap().keys().collect();
         assert_eq!(keys, ["created_at", "event_type", "id", "payload", "seq", "workspace_id"]);
-        // No two have the same time: clients use it as a key.
+        // Times are unique: clients use them as keys.
         let times: BTreeSet<&str> = all.as_array().unwrap().iter().map(|it| it["created_at"].as_str().unwrap()).collect();
         assert_eq!(times.len(), 4);
         let of_a = server.get(&format!("/events/{a}")).await.ok();
@@ -57,7 +57,7 @@ on_both_databases! {
         for nothing in ["/events/x", "/events/00000000-0000-4000-8000-000000000000", "/events?before=x"] {
             assert_eq!(server.get(nothing).await.ok(), json!([]), "{nothing}");
         }
-        // A removed one's events stay; a purged one's go.
+        // Events outlive a removal of the workspace, but not a purge.
         server.delete(&format!("/workspaces/{a}")).await.ok();
         assert_eq!(server.get(&format!("/events/{a}")).await.ok()[0]["event_type"], "WORKSPACE_REMOVED");
         server.delete(&format!("/workspaces/{a}?purge=true")).await.ok();
@@ -82,17 +82,17 @@ on_both_databases! {
         assert_eq!(canvas.event().await["event"], "WORKSPACE_PAUSED");
         server.post(&format!("{path}/resume"), json!({})).await.ok();
         assert_eq!(canvas.event().await["event"], "WORKSPACE_ONLINE");
-        // Nothing is told of what is refused or changes nothing, nor of tokens.
+        // Refused requests and new tokens publish no event.
         server.patch(&path, json!({ "name": "" })).await.error(400);
         server.post(&format!("{path}/tokens"), json!({})).await.ok();
         let child = server.workspace(json!({ "name": "C", "runtime": "mock", "parent_id": id })).await;
         server.delete(&format!("{path}?confirm=true")).await.ok();
         let rest: Vec<Value> = futures::stream::unfold(&mut canvas, async |canvas| Some((canvas.event().await, canvas)))
             .take(4).collect().await;
-        let told: Vec<(&str, &str)> = rest.iter()
+        let published: Vec<(&str, &str)> = rest.iter()
             .map(|event| (event["event"].as_str().unwrap(), event["workspace_id"].as_str().unwrap()))
             .collect();
-        assert_eq!(told, [
+        assert_eq!(published, [
             ("WORKSPACE_PROVISIONING", child.as_str()), ("WORKSPACE_ONLINE", &child),
             ("WORKSPACE_REMOVED", &child), ("WORKSPACE_REMOVED", &id),
         ]);
@@ -101,11 +101,11 @@ on_both_databases! {
 
     async fn resuming_anywhere_misses_nothing_and_repeats_nothing(database: Database) {
         let server = Server::start(database).await;
-        // Nobody asks for what comes after a number that isn't there yet.
+        // Every `since` below is the number of an existing event.
         for first in 0..11 {
             server.workspace(mock(&format!("First{first}"))).await;
         }
-        // 64 write while others come and go, each from another number.
+        // 64 tasks write while eight clients connect, each from another number.
         let writing = futures::future::join_all((0..64).map(async |writer| {
             let id = server.workspace(mock(&format!("W{writer}"))).await;
             server.patch(&format!("/workspaces/{id}"), json!({ "role": "r" })).await.ok();
@@ -113,13 +113,13 @@ on_both_databases! {
         let last = "THE LAST";
         let reading = futures::future::join_all((0..8).map(async |reader: i64| {
             let mut socket = Socket::open(&server, &format!("?since={}", reader * 3), &[]).await.expect("it is open");
-            let mut told = Vec::new();
+            let mut received = Vec::new();
             loop {
                 let event = socket.event().await;
                 let over = event["payload"]["name"] == last && event["event"] == "WORKSPACE_ONLINE";
-                told.push(event);
+                received.push(event);
                 if over {
-                    return (reader * 3, seqs(&told));
+                    return (reader * 3, seqs(&received));
                 }
             }
         }));
@@ -127,13 +127,13 @@ on_both_databases! {
             writing.await;
             server.workspace(mock(last)).await;
         };
-        let (heard, ()) = futures::future::join(reading, all).await;
+        let (received, ()) = futures::future::join(reading, all).await;
         let stored = server.get("/events?limit=500").await.ok();
         let mut stored = seqs(stored.as_array().unwrap());
         stored.reverse();
-        for (since, heard) in heard {
+        for (since, received) in received {
             let expected: Vec<i64> = stored.iter().copied().filter(|seq| *seq > since).collect();
-            assert_eq!(heard, expected, "since {since}");
+            assert_eq!(received, expected, "since {since}");
         }
     }
 
@@ -150,7 +150,7 @@ on_both_databases! {
         let event = socket.event().await;
         assert_eq!(event["event"], "RESYNC_REQUIRED");
         assert_eq!((&event["workspace_id"], &event["payload"]), (&json!(""), &json!({})));
-        // And goes on with what comes.
+        // The socket continues with live events.
         server.delete(&format!("/workspaces/{id}")).await.ok();
         assert_eq!(socket.event().await["event"], "WORKSPACE_REMOVED");
     }
@@ -165,7 +165,7 @@ on_both_databases! {
         assert_eq!(stream.message().await, ": ping");
         let message = stream.message().await;
         assert!(message.starts_with(r#"data: {"type":"RESYNC_REQUIRED","#), "{message}");
-        // What comes is below that number, and is told all the same.
+        // Later events are sent although their numbers are below that one.
         server.patch(&format!("/workspaces/{id}"), json!({ "role": "r" })).await.ok();
         assert_eq!(socket.event().await["event"], "WORKSPACE_UPDATED");
         assert!(stream.message().await.contains("WORKSPACE_UPDATED"));
@@ -195,7 +195,7 @@ on_both_databases! {
         let token = server.get(&tokens).await.ok()["tokens"][0]["id"].as_str().unwrap().to_owned();
         server.delete(&format!("{tokens}/{token}")).await.ok();
         for _ in 0..2 {
-            Socket::open(&server, "", &[("X-Workspace-ID", &never)]).await.expect("it never had one");
+            Socket::open(&server, "", &[("X-Workspace-ID", &never)]).await.expect("a workspace that never had a token needs none");
             let refusal = refused(&server, &[("X-Workspace-ID", &had)]).await;
             assert_eq!(refusal, (401, json!({ "error": "missing workspace auth token" }).to_string()));
             server = server.restart().await;
@@ -221,7 +221,7 @@ on_both_databases! {
             "id: {}\ndata: {{\"type\":\"WORKSPACE_UPDATED\",\"timestamp\":{},\"data\":{{\"changed\":[\"role\"]}}}}",
             event["seq"], at.timestamp_millis()
         ));
-        // After a crash it goes on where it was.
+        // After a crash, the stream resumes after the last event.
         drop(stream);
         server.patch(&format!("/workspaces/{id}"), json!({ "role": "s" })).await.ok();
         server = server.kill_and_restart().await;
@@ -229,7 +229,7 @@ on_both_databases! {
         let mut stream = server.stream(&url, Some(last)).await;
         assert_eq!(stream.message().await, ": ping");
         assert!(stream.message().await.starts_with(&format!("id: {}\n", last + 1)));
-        // It ends with the workspace.
+        // The stream ends with the removal of the workspace.
         server.delete(&format!("/workspaces/{id}")).await.ok();
         assert!(stream.message().await.contains("WORKSPACE_REMOVED"));
         assert_eq!(stream.rest().await, "");
@@ -261,7 +261,7 @@ async fn streams_and_sockets_need_access() {
             .unwrap_or_else(|refusal| panic!("{origin}: {refusal:?}"));
     }
     for (name, value) in [("Authorization", bearer(ADMIN)), ("Sec-WebSocket-Protocol", protocol(ADMIN))] {
-        // The protocol is a way to say something, not one to speak: it isn't chosen in the answer.
+        // The subprotocol only carries the credential: the answer does not select it.
         let opened = server.upgrade(&[(name, &value)]).await;
         assert!(opened.starts_with("HTTP/1.1 101"), "{opened}");
         assert!(!opened.to_lowercase().contains("sec-websocket-protocol"), "{opened}");
@@ -308,11 +308,11 @@ async fn in_dev_mode_access_is_open_until_a_token_exists() {
         let server = Server::start(Start::from(Database::sqlite()).env("MOLECULE_ENV", env)).await;
         let id = server.workspace(mock("A")).await;
         let headers = [("X-Workspace-ID", id.as_str())];
-        Socket::open(&server, "", &[]).await.expect("the canvas may");
-        Socket::open(&server, "", &headers).await.expect("it never had a token");
+        Socket::open(&server, "", &[]).await.expect("a canvas needs no token");
+        Socket::open(&server, "", &headers).await.expect("the workspace never had a token");
         server.get(&format!("/admin/workspaces/{id}/test-token")).await.ok();
-        Socket::open(&server, "", &[]).await.expect("the canvas still may");
-        let refusal = Socket::open(&server, "", &headers).await.err().expect("by now it has one");
+        Socket::open(&server, "", &[]).await.expect("a canvas still needs no token");
+        let refusal = Socket::open(&server, "", &headers).await.err().expect("the workspace has a token now");
         assert_eq!(refusal.0, 401, "{env}");
     }
 }
@@ -343,16 +343,18 @@ async fn sockets_close_with_a_reason() {
     talker.send("x".repeat(4 * 1024)).await;
     talker.send("x".repeat(4 * 1024 + 1)).await;
     assert_eq!(talker.closed().await, 1009);
-    // Ten of an agent, not more; one that leaves makes room.
+    // A workspace may have ten sockets. Closing one permits another.
     let headers = [("X-Workspace-ID", id.as_str())];
     let mut open = Vec::new();
     for _ in 0..10 {
-        open.push(Socket::open(&server, "", &headers).await.expect("there is room"));
+        open.push(Socket::open(&server, "", &headers).await.expect("below the limit"));
     }
     assert_eq!(Socket::open(&server, "", &headers).await.err().map(|refusal| refusal.0), Some(503));
     open.pop();
     server
-        .until("there is room again", async |server| Socket::open(server, "", &headers).await.is_ok())
+        .until("a closed socket is no longer counted", async |server| {
+            Socket::open(server, "", &headers).await.is_ok()
+        })
         .await;
     assert!(server.metric("molecule_websocket_connections_active").await >= Some(9.0));
     let mut streams = Vec::new();
@@ -360,8 +362,8 @@ async fn sockets_close_with_a_reason() {
         streams.push(server.stream(&format!("/workspaces/{id}/events/stream"), None).await);
     }
     assert_eq!(server.get(&format!("/workspaces/{id}/events/stream")).await.status, 429);
-    // A server that stops says so at once, and doesn't wait for those who stay.
-    let mut last = open.pop().expect("nine are open");
+    // A server that stops closes its sockets and streams at once.
+    let mut last = open.pop().expect("nine sockets are open");
     let stopping = tokio::spawn(server.restart());
     assert_eq!(last.closed().await, 1001);
     assert!(streams[0].message().await == ": ping");

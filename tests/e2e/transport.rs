@@ -1,4 +1,4 @@
-//! The server over real sockets: what a client sees on the wire, one module per subject.
+//! The server over real sockets, byte by byte. One module per subject.
 
 mod access;
 mod bodies;

@@ -1,4 +1,4 @@
-//! The workspace resource: made, read, edited, removed (workspaces.md §§2–6).
+//! The workspace resource: create, read, edit, remove (workspaces.md §§2–6).
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use support::{Database, Server, Start, on_both_databases};
 
-const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
@@ -110,12 +110,12 @@ on_both_databases! {
         assert_eq!(taken.error(409), "workspace name already taken");
         assert_eq!(taken.json["code"], "name_conflict");
         assert_eq!(one(&server, &other).await["name"], "B");
-        // Ten at once: ten names.
+        // Ten concurrent requests get ten names.
         let body = json!({ "name": "Many", "runtime": "mock" });
         let all = futures::future::join_all((0..10).map(|_| made(body.clone()))).await;
         let names: std::collections::BTreeSet<String> = all.iter().map(|name| name.as_str().unwrap().to_owned()).collect();
         assert_eq!(names.len(), 10, "{names:?}");
-        // A removed one frees its name.
+        // A removal frees the name.
         server.delete(&format!("/workspaces/{other}")).await.ok();
         assert_eq!(made(json!({ "name": "B", "runtime": "mock" })).await, "B");
     }
@@ -151,7 +151,7 @@ on_both_databases! {
             (mock(json!({ "workspace_access": "read_only" })), "invalid workspace access"),
             (mock(json!({ "workspace_access": "all" })), "invalid workspace access"),
             (mock(json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
-            (mock(json!({ "parent_id": NOBODY })), "parent workspace not found"),
+            (mock(json!({ "parent_id": UNKNOWN })), "parent workspace not found"),
             (mock(json!({ "parent_id": "x" })), "parent workspace not found"),
             (mock(json!({ "secrets": { "1A": "x" } })), "invalid secret key"),
             (mock(json!({ "secrets": { "PATH": "x" } })), "reserved key"),
@@ -167,9 +167,9 @@ on_both_databases! {
         let id = server.workspace(json!({
             "name": "N", "runtime": "mock", "role": "", "tier": 2, "budget_limit": 99.9, "max_concurrent_tasks": -3,
             "canvas": { "x": 1.5, "y": -2 }, "workspace_dir": "/srv/x", "workspace_access": "read_write",
-            "id": NOBODY, "unknown": true,
+            "id": UNKNOWN, "unknown": true,
         })).await;
-        assert_ne!(id, NOBODY);
+        assert_ne!(id, UNKNOWN);
         let row = one(&server, &id).await;
         for (field, value) in [
             ("role", json!(null)), ("tier", json!(2)), ("budget_limit", json!(99)), ("max_concurrent_tasks", json!(1)),
@@ -213,7 +213,7 @@ on_both_databases! {
             (json!({ "runtime": "x".repeat(101) }), 400, "runtime must be at most 100 characters"),
             (json!({ "workspace_dir": "/var/run" }), 400, "invalid workspace directory"),
             (json!({ "hibernation_idle_minutes": 4 }), 400, "invalid workspace fields"),
-            (json!({ "parent_id": NOBODY }), 400, "parent workspace not found"),
+            (json!({ "parent_id": UNKNOWN }), 400, "parent workspace not found"),
             (json!({ "parent_id": child }), 409, "parent_id would create a cycle"),
         ] {
             assert_eq!(server.patch(&path, body.clone()).await.error(status), text, "{body}");
@@ -226,7 +226,7 @@ on_both_databases! {
         assert_eq!(server.patch(&path, json!({ "parent_id": null, "hibernation_idle_minutes": 5 })).await.ok(), ok);
         assert_eq!(one(&server, &child).await["parent_id"], json!(null));
 
-        assert_eq!(server.patch(&format!("/workspaces/{NOBODY}"), json!({})).await.error(404), "workspace not found");
+        assert_eq!(server.patch(&format!("/workspaces/{UNKNOWN}"), json!({})).await.error(404), "workspace not found");
         assert_eq!(server.patch("/workspaces/x", json!({})).await.error(400), "invalid workspace ID");
         server.delete(&path).await.ok();
         assert_eq!(server.patch(&path, json!({ "name": "x" })).await.error(404), "workspace not found");
@@ -262,7 +262,7 @@ on_both_databases! {
             let almost = server.get(&format!("/workspaces/{id}?include_removed=1")).await;
             assert_eq!(almost.status, 410);
         }
-        // Purged: as if it had never been. What was removed below goes with it.
+        // A purge deletes the rows, also those of descendants that were removed before.
         let purged = server.delete(&format!("/workspaces/{root}?purge=true")).await.ok();
         assert_eq!(purged, json!({ "cascade_deleted": 2, "status": "purged" }));
         for id in [&root, &child, &grandchild] {
@@ -273,7 +273,7 @@ on_both_databases! {
         assert_eq!(server.get("/workspaces/%ff").await.error(400), "invalid workspace ID");
         assert_eq!(server.patch("/workspaces/%ff", json!({})).await.error(400), "invalid workspace ID");
         assert_eq!(server.get("/events?limit=1&limit=2").await.error(400), "invalid query");
-        // Those that were removed before are not counted again.
+        // Descendants that were removed before are not counted again.
         let parent = server.workspace(json!({ "name": "P", "runtime": "mock" })).await;
         let child = server.workspace(json!({ "name": "C", "runtime": "mock", "parent_id": parent })).await;
         server.delete(&format!("/workspaces/{child}")).await.ok();
@@ -310,13 +310,13 @@ on_both_databases! {
         }));
         verb(&root, "hibernate").await.error(409);
         let text = "workspace not found or not in a hibernatable state (must be online or degraded)";
-        assert_eq!(verb(NOBODY, "hibernate").await.error(404), text);
+        assert_eq!(verb(UNKNOWN, "hibernate").await.error(404), text);
         for (name, text) in [
             ("restart", "workspace not found"),
             ("pause", "workspace not found or already paused"),
             ("resume", "workspace not found or not paused"),
         ] {
-            assert_eq!(verb(NOBODY, name).await.error(404), text);
+            assert_eq!(verb(UNKNOWN, name).await.error(404), text);
             assert_eq!(verb("x", name).await.error(400), "invalid workspace ID");
         }
     }
@@ -325,21 +325,21 @@ on_both_databases! {
         let start = Start::from(database).env("REMOTE_LIVENESS_STALE_AFTER", "1");
         let server = Server::start(start).await;
         let id = server.workspace(json!({ "name": "A", "external": true, "url": "http://localhost:9" })).await;
-        // Nobody calls: after a second it counts as away.
-        server.until("it counts as away", async |server| status(server, &id).await == "awaiting_agent").await;
+        // Without a heartbeat, the workspace waits for its agent after a second.
+        server.until("it waits for its agent", async |server| status(server, &id).await == "awaiting_agent").await;
         let explained = server.get(&format!("/workspaces/{id}/explain")).await.ok();
         assert_eq!(explained["hosting"], "operator");
         assert_eq!((&explained["wanted"], &explained["agrees"]), (&json!("running"), &json!(true)));
         assert_eq!(explained["awaiting"]["what"], "its agent to call POST /registry/register or /registry/heartbeat");
-        assert_eq!(explained["awaiting"]["then"], "it is online");
+        assert_eq!(explained["awaiting"]["then"], "the workspace is online");
         assert_eq!(explained["generation"], explained["observed_generation"]);
-        assert_eq!(server.get(&format!("/workspaces/{NOBODY}/explain")).await.error(404), "workspace not found");
+        assert_eq!(server.get(&format!("/workspaces/{UNKNOWN}/explain")).await.error(404), "workspace not found");
     }
 
     async fn workspaces_survive_a_restart(database: Database) {
         let mut server = Server::start(database).await;
         let root = server.workspace(json!({ "name": "Root", "runtime": "mock", "canvas": { "x": 1, "y": 2 } })).await;
-        // Killed right after each answer: what was answered is so.
+        // The server is killed right after each answer: answered changes are durable.
         server = server.kill_and_restart().await;
         let child = server.workspace(json!({ "name": "Child", "external": true, "parent_id": root })).await;
         server = server.kill_and_restart().await;

@@ -85,17 +85,11 @@ fn wanted(workspace: Uuid, query: ListQuery) -> Result<ActivityQuery, ApiError> 
         Some(Ok(seconds)) if seconds > 0 => Some(seconds),
         Some(_) => return Err(bad("since_secs must be a positive integer")),
     };
-    let by_agents = match given(query.source).as_deref() {
-        None => None,
-        Some("canvas") => Some(false),
-        Some("agent") => Some(true),
-        Some(_) => return Err(bad("source must be 'canvas' or 'agent'")),
-    };
     let limit = query.limit.and_then(|text| text.parse::<i64>().ok()).and_then(|n| u64::try_from(n).ok());
     Ok(ActivityQuery {
         workspace,
         activity_type: given(query.r#type),
-        by_agents,
+        source: given(query.source),
         peer,
         before,
         since_secs,

@@ -142,6 +142,7 @@ pub fn activity_error(error: ActivityError) -> ApiError {
     let text = error.to_string();
     match &error {
         ActivityError::CursorGone => ApiError::new(StatusCode::GONE, &text),
+        ActivityError::UnknownSource => ApiError::bad_request(&text),
         ActivityError::Cursor(cause) | ActivityError::Read(cause) => failure(cause, &text),
     }
 }

@@ -26,8 +26,8 @@ pub struct ActivityQuery {
     pub workspace: Uuid,
     /// Only of this kind.
     pub activity_type: Option<String>,
-    /// Only rows of agents (`true`), or of users (`false`).
-    pub by_agents: Option<bool>,
+    /// Only rows of agents (`agent`), or of users (`canvas`). Checked after the cursor, as clients expect.
+    pub source: Option<String>,
     /// Only rows from or to this workspace.
     pub peer: Option<Uuid>,
     /// Only older rows.
@@ -56,6 +56,9 @@ pub enum ActivityError {
     /// The rows could not be read.
     #[error("query failed")]
     Read(#[source] StoreError),
+    /// The source is neither agents nor users.
+    #[error("source must be 'canvas' or 'agent'")]
+    UnknownSource,
 }
 
 /// Activity that an agent reports. Texts are not empty.
@@ -124,12 +127,18 @@ impl Messaging {
                 Some(place.map_err(ActivityError::Cursor)?.ok_or(ActivityError::CursorGone)?)
             }
         };
+        let by_agents = match query.source.as_deref() {
+            None => None,
+            Some("canvas") => Some(false),
+            Some("agent") => Some(true),
+            Some(_) => return Err(ActivityError::UnknownSource),
+        };
         let since =
             query.since_secs.map(|seconds| store::now() - Duration::seconds(seconds.min(MAX_LOOK_BACK)));
         let filter = ActivityFilter {
             workspace: query.workspace,
             activity_type: query.activity_type,
-            by_agents: query.by_agents,
+            by_agents,
             peer: query.peer,
             before: query.before,
             since,

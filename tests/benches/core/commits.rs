@@ -15,7 +15,7 @@ pub async fn throughput() {
     let data = tempfile::tempdir().expect("a directory");
     let url = sqlite(data.path());
     on("SQLite", &url).await;
-    // The other database, where there is one: in a database of its own.
+    // On Postgres where TEST_DATABASE_URL is set, in a new database.
     let Ok(server) = std::env::var("TEST_DATABASE_URL") else {
         println!("  Postgres: not measured, TEST_DATABASE_URL isn't set");
         return;
@@ -40,7 +40,7 @@ async fn on(name: &str, url: &str) {
         let rate = done as f64 / started.elapsed().as_secs_f64();
         assert!(
             fleet.state().last_published() - before >= i64::try_from(done).expect("few"),
-            "each was told"
+            "each change published an event"
         );
         println!("  {name:<9} {writers:>2} writers  {rate:>9.0} a second");
     }

@@ -1,4 +1,4 @@
-//! Events to a thousand sockets: from the answer to the change that they tell of until the last has it.
+//! Events to a thousand sockets: from the answer to the change until the last socket has the event.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ pub async fn sockets() {
         let edited = http.patch(&path).json(&json!({ "role": format!("Role {number}") })).send();
         assert!(edited.await.expect("it answers").status().is_success());
         let started = Instant::now();
-        let heard = sockets.iter_mut().map(|socket| async {
+        let received = sockets.iter_mut().map(|socket| async {
             loop {
                 let frame = socket.next().await.expect("it is open").expect("it works");
                 if frame.is_text() {
@@ -43,7 +43,7 @@ pub async fn sockets() {
                 }
             }
         });
-        futures::future::join_all(heard).await;
+        futures::future::join_all(received).await;
         times.push(started.elapsed());
     }
     let cpu = (server.cpu() - cpu) / u32::try_from(EVENTS * SOCKETS).expect("few");

@@ -1,4 +1,4 @@
-//! Organisations: imported and removed as a whole, from the request to the answer.
+//! Import and removal of organizations, from the request to the answer.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use crate::{median, server::Server};
 
 const ROUNDS: usize = 5;
 
-/// What each size should take: milliseconds.
+/// Aims for each size, in milliseconds.
 const SIZES: [(usize, Option<u32>); 3] = [(200, Some(60)), (1_000, None), (10_000, Some(3_000))];
 
 pub async fn imports() {
-    println!("organisations on SQLite, from the request to the answer, median of {ROUNDS}");
+    println!("organizations on SQLite, from the request to the answer, median of {ROUNDS}");
     let data = tempfile::tempdir().expect("a directory");
     let server = Server::start_with(data.path(), &[("ORG_IMPORT_MAX_WORKSPACES", "10000")]);
     let at = |path: &str| format!("http://{}{path}", server.address);

@@ -132,7 +132,7 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
 /// Resident memory of a process, bytes.
 pub fn resident(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux reports it");
     let kib: usize = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
     kib << 10
 }

@@ -1,4 +1,4 @@
-//! The program as a whole: from its start to the first answer, and its memory when nothing happens.
+//! The program as a whole: time from its start to the first answer, and idle memory.
 
 use std::{
     fs,
@@ -47,8 +47,8 @@ fn start(data: &Path) -> (Child, Duration) {
         .spawn()
         .expect("the program starts");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it speaks");
-    let address = line.trim().rsplit_once("http://").expect("it says where it listens").1;
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it prints its address");
+    let address = line.trim().rsplit_once("http://").expect("the line ends with the address").1;
     let mut socket = TcpStream::connect(address).expect("it listens");
     socket.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
     let mut answer = String::new();
@@ -59,7 +59,7 @@ fn start(data: &Path) -> (Child, Duration) {
 
 fn resident(child: &Child) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux reports it");
     let kib: usize = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
     kib << 10
 }

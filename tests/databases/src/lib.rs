@@ -1,9 +1,9 @@
 //! A database per test: an SQLite file in a temporary directory, or a Postgres database cloned from a
 //! migrated template on the server that `TEST_DATABASE_URL` names.
 //!
-//! This crate depends on no crate under test but the migrations, so that every crate's own tests can use
-//! it. A database is dropped with its value, also when the test fails. What a killed test process leaves
-//! is dropped by the next test process (see [`postgres`]).
+//! Of the crates under test, this crate depends on the migrations alone, so that the tests of every crate can
+//! use it. A database is dropped with its value, also when the test fails. Databases of a killed test process
+//! are dropped by the next one (see [`postgres`]).
 
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::panic)]
@@ -18,10 +18,10 @@ pub mod postgres;
 /// The variable that names a Postgres server on which tests may create databases.
 pub const VARIABLE: &str = "TEST_DATABASE_URL";
 
-/// A database of one test. Copies name the same one; it is removed with the last of them.
+/// A database of one test. Clones share it, and the last one removes it.
 #[derive(Debug, Clone)]
 pub enum Database {
-    /// A file, which is made when it is first connected to.
+    /// A file that the first connection creates.
     Sqlite(Arc<TempDir>),
     /// A database on the server of `TEST_DATABASE_URL`.
     Postgres(Arc<postgres::Owned>),
@@ -50,7 +50,6 @@ impl Database {
         Self::Postgres(Arc::new(postgres::empty().await))
     }
 
-    /// Where to connect.
     #[must_use]
     pub fn url(&self) -> String {
         match self {
@@ -60,13 +59,13 @@ impl Database {
         }
     }
 
-    /// Where to connect, if it is Postgres.
+    /// The URL, if the database is on Postgres.
     #[must_use]
     pub fn postgres_url(&self) -> Option<String> {
         (!matches!(self, Self::Sqlite(_))).then(|| self.url())
     }
 
-    /// A connection beside those of the code under test.
+    /// A new connection.
     pub async fn raw(&self) -> DatabaseConnection {
         sea_orm::Database::connect(self.url()).await.expect("the database accepts connections")
     }

@@ -1,12 +1,11 @@
 //! Databases on a developer's Postgres server, and their removal.
 //!
 //! Names are `isomer_test_RUN_NUMBER`, where RUN is random for each test process. As long as a test process
-//! lives, it holds a session whose application name is `isomer_test_RUN`; the server ends that session when
-//! the process dies, however it dies. A database whose run has no session is therefore left over, from
-//! whichever machine, and [`remove_leftovers`] drops it.
+//! lives, it holds a session with the application name `isomer_test_RUN`, which the server ends when the process
+//! dies. A database without a session of its run is therefore left over, and [`remove_leftovers`] drops it.
 //!
-//! All administration goes through that one session, on a thread with a runtime of its own: connections
-//! belong to the runtime that opened them, and each test has another.
+//! Databases are created and dropped through that session, on a thread with its own runtime: a connection
+//! belongs to the runtime that opened it, and each test has another.
 
 use std::{
     env,
@@ -53,7 +52,7 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // A failure leaves the database to the next test process; a panic here could hide the test's own.
+        // After a failure, the next test process drops the database. A panic here could hide that of the test.
         if let Err(error) = Administrator::get().execute_blocking(drop_statement(&self.name)) {
             eprintln!("{} was not dropped: {error}", self.name);
         }

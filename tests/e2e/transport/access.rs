@@ -1,4 +1,4 @@
-//! Class `admin` as far as its credentials exist.
+//! Access class `admin`: credentials and refusals.
 
 use api::access::{Caller, admin};
 use axum::routing::get;
@@ -7,7 +7,7 @@ use httpd::router_ext::RouterExt;
 
 use crate::transport::wire::Server;
 
-/// A server whose `/who` tells as whom the request was let in.
+/// A server with a route `/who` that answers as which caller a request was accepted.
 async fn server(flags: &[&str]) -> Server {
     Server::with_routes(flags, |app| {
         let who = async |Extension(caller): Extension<Caller>| caller.to_string();

@@ -27,7 +27,7 @@ async fn server() -> Server {
     .await
 }
 
-/// A JSON text of exactly this many bytes.
+/// A JSON text of this many bytes.
 fn json_of(bytes: usize) -> String {
     format!("\"{}\"", "x".repeat(bytes - 2))
 }
@@ -71,7 +71,7 @@ async fn a_route_may_have_another_limit() {
     assert_eq!(server.send("POST", "/large", &[], &json_of(2_000_000)).await.status(), 200);
 }
 
-/// The refusal has to survive a client that is still sending megabytes when it is written.
+/// The client still sends megabytes when the refusal is written.
 #[tokio::test]
 async fn a_client_that_keeps_sending_still_reads_the_413() {
     let server = server().await;

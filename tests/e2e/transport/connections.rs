@@ -1,4 +1,4 @@
-//! Connections: deadlines, caps, upgrades and the orderly end.
+//! Connections: deadlines, limits, upgrades and drain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn health() -> String {
     request("GET", "/health", &[], "")
 }
 
-/// Two requests that wait for each other: `/wait` answers after `notify`.
+/// Adds `/wait`, which notifies `begun` and answers after `notify`.
 fn waiting(notify: &Arc<Notify>, begun: &Arc<Notify>) -> impl FnOnce(&App) -> Router<App> {
     let (notify, begun) = (Arc::clone(notify), Arc::clone(begun));
     move |app| {
@@ -92,15 +92,15 @@ async fn a_handler_may_run_longer_than_any_deadline() {
     let (notify, begun) = (Arc::default(), Arc::default());
     let limits = with_deadlines(SOON, SOON);
     let server = Server::with_limits(&[], limits, waiting(&notify, &begun)).await;
-    let mut thinker = server.connect().await;
-    thinker.write(&request("GET", "/wait", &[], "")).await;
+    let mut waiting = server.connect().await;
+    waiting.write(&request("GET", "/wait", &[], "")).await;
     begun.notified().await;
-    // A connection that opens later and is closed for idling proves that the time has passed.
+    // A later connection that is closed for idling proves that the deadline has passed.
     for _ in 0..2 {
         assert_eq!(server.connect().await.rest().await, "");
     }
     notify.notify_one();
-    assert_eq!(thinker.answer().await.body, "done");
+    assert_eq!(waiting.answer().await.body, "done");
 }
 
 #[tokio::test]
@@ -118,18 +118,18 @@ async fn a_stalled_body_ends_the_request() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_disconnected() {
     let gone = Arc::new(Notify::new());
-    let told = Arc::clone(&gone);
+    let dropped = Arc::clone(&gone);
     let server = Server::with_limits(&[], with_deadlines(WAIT_TIMEOUT, SOON), move |_| {
-        let flood = async move || Response::new(Body::new(Flood(told)));
+        let flood = async move || Response::new(Body::new(Flood(dropped)));
         Router::new().endpoint("/flood", get(flood))
     })
     .await;
     let mut client = server.connect().await;
     client.write(&request("GET", "/flood", &[], "")).await;
-    timeout(WAIT_TIMEOUT, gone.notified()).await.expect("the answer was dropped");
+    timeout(WAIT_TIMEOUT, gone.notified()).await.expect("the body was dropped");
 }
 
-/// A body without end that tells when it is dropped.
+/// An endless body that notifies when it is dropped.
 struct Flood(Arc<Notify>);
 
 impl http_body::Body for Flood {
@@ -151,7 +151,7 @@ impl Drop for Flood {
     }
 }
 
-// === Sizes and numbers ===
+// === Limits ===
 
 #[tokio::test]
 async fn a_head_over_64_kib_gets_a_readable_431() {
@@ -174,7 +174,7 @@ async fn connections_beyond_the_limit_wait() {
     assert_eq!(first.answer().await.status(), 200);
     let mut second = server.connect().await;
     second.write(&health()).await;
-    assert!(timeout(SOON, second.answer()).await.is_err(), "answered above the cap");
+    assert!(timeout(SOON, second.answer()).await.is_err(), "answered above the limit");
     drop(first);
     assert_eq!(second.answer().await.status(), 200);
 }
@@ -192,7 +192,7 @@ async fn a_connection_serves_many_requests_even_pipelined() {
 // === Upgrades ===
 
 #[tokio::test]
-async fn an_upgraded_connection_has_no_deadlines_of_ours() {
+async fn an_upgraded_connection_has_no_http_deadlines() {
     let server =
         Server::with_limits(&[], with_deadlines(SOON, SOON), |_| Router::new().endpoint("/echo", get(echo)))
             .await;
@@ -225,7 +225,7 @@ async fn echo(request: Request) -> Response {
         .expect("a response")
 }
 
-// === The end ===
+// === Shutdown ===
 
 #[tokio::test]
 async fn draining_closes_idle_connections_at_once_and_finishes_open_requests() {
@@ -253,7 +253,7 @@ async fn draining_closes_idle_connections_at_once_and_finishes_open_requests() {
 async fn a_silent_connection_does_not_delay_shutdown() {
     let server = Server::start(&[]).await;
     let mut silent = server.connect().await;
-    // A request on another connection: by then the silent one has been accepted too.
+    // Connections are accepted in order: after this answer, the silent one has been accepted.
     assert_eq!(server.get("/health").await.status(), 200);
     server.shutdown.drain();
     assert_eq!(silent.rest().await, "");

@@ -1,4 +1,4 @@
-//! The CORS table of the contract, with the later decisions.
+//! The CORS table of the contract.
 
 use crate::transport::wire::{Answer, Server};
 
@@ -86,12 +86,12 @@ async fn answers_to_allowed_origins() {
 #[tokio::test]
 async fn a_wildcard_allows_every_origin_without_credentials() {
     let server = Server::start(&["--cors-origins", "*, https://a.example"]).await;
-    let anybody = server.ask("GET", "/health", &["Origin: https://b.example"]).await;
-    assert_eq!(anybody.headers("Access-Control-Allow-Origin"), ["*"]);
-    assert_eq!(anybody.header("Access-Control-Allow-Credentials"), None);
-    let named = server.ask("GET", "/health", &["Origin: https://a.example"]).await;
-    assert_eq!(named.headers("Access-Control-Allow-Origin"), ["https://a.example"]);
-    assert_eq!(named.headers("Access-Control-Allow-Credentials"), ["true"]);
+    let unlisted = server.ask("GET", "/health", &["Origin: https://b.example"]).await;
+    assert_eq!(unlisted.headers("Access-Control-Allow-Origin"), ["*"]);
+    assert_eq!(unlisted.header("Access-Control-Allow-Credentials"), None);
+    let listed = server.ask("GET", "/health", &["Origin: https://a.example"]).await;
+    assert_eq!(listed.headers("Access-Control-Allow-Origin"), ["https://a.example"]);
+    assert_eq!(listed.headers("Access-Control-Allow-Credentials"), ["true"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `GET /admin/liveness`; how loops are supervised is tested beside the code.
+//! `GET /admin/liveness`. Supervision is tested in `host/tasks`.
 
 use std::future::pending;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::transport::wire::Server;
 
-/// The product's routes with two loops: one that has beaten, and one that never will.
-fn routes(app: &App, beaten: UnboundedSender<()>, interval: Duration) -> Router<App> {
+/// The routes of the product with two tasks: one reports progress once, one never does.
+fn routes(app: &App, reported: UnboundedSender<()>, interval: Duration) -> Router<App> {
     app.tasks.spawn(BackgroundTask::new("beats", interval, move |progress| {
         progress.report();
-        beaten.send(()).expect("heard");
+        reported.send(()).expect("the test receives");
         pending()
     }));
     app.tasks.spawn(BackgroundTask::new("silent", interval, |_| pending()));
@@ -23,9 +23,9 @@ fn routes(app: &App, beaten: UnboundedSender<()>, interval: Duration) -> Router<
 }
 
 async fn server(flags: &[&str], interval: Duration) -> Server {
-    let (sender, mut beaten) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut reported) = tokio::sync::mpsc::unbounded_channel();
     let server = Server::with_routes(flags, |app| routes(app, sender, interval)).await;
-    beaten.recv().await.expect("a beat");
+    reported.recv().await.expect("the task reports progress");
     server
 }
 

@@ -1,4 +1,4 @@
-//! `/metrics` and what is counted.
+//! `/metrics`.
 
 use api::app::App;
 use axum::Router;
@@ -70,7 +70,7 @@ async fn durations_come_with_the_same_labels() {
 
 #[tokio::test]
 async fn a_request_of_a_disconnected_client_is_counted() {
-    // Asks for metrics as often as it takes.
+    // The test polls the metrics.
     let server = Server::with_routes(&["--rate-limit", "1000000"], |app| {
         api::routes(app).endpoint("/forever", get(std::future::pending::<()>))
     })

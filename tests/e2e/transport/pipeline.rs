@@ -1,4 +1,4 @@
-//! What every answer has in common: headers, unknown routes, HEAD, slashes, panics.
+//! Middleware of all routes: headers, unknown routes, HEAD, trailing slashes, panics.
 
 use api::access::admin;
 use axum::Router;
@@ -96,7 +96,7 @@ async fn unknown_routes_and_wrong_methods_are_the_same_404() {
         ("GET", "/health/x"),
         ("POST", "/health"),
         ("BREW", "/health"),
-        // Not 401: the method is matched before the auth class is asked.
+        // Not 401: the method is matched before access is checked.
         ("GET", "/things/1"),
         // Without `Origin` this is not CORS.
         ("OPTIONS", "/health"),
@@ -170,7 +170,7 @@ async fn a_panic_is_a_500_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
-async fn request_ids_are_ours_and_differ() {
+async fn request_ids_come_from_the_server_and_are_unique() {
     let server = Server::start(&[]).await;
     let own = ["X-Request-Id: mine"];
     let first = server.ask("GET", "/health", &own).await;

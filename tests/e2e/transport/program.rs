@@ -1,4 +1,4 @@
-//! The program as an operator runs it: variables, first words, signals, file descriptors.
+//! The program as an operator runs it: variables, welcome text, signals, file descriptors.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -12,10 +12,10 @@ use crate::transport::wire::{Client, WAIT_TIMEOUT, request};
 /// A running `isomer serve` in a directory of its own.
 struct Program {
     child: Child,
-    /// What it said first, up to the address.
+    /// The first line of its output, which ends with the address.
     welcome: String,
     address: SocketAddr,
-    /// Lines of its log, read all the time: a program whose pipe is full stands still.
+    /// Lines of its log. They are read all the time, because a program blocks on a full pipe.
     log: Receiver<String>,
     _data: tempfile::TempDir,
 }
@@ -25,7 +25,7 @@ impl Program {
         Self::start_through("exec \"$0\" serve", variables)
     }
 
-    /// Starts it through a shell line that gets the program as `$0`.
+    /// Starts a shell command that gets the program as `$0`.
     fn start_through(line: &str, variables: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut child = Command::new("sh")
@@ -56,7 +56,7 @@ impl Program {
         support::signal(&self.child, name);
     }
 
-    /// Waits for the end; returns the exit code and what was logged.
+    /// Waits for the end. Returns the exit code and the log.
     fn ended(&mut self) -> (Option<i32>, String) {
         let code = self.child.wait().expect("ended").code();
         (code, self.log.iter().collect::<Vec<_>>().join("\n"))
@@ -94,10 +94,10 @@ async fn a_second_signal_stops_the_program_at_once() {
     let mut program = Program::start(&[]);
     let mut open = Client::connect(program.address).await;
     open.write("GET /health HTTP/1.1\r\n").await;
-    // An open head would hold up the end for seconds; answered means accepted, for both.
+    // The incomplete request delays the shutdown. An answer on a later connection proves that it was accepted.
     assert_eq!(health(program.address).await, 200);
     program.signal(Signal::INT);
-    // Refused means the first signal was seen; signals in quick succession may be merged.
+    // The listener closes on the first signal. Without this wait, the kernel may merge both signals.
     while TcpStream::connect(program.address).is_ok() {
         tokio::task::yield_now().await;
     }
@@ -165,7 +165,7 @@ async fn the_log_names_the_exhausted_budget_without_the_token() {
     assert!(!log.contains("hunter2"), "{log}");
 }
 
-/// Every loop beats when it begins; the answer is asked for until all have begun.
+/// Every background task reports progress when it starts.
 #[tokio::test]
 async fn all_background_tasks_report_progress() {
     let guests = tempfile::tempdir().expect("a directory");
@@ -176,14 +176,16 @@ async fn all_background_tasks_report_progress() {
         "activity-retention",
         "broadcaster",
         "event-retention",
+        "guest-audit",
         "guest-counters",
+        "guest-replication",
         "guests-folder",
         "live-events",
         "metrics-upkeep",
         "rate-limit-sweep",
         "reconciler",
     ];
-    let all_beat = async {
+    let all_started = async {
         loop {
             let mut client = Client::connect(program.address).await;
             client.write(&request("GET", "/admin/liveness", &[], "")).await;
@@ -195,7 +197,7 @@ async fn all_background_tasks_report_progress() {
             }
         }
     };
-    tokio::time::timeout(WAIT_TIMEOUT, all_beat).await.expect("all of them");
+    tokio::time::timeout(WAIT_TIMEOUT, all_started).await.expect("all tasks start");
 }
 
 #[tokio::test]
@@ -243,7 +245,7 @@ fn with_json_logs_every_line_is_json() {
         let line = line.expect("a line");
         serde_json::from_str::<serde_json::Value>(&line).expect(&line)
     });
-    let event = events.find(|event| event["message"] == "listening").expect("it says so");
+    let event = events.find(|event| event["message"] == "listening").expect("the address is logged");
     child.kill().expect("killed");
     let output = child.wait_with_output().expect("ended");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");

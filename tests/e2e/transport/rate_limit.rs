@@ -1,5 +1,4 @@
-//! How many requests are too many, as clients see it. The time of the limits stands still here, or
-//! moves as a test says.
+//! Rate limits. Their clock is advanced by the tests alone.
 
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
@@ -20,10 +19,10 @@ use crate::transport::wire::{Answer, Client, PATIENT, Server, request};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The product's routes, and some of ours.
+/// The routes of the product and some of this test.
 fn routes(app: &App) -> Router<App> {
     let mint = limited(&app.limits.mint, post(async || "minted"));
-    let mcp = || limited(&app.limits.mcp, get(async || "said"));
+    let mcp = || limited(&app.limits.mcp, get(async || "answered"));
     api::routes(app)
         .endpoint("/explode", get(async || -> &'static str { panic!("on purpose") }))
         .endpoint("/mint", admin(&app.access, mint))
@@ -33,12 +32,12 @@ fn routes(app: &App) -> Router<App> {
 
 async fn server(flags: &[&str]) -> (Server, FakeRelativeClock) {
     let clock = FakeRelativeClock::default();
-    let server = Server::by(LimiterClock::Manual(clock.clone()), flags, PATIENT, routes).await;
+    let server = Server::with_clock(LimiterClock::Manual(clock.clone()), flags, PATIENT, routes).await;
     (server, clock)
 }
 
-/// The headers about limits: limit, remaining, reset, retry-after.
-fn told(answer: &Answer) -> [Option<&str>; 4] {
+/// Headers: limit, remaining, reset, retry-after.
+fn limit_headers(answer: &Answer) -> [Option<&str>; 4] {
     ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after"].map(|name| {
         let values = answer.headers(name);
         assert!(values.len() <= 1, "{answer:?}");
@@ -50,7 +49,7 @@ fn allowed<'a>(limit: &'a str, remaining: &'a str, reset: &'a str) -> [Option<&'
     [Some(limit), Some(remaining), Some(reset), None]
 }
 
-/// Statuses of some requests, one after the other.
+/// Statuses of successive requests.
 async fn statuses(server: &Server, requests: usize, headers: &[&str]) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..requests {
@@ -66,27 +65,27 @@ async fn rate_limit_headers_count_down_to_a_refusal() {
     let (server, clock) = server(&["--rate-limit", "3"]).await;
     for (remaining, reset) in [("2", "20"), ("1", "40"), ("0", "60")] {
         let answer = server.get("/health").await;
-        assert_eq!((answer.status(), told(&answer)), (200, allowed("3", remaining, reset)));
+        assert_eq!((answer.status(), limit_headers(&answer)), (200, allowed("3", remaining, reset)));
     }
     let answer = server.get("/health").await;
     assert_eq!(answer.status(), 429);
-    assert_eq!(told(&answer), [Some("3"), Some("0"), Some("60"), Some("20")]);
+    assert_eq!(limit_headers(&answer), [Some("3"), Some("0"), Some("60"), Some("20")]);
     assert_eq!(answer.body, r#"{"error":"rate limit exceeded","retry_after":20}"#);
     assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
     clock.advance(MINUTE / 3);
-    assert_eq!(told(&server.get("/health").await), allowed("3", "0", "60"));
+    assert_eq!(limit_headers(&server.get("/health").await), allowed("3", "0", "60"));
     clock.advance(MINUTE);
-    assert_eq!(told(&server.get("/health").await), allowed("3", "2", "20"));
+    assert_eq!(limit_headers(&server.get("/health").await), allowed("3", "2", "20"));
 }
 
 #[tokio::test]
 async fn the_default_is_600_a_minute() {
     let (server, _) = server(&[]).await;
-    assert_eq!(told(&server.get("/health").await), allowed("600", "599", "1"));
+    assert_eq!(limit_headers(&server.get("/health").await), allowed("600", "599", "1"));
 }
 
 #[tokio::test]
-async fn names_are_in_title_case() {
+async fn rate_limit_headers_are_in_title_case() {
     let (server, _) = server(&["--rate-limit", "1"]).await;
     server.get("/health").await;
     let answer = server.get("/health").await;
@@ -112,7 +111,11 @@ async fn every_answer_counts_and_carries_the_headers() {
         let answer = server.ask(method, target, &[]).await;
         left -= 1;
         assert_eq!(answer.status(), status, "{method} {target}");
-        assert_eq!(told(&answer)[..2], [Some("100"), Some(left.to_string().as_str())], "{method} {target}");
+        assert_eq!(
+            limit_headers(&answer)[..2],
+            [Some("100"), Some(left.to_string().as_str())],
+            "{method} {target}"
+        );
     }
 }
 
@@ -134,7 +137,7 @@ async fn answers_of_outer_middleware_are_not_counted() {
         ("OPTIONS", "/health", &["Origin: http://localhost:3000"], 204),
     ] {
         let answer = server.ask(method, target, headers).await;
-        assert_eq!((answer.status(), told(&answer)), (status, [None; 4]), "{method} {target}");
+        assert_eq!((answer.status(), limit_headers(&answer)), (status, [None; 4]), "{method} {target}");
     }
     assert_eq!(statuses(&server, 2, &[]).await, [200, 429]);
 }
@@ -155,7 +158,7 @@ async fn dev_mode_has_no_limit() {
     for target in ["/health", "/nothing", "/admin/guests"] {
         let answer = server.get(target).await;
         assert_ne!(answer.status(), 429);
-        assert_eq!(told(&answer), [Some("unlimited"), None, None, None]);
+        assert_eq!(limit_headers(&answer), [Some("unlimited"), None, None, None]);
     }
     // With an admin token this is not dev mode.
     let (server, _) =
@@ -166,7 +169,7 @@ async fn dev_mode_has_no_limit() {
 #[tokio::test]
 async fn a_websocket_is_one_request() {
     let clock = FakeRelativeClock::default();
-    let server = Server::by(LimiterClock::Manual(clock), &["--rate-limit", "3"], PATIENT, |app| {
+    let server = Server::with_clock(LimiterClock::Manual(clock), &["--rate-limit", "3"], PATIENT, |app| {
         let upgrade = async |socket: WebSocketUpgrade| socket.on_upgrade(|_| std::future::pending());
         api::routes(app).endpoint("/socket", get(upgrade))
     })
@@ -180,26 +183,26 @@ async fn a_websocket_is_one_request() {
     let mut client = server.connect().await;
     client.write(&request("GET", "/socket", &upgrade, "")).await;
     let answer = client.answer().await;
-    assert_eq!((answer.status(), told(&answer)), (101, allowed("3", "2", "20")));
-    assert_eq!(told(&server.get("/health").await)[1], Some("1"));
+    assert_eq!((answer.status(), limit_headers(&answer)), (101, allowed("3", "2", "20")));
+    assert_eq!(limit_headers(&server.get("/health").await)[1], Some("1"));
     server.get("/health").await;
     assert_eq!(server.ask("GET", "/socket", &upgrade).await.status(), 429);
 }
 
-// === Who is who ===
+// === Keys ===
 
 #[tokio::test]
 async fn a_bearer_has_one_budget_from_every_address() {
     let (server, _) = server(&["--rate-limit", "2"]).await;
     assert_eq!(statuses(&server, 3, &[]).await, [200, 200, 429]);
     assert_eq!(statuses(&server, 1, &["Authorization: Bearer a"]).await, [200]);
-    // The scheme may be written in any case.
+    // The scheme is case-insensitive.
     assert_eq!(statuses(&server, 2, &["Authorization: bEARER a"]).await, [200, 429]);
     let mut elsewhere = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
     elsewhere.write(&request("GET", "/health", &["Authorization: Bearer a"], "")).await;
     assert_eq!(elsewhere.answer().await.status(), 429);
     assert_eq!(statuses(&server, 3, &["Authorization: Bearer b"]).await, [200, 200, 429]);
-    // What is no bearer counts by address.
+    // Another scheme is limited by address.
     assert_eq!(statuses(&server, 1, &["Authorization: Basic b"]).await, [429]);
 }
 
@@ -215,16 +218,17 @@ async fn addresses_have_budgets_of_their_own() {
 }
 
 #[tokio::test]
-async fn only_the_own_organization_has_a_budget() {
+async fn only_the_organization_of_the_server_has_a_budget() {
     let ours = ["X-Molecule-Org-Id:  org-1 ", "Authorization: Bearer a"];
     let (server, _) = server(&["--rate-limit", "2", "--molecule-org-id", "org-1"]).await;
     assert_eq!(statuses(&server, 2, &ours).await, [200, 200]);
     assert_eq!(statuses(&server, 1, &["X-Molecule-Org-Id: org-1", "Authorization: Bearer b"]).await, [429]);
-    // Other values are as good as none: the next key counts.
+    // Other values are ignored: the next key counts.
     for other in ["org-2", "ORG-1", " "] {
         let header = format!("X-Molecule-Org-Id: {other}");
-        let remaining = told(&server.ask("GET", "/health", &[&header, "Authorization: Bearer c"]).await)[1]
-            .map(ToOwned::to_owned);
+        let remaining =
+            limit_headers(&server.ask("GET", "/health", &[&header, "Authorization: Bearer c"]).await)[1]
+                .map(ToOwned::to_owned);
         let left = match other {
             "org-2" => Some("1"),
             "ORG-1" => Some("0"),
@@ -253,12 +257,12 @@ async fn made_up_bearers_are_limited_by_address() {
     let answer = server.ask("GET", "/health", &["Authorization: Bearer made-up-20"]).await;
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.body, r#"{"error":"rate limit exceeded","retry_after":3}"#);
-    assert_eq!(told(&answer), [Some("2"), Some("0"), Some("60"), Some("3")]);
+    assert_eq!(limit_headers(&answer), [Some("2"), Some("0"), Some("60"), Some("3")]);
     assert_eq!(server.get("/health").await.status(), 429);
-    // The address is at its end, not the bearer: elsewhere it has all its budget still.
+    // The budget of the address is exhausted. From another address, the bearer has its full budget.
     let mut elsewhere = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
     elsewhere.write(&request("GET", "/health", &["Authorization: Bearer made-up-20"], "")).await;
-    assert_eq!(told(&elsewhere.answer().await)[1], Some("1"));
+    assert_eq!(limit_headers(&elsewhere.answer().await)[1], Some("1"));
     clock.advance(MINUTE / 20);
     assert_eq!(statuses(&server, 2, &["Authorization: Bearer x"]).await, [200, 429]);
 }
@@ -283,9 +287,9 @@ async fn forwarding_headers_are_ignored_unless_the_proxy_is_trusted() {
     };
     assert_eq!(through_proxy("1.1.1.1").await, 200);
     assert_eq!(through_proxy("1.1.1.2").await, 200);
-    // What the client itself claims doesn't count.
+    // Only the address that the trusted proxy appended counts.
     assert_eq!(through_proxy("1.1.1.3, 1.1.1.2").await, 429);
-    // All of a /64 is one client.
+    // A /64 prefix is one client.
     assert_eq!(through_proxy("2001:db8::1").await, 200);
     assert_eq!(through_proxy("2001:db8::ffff:1").await, 429);
     assert_eq!(through_proxy("2001:db8:0:1::1").await, 200);
@@ -297,21 +301,21 @@ async fn forwarding_headers_are_ignored_unless_the_proxy_is_trusted() {
 async fn creating_tokens_is_limited_to_ten_an_hour() {
     let (server, clock) = server(&["--admin-token", "right"]).await;
     let good = ["Authorization: Bearer right"];
-    // Who is not let in is not counted.
+    // Refused callers are not counted.
     for _ in 0..11 {
         assert_eq!(server.ask("POST", "/mint", &[]).await.status(), 401);
     }
     for remaining in (0..10).rev() {
         let answer = server.ask("POST", "/mint", &good).await;
         let reset = ((10 - remaining) * 360).to_string();
-        assert_eq!(told(&answer), allowed("10", &remaining.to_string(), &reset));
+        assert_eq!(limit_headers(&answer), allowed("10", &remaining.to_string(), &reset));
         assert_eq!(answer.body, "minted");
     }
     let answer = server.ask("POST", "/mint", &good).await;
     assert_eq!(answer.status(), 429);
     assert_eq!(answer.body, r#"{"error":"rate limit exceeded","retry_after":360}"#);
-    assert_eq!(told(&answer), [Some("10"), Some("0"), Some("3600"), Some("360")]);
-    // Other routes are not concerned; other methods of the route are unknown.
+    assert_eq!(limit_headers(&answer), [Some("10"), Some("0"), Some("3600"), Some("360")]);
+    // Other routes have no such limit.
     assert_eq!(server.ask("GET", "/admin/guests", &good).await.status(), 200);
     assert_eq!(server.ask("GET", "/mint", &good).await.status(), 404);
     clock.advance(6 * MINUTE);
@@ -324,7 +328,7 @@ async fn creating_tokens_is_not_limited_in_dev_mode() {
     let (server, _) = server(&["--molecule-env", "dev"]).await;
     for _ in 0..11 {
         let answer = server.ask("POST", "/mint", &[]).await;
-        assert_eq!((answer.status(), told(&answer)), (200, [Some("unlimited"), None, None, None]));
+        assert_eq!((answer.status(), limit_headers(&answer)), (200, [Some("unlimited"), None, None, None]));
     }
 }
 
@@ -338,16 +342,19 @@ async fn mcp_is_limited_to_120_a_minute_for_each_bearer_even_in_dev_mode() {
             let target = if remaining % 2 == 0 { "/mcp" } else { "/mcp/stream" };
             let answer = server.ask("GET", target, &first).await;
             let remaining = remaining.to_string();
-            assert_eq!(told(&answer)[..2], [Some("120"), Some(remaining.as_str())]);
+            assert_eq!(limit_headers(&answer)[..2], [Some("120"), Some(remaining.as_str())]);
         }
         let answer = server.ask("GET", "/mcp", &["Authorization: bearer a"]).await;
         assert_eq!(answer.status(), 429);
         assert_eq!(answer.body, r#"{"error":"MCP rate limit exceeded","retry_after":1}"#);
-        assert_eq!(told(&answer), [Some("120"), Some("0"), Some("60"), Some("1")]);
-        assert_eq!(told(&server.ask("GET", "/mcp", &["Authorization: Bearer b"]).await)[1], Some("119"));
+        assert_eq!(limit_headers(&answer), [Some("120"), Some("0"), Some("60"), Some("1")]);
+        assert_eq!(
+            limit_headers(&server.ask("GET", "/mcp", &["Authorization: Bearer b"]).await)[1],
+            Some("119")
+        );
         // Without a bearer the address counts.
-        assert_eq!(told(&server.get("/mcp").await)[1], Some("119"));
-        assert_eq!(told(&server.get("/mcp").await)[1], Some("118"));
+        assert_eq!(limit_headers(&server.get("/mcp").await)[1], Some("119"));
+        assert_eq!(limit_headers(&server.get("/mcp").await)[1], Some("118"));
     }
 }
 
@@ -357,7 +364,7 @@ async fn an_organization_has_no_budget_for_mcp() {
     for (bearer, remaining) in [("a", "119"), ("b", "119"), ("a", "118")] {
         let bearer = format!("Authorization: Bearer {bearer}");
         let answer = server.ask("GET", "/mcp", &["X-Molecule-Org-Id: org", &bearer]).await;
-        assert_eq!(told(&answer)[1], Some(remaining));
+        assert_eq!(limit_headers(&answer)[1], Some(remaining));
     }
 }
 

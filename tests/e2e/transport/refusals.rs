@@ -1,5 +1,4 @@
-//! Every refusal is the server's own JSON, also of what a request's extraction refuses: bad ids, escapes,
-//! queries, bodies.
+//! Refusals of extractors are JSON errors of the contract: invalid ids, escapes, queries and bodies.
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;

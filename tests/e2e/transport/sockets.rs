@@ -1,4 +1,4 @@
-//! `/ws`: who gets in, what comes, in which order, and how it ends.
+//! `/ws`: access, events and their order, resume, limits, close.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// Limits that nothing meets by accident.
+/// Limits that no test reaches by accident.
 pub(crate) fn patient() -> Limits {
     Limits {
         ping: WAIT_TIMEOUT,
@@ -43,28 +43,28 @@ pub(crate) fn patient() -> Limits {
     }
 }
 
-/// A server with workspaces and sockets, and its inside.
-pub(crate) struct House {
+/// A server with shortcuts for workspaces, tokens and sockets, and access to its state.
+pub(crate) struct TestServer {
     pub(crate) server: Server,
     pub(crate) app: App,
 }
 
-impl House {
-    pub(crate) async fn open(flags: &[&str]) -> Self {
-        Self::within(flags, patient()).await
+impl TestServer {
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, patient()).await
     }
 
-    pub(crate) async fn within(flags: &[&str], limits: Limits) -> Self {
-        let mut inside = None;
+    pub(crate) async fn start_with(flags: &[&str], limits: Limits) -> Self {
+        let mut state = None;
         let tune = |app: &mut App| {
             app.event_limits = limits;
-            inside = Some(app.clone());
+            state = Some(app.clone());
         };
         let server = Server::tuned(flags, PATIENT, tune, api::routes).await;
-        Self { server, app: inside.expect("it was tuned") }
+        Self { server, app: state.expect("the app is made at once") }
     }
 
-    /// A workspace without token.
+    /// Creates a workspace without a token.
     pub(crate) async fn workspace(&self, name: &str, parent: Option<Uuid>) -> Uuid {
         let body = json!({ "name": name, "runtime": "mock", "parent_id": parent }).to_string();
         let headers = ["Authorization: Bearer secret"];
@@ -83,7 +83,7 @@ impl House {
     }
 
     /// The answer to a handshake.
-    async fn knock(&self, headers: &[&str]) -> Answer {
+    async fn handshake(&self, headers: &[&str]) -> Answer {
         self.server.ask("GET", "/ws", &[&HANDSHAKE, headers].concat()).await
     }
 
@@ -96,33 +96,33 @@ impl House {
         Socket::over(stream, target, headers).await
     }
 
-    /// An agent's, by a new token.
+    /// Opens the socket of an agent with a new token.
     async fn agent(&self, workspace: Uuid) -> Socket {
         let token = self.token(workspace).await;
         self.socket(&[&format!("X-Workspace-ID: {workspace}"), &format!("Authorization: Bearer {token}")])
             .await
     }
 
-    pub(crate) fn tell(&self, about: Uuid, task: &str) {
+    pub(crate) fn publish(&self, about: Uuid, task: &str) {
         let task = Task { active_tasks: 1, current_task: task.to_owned() };
         self.app.fleet.state().publish_ephemeral(about, &Event::TaskUpdated(task));
     }
 
-    /// Tells of something recorded that was never stored.
+    /// Publishes a durable event that is not stored.
     fn record(&self, seq: i64, payload: String) {
         let (id, name) = (Uuid::new_v4(), "WORKSPACE_OFFLINE".to_owned());
         let envelope = Envelope::stored(id, seq, name, Some(id), store::now(), payload);
         self.app.fleet.hub().publish(Arc::new(envelope));
     }
 
-    /// Waits until a handshake with these headers is answered so.
+    /// Waits until a handshake with these headers has this status.
     async fn until(&self, headers: &[&str], status: u16) {
-        let asked = async { while self.knock(headers).await.status() != status {} };
-        timeout(WAIT_TIMEOUT, asked).await.expect("it changes");
+        let asked = async { while self.handshake(headers).await.status() != status {} };
+        timeout(WAIT_TIMEOUT, asked).await.expect("the status changes");
     }
 }
 
-/// A client's end.
+/// The client side of a WebSocket.
 struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
@@ -142,10 +142,10 @@ impl Socket {
             request.headers_mut().append(name, HeaderValue::try_from(value).expect("a value"));
         }
         let opened = timeout(WAIT_TIMEOUT, client_async(request, stream)).await.expect("in time");
-        Self(opened.expect("let in").0)
+        Self(opened.expect("the handshake succeeds").0)
     }
 
-    /// What comes next, pings aside.
+    /// The next message that is no ping or pong.
     async fn message(&mut self) -> Message {
         loop {
             let next = timeout(WAIT_TIMEOUT, self.0.next()).await.expect("in time");
@@ -167,12 +167,12 @@ impl Socket {
         serde_json::from_str(&self.text().await).expect("JSON")
     }
 
-    /// The task that the next event tells of.
+    /// The current task of the next event, a `TASK_UPDATED`.
     async fn task(&mut self) -> String {
         self.json().await["payload"]["current_task"].as_str().expect("a task").to_owned()
     }
 
-    /// Why it ends; texts before are dropped. The end is an orderly one.
+    /// Reads up to the close frame and returns its code. Fails unless the connection then ends cleanly.
     async fn close_code(&mut self) -> CloseCode {
         let code = loop {
             match self.message().await {
@@ -195,7 +195,7 @@ fn seen(answer: &Answer) -> (u16, &str) {
 
 #[tokio::test]
 async fn malformed_handshakes_are_refused_before_authentication() {
-    let house = House::open(ADMIN).await;
+    let test = TestServer::start(ADMIN).await;
     let without = |left_out: &str| HANDSHAKE.into_iter().filter(|line| !line.starts_with(left_out)).collect();
     let mut wrong: Vec<Vec<&str>> =
         ["Connection", "Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Key"].map(without).to_vec();
@@ -203,18 +203,18 @@ async fn malformed_handshakes_are_refused_before_authentication() {
     wrong.push([without("Upgrade"), vec!["Upgrade: h2c"]].concat());
     wrong.push(Vec::new());
     for headers in wrong {
-        let answer = house.server.ask("GET", "/ws", &headers).await;
+        let answer = test.server.ask("GET", "/ws", &headers).await;
         assert_eq!(seen(&answer), (400, r#"{"error":"not a WebSocket handshake"}"#), "{headers:?}");
         assert_eq!(answer.header("sec-websocket-version"), Some("13"));
     }
-    assert_eq!(house.server.ask("POST", "/ws", &HANDSHAKE).await.status(), 404);
+    assert_eq!(test.server.ask("POST", "/ws", &HANDSHAKE).await.status(), 404);
 }
 
 #[tokio::test]
 async fn the_handshake_follows_the_rfc_and_selects_no_subprotocol() {
-    let house = House::open(DEV).await;
+    let test = TestServer::start(DEV).await;
     for offered in ["Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: chat, molecule-auth.61"] {
-        let answer = house.knock(&[offered, "Sec-WebSocket-Extensions: permessage-deflate"]).await;
+        let answer = test.handshake(&[offered, "Sec-WebSocket-Extensions: permessage-deflate"]).await;
         assert_eq!(answer.status(), 101);
         assert_eq!(answer.header("connection"), Some("Upgrade"));
         assert_eq!(answer.header("upgrade"), Some("websocket"));
@@ -245,7 +245,7 @@ async fn canvas_sockets_by_mode_and_token() {
     let (good_offer, bad_offer) = (good_offer.as_str(), bad_offer.as_str());
     let no_hex = "Sec-WebSocket-Protocol: molecule-auth.7";
     for (flags, headers, expected) in [
-        // Nobody is asked where there is no admin token.
+        // Without an admin token, no credential is required.
         (DEV, &[][..], open),
         (fresh, &[], open),
         (DEV, &[named], open),
@@ -257,7 +257,7 @@ async fn canvas_sockets_by_mode_and_token() {
         (DEV, &[bad_offer], open),
         (DEV, &[no_hex], invalid),
         (DEV, &[bad, good_offer], invalid),
-        // A page that the operator allowed comes without credential; nobody else does.
+        // With an admin token, only allowed origins need no credential.
         (ADMIN, &[], required),
         (ADMIN, &[named], open),
         (ADMIN, &[own], open),
@@ -265,7 +265,7 @@ async fn canvas_sockets_by_mode_and_token() {
         (admin_any, &[other], required),
         (admin_any, &[other, good], open),
         (ADMIN, &["Authorization: Basic secret"], required),
-        // A credential has to be good, wherever it comes from.
+        // A credential must be valid, in the header and in the subprotocol.
         (ADMIN, &[good], open),
         (ADMIN, &[bad], wrong),
         (ADMIN, &[bad, named], wrong),
@@ -277,24 +277,24 @@ async fn canvas_sockets_by_mode_and_token() {
         (ADMIN, &[good_offer, bad_offer], invalid),
         (ADMIN, &[good, no_hex], invalid),
         (ADMIN, &[no_hex, named], invalid),
-        // An empty id is none.
+        // An empty workspace id counts as none.
         (ADMIN, &["X-Workspace-ID: ", named], open),
     ] {
-        let house = House::open(flags).await;
-        assert_eq!(seen(&house.knock(headers).await), expected, "{flags:?} {headers:?}");
+        let test = TestServer::start(flags).await;
+        assert_eq!(seen(&test.handshake(headers).await), expected, "{flags:?} {headers:?}");
     }
 }
 
 #[tokio::test]
 async fn canvases_may_use_organization_tokens_and_workspace_tokens_without_an_admin_token() {
     for (flags, by_workspace) in [(ADMIN, 401), (&[], 101)] {
-        let house = House::open(flags).await;
-        let workspace = house.workspace("a", None).await;
-        let (own, org) = (house.token(workspace).await, house.org_token().await);
+        let test = TestServer::start(flags).await;
+        let workspace = test.workspace("a", None).await;
+        let (own, org) = (test.token(workspace).await, test.org_token().await);
         for (bearer, expected) in [(&own, by_workspace), (&org, 101), (&"wrong".to_owned(), 401)] {
-            let by_header = house.knock(&[&format!("Authorization: Bearer {bearer}")]).await;
+            let by_header = test.handshake(&[&format!("Authorization: Bearer {bearer}")]).await;
             assert_eq!(by_header.status(), expected, "{flags:?}");
-            assert_eq!(house.knock(&[&offering(bearer)]).await.status(), expected, "{flags:?}");
+            assert_eq!(test.handshake(&[&offering(bearer)]).await.status(), expected, "{flags:?}");
         }
     }
 }
@@ -304,22 +304,22 @@ async fn agent_sockets_by_mode_and_token() {
     const MISSING: (u16, &str) = (401, r#"{"error":"missing workspace auth token"}"#);
     const INVALID: (u16, &str) = (401, r#"{"error":"invalid workspace auth token"}"#);
     const OPEN: (u16, &str) = (101, "");
-    // Where anybody has a token there is no fresh install any more.
+    // After the first token of any workspace, the server is no fresh install.
     for (flags, without) in [(DEV, OPEN), (&[][..], MISSING), (ADMIN, MISSING)] {
-        let house = House::open(flags).await;
+        let test = TestServer::start(flags).await;
         let [never, own, other, revoked, removed] = [
-            house.workspace("never", None).await,
-            house.workspace("own", None).await,
-            house.workspace("other", None).await,
-            house.workspace("revoked", None).await,
-            house.workspace("removed", None).await,
+            test.workspace("never", None).await,
+            test.workspace("own", None).await,
+            test.workspace("other", None).await,
+            test.workspace("revoked", None).await,
+            test.workspace("removed", None).await,
         ];
-        let token = house.token(own).await;
+        let token = test.token(own).await;
         let (others, org, late) =
-            (house.token(other).await, house.org_token().await, house.token(removed).await);
-        let ended = house.app.fleet.credentials().issue(revoked, "test", false).await.expect("a token");
-        house.app.fleet.credentials().revoke(Some(revoked), ended.row.id).await.expect("revoked");
-        house.app.fleet.remove(removed, fleet::Removal::default()).await.expect("removed");
+            (test.token(other).await, test.org_token().await, test.token(removed).await);
+        let ended = test.app.fleet.credentials().issue(revoked, "test", false).await.expect("a token");
+        test.app.fleet.credentials().revoke(Some(revoked), ended.row.id).await.expect("revoked");
+        test.app.fleet.remove(removed, fleet::Removal::default()).await.expect("removed");
 
         let unknown = Uuid::new_v4();
         let admin = if flags == ADMIN { OPEN } else { INVALID };
@@ -349,58 +349,58 @@ async fn agent_sockets_by_mode_and_token() {
             let mut headers = vec![format!("X-Workspace-ID: {id}")];
             headers.extend(bearer.map(|bearer| format!("Authorization: Bearer {bearer}")));
             let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
-            assert_eq!(seen(&house.knock(&headers).await), expected, "{flags:?} {headers:?}");
+            assert_eq!(seen(&test.handshake(&headers).await), expected, "{flags:?} {headers:?}");
         }
-        // An agent's bearer comes by header, and a page's origin is none.
+        // An agent's bearer must be in the header, and an allowed origin does not replace it.
         let agent = format!("X-Workspace-ID: {own}");
-        assert_eq!(seen(&house.knock(&[&agent, &offering(&token)]).await), MISSING);
-        assert_eq!(seen(&house.knock(&[&agent, "Origin: http://localhost:3000"]).await), MISSING);
+        assert_eq!(seen(&test.handshake(&[&agent, &offering(&token)]).await), MISSING);
+        assert_eq!(seen(&test.handshake(&[&agent, "Origin: http://localhost:3000"]).await), MISSING);
     }
 }
 
 #[tokio::test]
 async fn on_a_fresh_install_agents_need_no_token() {
-    let house = House::open(&[]).await;
-    let agent = format!("X-Workspace-ID: {}", house.workspace("a", None).await);
-    assert_eq!(house.knock(&[&agent]).await.status(), 101);
-    assert_eq!(house.knock(&["X-Workspace-ID: x"]).await.status(), 401);
+    let test = TestServer::start(&[]).await;
+    let agent = format!("X-Workspace-ID: {}", test.workspace("a", None).await);
+    assert_eq!(test.handshake(&[&agent]).await.status(), 101);
+    assert_eq!(test.handshake(&["X-Workspace-ID: x"]).await.status(), 401);
 }
 
 #[tokio::test]
 async fn a_workspace_has_at_most_ten_sockets() {
-    let house = House::open(DEV).await;
-    let (one, other) = (house.workspace("one", None).await, house.workspace("other", None).await);
+    let test = TestServer::start(DEV).await;
+    let (one, other) = (test.workspace("one", None).await, test.workspace("other", None).await);
     let [one, other] = [one, other].map(|id| format!("X-Workspace-ID: {id}"));
     let mut open = Vec::new();
     for _ in 0..10 {
-        open.push(house.socket(&[&one]).await);
+        open.push(test.socket(&[&one]).await);
     }
-    let refused = house.knock(&[&one]).await;
+    let refused = test.handshake(&[&one]).await;
     assert_eq!(seen(&refused), (503, r#"{"error":"too many WebSocket connections"}"#));
-    assert_eq!(house.knock(&[&other]).await.status(), 101);
-    assert_eq!(house.knock(&[]).await.status(), 101);
+    assert_eq!(test.handshake(&[&other]).await.status(), 101);
+    assert_eq!(test.handshake(&[]).await.status(), 101);
     open.pop();
-    house.until(&[&one], 101).await;
+    test.until(&[&one], 101).await;
 }
 
 #[tokio::test]
 async fn a_process_has_a_limit_of_sockets() {
     assert_eq!((Limits::default().sockets, Limits::default().sockets_each), (1_000, 10));
-    let house = House::within(DEV, Limits { sockets: 2, ..patient() }).await;
-    let _first = house.socket(&[]).await;
-    let second = house.socket(&[]).await;
-    assert_eq!(house.knock(&[]).await.status(), 503);
+    let test = TestServer::start_with(DEV, Limits { sockets: 2, ..patient() }).await;
+    let _first = test.socket(&[]).await;
+    let second = test.socket(&[]).await;
+    assert_eq!(test.handshake(&[]).await.status(), 503);
     drop(second);
-    house.until(&[], 101).await;
+    test.until(&[], 101).await;
 }
 
-// === What comes ===
+// === Events ===
 
 #[tokio::test]
 async fn frames_match_the_contract_and_arrive_in_order() {
-    let house = House::open(DEV).await;
-    let mut canvas = house.socket(&[]).await;
-    let id = house.workspace("a", None).await;
+    let test = TestServer::start(DEV).await;
+    let mut canvas = test.socket(&[]).await;
+    let id = test.workspace("a", None).await;
     let made = canvas.text().await;
     let at = |text: &str| {
         let frame: Value = serde_json::from_str(text).expect("JSON");
@@ -411,148 +411,149 @@ async fn frames_match_the_contract_and_arrive_in_order() {
         format!(r#"{{"event":"{name}","workspace_id":"{id}","timestamp":"{at}","payload":{payload}{seq}}}"#)
     };
     let payload = r#"{"mock":true,"name":"a","runtime":"mock"}"#;
-    let last = house.app.fleet.state().last_published();
+    let last = test.app.fleet.state().last_published();
     let online = if made.contains("WORKSPACE_ONLINE") { made } else { canvas.text().await };
     assert_eq!(online, expected("WORKSPACE_ONLINE", &online, payload, &format!(r#","seq":{last}"#)));
     let time = at(&online);
     assert!(time.ends_with('Z') && time.parse::<chrono::DateTime<chrono::Utc>>().is_ok(), "{time}");
 
     let beat = Heartbeat { active_tasks: 2, uptime_seconds: 7 };
-    house.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
+    test.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
     let beat = canvas.text().await;
     let payload = r#"{"active_tasks":2,"uptime_seconds":7}"#;
     assert_eq!(beat, expected("WORKSPACE_HEARTBEAT", &beat, payload, ""));
 
-    // What clients may not see is not sent.
-    house.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceChanged(Empty {}));
+    // Internal events are not sent.
+    test.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceChanged(Empty {}));
     for number in 0..100 {
-        house.tell(id, &number.to_string());
+        test.publish(id, &number.to_string());
     }
     for number in 0..100 {
         assert_eq!(canvas.task().await, number.to_string());
     }
 }
 
-/// Two roots; below each a child, and below the second one's a grandchild.
+/// Two roots with children and grandchildren.
 #[tokio::test]
 async fn agents_receive_events_of_workspaces_they_can_communicate_with() {
-    let house = House::open(DEV).await;
-    let a = house.workspace("a", None).await;
-    let b = house.workspace("b", None).await;
-    let a1 = house.workspace("a1", Some(a)).await;
-    let a2 = house.workspace("a2", Some(a)).await;
-    let a21 = house.workspace("a21", Some(a2)).await;
-    let b1 = house.workspace("b1", Some(b)).await;
-    let b11 = house.workspace("b11", Some(b1)).await;
+    let test = TestServer::start(DEV).await;
+    let a = test.workspace("a", None).await;
+    let b = test.workspace("b", None).await;
+    let a1 = test.workspace("a1", Some(a)).await;
+    let a2 = test.workspace("a2", Some(a)).await;
+    let a21 = test.workspace("a21", Some(a2)).await;
+    let b1 = test.workspace("b1", Some(b)).await;
+    let b11 = test.workspace("b11", Some(b1)).await;
     let names = [(a, "a"), (b, "b"), (a1, "a1"), (a2, "a2"), (a21, "a21"), (b1, "b1"), (b11, "b11")];
-    for (agent, hears) in [
+    for (agent, expected) in [
         (a, &["a", "b", "a1", "a2", "a21"][..]),
         (b, &["a", "b", "b1", "b11"]),
         (a1, &["a", "a1", "a2"]),
         (a21, &["a", "a2", "a21"]),
         (b11, &["b", "b1", "b11"]),
     ] {
-        let mut socket = house.agent(agent).await;
+        let mut socket = test.agent(agent).await;
         for (about, name) in names {
-            house.tell(about, name);
+            test.publish(about, name);
         }
-        house.tell(agent, "end");
-        let mut heard = Vec::new();
+        test.publish(agent, "end");
+        let mut received = Vec::new();
         loop {
             match socket.task().await {
                 end if end == "end" => break,
-                name => heard.push(name),
+                name => received.push(name),
             }
         }
-        assert_eq!(heard, hears, "agent of {agent}");
+        assert_eq!(received, expected, "agent of {agent}");
     }
-    // What belongs to no workspace is no agent's business.
-    let mut agent = house.agent(a).await;
-    let nobodys = Event::TaskUpdated(Task { active_tasks: 1, current_task: "nobody's".to_owned() });
-    house.app.fleet.hub().publish(Arc::new(Envelope::ephemeral(None, &nobodys, store::now())));
-    house.tell(a, "own");
+    // Events without a workspace are not sent to agents.
+    let mut agent = test.agent(a).await;
+    let of_no_workspace =
+        Event::TaskUpdated(Task { active_tasks: 1, current_task: "of no workspace".to_owned() });
+    test.app.fleet.hub().publish(Arc::new(Envelope::ephemeral(None, &of_no_workspace, store::now())));
+    test.publish(a, "own");
     assert_eq!(agent.task().await, "own");
 }
 
 #[tokio::test]
 async fn agents_receive_removals_of_related_workspaces() {
-    let house = House::open(DEV).await;
-    let parent = house.workspace("parent", None).await;
-    let [one, other] = [house.workspace("1", Some(parent)).await, house.workspace("2", Some(parent)).await];
-    let below = house.workspace("3", Some(other)).await;
-    let mut sibling = house.agent(one).await;
-    let mut above = house.agent(parent).await;
-    let mut stranger = house.agent(below).await;
+    let test = TestServer::start(DEV).await;
+    let parent = test.workspace("parent", None).await;
+    let [one, other] = [test.workspace("1", Some(parent)).await, test.workspace("2", Some(parent)).await];
+    let below = test.workspace("3", Some(other)).await;
+    let mut sibling = test.agent(one).await;
+    let mut above = test.agent(parent).await;
+    let mut stranger = test.agent(below).await;
     let removal = fleet::Removal { confirmed: true, purge: true };
-    house.app.fleet.remove(other, removal).await.expect("removed");
+    test.app.fleet.remove(other, removal).await.expect("removed");
     let about = async |socket: &mut Socket| {
         let frame = socket.json().await;
         assert_eq!(frame["event"], "WORKSPACE_REMOVED");
         frame["workspace_id"].as_str().expect("an id").to_owned()
     };
-    assert_eq!(about(&mut sibling).await, other.to_string(), "and not its sibling's child");
+    assert_eq!(about(&mut sibling).await, other.to_string(), "not the child of the sibling");
     assert_eq!(about(&mut above).await, below.to_string());
     assert_eq!(about(&mut above).await, other.to_string());
-    assert_eq!(about(&mut stranger).await, below.to_string(), "its own");
+    assert_eq!(about(&mut stranger).await, below.to_string(), "its own removal");
 }
 
-// === Coming back ===
+// === Resume ===
 
 #[tokio::test]
 async fn a_client_too_far_behind_is_told_once_and_continues_live() {
-    let house = House::within(DEV, Limits { replay: 3, ..patient() }).await;
-    let id = house.workspace("a", None).await;
-    let last = house.app.fleet.state().last_published();
+    let test = TestServer::start_with(DEV, Limits { replay: 3, ..patient() }).await;
+    let id = test.workspace("a", None).await;
+    let last = test.app.fleet.state().last_published();
     let resync = async |since: i64, headers: &[&str], workspace: &str| {
-        let mut socket = house.socket_at(&format!("/ws?since={since}"), headers).await;
+        let mut socket = test.socket_at(&format!("/ws?since={since}"), headers).await;
         let text = socket.text().await;
         let start = format!(r#"{{"event":"RESYNC_REQUIRED","workspace_id":"{workspace}","timestamp":""#);
         assert!(text.starts_with(&start) && text.ends_with(r#"Z","payload":{}}"#), "{text}");
-        house.tell(id, "live");
+        test.publish(id, "live");
         assert_eq!(socket.task().await, "live");
     };
-    // A number of another database.
+    // A number beyond the last event, as from another database.
     resync(last + 1, &[], "").await;
     resync(i64::MAX, &[], "").await;
     for number in 0..4 {
         let name = format!(r#"{{"name":"a{number}"}}"#);
         let path = format!("/workspaces/{id}");
-        assert_eq!(house.server.send("PATCH", &path, &[], &name).await.status(), 200);
+        assert_eq!(test.server.send("PATCH", &path, &[], &name).await.status(), 200);
     }
-    assert_eq!(house.app.fleet.state().last_published(), last + 4);
+    assert_eq!(test.app.fleet.state().last_published(), last + 4);
     resync(last, &[], "").await;
     resync(0, &[&format!("X-Workspace-ID: {id}")], &id.to_string()).await;
-    let mut socket = house.socket_at(&format!("/ws?since={}", last + 1), &[]).await;
+    let mut socket = test.socket_at(&format!("/ws?since={}", last + 1), &[]).await;
     for seq in last + 2..=last + 4 {
         assert_eq!(socket.json().await["seq"], seq);
     }
-    // Events that are gone were missed too.
-    house.app.fleet.state().delete_old_events(chrono::Duration::seconds(-60)).await;
+    // Events that retention deleted cannot be replayed.
+    test.app.fleet.state().delete_old_events(chrono::Duration::seconds(-60)).await;
     resync(last + 1, &[], "").await;
-    let mut socket = house.socket_at(&format!("/ws?since={}", last + 4), &[]).await;
-    house.tell(id, "nothing missed");
+    let mut socket = test.socket_at(&format!("/ws?since={}", last + 4), &[]).await;
+    test.publish(id, "nothing missed");
     assert_eq!(socket.task().await, "nothing missed");
 }
 
 #[tokio::test]
 async fn a_since_that_is_not_a_number_is_refused() {
-    let house = House::open(DEV).await;
+    let test = TestServer::start(DEV).await;
     for since in ["x", "-1", "1.5", ""] {
-        let answer = house.server.ask("GET", &format!("/ws?since={since}"), &HANDSHAKE).await;
+        let answer = test.server.ask("GET", &format!("/ws?since={since}"), &HANDSHAKE).await;
         assert_eq!(seen(&answer), (400, r#"{"error":"since must be the number of an event"}"#), "{since}");
     }
 }
 
-// === How it ends ===
+// === Limits and close ===
 
-/// A client with a small window, so that little is under way to it.
+/// A client with a small receive buffer, so that few bytes are in flight.
 pub(crate) async fn narrow(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(16 * 1024).expect("set");
     socket.connect(address).await.expect("connected")
 }
 
-/// A megabyte.
+/// A payload of one mebibyte.
 pub(crate) fn large() -> String {
     format!(r#"{{"filler":"{}"}}"#, "x".repeat(1 << 20))
 }
@@ -560,13 +561,13 @@ pub(crate) fn large() -> String {
 #[tokio::test]
 async fn a_slow_client_is_disconnected_and_delays_no_other() {
     const EVENTS: i64 = 40;
-    let house = House::within(DEV, Limits { socket_queue: 4, ..patient() }).await;
-    let mut slow = Socket::over(narrow(house.server.address).await, "/ws", &[]).await;
-    let mut quick = house.socket(&[]).await;
+    let test = TestServer::start_with(DEV, Limits { socket_queue: 4, ..patient() }).await;
+    let mut slow = Socket::over(narrow(test.server.address).await, "/ws", &[]).await;
+    let mut quick = test.socket(&[]).await;
     let payload = large();
     for seq in 1..=EVENTS {
-        house.record(seq, payload.clone());
-        assert_eq!(quick.json().await["seq"], seq, "in step with what happens");
+        test.record(seq, payload.clone());
+        assert_eq!(quick.json().await["seq"], seq, "the quick client gets each event");
     }
     let mut next = 1;
     let code = loop {
@@ -581,34 +582,34 @@ async fn a_slow_client_is_disconnected_and_delays_no_other() {
         }
     };
     assert_eq!(code, CloseCode::Again);
-    assert!(next < EVENTS, "it was cut off");
-    house.tell(Uuid::new_v4(), "on");
+    assert!(next < EVENTS, "the slow client was disconnected");
+    test.publish(Uuid::new_v4(), "on");
     assert_eq!(quick.task().await, "on");
 }
 
 #[tokio::test]
 async fn a_slow_client_loses_heartbeats_and_stays() {
-    let house = House::within(DEV, Limits { socket_queue: 4, ..patient() }).await;
-    let mut slow = Socket::over(narrow(house.server.address).await, "/ws", &[]).await;
+    let test = TestServer::start_with(DEV, Limits { socket_queue: 4, ..patient() }).await;
+    let mut slow = Socket::over(narrow(test.server.address).await, "/ws", &[]).await;
     let payload = large();
     let id = Uuid::new_v4();
     let beat = || {
         let beat = Heartbeat { active_tasks: 0, uptime_seconds: 1 };
-        house.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
+        test.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
     };
-    // Live events fill whatever there is room in; none of them ends the socket.
-    let dropped = house.app.fleet.hub().dropped();
+    // Ephemeral events fill the queue and the buffers, and are dropped then. None of them closes the socket.
+    let dropped = test.app.fleet.hub().dropped();
     let filled = async {
-        while house.app.fleet.hub().dropped() < dropped + 8 {
-            house.tell(id, &payload);
+        while test.app.fleet.hub().dropped() < dropped + 8 {
+            test.publish(id, &payload);
             beat();
             tokio::task::yield_now().await;
         }
     };
-    timeout(WAIT_TIMEOUT, filled).await.expect("it fills");
+    timeout(WAIT_TIMEOUT, filled).await.expect("events are dropped");
     let read = async {
         loop {
-            house.tell(id, "last");
+            test.publish(id, "last");
             for _ in 0..4 {
                 if slow.text().await.contains(r#""current_task":"last""#) {
                     return;
@@ -616,43 +617,43 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
             }
         }
     };
-    timeout(WAIT_TIMEOUT, read).await.expect("it goes on");
+    timeout(WAIT_TIMEOUT, read).await.expect("the socket continues");
 }
 
 #[tokio::test]
 async fn a_socket_that_does_not_read_is_closed() {
     let limits = Limits { sockets: 1, write: Duration::from_millis(150), ..patient() };
-    let house = House::within(DEV, limits).await;
-    let slow = Socket::over(narrow(house.server.address).await, "/ws", &[]).await;
-    assert_eq!(house.knock(&[]).await.status(), 503);
+    let test = TestServer::start_with(DEV, limits).await;
+    let slow = Socket::over(narrow(test.server.address).await, "/ws", &[]).await;
+    assert_eq!(test.handshake(&[]).await.status(), 503);
     let payload = large();
     for seq in 1..=40 {
-        house.record(seq, payload.clone());
+        test.record(seq, payload.clone());
     }
-    // Its place is free although it is still there.
-    house.until(&[], 101).await;
+    // Its permit is released although the client holds the connection.
+    test.until(&[], 101).await;
     drop(slow);
 }
 
 #[tokio::test]
 async fn client_messages_up_to_four_kib_are_ignored() {
-    let house = House::open(DEV).await;
-    let mut socket = house.socket(&[]).await;
+    let test = TestServer::start(DEV).await;
+    let mut socket = test.socket(&[]).await;
     for message in [Message::text("x".repeat(4096)), Message::binary(vec![255; 4096]), Message::text("")] {
         socket.0.send(message).await.expect("sent");
     }
     socket.0.send(Message::Ping("hello".into())).await.expect("sent");
     let pong = timeout(WAIT_TIMEOUT, socket.0.next()).await.expect("in time");
     assert!(matches!(pong, Some(Ok(Message::Pong(said))) if &said[..] == b"hello"));
-    house.tell(Uuid::new_v4(), "still there");
+    test.publish(Uuid::new_v4(), "still there");
     assert_eq!(socket.task().await, "still there");
 
-    // A message well beyond the limit: what is still on its way must not destroy the answer.
+    // Bytes of the large message that are still in flight must not destroy the close frame.
     for size in [4097, 1 << 20] {
-        let mut socket = house.socket(&[]).await;
+        let mut socket = test.socket(&[]).await;
         let (mut send, receive) = socket.0.split();
         let sending = async {
-            // Fails when we are done with it before it is.
+            // Fails when the server closes before all is sent.
             let _ = send.send(Message::text("x".repeat(size))).await;
             send
         };
@@ -660,7 +661,7 @@ async fn client_messages_up_to_four_kib_are_ignored() {
             .await
             .expect("in time");
         assert_eq!(receive.1, Some(CloseCode::Size), "{size}");
-        socket = Socket(send.reunite(receive.0).expect("the same"));
+        socket = Socket(send.reunite(receive.0).expect("both halves of one socket"));
         drop(socket);
     }
 }
@@ -680,57 +681,57 @@ async fn first_close(mut receiver: Receiver) -> (Receiver, Option<CloseCode>) {
 
 #[tokio::test]
 async fn sockets_are_closed_at_once_when_the_server_stops() {
-    let house = House::open(DEV).await;
-    let mut canvas = house.socket(&[]).await;
-    let mut agent = house.agent(house.workspace("a", None).await).await;
-    // One that takes nothing holds nobody up.
-    let stuck = Socket::over(narrow(house.server.address).await, "/ws", &[]).await;
+    let test = TestServer::start(DEV).await;
+    let mut canvas = test.socket(&[]).await;
+    let mut agent = test.agent(test.workspace("a", None).await).await;
+    // A client that does not read does not delay the shutdown.
+    let stuck = Socket::over(narrow(test.server.address).await, "/ws", &[]).await;
     let payload = large();
     for seq in 1_000..1_040 {
-        house.record(seq, payload.clone());
+        test.record(seq, payload.clone());
         while canvas.json().await["seq"] != seq {}
     }
-    house.server.shutdown.drain();
+    test.server.shutdown.drain();
     assert_eq!(canvas.close_code().await, CloseCode::Away);
     assert_eq!(agent.close_code().await, CloseCode::Away);
-    timeout(WAIT_TIMEOUT, house.server.done).await.expect("ended").expect("no panic");
+    timeout(WAIT_TIMEOUT, test.server.done).await.expect("ended").expect("no panic");
     drop(stuck);
 }
 
 #[tokio::test]
 async fn a_revoked_token_closes_its_own_sockets_only() {
     assert!(Limits::default().ping <= Duration::from_secs(60));
-    let house = House::within(ADMIN, Limits { ping: Duration::from_millis(50), ..patient() }).await;
-    let id = house.workspace("a", None).await;
+    let test = TestServer::start_with(ADMIN, Limits { ping: Duration::from_millis(50), ..patient() }).await;
+    let id = test.workspace("a", None).await;
     let agent = format!("X-Workspace-ID: {id}");
-    let revoked = house.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
-    let org = house.app.fleet.credentials().issue_for_org(None, None, "test").await.expect("a token");
+    let revoked = test.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
+    let org = test.app.fleet.credentials().issue_for_org(None, None, "test").await.expect("a token");
     let bearing = |token: &str| format!("Authorization: Bearer {token}");
-    let mut first = house.socket(&[&agent, &bearing(&revoked.text)]).await;
-    let mut canvas = house.socket(&[&bearing(&org.text)]).await;
-    let mut other = house.agent(id).await;
-    let mut admin = house.socket(&[&bearing("secret")]).await;
-    house.app.fleet.credentials().revoke(Some(id), revoked.row.id).await.expect("revoked");
+    let mut first = test.socket(&[&agent, &bearing(&revoked.text)]).await;
+    let mut canvas = test.socket(&[&bearing(&org.text)]).await;
+    let mut other = test.agent(id).await;
+    let mut admin = test.socket(&[&bearing("secret")]).await;
+    test.app.fleet.credentials().revoke(Some(id), revoked.row.id).await.expect("revoked");
     assert_eq!(first.close_code().await, CloseCode::Policy);
-    house.app.fleet.credentials().revoke(None, org.row.id).await.expect("revoked");
+    test.app.fleet.credentials().revoke(None, org.row.id).await.expect("revoked");
     assert_eq!(canvas.close_code().await, CloseCode::Policy);
     for socket in [&mut other, &mut admin] {
-        house.tell(id, "still there");
+        test.publish(id, "still there");
         while socket.json().await["event"] != "TASK_UPDATED" {}
     }
-    // Removal ends every token of the workspace.
-    house.app.fleet.remove(id, fleet::Removal::default()).await.expect("removed");
+    // Removal revokes all tokens of the workspace.
+    test.app.fleet.remove(id, fleet::Removal::default()).await.expect("removed");
     assert_eq!(other.close_code().await, CloseCode::Policy);
 }
 
 #[tokio::test]
 async fn a_socket_that_answers_no_ping_is_closed() {
     let (ping, silence) = (Duration::from_millis(50), Duration::from_millis(1_500));
-    let house = House::within(DEV, Limits { sockets: 2, ping, silence, ..patient() }).await;
-    let mut silent = house.socket(&[]).await;
-    let mut polite = house.socket(&[]).await;
+    let test = TestServer::start_with(DEV, Limits { sockets: 2, ping, silence, ..patient() }).await;
+    let mut silent = test.socket(&[]).await;
+    let mut polite = test.socket(&[]).await;
     let ended = async {
-        let freed = house.until(&[], 101);
+        let freed = test.until(&[], 101);
         tokio::pin!(freed);
         loop {
             tokio::select! {
@@ -741,13 +742,13 @@ async fn a_socket_that_answers_no_ping_is_closed() {
         }
     };
     timeout(WAIT_TIMEOUT, ended).await.expect("in time");
-    // Raw: a client that answers pings fails where nobody listens any more.
+    // Read from the raw stream: the WebSocket client would answer the pings, and writes fail by now.
     let mut rest = Vec::new();
     let read = timeout(WAIT_TIMEOUT, silent.0.get_mut().read_to_end(&mut rest)).await;
     read.expect("in time").expect("an orderly end");
     let close = u16::from(CloseCode::Away).to_be_bytes();
     assert!(rest.starts_with(&[0x89, 0]) && rest.windows(2).any(|two| two == close), "{rest:?}");
-    house.tell(Uuid::new_v4(), "still there");
+    test.publish(Uuid::new_v4(), "still there");
     assert_eq!(polite.task().await, "still there");
     let limits = Limits::default();
     assert_eq!((limits.ping.as_secs(), limits.silence.as_secs(), limits.write.as_secs()), (30, 75, 10));
@@ -755,8 +756,8 @@ async fn a_socket_that_answers_no_ping_is_closed() {
 
 #[tokio::test]
 async fn a_close_frame_is_answered() {
-    let house = House::open(DEV).await;
-    let mut socket = house.socket(&[]).await;
+    let test = TestServer::start(DEV).await;
+    let mut socket = test.socket(&[]).await;
     socket.0.close(None).await.expect("sent");
     let answer = timeout(WAIT_TIMEOUT, socket.0.next()).await.expect("in time");
     assert!(matches!(answer, Some(Ok(Message::Close(_)))), "{answer:?}");

@@ -1,4 +1,4 @@
-//! The tenant guard in the pipeline; its table is tested beside the code.
+//! The tenant guard within the middleware. Its table is tested in `host/httpd`.
 
 use crate::transport::wire::Server;
 
@@ -24,7 +24,7 @@ async fn own_requests_reach_the_routes() {
 }
 
 #[tokio::test]
-async fn cors_is_judged_before_the_tenant() {
+async fn cors_is_checked_before_the_tenant() {
     let server = Server::start(&["--molecule-org-id", "org-1"]).await;
     let answer = server.ask("GET", "/nothing", &["Origin: https://evil.example"]).await;
     assert_eq!(answer.status(), 403);

@@ -1,4 +1,4 @@
-//! A server of its own for each test, and a client that sees raw bytes.
+//! An in-process server per test, and a client that reads raw bytes.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use wasm::{AotCache, Sandbox};
 
-/// Fails a test that hangs. Long enough for a loaded machine.
+/// How long a test waits for something that must happen. Long enough for a loaded machine.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Limits under which nothing times out by accident.
+/// Limits that no test reaches by accident.
 pub(crate) const PATIENT: Limits = Limits {
     max_connections: 100,
     max_head: 64 * 1024,
@@ -35,7 +35,7 @@ pub(crate) const PATIENT: Limits = Limits {
     drain: WAIT_TIMEOUT,
 };
 
-/// A fleet without workspaces, of each server its own.
+/// A fleet without workspaces.
 async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
     let parts = FleetConfig {
         store: Store::connect(&database.url()).await.expect("a database"),
@@ -58,11 +58,11 @@ pub(crate) struct Server {
     _database: Database,
 }
 
-/// Guests, which these tests are not about: the first-party ones, made once for all servers.
+/// First-party guests, loaded once for all servers.
 async fn catalog() -> Catalog {
     static CATALOG: OnceCell<Catalog> = OnceCell::const_new();
     let open = async || {
-        // A static value is never dropped: the runner removes the directory with those of the whole run.
+        // A static value is never dropped. The runner removes the directory with all others of the run.
         let directory = tempfile::tempdir().expect("a directory").keep();
         let cache = AotCache::open(support::compiled_guests()).expect("a cache");
         let sandbox = Sandbox::new(wasm::Limits::default(), Some(cache)).expect("an engine");
@@ -77,12 +77,12 @@ async fn catalog() -> Catalog {
 }
 
 impl Server {
-    /// The routes of the product.
+    /// Starts a server with the routes of the product.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         Self::with_routes(flags, api::routes).await
     }
 
-    /// Other routes inside the layers of the product.
+    /// Starts a server with other routes in the middleware of the product.
     pub(crate) async fn with_routes(flags: &[&str], routes: impl FnOnce(&App) -> Router<App>) -> Self {
         Self::with_limits(flags, PATIENT, routes).await
     }
@@ -95,21 +95,21 @@ impl Server {
         Self::tuned(flags, limits, |_| {}, routes).await
     }
 
-    /// Its rate limits go by another time.
-    pub(crate) async fn by(
-        ticks: LimiterClock,
+    /// Starts a server with another clock for its rate limits.
+    pub(crate) async fn with_clock(
+        clock: LimiterClock,
         flags: &[&str],
         limits: Limits,
         routes: impl FnOnce(&App) -> Router<App>,
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let tune = |app: &mut App| {
-            app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &ticks))
+            app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &clock))
         };
         Self::tuned(flags, limits, tune, routes).await
     }
 
-    /// Something of it is otherwise.
+    /// Starts a server after `tune` has changed its state.
     pub(crate) async fn tuned(
         flags: &[&str],
         limits: Limits,
@@ -136,7 +136,7 @@ impl Server {
         Client::connect(self.address).await
     }
 
-    /// One request on a connection of its own. `headers` are whole lines without line ends.
+    /// Sends one request on a new connection. `headers` are lines without line ends.
     pub(crate) async fn ask(&self, method: &str, target: &str, headers: &[&str]) -> Answer {
         self.send(method, target, headers, "").await
     }
@@ -169,7 +169,7 @@ impl Client {
         Self(TcpStream::connect(address).await.expect("connected"))
     }
 
-    /// A client at another address of this machine.
+    /// Connects from another address of this machine.
     pub(crate) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((from, 0).into()).expect("an address of this machine");
@@ -180,7 +180,7 @@ impl Client {
         self.0.write_all(bytes.as_bytes()).await.expect("written");
     }
 
-    /// The next answer, whose body is as long as its head says.
+    /// The next answer, with a body of `Content-Length` bytes.
     pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
         let head = self.head().await;
         let mut answer = Answer { head, body: String::new() };
@@ -210,7 +210,7 @@ impl Client {
         String::from_utf8(bytes).expect("UTF-8")
     }
 
-    /// What comes until the server closes; an abrupt end is a failure.
+    /// Reads until the server closes. A reset fails the test.
     pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         let read = tokio::time::timeout(WAIT_TIMEOUT, self.0.read_to_string(&mut rest)).await;
@@ -219,7 +219,7 @@ impl Client {
     }
 }
 
-/// An answer as it came over the wire.
+/// A raw answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Status line and headers, as sent.
@@ -233,7 +233,7 @@ impl Answer {
         status.parse().expect("a status")
     }
 
-    /// All values of a header, by any spelling of its name.
+    /// All values of a header, whose name is case-insensitive.
     pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()

@@ -1,5 +1,5 @@
-//! The resolver on any files: it must not panic, and the component must answer what the same code
-//! answers natively.
+//! The resolver on arbitrary files: it must not panic, and the component must give the same answer as the native
+//! code.
 
 #![no_main]
 
@@ -33,7 +33,7 @@ fn wasm() -> &'static Wasm {
 
 fuzz_target!(|bytes: &[u8]| {
     let contents: Vec<&[u8]> = bytes.split(|byte| *byte == 0xff).take(NAMES.len()).collect();
-    // The longest of the runs that the host would make: everything there is answered at once.
+    // All files are given at once, which is the longest single call that the host makes.
     let files = NAMES.iter().zip(&contents).map(|(name, content)| sdk::KnownFile {
         path: (*name).to_owned(),
         answer: sdk::Answer::Bytes(content.to_vec()),

@@ -1,5 +1,5 @@
-//! What a guest may hand the host: any arena, any plan. The checks must end, must not panic, and what
-//! they let through must keep every rule.
+//! Checks of arbitrary trees and plans from guests: they must end, must not panic, and values that they accept
+//! must keep every rule.
 
 #![no_main]
 

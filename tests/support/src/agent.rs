@@ -1,5 +1,5 @@
-//! An agent in the test's own process: it records the messages that it receives, and answers as the test
-//! says.
+//! An HTTP agent in the test's process: it records messages, and answers them with the reactions that the test
+//! queues.
 
 use std::{
     collections::VecDeque,
@@ -21,19 +21,18 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an agent does with a message.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub enum Reaction {
     /// Answers with this status and body.
-    Say(u16, String),
-    /// Writes these bytes and hangs up.
-    Write(Vec<u8>),
-    /// Says nothing, and doesn't hang up either.
-    Never,
+    Respond(u16, String),
+    /// Writes these bytes and closes the connection.
+    WriteAndClose(Vec<u8>),
+    /// Keeps the connection open without an answer.
+    Stall,
 }
 
-/// A message as it came.
 #[derive(Debug, Clone)]
-pub struct Heard {
-    /// Request line and headers.
+pub struct ReceivedMessage {
+    /// Request line and headers, in lower case.
     pub head: String,
     pub body: Value,
 }
@@ -41,13 +40,13 @@ pub struct Heard {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    received: Notify,
+    arrival: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    acts: VecDeque<Act>,
-    heard: Vec<Heard>,
+    reactions: VecDeque<Reaction>,
+    messages: Vec<ReceivedMessage>,
     connections: usize,
 }
 
@@ -57,7 +56,7 @@ impl Shared {
     }
 }
 
-/// A listening agent. Ends with the value.
+/// A listening agent. Dropping the value stops it.
 pub struct Agent {
     pub url: String,
     shared: Arc<Shared>,
@@ -79,25 +78,25 @@ impl Agent {
         Self { url, shared, task }
     }
 
-    /// What it does with the next messages; with those after them, it answers well.
-    pub fn acts(&self, acts: impl IntoIterator<Item = Act>) {
-        self.shared.state().acts.extend(acts);
+    /// Queues reactions to the next messages. Later messages get a [`success_reply`].
+    pub fn react(&self, reactions: impl IntoIterator<Item = Reaction>) {
+        self.shared.state().reactions.extend(reactions);
     }
 
-    /// Everything that it heard, once that is this much.
-    pub async fn heard(&self, count: usize) -> Vec<Heard> {
+    /// Waits until this many messages have arrived, and returns all of them.
+    pub async fn received(&self, count: usize) -> Vec<ReceivedMessage> {
         let enough = async {
             loop {
-                // Registered before the look, so that no message comes between both unnoticed.
-                let received = self.shared.received.notified();
-                let heard = self.shared.state().heard.clone();
-                if heard.len() >= count {
-                    return heard;
+                // Registered before the count is read: a message that arrives in between must wake this loop.
+                let arrival = self.shared.arrival.notified();
+                let messages = self.shared.state().messages.clone();
+                if messages.len() >= count {
+                    return messages;
                 }
-                received.await;
+                arrival.await;
             }
         };
-        timeout(WAIT_TIMEOUT, enough).await.expect("it is called in time")
+        timeout(WAIT_TIMEOUT, enough).await.expect("the messages arrive in time")
     }
 
     pub fn connections(&self) -> usize {
@@ -111,13 +110,13 @@ impl Drop for Agent {
     }
 }
 
-/// Hangs up without a word.
-pub fn hang_up() -> Act {
-    Act::Write(Vec::new())
+/// Closes the connection without an answer.
+pub fn hang_up() -> Reaction {
+    Reaction::WriteAndClose(Vec::new())
 }
 
-/// What it answers when all is well: keys in an order of its own.
-pub fn well(body: &Value) -> String {
+/// A JSON-RPC result. Its keys are not in alphabetical order, so that tests notice a rewritten body.
+pub fn success_reply(body: &Value) -> String {
     let text = &body["params"]["message"]["parts"][0]["text"];
     format!(
         r#"{{"jsonrpc":"2.0", "result":{{"role":"agent","parts":[{{"kind":"text","text":{text}}}]}},"id":{}}}"#,
@@ -127,28 +126,31 @@ pub fn well(body: &Value) -> String {
 
 async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
     let mut bytes = Vec::new();
-    while let Some(heard) = message(&mut socket, &mut bytes).await {
-        let act = {
+    while let Some(message) = read_message(&mut socket, &mut bytes).await {
+        let reaction = {
             let mut state = shared.state();
-            state.heard.push(heard.clone());
-            shared.received.notify_waiters();
-            state.acts.pop_front().unwrap_or_else(|| Act::Say(200, well(&heard.body)))
+            state.messages.push(message.clone());
+            shared.arrival.notify_waiters();
+            state
+                .reactions
+                .pop_front()
+                .unwrap_or_else(|| Reaction::Respond(200, success_reply(&message.body)))
         };
-        match act {
-            Act::Say(status, body) => {
+        match reaction {
+            Reaction::Respond(status, body) => {
                 let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
                 let _ = socket.write_all((head + &body).as_bytes()).await;
             }
-            Act::Write(bytes) => {
+            Reaction::WriteAndClose(bytes) => {
                 let _ = socket.write_all(&bytes).await;
                 return;
             }
-            Act::Never => std::future::pending().await,
+            Reaction::Stall => std::future::pending().await,
         }
     }
 }
 
-async fn message(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Heard> {
+async fn read_message(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<ReceivedMessage> {
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
@@ -156,7 +158,7 @@ async fn message(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Heard> {
             if bytes.len() >= end + 4 + length {
                 let body = serde_json::from_slice(&bytes[end + 4..end + 4 + length]).unwrap_or(json!(null));
                 bytes.drain(..end + 4 + length);
-                return Some(Heard { head, body });
+                return Some(ReceivedMessage { head, body });
             }
         }
         if socket.read_buf(bytes).await.ok()? == 0 {

@@ -1,4 +1,4 @@
-//! A Postgres server of a test's own, to be killed, frozen and started again.
+//! A Postgres server that belongs to one test, which may kill, freeze and restart it.
 
 use std::{
     fs,
@@ -15,11 +15,11 @@ use crate::free_port;
 /// The user that runs Postgres where the tests run as root, which Postgres refuses.
 const POSTGRES: &str = "postgres";
 
-/// How often a start is tried, each time on another port: another process may take a port between its
+/// How often a start is tried, each time on another port, because another process may take a port between its
 /// choice and its use.
 const ATTEMPTS: u32 = 5;
 
-/// A running Postgres server with one empty database. Stops with the value.
+/// A running Postgres server with one empty database. Dropping the value stops it.
 pub struct Cluster {
     directory: TempDir,
     binaries: PathBuf,
@@ -39,7 +39,7 @@ impl Cluster {
         let root = fs::metadata("/proc/self").expect("Linux has /proc").uid() == 0;
         let user = root.then(postgres_user);
         if let Some((uid, gid)) = user {
-            chown(directory.path(), Some(uid), Some(gid)).expect("root may");
+            chown(directory.path(), Some(uid), Some(gid)).expect("root may change owners");
         }
         let mut cluster = Self { directory, binaries, port: 0, user };
         cluster
@@ -60,13 +60,13 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Starts it after it ended, on the same port.
+    /// Starts the server again on the same port.
     pub fn up(&self) {
         self.try_up().expect("Postgres starts on its port again");
     }
 
     fn try_up(&self) -> Result<(), String> {
-        // Shared memory in files of the data directory: segments of the system would outlive a kill.
+        // Shared memory in files of the data directory: System V segments would outlive a kill.
         let options = format!(
             "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c dynamic_shared_memory_type=mmap",
             self.port,
@@ -75,17 +75,17 @@ impl Cluster {
         self.run("pg_ctl", &["start", "--wait", "--silent", "--options", &options])
     }
 
-    /// Ends every process at once, as by kill -9 of them all.
+    /// Kills every process of the server (SIGKILL).
     pub fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
-    /// Stops every process where it is.
+    /// Stops every process of the server (SIGSTOP).
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets frozen processes continue.
+    /// Continues frozen processes (SIGCONT).
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -101,7 +101,7 @@ impl Cluster {
         }
     }
 
-    /// The postmaster, which its own file names, then its children.
+    /// The postmaster, named by `postmaster.pid`, then its children.
     fn processes(&self) -> Vec<Pid> {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let Some(postmaster) = file.lines().next() else {
@@ -137,7 +137,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.thaw();
-        // Unlike a kill, an immediate stop gives the shared memory back to the system.
+        // Unlike a kill, an immediate shutdown releases the shared memory.
         if self.run("pg_ctl", &["stop", "--wait", "--silent", "--mode=immediate"]).is_err() {
             self.kill();
         }

@@ -1,4 +1,4 @@
-//! Components to push: built once per test run, from this workspace.
+//! Components to push, built from this workspace once per test run.
 
 use std::{fs, sync::OnceLock};
 

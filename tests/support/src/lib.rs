@@ -1,11 +1,12 @@
-//! What tests and benches are made of: the program in a process of its own, a database for it, an agent
-//! that answers, WebSockets, components to push.
+//! Shared by end-to-end tests and benches: the program in a process of its own, databases, an agent that
+//! answers, WebSockets, components to push.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod agent;
+mod cli;
 mod cluster;
 mod components;
 mod paths;
@@ -15,7 +16,8 @@ mod signal;
 mod socket;
 mod swaps;
 
-pub use agent::{Act, Agent, hang_up, well};
+pub use agent::{Agent, Reaction, hang_up, success_reply};
+pub use cli::assert_output;
 pub use cluster::Cluster;
 pub use components::{Components, variant};
 pub use databases::{Database, on_both_databases};

@@ -1,4 +1,4 @@
-//! Where things are, found from the running test program: `TARGET/PROFILE/deps/NAME-HASH`.
+//! Paths, derived from that of the running test program: `TARGET/PROFILE/deps/NAME-HASH`.
 
 use std::{
     env,
@@ -14,14 +14,14 @@ pub fn workspace() -> PathBuf {
 /// The program under test, which cargo builds with the tests.
 #[must_use]
 pub fn program_file() -> PathBuf {
-    let test = env::current_exe().expect("a process knows its file");
+    let test = env::current_exe().expect("the process has a file");
     test.ancestors().nth(2).expect("tests are two levels below their profile").join("isomer-under-test")
 }
 
 /// A directory that stays from run to run, for what is expensive to make.
 #[must_use]
 pub fn scratch() -> PathBuf {
-    let test = env::current_exe().expect("a process knows its file");
+    let test = env::current_exe().expect("the process has a file");
     // Cargo marks the root of every target directory.
     let root = test.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
     root.expect("tests run from a target directory").join("tmp")

@@ -1,4 +1,4 @@
-//! Ports for servers that must come back on the same one. Others listen on port 0 and say which they got.
+//! Ports for servers that must restart on the same one. All other servers listen on port 0.
 
 use std::{
     net::TcpListener,
@@ -10,7 +10,7 @@ use std::{
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// A port of 127.0.0.1 on which no program listens. No two calls of a process give the same.
+/// A port of 127.0.0.1 on which no program listens. Each call of a process returns another.
 ///
 /// # Panics
 /// When all are in use.

@@ -1,4 +1,4 @@
-//! A server as its users have it: the program in a process of its own, spoken to over HTTP.
+//! The program in a process of its own, with helpers for its HTTP routes.
 
 use std::{
     fs,
@@ -19,20 +19,20 @@ use crate::{Database, Signal, compiled_guests, program_file, signal, stop};
 /// How long a test waits for something that must happen.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The pause between two questions to a server that can't tell by itself when something has happened.
+/// The pause between two polls, where the server has no event to wait for.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How a server is to be started.
+/// How to start a server.
 #[derive(Clone)]
 pub struct Start {
     pub database: Database,
-    /// Environment beyond what every server of the tests gets.
+    /// Variables in addition to those of every test server.
     pub env: Vec<(&'static str, String)>,
-    /// Has this server a cache of compiled guests of its own?
+    /// Whether this server has its own cache of compiled guests.
     pub own_cache: bool,
 }
 
-/// A running server. Ends with the value.
+/// A running server. Dropping the value kills it.
 pub struct Server {
     pub url: String,
     pub data: Arc<TempDir>,
@@ -42,7 +42,6 @@ pub struct Server {
     http: reqwest::Client,
 }
 
-/// What a server answered.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -67,11 +66,11 @@ impl Start {
     }
 }
 
-/// The program, with nothing of this process's environment but the path.
+/// The program, without the environment of this process except `PATH`.
 pub fn program() -> Command {
     let mut program = Command::new(program_file());
     program.env_clear();
-    // The runner finds processes that outlived their test by its variable, which no server reads.
+    // The runner finds left-over processes by this variable, which no server reads.
     for name in ["PATH", "TMPDIR", "ISOMER_TEST_RUN"] {
         if let Some(value) = std::env::var_os(name) {
             program.env(name, value);
@@ -89,7 +88,7 @@ impl Server {
     async fn start_on(start: Start, data: Arc<TempDir>) -> Self {
         let mut program = program();
         program.arg("serve").env("PORT", "0").env("BIND_ADDR", "127.0.0.1").env("DATA_DIR", data.path());
-        // The common case is a developer's; a test that wants another one says so.
+        // The default of the tests; `start.env` overrides it.
         program.env("MOLECULE_ENV", "development");
         if !start.own_cache {
             program.env("GUEST_CACHE_DIR", compiled_guests());
@@ -105,7 +104,7 @@ impl Server {
         collect(child.stderr.take().expect("piped"), Arc::clone(&log));
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
-        stdout.read_line(&mut line).expect("the program speaks");
+        stdout.read_line(&mut line).expect("the program prints its address");
         let url = line.trim().strip_prefix("Isomer is listening on ").map(str::to_owned);
         let url = url.unwrap_or_else(|| {
             let _ = child.wait();
@@ -115,39 +114,37 @@ impl Server {
         Self { url, data, start, child, log, http: reqwest::Client::new() }
     }
 
-    /// Ends as an operator would end it, and starts again on the same data.
+    /// Stops the server by SIGTERM and starts it again on the same data.
     pub async fn restart(mut self) -> Self {
         let status = stop(&mut self.child);
-        assert!(status.success(), "it ended with {status}: {}", self.log());
-        self.again().await
+        assert!(status.success(), "the server ended with {status}: {}", self.log());
+        self.start_again().await
     }
 
-    /// Kills it without warning, and starts again on the same data.
+    /// Kills the server and starts it again on the same data.
     pub async fn kill_and_restart(mut self) -> Self {
         self.kill();
-        self.again().await
+        self.start_again().await
     }
 
-    /// Kills it without warning.
     pub fn kill(&mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it is gone");
+        self.child.kill().expect("the process can be killed");
+        self.child.wait().expect("the process ends");
     }
 
-    /// Starts it again on the same data, after it ended.
-    pub async fn again(self) -> Self {
+    /// Starts an ended server again on the same data.
+    pub async fn start_again(self) -> Self {
         Self::start_on(self.start.clone(), Arc::clone(&self.data)).await
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, name: Signal) {
         signal(&self.child, name);
     }
 
-    /// The most memory that the process has had resident so far, in bytes.
+    /// The peak of resident memory so far, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux counts it");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux reports it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
@@ -155,17 +152,17 @@ impl Server {
         &self.start.database
     }
 
-    /// Everything that it wrote so far.
+    /// Standard error and output so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("not poisoned").clone()
     }
 
-    /// Waits until it wrote this. What it writes takes its own way here, so an answer may be quicker.
-    pub async fn writes(&self, text: &str) {
+    /// Waits until the log contains this text. An HTTP answer may arrive before the log line of its request.
+    pub async fn until_logged(&self, text: &str) {
         self.until(text, async |server| server.log().contains(text)).await;
     }
 
-    /// Where it keeps component bytes.
+    /// The server's directory of component bytes.
     pub fn components(&self) -> PathBuf {
         self.data.path().join("components")
     }
@@ -189,7 +186,7 @@ impl Server {
         Answer::read(request.send().await.expect("the server answers")).await
     }
 
-    /// A request with headers of its own.
+    /// A request with additional headers.
     pub async fn with(
         &self,
         headers: &[(&str, &str)],
@@ -215,7 +212,7 @@ impl Server {
         self.request(Method::DELETE, path, None).await
     }
 
-    /// Makes a workspace and gives its id.
+    /// Creates a workspace and returns its id.
     pub async fn workspace(&self, body: Value) -> String {
         let made = self.post("/workspaces", body).await.ok();
         made["id"].as_str().expect("it has an id").to_owned()
@@ -229,7 +226,7 @@ impl Server {
         self.request(Method::POST, path, Some(body)).await
     }
 
-    /// An event stream, from after the event with this number.
+    /// Opens an event stream that begins after the event with this number.
     pub async fn stream(&self, path: &str, last: Option<i64>) -> Stream {
         let mut request = self.http.get(format!("{}{path}", self.url));
         if let Some(last) = last {
@@ -240,7 +237,7 @@ impl Server {
         Stream { response, text: String::new() }
     }
 
-    /// The raw answer to a request for a WebSocket.
+    /// The raw answer to a WebSocket handshake.
     pub async fn upgrade(&self, headers: &[(&str, &str)]) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let address = self.url.trim_start_matches("http://");
@@ -281,16 +278,16 @@ impl Server {
             .await
     }
 
-    /// What a synthetic guest answers to `text`.
-    pub async fn say(&self, name: &str, text: &str) -> Answer {
+    /// Calls `synthetic-reply` with this text.
+    pub async fn send_text(&self, name: &str, text: &str) -> Answer {
         let input = json!({ "workspace_id": "w", "request_id": "1", "text": text });
         self.call(name, "synthetic-reply", input).await
     }
 
-    /// The reply of a guest that must answer.
+    /// The reply to `hello`. Fails unless the guest answers.
     pub async fn reply(&self, name: &str) -> String {
-        let said = self.say(name, "hello").await.ok();
-        said["answer"][0].as_str().expect("a reply is text").to_owned()
+        let called = self.send_text(name, "hello").await.ok();
+        called["answer"][0].as_str().expect("a reply is text").to_owned()
     }
 
     pub async fn metrics(&self) -> String {
@@ -299,14 +296,14 @@ impl Server {
         response.text().await.expect("metrics are text")
     }
 
-    /// The value of a series, labels included in its name.
+    /// The value of a series. Labels are part of its name.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let metrics = self.metrics().await;
         let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?.to_owned();
         line.parse().ok()
     }
 
-    /// Asks again until the answer satisfies.
+    /// Polls until `satisfied`. Fails with `what` and the log after a minute.
     pub async fn until(&self, what: &str, mut satisfied: impl AsyncFnMut(&Self) -> bool) {
         let deadline = Instant::now() + WAIT_TIMEOUT;
         while !satisfied(self).await {
@@ -346,15 +343,16 @@ impl Stream {
         }
     }
 
-    /// What comes until its end.
+    /// Reads the stream to its end.
     pub async fn rest(&mut self) -> String {
         while self.more().await {}
         std::mem::take(&mut self.text)
     }
 
     async fn more(&mut self) -> bool {
-        let chunk =
-            tokio::time::timeout(WAIT_TIMEOUT, self.response.chunk()).await.expect("it comes in time");
+        let chunk = tokio::time::timeout(WAIT_TIMEOUT, self.response.chunk())
+            .await
+            .expect("the next chunk arrives in time");
         let Some(bytes) = chunk.expect("the stream works") else { return false };
         self.text.push_str(&String::from_utf8_lossy(&bytes));
         true
@@ -384,7 +382,7 @@ impl Answer {
     }
 }
 
-/// Gathers what a process writes, on a thread of its own.
+/// Collects the output of a process on a thread.
 fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -398,7 +396,7 @@ fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
 /// Files in a directory, by name.
 pub fn files(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(directory)
-        .expect("it is there")
+        .expect("the directory exists")
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();

@@ -1,4 +1,4 @@
-//! A WebSocket to a server, as the canvas or an agent has one.
+//! A WebSocket client, for canvas and agents.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    /// Opens one. The error is the status and the body of a refusal.
+    /// Opens a socket. The error is the status and the body of a refusal.
     pub async fn open(
         server: &Server,
         query: &str,
@@ -40,10 +40,10 @@ impl Socket {
     }
 
     pub async fn canvas(server: &Server) -> Self {
-        Self::open(server, "", &[]).await.expect("it is open")
+        Self::open(server, "", &[]).await.expect("the socket is open")
     }
 
-    /// The next frame of text.
+    /// The next text frame.
     pub async fn text(&mut self) -> String {
         loop {
             match self.message().await {
@@ -58,7 +58,7 @@ impl Socket {
         serde_json::from_str(&self.text().await).expect("frames are JSON")
     }
 
-    /// Reads on until the server closes, and gives its code.
+    /// Reads until the server closes, and returns its code.
     pub async fn closed(&mut self) -> u16 {
         loop {
             if let Message::Close(close) = self.message().await {
@@ -68,11 +68,11 @@ impl Socket {
     }
 
     pub async fn send(&mut self, text: String) {
-        self.0.send(Message::text(text)).await.expect("it is open");
+        self.0.send(Message::text(text)).await.expect("the socket is open");
     }
 
     async fn message(&mut self) -> Message {
-        let message = timeout(WAIT_TIMEOUT, self.0.next()).await.expect("it comes in time");
-        message.expect("it is open").expect("it works")
+        let message = timeout(WAIT_TIMEOUT, self.0.next()).await.expect("a message arrives in time");
+        message.expect("the socket is open").expect("the connection works")
     }
 }

@@ -1,5 +1,4 @@
-//! Swapping the component of a guest while it is called. `make test` does it with few callers; `make bench`
-//! with many.
+//! Swaps of a guest's component under load, with few callers for `make test` and many for `make bench`.
 
 use std::sync::{
     Arc,
@@ -40,7 +39,7 @@ pub async fn swap_under_load(server: &Arc<Server>, callers: usize, swaps: usize)
             let (first, second) = (first.clone(), second.clone());
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
-                    let called = server.say("mock", "hello").await.ok();
+                    let called = server.send_text("mock", "hello").await.ok();
                     let reply = called["answer"][0].as_str().unwrap().to_owned();
                     match called["release"].as_str().unwrap() {
                         release if release == first => assert_eq!(reply, "first"),

@@ -1,5 +1,5 @@
-//! An adapter that misbehaves in every way an adapter can. Settings choose the misbehavior at activation, the
-//! text of a message that of a call.
+//! An adapter that misbehaves on request. Settings choose the misbehavior at activation, the text of a message
+//! chooses that of a call.
 
 use std::{
     collections::HashMap,
@@ -96,7 +96,7 @@ impl Adapter for Hostile {
     fn to_agent(_: &Settings, body: String) -> Result<String, Problem> {
         let says = |text: &str| body.contains(&format!(r#""text":"{text}""#));
         if says("refuse") {
-            return Err(Problem::at("/params", "told to refuse"));
+            return Err(Problem::at("/params", "refusal requested"));
         }
         if let Some(how) = ["panic", "loop", "not JSON"].into_iter().find(|how| says(how)) {
             return Ok(misbehave(how));
@@ -122,14 +122,14 @@ fn misbehave(how: &str) -> String {
             }
         }
         "recurse" => recurse(0).to_string(),
-        "panic" => panic!("told to panic"),
+        "panic" => panic!("panic requested"),
         "exit" => std::process::exit(3),
         "sleep" => {
             std::thread::sleep(Duration::from_secs(3_600));
             String::new()
         }
         "oversize" => "x".repeat(40 << 20),
-        // SAFETY: unsound on purpose; the host has to notice the invalid UTF-8.
+        // SAFETY: unsound on purpose; the host must detect the invalid UTF-8.
         "malformed" => unsafe { String::from_utf8_unchecked(vec![0xff, 0xfe]) },
         "log-flood" => {
             let line = "x".repeat(1023);

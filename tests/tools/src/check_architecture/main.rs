@@ -1,5 +1,5 @@
-//! A part of `make check`: dependencies between crates point down, some libraries are known to one crate
-//! only, and modules of a crate import each other without circles. The rules are in `.ci/architecture`.
+//! A part of `make check`: dependencies between crates point down, some libraries are for one crate only, and
+//! the imports between modules of a crate have no cycles. The rules are in `.ci/architecture`.
 
 #![forbid(unsafe_code)]
 
@@ -38,7 +38,7 @@ struct Package {
     /// Without the prefix `isomer-`.
     name: String,
     directory: PathBuf,
-    /// What it depends on outside of tests, without the prefix.
+    /// Dependencies outside of tests, without the prefix.
     dependencies: Vec<String>,
 }
 

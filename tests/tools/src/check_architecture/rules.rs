@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn rules() -> Rules {
-        Rules::parse("# the house\ntop\nbottom\n\nonly bottom: sea-orm sqlx\n")
+        Rules::parse("# the crates\ntop\nbottom\n\nonly bottom: sea-orm sqlx\n")
     }
 
     #[test]

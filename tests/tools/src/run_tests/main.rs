@@ -1,10 +1,10 @@
-//! `make test`: runs `cargo test` over the workspace, and does what libtest doesn't.
+//! `make test`: runs `cargo test` over the workspace, and adds to libtest:
 //!
 //! - Tests that need Postgres are marked `#[ignore]` and run where `TEST_DATABASE_URL` is set, so that without
 //!   it they count as ignored, not as passed. With it, tests for both databases must have run on both.
 //! - A test that runs longer than [`watchdog::LIMIT`] is ended with its name.
-//! - Everything that tests leave lies in one directory or bears the run's name, and is removed at the end; what
-//!   a killed run leaves is removed by the next one (see [`run`]).
+//! - Everything that tests leave is in one directory or has the run's name, and is removed at the end. The next
+//!   run removes what a killed one left (see [`run`]).
 //!
 //! Arguments are passed to `cargo test`. This is libtest with a supervisor, not another harness: `cargo test -p
 //! CRATE NAME` works as everywhere, nothing has to be installed, and unit tests are supervised too.
@@ -79,7 +79,7 @@ fn test() -> io::Result<bool> {
         for line in BufReader::new(output).lines() {
             let line = line?;
             report.lock().unwrap_or_else(PoisonError::into_inner).read(&line);
-            // The reader of this program's output may be gone; the tests go on for their exit code.
+            // Output may be a closed pipe. The tests continue, because the exit code still counts.
             let _ = writeln!(io::stdout(), "{line}");
         }
     }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::run::VARIABLE;
 
-/// How long Postgres may take to end and give its shared memory back.
+/// How long Postgres may take to end and to release its shared memory.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Kills the programs that cargo built as tests, and leaves cargo to start the next one.

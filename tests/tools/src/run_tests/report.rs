@@ -1,4 +1,4 @@
-//! What libtest printed, counted.
+//! Counts the results that libtest prints.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ pub(crate) struct Report {
     skipped: usize,
     on_sqlite: BTreeSet<(usize, String)>,
     on_postgres: BTreeSet<(usize, String)>,
-    /// Tests of which libtest said that they take long, and since when.
+    /// Tests that libtest reported as slow, and since when.
     slow: BTreeMap<String, Instant>,
     hung: Vec<String>,
 }
@@ -78,7 +78,7 @@ impl Report {
         !self.hung.is_empty()
     }
 
-    /// Has each test for both databases run on both?
+    /// Whether each test for both databases ran on both.
     pub(crate) fn databases_agree(&self) -> bool {
         self.on_sqlite == self.on_postgres
     }

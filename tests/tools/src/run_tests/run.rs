@@ -36,7 +36,7 @@ impl Run {
         fs::create_dir_all(&base)?;
         // Postgres runs as another user and has its data in here.
         fs::set_permissions(&base, fs::Permissions::from_mode(0o755))?;
-        // Held while runs begin: one that has no lock yet must not look like one that has ended.
+        // Held while a run begins: a run without its lock yet must not look like one that has ended.
         let all = File::create(base.join("lock"))?;
         all.lock()?;
         for entry in fs::read_dir(&base)? {
@@ -98,7 +98,7 @@ fn unmount_below(directory: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
         if Path::new(path).starts_with(directory) {
-            // What can't be unmounted can't be removed either, which is reported.
+            // A directory that cannot be unmounted cannot be removed either, which is reported.
             let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
         }
     }

@@ -1,4 +1,4 @@
-//! Kills, a database that is gone, a second server: states that were designed.
+//! Guests after a SIGKILL, without a database, and with a second server on the same data directory.
 
 use std::{fs, process::Stdio};
 
@@ -9,37 +9,37 @@ use support::{
     Components, Database, Server, Start, compiled_guests, files, on_both_databases, program, variant,
 };
 
-/// What must hold after any crash: at most one release is active, every release that could be
-/// activated has its bytes, nothing half-written lies about, and the guest answers.
-async fn whole(server: &Server) {
+/// Asserts what must hold after any crash: one release is active, every release has its bytes, no partial file
+/// is left, and the guest answers.
+async fn assert_consistent(server: &Server) {
     let guest = server.guest("mock").await;
     let releases = guest["releases"].as_array().unwrap();
     let active: Vec<&Value> = releases.iter().filter(|release| release["state"] == "active").collect();
     assert_eq!(active.len(), 1, "{guest}");
     assert_eq!(active[0]["digest"], guest["release"]);
-    let inside = database_of(server).await;
+    let database = database_of(server).await;
     for release in releases {
         let digest = release["digest"].as_str().unwrap();
         let sql = format!("SELECT COUNT(*) FROM guest_components WHERE digest = '{digest}'");
-        let statement = Statement::from_string(inside.get_database_backend(), sql);
-        let count: i64 = inside.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
+        let statement = Statement::from_string(database.get_database_backend(), sql);
+        let count: i64 =
+            database.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
         assert_eq!(count, 1, "{release}");
     }
-    inside.close().await.unwrap();
+    database.close().await.unwrap();
     let cached = files(&server.components());
     assert!(!cached.iter().any(|name| name.starts_with('.')), "{cached:?}");
     server.reply("mock").await;
 }
 
-/// The database of a server, past the server.
+/// A connection to the database beside those of the server.
 async fn database_of(server: &Server) -> DatabaseConnection {
     let file = || format!("sqlite:{}", server.data.path().join("isomer.db").display());
     let url = server.database().postgres_url().unwrap_or_else(file);
     sea_orm::Database::connect(url).await.unwrap()
 }
 
-/// Makes a change and stops waiting for it: some rounds while it is on its way, others when it is
-/// done.
+/// Makes a change and drops the request: in early rounds while it is in flight, in later ones when it is done.
 async fn interrupted_change(server: &Server, round: u32, component: &[u8]) {
     let change = async {
         match round % 4 {
@@ -49,7 +49,7 @@ async fn interrupted_change(server: &Server, round: u32, component: &[u8]) {
             _ => drop(server.settings("mock", json!({ "replies": [format!("{round}")] })).await),
         }
     };
-    // The further the rounds, the more the server gets to do.
+    // Each round gives the server time for one more request.
     let meanwhile = async {
         for _ in 0..round {
             server.get("/admin/guests/mock").await;
@@ -68,7 +68,7 @@ on_both_databases! {
             let component = variant(&Components::get().mock, round);
             interrupted_change(&server, round, &component).await;
             server = server.kill_and_restart().await;
-            whole(&server).await;
+            assert_consistent(&server).await;
         }
     }
 
@@ -113,7 +113,7 @@ async fn a_lost_directory_of_components_is_refilled_from_the_database() {
 
     assert_eq!(server.reply("mock").await, "second");
     assert_eq!(server.guest("mock").await["release"], pushed["digest"]);
-    server.say("mine", "hello").await.ok();
+    server.send_text("mine", "hello").await.ok();
     assert!(server.components().join(&file).exists(), "the cache is filled again");
     assert_ne!(fs::read(server.components().join(&damaged)).unwrap(), b"damaged");
 }
@@ -127,9 +127,9 @@ async fn a_release_without_its_bytes_is_replaced_by_the_last_good_one() {
     let digest = digest.as_str();
     fs::remove_file(server.components().join(format!("{digest}.wasm"))).unwrap();
     fs::remove_file(compiled_guests().join(format!("{digest}.aot"))).unwrap();
-    let inside = database_of(&server).await;
-    inside.execute_unprepared("DELETE FROM guest_components").await.unwrap();
-    inside.close().await.unwrap();
+    let database = database_of(&server).await;
+    database.execute_unprepared("DELETE FROM guest_components").await.unwrap();
+    database.close().await.unwrap();
 
     let server = server.restart().await;
 
@@ -157,7 +157,7 @@ async fn guests_answer_while_the_database_is_gone() {
     let failed = server.activate("mock", staged).await;
     assert_eq!((failed.status.as_u16(), &failed.json["code"]), (503, &json!("platform_unavailable")));
     assert_eq!(failed.error(503), "platform datastore unavailable — retry shortly");
-    assert_eq!(server.reply("mock").await, before, "what ran goes on");
+    assert_eq!(server.reply("mock").await, before, "the active release still answers");
 
     server.database().unlock().await;
     server
@@ -179,10 +179,11 @@ async fn a_second_server_on_the_same_data_directory_is_refused() {
         .output()
         .expect("the program runs");
     assert!(!second.status.success());
-    let says = String::from_utf8_lossy(&second.stderr);
+    let stderr = String::from_utf8_lossy(&second.stderr);
     assert!(
-        says.contains("is in use by another isomer server. Stop that one, or give this one another DATA_DIR"),
-        "{says}"
+        stderr
+            .contains("is in use by another isomer server. Stop that one, or give this one another DATA_DIR"),
+        "{stderr}"
     );
     server.reply("mock").await;
 }

@@ -1,4 +1,4 @@
-//! The walk of a third-party author: a guest made outside this tree with nothing but the program.
+//! A third-party guest: made, built and pushed outside of this tree with the program alone.
 
 use std::{fs, process::Command};
 
@@ -25,7 +25,7 @@ async fn a_guest_outside_the_tree_is_built_checked_pushed_and_called() {
     }
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
 
-    // The versions that this tree is tested with, so that the registry need not be asked.
+    // The locked versions of this workspace, so that cargo needs no network.
     let lock = workspace().join("Cargo.lock");
     fs::copy(lock, directory.join("Cargo.lock")).unwrap();
     let built = Command::new(env!("CARGO"))

@@ -1,4 +1,4 @@
-//! Swapping a guest while it works.
+//! Swapping the release of a guest while it is called.
 
 use std::sync::{
     Arc,
@@ -14,9 +14,9 @@ const CALLERS: usize = 16;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_under_load_fail_no_call_and_leak_nothing() {
     let server = Arc::new(Server::start(Database::sqlite()).await);
-    // Pooled instances would be counted below.
+    // Instances in a pool would be counted below.
     server.post("/admin/guests/mock/per-call", json!({})).await.ok();
-    // `make bench` does it with 64 callers and a thousand swaps.
+    // `make bench` runs the same with 64 callers and a thousand swaps.
     let swaps = swap_under_load(&server, 8, 200).await;
     let [on_first, on_second] = swaps.answered;
     assert!(on_first > 0 && on_second > 0, "both releases answered: {on_first}, {on_second}");
@@ -48,9 +48,9 @@ async fn a_call_that_hangs_ends_on_its_release_at_its_deadline() {
             })
             .await;
         server.activate("mine", new["digest"].as_str().unwrap()).await.ok();
-        server.say("mine", "hello").await.ok()
+        server.send_text("mine", "hello").await.ok()
     };
-    let (hung, after): (_, Value) = tokio::join!(server.say("mine", "loop"), swap);
+    let (hung, after): (_, Value) = tokio::join!(server.send_text("mine", "loop"), swap);
     assert_eq!(after["release"], new["digest"], "callers get the new release at once");
     assert_eq!((hung.status.as_u16(), &hung.json["kind"]), (502, &json!("timeout")));
     assert_eq!(hung.json["release"], old["digest"]);
@@ -98,9 +98,7 @@ async fn swaps_under_messages_to_two_hundred_agents_fail_none() {
     let more = async |release: usize| {
         let target = answered[release].load(Ordering::Relaxed) + CALLERS as u64;
         server
-            .until("callers hear of the release", async |_| {
-                answered[release].load(Ordering::Relaxed) >= target
-            })
+            .until("callers get the release", async |_| answered[release].load(Ordering::Relaxed) >= target)
             .await;
     };
     more(0).await;
@@ -109,7 +107,7 @@ async fn swaps_under_messages_to_two_hundred_agents_fail_none() {
         server.activate("mock", digest).await.ok();
         more(release).await;
     }
-    // The last swap brought the first back; the one before that was the second.
+    // The last swap activated the first release, so the rollback returns to the second.
     server.post("/admin/guests/mock/rollback", json!({})).await.ok();
     more(1).await;
     over.store(true, Ordering::Relaxed);

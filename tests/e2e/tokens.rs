@@ -1,19 +1,19 @@
-//! Who is let in by which token, and how tokens are made and ended (access.md §§3–5, 10).
+//! Access by token, and the life of tokens (access.md §§3–5, 10).
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{Answer, Database, Server, Start, on_both_databases, program};
 
-/// A server that isn't a developer's own.
-fn real(database: Database) -> Start {
+/// A server outside of dev mode.
+fn staging(database: Database) -> Start {
     Start::from(database).env("MOLECULE_ENV", "staging")
 }
 
 const ADMIN: &str = "the-admin-token";
 
 fn guarded(database: Database) -> Start {
-    real(database).env("ADMIN_TOKEN", ADMIN)
+    staging(database).env("ADMIN_TOKEN", ADMIN)
 }
 
 async fn make(server: &Server, bearer: &str, body: Value) -> String {
@@ -34,20 +34,20 @@ async fn get(server: &Server, bearer: &str, path: &str) -> Answer {
 
 on_both_databases! {
     async fn a_fresh_install_is_open_until_the_first_token(database: Database) {
-        let server = Server::start(real(database)).await;
+        let server = Server::start(staging(database)).await;
         let id = server.workspace(json!({ "name": "A", "runtime": "mock" })).await;
         assert_eq!(get(&server, "garbage", "/workspaces").await.status, 200);
-        // Class ws has no such door.
+        // Routes of class `ws` are not open on a fresh install.
         let state = format!("/workspaces/{id}/state");
         assert_eq!(server.get(&state).await.error(401), "missing workspace auth token");
-        // A script's way in.
+        // The route for scripts that need a first token.
         let token = server.get(&format!("/admin/workspaces/{id}/test-token")).await.ok();
         let token = token["auth_token"].as_str().unwrap();
         assert_eq!(server.get("/workspaces").await.error(401), "admin auth required");
         assert_eq!(get(&server, "garbage", "/workspaces").await.error(401), "invalid admin auth token");
         assert_eq!(get(&server, token, "/workspaces").await.status, 200);
         assert_eq!(get(&server, token, &state).await.ok()["status"], "online");
-        // Anonymous callers read less, also when the door is open.
+        // Anonymous callers do not see private fields, not even on a fresh install.
         let stripped = server.get(&format!("/workspaces/{id}")).await.ok();
         let known = get(&server, token, &format!("/workspaces/{id}")).await.ok();
         for field in ["budget_limit", "monthly_spend", "current_task", "last_sample_error", "workspace_dir", "created_at", "delivery_mode", "last_heartbeat_at"] {
@@ -55,7 +55,7 @@ on_both_databases! {
             assert!(known.get(field).is_some(), "{field}");
         }
         assert!(stripped.get("last_outbound_at").is_some());
-        // After the last workspace is gone so are its tokens, and the door is open again.
+        // The removal of the last workspace revokes the last token, which opens the install again.
         server.ask(token, Method::DELETE, &format!("/workspaces/{id}"), None).await.ok();
         assert_eq!(server.get("/workspaces").await.ok(), json!([]));
     }
@@ -76,7 +76,7 @@ on_both_databases! {
         assert_eq!(get(&server, org, "/workspaces").await.status, 200);
         assert_eq!(get(&server, org, &format!("/workspaces/{b}/state")).await.status, 200);
         assert_eq!(get(&server, ADMIN, "/workspaces/x/state").await.error(400), "invalid workspace ID");
-        // Who can't prove more than a workspace token may rename, not move.
+        // A workspace token permits a rename, but not these fields.
         let edit = async |bearer: &str, body: Value| {
             server.ask(bearer, Method::PATCH, &format!("/workspaces/{a}"), Some(body)).await
         };
@@ -86,10 +86,10 @@ on_both_databases! {
             assert_eq!(refused.error(403), format!("admin auth required for field: {field}"));
         }
         edit(org, json!({ "tier": 1 })).await.ok();
-        // Known to its own token, a stranger to another's.
+        // A workspace token shows private fields of its own workspace only.
         let own = get(&server, &of_a, &format!("/workspaces/{a}")).await.ok();
-        let strange = get(&server, &of_a, &format!("/workspaces/{b}")).await.ok();
-        assert!(own.get("workspace_dir").is_some() && strange.get("workspace_dir").is_none());
+        let foreign = get(&server, &of_a, &format!("/workspaces/{b}")).await.ok();
+        assert!(own.get("workspace_dir").is_some() && foreign.get("workspace_dir").is_none());
     }
 
     async fn tokens_are_listed_limited_and_revoked(database: Database) {
@@ -107,7 +107,7 @@ on_both_databases! {
         let page = get(&server, ADMIN, &format!("{path}?limit=1&offset=1")).await.ok();
         assert_eq!(page["tokens"][0]["prefix"], first[..8]);
         assert_eq!(get(&server, ADMIN, &format!("{path}?limit=999")).await.ok()["count"], 2);
-        // Ended: at once, also for others that look it up, and after a restart.
+        // A revoked token is refused at once and after a restart.
         let token_id = page["tokens"][0]["id"].as_str().unwrap();
         let elsewhere = server.ask(ADMIN, Method::DELETE, &format!("/workspaces/{other}/tokens/{token_id}"), None).await;
         assert_eq!(elsewhere.error(404), "token not found or already revoked");
@@ -121,22 +121,22 @@ on_both_databases! {
         server = server.kill_and_restart().await;
         assert_eq!(get(&server, &first, &state).await.status, 401);
         assert_eq!(get(&server, &second, &state).await.status, 200);
-        // 50, not more.
+        // A workspace has at most 50 live tokens.
         for _ in 1..50 {
             mint(&server, ADMIN, &id).await;
         }
         let more = server.ask(ADMIN, Method::POST, &path, None).await;
         assert_eq!(more.error(429), "maximum 50 active tokens per workspace");
-        // The last use is written down.
-        server.until("its use is shown", async |server| {
+        // The last use is written behind.
+        server.until("the last use is listed", async |server| {
             let list = get(server, ADMIN, &format!("{path}?limit=200")).await.ok();
             list["tokens"].as_array().unwrap().iter().any(|it| it["last_used_at"].is_string())
         }).await;
-        // Its tokens end with it, and its agent is told so: here and nowhere else.
+        // Removal revokes the tokens of a workspace. Only `/state` of that workspace reports it to its agent.
         server.ask(ADMIN, Method::DELETE, &format!("/workspaces/{id}"), None).await.ok();
-        let told = get(&server, &second, &state).await;
-        assert_eq!((told.status.as_u16(), &told.json), (404, &json!({ "deleted": true, "status": "removed", "workspace_id": id })));
-        assert_eq!(get(&server, &first, &state).await.status, 401, "that one was revoked before");
+        let reported = get(&server, &second, &state).await;
+        assert_eq!((reported.status.as_u16(), &reported.json), (404, &json!({ "deleted": true, "status": "removed", "workspace_id": id })));
+        assert_eq!(get(&server, &first, &state).await.status, 401, "this token was revoked before the removal");
         assert_eq!(get(&server, &second, &path).await.error(401), "invalid workspace auth token");
         assert_eq!(get(&server, &second, &format!("/workspaces/{other}/state")).await.status, 401);
         for id in [id.as_str(), "00000000-0000-4000-8000-000000000000"] {
@@ -146,7 +146,7 @@ on_both_databases! {
         }
     }
 
-    async fn tokens_of_the_organization(database: Database) {
+    async fn organization_tokens_are_bound_listed_revoked_and_limited(database: Database) {
         let server = Server::start(guarded(database)).await;
         let ask = async |bearer: &str, method: Method, path: &str, body: Value| {
             server.ask(bearer, method, path, Some(body)).await
@@ -159,7 +159,7 @@ on_both_databases! {
         assert_eq!(made["warning"], "copy this token now; it will not be shown again");
         let bearer = made["auth_token"].as_str().unwrap();
         assert_eq!((bearer.len(), &made["prefix"]), (43, &json!(bearer[..8])));
-        // One made by a bound one is bound to the same, and says who made it.
+        // A token made with a bound token is bound to the same organization and names its maker.
         let child = ask(bearer, Method::POST, "/org/tokens", json!({})).await.ok();
         assert!(child.get("name").is_none());
         let list = get(&server, ADMIN, "/org/tokens").await.ok();
@@ -170,8 +170,8 @@ on_both_databases! {
         assert!(list["tokens"][0].get("name").is_none());
         let long = ask(ADMIN, Method::POST, "/org/tokens", json!({ "name": "x".repeat(101) })).await;
         assert_eq!(long.error(400), "name too long (max 100 chars)");
-        for nobody in [json!("x"), json!(""), json!(1), json!("00000000-0000-4000-8000-000000000000")] {
-            let refused = ask(ADMIN, Method::POST, "/org/tokens", json!({ "org_id": nobody })).await;
+        for unknown in [json!("x"), json!(""), json!(1), json!("00000000-0000-4000-8000-000000000000")] {
+            let refused = ask(ADMIN, Method::POST, "/org/tokens", json!({ "org_id": unknown })).await;
             assert_eq!(refused.error(400), "org_id is not a workspace");
         }
         let id = made["id"].as_str().unwrap();
@@ -182,7 +182,7 @@ on_both_databases! {
             let gone = server.ask(ADMIN, Method::DELETE, &format!("/org/tokens/{id}"), None).await;
             assert_eq!(gone.error(404), "token not found or already revoked");
         }
-        // Ten an hour, each caller.
+        // Each caller may make ten tokens an hour.
         for _ in 0..4 {
             ask(ADMIN, Method::POST, "/org/tokens", json!({})).await.ok();
         }
@@ -192,7 +192,7 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_token_for_tests_is_not_for_production() {
+async fn test_tokens_are_disabled_in_production() {
     let server = Server::start(guarded(Database::sqlite()).env("MOLECULE_ENV", "staging")).await;
     let id = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
     let path = format!("/admin/workspaces/{id}/test-token");
@@ -234,7 +234,7 @@ async fn secrets_are_sealed_on_the_disk() {
     }
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("API_KEY"), "the secret was stored");
-    assert!(!holds(secret), "and sealed");
+    assert!(!holds(secret), "the secret is sealed");
     assert!(!holds(&token), "tokens are stored as hashes");
     assert!(!server.log().contains(secret) && !server.log().contains(&token));
 }
@@ -245,7 +245,7 @@ fn production_requires_an_encryption_key() {
     let mut serve = program();
     serve.arg("serve").env("PORT", "0").env("DATA_DIR", data.path()).env("MOLECULE_ENV", "production");
     let ended = serve.output().expect("the program runs");
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(!ended.status.success());
-    assert!(said.contains("SECRETS_ENCRYPTION_KEY"), "{said}");
+    assert!(stderr.contains("SECRETS_ENCRYPTION_KEY"), "{stderr}");
 }

@@ -22,7 +22,7 @@ on_both_databases! {
         let release = server.guest("mock").await["releases"][0].clone();
         assert_eq!((&release["source"], &release["pushed_by"]), (&json!("folder"), &json!("folder")));
 
-        // Replacing by rename, as careful tools do.
+        // Atomic replacement by rename.
         fs::write(folder.path().join("next"), &Components::get().mock).unwrap();
         fs::rename(folder.path().join("next"), &file).unwrap();
         server.until("the replaced file answers", async |server| server.reply("mock").await != "second").await;
@@ -33,12 +33,12 @@ on_both_databases! {
         fs::write(folder.path().join("mock.wasm"), &Components::get().second_mock).unwrap();
         server.until("the dropped file answers", async |server| server.reply("mock").await == "second").await;
         server.post("/admin/guests/mock/rollback", json!({})).await.ok();
-        // Old enough to be looked at as soon as the server starts.
+        // The delay at the start counts from the modification, so a file this old is read at once.
         let file = fs::File::options().write(true).open(folder.path().join("mock.wasm")).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         drop(file);
         let server = server.restart().await;
-        // The file is looked at after the start; a new one behind it tells that it was.
+        // The watcher takes files in turn: when the new file answers, the old one has been handled.
         fs::write(folder.path().join("other.wasm"), &Components::get().hostile).unwrap();
         server.until("the new file is taken", async |server| {
             server.get("/admin/guests/other").await.status.is_success()
@@ -55,7 +55,7 @@ async fn a_file_is_read_once_it_is_completely_written() {
     let mut file = fs::File::create(folder.path().join("mock.wasm")).unwrap();
     file.write_all(half).unwrap();
     file.flush().unwrap();
-    // Something whole that comes later is taken, so the half was passed over, not just not seen.
+    // A later complete file is read, which proves that the partial one was seen and skipped.
     fs::write(folder.path().join("other.wasm"), &Components::get().hostile).unwrap();
     server
         .until("the later file is taken", async |server| {
