@@ -9,7 +9,7 @@ use httpd::error::ApiError;
 use messaging::{ActivityError, DeliveryError, ReportError};
 use orgs::ImportError;
 use serde_json::{Value, json};
-use uuid::Uuid;
+use types::WorkspaceId;
 use wasm::LoadError;
 
 /// How to set what an org template requires.
@@ -230,7 +230,7 @@ pub fn delivery_error(error: DeliveryError) -> ApiError {
     }
 }
 
-fn confirmation(children: &[(Uuid, String)]) -> Value {
+fn confirmation(children: &[(WorkspaceId, String)]) -> Value {
     let list: Vec<Value> = children.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
     json!({
         "children": list,

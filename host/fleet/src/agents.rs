@@ -22,8 +22,7 @@ use store::{
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
-use types::WorkspaceSpec;
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec};
 
 use crate::{
     error::FleetError,
@@ -56,7 +55,7 @@ const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// Its workspace.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Where it is reached; empty for none.
     pub url: String,
     /// How it describes itself.
@@ -82,7 +81,7 @@ pub struct Registered {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// Its workspace.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Share of failed calls.
     pub error_rate: f64,
     /// An example of what fails.
@@ -112,7 +111,7 @@ pub struct Metadata {
 
 /// What is kept in memory of agents besides their presence.
 #[derive(Debug, Default)]
-pub(crate) struct AgentStates(Mutex<HashMap<Uuid, AgentState>>);
+pub(crate) struct AgentStates(Mutex<HashMap<WorkspaceId, AgentState>>);
 
 #[derive(Debug, Default)]
 struct AgentState {
@@ -124,20 +123,20 @@ struct AgentState {
 }
 
 impl AgentStates {
-    fn forget_state(&self, id: Uuid) {
+    fn forget_state(&self, id: WorkspaceId) {
         if let Some(agent) = self.lock().get_mut(&id) {
             agent.runtime_state = None;
         }
     }
 
     /// Whether the last heartbeat with metadata claimed this capability.
-    pub(crate) fn has_capability(&self, id: Uuid, capability: &str) -> bool {
+    pub(crate) fn has_capability(&self, id: WorkspaceId, capability: &str) -> bool {
         let agents = self.lock();
         let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
         metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, AgentState>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, AgentState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -319,7 +318,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If its workspace isn't there, or the card could not be stored.
-    pub async fn update_card(&self, id: Uuid, card: Value) -> Result<(), FleetError> {
+    pub async fn update_card(&self, id: WorkspaceId, card: Value) -> Result<(), FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let row = WorkspaceRow { agent_card: Some(card.clone()), ..workspace.row.as_ref().clone() };
@@ -330,7 +329,7 @@ impl Fleet {
         .await
     }
 
-    fn presence(&self, id: Uuid) -> PresenceRow {
+    fn presence(&self, id: WorkspaceId) -> PresenceRow {
         let known = self.directory().get(id).and_then(|workspace| workspace.presence.clone());
         known.map_or_else(
             || PresenceRow { workspace_id: id, ..PresenceRow::default() },
@@ -346,7 +345,7 @@ impl Fleet {
     }
 
     /// Writes behind what is known of an agent: soon, or if it wasn't written for a while.
-    pub(crate) async fn write_presence(&self, id: Uuid, soon: bool) {
+    pub(crate) async fn write_presence(&self, id: WorkspaceId, soon: bool) {
         let due = {
             let mut agents = self.inner.agents.lock();
             let agent = agents.entry(id).or_default();
@@ -385,7 +384,7 @@ impl Fleet {
 
     /// The state of its runtime with which an agent was degraded, before this server began or by another
     /// one. None where that can't be told: then it is not known to be well.
-    async fn restore_state(&self, id: Uuid) -> Option<String> {
+    async fn restore_state(&self, id: WorkspaceId) -> Option<String> {
         let filter = EventFilter {
             workspace: Some(id),
             name: Some("WORKSPACE_DEGRADED".to_owned()),

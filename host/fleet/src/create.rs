@@ -10,8 +10,7 @@ use store::{
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow},
 };
-use types::{Memory, WorkspaceSpec, defaults};
-use uuid::Uuid;
+use types::{Memory, WorkspaceId, WorkspaceSpec, defaults};
 use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
@@ -164,10 +163,10 @@ impl Fleet {
             self.check_agent_url(url).await?;
         }
         let parent_id = match new.parent_id.as_deref().filter(|parent| !parent.is_empty()) {
-            Some(parent) => Some(Uuid::parse_str(parent).map_err(|_| FleetError::NoParent)?),
+            Some(parent) => Some(WorkspaceId::parse(parent).map_err(|_| FleetError::NoParent)?),
             None => None,
         };
-        let id = Uuid::new_v4();
+        let id = WorkspaceId::random();
         let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
         let blueprint = NewWorkspaceRow {
             id,
@@ -209,7 +208,7 @@ impl Fleet {
     /// The given secrets, and over them the chosen model and the provider that its name hints at.
     async fn sealed(
         &self,
-        id: Uuid,
+        id: WorkspaceId,
         new: &NewWorkspace,
         runtime: &str,
         tier: i32,

@@ -5,7 +5,7 @@ use store::{
     layouts::{LayoutRow, PutLayouts},
     workspaces::{NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     Workspace,
@@ -83,7 +83,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or a value is invalid; then nothing is changed.
-    pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
+    pub async fn edit(&self, id: WorkspaceId, edit: Edit) -> Result<Edited, FleetError> {
         let needs_restart = edit.workspace_dir.is_some();
         if let Some(ready) = edit.runtime.as_deref().and_then(|runtime| self.inner.runtimes.ready(runtime)) {
             ready.await;
@@ -153,14 +153,14 @@ impl Fleet {
 
     fn new_parent(
         &self,
-        id: Uuid,
+        id: WorkspaceId,
         parent: Option<&str>,
         change: &mut Change,
-    ) -> Result<Option<Uuid>, FleetError> {
+    ) -> Result<Option<WorkspaceId>, FleetError> {
         let Some(parent) = parent.filter(|parent| !parent.is_empty()) else {
             return Ok(None);
         };
-        let parent = Uuid::parse_str(parent).map_err(|_| FleetError::NoParent)?;
+        let parent = WorkspaceId::parse(parent).map_err(|_| FleetError::NoParent)?;
         let directory = self.directory();
         if directory.get(parent).is_none() {
             return Err(FleetError::NoParent);

@@ -4,7 +4,7 @@ use credentials::{SealError, TokenError};
 use net::UrlError;
 use state::ChangeError;
 use store::{CipherError, CommitError, StoreError, workspaces::Hosting};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     rules::{FieldError, InvalidAccess, InvalidDirectory, InvalidMode, SecretError},
@@ -57,7 +57,7 @@ pub enum FleetError {
     #[error("the workspace has children")]
     HasChildren {
         /// Ids and names of the children.
-        children: Vec<(Uuid, String)>,
+        children: Vec<(WorkspaceId, String)>,
     },
     /// The workspaces are removed, but some containers could not be stopped. A repeated request retries.
     #[error("workspace marked removed, but {} stop call(s) failed — please retry", failures.len())]
@@ -65,7 +65,7 @@ pub enum FleetError {
         /// Workspaces that were removed.
         removed: usize,
         /// Workspaces whose containers could not be stopped.
-        failures: Vec<Uuid>,
+        failures: Vec<WorkspaceId>,
     },
     /// An ancestor is paused.
     #[error("parent workspace \"{name}\" is paused — resume it first")]

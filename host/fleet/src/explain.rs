@@ -3,8 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use store::workspaces::{Container, DesiredState, Hosting, Status};
-use types::Condition;
-use uuid::Uuid;
+use types::{Condition, WorkspaceId};
 
 use crate::{
     Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
@@ -14,7 +13,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs)] // most fields are those of the row
 pub struct Explanation {
-    pub id: Uuid,
+    pub id: WorkspaceId,
     pub name: String,
     pub status: Status,
     /// Time of the last change of status.
@@ -62,7 +61,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or it isn't live and the database can't be read.
-    pub async fn explain(&self, id: Uuid) -> Result<Explanation, FleetError> {
+    pub async fn explain(&self, id: WorkspaceId) -> Result<Explanation, FleetError> {
         let workspace = self.find(id).await?.ok_or(FleetError::NotFound)?;
         let context = self.decision_context(&workspace.row);
         let row = &workspace.row;

@@ -4,7 +4,7 @@ use store::{
     Change,
     workspaces::{DesiredState, Hosting, Status},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     Workspace,
@@ -34,7 +34,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, an ancestor is paused, or there is no backend.
-    pub async fn restart(&self, id: Uuid) -> Result<Restarted, FleetError> {
+    pub async fn restart(&self, id: WorkspaceId) -> Result<Restarted, FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             fleet.require_no_paused_ancestor(id)?;
@@ -55,7 +55,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or it is paused already.
-    pub async fn pause(&self, id: Uuid) -> Result<usize, FleetError> {
+    pub async fn pause(&self, id: WorkspaceId) -> Result<usize, FleetError> {
         self.change(|fleet: &Self| {
             let root = fleet.directory().get(id).filter(|root| root.row.status != Status::Paused);
             let root = root.ok_or(FleetError::AlreadyPaused)?;
@@ -70,7 +70,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, it isn't paused, an ancestor is paused, or there is no backend.
-    pub async fn resume(&self, id: Uuid) -> Result<usize, FleetError> {
+    pub async fn resume(&self, id: WorkspaceId) -> Result<usize, FleetError> {
         self.change(|fleet: &Self| {
             let root = fleet.directory().get(id).filter(|root| root.row.status == Status::Paused);
             let root = root.ok_or(FleetError::NotPaused)?;
@@ -91,7 +91,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, it isn't online, has no container, has active tasks (unless `force`),
     /// or wasn't stopped in time.
-    pub async fn hibernate(&self, id: Uuid, force: bool) -> Result<(), FleetError> {
+    pub async fn hibernate(&self, id: WorkspaceId, force: bool) -> Result<(), FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.directory().get(id).ok_or(FleetError::NotHibernatable)?;
             let row = &workspace.row;
@@ -128,7 +128,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, an ancestor is paused, or there is no backend; then a hibernated
     /// workspace stays so, and the caller must not say that it wakes.
-    pub async fn wake(&self, id: Uuid) -> Result<bool, FleetError> {
+    pub async fn wake(&self, id: WorkspaceId) -> Result<bool, FleetError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let row = &workspace.row;
@@ -154,7 +154,7 @@ impl Fleet {
         Planned { change: transitions(rows, store::now()), done: all.len() }
     }
 
-    pub(crate) fn require_no_paused_ancestor(&self, id: Uuid) -> Result<(), FleetError> {
+    pub(crate) fn require_no_paused_ancestor(&self, id: WorkspaceId) -> Result<(), FleetError> {
         match self.directory().paused_above(id) {
             Some(above) => Err(FleetError::ParentPaused { name: above.row.name.clone() }),
             None => Ok(()),

@@ -8,20 +8,20 @@ use store::{
     workspaces::WorkspaceIsLive,
 };
 use tokio::time::timeout;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{error::FleetError, fleet::Fleet, limits::ACTIVITY_TIMEOUT};
 
 impl Fleet {
     /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
-    pub async fn record_outbound(&self, id: Uuid) {
+    pub async fn record_outbound(&self, id: WorkspaceId) {
         self.directory().put_outbound(id, store::now());
         self.write_presence(id, false).await;
     }
 
     /// Whether the agent's last heartbeat with metadata claims this capability.
     #[must_use]
-    pub fn does_itself(&self, id: Uuid, capability: &str) -> bool {
+    pub fn does_itself(&self, id: WorkspaceId, capability: &str) -> bool {
         self.inner.agents.has_capability(id, capability)
     }
 

@@ -3,8 +3,7 @@
 use store::workspaces::{
     Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow,
 };
-use types::{WorkspaceSpec, defaults};
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec, defaults};
 
 use crate::{
     decide::NO_BACKEND,
@@ -16,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "the names of most fields say what they hold")]
 pub struct NewWorkspaceRow {
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// No live sibling may have it.
     pub name: String,
     pub role: Option<String>,
@@ -24,7 +23,7 @@ pub struct NewWorkspaceRow {
     pub tier: i32,
     pub runtime: String,
     pub hosting: Hosting,
-    pub parent_id: Option<Uuid>,
+    pub parent_id: Option<WorkspaceId>,
     /// As its hosting has it, if `None`.
     pub delivery_mode: Option<DeliveryMode>,
     /// Directory of the host that is mounted into it.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::fleet::Fleet;
 
@@ -13,14 +13,14 @@ use crate::fleet::Fleet;
 /// implementation returns at once and keeps what it can't do at once for a task of its own, bounded.
 pub trait PresenceObserver: Send + Sync {
     /// The agent of this workspace sent a heartbeat.
-    fn on_heartbeat(&self, workspace: Uuid);
+    fn on_heartbeat(&self, workspace: WorkspaceId);
 }
 
 #[derive(Default)]
 pub(crate) struct PresenceObservers(RwLock<Vec<Arc<dyn PresenceObserver>>>);
 
 impl PresenceObservers {
-    pub(crate) fn on_heartbeat(&self, workspace: Uuid) {
+    pub(crate) fn on_heartbeat(&self, workspace: WorkspaceId) {
         let observers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         observers.iter().for_each(|observer| observer.on_heartbeat(workspace));
     }

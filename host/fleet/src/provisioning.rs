@@ -65,7 +65,7 @@ impl Fleet {
         let opened = self.credentials().open(row);
         let opened = opened.inspect_err(|error| {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(workspace = ?row.workspace_id, key = row.key, error, "a secret can't be opened");
+            tracing::warn!(owner = ?row.owner, key = row.key, error, "a secret can't be opened");
         });
         String::from_utf8(opened.ok()?).ok()
     }

@@ -7,7 +7,7 @@ use store::{
     Change,
     workspaces::{Container, Hosting, PurgeWorkspaces, WorkspaceRow},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     error::FleetError,
@@ -33,7 +33,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, it has children and the removal isn't confirmed, or containers could
     /// not be stopped; in the last case the rows are removed all the same.
-    pub async fn remove(&self, id: Uuid, removal: Removal) -> Result<usize, FleetError> {
+    pub async fn remove(&self, id: WorkspaceId, removal: Removal) -> Result<usize, FleetError> {
         let cascade = if self.directory().get(id).is_some() {
             Some(self.mark_removed(id, removal.confirmed).await?)
         } else {
@@ -55,7 +55,7 @@ impl Fleet {
         Ok(descendants)
     }
 
-    pub(crate) async fn mark_removed(&self, id: Uuid, confirmed: bool) -> Result<usize, FleetError> {
+    pub(crate) async fn mark_removed(&self, id: WorkspaceId, confirmed: bool) -> Result<usize, FleetError> {
         let removed = self.change(|fleet: &Self| {
             fleet.live(id)?;
             let children = fleet.directory().children(Some(id));
@@ -75,7 +75,7 @@ impl Fleet {
     }
 
     /// Waits until none of these workspaces has a container. The reconciler stops them.
-    async fn wait_until_absent(&self, ids: &[Uuid]) -> Result<(), FleetError> {
+    async fn wait_until_absent(&self, ids: &[WorkspaceId]) -> Result<(), FleetError> {
         if self.inner.backend.is_none() {
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl Fleet {
             row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Absent)
         };
         let rows = self.wait_for(ids, STOP_TIMEOUT, gone).await?;
-        let failures: Vec<Uuid> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();
+        let failures: Vec<WorkspaceId> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();
         if failures.is_empty() {
             Ok(())
         } else {

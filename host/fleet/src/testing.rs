@@ -11,8 +11,7 @@ use store::{
     workspaces::{Hosting, WorkspaceRow},
 };
 use tokio::{task::JoinHandle, time::timeout};
-use types::WorkspaceSpec;
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec};
 use wasm::{
     Problem,
     adapter::{
@@ -33,7 +32,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
     let blueprint = NewWorkspaceRow {
-        id: Uuid::new_v4(),
+        id: WorkspaceId::random(),
         name: name.to_owned(),
         role: None,
         tier: 3,
@@ -159,7 +158,7 @@ pub(crate) async fn open_with(
 }
 
 /// A workspace to be made.
-pub(crate) fn new(name: &str, runtime: &str, parent: Option<Uuid>) -> NewWorkspace {
+pub(crate) fn new(name: &str, runtime: &str, parent: Option<WorkspaceId>) -> NewWorkspace {
     NewWorkspace {
         name: name.to_owned(),
         runtime: Some(runtime.to_owned()),

@@ -4,7 +4,7 @@ use events::{Event, definitions};
 use fleet::FleetError;
 use serde_json::Value;
 use store::activity::ActivityRow;
-use uuid::Uuid;
+use types::{ActivityId, WorkspaceId};
 
 use crate::deliver::Messaging;
 
@@ -19,13 +19,13 @@ pub(crate) const ERROR: &str = "error";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Workspace in whose activity the row is listed.
-    pub workspace_id: Uuid,
+    pub workspace_id: WorkspaceId,
     /// Type of activity, as clients filter by it.
     pub activity_type: String,
     /// Acting workspace; `None` for users.
-    pub source_id: Option<Uuid>,
+    pub source_id: Option<WorkspaceId>,
     /// Workspace acted upon.
-    pub target_id: Option<Uuid>,
+    pub target_id: Option<WorkspaceId>,
     /// JSON-RPC method.
     pub method: Option<String>,
     /// One line for people.
@@ -46,7 +46,7 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
-        let (id, created_at) = (Uuid::new_v4(), store::now());
+        let (id, created_at) = (ActivityId::random(), store::now());
         let text = |body: &Option<Value>| body.as_ref().map(Value::to_string);
         let row = ActivityRow {
             id,

@@ -1,15 +1,17 @@
-//! Values that rows, the wire and several crates share: enums that are written as text, what is stored of
+//! Values that rows, the wire and several crates share: ids, enums that are written as text, what is stored of
 //! a workspace as JSON, and the defaults of runtimes, models and tiers. Depends on no other crate of ours.
 
 #![forbid(unsafe_code)]
 
 mod condition;
 pub mod defaults;
+mod ids;
 mod spec;
 mod string_enum;
 mod workspace;
 
 pub use condition::{Condition, ConditionStatus};
+pub use ids::{ActivityId, EventId, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
 pub use spec::{Memory, OrgSpec, PluginSpec, ScheduleSpec, SealedText, WorkspaceSpec};
 pub use string_enum::{StringEnum, UnknownVariant};
 pub use workspace::{

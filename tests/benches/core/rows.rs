@@ -13,8 +13,7 @@ use store::{
     },
 };
 use tokio::task::JoinHandle;
-use types::WorkspaceSpec;
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec};
 
 /// Everything is synthetic.
 pub struct Synthetic;
@@ -68,7 +67,7 @@ pub fn sqlite(data: &Path) -> String {
 }
 
 /// Writes a tree of `count` online workspaces, ten children to each. Returns their ids, parents first.
-pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
+pub async fn seed(url: &str, count: usize) -> Vec<WorkspaceId> {
     let store = Store::connect(url).await.expect("a database");
     let (writer, written) = Writer::start(store.clone(), Arc::new(NoObserver));
     let mut ids = Vec::with_capacity(count);
@@ -91,10 +90,10 @@ pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     ids
 }
 
-fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
+fn row(number: usize, parent_id: Option<WorkspaceId>) -> WorkspaceRow {
     let now = store::now();
     WorkspaceRow {
-        id: Uuid::new_v4(),
+        id: WorkspaceId::random(),
         name: format!("Workspace {number}"),
         role: Some("Answers questions about everything".to_owned()),
         tier: 2,

@@ -9,6 +9,7 @@ use store::{
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use types::ServerId;
 
 use super::*;
 use crate::{
@@ -33,26 +34,26 @@ impl Server {
         let backend = FakeBackend::default();
         let limits = Limits { lease: Duration::from_millis(400), ..testing::limits() };
         let (fleet, _) = testing::open(store.clone(), Some(Arc::new(backend.clone())), limits).await;
-        let lease = store.lease("test", Uuid::new_v4(), Duration::from_secs(60)).await.unwrap().unwrap();
+        let lease = store.lease("test", ServerId::random(), Duration::from_secs(60)).await.unwrap().unwrap();
         Self { fleet, store, backend, fence: lease.fence, _dir: dir }
     }
 
-    async fn create(&self) -> Uuid {
+    async fn create(&self) -> WorkspaceId {
         self.fleet.create(testing::new("one", "langgraph", None), "test").await.unwrap().row.id
     }
 
-    async fn running(&self) -> Uuid {
+    async fn running(&self) -> WorkspaceId {
         let id = self.create().await;
         self.reconcile_one(id).await;
         assert_eq!(self.backend.running().get(&id), Some(&1));
         id
     }
 
-    async fn reconcile_one(&self, id: Uuid) -> Option<DateTime<Utc>> {
+    async fn reconcile_one(&self, id: WorkspaceId) -> Option<DateTime<Utc>> {
         self.fleet.reconcile_one(id, &self.fence).await.unwrap()
     }
 
-    async fn row(&self, id: Uuid) -> WorkspaceRow {
+    async fn row(&self, id: WorkspaceId) -> WorkspaceRow {
         self.store.workspaces(&[id]).await.unwrap().pop().unwrap().row
     }
 
@@ -140,7 +141,7 @@ async fn a_server_that_lost_its_lease_does_nothing() {
     let id = server.create().await;
     server.store.release_leases(server.fence.holder).await.unwrap();
     let length = Duration::from_secs(60);
-    let next = server.store.lease("test", Uuid::new_v4(), length).await.unwrap().unwrap().fence;
+    let next = server.store.lease("test", ServerId::random(), length).await.unwrap().unwrap().fence;
     let before = server.row(id).await;
     let reconciled = server.fleet.reconcile_one(id, &server.fence).await;
     assert!(matches!(reconciled, Err(Interrupted::LeadershipLost)), "{reconciled:?}");
@@ -299,7 +300,7 @@ async fn a_new_leader_gives_agents_the_whole_timeout_to_call() {
 // === What reaches the backend ===
 
 impl Server {
-    async fn create_with(&self, secrets: &[(&str, &str)]) -> Uuid {
+    async fn create_with(&self, secrets: &[(&str, &str)]) -> WorkspaceId {
         let secrets = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let new = crate::NewWorkspace {
             secrets: secrets.collect(),

@@ -18,7 +18,7 @@ use fleet::{
 };
 use store::workspaces::Hosting;
 use types::{SealedText, WorkspaceSpec};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 pub use self::spec::SkippedChannel;
 use crate::{
@@ -42,7 +42,7 @@ const MODEL_BYTES: usize = 100;
 #[derive(Debug)]
 pub(crate) struct ResolvedNode {
     /// Id of the workspace if it has to be created.
-    pub(crate) id: Uuid,
+    pub(crate) id: WorkspaceId,
     /// Index of the parent among the nodes.
     pub(crate) parent: Option<usize>,
     pub(crate) name: String,
@@ -179,7 +179,7 @@ impl Assembler<'_> {
         });
         let (spec, channels_skipped) = self.spec(node, model.as_deref(), hosting, unsupported);
         Ok(ResolvedNode {
-            id: Uuid::new_v4(),
+            id: WorkspaceId::random(),
             parent: None,
             name: node.name.clone(),
             role: Some(node.role.clone()).filter(|role| !role.is_empty()),

@@ -1,23 +1,43 @@
 //! Table `layouts`: where the canvas shows a workspace.
 
 use sea_orm::entity::prelude::*;
+use types::WorkspaceId;
 
-/// Where the canvas shows a workspace.
+use crate::layouts::LayoutRow;
+
 #[derive(Clone, Copy, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "layouts")]
-pub struct Model {
-    /// The workspace.
+pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub workspace_id: Uuid,
-    /// Canvas units to the right.
-    pub x: f64,
-    /// Canvas units down.
-    pub y: f64,
-    /// Are its children hidden?
-    pub collapsed: bool,
+    pub(crate) workspace_id: Uuid,
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) collapsed: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
+pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<LayoutRow> for Model {
+    fn from(row: LayoutRow) -> Self {
+        Self {
+            workspace_id: row.workspace_id.0,
+            x: row.x,
+            y: row.y,
+            collapsed: row.collapsed,
+        }
+    }
+}
+
+impl From<Model> for LayoutRow {
+    fn from(row: Model) -> Self {
+        Self {
+            workspace_id: WorkspaceId(row.workspace_id),
+            x: row.x,
+            y: row.y,
+            collapsed: row.collapsed,
+        }
+    }
+}

@@ -1,49 +1,77 @@
 //! Table `a2a_queue`: messages that wait for an agent that is busy.
 
 use sea_orm::entity::prelude::*;
+use types::{QueueItemId, WorkspaceId};
 
-use crate::queue::QueueStatus;
+use crate::queue::{QueueStatus, QueuedRow};
 
-/// A message that waits, or waited, for an agent that is busy.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "a2a_queue")]
-pub struct Model {
-    /// Its id.
+pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub id: Uuid,
-    /// Whom it is for.
-    pub workspace_id: Uuid,
-    /// Whom it is from; none for people.
-    pub caller_id: Option<Uuid>,
-    /// Higher ones are first.
-    pub priority: i32,
-    /// The message, ready to be sent.
+    pub(crate) id: Uuid,
+    pub(crate) workspace_id: Uuid,
+    pub(crate) caller_id: Option<Uuid>,
+    pub(crate) priority: i32,
     #[sea_orm(column_type = "Text")]
-    pub body: String,
-    /// Its method.
+    pub(crate) body: String,
     #[sea_orm(column_type = "Text")]
-    pub method: String,
-    /// A message with the same key for the same workspace is the same one while it waits.
+    pub(crate) method: String,
     #[sea_orm(column_type = "Text", nullable)]
-    pub idempotency_key: Option<String>,
-    /// When it came.
-    pub enqueued_at: DateTimeUtc,
-    /// When it was sent, if it is on its way.
-    pub dispatched_at: Option<DateTimeUtc>,
-    /// When it was delivered.
-    pub completed_at: Option<DateTimeUtc>,
-    /// When it loses its meaning.
-    pub expires_at: Option<DateTimeUtc>,
-    /// How often it was sent.
-    pub attempts: i32,
-    /// Where it stands.
-    pub status: QueueStatus,
-    /// What went wrong last.
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) enqueued_at: DateTimeUtc,
+    pub(crate) dispatched_at: Option<DateTimeUtc>,
+    pub(crate) completed_at: Option<DateTimeUtc>,
+    pub(crate) expires_at: Option<DateTimeUtc>,
+    pub(crate) attempts: i32,
+    pub(crate) status: QueueStatus,
     #[sea_orm(column_type = "Text", nullable)]
-    pub last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
+pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<QueuedRow> for Model {
+    fn from(row: QueuedRow) -> Self {
+        Self {
+            id: row.id.0,
+            workspace_id: row.workspace_id.0,
+            caller_id: row.caller_id.map(Uuid::from),
+            priority: row.priority,
+            body: row.body,
+            method: row.method,
+            idempotency_key: row.idempotency_key,
+            enqueued_at: row.enqueued_at,
+            dispatched_at: row.dispatched_at,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at,
+            attempts: row.attempts,
+            status: row.status,
+            last_error: row.last_error,
+        }
+    }
+}
+
+impl From<Model> for QueuedRow {
+    fn from(row: Model) -> Self {
+        Self {
+            id: QueueItemId(row.id),
+            workspace_id: WorkspaceId(row.workspace_id),
+            caller_id: row.caller_id.map(WorkspaceId),
+            priority: row.priority,
+            body: row.body,
+            method: row.method,
+            idempotency_key: row.idempotency_key,
+            enqueued_at: row.enqueued_at,
+            dispatched_at: row.dispatched_at,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at,
+            attempts: row.attempts,
+            status: row.status,
+            last_error: row.last_error,
+        }
+    }
+}

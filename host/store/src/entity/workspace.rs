@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 use types::{
-    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceSpec,
+    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId, WorkspaceSpec,
 };
 
 use super::{json_column::JsonColumn, text_column::TextColumn};
@@ -66,13 +66,13 @@ impl ActiveModelBehavior for ActiveModel {}
 impl From<WorkspaceRow> for Model {
     fn from(row: WorkspaceRow) -> Self {
         Self {
-            id: row.id,
+            id: row.id.0,
             name: row.name,
             role: row.role,
             tier: row.tier,
             runtime: row.runtime,
             hosting: TextColumn(row.hosting),
-            parent_id: row.parent_id,
+            parent_id: row.parent_id.map(Uuid::from),
             delivery_mode: TextColumn(row.delivery_mode),
             workspace_dir: row.workspace_dir,
             workspace_access: TextColumn(row.workspace_access),
@@ -105,13 +105,13 @@ impl From<WorkspaceRow> for Model {
 impl From<Model> for WorkspaceRow {
     fn from(row: Model) -> Self {
         Self {
-            id: row.id,
+            id: WorkspaceId(row.id),
             name: row.name,
             role: row.role,
             tier: row.tier,
             runtime: row.runtime,
             hosting: row.hosting.0,
-            parent_id: row.parent_id,
+            parent_id: row.parent_id.map(WorkspaceId),
             delivery_mode: row.delivery_mode.0,
             workspace_dir: row.workspace_dir,
             workspace_access: row.workspace_access.0,

@@ -2,16 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use types::{
-    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceSpec,
-};
-use uuid::Uuid;
+use types::{Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId, WorkspaceSpec};
 
 /// A workspace: what it is, its desired state, and what was observed of it.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the names of most columns say what they hold")]
 pub struct WorkspaceRow {
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Unique among its siblings that are not removed.
     pub name: String,
     pub role: Option<String>,
@@ -20,7 +17,7 @@ pub struct WorkspaceRow {
     pub runtime: String,
     /// As the runtime's adapter described it when the row was made.
     pub hosting: Hosting,
-    pub parent_id: Option<Uuid>,
+    pub parent_id: Option<WorkspaceId>,
     pub delivery_mode: DeliveryMode,
     /// Directory of the host that is mounted into it.
     pub workspace_dir: Option<String>,
