@@ -11,7 +11,7 @@ mod m0003_traffic;
 mod m0004_guest_components;
 mod m0005_drop_jobs;
 
-/// Applies what is missing, in order.
+/// Applies missing migrations in order.
 pub struct Migrator;
 
 #[async_trait::async_trait]

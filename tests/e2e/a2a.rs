@@ -1,4 +1,4 @@
-//! Messages to agents: a2a.md §§2–5, 11–13.
+//! Messages to agents (a2a.md §§2–5, 11–13).
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use support::{Answer, Database, Server, Socket, on_both_databases, program};
 
-const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
 /// A server with mock agents that answer without a pause.
 async fn start_without_pause(database: Database) -> Server {
@@ -101,10 +101,10 @@ on_both_databases! {
         let server = start_without_pause(database).await;
         let id = mock(&server, "Gone", None).await;
         server.delete(&format!("/workspaces/{id}")).await.ok();
-        for target in [NOBODY, "not-an-id", &id] {
+        for target in [UNKNOWN, "not-an-id", &id] {
             assert_eq!(send(&server, target, &[], hello()).await.error(404), "workspace not found");
         }
-        assert_eq!(activity(&server, NOBODY, "").await, [] as [Value; 0]);
+        assert_eq!(activity(&server, UNKNOWN, "").await, [] as [Value; 0]);
     }
 
     async fn a_caller_is_authenticated_by_its_token(database: Database) {
@@ -123,7 +123,7 @@ on_both_databases! {
             (vec![(NAME, sibling.as_str()), (BEARER, own.as_str())], Some(&sibling)),
             (vec![(NAME, upper.as_str()), (BEARER, own.as_str())], Some(&sibling)),
             (vec![(BEARER, own.as_str())], Some(&sibling)),
-            (vec![(BEARER, "Bearer nobody's")], None),
+            (vec![(BEARER, "Bearer unknown")], None),
             (vec![(NAME, bare.as_str())], Some(&bare)),
             (vec![(NAME, id.as_str())], Some(&id)),
         ] {
@@ -139,8 +139,8 @@ on_both_databases! {
             (vec![(NAME, sibling.as_str()), (BEARER, "Bearer x")], 401, "invalid caller auth token"),
             (vec![(NAME, child.as_str()), (BEARER, other.as_str())], 403, denied),
             (vec![(BEARER, other.as_str())], 403, denied),
-            (vec![(NAME, NOBODY)], 403, denied),
-            (vec![(NAME, "someone")], 403, denied),
+            (vec![(NAME, UNKNOWN)], 403, denied),
+            (vec![(NAME, "not-an-id")], 403, denied),
             (vec![(NAME, "webhook:github")], 403, "invalid caller ID"),
             (vec![(NAME, "system:restart-context")], 403, "invalid caller ID"),
             (vec![(NAME, "test:x"), (BEARER, own.as_str())], 403, "invalid caller ID"),
@@ -324,8 +324,8 @@ async fn messages_are_sent_by_the_cli() {
     assert_eq!(isomer(&[&id, "hello", "--token", &token]), (true, "Aye.\n".to_owned()));
     assert_eq!(rows(&server, &id, 4).await[0]["source_id"], json!(poller));
     for (arguments, text) in [
-        (&["Nobody", "hello"][..], "isomer: no workspace is called Nobody"),
-        (&[NOBODY, "hello"], "isomer: workspace not found"),
+        (&["Unknown", "hello"][..], "isomer: no workspace is called Unknown"),
+        (&[UNKNOWN, "hello"], "isomer: workspace not found"),
     ] {
         let (succeeded, output) = isomer(arguments);
         assert!(!succeeded && output.contains(text), "{output}");

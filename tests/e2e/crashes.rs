@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use support::{Database, Server, Start, on_both_databases};
 
-/// A request that changes the database. `ROOT` and `LEAF` in the path stand for ids.
+/// A request that changes the database. `ROOT` and `LEAF` in the path are replaced by ids.
 struct Operation {
     name: &'static str,
     method: Method,

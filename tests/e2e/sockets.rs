@@ -137,7 +137,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_client_too_far_behind_is_told_to_reload(database: Database) {
+    async fn a_client_too_far_behind_gets_resync_required(database: Database) {
         let server = Server::start(database).await;
         let id = server.workspace(mock("A")).await;
         for burst in 0..10 {

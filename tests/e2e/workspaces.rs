@@ -177,7 +177,7 @@ on_both_databases! {
         ] {
             assert_eq!(row[field], value, "{field}");
         }
-        let unknown = server.workspace(json!({ "name": "U", "runtime": "nobody-knows" })).await;
+        let unknown = server.workspace(json!({ "name": "U", "runtime": "unknown-runtime" })).await;
         assert_eq!(one(&server, &unknown).await["runtime"], "claude-code");
     }
 

@@ -83,7 +83,7 @@ fn first_party(workspace: &Path) -> io::Result<Vec<String>> {
     let mut packages = Vec::new();
     for entry in fs::read_dir(workspace.join("guests"))? {
         let Ok(manifest) = fs::read_to_string(entry?.path().join("Cargo.toml")) else { continue };
-        // The starter for new guests is no member of the workspace: it says so by a table of its own.
+        // The template for new guests is no member of the workspace: its manifest has a `[workspace]` table.
         if manifest.contains("cdylib") && !manifest.contains("[workspace]") {
             let name = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
             packages.extend(name.map(str::to_owned));

@@ -45,8 +45,8 @@ fn scalar(value: &str) -> Option<String> {
         if value.starts_with('#') { "" } else { value.split_once(" #").map_or(value, |(text, _)| text) };
     let plain = plain.trim();
     // Anchors, aliases, tags, block scalars and collections are beyond this reader.
-    let told = !plain.starts_with(['&', '*', '!', '|', '>', '{', '[', '%', '@', '`']);
-    (told && !matches!(plain, "" | "~" | "null")).then(|| plain.to_owned())
+    let supported = !plain.starts_with(['&', '*', '!', '|', '>', '{', '[', '%', '@', '`']);
+    (supported && !matches!(plain, "" | "~" | "null")).then(|| plain.to_owned())
 }
 
 #[cfg(test)]

@@ -74,7 +74,11 @@ async fn revoke(
     LiveWorkspace(auth): LiveWorkspace,
     TokenPath(token): TokenPath,
 ) -> Answer {
-    app.fleet.credentials().revoke(Owner::Workspace(auth.id), token).await.or_refuse("failed to revoke token")?;
+    app.fleet
+        .credentials()
+        .revoke(Owner::Workspace(auth.id), token)
+        .await
+        .or_refuse("failed to revoke token")?;
     Ok(Json(json!({ "status": "revoked" })))
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Validated {
 }
 
 impl Validated {
-    /// Has what the probes relied on changed meanwhile?
+    /// Whether settings or trust changed while the probes ran.
     pub(crate) fn is_outdated(&self, guest: &Guest) -> bool {
         let record = guest.read();
         let settings = Settings::new(&record.row.settings, usize::MAX);

@@ -18,7 +18,7 @@ pub(crate) async fn follow(mut changes: Listener<GuestEvent>, progress: impl Fn(
             Err(_) => {}
             Ok(Some(Ok(event))) => log(&event),
             Ok(Some(Err(lost))) => {
-                tracing::warn!(lost, "changes of guests came faster than they could be logged")
+                tracing::warn!(lost, "changes of guests came faster than they could be logged");
             }
             Ok(None) => return,
         }

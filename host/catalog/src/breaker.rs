@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Failures in a row that trip the breaker. Few, because each may have cost its caller a deadline;
-/// more than one, because one bad input must not take a guest away from everybody.
+/// more than one, because one bad input must not disable a guest for all callers.
 pub(crate) const FAILURES: u32 = 5;
 
 /// Counts failures of one release in a row.

@@ -37,7 +37,7 @@ pub struct Finding {
     pub probe: String,
     /// How it went.
     pub verdict: Verdict,
-    /// What the author should know or mend.
+    /// Advice or an error for the author.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Guest frames, where the guest trapped.

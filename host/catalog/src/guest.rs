@@ -45,7 +45,7 @@ pub(crate) struct ActiveRelease {
     pub(crate) breaker: Breaker,
 }
 
-/// What the database has, as of the last change that this server made or heard of.
+/// The row in the database, as of the last change that this server made or followed.
 pub(crate) struct Record {
     pub(crate) row: GuestRow,
     /// Oldest first.
@@ -95,7 +95,7 @@ impl Guest {
         self.set_prepared();
     }
 
-    /// Was what answers made from an earlier row, because the newest could not be put into service?
+    /// Whether the active release was made from an earlier row, because the newest could not be activated.
     pub(crate) fn is_behind(&self) -> bool {
         self.served_revision.load(Ordering::Acquire) != self.read().row.revision
     }
@@ -125,7 +125,7 @@ impl Guest {
         self.read().active().map(|release| release.digest.clone())
     }
 
-    /// Is this release active, or was it?
+    /// Whether this release is or was active.
     pub(crate) fn has_served(&self, digest: &str) -> bool {
         let record = self.read();
         let state = record.release(digest).map(|release| release.state);

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-/// Runtime that stands in for one that nobody knows.
+/// Runtime that replaces an unknown one.
 pub const FALLBACK: &str = "claude-code";
 
 /// Where a manifest is looked for when no setting names one.

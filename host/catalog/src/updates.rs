@@ -12,7 +12,7 @@ use crate::{Catalog, CatalogError};
 pub enum GuestUpdate {
     /// Other settings: a JSON object.
     Settings(Value),
-    /// Does the guest answer, or the host's defaults?
+    /// Whether the guest is enabled. Otherwise the host's defaults answer.
     Enabled(bool),
     /// May the guest ask for hosting other than a container? The mark survives releases.
     Trusted(bool),

@@ -19,9 +19,9 @@ pub struct GuestSummary {
     pub release: Option<String>,
     /// Where that release came from.
     pub source: Option<String>,
-    /// May it ask for hosting other than a container?
+    /// Whether the guest may ask for hosting other than a container.
     pub trusted: bool,
-    /// Do calls take warm instances from a pool?
+    /// Whether calls take warm instances from a pool.
     pub pooled: bool,
     /// What the releases did together.
     pub counters: Counters,
@@ -74,7 +74,7 @@ pub struct ReleaseView {
     pub size_bytes: u64,
     /// `embedded`, `upload` or `folder`.
     pub source: String,
-    /// Who pushed it.
+    /// The caller (such as `admin-token`), or `folder` for the watched directory.
     pub pushed_by: String,
     /// When.
     pub pushed_at: DateTime<Utc>,

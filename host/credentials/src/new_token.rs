@@ -24,7 +24,12 @@ pub struct NewToken {
 impl NewToken {
     /// A token for a workspace.
     #[must_use]
-    pub fn of_workspace(kind: TokenKind, workspace: WorkspaceId, created_by: &str, now: DateTime<Utc>) -> Self {
+    pub fn of_workspace(
+        kind: TokenKind,
+        workspace: WorkspaceId,
+        created_by: &str,
+        now: DateTime<Utc>,
+    ) -> Self {
         Self::new(kind, Owner::Workspace(workspace), created_by, now)
     }
 

@@ -33,7 +33,12 @@ impl Credentials {
     ///
     /// # Errors
     /// If the workspace doesn't exist, or is `limited` and has as many tokens as it may have.
-    pub async fn issue(&self, workspace: WorkspaceId, by: &str, limited: bool) -> Result<NewToken, TokenError> {
+    pub async fn issue(
+        &self,
+        workspace: WorkspaceId,
+        by: &str,
+        limited: bool,
+    ) -> Result<NewToken, TokenError> {
         if self.state.workspaces().get(workspace).is_none() {
             return Err(TokenError::NoWorkspace);
         }
@@ -95,11 +100,15 @@ impl Credentials {
         self.state.tokens().of(owner)
     }
 
-    /// Was this a token of exactly this workspace, revoked by its removal?
+    /// Whether this was a token of this workspace that its removal revoked.
     ///
     /// # Errors
     /// If the database can't be read.
-    pub async fn was_revoked_by_removal(&self, bearer: &str, workspace: WorkspaceId) -> Result<bool, TokenError> {
+    pub async fn was_revoked_by_removal(
+        &self,
+        bearer: &str,
+        workspace: WorkspaceId,
+    ) -> Result<bool, TokenError> {
         let row: Option<TokenRow> = self.state.store().token_by_hash(&token_hash(bearer)).await?;
         Ok(row.is_some_and(|row| {
             row.owner == Owner::Workspace(workspace) && row.revoked_by == Some(RevokedBy::Removal)

@@ -31,7 +31,7 @@ pub use work::{
 
 use crate::json;
 
-/// Is an event stored, and do clients see it?
+/// Whether an event is stored, and whether clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Stored and numbered, then published to clients.
@@ -189,7 +189,7 @@ definitions! {
 
     // Between servers
 
-    /// By a change of a workspace of which no other event tells: other servers index it.
+    /// By a change of a workspace without another event: other servers read its row again.
     WorkspaceChanged(Empty) = "isomer.workspace.changed", Internal;
     /// By a change of a token: other servers index it.
     TokenChanged(TokenChanged) = "isomer.token.changed", Internal;

@@ -11,7 +11,7 @@ pub struct GuestEvent {
     pub change: GuestChange,
     /// Digest of the release it is about, if it is about one.
     pub release: Option<String>,
-    /// Who did it; nobody where the host acted by itself.
+    /// The author of the change; none where the host acted by itself.
     pub by: Option<String>,
     /// Why, where there is a reason to give.
     pub reason: Option<String>,

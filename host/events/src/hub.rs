@@ -166,7 +166,7 @@ impl Drop for Shared {
 // === impl Subscription ===
 
 impl Subscription {
-    /// Waits for the next event. Cancelling the wait loses nothing.
+    /// Waits for the next event. Canceling the wait loses no event.
     pub async fn next(&mut self) -> Received {
         loop {
             if let Some(next) = self.try_next() {
@@ -204,7 +204,7 @@ impl Drop for Subscription {
 // === impl Subscriber ===
 
 impl Subscriber {
-    /// Puts `envelope` in the queue if it can; tells how many events were dropped for it.
+    /// Puts `envelope` into the queue if there is space. Returns how many events were dropped for it.
     fn offer(&self, envelope: &Arc<Envelope>) -> u64 {
         let dropped = self.queue().push(envelope, self.capacity);
         self.filled.notify_one();
@@ -468,7 +468,7 @@ mod tests {
                     }
                 });
             }
-            // Comings and goings meanwhile disturb nobody.
+            // Subscribers that come and go meanwhile do not affect the others.
             for _ in 0..100 {
                 drop(hub.subscribe(1, |_| true));
             }

@@ -1,7 +1,7 @@
 //! Events: their typed definitions, the envelope with the metadata of one, and the hub that publishes
 //! envelopes to the subscribers of this process. The store stores them.
 //!
-//! A leaf: depends on no other crate of ours.
+//! A leaf: depends on no other domain crate.
 
 #![forbid(unsafe_code)]
 

@@ -62,7 +62,7 @@ pub struct Registration {
     pub card: Value,
     /// How it wants its messages, where it says so.
     pub mode: Option<DeliveryMode>,
-    /// May it make a workspace of its own, if there is none with that id?
+    /// Whether the agent may create its own workspace where none has that id.
     pub may_create: bool,
     /// The call carried a token of the workspace. One that has no token yet needs none.
     pub proved: bool,
@@ -210,7 +210,7 @@ impl Fleet {
         Ok(Planned { change, done: Registered { mode, token } })
     }
 
-    /// Is an agent at this address one that we may call?
+    /// Whether the platform may call an agent at this address.
     ///
     /// # Errors
     /// Says why not.
@@ -273,7 +273,7 @@ impl Fleet {
             last_outbound_at: before.last_outbound_at,
             active_tasks: report.active_tasks,
             current_task: report.current_task.clone(),
-            // A task change is told by a report that knows nothing else.
+            // A report of the task alone changes no other field.
             uptime_seconds: if partial { before.uptime_seconds } else { report.uptime_seconds },
             error_rate: report.error_rate,
             sample_error: Some(report.sample_error.clone()).filter(|error| !error.is_empty()),
@@ -371,7 +371,7 @@ impl Fleet {
             agent.runtime_state.clone_from(&report.runtime_state);
         }
         let state = agent.runtime_state.clone();
-        // That all is well says nothing of later, which another server may hear of.
+        // A healthy state is not remembered, because a later report may arrive at another server.
         if row.status != Status::Degraded {
             agent.runtime_state = state.clone().filter(|state| !state.is_empty());
         }

@@ -32,7 +32,7 @@ pub struct Edit {
     pub workspace_dir: Option<Option<String>>,
     /// Minutes without work until it is hibernated; 0 counts as none.
     pub hibernation_idle_minutes: Option<Option<i64>>,
-    /// Are its children hidden on the canvas?
+    /// Whether its children are hidden on the canvas.
     pub collapsed: Option<bool>,
     /// Its place on the canvas.
     pub position: Option<(f64, f64)>,

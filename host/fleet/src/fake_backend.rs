@@ -106,7 +106,7 @@ impl FakeBackend {
         self.engine().specs.get(&workspace).cloned()
     }
 
-    /// Does anything that the workspace stored still exist?
+    /// Whether any stored data of the workspace still exists.
     pub(crate) fn has_volumes(&self, workspace: WorkspaceId) -> bool {
         self.engine().volumes.contains_key(&workspace)
     }

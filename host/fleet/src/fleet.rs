@@ -45,7 +45,7 @@ pub struct FleetConfig {
     pub limits: Limits,
     /// Settings that end up in containers.
     pub provision: provision::Settings,
-    /// Is this a hosted deployment, where agents live in private networks?
+    /// Whether this is a hosted deployment, with agents in private networks.
     pub saas: bool,
 }
 

@@ -36,7 +36,7 @@ impl Fleet {
         }
     }
 
-    /// Keeps a row of activity and tells of it. When this returns, it survives the end of the process.
+    /// Stores a row of activity and publishes it. When this returns, the row is durable.
     ///
     /// # Errors
     /// If its workspace isn't there, or it can't be stored.

@@ -1,7 +1,7 @@
 //! Random histories: what operators, agents, backends and time do to a small tree of workspaces, one
 //! action after the other, with a server that may die after each. After each history the backend succeeds
 //! and every workspace is reconciled until there is nothing to do. Then the desired state, what clients
-//! were told, what runs and what was stored must agree.
+//! were published, running containers and stored rows must agree.
 //!
 //! Time passes by setting back the times of rows: to the rules that is the same.
 //!

@@ -30,7 +30,7 @@ use crate::{
 
 const LEASE: Duration = Duration::from_millis(300);
 
-/// A server, with a hub of its own of which everything recorded is heard.
+/// A server with its own hub and a subscriber to all durable events.
 struct Replica {
     fleet: Fleet,
     heard: Subscription,
@@ -184,14 +184,14 @@ async fn ephemeral_events_are_published_once_on_the_other_servers() {
     let task = |number: usize| {
         Event::TaskUpdated(Task { active_tasks: 1, current_task: format!("{number} {}", "x".repeat(500)) })
     };
-    // One that fits into no message is heard here only; the others aren't kept from theirs by it.
+    // An event too large for a notification is published on this server only, and does not delay later ones.
     let long = AgentMessage {
         attachments: Vec::new(),
         message: "x".repeat(store::EPHEMERAL_BYTES),
         name: "one".to_owned(),
         workspace_id: id,
     };
-    // Who listens hears from some moment on: the first are told until all do.
+    // A listener receives from some moment on: the first event is repeated until all servers have it.
     for subscription in &mut heard {
         let all_hear = async {
             loop {
@@ -229,7 +229,7 @@ async fn ephemeral_events_are_published_once_on_the_other_servers() {
 async fn another_server_takes_over_from_a_dead_leader_and_no_action_is_repeated() {
     let database = Database::postgres().await;
     for (script, wanted, done) in [
-        // It was started, but nobody knows; or it wasn't.
+        // The container was started without a record of it, or it wasn't.
         (Script::ServerDies, DesiredState::Running, 1),
         (Script::Hangs, DesiredState::Running, 1),
         (Script::ServerDies, DesiredState::Paused, 2),
@@ -286,7 +286,7 @@ async fn a_heartbeat_on_another_server_counts() {
     let long_ago = store::now() - TimeDelta::hours(1);
     let lease = two.fleet.store().lease("test", ServerId::random(), Duration::from_secs(60)).await.unwrap();
     let fence = lease.unwrap().fence;
-    // One that called, and one of which nothing was heard.
+    // One agent that called, and one that never did.
     for (name, called) in [("called", store::now()), ("silent", long_ago)] {
         let row = one.fleet.create(pushed(name), "test").await.unwrap().row;
         assert_eq!(row.status, Status::Online);
@@ -356,7 +356,7 @@ async fn a_wedged_report_outlasts_the_server_that_received_it() {
             ..crate::Report::default()
         };
         let status = |fleet: &Fleet| fleet.directory().get(id).unwrap().row.status;
-        // All was well, as another server heard too.
+        // A healthy report, which another server received as well.
         let (other, _) = testing::open(store.clone(), None, Limits::default()).await;
         other.beat(said(Some(""), 0.0)).await.unwrap();
         one.beat(said(state, 0.9)).await.unwrap();

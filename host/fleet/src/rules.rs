@@ -1,7 +1,7 @@
 //! Rules for what clients may write into a workspace: its fields, its host directory, its secrets.
 //!
 //! Pure checks, one function per rule. The answers' texts are fixed: an error's `Display` is what a
-//! client that edits is told, and creating knows one text for them all ([`INVALID_FIELDS`]).
+//! client that edits gets; creating has one text for all of them ([`INVALID_FIELDS`]).
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use std::{
 
 pub use types::{DeliveryMode, InvalidAccess, InvalidMode, WorkspaceAccess};
 
-/// What a client that creates a workspace is told about any bad field.
+/// The error text for any invalid field of a new workspace.
 pub const INVALID_FIELDS: &str = "invalid workspace fields";
 
 /// Characters that would mean something in YAML or a shell.

@@ -15,7 +15,7 @@ use wasm::{
 /// What the rules of the fleet need to know of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeInfo {
-    /// Who runs its agents.
+    /// How its agents are run: container, operator or synthetic.
     pub hosting: Hosting,
     /// Model of a workspace that was made without one.
     pub default_model: Option<String>,

@@ -25,7 +25,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::Instrument;
@@ -163,7 +163,7 @@ impl Policy {
         }
         match self.limits.check(request) {
             Ok(quota) => Verdict::Pass(After { cors, quota }),
-            Err(refusal) => Verdict::Answer(refused(refusal)),
+            Err(refusal) => Verdict::Answer(refused((*refusal).into_response())),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Begins with the head of a request. Its id is always ours: a client's could not be relied on.
+    /// Begins with the head of a request. The server makes the id, because clients may send any.
     pub(crate) fn begin(request: &Request, metrics: &Arc<Metrics>) -> Self {
         let started = Instant::now();
         let id = Uuid::new_v4();

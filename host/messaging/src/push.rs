@@ -79,7 +79,7 @@ impl Messaging {
         }
     }
 
-    /// Wakes the hibernated target of a message. Returns what to tell the sender.
+    /// Wakes the hibernated target of a message. Returns the answer to the sender.
     async fn wake(&self, delivery: &Delivery) -> DeliveryError {
         let row = &delivery.target.row;
         match self.fleet.wake(row.id).await {

@@ -187,7 +187,8 @@ impl Messaging {
         workspace: WorkspaceId,
         reader: Reader,
     ) -> Result<Option<QueuedRow>, StoreError> {
-        let concerns = |row: &QueuedRow, one: WorkspaceId| row.workspace_id == one || row.caller_id == Some(one);
+        let concerns =
+            |row: &QueuedRow, one: WorkspaceId| row.workspace_id == one || row.caller_id == Some(one);
         let may_read = |row: &QueuedRow| match reader {
             Reader::Operator => true,
             Reader::Workspace(own) => concerns(row, own),

@@ -1,5 +1,7 @@
 //! A message to a hibernated workspace wakes it: a2a.md §6.
 
+#![allow(clippy::panic, clippy::unwrap_used)] // a test
+
 use std::{
     collections::HashMap,
     path::Path,

@@ -32,7 +32,7 @@ pub enum UrlError {
     Unresolved {
         /// The host name.
         host: String,
-        /// In words of ours: resolvers tell too much about the network.
+        /// Not the resolver's text, which exposes details of the network.
         reason: &'static str,
     },
     /// The host name has an address in a blocked range.

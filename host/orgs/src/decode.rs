@@ -215,7 +215,7 @@ fn external(value: NodeRef<'_>) -> Option<String> {
 }
 
 /// Tags are `!external`, which is left for later, and those of the YAML core schema, such as `!!int`. Others
-/// are most likely misspelt directives.
+/// are most likely misspelled directives.
 fn check_tags(value: NodeRef<'_>) -> Result<(), InvalidValue> {
     match value.tag() {
         Some(tag) if tag != EXTERNAL && !tag.starts_with("!!") => {

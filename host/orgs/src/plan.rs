@@ -64,7 +64,11 @@ impl Plan {
     }
 }
 
-fn orphans(planned: &[(WorkspaceId, Action)], names: &HashSet<&str>, directory: &WorkspaceIndex) -> Vec<WorkspaceId> {
+fn orphans(
+    planned: &[(WorkspaceId, Action)],
+    names: &HashSet<&str>,
+    directory: &WorkspaceIndex,
+) -> Vec<WorkspaceId> {
     let placed: HashSet<WorkspaceId> = planned.iter().map(|(id, _)| *id).collect();
     let is_orphan = |id: WorkspaceId, name: &str| names.contains(name) && !placed.contains(&id);
     let all = directory.list();

@@ -26,7 +26,7 @@ pub enum Observation {
     },
     /// The container certainly doesn't run.
     Absent,
-    /// The backend could not tell, for this reason: for people, without addresses or paths.
+    /// The backend did not answer. The reason is for users, without addresses or paths.
     Unknown(String),
 }
 

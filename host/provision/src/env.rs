@@ -47,7 +47,7 @@ pub(crate) fn variables(
         set("MODEL", &model);
     }
     for copy in &plan.env_copies {
-        // An own secret of that name is somebody's explicit choice; the copy is a convenience.
+        // A secret of that name was set explicitly, so it takes precedence over the copy.
         if let Some(value) = secrets.get(&copy.source).filter(|_| !secrets.contains_key(&copy.target)) {
             set(&copy.target, value);
         }
@@ -74,7 +74,7 @@ pub(crate) fn variables(
     env
 }
 
-/// Who an agent's commits are by. Nothing for a workspace without a name.
+/// The author of an agent's git commits. Empty for a workspace without a name.
 fn git_identity(workspace: &str, settings: &Settings) -> Vec<(&'static str, String)> {
     let slug = slug(workspace);
     if slug.is_empty() {

@@ -39,7 +39,7 @@ pub enum NotReady {
 }
 
 impl NotReady {
-    /// Names of the variables that are missing, if that is why. Clients are told them one by one.
+    /// Names of the variables that are missing, if that is why. Answers list them.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         match self {

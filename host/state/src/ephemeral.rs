@@ -33,7 +33,7 @@ struct EphemeralEvent {
     workspace_id: Option<WorkspaceId>,
     at: DateTime<Utc>,
     payload: String,
-    /// The presence of the agent, where the event tells of a call of it.
+    /// The presence of the agent, where its call caused the event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     presence: Option<PresenceRow>,
 }
@@ -54,7 +54,11 @@ impl Message {
 }
 
 /// Messages that hold these events. An event that exceeds a message by itself is not sent.
-pub(crate) fn messages(from: ServerId, envelopes: &[Arc<Envelope>], workspaces: &WorkspaceIndex) -> Vec<String> {
+pub(crate) fn messages(
+    from: ServerId,
+    envelopes: &[Arc<Envelope>],
+    workspaces: &WorkspaceIndex,
+) -> Vec<String> {
     let mut messages = Vec::new();
     let mut message = Message { from, events: Vec::new() };
     let mut bytes = 0;
@@ -90,7 +94,7 @@ pub(crate) fn messages(from: ServerId, envelopes: &[Arc<Envelope>], workspaces: 
     messages
 }
 
-/// The presence of the agent of whose call an event tells: more than clients see, so that other servers
+/// The presence of the agent whose call caused an event: more than clients see, so that other servers
 /// know as much as is stored.
 fn presence(envelope: &Envelope, workspaces: &WorkspaceIndex) -> Option<PresenceRow> {
     let of_a_call = matches!(envelope.event(), Some(Event::WorkspaceHeartbeat(_) | Event::TaskUpdated(_)));

@@ -144,7 +144,7 @@ impl State {
     // === Changing ===
 
     /// Commits a change. Other servers on the same database learn of every row that it writes, by an
-    /// implicit event where no explicit one tells of it.
+    /// implicit event where no explicit one names its workspace.
     ///
     /// # Errors
     /// If it wasn't committed. See [`CommitError`].

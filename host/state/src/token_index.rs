@@ -92,13 +92,13 @@ impl TokenIndex {
         tokens
     }
 
-    /// Does this workspace have a live token?
+    /// Whether this workspace has a live token.
     #[must_use]
     pub fn has_any(&self, workspace: WorkspaceId) -> bool {
         self.read().by_owner.contains_key(&Owner::Workspace(workspace))
     }
 
-    /// Is there any live token at all?
+    /// Whether any token is live.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.read().by_hash.is_empty()

@@ -112,7 +112,7 @@ impl WorkspaceIndex {
         self.read().by_id.len()
     }
 
-    /// Is there no live workspace?
+    /// Whether there is no live workspace.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -216,7 +216,7 @@ impl WorkspaceIndex {
         }
     }
 
-    /// Takes over what an agent reported. A report does not tell of its last message, so that stays.
+    /// Takes over what an agent reported. A report does not include the time of its last message, so that stays.
     pub fn put_presence(&self, mut presence: PresenceRow) {
         self.write().change(presence.workspace_id, |workspace| {
             let known = workspace.presence.as_ref().and_then(|known| known.last_outbound_at);
@@ -322,7 +322,7 @@ impl Rows {
         live.or_else(|| self.removed.get(&id).map(|tombstone| tombstone.parent))
     }
 
-    /// Is or was `upper` the same as `lower`, or an ancestor of it?
+    /// Whether `upper` is or was `lower` or an ancestor of it.
     fn was_above(&self, upper: WorkspaceId, lower: Option<WorkspaceId>) -> bool {
         let mut at = lower;
         for _ in 0..ACCESS_LEVELS {

@@ -28,13 +28,13 @@ use crate::{
 pub struct ActivityRow {
     /// Its id. One that is stored already is not stored again.
     pub id: ActivityId,
-    /// Whose activity it is.
+    /// The workspace in whose activity the row is listed.
     pub workspace_id: WorkspaceId,
     /// Kind of activity.
     pub activity_type: String,
-    /// Who did it; none for people.
+    /// Workspace that acted; none for users.
     pub source_id: Option<WorkspaceId>,
-    /// To whom.
+    /// Workspace that the message is for.
     pub target_id: Option<WorkspaceId>,
     /// Its method.
     pub method: Option<String>,
@@ -56,10 +56,10 @@ pub struct ActivityRow {
     pub created_at: DateTime<Utc>,
 }
 
-/// Which rows somebody wants to read. What is given must all hold.
+/// A filter of rows. All given conditions must hold.
 #[derive(Debug, Clone)]
 pub struct ActivityFilter {
-    /// Whose.
+    /// Workspace in whose activity the rows are listed.
     pub workspace: WorkspaceId,
     /// Only of this kind.
     pub activity_type: Option<String>,
@@ -126,7 +126,11 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn activity_place(&self, workspace: WorkspaceId, id: ActivityId) -> Result<Option<Place>, StoreError> {
+    pub async fn activity_place(
+        &self,
+        workspace: WorkspaceId,
+        id: ActivityId,
+    ) -> Result<Option<Place>, StoreError> {
         let found: Option<(DateTime<Utc>, i64)> = activity::Entity::find()
             .select_only()
             .columns([activity::Column::CreatedAt, activity::Column::Seq])

@@ -2,7 +2,7 @@
 //! nothing.
 //!
 //! Mutations and preconditions are open: each is a type beside the functions of its table, with its SQL
-//! and what other parts of the house must know of it. A change is data, so it can be inspected, grouped
+//! and its effects on indexes and other servers. A change is data, so it can be inspected, grouped
 //! with others, and tried again.
 //!
 //! All servers commit one after another, on every database: each transaction begins by locking the one
@@ -35,7 +35,7 @@ pub trait Mutation: Any + Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Events that tell other servers of these rows where no explicit event of the change does. Explicit
+    /// Events by which other servers learn of these rows where no explicit event of the change names them. Explicit
     /// ones are about the workspaces `published`.
     fn implicit_events(&self, published: &BTreeSet<WorkspaceId>) -> Vec<WorkspaceEvent> {
         let _ = published;
@@ -54,7 +54,7 @@ impl dyn Mutation {
 /// A condition that must hold in the transaction of a change.
 #[async_trait]
 pub trait Precondition: Any + Debug + Send + Sync {
-    /// Does it hold?
+    /// Whether the condition holds.
     ///
     /// # Errors
     /// If the database fails.
@@ -67,7 +67,7 @@ pub trait Precondition: Any + Debug + Send + Sync {
 }
 
 impl dyn Precondition {
-    /// Is the precondition of this type?
+    /// Whether the precondition is of this type.
     #[must_use]
     pub fn is<P: Precondition>(&self) -> bool {
         (self as &dyn Any).is::<P>()
@@ -171,7 +171,8 @@ impl Change {
 
     /// Adds the events by which other servers learn of rows that no explicit event is about.
     pub fn add_implicit_events(&mut self) {
-        let published: BTreeSet<WorkspaceId> = self.events.iter().filter_map(|(workspace, _)| *workspace).collect();
+        let published: BTreeSet<WorkspaceId> =
+            self.events.iter().filter_map(|(workspace, _)| *workspace).collect();
         let implicit = self.mutations.iter().flat_map(|mutation| mutation.implicit_events(&published));
         self.events.extend(implicit);
     }

@@ -205,7 +205,7 @@ pub(crate) fn row(envelope: &Envelope, seq: i64) -> event::Model {
     }
 }
 
-/// Are events of this class stored?
+/// Whether events of this class are stored.
 pub(crate) fn is_stored(class: Class) -> bool {
     class != Class::Ephemeral
 }

@@ -33,7 +33,7 @@ pub struct GuestRow {
     pub trusted: bool,
     /// If not, the host's defaults answer.
     pub enabled: bool,
-    /// Are its instances used again for later calls?
+    /// Whether calls take warm instances from a pool.
     pub pooled: bool,
     /// A JSON object.
     pub settings: Value,
@@ -56,7 +56,7 @@ pub struct ReleaseRow {
     pub size_bytes: u64,
     /// `embedded`, `upload` or `folder`.
     pub source: String,
-    /// Who pushed it.
+    /// The caller (such as `admin-token`), or `folder` for the watched directory.
     pub pushed_by: String,
     /// When.
     pub pushed_at: DateTime<Utc>,

@@ -22,8 +22,20 @@ pub struct LayoutRow {
     pub x: f64,
     /// Canvas units down.
     pub y: f64,
-    /// Are its children hidden?
+    /// Whether its children are hidden on the canvas.
     pub collapsed: bool,
+}
+
+impl From<LayoutRow> for layout::Model {
+    fn from(row: LayoutRow) -> Self {
+        Self { workspace_id: row.workspace_id.0, x: row.x, y: row.y, collapsed: row.collapsed }
+    }
+}
+
+impl From<layout::Model> for LayoutRow {
+    fn from(row: layout::Model) -> Self {
+        Self { workspace_id: WorkspaceId(row.workspace_id), x: row.x, y: row.y, collapsed: row.collapsed }
+    }
 }
 
 /// New or changed layouts.

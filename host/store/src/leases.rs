@@ -23,7 +23,7 @@ pub struct Lease {
 pub struct Fence {
     /// Name of the lease.
     pub name: &'static str,
-    /// Who holds it.
+    /// Id of the server that holds the lease.
     pub holder: ServerId,
     /// Which holding it is.
     pub epoch: i64,
@@ -44,7 +44,7 @@ impl Precondition for LeaseIsHeld {
 const MARGIN: u32 = 4;
 
 impl Store {
-    /// Takes the lease if it is free, or renews it if it is `holder`'s. None if it is somebody else's.
+    /// Takes the lease if it is free, or renews it if it is `holder`'s. None if another holder has it.
     ///
     /// # Errors
     /// If the database fails.
@@ -75,7 +75,7 @@ impl Store {
         Ok(Some(Lease { fence: Fence { name, holder, epoch }, until }))
     }
 
-    /// Is the lease still the fence's?
+    /// Whether the lease still has the epoch of the fence.
     ///
     /// # Errors
     /// If the database fails.
@@ -93,7 +93,7 @@ impl Store {
         Ok(())
     }
 
-    /// Nobody else can hold a lease on a database that only this process has.
+    /// A database of this process alone has no other holder of leases.
     pub(crate) async fn free_all_leases(&self) -> Result<(), StoreError> {
         self.db.execute_unprepared("UPDATE leases SET expires_ms = 0").await?;
         Ok(())

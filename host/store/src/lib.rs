@@ -114,7 +114,7 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Did the database as a whole fail, rather than one statement?
+    /// Whether the database as a whole failed, not a single statement.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         use sqlx::Error as E;
@@ -167,7 +167,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Can only this process use the database?
+    /// Whether only this process can use the database.
     #[must_use]
     pub fn is_single_process(&self) -> bool {
         self.backend() == DbBackend::Sqlite

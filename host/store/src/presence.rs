@@ -42,6 +42,38 @@ pub struct PresenceRow {
     pub monthly_spend: i64,
 }
 
+impl From<PresenceRow> for presence::Model {
+    fn from(row: PresenceRow) -> Self {
+        Self {
+            workspace_id: row.workspace_id.0,
+            last_seen_at: row.last_seen_at,
+            last_outbound_at: row.last_outbound_at,
+            active_tasks: row.active_tasks,
+            current_task: row.current_task,
+            uptime_seconds: row.uptime_seconds,
+            error_rate: row.error_rate,
+            sample_error: row.sample_error,
+            monthly_spend: row.monthly_spend,
+        }
+    }
+}
+
+impl From<presence::Model> for PresenceRow {
+    fn from(row: presence::Model) -> Self {
+        Self {
+            workspace_id: WorkspaceId(row.workspace_id),
+            last_seen_at: row.last_seen_at,
+            last_outbound_at: row.last_outbound_at,
+            active_tasks: row.active_tasks,
+            current_task: row.current_task,
+            uptime_seconds: row.uptime_seconds,
+            error_rate: row.error_rate,
+            sample_error: row.sample_error,
+            monthly_spend: row.monthly_spend,
+        }
+    }
+}
+
 impl PresenceRow {
     /// This row after another one came: the newer of the two. Messages are noted apart from calls, so the
     /// later time of one stays either way.
@@ -78,7 +110,8 @@ impl Buffer for Presences {
 
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
         let rows = self.0.values().filter(|row| existing.contains(&row.workspace_id));
-        let rows: Vec<_> = rows.map(|row| presence::Model::from(storable(row)).into_active_model().reset_all()).collect();
+        let rows: Vec<_> =
+            rows.map(|row| presence::Model::from(storable(row)).into_active_model().reset_all()).collect();
         if rows.is_empty() {
             return Ok(());
         }

@@ -41,9 +41,9 @@ text_enum! {
 pub struct QueuedRow {
     /// Its id.
     pub id: QueueItemId,
-    /// Whom it is for.
+    /// Workspace that the message is for.
     pub workspace_id: WorkspaceId,
-    /// Whom it is from; none for people.
+    /// Workspace that sent the message; none for users.
     pub caller_id: Option<WorkspaceId>,
     /// Higher ones are first.
     pub priority: i32,
@@ -67,6 +67,48 @@ pub struct QueuedRow {
     pub status: QueueStatus,
     /// What went wrong last.
     pub last_error: Option<String>,
+}
+
+impl From<QueuedRow> for queued::Model {
+    fn from(row: QueuedRow) -> Self {
+        Self {
+            id: row.id.0,
+            workspace_id: row.workspace_id.0,
+            caller_id: row.caller_id.map(Uuid::from),
+            priority: row.priority,
+            body: row.body,
+            method: row.method,
+            idempotency_key: row.idempotency_key,
+            enqueued_at: row.enqueued_at,
+            dispatched_at: row.dispatched_at,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at,
+            attempts: row.attempts,
+            status: row.status,
+            last_error: row.last_error,
+        }
+    }
+}
+
+impl From<queued::Model> for QueuedRow {
+    fn from(row: queued::Model) -> Self {
+        Self {
+            id: QueueItemId(row.id),
+            workspace_id: WorkspaceId(row.workspace_id),
+            caller_id: row.caller_id.map(WorkspaceId),
+            priority: row.priority,
+            body: row.body,
+            method: row.method,
+            idempotency_key: row.idempotency_key,
+            enqueued_at: row.enqueued_at,
+            dispatched_at: row.dispatched_at,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at,
+            attempts: row.attempts,
+            status: row.status,
+            last_error: row.last_error,
+        }
+    }
 }
 
 /// A message to be enqueued.
@@ -131,10 +173,11 @@ impl Store {
         let mut tx = Transaction::begin(self, 0, 0).await?;
         activity::insert(&mut tx, activity.into_iter()).await?;
         tx.sequencer.save(&tx.db).await?;
-        let inserted = queued::Entity::insert(queued::Model::from(row.clone()).into_active_model().reset_all())
-            .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .exec_without_returning(&tx.db)
-            .await?;
+        let inserted =
+            queued::Entity::insert(queued::Model::from(row.clone()).into_active_model().reset_all())
+                .on_conflict(OnConflict::new().do_nothing().to_owned())
+                .exec_without_returning(&tx.db)
+                .await?;
         let mut id = row.id;
         if inserted == 0 {
             let same = queued::Entity::find()

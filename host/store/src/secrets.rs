@@ -7,6 +7,7 @@ use sea_orm::{
     QueryOrder as _, sea_query::OnConflict,
 };
 use types::{Owner, WorkspaceId};
+use uuid::Uuid;
 
 use crate::{
     CommitError, Mutation, Store, StoreError,
@@ -31,7 +32,6 @@ pub struct SecretRow {
     pub updated_at: DateTime<Utc>,
 }
 
-
 /// What the platform shows when it calls into a workspace, sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboundSecretRow {
@@ -43,12 +43,27 @@ pub struct InboundSecretRow {
     pub version: i32,
 }
 
+impl From<InboundSecretRow> for inbound_secret::Model {
+    fn from(row: InboundSecretRow) -> Self {
+        Self { workspace_id: row.workspace_id.0, value: row.value, version: row.version }
+    }
+}
+
+impl From<inbound_secret::Model> for InboundSecretRow {
+    fn from(row: inbound_secret::Model) -> Self {
+        Self { workspace_id: WorkspaceId(row.workspace_id), value: row.value, version: row.version }
+    }
+}
+
 impl Store {
     /// What the platform shows when it calls into this workspace.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn inbound_secret(&self, workspace: WorkspaceId) -> Result<Option<InboundSecretRow>, StoreError> {
+    pub async fn inbound_secret(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Option<InboundSecretRow>, StoreError> {
         Ok(inbound_secret::Entity::find_by_id(workspace.0).one(&self.read).await?.map(InboundSecretRow::from))
     }
 
@@ -65,7 +80,7 @@ impl Store {
         Ok(rows.into_iter().map(SecretRow::from).collect())
     }
 
-    /// The organization's secrets, by key.
+    /// Global secrets, by key.
     ///
     /// # Errors
     /// If the database fails.
@@ -155,10 +170,12 @@ pub struct InsertInboundSecret(pub InboundSecretRow);
 impl Mutation for InsertInboundSecret {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
         let unless_present = OnConflict::column(inbound_secret::Column::WorkspaceId).do_nothing().to_owned();
-        let inserted = inbound_secret::Entity::insert(inbound_secret::Model::from(self.0.clone()).into_active_model().reset_all())
-            .on_conflict(unless_present)
-            .exec_without_returning(&tx.db)
-            .await?;
+        let inserted = inbound_secret::Entity::insert(
+            inbound_secret::Model::from(self.0.clone()).into_active_model().reset_all(),
+        )
+        .on_conflict(unless_present)
+        .exec_without_returning(&tx.db)
+        .await?;
         if inserted == 1 { Ok(()) } else { Err(CommitError::Conflict) }
     }
 }

@@ -10,6 +10,7 @@ use sea_orm::{
     QueryFilter as _, sea_query::Expr,
 };
 use types::{OrgId, Owner, TokenId, WorkspaceId};
+use uuid::Uuid;
 
 use crate::{
     CommitError, Mutation, Precondition, Store, StoreError, WorkspaceEvent,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 text_enum! {
-    /// Whom a token is for.
+    /// The kind of a token's holder.
     TokenKind {
         /// An agent's own; provisioning replaces it.
         Agent = "agent",
@@ -60,7 +61,7 @@ pub struct TokenRow {
     pub prefix: String,
     /// Name for people.
     pub name: Option<String>,
-    /// Text of the caller that made it.
+    /// The maker: `admin-token`, `org-token:PREFIX` or another name.
     pub created_by: Option<String>,
     /// Organization that a token of kind [`TokenKind::Org`] is bound to.
     pub org_id: Option<OrgId>,
@@ -72,6 +73,44 @@ pub struct TokenRow {
     pub revoked_at: Option<DateTime<Utc>>,
     /// Set together with `revoked_at`.
     pub revoked_by: Option<RevokedBy>,
+}
+
+impl From<TokenRow> for token::Model {
+    fn from(row: TokenRow) -> Self {
+        Self {
+            id: row.id.0,
+            workspace_id: row.owner.workspace().map(Uuid::from),
+            org_id: row.org_id.map(Uuid::from),
+            kind: row.kind,
+            hash: row.hash,
+            prefix: row.prefix,
+            name: row.name,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            revoked_at: row.revoked_at,
+            revoked_by: row.revoked_by,
+        }
+    }
+}
+
+impl From<token::Model> for TokenRow {
+    fn from(row: token::Model) -> Self {
+        Self {
+            id: TokenId(row.id),
+            owner: row.workspace_id.map(WorkspaceId).into(),
+            org_id: row.org_id.map(OrgId),
+            kind: row.kind,
+            hash: row.hash,
+            prefix: row.prefix,
+            name: row.name,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            revoked_at: row.revoked_at,
+            revoked_by: row.revoked_by,
+        }
+    }
 }
 
 impl Store {
@@ -92,7 +131,7 @@ impl Store {
         Ok(token::Entity::find_by_id(id.0).one(&self.read).await?.map(TokenRow::from))
     }
 
-    /// Did this workspace ever have a token?
+    /// Whether this workspace ever had a token.
     ///
     /// # Errors
     /// If the database fails.

@@ -106,7 +106,10 @@ impl Store {
             }
             level = children.iter().map(|(id, _)| WorkspaceId(*id)).collect();
             all.extend(
-                children.into_iter().filter(|(_, status)| status.0 == Status::Removed).map(|(id, _)| WorkspaceId(id)),
+                children
+                    .into_iter()
+                    .filter(|(_, status)| status.0 == Status::Removed)
+                    .map(|(id, _)| WorkspaceId(id)),
             );
         }
         Ok(all)

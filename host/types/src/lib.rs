@@ -1,5 +1,6 @@
-//! Values that rows, the wire and several crates share: ids, enums that are written as text, what is stored of
-//! a workspace as JSON, and the defaults of runtimes, models and tiers. Depends on no other crate of ours.
+//! Values that rows, the wire and several crates share: ids, enums that are written as text, what is
+//! stored of a workspace as JSON, and the defaults of runtimes, models and tiers. Depends on no other crate of
+//! the workspace.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@ use crate::{StringEnum as _, string_enum};
 string_enum! {
     /// The status that clients see.
     Status {
-        /// Is being started, or has not heard from its agent yet.
+        /// Is being started, or its agent has not registered yet.
         Provisioning = "provisioning",
         /// The agent works.
         Online = "online",

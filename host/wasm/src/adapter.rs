@@ -67,9 +67,9 @@ pub struct Description {
     pub provision_timeout_seconds: Option<u32>,
     /// Milliseconds before a synthetic reply is sent.
     pub reply_pause_ms: u32,
-    /// Can transcripts be asked for?
+    /// Whether the runtime has transcripts.
     pub transcripts: bool,
-    /// Is `to_agent` to be called for each message?
+    /// Whether `to_agent` translates each message.
     pub translates_messages: bool,
     /// What it is taken to do by itself until its first heartbeat.
     pub capabilities: Capabilities,
@@ -280,7 +280,7 @@ pub struct Adapter<'a> {
 }
 
 impl Adapter<'_> {
-    /// Are these settings usable?
+    /// Asks the guest whether these settings are valid.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
         self.bindings.validate_settings(self.component, settings).await
     }

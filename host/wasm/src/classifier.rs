@@ -45,7 +45,7 @@ pub struct Classifier<'a> {
 }
 
 impl Classifier<'_> {
-    /// Are these settings usable?
+    /// Asks the guest whether these settings are valid.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
         self.bindings.validate_settings(self.component, settings).await
     }

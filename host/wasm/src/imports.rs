@@ -13,7 +13,7 @@ use wasmtime_wasi::{
 use crate::{LoadError, state::State};
 
 /// Interfaces that the linker below provides, without versions. Types that worlds share carry no
-/// behaviour and need no grant.
+/// behavior and need no grant.
 const GRANTED: &[&str] = &[
     "isomer:types/types",
     "wasi:cli/environment",

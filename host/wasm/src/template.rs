@@ -40,7 +40,7 @@ pub enum Answer {
 pub struct Expansion {
     /// The file to begin with; always among `files`.
     pub entry: String,
-    /// Can further files be had?
+    /// Whether the host can provide further files.
     #[serde(default)]
     pub has_directory: bool,
     /// Everything answered so far, `entry` first.
@@ -55,7 +55,7 @@ pub enum Progress {
     Done(Tree),
     /// Paths to answer before the next call.
     Need(Vec<String>),
-    /// The template's author has something to mend.
+    /// The template has an error, which its author must correct.
     Failed(Problem),
 }
 
@@ -115,7 +115,7 @@ pub struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// Are these settings usable?
+    /// Asks the guest whether these settings are valid.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
         self.bindings.validate_settings(self.component, settings).await
     }

@@ -1,4 +1,4 @@
-//! A service of nothing but hyper, in a process of its own: what a request costs at least on this machine.
+//! A bare hyper service in a process of its own: the lower bound of the cost of a request on this machine.
 
 use std::{convert::Infallible, net::Ipv4Addr};
 
@@ -17,8 +17,7 @@ use tokio::net::TcpListener;
 /// The argument that makes this program the bare service.
 pub const ARGUMENT: &str = "--bare-service";
 
-/// Serves until the process is killed. The first line of standard output ends with the address, as that of
-/// the server does.
+/// Serves until the process is killed. Like the server, it prints a first line that ends with the address.
 pub async fn serve() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     println!("a bare service on http://{}", listener.local_addr().expect("an address"));

@@ -12,7 +12,7 @@ use crate::rows::{fleet, seed, sqlite};
 const LONG: Duration = Duration::from_secs(2);
 
 pub async fn throughput() {
-    println!("edits of workspaces, each durable before its answer and told by an event");
+    println!("edits of workspaces, each durable before the answer, with an event each");
     let data = tempfile::tempdir().expect("a directory");
     let url = sqlite(data.path());
     on("SQLite", &url).await;

@@ -1,4 +1,4 @@
-//! The directory: reading, access checks, loading, memory.
+//! The workspace index: reads, access checks, loading, memory.
 
 use std::{
     hint::black_box,

@@ -1,5 +1,5 @@
-//! Over HTTP: many connections, each asking again as soon as it was answered; as ratios to a bare hyper service
-//! of the same run, with the access log on.
+//! Over HTTP: many connections, each sending a request as soon as the last was answered. Results are ratios to a
+//! bare hyper service of the same run. The access log is on.
 //!
 //! CPU is that of the server's process, and of Postgres where it is the database. The load comes from this
 //! process, whose CPU is not counted. Every answer has to be a 200.
@@ -110,7 +110,7 @@ fn post(address: &str, path: &str, body: &Value) -> String {
     )
 }
 
-/// One that changes nothing visible, as nearly all do.
+/// A heartbeat that changes nothing visible, as most do.
 fn heartbeat(address: &str, id: WorkspaceId) -> String {
     let body = json!({
         "workspace_id": id, "error_rate": 0, "active_tasks": 0, "current_task": "", "uptime_seconds": 60,
@@ -128,7 +128,7 @@ fn message(address: &str, id: WorkspaceId) -> String {
 
 // === Load ===
 
-/// What requests cost.
+/// The cost of requests.
 pub struct Load {
     /// CPU of each, server and database.
     each: Duration,
@@ -160,7 +160,7 @@ async fn load(server: &Server, requests: &[String]) -> Load {
     }
     let took = started.elapsed();
     let count = u32::try_from(times.len()).expect("few");
-    // Ticks of processes that did nothing for the server are no cost of it.
+    // The sum over processes can shrink: a Postgres process that ended is no longer in it.
     let database = (postgres_cpu().saturating_sub(database)) / count;
     let each = (server.cpu() - cpu) / count + database;
     let rate = times.len() as f64 / took.as_secs_f64();
@@ -188,7 +188,7 @@ async fn ask(address: String, request: String, started: Instant) -> Vec<Duration
     times
 }
 
-/// Is the answer whole?
+/// Whether the answer is complete.
 fn complete(buffer: &[u8]) -> bool {
     let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
         return false;

@@ -1,5 +1,5 @@
-//! `make bench`: what the core costs. The directory and the writer by themselves; the server over HTTP
-//! and sockets, where CPU is that of the server's process alone and the load comes from this one.
+//! `make bench`: the cost of the core. The workspace index and the writer are measured alone, then the server over
+//! HTTP and sockets, with load from this process, whose CPU is not counted.
 
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -14,7 +14,7 @@ mod rows;
 mod server;
 mod swaps;
 
-/// Measures everything, or the parts that are named: `cargo bench --bench core -- http orgs`.
+/// Measures all parts, or the named ones: `cargo bench --bench core -- http orgs`.
 fn main() {
     let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -45,7 +45,6 @@ fn main() {
     });
 }
 
-/// The middle one.
 pub fn median<T: PartialOrd + Copy>(values: &mut [T]) -> T {
     values.sort_unstable_by(|a, b| a.partial_cmp(b).expect("ordered"));
     values[values.len() / 2]

@@ -71,7 +71,7 @@ impl Drop for Server {
     }
 }
 
-/// CPU time of all Postgres processes of this machine so far: of one server, when no other test runs.
+/// CPU time so far of all Postgres processes on this machine, which must run no other Postgres under load.
 pub fn postgres_cpu() -> Duration {
     let processes = fs::read_dir("/proc").expect("Linux").filter_map(Result::ok);
     let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());

@@ -1,8 +1,8 @@
-//! `make bench`: what a guest call costs, beside raw wasmtime of the same profile and the same code
-//! run natively; what loading and starting cost; what memory stays.
+//! `make bench`: the cost of a guest call, compared with raw wasmtime of the same profile and with native code; the
+//! cost of loading and starting; resident memory.
 //!
-//! Variants of one comparison run in turn, many short rounds each, and medians are compared: on a
-//! shared machine the ratios mean more than the times.
+//! Variants of one comparison run in turn, in many short rounds, and medians are compared: on a shared machine,
+//! ratios are more reliable than times.
 
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]

@@ -1,5 +1,4 @@
-//! The same guest on wasmtime alone, set up as the sandbox sets it up: what a call can't be cheaper
-//! than.
+//! The same guest on wasmtime alone, with the engine settings of the sandbox: the lower bound of a call.
 
 use std::{
     hint::black_box,

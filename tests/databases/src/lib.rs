@@ -50,6 +50,7 @@ impl Database {
         Self::Postgres(Arc::new(postgres::empty().await))
     }
 
+    /// Address of the database, as `DATABASE_URL` takes it.
     #[must_use]
     pub fn url(&self) -> String {
         match self {

@@ -89,7 +89,7 @@ async fn create(administrator: &Administrator, from: &str) -> Owned {
 /// Drops the databases of test processes that have ended, and returns how many there were.
 ///
 /// # Errors
-/// If the server can't be reached or asked.
+/// If the server can't be reached or a statement fails.
 pub async fn remove_leftovers(server: &str) -> Result<usize, DbErr> {
     let connection = connect(server).await?;
     let removed = remove_leftovers_on(&connection).await;

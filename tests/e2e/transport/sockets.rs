@@ -500,7 +500,7 @@ async fn agents_receive_removals_of_related_workspaces() {
 // === Resume ===
 
 #[tokio::test]
-async fn a_client_too_far_behind_is_told_once_and_continues_live() {
+async fn a_client_too_far_behind_gets_one_resync_and_continues_live() {
     let test = TestServer::start_with(DEV, Limits { replay: 3, ..patient() }).await;
     let id = test.workspace("a", None).await;
     let last = test.app.fleet.state().last_published();

@@ -104,7 +104,7 @@ impl Server {
     ) -> Self {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let tune = |app: &mut App| {
-            app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &clock))
+            app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &clock));
         };
         Self::tuned(flags, limits, tune, routes).await
     }

@@ -19,7 +19,7 @@ use tokio::{
 /// How long a test waits for a message that must come.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an agent does with a message.
+/// The reaction of an agent to a message.
 #[derive(Debug, Clone)]
 pub enum Reaction {
     /// Answers with this status and body.

@@ -18,7 +18,7 @@ pub fn program_file() -> PathBuf {
     test.ancestors().nth(2).expect("tests are two levels below their profile").join("isomer-under-test")
 }
 
-/// A directory that stays from run to run, for what is expensive to make.
+/// A directory that is kept between runs, for files that are expensive to make.
 #[must_use]
 pub fn scratch() -> PathBuf {
     let test = env::current_exe().expect("the process has a file");

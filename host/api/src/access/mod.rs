@@ -224,7 +224,11 @@ impl Access {
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
     /// if the database can't be read.
-    pub async fn agent(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> Result<AgentProof, ApiError> {
+    pub async fn agent(
+        &self,
+        id: WorkspaceId,
+        credentials: &Credentials<'_>,
+    ) -> Result<AgentProof, ApiError> {
         let caller = credentials.bearer.and_then(|bearer| {
             if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
         });
@@ -332,7 +336,9 @@ impl Access {
         let row = &token.row;
         Some(match row.owner {
             Owner::Workspace(id) => Caller::Workspace { id, token: row.id },
-            Owner::Organization => Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id },
+            Owner::Organization => {
+                Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id }
+            }
         })
     }
 }

@@ -105,7 +105,14 @@ mod tests {
     fn elements_have_the_fields_and_order_of_the_contract() {
         let at = "2026-05-09T10:00:00.123456Z".parse().expect("a time");
         let (nil, payload) = (EventId::default(), r#"{"b": 1.0,"a":"é"}"#.to_owned());
-        let about_one = Envelope::stored(nil, 7, "WORKSPACE_ONLINE".to_owned(), Some(WorkspaceId::default()), at, payload);
+        let about_one = Envelope::stored(
+            nil,
+            7,
+            "WORKSPACE_ONLINE".to_owned(),
+            Some(WorkspaceId::default()),
+            at,
+            payload,
+        );
         let about_none = Envelope::stored(nil, 6, "a\"b".to_owned(), None, at, "{}".to_owned());
         let id = "00000000-0000-0000-0000-000000000000";
         assert_eq!(

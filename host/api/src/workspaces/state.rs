@@ -1,6 +1,6 @@
 //! `GET /workspaces/:id/state`: agents ask whether to go on working.
 //!
-//! The agent of a removed workspace is told that it was deleted, although its token went with the workspace.
+//! The agent of a removed workspace learns here that it was deleted, although its token was revoked with it.
 
 use axum::extract::{FromRequestParts, State};
 use http::StatusCode;

@@ -10,7 +10,8 @@ use types::WorkspaceId;
 
 use httpd::error::ApiError;
 
-/// What everybody may read of a workspace; `Option` twice where only some may.
+/// The fields of a workspace that clients see. The outer `Option` of a private field is `None` for callers who may
+/// not read it.
 #[derive(Debug, Serialize)]
 pub(super) struct View<'a> {
     active_tasks: i32,
@@ -57,7 +58,7 @@ impl<'a> View<'a> {
         Self::of(workspace, fleet, true)
     }
 
-    /// One by itself; `known`: to somebody who proved more than that he knows its id.
+    /// A single workspace. `known`: the caller has proved access, so private fields are included.
     pub(super) fn single(workspace: &'a Workspace, fleet: &Fleet, known: bool) -> Self {
         let presence = workspace.presence.as_deref();
         Self {

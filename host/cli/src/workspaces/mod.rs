@@ -72,6 +72,9 @@ struct Named {
     workspace: String,
 }
 
+/// Prints an answer for people.
+type Show = Box<dyn Fn(&Value)>;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -79,7 +82,7 @@ struct Named {
 pub async fn run(args: WorkspaceArgs) -> Result<(), CliError> {
     let client = args.server.client()?;
     let as_json = args.server.json;
-    let (answer, show): (Value, Box<dyn Fn(&Value)>) = match args.task {
+    let (answer, show): (Value, Show) = match args.task {
         WorkspaceTask::Create(args) => {
             let parent = match &args.parent {
                 Some(parent) => Some(list(&client).await?.id(parent)?),

@@ -79,7 +79,7 @@ pub struct Activity {
     pub summary: Option<String>,
     /// The target, or null.
     pub target_id: Option<WorkspaceId>,
-    /// Tools that were used; absent if not told.
+    /// Tools that were used; absent if not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_trace: Option<Value>,
 }
@@ -89,7 +89,7 @@ pub struct Activity {
 pub struct DelegationSent {
     /// The delegation, as the caller may have named it.
     pub delegation_id: String,
-    /// Who is to do it.
+    /// The workspace that the task is delegated to.
     pub target_id: WorkspaceId,
     /// The start of the task, at most 100 bytes.
     pub task_preview: String,
@@ -102,7 +102,7 @@ pub struct DelegationStatus {
     pub delegation_id: String,
     /// How far it is.
     pub status: DelegationProgress,
-    /// Who is to do it.
+    /// The workspace that the task is delegated to.
     pub target_id: WorkspaceId,
 }
 
@@ -123,7 +123,7 @@ pub struct DelegationComplete {
     pub delegation_id: String,
     /// The start of the answer, at most 4096 bytes.
     pub response_preview: String,
-    /// Who did it.
+    /// The workspace that did the task.
     pub target_id: WorkspaceId,
     /// Present when it had waited in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +137,7 @@ pub struct DelegationFailed {
     pub delegation_id: String,
     /// Why.
     pub error: String,
-    /// Who was to do it.
+    /// The workspace that the task was delegated to.
     pub target_id: WorkspaceId,
 }
 
@@ -153,7 +153,7 @@ pub enum ChannelMessage {
         channel_type: String,
         /// Always.
         direction: Inbound,
-        /// Who wrote.
+        /// Name of the sender in the channel.
         username: String,
     },
     /// From the agent.

@@ -316,8 +316,9 @@ fn message_shapes() -> Vec<(Event, Value)> {
 
 fn work_shapes() -> Vec<(Event, Value)> {
     let schedule_name = || s("n");
-    let decided =
-        |status| Event::ApprovalDecided(ApprovalDecided { approval_id: ID.0, decided_by: s("human"), status });
+    let decided = |status| {
+        Event::ApprovalDecided(ApprovalDecided { approval_id: ID.0, decided_by: s("human"), status })
+    };
     let import_failed = |reason| {
         Event::ImportFailed(ImportFailed {
             dir: s("d"),

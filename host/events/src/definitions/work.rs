@@ -48,7 +48,7 @@ pub struct ApprovalEscalated {
     pub action: String,
     /// The request.
     pub approval_id: Uuid,
-    /// Who asks.
+    /// The workspace that asks for approval.
     pub from_workspace_id: WorkspaceId,
     /// Why; empty if it didn't say.
     pub reason: String,
@@ -59,7 +59,7 @@ pub struct ApprovalEscalated {
 pub struct ApprovalApproved {
     /// The request.
     pub approval_id: Uuid,
-    /// Who decided.
+    /// Name of the person who decided.
     pub decided_by: String,
     /// Always.
     pub decision: Approved,
@@ -70,7 +70,7 @@ pub struct ApprovalApproved {
 pub struct ApprovalDenied {
     /// The request.
     pub approval_id: Uuid,
-    /// Who decided.
+    /// Name of the person who decided.
     pub decided_by: String,
     /// Always.
     pub decision: Denied,
@@ -81,7 +81,7 @@ pub struct ApprovalDenied {
 pub struct ApprovalDecided {
     /// The request.
     pub approval_id: Uuid,
-    /// Who decided.
+    /// Name of the person who decided.
     pub decided_by: String,
     /// How.
     pub status: Decision,

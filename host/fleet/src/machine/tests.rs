@@ -524,7 +524,7 @@ fn containers_are_started_only_where_none_runs_and_stopped_only_where_none_shoul
                 assert!(runs.is_some() && (row.desired != DesiredState::Running || wrong), "{row:?}");
             }
             Step::Remove => {
-                assert!(observed == Some(Observation::Absent) && row.desired == DesiredState::Removed)
+                assert!(observed == Some(Observation::Absent) && row.desired == DesiredState::Removed);
             }
             Step::Wait(_) | Step::Record(_) => continue,
         }

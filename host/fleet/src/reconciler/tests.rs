@@ -255,11 +255,15 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
         server.fleet.create(testing::new("child", "langgraph", Some(root)), "test").await.unwrap().row.id;
     until("both run", &server.fleet, async || server.backend.running().len() == 2).await;
     // Pausing the root pauses its children; a workspace that moves below it later keeps its state.
-    let row =
-        WorkspaceRow { status: Status::Hibernated, desired: DesiredState::Hibernated, ..server.row(id).await };
+    let row = WorkspaceRow {
+        status: Status::Hibernated,
+        desired: DesiredState::Hibernated,
+        ..server.row(id).await
+    };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.state().commit(Change::of(update)).await.unwrap();
-    let row = WorkspaceRow { status: Status::Paused, desired: DesiredState::Paused, ..server.row(root).await };
+    let row =
+        WorkspaceRow { status: Status::Paused, desired: DesiredState::Paused, ..server.row(root).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.state().commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;

@@ -5,7 +5,7 @@
 //! until it is full are `X-RateLimit-Reset`; a refused caller reads in `Retry-After` when one more
 //! request will be allowed.
 //!
-//! | Limiter | Of whom | Budget |
+//! | Limiter | Key | Budget |
 //! |---|---|---|
 //! | `address` | every address (IPv6: every /64) | 10 × `RATE_LIMIT` a minute |
 //! | `global` | the organization of this server; else the bearer; else the address | `RATE_LIMIT` a minute |
@@ -128,7 +128,7 @@ pub(crate) struct QuotaStatus {
 
 /// A caller has nothing left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Refusal {
+pub(crate) struct Refusal {
     text: &'static str,
     status: QuotaStatus,
     /// Until one more request is allowed.
@@ -294,7 +294,7 @@ impl RateLimits {
 
     fn admit(&self, request: &Request) -> Result<QuotaStatus, Box<Refusal>> {
         if let Err(mut refusal) = self.ceiling.check(Key::Address(network(request))) {
-            // The limit is told as that of one caller: it is the one that clients know.
+            // The headers show the limit of one caller, which is the one that clients know.
             refusal.status.limit = self.callers.limit.clone();
             return Err(refusal);
         }
@@ -312,12 +312,12 @@ impl RateLimits {
     /// Counts a request. `None`: limits are off.
     ///
     /// # Errors
-    /// The answer to a caller that has nothing left.
-    pub(crate) fn check(&self, request: &Request) -> Result<Option<QuotaStatus>, Response> {
+    /// The refusal of a caller that has nothing left.
+    pub(crate) fn check(&self, request: &Request) -> Result<Option<QuotaStatus>, Box<Refusal>> {
         if !self.callers.rule.enabled {
             return Ok(None);
         }
-        self.admit(request).map(Some).map_err(|refusal| (*refusal).into_response())
+        self.admit(request).map(Some)
     }
 
     /// Says in an answer what its caller has left.

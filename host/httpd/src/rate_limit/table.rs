@@ -31,7 +31,7 @@ const SURPLUS: usize = 16;
 /// The owner of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    /// The organisation that this server belongs to.
+    /// The organization that this server belongs to.
     Org,
     /// The holder of a token, by its SHA-256.
     Token([u8; 32]),
@@ -51,7 +51,7 @@ impl Key {
 }
 
 /// A key, and where the table notes when its burst is full again: governor decides by that time but
-/// doesn't tell it.
+/// does not expose it.
 #[derive(Debug, Clone)]
 pub(super) struct CountedKey {
     pub(super) key: Key,

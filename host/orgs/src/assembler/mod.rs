@@ -17,8 +17,8 @@ use fleet::{
     rules::{self, WorkspaceAccess},
 };
 use store::workspaces::Hosting;
-use types::{SealedText, WorkspaceSpec};
 use types::WorkspaceId;
+use types::{SealedText, WorkspaceSpec};
 
 pub use self::spec::SkippedChannel;
 use crate::{

@@ -1,9 +1,6 @@
 //! Table `presence`: what an agent said of itself last.
 
 use sea_orm::entity::prelude::*;
-use types::WorkspaceId;
-
-use crate::presence::PresenceRow;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "presence")]
@@ -26,35 +23,3 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
-
-impl From<PresenceRow> for Model {
-    fn from(row: PresenceRow) -> Self {
-        Self {
-            workspace_id: row.workspace_id.0,
-            last_seen_at: row.last_seen_at,
-            last_outbound_at: row.last_outbound_at,
-            active_tasks: row.active_tasks,
-            current_task: row.current_task,
-            uptime_seconds: row.uptime_seconds,
-            error_rate: row.error_rate,
-            sample_error: row.sample_error,
-            monthly_spend: row.monthly_spend,
-        }
-    }
-}
-
-impl From<Model> for PresenceRow {
-    fn from(row: Model) -> Self {
-        Self {
-            workspace_id: WorkspaceId(row.workspace_id),
-            last_seen_at: row.last_seen_at,
-            last_outbound_at: row.last_outbound_at,
-            active_tasks: row.active_tasks,
-            current_task: row.current_task,
-            uptime_seconds: row.uptime_seconds,
-            error_rate: row.error_rate,
-            sample_error: row.sample_error,
-            monthly_spend: row.monthly_spend,
-        }
-    }
-}

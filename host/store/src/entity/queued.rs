@@ -1,9 +1,8 @@
 //! Table `a2a_queue`: messages that wait for an agent that is busy.
 
 use sea_orm::entity::prelude::*;
-use types::{QueueItemId, WorkspaceId};
 
-use crate::queue::{QueueStatus, QueuedRow};
+use crate::queue::QueueStatus;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "a2a_queue")]
@@ -33,45 +32,3 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
-
-impl From<QueuedRow> for Model {
-    fn from(row: QueuedRow) -> Self {
-        Self {
-            id: row.id.0,
-            workspace_id: row.workspace_id.0,
-            caller_id: row.caller_id.map(Uuid::from),
-            priority: row.priority,
-            body: row.body,
-            method: row.method,
-            idempotency_key: row.idempotency_key,
-            enqueued_at: row.enqueued_at,
-            dispatched_at: row.dispatched_at,
-            completed_at: row.completed_at,
-            expires_at: row.expires_at,
-            attempts: row.attempts,
-            status: row.status,
-            last_error: row.last_error,
-        }
-    }
-}
-
-impl From<Model> for QueuedRow {
-    fn from(row: Model) -> Self {
-        Self {
-            id: QueueItemId(row.id),
-            workspace_id: WorkspaceId(row.workspace_id),
-            caller_id: row.caller_id.map(WorkspaceId),
-            priority: row.priority,
-            body: row.body,
-            method: row.method,
-            idempotency_key: row.idempotency_key,
-            enqueued_at: row.enqueued_at,
-            dispatched_at: row.dispatched_at,
-            completed_at: row.completed_at,
-            expires_at: row.expires_at,
-            attempts: row.attempts,
-            status: row.status,
-            last_error: row.last_error,
-        }
-    }
-}

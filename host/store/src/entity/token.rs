@@ -1,9 +1,8 @@
 //! Table `tokens`: bearers of workspaces and of the organization, as hashes.
 
 use sea_orm::entity::prelude::*;
-use types::{OrgId, TokenId, WorkspaceId};
 
-use crate::tokens::{RevokedBy, TokenKind, TokenRow};
+use crate::tokens::{RevokedBy, TokenKind};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "tokens")]
@@ -30,41 +29,3 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
-
-impl From<TokenRow> for Model {
-    fn from(row: TokenRow) -> Self {
-        Self {
-            id: row.id.0,
-            workspace_id: row.owner.workspace().map(Uuid::from),
-            org_id: row.org_id.map(Uuid::from),
-            kind: row.kind,
-            hash: row.hash,
-            prefix: row.prefix,
-            name: row.name,
-            created_by: row.created_by,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-            revoked_at: row.revoked_at,
-            revoked_by: row.revoked_by,
-        }
-    }
-}
-
-impl From<Model> for TokenRow {
-    fn from(row: Model) -> Self {
-        Self {
-            id: TokenId(row.id),
-            owner: row.workspace_id.map(WorkspaceId).into(),
-            org_id: row.org_id.map(OrgId),
-            kind: row.kind,
-            hash: row.hash,
-            prefix: row.prefix,
-            name: row.name,
-            created_by: row.created_by,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-            revoked_at: row.revoked_at,
-            revoked_by: row.revoked_by,
-        }
-    }
-}

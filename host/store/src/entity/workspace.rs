@@ -2,7 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 use types::{
-    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId, WorkspaceSpec,
+    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId,
+    WorkspaceSpec,
 };
 
 use super::{json_column::JsonColumn, text_column::TextColumn};

@@ -81,8 +81,12 @@ impl Precondition for NoCycle {
     }
 }
 
-/// Is `upper` the same as `id`, or above it?
-async fn is_at_or_above(tx: &DatabaseTransaction, upper: WorkspaceId, id: WorkspaceId) -> Result<bool, StoreError> {
+/// Whether `upper` is `id` or an ancestor of it.
+async fn is_at_or_above(
+    tx: &DatabaseTransaction,
+    upper: WorkspaceId,
+    id: WorkspaceId,
+) -> Result<bool, StoreError> {
     let sql = "WITH RECURSIVE up(id) AS (\
                  SELECT CAST($1 AS UUID) UNION SELECT w.parent_id FROM workspaces w JOIN up ON w.id = up.id \
                  WHERE w.parent_id IS NOT NULL) \

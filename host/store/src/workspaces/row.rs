@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use types::{Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId, WorkspaceSpec};
+use types::{
+    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId,
+    WorkspaceSpec,
+};
 
 /// A workspace: what it is, its desired state, and what was observed of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +66,7 @@ pub struct WorkspaceRow {
 }
 
 impl WorkspaceRow {
-    /// Is the workspace removed for good?
+    /// Whether the workspace is removed, which is final.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.status == Status::Removed

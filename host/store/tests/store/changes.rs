@@ -187,7 +187,7 @@ on_both! {
         assert!(!allowed(&writer, LeaseIsHeld(Fence { epoch: held.fence.epoch + 1, ..held.fence.clone() })).await);
         assert!(!allowed(&writer, LeaseIsHeld(Fence { holder: ServerId::random(), ..held.fence })).await);
 
-        // Removed ones are neither live nor anybody's children.
+        // Removed workspaces are not live and not listed as children.
         writer.commit(updating(&[removed(&leaf)])).await.unwrap();
         assert!(!allowed(&writer, WorkspaceIsLive(leaf.id)).await);
         assert!(allowed(&writer, NoOtherChildren(all_but_leaf)).await);
@@ -285,7 +285,7 @@ on_both! {
         assert_eq!(store.workspace_secrets(kept.id).await.unwrap().len(), 1);
         let of = |workspace| EventFilter { workspace: Some(workspace), limit: 9, ..EventFilter::default() };
         assert_eq!(store.recent_events(&of(kept.id)).await.unwrap().len(), 1);
-        // What the purge itself tells stays: others hear by it.
+        // The event of the purge stays, because other servers learn of the purge by it.
         let left = store.recent_events(&of(gone.id)).await.unwrap();
         assert_eq!(left.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(3)]);
     }

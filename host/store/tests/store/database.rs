@@ -48,7 +48,7 @@ impl Database {
 
 pub use databases::on_both_databases as on_both;
 
-/// Writes down what it is told.
+/// Records the changes that it observes.
 #[derive(Default)]
 pub struct Witness {
     told: Mutex<Vec<(Change, Vec<Arc<Envelope>>)>>,

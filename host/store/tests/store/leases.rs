@@ -69,7 +69,7 @@ on_both! {
     }
 }
 
-/// Nobody else can have a database that is in a file of ours.
+/// A database in a file of this process has no other holder.
 #[tokio::test]
 async fn a_new_process_frees_leases_on_sqlite() {
     let database = Database::sqlite();

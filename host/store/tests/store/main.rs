@@ -3,7 +3,7 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-extern crate isomer_store as store; // its name in the whole house
+extern crate isomer_store as store; // its name in the other crates
 
 mod behind;
 mod changes;

@@ -187,7 +187,7 @@ on_both! {
         assert_eq!(store.requeue_expired(store::now(), 2).await.unwrap(), [row.id]);
         let second = store.dequeue(row.id).await.unwrap().unwrap();
         assert_eq!((second.id, second.attempts), (id, 2));
-        // Whoever took it out before has nothing to say any more.
+        // The earlier attempt can no longer record an outcome.
         store.complete(&first, Outcome::Completed).await.unwrap();
         assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Dispatched);
         store.complete(&second, Outcome::Undelivered { error: "no", max_attempts: 2 }).await.unwrap();

@@ -74,7 +74,7 @@ on_both! {
             let found = timeout(WAIT_TIMEOUT, reader).await.unwrap().unwrap();
             assert_eq!(found, (from + 1..=EVENTS as i64).collect::<Vec<_>>(), "from {from}");
         }
-        // Each observer was told what its own writer did, in order.
+        // Each observer got the changes of its own writer, in order.
         let mut told = 0;
         for (_, _, witness) in &writers {
             assert!(witness.seqs().is_sorted());
@@ -142,7 +142,7 @@ async fn commits_notify_other_servers_on_postgres() {
     let (writer, ..) = writer(&one);
     writer.commit(Change::default().with_event(None, Event::WorkspaceOffline(Empty {}))).await.unwrap();
     assert_eq!(timeout(WAIT_TIMEOUT, listener.recv()).await.unwrap(), Notification::Committed);
-    // What tells nothing wakes nobody; the next thing heard is what comes after it.
+    // A commit without events sends no notification: the next one received is that of a later commit.
     writer.commit(Change::default()).await.unwrap();
     let longest = "x".repeat(store::EPHEMERAL_BYTES);
     one.notify_ephemeral(&longest).await.unwrap();

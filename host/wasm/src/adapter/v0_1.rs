@@ -364,7 +364,7 @@ fn tree_value(at: &str, tree: wit::Tree) -> Result<Value, InvalidOutput> {
     for node in &tree.nodes {
         match node {
             wit::Value::Mapping(entries) => {
-                validate::distinct(at, entries.iter().map(|(key, _)| key.as_str()))?
+                validate::distinct(at, entries.iter().map(|(key, _)| key.as_str()))?;
             }
             wit::Value::Decimal(number) if !number.is_finite() => {
                 return Err(InvalidOutput::new(at, "a decimal must be finite"));

@@ -94,11 +94,11 @@ impl Adapter for Hostile {
 
     /// The text of the message's part chooses what happens; `hello` becomes `translated`.
     fn to_agent(_: &Settings, body: String) -> Result<String, Problem> {
-        let says = |text: &str| body.contains(&format!(r#""text":"{text}""#));
-        if says("refuse") {
+        let has_text = |text: &str| body.contains(&format!(r#""text":"{text}""#));
+        if has_text("refuse") {
             return Err(Problem::at("/params", "refusal requested"));
         }
-        if let Some(how) = ["panic", "loop", "not JSON"].into_iter().find(|how| says(how)) {
+        if let Some(how) = ["panic", "loop", "not JSON"].into_iter().find(|how| has_text(how)) {
             return Ok(misbehave(how));
         }
         Ok(body.replace(r#""text":"hello""#, r#""text":"translated""#))

@@ -1,6 +1,5 @@
-//! Circles of imports between the modules of a crate. A module and what is below it count as one: an import is
-//! an arrow between the two neighbors, below one parent, that contain its ends. Between a module and its own
-//! children every import is fine.
+//! Import cycles between the modules of a crate. A module counts together with its descendants: an import is an
+//! edge between the two siblings that contain its ends. Imports between a module and its descendants are allowed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +11,7 @@ use crate::source::{self, Source};
 
 type Module = Vec<String>;
 
-/// Neighbors that import each other.
+/// Siblings that import each other.
 pub(crate) struct Circle {
     pub(crate) modules: BTreeSet<String>,
     /// One import for each arrow.

@@ -1,4 +1,4 @@
-//! What a source file imports, read without a Rust parser: comments, literals and test code are cut out, then
+//! The imports of a source file, read without a Rust parser: comments, literals and test code are cut out, then
 //! paths that begin with `crate`, `self` or `super` are collected. Good for this tree's style, not for every
 //! Rust program: no macros that make imports, no `#[path]`.
 

@@ -7,7 +7,7 @@
 //!   run removes what a killed one left (see [`run`]).
 //!
 //! Arguments are passed to `cargo test`. This is libtest with a supervisor, not another harness: `cargo test -p
-//! CRATE NAME` works as everywhere, nothing has to be installed, and unit tests are supervised too.
+//! CRATE NAME` works as usual, nothing has to be installed, and unit tests are supervised, too.
 
 #![forbid(unsafe_code)]
 
