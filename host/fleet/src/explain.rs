@@ -6,7 +6,7 @@ use store::workspaces::{Container, DesiredState, Hosting, Status};
 use types::{Condition, WorkspaceId};
 
 use crate::{
-    Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
+    Workspace, decide, error::WorkspaceError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
 /// State of a workspace. Fields are in the order of the answer.
@@ -61,8 +61,8 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or it isn't live and the database can't be read.
-    pub async fn explain(&self, id: WorkspaceId) -> Result<Explanation, FleetError> {
-        let workspace = self.find(id).await?.ok_or(FleetError::NotFound)?;
+    pub async fn explain(&self, id: WorkspaceId) -> Result<Explanation, WorkspaceError> {
+        let workspace = self.find(id).await?.ok_or(WorkspaceError::NotFound)?;
         let context = self.decision_context(&workspace.row);
         let row = &workspace.row;
         Ok(Explanation {

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use events::Hub;
 use provision::Backend;
+use state::State;
 use store::{
     Cipher, Store,
     workspaces::{Hosting, WorkspaceRow},
@@ -143,9 +144,9 @@ pub(crate) async fn open_with(
     limits: Limits,
     templates: RuntimeTemplates,
 ) -> (Fleet, JoinHandle<()>) {
-    let parts = FleetConfig {
-        store,
-        hub: Hub::default(),
+    let (state, written) = State::open(store, Hub::default()).await.unwrap();
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(FakeRuntimes),
         backend,
         cipher: Cipher::new(None, None, false).unwrap(),
@@ -154,7 +155,7 @@ pub(crate) async fn open_with(
         provision: provision::Settings::default(),
         saas: false,
     };
-    Fleet::open(parts).await.unwrap()
+    (Fleet::open(config).await, written)
 }
 
 /// A workspace to be made.

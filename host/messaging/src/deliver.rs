@@ -157,7 +157,7 @@ impl Messaging {
     /// The database is asked too: a workspace that another server created a moment ago may not be in the
     /// index yet.
     async fn target(&self, id: WorkspaceId) -> Result<Arc<Workspace>, DeliveryError> {
-        if let Some(live) = self.fleet.directory().get(id) {
+        if let Some(live) = self.fleet.workspaces().get(id) {
             return Ok(live);
         }
         let found = self.fleet.find(id).await.map_err(DeliveryError::Lookup)?;
@@ -169,7 +169,7 @@ impl Messaging {
         let id = target.row.id;
         if let Caller::Workspace(caller) = caller
             && caller != id
-            && !self.fleet.directory().can_communicate(caller, id)
+            && !self.fleet.workspaces().can_communicate(caller, id)
         {
             return Err(DeliveryError::AccessDenied);
         }

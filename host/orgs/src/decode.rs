@@ -1,7 +1,7 @@
 //! From a tree of YAML nodes to a template: the fields and their types.
 
 use serde_json::Value as Json;
-use types::{Memory, PluginSpec};
+use types::{InitialMemory, PluginSpec};
 use wasm::template::{Mark, Node as Yaml, Tree, Value};
 
 use crate::{
@@ -162,9 +162,9 @@ fn routing(value: NodeRef<'_>) -> Result<Routing, InvalidValue> {
     entries.iter().map(|(category, names)| Ok((category.to_owned(), names.items(NodeRef::text)?))).collect()
 }
 
-fn memory(value: NodeRef<'_>) -> Result<Memory, InvalidValue> {
+fn memory(value: NodeRef<'_>) -> Result<InitialMemory, InvalidValue> {
     let fields = value.fields()?;
-    Ok(Memory { content: fields.free_text("content")?, scope: fields.text("scope")? })
+    Ok(InitialMemory { content: fields.free_text("content")?, scope: fields.text("scope")? })
 }
 
 fn schedule(value: NodeRef<'_>) -> Result<Schedule, InvalidValue> {

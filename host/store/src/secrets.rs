@@ -7,7 +7,6 @@ use sea_orm::{
     QueryOrder as _, sea_query::OnConflict,
 };
 use types::{Owner, WorkspaceId};
-use uuid::Uuid;
 
 use crate::{
     CommitError, Mutation, Store, StoreError,

@@ -13,7 +13,7 @@ mod workspace;
 
 pub use condition::{Condition, ConditionStatus};
 pub use ids::{ActivityId, EventId, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
-pub use spec::{Memory, OrgSpec, PluginSpec, ScheduleSpec, SealedText, WorkspaceSpec};
+pub use spec::{InitialMemory, OrgSpec, PluginSpec, ScheduleSpec, SealedText, WorkspaceSpec};
 pub use string_enum::{StringEnum, UnknownVariant};
 pub use workspace::{
     Container, DeliveryMode, DesiredState, Hosting, InvalidAccess, InvalidMode, Status, WorkspaceAccess,

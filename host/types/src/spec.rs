@@ -23,7 +23,7 @@ pub struct WorkspaceSpec {
     pub model: Option<String>,
     /// What its agent remembers from the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub initial_memories: Vec<Memory>,
+    pub initial_memories: Vec<InitialMemory>,
     /// Where it was imported with an org template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org: Option<OrgSpec>,
@@ -87,7 +87,7 @@ pub struct OrgSpec {
 
 /// Something that an agent remembers from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct InitialMemory {
     /// Its text.
     pub content: String,
     /// Which workspaces share it.
@@ -153,7 +153,7 @@ mod tests {
         let created = json!({
             "initial_memories": [{ "content": "a", "scope": "" }], "model": "sonnet", "template": "base",
         });
-        let memory = Memory { content: "a".to_owned(), scope: String::new() };
+        let memory = InitialMemory { content: "a".to_owned(), scope: String::new() };
         assert_eq!(
             read(&created),
             WorkspaceSpec {
