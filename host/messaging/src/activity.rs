@@ -9,11 +9,9 @@ use store::{
 };
 use tokio::time::timeout;
 use types::{ActivityId, WorkspaceId};
+use uuid::Uuid;
 
 use crate::{deliver::Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
-
-/// Activity type of an incoming message.
-pub(crate) const RECEIVED: &str = "a2a_receive";
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
@@ -50,7 +48,8 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
-        let (id, created_at) = (ActivityId::random(), store::now());
+        // Ids that grow with time: a random one would change another page of the index with each row.
+        let (id, created_at) = (ActivityId(Uuid::now_v7()), store::now());
         let text = |body: &Option<Value>| body.as_ref().map(Value::to_string);
         let row = ActivityRow {
             id,

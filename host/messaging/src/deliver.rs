@@ -9,12 +9,12 @@ use fleet::{Fleet, Workspace, rules::DeliveryMode};
 use http::StatusCode;
 use net::AgentClient;
 use serde_json::Value;
-use store::workspaces::Hosting;
+use store::{activity::RECEIVED, workspaces::Hosting};
 use tokio::time::Instant;
 use types::WorkspaceId;
 
 use crate::{
-    activity::{ERROR, Entry, OK, RECEIVED},
+    activity::{ERROR, Entry, OK},
     caller::Caller,
     error::DeliveryError,
     limits::Limits,
@@ -186,7 +186,9 @@ impl Messaging {
         let delivered = matches!(&outcome.result, Ok((status, _)) if is_success(*status));
         // Users see the answers to their own messages; those between agents are seen as activity.
         let response = match &outcome.result {
-            Ok((_, Some(body))) if delivered && caller == Caller::User => {
+            Ok((_, Some(body)))
+                if delivered && caller == Caller::User && self.fleet.state().has_subscribers() =>
+            {
                 let method = delivery.request.method().to_owned();
                 Some(A2aResponse { duration_ms, method, response_body: body.clone() })
             }

@@ -2,9 +2,10 @@
 
 use http::StatusCode;
 use serde_json::json;
+use store::activity::RECEIVED;
 
 use crate::{
-    activity::{Entry, OK, RECEIVED},
+    activity::{Entry, OK},
     deliver::{Delivery, Messaging, Reply},
     error::{DeliveryError, LogError},
 };
