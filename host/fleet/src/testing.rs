@@ -7,6 +7,7 @@ use chrono::DateTime;
 use events::Hub;
 use provision::Backend;
 use serde_json::json;
+use state::State;
 use store::{
     Cipher, Store,
     workspaces::{Hosting, WorkspaceRow},
@@ -144,9 +145,9 @@ pub(crate) async fn open_with(
     limits: Limits,
     templates: RuntimeTemplates,
 ) -> (Fleet, JoinHandle<()>) {
-    let parts = FleetConfig {
-        store,
-        hub: Hub::default(),
+    let (state, written) = State::open(store, Hub::default()).await.unwrap();
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(FakeRuntimes),
         backend,
         cipher: Cipher::new(None, None, false).unwrap(),
@@ -155,7 +156,7 @@ pub(crate) async fn open_with(
         provision: provision::Settings::default(),
         saas: false,
     };
-    Fleet::open(parts).await.unwrap()
+    (Fleet::open(config).await, written)
 }
 
 /// A workspace to be made.

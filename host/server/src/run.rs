@@ -9,6 +9,7 @@ use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
+use state::State;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -151,7 +152,8 @@ struct Opened {
 async fn open(settings: &Settings, data_dir: &DataDir, cipher: Cipher) -> Result<Opened, StartError> {
     let store = open_store(settings, data_dir).await?;
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
-    let (fleet, written) = open_fleet(settings, &store, catalog.clone(), cipher).await?;
+    let (state, written) = State::open(store.clone(), Hub::default()).await?;
+    let fleet = open_fleet(settings, state, catalog.clone(), cipher).await;
     Ok(Opened { store, catalog, fleet, written })
 }
 
@@ -185,13 +187,12 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
 
 async fn open_fleet(
     settings: &Settings,
-    store: &Store,
+    state: State,
     catalog: Catalog,
     cipher: Cipher,
-) -> Result<(Fleet, JoinHandle<()>), StartError> {
-    let parts = FleetConfig {
-        store: store.clone(),
-        hub: Hub::default(),
+) -> Fleet {
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(catalog),
         backend: None,
         cipher,
@@ -200,7 +201,7 @@ async fn open_fleet(
         provision: settings.provision(),
         saas: settings.saas(),
     };
-    Ok(Fleet::open(parts).await?)
+    Fleet::open(config).await
 }
 
 /// Listens on the first host that works.

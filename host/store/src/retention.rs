@@ -1,5 +1,8 @@
 //! What is old is deleted: some of it at a time, in the one order of changes, since a purge deletes such
 //! rows too and two transactions that lock the same rows one by one would wait for each other.
+//!
+//! Times grow with numbers, so that the old rows are those with the lowest numbers and no index of times is
+//! needed.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
@@ -42,19 +45,19 @@ impl Store {
         let mut deleted = 0;
         loop {
             let tx = Transaction::begin(self, 0, 0).await?.db;
-            let old: Vec<i64> = E::find()
+            let first: Vec<(i64, DateTime<Utc>)> = E::find()
                 .select_only()
-                .column(seq)
-                .filter(created_at.lt(time))
-                .order_by_asc(created_at)
+                .columns([seq, created_at])
+                .order_by_asc(seq)
                 .limit(DELETED_AT_ONCE)
                 .into_tuple()
                 .all(&tx)
                 .await?;
-            let last = (old.len() as u64) < DELETED_AT_ONCE;
+            let old: Vec<i64> = first.iter().filter(|(_, at)| *at < time).map(|(seq, _)| *seq).collect();
+            let more = old.len() as u64 == DELETED_AT_ONCE;
             deleted += E::delete_many().filter(seq.is_in(old)).exec(&tx).await?.rows_affected;
             tx.commit().await?;
-            if last {
+            if !more {
                 return Ok(deleted);
             }
         }
