@@ -171,6 +171,9 @@ impl FromRequest<App> for NewOrgToken {
         if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES) {
             return Err(ApiError::bad_request("name too long (max 100 chars)"));
         }
+        if name.as_ref().is_some_and(|name| name.contains('\0')) {
+            return Err(ApiError::bad_request("name contains invalid characters"));
+        }
         let org_id = match &caller {
             // A token that is bound to an organization makes tokens of that organization only.
             Caller::OrgToken { org_id: Some(bound), .. } => Some(*bound),
