@@ -16,7 +16,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
-use uuid::Uuid;
+use types::ServerId;
 
 use crate::{
     ephemeral::{self, EphemeralQueue, Message},
@@ -41,7 +41,7 @@ pub(crate) struct Replication {
     /// The database has events that were not published.
     behind: Notify,
     ephemeral: mpsc::Sender<Arc<Envelope>>,
-    server: Uuid,
+    server: ServerId,
 }
 
 impl Replication {
@@ -49,7 +49,7 @@ impl Replication {
     pub(crate) async fn open(
         store: &Store,
         hub: Hub,
-        server: Uuid,
+        server: ServerId,
     ) -> Result<(Arc<Self>, EphemeralQueue), StoreError> {
         // The number first: what is committed during the load is then read again.
         let published = Mutex::new(store.last_event().await?);
