@@ -23,7 +23,7 @@ use futures::StreamExt as _;
 use provision::{BackendError, NotReady, Observation};
 use store::{
     CommitError, Fence, Lease, LeaseIsHeld, StoreError,
-    workspaces::{Hosting, Status, WorkspaceRow},
+    workspaces::{DesiredState, Hosting, Status, WorkspaceRow},
 };
 use tokio::{
     sync::Notify,
@@ -224,13 +224,20 @@ impl Fleet {
         id: Uuid,
         fence: &Fence,
     ) -> Result<ControlFlow<Option<DateTime<Utc>>>, Interrupted> {
-        let Some(workspace) = self.find(id).await? else {
+        let Some(mut workspace) = self.find(id).await? else {
             return Ok(ControlFlow::Break(None));
         };
-        let row = &workspace.row;
-        if let Some(ready) = self.inner.runtimes.ready(&row.runtime) {
+        if workspace.row.wanted == DesiredState::Running
+            && let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime)
+        {
             ready.await;
+            // The row may have changed during the wait.
+            match self.find(id).await? {
+                Some(newest) => workspace = newest,
+                None => return Ok(ControlFlow::Break(None)),
+            }
         }
+        let row = &workspace.row;
         let observed = self.observe(row).await;
         let next = || decide::next_step(row, observed.as_ref(), &self.decision_context(row), store::now());
         let mut step = next();
