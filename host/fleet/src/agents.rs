@@ -280,8 +280,7 @@ impl Fleet {
             |row: &PresenceRow| PresenceRow { last_seen_at: None, uptime_seconds: 0, ..row.clone() };
         let visible = timeless(&presence) != timeless(&before);
         self.record_presence(presence, visible).await;
-        if let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime) {
-            ready.await;
+        if self.waited_for_runtime(&workspace.row.runtime).await {
             workspace = self.live(id)?;
         }
         let (self_reports_health, mut runtime_state) = self.update_state(&report, &workspace.row);

@@ -227,10 +227,8 @@ impl Fleet {
         let Some(mut workspace) = self.find(id).await? else {
             return Ok(ControlFlow::Break(None));
         };
-        if workspace.row.wanted == DesiredState::Running
-            && let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime)
-        {
-            ready.await;
+        let is_to_run = workspace.row.wanted == DesiredState::Running;
+        if is_to_run && self.waited_for_runtime(&workspace.row.runtime).await {
             // The row may have changed during the wait.
             match self.find(id).await? {
                 Some(newest) => workspace = newest,
@@ -249,6 +247,18 @@ impl Fleet {
             step => self.execute(row, step, fence).await?,
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Waits until the adapter of a runtime is decided. Returns whether it was not yet: rows that were read
+    /// before are old then.
+    pub(crate) async fn waited_for_runtime(&self, runtime: &str) -> bool {
+        match self.inner.runtimes.ready(runtime) {
+            Some(ready) => {
+                ready.await;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Agents call any server of the deployment: reads what another one may have stored of this agent's
