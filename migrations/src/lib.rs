@@ -10,6 +10,7 @@ mod m0002_core;
 mod m0003_traffic;
 mod m0004_guest_components;
 mod m0005_drop_jobs;
+mod m0006_fewer_indexes;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_traffic::Migration),
             Box::new(m0004_guest_components::Migration),
             Box::new(m0005_drop_jobs::Migration),
+            Box::new(m0006_fewer_indexes::Migration),
         ]
     }
 }

@@ -10,7 +10,11 @@ use support::{Components, Database, Server, Start, on_both_databases, variant};
 async fn watching(database: Database) -> (Server, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let start = Start::from(database).env("GUESTS_DIR", folder.path().to_str().unwrap());
-    (Server::start(start).await, folder)
+    let server = Server::start(start).await;
+    // The server listens first. Once it answers about guests, the watch has begun: a file that was there
+    // before it is read after a fixed time, whole or not.
+    server.get("/admin/guests/mock").await.ok();
+    (server, folder)
 }
 
 on_both_databases! {

@@ -3,12 +3,17 @@
 use std::error::Error;
 
 use catalog::CatalogError;
-use fleet::{FleetError, rules::INVALID_FIELDS};
+use credentials::TokenError;
+use fleet::{
+    CreateError, EditError, HibernateError, LifecycleError, RegisterError, RemoveError, WorkspaceError,
+    rules::{INVALID_FIELDS, InvalidMode},
+};
 use http::StatusCode;
 use httpd::error::ApiError;
-use messaging::{ActivityError, DeliveryError, ReportError};
+use messaging::{ActivityError, DeliveryError, LogError, ReportError};
 use orgs::ImportError;
 use serde_json::{Value, json};
+use store::StoreError;
 use uuid::Uuid;
 use wasm::LoadError;
 
@@ -21,10 +26,16 @@ pub(crate) trait Refuse<T> {
     fn or_refuse(self, failed: &str) -> Result<T, ApiError>;
 }
 
-impl<T, E: Into<FleetError>> Refuse<T> for Result<T, E> {
+impl<T, E: Refusal> Refuse<T> for Result<T, E> {
     fn or_refuse(self, failed: &str) -> Result<T, ApiError> {
-        self.map_err(|error| fleet_error(error.into(), failed))
+        self.map_err(|error| error.refusal(failed))
     }
+}
+
+/// An error of an operation on workspaces.
+pub(crate) trait Refusal: Error + Sized + 'static {
+    /// Its answer. `failed` is the route's text for a database that failed.
+    fn refusal(self, failed: &str) -> ApiError;
 }
 
 /// 500 with a fixed text. The cause goes to the log only.
@@ -73,67 +84,134 @@ pub fn catalog_error(error: CatalogError) -> ApiError {
     }
 }
 
-/// Answers about workspaces. `failed` is the route's text for a database that failed.
-#[must_use]
-#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn fleet_error(error: impl Into<FleetError>, failed: &str) -> ApiError {
-    use FleetError as E;
-    let error: FleetError = error.into();
-    let text = error.to_string();
-    match &error {
-        E::NotFound | E::AlreadyPaused | E::NotPaused | E::NotHibernatable | E::NoToken => {
-            ApiError::not_found(&text)
-        }
-        E::Field(_)
-        | E::Directory(_)
-        | E::Access(_)
-        | E::Mode(_)
-        | E::Secret(_)
-        | E::Template(_)
-        | E::Url(_)
-        | E::NoUrl
-        | E::NoParent => ApiError::bad_request(&text),
-        E::Cycle | E::ParentPaused { .. } | E::NothingToHibernate { .. } | E::OtherHosting { .. } => {
-            ApiError::conflict(&text)
-        }
-        E::NameTaken => {
-            ApiError::with_body(StatusCode::CONFLICT, json!({ "code": "name_conflict", "error": text }))
-        }
-        E::Busy { active_tasks } => {
-            ApiError::with_body(StatusCode::CONFLICT, json!({ "active_tasks": active_tasks, "error": text }))
-        }
-        E::HasChildren { children } => ApiError::with_body(StatusCode::CONFLICT, confirmation(children)),
-        E::NotStopped { removed, failures } => {
-            let ids: Vec<String> = failures.iter().map(ToString::to_string).collect();
-            let text = format!("{text}: {}", ids.join(", "));
-            let body = json!({ "error": text, "removed_count": removed, "stop_failures": failures.len() });
-            ApiError::with_body(StatusCode::INTERNAL_SERVER_ERROR, body)
-        }
-        E::Unproven => ApiError::unauthorized(&text),
-        E::TooManyTokens => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &text),
-        E::NoBackend | E::NotYet | E::Contended => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text),
-        E::Seal { .. } => failure(&error, &text),
-        E::Commit(_) | E::Store(_) => failure(&error, failed),
+// === Workspaces ===
+
+impl Refusal for StoreError {
+    fn refusal(self, failed: &str) -> ApiError {
+        failure(&self, failed)
     }
 }
 
-/// Answers about new workspaces: clients know one text for all fields.
-#[must_use]
-pub fn creation_error(error: FleetError) -> ApiError {
-    match error {
-        FleetError::Field(_) => ApiError::bad_request(INVALID_FIELDS),
-        error => fleet_error(error, "failed to create workspace"),
+impl Refusal for WorkspaceError {
+    fn refusal(self, failed: &str) -> ApiError {
+        let text = self.to_string();
+        match &self {
+            Self::NotFound => ApiError::not_found(&text),
+            Self::NameTaken => {
+                ApiError::with_body(StatusCode::CONFLICT, json!({ "code": "name_conflict", "error": text }))
+            }
+            Self::Contended => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text),
+            Self::Commit(_) | Self::Store(_) => failure(&self, failed),
+        }
     }
 }
 
-/// Answers to registrations. Agents stop on the answer for a removed workspace.
-#[must_use]
-pub fn registration_error(error: FleetError) -> ApiError {
-    match error {
-        FleetError::NotFound => ApiError::unauthorized("invalid workspace auth token"),
-        error => fleet_error(error, "registration failed"),
+/// Clients know one text for all fields of a new workspace.
+impl Refusal for CreateError {
+    fn refusal(self, failed: &str) -> ApiError {
+        match self {
+            Self::Field(_) => ApiError::bad_request(INVALID_FIELDS),
+            Self::Directory(_)
+            | Self::Access(_)
+            | Self::Mode(_)
+            | Self::Secret(_)
+            | Self::Template(_)
+            | Self::Url(_)
+            | Self::NoParent => ApiError::bad_request(&self.to_string()),
+            Self::Seal(error) => failure(&error, &error.to_string()),
+            Self::Workspace(error) => error.refusal(failed),
+        }
     }
 }
+
+impl Refusal for EditError {
+    fn refusal(self, failed: &str) -> ApiError {
+        match self {
+            Self::Field(_) | Self::Directory(_) | Self::NoParent => ApiError::bad_request(&self.to_string()),
+            Self::Cycle | Self::OtherHosting { .. } => ApiError::conflict(&self.to_string()),
+            Self::Workspace(error) => error.refusal(failed),
+        }
+    }
+}
+
+impl Refusal for LifecycleError {
+    fn refusal(self, failed: &str) -> ApiError {
+        match self {
+            Self::AlreadyPaused | Self::NotPaused => ApiError::not_found(&self.to_string()),
+            Self::ParentPaused { .. } => ApiError::conflict(&self.to_string()),
+            Self::NoBackend => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &self.to_string()),
+            Self::Workspace(error) => error.refusal(failed),
+        }
+    }
+}
+
+impl Refusal for HibernateError {
+    fn refusal(self, failed: &str) -> ApiError {
+        let text = self.to_string();
+        match self {
+            Self::NotHibernatable => ApiError::not_found(&text),
+            Self::NoContainer { .. } => ApiError::conflict(&text),
+            Self::Busy { active_tasks } => ApiError::with_body(
+                StatusCode::CONFLICT,
+                json!({ "active_tasks": active_tasks, "error": text }),
+            ),
+            Self::NotYet => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text),
+            Self::Workspace(error) => error.refusal(failed),
+        }
+    }
+}
+
+impl Refusal for RemoveError {
+    fn refusal(self, failed: &str) -> ApiError {
+        let text = self.to_string();
+        match self {
+            Self::HasChildren { children } => {
+                ApiError::with_body(StatusCode::CONFLICT, confirmation(&children))
+            }
+            Self::NotStopped { removed, failures } => {
+                let ids: Vec<String> = failures.iter().map(ToString::to_string).collect();
+                let text = format!("{text}: {}", ids.join(", "));
+                let body =
+                    json!({ "error": text, "removed_count": removed, "stop_failures": failures.len() });
+                ApiError::with_body(StatusCode::INTERNAL_SERVER_ERROR, body)
+            }
+            Self::Workspace(error) => error.refusal(failed),
+        }
+    }
+}
+
+/// Agents stop on the answer for a removed workspace.
+impl Refusal for RegisterError {
+    fn refusal(self, failed: &str) -> ApiError {
+        match self {
+            Self::Workspace(WorkspaceError::NotFound) => {
+                ApiError::unauthorized("invalid workspace auth token")
+            }
+            Self::Unproven => ApiError::unauthorized(&self.to_string()),
+            Self::NoUrl | Self::Url(_) => ApiError::bad_request(&self.to_string()),
+            Self::Workspace(error) => error.refusal(failed),
+        }
+    }
+}
+
+impl Refusal for InvalidMode {
+    fn refusal(self, _: &str) -> ApiError {
+        ApiError::bad_request(&self.to_string())
+    }
+}
+
+impl Refusal for TokenError {
+    fn refusal(self, failed: &str) -> ApiError {
+        let text = self.to_string();
+        match &self {
+            Self::NoWorkspace | Self::NotFound => ApiError::not_found(&text),
+            Self::TooMany => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &text),
+            Self::Commit(_) | Self::Store(_) => failure(&self, failed),
+        }
+    }
+}
+
+// === Messages ===
 
 /// Answers about activity that was not read.
 #[must_use]
@@ -154,7 +232,8 @@ pub fn report_error(error: ReportError) -> ApiError {
     match error {
         ReportError::UnknownType | ReportError::InvalidTarget => ApiError::bad_request(&text),
         ReportError::ForeignSource => ApiError::forbidden(&text),
-        ReportError::Log(error) => fleet_error(error, "failed to log activity"),
+        ReportError::Log(LogError::NotFound) => ApiError::not_found(&text),
+        ReportError::Log(error) => failure(&error, "failed to log activity"),
     }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::access::{Access, AgentAuth, AgentBody, AgentProof, Credentials, RegistrationRights};
 use crate::app::App;
-use crate::errors::{fleet_error, registration_error};
+use crate::errors::Refuse as _;
 use crate::extract::Validate;
 use httpd::error::ApiError;
 use httpd::json::Json;
@@ -37,40 +37,35 @@ type Answer = Result<Json<Value>, ApiError>;
 async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answer {
     let RegistrationRights { may_create, proved } = auth.rights;
     let registration = Registration { may_create, proved, ..auth.body };
-    let (id, fleet) = (registration.id, app.fleet.clone());
+    let fleet = app.fleet.clone();
     let registered =
-        run_to_completion(async move { fleet.register(registration).await.map_err(registration_error) })
+        run_to_completion(async move { fleet.register(registration).await.or_refuse("registration failed") })
             .await?;
     let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
-    // A new token proves the next calls: the agent gets the secret together with it.
-    if proved || registered.token.is_some() {
-        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
-    }
+    add(&mut answer, "platform_inbound_secret", registered.inbound_secret);
     add(&mut answer, "auth_token", registered.token.map(|token| token.text));
     Ok(Json(answer))
 }
 
 async fn heartbeat(State(app): State<App>, auth: AgentAuth<Report>) -> Answer {
-    let (id, fleet) = (auth.body.id, app.fleet.clone());
-    let failed = |error| fleet_error(error, "failed to update");
-    run_to_completion(async move { fleet.beat(auth.body).await.map_err(failed) }).await?;
+    let (report, fleet) = (Report { proved: auth.rights.is_proved(), ..auth.body }, app.fleet.clone());
+    let acknowledged =
+        run_to_completion(async move { fleet.heartbeat(report).await.or_refuse("failed to update") }).await?;
     let mut answer = json!({ "status": "ok" });
-    if auth.rights.is_proved() {
-        add(&mut answer, "platform_inbound_secret", app.fleet.credentials().inbound_secret(id).await);
-    }
+    add(&mut answer, "platform_inbound_secret", acknowledged.inbound_secret);
     Ok(Json(answer))
 }
 
 async fn update_card(State(app): State<App>, auth: AgentAuth<Card>) -> Answer {
     let updated = app.fleet.update_card(auth.body.workspace, auth.body.card).await;
-    updated.map_err(|error| fleet_error(error, "failed to update card"))?;
+    updated.or_refuse("failed to update card")?;
     Ok(Json(json!({ "status": "updated" })))
 }
 
 async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
     let ids = (Uuid::parse_str(&body.caller_id), Uuid::parse_str(&body.target_id));
     let allowed =
-        matches!(ids, (Ok(caller), Ok(target)) if app.fleet.directory().can_communicate(caller, target));
+        matches!(ids, (Ok(caller), Ok(target)) if app.fleet.workspaces().can_communicate(caller, target));
     Json(json!({ "allowed": allowed }))
 }
 
@@ -93,7 +88,7 @@ impl Validate for Registration {
     fn validate(body: RegisterBody) -> Result<Self, ApiError> {
         let (id, card) = (parse(&body.id)?, card(body.agent_card)?);
         let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
-        let mode = mode.map_err(|error| fleet_error(error, ""))?;
+        let mode = mode.or_refuse("")?;
         let url = body.url.unwrap_or_default();
         Ok(Self { id, url, card, mode, may_create: false, proved: false })
     }
@@ -164,6 +159,7 @@ impl Validate for Report {
             monthly_spend: body.monthly_spend.unwrap_or_default(),
             runtime_state: body.runtime_state,
             metadata,
+            proved: false,
         })
     }
 }

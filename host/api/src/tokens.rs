@@ -173,7 +173,7 @@ impl FromRequest<App> for NewOrgToken {
             _ if body.org_id.is_null() => None,
             _ => {
                 let id = body.org_id.as_str().and_then(|id| Uuid::parse_str(id).ok());
-                let id = id.filter(|id| app.fleet.directory().get(*id).is_some());
+                let id = id.filter(|id| app.fleet.workspaces().get(*id).is_some());
                 Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?)
             }
         };

@@ -4,8 +4,7 @@
 //! statement: what it says is kept in memory, and written behind now and then.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,11 +24,13 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    error::FleetError,
+    agent_states::Metadata,
+    error::WorkspaceError,
     event,
     fleet::{Fleet, Planned, transitions},
     machine::{self, Input},
     new_row::NewWorkspaceRow,
+    presence::PresenceObserver,
     rules::{DeliveryMode, WorkspaceAccess},
 };
 
@@ -75,6 +76,25 @@ pub struct Registered {
     pub mode: DeliveryMode,
     /// A token, if its workspace had none. Shown once.
     pub token: Option<NewToken>,
+    /// Proves the platform to the agent. Only for a caller that proved itself, or gets its token now.
+    pub inbound_secret: Option<String>,
+}
+
+/// Why an agent was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The workspace has a token, and the caller did not present it.
+    #[error("missing workspace auth token")]
+    Unproven,
+    /// Messages are to be pushed, and the agent named no URL.
+    #[error("url is required for push-mode workspaces")]
+    NoUrl,
+    /// The agent's URL is not allowed.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The workspace could not be read or changed.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
 }
 
 /// A heartbeat.
@@ -98,56 +118,42 @@ pub struct Report {
     pub runtime_state: Option<String>,
     /// What it does by itself, where it says so.
     pub metadata: Option<Metadata>,
+    /// The call carried a token of the workspace.
+    pub proved: bool,
 }
 
-/// What a runtime does by itself. Kept in memory until the next report that says something else.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Metadata {
-    /// What it does, and whether.
-    pub capabilities: BTreeMap<String, bool>,
-    /// Silence that a message to it may take, seconds.
-    pub idle_timeout_seconds: Option<u64>,
-}
-
-/// What is kept in memory of agents besides their presence.
-#[derive(Debug, Default)]
-pub(crate) struct AgentStates(Mutex<HashMap<Uuid, AgentState>>);
-
-#[derive(Debug, Default)]
-struct AgentState {
-    metadata: Option<Metadata>,
-    /// What it said last of its runtime's state. A report that says nothing of it changes nothing. None,
-    /// where it said nothing since this server began, or since it was well.
-    runtime_state: Option<String>,
-    written: Option<Instant>,
-}
-
-impl AgentStates {
-    fn forget_state(&self, id: Uuid) {
-        if let Some(agent) = self.lock().get_mut(&id) {
-            agent.runtime_state = None;
-        }
-    }
-
-    /// Whether the last heartbeat with metadata claimed this capability.
-    pub(crate) fn has_capability(&self, id: Uuid, capability: &str) -> bool {
-        let agents = self.lock();
-        let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
-        metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, AgentState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Outcome of a heartbeat.
+#[derive(Debug)]
+pub struct Acknowledged {
+    /// Proves the platform to the agent. Only for a caller that proved itself.
+    pub inbound_secret: Option<String>,
 }
 
 impl Fleet {
+    /// Adds an observer for as long as the fleet lives. An observer must not hold the fleet: that would
+    /// keep its writer from ending.
+    pub fn observe_presence(&self, observer: Arc<dyn PresenceObserver>) {
+        self.inner.presence_observers.add(observer);
+    }
+
+    /// Whether the agent's last heartbeat with metadata claims this capability.
+    #[must_use]
+    pub fn has_capability(&self, id: Uuid, capability: &str) -> bool {
+        self.inner.agents.has_capability(id, capability)
+    }
+
+    /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
+    pub async fn record_outbound(&self, id: Uuid) {
+        self.workspaces().put_outbound(id, store::now());
+        self.write_presence(id, false).await;
+    }
+
     /// Registers an agent: its workspace is online, unless its desired state is another one.
     ///
     /// # Errors
     /// If its workspace isn't there and it may not make one, or it can't be reached where it says.
-    pub async fn register(&self, registration: Registration) -> Result<Registered, FleetError> {
-        let known = self.directory().get(registration.id);
+    pub async fn register(&self, registration: Registration) -> Result<Registered, RegisterError> {
+        let known = self.workspaces().get(registration.id);
         let uncallable = registration.url.starts_with(UNREACHABLE_PREFIX);
         let stored = known.as_ref().map(|known| known.row.delivery_mode);
         let mode = match registration.mode {
@@ -157,15 +163,15 @@ impl Fleet {
         let ours = known.as_ref().is_some_and(|known| machine::has_platform_url(&known.row));
         if mode == DeliveryMode::Push && !ours {
             if registration.url.is_empty() {
-                return Err(FleetError::NoUrl);
+                return Err(RegisterError::NoUrl);
             }
             self.check_agent_url(&registration.url).await?;
         }
         let introduce = |fleet: &Self| fleet.plan_registration(&registration, mode);
-        let registered = match self.change(introduce).await {
+        let mut registered = match self.change(introduce).await {
             // Another request registered it a moment ago, or it is removed.
-            Err(FleetError::NameTaken) => {
-                self.state().refresh(&[registration.id]).await?;
+            Err(RegisterError::Workspace(WorkspaceError::NameTaken)) => {
+                self.state().refresh(&[registration.id]).await.map_err(WorkspaceError::Store)?;
                 let registration = Registration { may_create: false, ..registration.clone() };
                 self.change(|fleet: &Self| fleet.plan_registration(&registration, mode)).await?
             }
@@ -175,6 +181,10 @@ impl Fleet {
         let now = store::now();
         let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
         self.record_presence(presence, true).await;
+        // A new token proves the next calls: the agent gets the secret together with it.
+        if registration.proved || registered.token.is_some() {
+            registered.inbound_secret = self.credentials().inbound_secret(registration.id).await;
+        }
         Ok(registered)
     }
 
@@ -182,15 +192,15 @@ impl Fleet {
         &self,
         registration: &Registration,
         mode: DeliveryMode,
-    ) -> Result<Planned<Registered>, FleetError> {
+    ) -> Result<Planned<Registered>, RegisterError> {
         let (id, now) = (registration.id, store::now());
         if !registration.proved && self.state().tokens().has_any(id) {
-            return Err(FleetError::Unproven);
+            return Err(RegisterError::Unproven);
         }
         // The URL of an agent that polls isn't checked, because it is never called.
         let called = mode == DeliveryMode::Push && !registration.url.is_empty();
         let url = called.then(|| registration.url.clone());
-        let mut change = match self.directory().get(id) {
+        let mut change = match self.workspaces().get(id) {
             Some(known) => {
                 let input = Input::Registered { url, card: registration.card.clone(), delivery_mode: mode };
                 transitions([(known.row.as_ref(), input)], now).require(WorkspaceIsLive(id))
@@ -200,14 +210,14 @@ impl Fleet {
                 let event = event::registered(&row);
                 Change::of(InsertWorkspaces(vec![row])).with_event(id, event)
             }
-            None => return Err(FleetError::NotFound),
+            None => return Err(WorkspaceError::NotFound.into()),
         };
         let token = (!self.state().tokens().has_any(id))
             .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
         }
-        Ok(Planned { change, done: Registered { mode, token } })
+        Ok(Planned { change, done: Registered { mode, token, inbound_secret: None } })
     }
 
     /// Whether the platform may call an agent at this address.
@@ -255,7 +265,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If its workspace isn't there, or a change of its status could not be stored.
-    pub async fn beat(&self, report: Report) -> Result<(), FleetError> {
+    pub async fn heartbeat(&self, report: Report) -> Result<Acknowledged, WorkspaceError> {
         let id = report.id;
         let mut workspace = self.live(id)?;
         let before = self.presence(id);
@@ -293,7 +303,7 @@ impl Fleet {
             sample_error: report.sample_error,
             self_reports_health,
         };
-        let mut judged = Ok(());
+        let mut judged: Result<(), WorkspaceError> = Ok(());
         if machine::apply(&workspace.row, &Input::Heartbeat(heartbeat.clone()), store::now()).is_some() {
             judged = self
                 .change(|fleet: &Self| {
@@ -311,14 +321,16 @@ impl Fleet {
         self.state()
             .publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
         self.inner.presence_observers.on_heartbeat(id);
-        judged
+        judged?;
+        let inbound_secret = if report.proved { self.credentials().inbound_secret(id).await } else { None };
+        Ok(Acknowledged { inbound_secret })
     }
 
     /// Replaces an agent card.
     ///
     /// # Errors
     /// If its workspace isn't there, or the card could not be stored.
-    pub async fn update_card(&self, id: Uuid, card: Value) -> Result<(), FleetError> {
+    pub async fn update_card(&self, id: Uuid, card: Value) -> Result<(), WorkspaceError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let row = WorkspaceRow { agent_card: Some(card.clone()), ..workspace.row.as_ref().clone() };
@@ -330,7 +342,7 @@ impl Fleet {
     }
 
     fn presence(&self, id: Uuid) -> PresenceRow {
-        let known = self.directory().get(id).and_then(|workspace| workspace.presence.clone());
+        let known = self.workspaces().get(id).and_then(|workspace| workspace.presence.clone());
         known.map_or_else(
             || PresenceRow { workspace_id: id, ..PresenceRow::default() },
             |known| known.as_ref().clone(),
@@ -340,12 +352,12 @@ impl Fleet {
     /// Records presence: in memory at once, in the database soon if the change is visible, else within 30 s.
     async fn record_presence(&self, presence: PresenceRow, visible: bool) {
         let id = presence.workspace_id;
-        self.directory().put_presence(presence);
+        self.workspaces().put_presence(presence);
         self.write_presence(id, visible).await;
     }
 
     /// Writes behind what is known of an agent: soon, or if it wasn't written for a while.
-    pub(crate) async fn write_presence(&self, id: Uuid, soon: bool) {
+    async fn write_presence(&self, id: Uuid, soon: bool) {
         let due = {
             let mut agents = self.inner.agents.lock();
             let agent = agents.entry(id).or_default();

@@ -14,7 +14,7 @@ use store::{
 use uuid::Uuid;
 
 use crate::{
-    error::FleetError,
+    error::WorkspaceError,
     fleet::{Fleet, Planned, transitions},
     machine::Input,
     new_row::NewWorkspaceRow,
@@ -55,21 +55,21 @@ impl Fleet {
     /// # Errors
     /// If it can't be stored; then nothing happened, except after
     /// [`CommitError::OutcomeUnknown`](store::CommitError::OutcomeUnknown).
-    pub async fn apply_batch<T>(&self, plan: impl Fn(&Self) -> BatchPlan<T>) -> Result<T, FleetError> {
+    pub async fn apply_batch<T>(&self, plan: impl Fn(&Self) -> BatchPlan<T>) -> Result<T, WorkspaceError> {
         for _ in 0..MAX_ATTEMPTS {
-            let planned = |fleet: &Self| fleet.batch(plan(fleet));
+            let planned = |fleet: &Self| Ok(fleet.batch(plan(fleet)));
             match self.change(planned).await {
                 // Changes of this server are in the index already; those of others may not be.
-                Err(FleetError::NameTaken) => self.state().refresh(&[]).await?,
+                Err(WorkspaceError::NameTaken) => self.state().refresh(&[]).await?,
                 done => return done,
             }
         }
-        Err(FleetError::Contended)
+        Err(WorkspaceError::Contended)
     }
 
-    fn batch<T>(&self, plan: BatchPlan<T>) -> Result<Planned<T>, FleetError> {
+    fn batch<T>(&self, plan: BatchPlan<T>) -> Planned<T> {
         // Removals come first: their names may be taken by new workspaces.
-        let mut change = self.removal_of(&plan.removed)?;
+        let mut change = self.removal_of(&plan.removed);
         let new: HashSet<Uuid> = plan.entries.iter().map(|entry| entry.workspace.id).collect();
         let parents = plan.entries.iter().filter_map(|entry| entry.workspace.parent_id);
         let existing: HashSet<Uuid> = parents.filter(|parent| !new.contains(parent)).collect();
@@ -105,21 +105,21 @@ impl Fleet {
         events.append(&mut change.events);
         events.extend(plan.after.into_iter().map(|event| (None, event)));
         change.events = events;
-        Ok(Planned { change, done: plan.done })
+        Planned { change, done: plan.done }
     }
 
     /// The removal of these workspaces and everything below them; unknown and removed ones are left out.
-    pub(crate) fn removal_of(&self, roots: &[Uuid]) -> Result<Change, FleetError> {
+    pub(crate) fn removal_of(&self, roots: &[Uuid]) -> Change {
         let mut seen = HashSet::new();
         let mut all = Vec::new();
-        for root in roots.iter().filter_map(|id| self.directory().get(*id)) {
-            let below = self.directory().descendants(root.row.id);
+        for root in roots.iter().filter_map(|id| self.workspaces().get(*id)) {
+            let below = self.workspaces().descendants(root.row.id);
             let input = Input::Remove { cascade: Some(below.len()) };
             let below = below.into_iter().map(|it| (it, Input::Remove { cascade: None }));
             all.extend(below.chain([(root, input)]).filter(|(it, _)| seen.insert(it.row.id)));
         }
         if all.is_empty() {
-            return Ok(Change::default());
+            return Change::default();
         }
         let rows = all.iter().map(|(workspace, input)| (workspace.row.as_ref(), input.clone()));
         let mut change = transitions(rows, store::now());
@@ -127,6 +127,6 @@ impl Fleet {
         change.push_precondition(NoOtherChildren(ids.clone()));
         change.push(DeleteLayouts(ids.clone()));
         change.push(RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });
-        Ok(change)
+        change
     }
 }

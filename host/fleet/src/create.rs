@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use credentials::NewToken;
+use credentials::{NewToken, SealError};
+use net::UrlError;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{
@@ -16,10 +17,13 @@ use uuid::Uuid;
 use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
-    error::FleetError,
+    error::WorkspaceError,
     fleet::{Fleet, Planned},
     new_row::NewWorkspaceRow,
-    rules::{self, DeliveryMode, WorkspaceAccess},
+    rules::{
+        self, DeliveryMode, FieldError, InvalidAccess, InvalidDirectory, InvalidMode, SecretError,
+        WorkspaceAccess,
+    },
     templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
 };
 
@@ -68,12 +72,12 @@ pub struct NewWorkspace {
     /// Its place on the canvas.
     pub position: Option<(f64, f64)>,
     /// What its agent remembers from the start. Kept in the row's spec until there is a memory to fill.
-    pub initial_memories: Vec<Memory>,
+    pub initial_memories: Vec<InitialMemory>,
 }
 
 /// Something that an agent remembers from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct InitialMemory {
     /// What.
     pub content: String,
     /// The scope that shares the memory.
@@ -90,6 +94,41 @@ pub struct Created {
     pub token: Option<NewToken>,
 }
 
+/// Why a workspace was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// A field is invalid.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The host directory is not allowed.
+    #[error(transparent)]
+    Directory(#[from] InvalidDirectory),
+    /// The access to the host directory is invalid.
+    #[error(transparent)]
+    Access(#[from] InvalidAccess),
+    /// The delivery mode is invalid.
+    #[error(transparent)]
+    Mode(#[from] InvalidMode),
+    /// The name or value of a secret is invalid.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A secret could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The name of the runtime template is invalid.
+    #[error(transparent)]
+    Template(#[from] InvalidRuntimeTemplate),
+    /// The agent's URL is not allowed.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The parent doesn't exist.
+    #[error("parent workspace not found")]
+    NoParent,
+    /// The workspace could not be read or changed.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+}
+
 /// A new workspace, checked.
 struct Checked {
     row: WorkspaceRow,
@@ -102,30 +141,30 @@ impl Fleet {
     ///
     /// # Errors
     /// If a field is invalid; then nothing is created.
-    pub async fn create(&self, new: NewWorkspace, by: &str) -> Result<Created, FleetError> {
+    pub async fn create(&self, new: NewWorkspace, by: &str) -> Result<Created, CreateError> {
         let checked = self.check(&new).await?;
         let mut taken: HashSet<String> = HashSet::new();
         for number in 1..=NAMES {
             let parent = checked.row.parent_id;
-            taken.extend(self.directory().children(parent).iter().map(|sibling| sibling.row.name.clone()));
+            taken.extend(self.workspaces().children(parent).iter().map(|sibling| sibling.row.name.clone()));
             let name = if number == 1 { new.name.clone() } else { format!("{} ({number})", new.name) };
             if taken.contains(&name) {
                 continue;
             }
             match self.insert(&checked, name.clone(), by).await {
-                Err(FleetError::NameTaken) => taken.insert(name),
+                Err(CreateError::Workspace(WorkspaceError::NameTaken)) => taken.insert(name),
                 done => return done,
             };
         }
-        Err(FleetError::NameTaken)
+        Err(WorkspaceError::NameTaken.into())
     }
 
-    async fn insert(&self, checked: &Checked, name: String, by: &str) -> Result<Created, FleetError> {
+    async fn insert(&self, checked: &Checked, name: String, by: &str) -> Result<Created, CreateError> {
         self.change(|fleet: &Self| {
             let now = store::now();
             let mut row = WorkspaceRow { name: name.clone(), ..checked.row.clone() };
-            if row.parent_id.is_some_and(|parent| fleet.directory().get(parent).is_none()) {
-                return Err(FleetError::NoParent);
+            if row.parent_id.is_some_and(|parent| fleet.workspaces().get(parent).is_none()) {
+                return Err(CreateError::NoParent);
             }
             let begun = fleet.begin(row);
             row = begun.row;
@@ -148,7 +187,7 @@ impl Fleet {
         .await
     }
 
-    async fn check(&self, new: &NewWorkspace) -> Result<Checked, FleetError> {
+    async fn check(&self, new: &NewWorkspace) -> Result<Checked, CreateError> {
         let role = new.role.clone().filter(|role| !role.is_empty());
         rules::name(&new.name)?;
         role.as_deref().map_or(Ok(()), rules::role)?;
@@ -181,7 +220,7 @@ impl Fleet {
             self.check_agent_url(url).await?;
         }
         let parent_id = match new.parent_id.as_deref().filter(|parent| !parent.is_empty()) {
-            Some(parent) => Some(Uuid::parse_str(parent).map_err(|_| FleetError::NoParent)?),
+            Some(parent) => Some(Uuid::parse_str(parent).map_err(|_| CreateError::NoParent)?),
             None => None,
         };
         let id = Uuid::new_v4();
@@ -226,7 +265,7 @@ impl Fleet {
         runtime: &str,
         tier: i32,
         model: Option<&str>,
-    ) -> Result<Vec<SecretRow>, FleetError> {
+    ) -> Result<Vec<SecretRow>, CreateError> {
         for (key, value) in &new.secrets {
             rules::secret_key(key)?;
             rules::secret_value(value)?;

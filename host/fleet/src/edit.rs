@@ -3,16 +3,16 @@
 use store::{
     Change,
     layouts::{LayoutRow, PutLayouts},
-    workspaces::{NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
+    workspaces::{Hosting, NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use uuid::Uuid;
 
 use crate::{
     Workspace,
-    error::FleetError,
+    error::WorkspaceError,
     event,
     fleet::{Fleet, Planned},
-    rules,
+    rules::{self, FieldError, InvalidDirectory},
 };
 
 /// Changes to a workspace. `None` leaves a field; `Some(None)` clears it.
@@ -43,6 +43,34 @@ pub struct Edit {
 pub struct Edited {
     /// The agent sees the change after a restart only.
     pub needs_restart: bool,
+}
+
+/// Why a workspace was not edited. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// A field is invalid.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The host directory is not allowed.
+    #[error(transparent)]
+    Directory(#[from] InvalidDirectory),
+    /// The parent doesn't exist.
+    #[error("parent workspace not found")]
+    NoParent,
+    /// The workspace would be its own ancestor.
+    #[error("parent_id would create a cycle")]
+    Cycle,
+    /// The other runtime has another hosting.
+    #[error("the runtime can't change from {from} to {to} hosting; create a new workspace instead")]
+    OtherHosting {
+        /// Present hosting.
+        from: Hosting,
+        /// Hosting of the other runtime.
+        to: Hosting,
+    },
+    /// The workspace could not be read or changed.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
 }
 
 impl Edit {
@@ -83,7 +111,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or a value is invalid; then nothing is changed.
-    pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, FleetError> {
+    pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, EditError> {
         let needs_restart = edit.workspace_dir.is_some();
         if let Some(ready) = edit.runtime.as_deref().and_then(|runtime| self.inner.runtimes.ready(runtime)) {
             ready.await;
@@ -111,7 +139,7 @@ impl Fleet {
         row: &WorkspaceRow,
         edit: &Edit,
         change: &mut Change,
-    ) -> Result<WorkspaceRow, FleetError> {
+    ) -> Result<WorkspaceRow, EditError> {
         let mut row = row.clone();
         if let Some(name) = &edit.name {
             rules::name(name)?;
@@ -130,7 +158,7 @@ impl Fleet {
             let runtime = self.inner.runtimes.sanitize(runtime);
             let hosting = self.inner.runtimes.info(&runtime).hosting;
             if runtime != row.runtime && hosting != row.hosting {
-                return Err(FleetError::OtherHosting { from: row.hosting, to: hosting });
+                return Err(EditError::OtherHosting { from: row.hosting, to: hosting });
             }
             row.runtime = runtime;
         }
@@ -156,17 +184,17 @@ impl Fleet {
         id: Uuid,
         parent: Option<&str>,
         change: &mut Change,
-    ) -> Result<Option<Uuid>, FleetError> {
+    ) -> Result<Option<Uuid>, EditError> {
         let Some(parent) = parent.filter(|parent| !parent.is_empty()) else {
             return Ok(None);
         };
-        let parent = Uuid::parse_str(parent).map_err(|_| FleetError::NoParent)?;
-        let directory = self.directory();
+        let parent = Uuid::parse_str(parent).map_err(|_| EditError::NoParent)?;
+        let directory = self.workspaces();
         if directory.get(parent).is_none() {
-            return Err(FleetError::NoParent);
+            return Err(EditError::NoParent);
         }
         if parent == id || directory.ancestors(parent).iter().any(|above| above.row.id == id) {
-            return Err(FleetError::Cycle);
+            return Err(EditError::Cycle);
         }
         change.push_precondition(WorkspaceIsLive(parent));
         change.push_precondition(NoCycle { child: id, parent });

@@ -10,8 +10,6 @@ use events::{
 use serde_json::Value;
 use store::workspaces::{Hosting, Status, WorkspaceRow};
 
-use crate::machine::Heartbeat;
-
 /// Shown to people when an agent never called.
 pub(crate) const START_OVERDUE: &str = "provisioning timed out — container started but never called \
     /registry/register. Check container logs and network connectivity to the platform.";
@@ -76,12 +74,8 @@ pub(crate) fn offline() -> Event {
     Event::WorkspaceOffline(Empty {})
 }
 
-pub(crate) fn degraded(beat: &Heartbeat, wedged: bool) -> Event {
-    Event::WorkspaceDegraded(Degraded {
-        error_rate: beat.error_rate,
-        runtime_state: wedged.then_some(Wedged),
-        sample_error: beat.sample_error.clone(),
-    })
+pub(crate) fn degraded(error_rate: f64, sample_error: String, wedged: bool) -> Event {
+    Event::WorkspaceDegraded(Degraded { error_rate, runtime_state: wedged.then_some(Wedged), sample_error })
 }
 
 pub(crate) fn paused(row: &WorkspaceRow) -> Event {

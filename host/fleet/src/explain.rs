@@ -7,7 +7,7 @@ use store::workspaces::{Container, DesiredState, Hosting, Status};
 use uuid::Uuid;
 
 use crate::{
-    Workspace, decide, error::FleetError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
+    Workspace, decide, error::WorkspaceError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
 /// State of a workspace. Fields are in the order of the answer.
@@ -63,8 +63,8 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or it isn't live and the database can't be read.
-    pub async fn explain(&self, id: Uuid) -> Result<Explanation, FleetError> {
-        let workspace = self.find(id).await?.ok_or(FleetError::NotFound)?;
+    pub async fn explain(&self, id: Uuid) -> Result<Explanation, WorkspaceError> {
+        let workspace = self.find(id).await?.ok_or(WorkspaceError::NotFound)?;
         let context = self.decision_context(&workspace.row);
         let row = &workspace.row;
         Ok(Explanation {

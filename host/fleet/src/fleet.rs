@@ -6,33 +6,30 @@ use chrono::{DateTime, Utc};
 use credentials::Credentials;
 use events::Hub;
 use provision::Backend;
-use state::{State, Workspace, WorkspaceIndex};
+use state::{ChangeError, State, Workspace, WorkspaceIndex};
 use store::{
     Change, Cipher, Store, StoreError,
     workspaces::{Hosting, UpdateWorkspaces, WorkspaceRow, rows_written},
 };
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
-    agents,
-    error::FleetError,
+    agent_states::AgentStates,
+    error::WorkspaceError,
     limits::Limits,
     machine::{self, Input, Transition},
     presence::PresenceObservers,
-    reconciler::WorkQueue,
     runtimes::Runtimes,
     templates::RuntimeTemplates,
+    work_queue::WorkQueue,
 };
 
 pub(crate) use state::Planned;
 
 /// What a fleet is opened with.
 pub struct FleetConfig {
-    /// The database.
-    pub store: Store,
-    /// The hub on which events are published.
-    pub hub: Hub,
+    /// The deployment's state, opened. Its writer ends once every clone of the fleet is dropped.
+    pub state: State,
     /// What the adapters say of runtimes.
     pub runtimes: Arc<dyn Runtimes>,
     /// What runs containers, if there is a backend.
@@ -65,19 +62,15 @@ pub(crate) struct Inner {
     pub(crate) provision: provision::Settings,
     pub(crate) saas: bool,
     pub(crate) work: WorkQueue,
-    pub(crate) agents: agents::AgentStates,
+    pub(crate) agents: AgentStates,
     pub(crate) presence_observers: PresenceObservers,
 }
 
 impl Fleet {
-    /// Opens the state: loads what is live and starts the writer. The handle ends, with everything stored,
-    /// once every clone of the fleet is dropped.
-    ///
-    /// # Errors
-    /// If the database can't be read.
-    pub async fn open(config: FleetConfig) -> Result<(Self, JoinHandle<()>), StoreError> {
+    /// Opens a fleet: reads the runtime templates.
+    pub async fn open(config: FleetConfig) -> Self {
         config.templates.read(RuntimeTemplates::reload).await;
-        let (state, written) = State::open(config.store, config.hub).await?;
+        let state = config.state;
         let inner = Inner {
             credentials: Credentials::new(state.clone(), config.cipher),
             state,
@@ -88,10 +81,10 @@ impl Fleet {
             provision: config.provision,
             saas: config.saas,
             work: WorkQueue::default(),
-            agents: agents::AgentStates::default(),
+            agents: AgentStates::default(),
             presence_observers: PresenceObservers::default(),
         };
-        Ok((Self { inner: Arc::new(inner) }, written))
+        Self { inner: Arc::new(inner) }
     }
 
     /// The state that the fleet reads and changes.
@@ -108,7 +101,7 @@ impl Fleet {
 
     /// Every live workspace, in memory.
     #[must_use]
-    pub fn directory(&self) -> &WorkspaceIndex {
+    pub fn workspaces(&self) -> &WorkspaceIndex {
         self.state().workspaces()
     }
 
@@ -136,23 +129,26 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is none.
-    pub(crate) fn live(&self, id: Uuid) -> Result<Arc<Workspace>, FleetError> {
-        self.directory().get(id).ok_or(FleetError::NotFound)
+    pub(crate) fn live(&self, id: Uuid) -> Result<Arc<Workspace>, WorkspaceError> {
+        self.workspaces().get(id).ok_or(WorkspaceError::NotFound)
     }
 
     /// Plans a change on the indexes and commits it, as [`State::change`] does, then enqueues the
     /// workspaces for the reconciler.
-    pub(crate) async fn change<T>(
+    pub(crate) async fn change<T, E: From<WorkspaceError>>(
         &self,
-        mut plan: impl FnMut(&Self) -> Result<Planned<T>, FleetError>,
-    ) -> Result<T, FleetError> {
+        mut plan: impl FnMut(&Self) -> Result<Planned<T>, E>,
+    ) -> Result<T, E> {
         let mut acted_on = Vec::new();
         let planned = |_: &State| {
-            let planned = plan(self)?;
+            let planned = plan(self).map_err(Failed::Plan)?;
             acted_on = reconcilable(&planned.change);
-            Ok::<_, FleetError>(planned)
+            Ok(planned)
         };
-        let done = self.state().change(planned).await?;
+        let done = self.state().change(planned).await.map_err(|failed| match failed {
+            Failed::Plan(error) => error,
+            Failed::Change(error) => WorkspaceError::from(error).into(),
+        })?;
         acted_on.into_iter().for_each(|id| self.inner.work.enqueue(id));
         Ok(done)
     }
@@ -161,6 +157,18 @@ impl Fleet {
     /// is dropped.
     pub async fn close(self) {
         self.state().close().await;
+    }
+}
+
+/// Why a change was not made: its plan refused, or it could not be committed.
+enum Failed<E> {
+    Plan(E),
+    Change(ChangeError),
+}
+
+impl<E> From<ChangeError> for Failed<E> {
+    fn from(error: ChangeError) -> Self {
+        Self::Change(error)
     }
 }
 

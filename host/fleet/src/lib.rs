@@ -7,7 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+mod agent_states;
 mod agents;
+mod background;
 mod batch;
 mod connection;
 mod create;
@@ -20,7 +22,6 @@ mod fleet;
 mod lifecycle;
 mod limits;
 mod machine;
-mod messages;
 mod new_row;
 mod presence;
 mod provisioning;
@@ -31,6 +32,7 @@ pub mod rules;
 mod runtimes;
 mod templates;
 mod wait;
+mod work_queue;
 
 #[cfg(test)]
 mod fake_backend;
@@ -41,21 +43,22 @@ mod replicas;
 #[cfg(test)]
 mod testing;
 
-pub use agents::{Metadata, Registered, Registration, Report};
+pub use agent_states::Metadata;
+pub use agents::{Acknowledged, RegisterError, Registered, Registration, Report};
 pub use batch::{BatchEntry, BatchPlan};
 pub use connection::Connection;
-pub use create::{Created, Memory, NewWorkspace};
-pub use edit::{Edit, Edited};
-pub use error::FleetError;
+pub use create::{CreateError, Created, InitialMemory, NewWorkspace};
+pub use edit::{Edit, EditError, Edited};
+pub use error::WorkspaceError;
 pub use explain::{Awaiting, Explanation};
 pub use fleet::{Fleet, FleetConfig};
-pub use lifecycle::Restarted;
+pub use lifecycle::{HibernateError, LifecycleError, Restarted};
 pub use limits::Limits;
 pub use new_row::NewWorkspaceRow;
 pub use presence::PresenceObserver;
 pub use provision::Settings as ProvisionSettings;
 pub use queries::MissedEvents;
-pub use remove::Removal;
+pub use remove::{Removal, RemoveError};
 pub use runtimes::{Adapter, RuntimeInfo, Runtimes};
 pub use state::{LiveToken, Workspace, WorkspaceIndex};
 pub use templates::{InvalidRuntimeTemplate, RuntimeTemplates};

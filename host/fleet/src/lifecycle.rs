@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     Workspace,
-    error::FleetError,
+    error::WorkspaceError,
     fleet::{Fleet, Planned, transitions},
     limits::ANSWER_TIMEOUT,
     machine::Input,
@@ -28,13 +28,62 @@ pub enum Restarted {
     },
 }
 
+/// Why a workspace was not restarted, paused, resumed or woken.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// The workspace is paused already.
+    #[error("workspace not found or already paused")]
+    AlreadyPaused,
+    /// The workspace isn't paused.
+    #[error("workspace not found or not paused")]
+    NotPaused,
+    /// An ancestor is paused.
+    #[error("parent workspace \"{name}\" is paused — resume it first")]
+    ParentPaused {
+        /// Name of the ancestor.
+        name: String,
+    },
+    /// There is no backend.
+    #[error("provisioner not available")]
+    NoBackend,
+    /// The workspace could not be read or changed.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+}
+
+/// Why a workspace was not hibernated.
+#[derive(Debug, thiserror::Error)]
+pub enum HibernateError {
+    /// The workspace is neither online nor degraded.
+    #[error("workspace not found or not in a hibernatable state (must be online or degraded)")]
+    NotHibernatable,
+    /// The workspace has no container that could be stopped.
+    #[error("{runtime} workspaces have no container to hibernate")]
+    NoContainer {
+        /// Runtime of the workspace.
+        runtime: String,
+    },
+    /// The agent has active tasks.
+    #[error("workspace has active tasks; use ?force=true to terminate them")]
+    Busy {
+        /// How many.
+        active_tasks: i32,
+    },
+    /// The container was not stopped in time. It keeps running, or is stopped later.
+    #[error("the container was not stopped in time; see GET /workspaces/:id/explain")]
+    NotYet,
+    /// The workspace could not be read or changed.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+}
+
 impl Fleet {
     /// Begins a new attempt, whatever runs. Many restarts at once are one: each raises the attempt, and the
     /// reconciler starts the last.
     ///
     /// # Errors
     /// If there is no such workspace, an ancestor is paused, or there is no backend.
-    pub async fn restart(&self, id: Uuid) -> Result<Restarted, FleetError> {
+    pub async fn restart(&self, id: Uuid) -> Result<Restarted, LifecycleError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             fleet.require_no_paused_ancestor(id)?;
@@ -55,11 +104,11 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or it is paused already.
-    pub async fn pause(&self, id: Uuid) -> Result<usize, FleetError> {
+    pub async fn pause(&self, id: Uuid) -> Result<usize, LifecycleError> {
         self.change(|fleet: &Self| {
-            let root = fleet.directory().get(id).filter(|root| root.row.status != Status::Paused);
-            let root = root.ok_or(FleetError::AlreadyPaused)?;
-            let below = fleet.directory().descendants(id);
+            let root = fleet.workspaces().get(id).filter(|root| root.row.status != Status::Paused);
+            let root = root.ok_or(LifecycleError::AlreadyPaused)?;
+            let below = fleet.workspaces().descendants(id);
             let all = std::iter::once(root).chain(below).filter(|it| it.row.status != Status::Paused);
             Ok(fleet.apply_to_all(all, &Input::Pause))
         })
@@ -70,12 +119,12 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, it isn't paused, an ancestor is paused, or there is no backend.
-    pub async fn resume(&self, id: Uuid) -> Result<usize, FleetError> {
+    pub async fn resume(&self, id: Uuid) -> Result<usize, LifecycleError> {
         self.change(|fleet: &Self| {
-            let root = fleet.directory().get(id).filter(|root| root.row.status == Status::Paused);
-            let root = root.ok_or(FleetError::NotPaused)?;
+            let root = fleet.workspaces().get(id).filter(|root| root.row.status == Status::Paused);
+            let root = root.ok_or(LifecycleError::NotPaused)?;
             fleet.require_no_paused_ancestor(id)?;
-            let below = fleet.directory().descendants(id);
+            let below = fleet.workspaces().descendants(id);
             let all: Vec<_> =
                 std::iter::once(root).chain(below).filter(|it| it.row.status == Status::Paused).collect();
             if all.iter().any(|it| it.row.hosting == Hosting::Container) {
@@ -91,29 +140,29 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, it isn't online, has no container, has active tasks (unless `force`),
     /// or wasn't stopped in time.
-    pub async fn hibernate(&self, id: Uuid, force: bool) -> Result<(), FleetError> {
+    pub async fn hibernate(&self, id: Uuid, force: bool) -> Result<(), HibernateError> {
         self.change(|fleet: &Self| {
-            let workspace = fleet.directory().get(id).ok_or(FleetError::NotHibernatable)?;
+            let workspace = fleet.workspaces().get(id).ok_or(HibernateError::NotHibernatable)?;
             let row = &workspace.row;
             if row.hosting != Hosting::Container {
-                return Err(FleetError::NothingToHibernate { runtime: row.runtime.clone() });
+                return Err(HibernateError::NoContainer { runtime: row.runtime.clone() });
             }
             if !matches!(row.status, Status::Online | Status::Degraded) {
-                return Err(FleetError::NotHibernatable);
+                return Err(HibernateError::NotHibernatable);
             }
             let active_tasks = workspace.presence.as_ref().map_or(0, |presence| presence.active_tasks);
             if active_tasks > 0 && !force {
-                return Err(FleetError::Busy { active_tasks });
+                return Err(HibernateError::Busy { active_tasks });
             }
             let change = transitions([(row.as_ref(), Input::Hibernate)], store::now());
             Ok(Planned { change, done: () })
         })
         .await?;
         let stopped = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
-        let rows = self.wait_for(&[id], ANSWER_TIMEOUT, stopped).await?;
+        let rows = self.wait_for(&[id], ANSWER_TIMEOUT, stopped).await.map_err(WorkspaceError::Store)?;
         match rows.first() {
             Some(row) if row.wanted == DesiredState::Hibernated && stopped(row) => Ok(()),
-            _ => Err(FleetError::NotYet),
+            _ => Err(HibernateError::NotYet),
         }
     }
 
@@ -128,7 +177,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, an ancestor is paused, or there is no backend; then a hibernated
     /// workspace stays so, and the caller must not say that it wakes.
-    pub async fn wake(&self, id: Uuid) -> Result<bool, FleetError> {
+    pub async fn wake(&self, id: Uuid) -> Result<bool, LifecycleError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let row = &workspace.row;
@@ -154,14 +203,14 @@ impl Fleet {
         Planned { change: transitions(rows, store::now()), done: all.len() }
     }
 
-    pub(crate) fn require_no_paused_ancestor(&self, id: Uuid) -> Result<(), FleetError> {
-        match self.directory().paused_above(id) {
-            Some(above) => Err(FleetError::ParentPaused { name: above.row.name.clone() }),
+    pub(crate) fn require_no_paused_ancestor(&self, id: Uuid) -> Result<(), LifecycleError> {
+        match self.workspaces().paused_above(id) {
+            Some(above) => Err(LifecycleError::ParentPaused { name: above.row.name.clone() }),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn require_backend(&self) -> Result<(), FleetError> {
-        if self.inner.backend.is_some() { Ok(()) } else { Err(FleetError::NoBackend) }
+    pub(crate) fn require_backend(&self) -> Result<(), LifecycleError> {
+        if self.inner.backend.is_some() { Ok(()) } else { Err(LifecycleError::NoBackend) }
     }
 }

@@ -35,9 +35,6 @@ pub(crate) const HIBERNATE_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long an answer waits until the desired state is observed.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a row of activity may wait for room among those to be written.
-pub(crate) const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Wait after the first failure; doubles with each further one.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 

@@ -501,7 +501,9 @@ impl Draft {
         let well = heartbeat.error_rate < HEALTHY_BELOW && sound && !heartbeat.self_reports_health;
         match self.row.status {
             Status::Online if wedged || failing => {
-                self.set_status(Status::Degraded, event::degraded(heartbeat, wedged));
+                let sample_error = heartbeat.sample_error.clone();
+                let degraded = event::degraded(heartbeat.error_rate, sample_error, wedged);
+                self.set_status(Status::Degraded, degraded);
             }
             Status::Degraded if well => {
                 self.clear_failures();

@@ -217,16 +217,16 @@ impl History {
     /// Applies an input of the state machine.
     async fn input(&self, id: Uuid, input: Input) {
         let changed = self.fleet.change(|fleet: &Fleet| {
-            let rows = fleet.directory().get(id);
+            let rows = fleet.workspaces().get(id);
             let rows = rows.iter().map(|workspace| (workspace.row.as_ref(), input.clone()));
-            Ok(Planned { change: transitions(rows, store::now()), done: () })
+            Ok::<_, crate::WorkspaceError>(Planned { change: transitions(rows, store::now()), done: () })
         });
         changed.await.unwrap();
     }
 
     async fn apply(self, action: &Action) -> Self {
         use Action as A;
-        let with = |index: &Index| self.id(*index).filter(|id| self.fleet.directory().get(*id).is_some());
+        let with = |index: &Index| self.id(*index).filter(|id| self.fleet.workspaces().get(*id).is_some());
         match action {
             A::Create { runtime, below } => return self.creates(runtime, below.as_ref()).await,
             A::Crash => return self.crash().await,
@@ -283,7 +283,7 @@ impl History {
                 }
             }
             A::LateStartFailure(index) => {
-                if let Some(workspace) = with(index).and_then(|id| self.fleet.directory().get(id)) {
+                if let Some(workspace) = with(index).and_then(|id| self.fleet.workspaces().get(id)) {
                     let (attempt, error) = (workspace.row.attempt - 1, "late".to_owned());
                     let id = workspace.row.id;
                     self.input(id, Input::StartFailed { attempt, error, missing: Vec::new() }).await;
@@ -303,7 +303,7 @@ impl History {
     }
 
     fn has_agent(&self, id: Uuid) -> bool {
-        let workspace = self.fleet.directory().get(id).unwrap();
+        let workspace = self.fleet.workspaces().get(id).unwrap();
         workspace.row.hosting == Hosting::Operator || self.backend.running().contains_key(&id)
     }
 
@@ -320,7 +320,7 @@ impl History {
 
     async fn removes(mut self, index: Index) -> Self {
         if let Some(id) = self.id(index) {
-            let below = self.fleet.directory().descendants(id);
+            let below = self.fleet.workspaces().descendants(id);
             if self.fleet.mark_removed(id, true).await.is_ok() {
                 for id in below.iter().map(|it| it.row.id).chain([id]) {
                     let at = self.row(id).await.unwrap().removed_at.unwrap();
@@ -359,7 +359,7 @@ impl History {
 
     async fn heartbeat(&self, id: Uuid, error_rate: f64) {
         let last_seen_at = Some(store::now());
-        self.fleet.directory().put_presence(PresenceRow {
+        self.fleet.workspaces().put_presence(PresenceRow {
             workspace_id: id,
             last_seen_at,
             ..PresenceRow::default()
@@ -381,7 +381,7 @@ impl History {
     async fn passes(&self, time: Duration) {
         let time = TimeDelta::from_std(time).unwrap();
         let mut rows = Vec::new();
-        for workspace in self.fleet.directory().list() {
+        for workspace in self.fleet.workspaces().list() {
             let row = workspace.row.as_ref();
             let back = |at: Option<DateTime<Utc>>| at.map(|at| at - time);
             rows.push(
@@ -396,7 +396,7 @@ impl History {
             if let Some(presence) = &workspace.presence {
                 let last_seen_at = back(presence.last_seen_at);
                 self.fleet
-                    .directory()
+                    .workspaces()
                     .put_presence(PresenceRow { last_seen_at, ..presence.as_ref().clone() });
             }
         }
@@ -422,7 +422,7 @@ impl History {
             let wait = (next - store::now()).max(TimeDelta::zero()) + TimeDelta::milliseconds(1);
             self.passes(wait.to_std().unwrap()).await;
         }
-        panic!("there is no end of steps: {:#?}", self.fleet.directory().list());
+        panic!("there is no end of steps: {:#?}", self.fleet.workspaces().list());
     }
 
     async fn check(self) {
@@ -431,8 +431,8 @@ impl History {
             let row = self.row(*id).await.unwrap();
             assert_eq!(row.is_removed(), self.removed.contains_key(id), "{row:?}");
             assert_eq!(row.removed_at.as_ref(), self.removed.get(id));
-            assert_eq!(self.fleet.directory().get(*id).is_some(), !row.is_removed());
-            let ancestor_paused = self.fleet.directory().paused_above(*id).is_some();
+            assert_eq!(self.fleet.workspaces().get(*id).is_some(), !row.is_removed());
+            let ancestor_paused = self.fleet.workspaces().paused_above(*id).is_some();
             let waits = row.status == Status::Offline && ancestor_paused;
             assert!(machine::is_converged(&row) || waits, "{row:?}");
             let run = runs.remove(id);
@@ -453,9 +453,9 @@ impl History {
         let bare = |all: Vec<Arc<Workspace>>| -> Vec<Workspace> {
             all.iter().map(|it| Workspace { presence: None, ..it.as_ref().clone() }).collect()
         };
-        assert_eq!(bare(self.fleet.directory().list()), bare(fresh.list()));
+        assert_eq!(bare(self.fleet.workspaces().list()), bare(fresh.list()));
         for id in self.created.iter().map(|id| Some(*id)).chain([None]) {
-            assert_eq!(bare(self.fleet.directory().children(id)), bare(fresh.children(id)));
+            assert_eq!(bare(self.fleet.workspaces().children(id)), bare(fresh.children(id)));
         }
     }
 

@@ -7,8 +7,6 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::fleet::Fleet;
-
 /// Is called for each heartbeat, once its presence is readable. Heartbeats are the hottest calls: an
 /// implementation returns at once and keeps what it can't do at once for a task of its own, bounded.
 pub trait PresenceObserver: Send + Sync {
@@ -20,6 +18,10 @@ pub trait PresenceObserver: Send + Sync {
 pub(crate) struct PresenceObservers(RwLock<Vec<Arc<dyn PresenceObserver>>>);
 
 impl PresenceObservers {
+    pub(crate) fn add(&self, observer: Arc<dyn PresenceObserver>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push(observer);
+    }
+
     pub(crate) fn on_heartbeat(&self, workspace: Uuid) {
         let observers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         observers.iter().for_each(|observer| observer.on_heartbeat(workspace));
@@ -29,13 +31,5 @@ impl PresenceObservers {
 impl fmt::Debug for PresenceObservers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PresenceObservers").finish_non_exhaustive()
-    }
-}
-
-impl Fleet {
-    /// Adds an observer for as long as the fleet lives. An observer must not hold the fleet: that would
-    /// keep its writer from ending.
-    pub fn observe_presence(&self, observer: Arc<dyn PresenceObserver>) {
-        self.inner.presence_observers.0.write().unwrap_or_else(PoisonError::into_inner).push(observer);
     }
 }

@@ -8,12 +8,8 @@
 //! only delays the next.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     ops::ControlFlow,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -26,7 +22,6 @@ use store::{
     workspaces::{DesiredState, Hosting, Status, WorkspaceRow},
 };
 use tokio::{
-    sync::Notify,
     task::{Id, JoinError, JoinSet},
     time::{interval, timeout},
 };
@@ -55,50 +50,6 @@ const MAX_TIMER: Duration = Duration::from_secs(86_400);
 
 /// Error of a workspace whose container the backend refused to start.
 const START_FAILED: &str = "workspace start failed";
-
-/// Workspaces to be reconciled, on the server that leads.
-#[derive(Debug, Default)]
-pub(crate) struct WorkQueue {
-    waiting: Mutex<BTreeSet<Uuid>>,
-    notify: Notify,
-    open: AtomicBool,
-    /// Since when this server leads.
-    since: Mutex<Option<DateTime<Utc>>>,
-}
-
-impl WorkQueue {
-    /// Enqueues a workspace. Does nothing on a server that doesn't lead: the leader learns of the change by
-    /// its event.
-    pub(crate) fn enqueue(&self, id: Uuid) {
-        if self.open.load(Ordering::Acquire) {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-            self.notify.notify_one();
-        }
-    }
-
-    async fn dequeue(&self) -> BTreeSet<Uuid> {
-        loop {
-            let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            if !taken.is_empty() {
-                return taken;
-            }
-            self.notify.notified().await;
-        }
-    }
-
-    /// Since when this server leads; none while it doesn't.
-    fn since(&self) -> Option<DateTime<Utc>> {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_open(&self, open: bool) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = open.then(store::now);
-        self.open.store(open, Ordering::Release);
-        if !open {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-    }
-}
 
 /// Why a reconciliation ended early. What was begun is found by the next one.
 #[derive(Debug, thiserror::Error)]
@@ -189,11 +140,11 @@ impl Fleet {
     }
 
     fn is_reconcilable(&self, id: Uuid) -> bool {
-        self.directory().get(id).is_none_or(|workspace| workspace.row.hosting != Hosting::Synthetic)
+        self.workspaces().get(id).is_none_or(|workspace| workspace.row.hosting != Hosting::Synthetic)
     }
 
     pub(crate) async fn reconcilable_ids(&self) -> Result<Vec<Uuid>, StoreError> {
-        let live = self.directory().list();
+        let live = self.workspaces().list();
         let mut ids: Vec<Uuid> =
             live.iter().filter(|it| it.row.hosting != Hosting::Synthetic).map(|it| it.row.id).collect();
         if self.inner.backend.is_some() {
@@ -268,7 +219,7 @@ impl Fleet {
             return Ok(false);
         }
         let written = self.store().workspaces(&[id]).await?.pop().and_then(|loaded| loaded.presence);
-        Ok(written.is_some_and(|presence| self.directory().put_newer_presence(presence)))
+        Ok(written.is_some_and(|presence| self.workspaces().put_newer_presence(presence)))
     }
 
     async fn execute(&self, row: &WorkspaceRow, step: Step, fence: &Fence) -> Result<(), Interrupted> {
@@ -337,12 +288,12 @@ impl Fleet {
     }
 
     pub(crate) fn decision_context(&self, row: &WorkspaceRow) -> decide::Context {
-        let workspace = self.directory().get(row.id);
+        let workspace = self.workspaces().get(row.id);
         let presence = workspace.as_ref().and_then(|workspace| workspace.presence.as_ref());
         decide::Context {
             last_seen: presence.and_then(|presence| presence.last_seen_at),
             leading_since: self.inner.work.since(),
-            ancestor_paused: self.directory().paused_above(row.id).is_some(),
+            ancestor_paused: self.workspaces().paused_above(row.id).is_some(),
             provision_timeout: self.provision_timeout(&row.runtime),
             operator_heartbeat_timeout: self.inner.limits.operator_heartbeat_timeout,
         }

@@ -103,7 +103,7 @@ async fn all_servers_publish_every_event_once_in_order_and_index_the_same_rows()
             let id = fleet.create(new(&format!("ws {number}"), "mock", None), "test").await.unwrap().row.id;
             fleet.edit(id, Edit { position: Some((1.0, 2.0)), ..Edit::default() }).await.unwrap();
             // The next server changes what the first made, as soon as it knows of it.
-            until("it is known", &next, async || next.directory().get(id).is_some()).await;
+            until("it is known", &next, async || next.workspaces().get(id).is_some()).await;
             next.pause(id).await.unwrap();
             next.credentials().issue(id, "test", true).await.unwrap();
             if number % 4 == 0 {
@@ -122,7 +122,7 @@ async fn all_servers_publish_every_event_once_in_order_and_index_the_same_rows()
         until("everything is told", &replica.fleet, async || replica.fleet.state().last_published() == last)
             .await;
         assert_eq!(replica.seqs(), (1..=last).collect::<Vec<_>>());
-        assert_eq!(by_id(replica.fleet.directory().list()), by_id(fresh.list()));
+        assert_eq!(by_id(replica.fleet.workspaces().list()), by_id(fresh.list()));
     }
     drop(replicas);
 }
@@ -167,7 +167,7 @@ async fn a_purge_reaches_a_server_that_missed_the_removal() {
     assert!(two.fleet.credentials().authenticate(&mine.text).is_some());
     one.fleet.remove(id, Removal { confirmed: true, purge: true }).await.unwrap();
     let two = two.follows();
-    until("it is gone", &two.fleet, async || two.fleet.directory().get(id).is_none()).await;
+    until("it is gone", &two.fleet, async || two.fleet.workspaces().get(id).is_none()).await;
     assert!(two.fleet.credentials().authenticate(&mine.text).is_none());
     assert!(!two.fleet.state().tokens().has_any(id));
     drop((one, two));
@@ -245,7 +245,7 @@ async fn another_server_takes_over_from_a_dead_leader_and_no_action_is_repeated(
         leader.abort();
         let died = Instant::now();
         if wanted == DesiredState::Paused {
-            until("it is known", &two.fleet, async || two.fleet.directory().get(id).is_some()).await;
+            until("it is known", &two.fleet, async || two.fleet.workspaces().get(id).is_some()).await;
             two.fleet.pause(id).await.unwrap();
         }
         let settled = async || {
@@ -298,7 +298,7 @@ async fn a_heartbeat_on_another_server_counts() {
         let stored = async || one.fleet.store().workspaces(&[row.id]).await.unwrap()[0].presence.is_some();
         until("it is written down", &one.fleet, stored).await;
         two.fleet.state().refresh(&[row.id]).await.unwrap();
-        two.fleet.directory().put_presence(PresenceRow { last_seen_at: Some(long_ago), ..presence });
+        two.fleet.workspaces().put_presence(PresenceRow { last_seen_at: Some(long_ago), ..presence });
         let again = two.fleet.reconcile_one(row.id, &fence).await.unwrap();
         if called == long_ago {
             assert_eq!(two.row(row.id).await.status, Status::AwaitingAgent);
@@ -317,7 +317,7 @@ async fn presence_reaches_the_other_servers() {
     let [one, two, three] = three(&database).await;
     let id = one.fleet.create(pushed("one"), "test").await.unwrap().row.id;
     for replica in [&two, &three] {
-        until("it is known", &replica.fleet, async || replica.fleet.directory().get(id).is_some()).await;
+        until("it is known", &replica.fleet, async || replica.fleet.workspaces().get(id).is_some()).await;
     }
     // No change of its status, so nothing is recorded; and each time by another server.
     for (number, here) in (1..).zip([&one, &two, &one]) {
@@ -330,11 +330,11 @@ async fn presence_reaches_the_other_servers() {
             monthly_spend: 7,
             ..crate::Report::default()
         };
-        here.fleet.beat(report).await.unwrap();
-        let said = here.fleet.directory().get(id).unwrap().presence.clone().unwrap();
+        here.fleet.heartbeat(report).await.unwrap();
+        let said = here.fleet.workspaces().get(id).unwrap().presence.clone().unwrap();
         assert_eq!(said.active_tasks, number);
         for there in [&one, &two, &three] {
-            let known = || there.fleet.directory().get(id).unwrap().presence.clone();
+            let known = || there.fleet.workspaces().get(id).unwrap().presence.clone();
             until("it is known", &there.fleet, async || known().as_ref() == Some(&said)).await;
         }
     }
@@ -355,21 +355,21 @@ async fn a_wedged_report_outlasts_the_server_that_received_it() {
             runtime_state: state.map(str::to_owned),
             ..crate::Report::default()
         };
-        let status = |fleet: &Fleet| fleet.directory().get(id).unwrap().row.status;
+        let status = |fleet: &Fleet| fleet.workspaces().get(id).unwrap().row.status;
         // A healthy report, which another server received as well.
         let (other, _) = testing::open(store.clone(), None, Limits::default()).await;
-        other.beat(said(Some(""), 0.0)).await.unwrap();
-        one.beat(said(state, 0.9)).await.unwrap();
+        other.heartbeat(said(Some(""), 0.0)).await.unwrap();
+        one.heartbeat(said(state, 0.9)).await.unwrap();
         assert_eq!(status(&one), Status::Degraded);
         other.state().refresh(&[id]).await.unwrap();
         let (next, _) = testing::open(store.clone(), None, Limits::default()).await;
         for fleet in [&next, &other] {
             fleet.state().refresh(&[id]).await.unwrap();
-            fleet.beat(said(None, 0.0)).await.unwrap();
+            fleet.heartbeat(said(None, 0.0)).await.unwrap();
             assert_eq!(status(fleet), after_a_beat_without_it, "{name}");
         }
         next.state().refresh(&[id]).await.unwrap();
-        next.beat(said(Some(""), 0.0)).await.unwrap();
+        next.heartbeat(said(Some(""), 0.0)).await.unwrap();
         assert_eq!(status(&next), Status::Online);
     }
 }

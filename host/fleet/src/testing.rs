@@ -8,6 +8,7 @@ use events::Hub;
 use futures::{FutureExt as _, future::BoxFuture};
 use provision::Backend;
 use serde_json::json;
+use state::State;
 use store::{
     Cipher, Store,
     workspaces::{Hosting, WorkspaceRow},
@@ -150,9 +151,9 @@ pub(crate) async fn open_with(
     limits: Limits,
     templates: RuntimeTemplates,
 ) -> (Fleet, JoinHandle<()>) {
-    let parts = FleetConfig {
-        store,
-        hub: Hub::default(),
+    let (state, written) = State::open(store, Hub::default()).await.unwrap();
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(FakeRuntimes),
         backend,
         cipher: Cipher::new(None, None, false).unwrap(),
@@ -161,7 +162,7 @@ pub(crate) async fn open_with(
         provision: provision::Settings::default(),
         saas: false,
     };
-    Fleet::open(parts).await.unwrap()
+    (Fleet::open(config).await, written)
 }
 
 /// A workspace to be made.

@@ -3,11 +3,11 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use events::Received;
-use store::workspaces::WorkspaceRow;
+use store::{StoreError, workspaces::WorkspaceRow};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
-use crate::{error::FleetError, fleet::Fleet};
+use crate::fleet::Fleet;
 
 /// How often the database is read where no event arrives: another server may do the work, and not every
 /// step has an event.
@@ -27,7 +27,7 @@ impl Fleet {
         ids: &[Uuid],
         limit: Duration,
         satisfies: impl Fn(&WorkspaceRow) -> bool,
-    ) -> Result<Vec<WorkspaceRow>, FleetError> {
+    ) -> Result<Vec<WorkspaceRow>, StoreError> {
         let deadline = Instant::now() + limit;
         let wanted: Arc<HashSet<Uuid>> = Arc::new(ids.iter().copied().collect());
         let subscribe = || {

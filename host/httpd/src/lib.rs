@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+mod background;
 pub mod client_ip;
 pub mod connection;
 pub mod cors;
@@ -32,6 +33,7 @@ pub mod websocket;
 /// The type of routers, for the wiring, which names no crate of the framework.
 pub use axum::Router;
 
+pub use background::background_tasks;
 pub use middleware::middleware;
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own

@@ -1,15 +1,16 @@
 //! Activity: a stored row and the event that publishes it, made as a pair.
 
 use events::{Event, definitions};
-use fleet::FleetError;
 use serde_json::Value;
-use store::activity::ActivityRow;
+use store::{
+    Change, CommitError,
+    activity::{ActivityRow, InsertActivity},
+    workspaces::WorkspaceIsLive,
+};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::deliver::Messaging;
-
-/// Activity type of an incoming message.
-pub(crate) const RECEIVED: &str = "a2a_receive";
+use crate::{deliver::Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
@@ -46,7 +47,8 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
-        let (id, created_at) = (Uuid::new_v4(), store::now());
+        // Ids that grow with time: a random one would change another page of the index with each row.
+        let (id, created_at) = (Uuid::now_v7(), store::now());
         let text = |body: &Option<Value>| body.as_ref().map(Value::to_string);
         let row = ActivityRow {
             id,
@@ -88,16 +90,41 @@ impl Messaging {
     ///
     /// # Errors
     /// If there is no such workspace, or the row can't be stored.
-    pub async fn log(&self, entry: Entry) -> Result<(), FleetError> {
+    pub async fn log(&self, entry: Entry) -> Result<(), LogError> {
         let (row, event) = entry.into_row_and_event();
-        self.fleet.log(row, event).await
+        let id = row.workspace_id;
+        let change = Change::of(InsertActivity(vec![row])).require(WorkspaceIsLive(id));
+        match self.fleet.state().commit(change.with_event(id, event)).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::PreconditionFailed(_)) => Err(LogError::NotFound),
+            Err(error) => Err(LogError::Commit(error)),
+        }
+    }
+
+    /// Writes a row behind; it is lost if its workspace is gone by then. Waits while too many rows wait, up
+    /// to a limit: an agent's answer is worth more than its row.
+    pub(crate) async fn write_behind(&self, row: ActivityRow) {
+        let workspace = row.workspace_id;
+        let written = self.fleet.state().write_behind(row);
+        if timeout(WRITE_BEHIND_TIMEOUT, written).await.is_err() {
+            tracing::warn!(%workspace, "activity was not kept: the database is away, or far behind");
+        }
+    }
+
+    /// Deletes activity that is older than this.
+    pub(crate) async fn delete_old_activity(&self, age: chrono::Duration) {
+        match self.fleet.store().delete_activity_before(store::now() - age).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "old activity deleted"),
+            Err(error) => tracing::warn!(%error, "old activity could not be deleted"),
+        }
     }
 
     /// Publishes activity at once, and writes its row behind.
     pub(crate) async fn log_behind(&self, entry: Entry) {
         let workspace = entry.workspace_id;
         let (row, event) = entry.into_row_and_event();
-        self.fleet.log_behind(row).await;
+        self.write_behind(row).await;
         self.fleet.state().publish_ephemeral(workspace, &event);
     }
 }

@@ -1,21 +1,40 @@
 //! What messaging does in the background.
 
 use tasks::{BackgroundTask, Progress};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::{deliver::Messaging, limits::SWEEP_INTERVAL};
+use crate::{
+    deliver::Messaging,
+    limits::{ActivityRetention, SWEEP_INTERVAL},
+};
 
 impl Messaging {
     /// Background tasks of messaging, to be started by the server.
     #[must_use]
-    pub fn background_tasks(&self) -> Vec<BackgroundTask> {
+    pub fn background_tasks(&self, retention: ActivityRetention) -> Vec<BackgroundTask> {
         let messaging = self.clone();
         // Only once: after a panic of the task, messages that are under way still are.
         let mut first = true;
-        vec![BackgroundTask::new("a2a-queue", SWEEP_INTERVAL, move |progress| {
+        let queue = BackgroundTask::new("a2a-queue", SWEEP_INTERVAL, move |progress| {
             let starting = std::mem::take(&mut first);
             messaging.clone().run_queue(starting, progress)
-        })]
+        });
+        vec![queue, self.activity_retention(retention)]
+    }
+
+    fn activity_retention(&self, ActivityRetention { age, interval }: ActivityRetention) -> BackgroundTask {
+        let messaging = self.clone();
+        BackgroundTask::new("activity-retention", interval, move |progress| {
+            let messaging = messaging.clone();
+            async move {
+                loop {
+                    // Waits first: a start has more urgent things to write.
+                    progress.report();
+                    sleep(interval).await;
+                    messaging.delete_old_activity(age).await;
+                }
+            }
+        })
     }
 
     /// Sweeps the queue at once and in every interval; in between, follows heartbeats.

@@ -9,12 +9,12 @@ use fleet::{Fleet, Workspace, rules::DeliveryMode};
 use http::StatusCode;
 use net::AgentClient;
 use serde_json::Value;
-use store::workspaces::Hosting;
+use store::{activity::RECEIVED, workspaces::Hosting};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    activity::{ERROR, Entry, OK, RECEIVED},
+    activity::{ERROR, Entry, OK},
     caller::Caller,
     error::DeliveryError,
     limits::Limits,
@@ -157,7 +157,7 @@ impl Messaging {
     /// The database is asked too: a workspace that another server created a moment ago may not be in the
     /// index yet.
     async fn target(&self, id: Uuid) -> Result<Arc<Workspace>, DeliveryError> {
-        if let Some(live) = self.fleet.directory().get(id) {
+        if let Some(live) = self.fleet.workspaces().get(id) {
             return Ok(live);
         }
         let found = self.fleet.find(id).await.map_err(DeliveryError::Lookup)?;
@@ -169,7 +169,7 @@ impl Messaging {
         let id = target.row.id;
         if let Caller::Workspace(caller) = caller
             && caller != id
-            && !self.fleet.directory().can_communicate(caller, id)
+            && !self.fleet.workspaces().can_communicate(caller, id)
         {
             return Err(DeliveryError::AccessDenied);
         }
@@ -186,7 +186,9 @@ impl Messaging {
         let delivered = matches!(&outcome.result, Ok((status, _)) if is_success(*status));
         // Users see the answers to their own messages; those between agents are seen as activity.
         let response = match &outcome.result {
-            Ok((_, Some(body))) if delivered && caller == Caller::User => {
+            Ok((_, Some(body)))
+                if delivered && caller == Caller::User && self.fleet.state().has_subscribers() =>
+            {
                 let method = delivery.request.method().to_owned();
                 Some(A2aResponse { duration_ms, method, response_body: body.clone() })
             }

@@ -1,10 +1,20 @@
 //! Why a message was not delivered.
 
-use fleet::FleetError;
 use http::StatusCode;
-use store::{StoreError, workspaces::Status};
+use store::{CommitError, StoreError, workspaces::Status};
 
 use crate::request::Malformed;
+
+/// Why activity was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is no such workspace, or it is removed.
+    #[error("workspace not found")]
+    NotFound,
+    /// The row could not be stored.
+    #[error("the change could not be stored")]
+    Commit(#[source] CommitError),
+}
 
 /// Why a message was not delivered. The texts are for clients.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +36,7 @@ pub enum DeliveryError {
     Malformed(#[from] Malformed),
     /// The message could not be stored for the agent to fetch.
     #[error("failed to queue message")]
-    NotQueued(#[source] FleetError),
+    NotQueued(#[source] LogError),
     /// There is no agent to deliver to.
     #[error("workspace has no URL")]
     NoUrl {

@@ -1,13 +1,13 @@
 //! Agents that fetch their messages: a message is a row of activity, durable before the sender is answered.
 
-use fleet::FleetError;
 use http::StatusCode;
 use serde_json::json;
+use store::activity::RECEIVED;
 
 use crate::{
-    activity::{Entry, OK, RECEIVED},
+    activity::{Entry, OK},
     deliver::{Delivery, Messaging, Reply},
-    error::DeliveryError,
+    error::{DeliveryError, LogError},
 };
 
 impl Messaging {
@@ -29,7 +29,7 @@ impl Messaging {
             error_detail: None,
         };
         self.log(entry).await.map_err(|error| match error {
-            FleetError::NotFound => DeliveryError::NotFound,
+            LogError::NotFound => DeliveryError::NotFound,
             error => DeliveryError::NotQueued(error),
         })?;
         self.record_outbound(caller).await;

@@ -1,7 +1,6 @@
 //! What clients read and report over HTTP: activity, reports of agents, messages that wait.
 
 use chrono::{DateTime, Duration, Utc};
-use fleet::FleetError;
 use serde_json::Value;
 use store::{
     StoreError,
@@ -10,7 +9,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::{activity::Entry, deliver::Messaging};
+use crate::{activity::Entry, deliver::Messaging, error::LogError};
 
 /// Kinds of activity that agents may report.
 const REPORTED: [&str; 7] =
@@ -100,7 +99,7 @@ pub enum ReportError {
     InvalidTarget,
     /// The report could not be stored.
     #[error(transparent)]
-    Log(#[from] FleetError),
+    Log(#[from] LogError),
 }
 
 /// The identity under which a message that waits is read.

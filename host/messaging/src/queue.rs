@@ -56,7 +56,7 @@ impl Messaging {
     pub(crate) async fn enqueue(&self, busy: BusyDelivery) -> Result<Reply, DeliveryError> {
         let BusyDelivery { message, entry } = busy;
         let id = message.workspace_id;
-        if self.fleet.does_itself(id, NATIVE_QUEUE) {
+        if self.fleet.has_capability(id, NATIVE_QUEUE) {
             self.log_behind(entry).await;
             return Err(DeliveryError::BusyNativeQueue);
         }
@@ -64,7 +64,7 @@ impl Messaging {
         let (queue_id, depth) = match self.fleet.store().enqueue(message, Some(&row)).await {
             Ok(queued) => queued,
             Err(error) => {
-                self.fleet.log_behind(row).await;
+                self.write_behind(row).await;
                 self.fleet.state().publish_ephemeral(id, &event);
                 return Err(DeliveryError::BusyAndNotQueued(error));
             }
@@ -106,7 +106,7 @@ impl Messaging {
     }
 
     fn has_capacity(&self, id: Uuid) -> bool {
-        self.fleet.directory().get(id).is_some_and(|workspace| {
+        self.fleet.workspaces().get(id).is_some_and(|workspace| {
             let tasks = workspace.presence.as_ref().map_or(0, |presence| presence.active_tasks);
             matches!(workspace.row.status, Status::Online | Status::Degraded)
                 && tasks < workspace.row.max_concurrent_tasks

@@ -19,6 +19,7 @@ use isomer_messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
 use net::AddressPolicy;
 use provision::{Backend, BackendError, ContainerSpec, Observation, OwnedContainer};
 use serde_json::json;
+use state::State;
 use store::{Cipher, Store, workspaces::Status};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -80,9 +81,9 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         .await
         .unwrap();
     let backend = Arc::new(FakeBackend::default());
-    let parts = FleetConfig {
-        store,
-        hub: Hub::default(),
+    let (state, _) = State::open(store, Hub::default()).await.unwrap();
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(catalog.clone()),
         backend: Some(Arc::clone(&backend) as _),
         cipher: Cipher::new(None, None, false).unwrap(),
@@ -91,7 +92,7 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         provision: ProvisionSettings::default(),
         saas: false,
     };
-    let (fleet, _) = Fleet::open(parts).await.unwrap();
+    let fleet = Fleet::open(config).await;
     let limits = Limits { header_timeout: TIMEOUT, addresses: AddressPolicy::default() };
     let messaging = Messaging::new(fleet.clone(), catalog, limits);
     let reconciler = tokio::spawn({

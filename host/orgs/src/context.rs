@@ -57,7 +57,7 @@ impl ImportContext<'_> {
 
     /// An orphan and everything below it.
     fn removed(&self, orphan: Uuid) -> Vec<RemovedWorkspace> {
-        let directory = self.fleet.directory();
+        let directory = self.fleet.workspaces();
         let below = directory.descendants(orphan);
         let all = directory.get(orphan).into_iter().chain(below);
         let removed = all.map(|it| {

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use wasm::template::{Mark, Node as Yaml, Tree, Value};
 
-use fleet::Memory;
+use fleet::InitialMemory;
 
 use crate::{
     fields::{InvalidValue, NodeRef},
@@ -163,9 +163,9 @@ fn routing(value: NodeRef<'_>) -> Result<Routing, InvalidValue> {
     entries.iter().map(|(category, names)| Ok((category.to_owned(), names.items(NodeRef::text)?))).collect()
 }
 
-fn memory(value: NodeRef<'_>) -> Result<Memory, InvalidValue> {
+fn memory(value: NodeRef<'_>) -> Result<InitialMemory, InvalidValue> {
     let fields = value.fields()?;
-    Ok(Memory { content: fields.free_text("content")?, scope: fields.text("scope")? })
+    Ok(InitialMemory { content: fields.free_text("content")?, scope: fields.text("scope")? })
 }
 
 fn schedule(value: NodeRef<'_>) -> Result<Schedule, InvalidValue> {

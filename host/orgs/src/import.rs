@@ -6,7 +6,7 @@ use std::{collections::HashSet, panic::AssertUnwindSafe};
 
 use bytes::Bytes;
 use events::definitions::ImportFailure;
-use fleet::{BatchEntry, BatchPlan, FleetError, NewWorkspaceRow};
+use fleet::{BatchEntry, BatchPlan, NewWorkspaceRow, WorkspaceError};
 use futures::FutureExt as _;
 use serde_json::Value as Json;
 use store::CommitError;
@@ -203,11 +203,11 @@ impl Orgs {
         let names = reconciles.then(|| names(context.org));
         let report = |plan: &Plan| context.report(plan, &assembly, &warnings);
         if dry_run {
-            return report(&Plan::of(&assembly.nodes, names.as_ref(), self.fleet.directory()));
+            return report(&Plan::of(&assembly.nodes, names.as_ref(), self.fleet.workspaces()));
         }
         let entries: Vec<BatchEntry> = assembly.nodes.iter().map(|node| self.entry(node)).collect();
         let applied = self.fleet.apply_batch(|fleet| {
-            let plan = Plan::of(&assembly.nodes, names.as_ref(), fleet.directory());
+            let plan = Plan::of(&assembly.nodes, names.as_ref(), fleet.workspaces());
             let imported = report(&plan);
             BatchPlan {
                 entries: created(&entries, &assembly.nodes, &plan),
@@ -225,7 +225,7 @@ impl Orgs {
                 let nothing =
                     Imported { error: Some(format!("failed to create {first}")), ..report(&Plan::default()) };
                 // With an unknown outcome the change may be stored after all, and its events with it.
-                if !matches!(error, FleetError::Commit(CommitError::OutcomeUnknown)) {
+                if !matches!(error, WorkspaceError::Commit(CommitError::OutcomeUnknown)) {
                     context.record(vec![context.started(), context.completed(&nothing)]).await;
                 }
                 nothing

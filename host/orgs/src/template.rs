@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet::Memory;
+use fleet::InitialMemory;
 use serde::{Deserialize, Serialize};
 
 use crate::requirements::Requirement;
@@ -16,7 +16,7 @@ pub(crate) struct Org {
     /// The root workspaces.
     pub(crate) workspaces: Vec<Node>,
     /// Memories with scope `GLOBAL`.
-    pub(crate) global_memories: Vec<Memory>,
+    pub(crate) global_memories: Vec<InitialMemory>,
     pub(crate) required_env: Vec<Requirement>,
     pub(crate) recommended_env: Vec<Requirement>,
     /// Place and repository of each `!external` part, none of which is fetched yet.
@@ -33,7 +33,7 @@ pub(crate) struct Defaults {
     pub(crate) plugins: Vec<Plugin>,
     pub(crate) prompts: Prompts,
     pub(crate) category_routing: Routing,
-    pub(crate) initial_memories: Vec<Memory>,
+    pub(crate) initial_memories: Vec<InitialMemory>,
 }
 
 /// A workspace of a template.
@@ -59,7 +59,7 @@ pub(crate) struct Node {
     pub(crate) plugins: Vec<Plugin>,
     pub(crate) prompts: Prompts,
     pub(crate) category_routing: Routing,
-    pub(crate) initial_memories: Vec<Memory>,
+    pub(crate) initial_memories: Vec<InitialMemory>,
     /// Below 1 counts as 1.
     pub(crate) max_concurrent_tasks: i64,
     pub(crate) schedules: Vec<Schedule>,

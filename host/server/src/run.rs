@@ -9,9 +9,9 @@ use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
+use state::State;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wasm::{AotCache, Sandbox, SandboxError};
 
@@ -89,7 +89,8 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let store = open_store(settings, &data_dir).await?;
     let catalog = open_catalog(settings, &data_dir, store.clone()).await?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
-    let (fleet, written) = open_fleet(settings, &store, catalog.clone()).await?;
+    let (state, written) = State::open(store.clone(), Hub::default()).await?;
+    let fleet = open_fleet(settings, state, catalog.clone()).await?;
     let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
@@ -126,16 +127,11 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
     Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }
 
-async fn open_fleet(
-    settings: &Settings,
-    store: &Store,
-    catalog: Catalog,
-) -> Result<(Fleet, JoinHandle<()>), StartError> {
+async fn open_fleet(settings: &Settings, state: State, catalog: Catalog) -> Result<Fleet, CipherError> {
     let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
     let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
-    let parts = FleetConfig {
-        store: store.clone(),
-        hub: Hub::default(),
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(catalog),
         backend: None,
         cipher: Cipher::new(key, previous, settings.access.production())?,
@@ -144,7 +140,7 @@ async fn open_fleet(
         provision: settings.provision(),
         saas: settings.saas(),
     };
-    Ok(Fleet::open(parts).await?)
+    Ok(Fleet::open(config).await)
 }
 
 /// Listens on the first host that works.

@@ -131,10 +131,16 @@ impl State {
 
     // === Publishing ===
 
+    /// Whether an ephemeral event could reach a subscriber, on this server or another. Making and rendering
+    /// an event that reaches none is most of its cost.
+    #[must_use]
+    pub fn has_subscribers(&self) -> bool {
+        !self.store().is_single_process() || self.hub().subscribers() > 0
+    }
+
     /// Publishes an ephemeral event: here at once, on other servers within a second, best effort.
     pub fn publish_ephemeral(&self, workspace: Uuid, event: &Event) {
-        // Rendering the payload is most of the cost, and there may be no subscriber.
-        if self.store().is_single_process() && self.hub().subscribers() == 0 {
+        if !self.has_subscribers() {
             return;
         }
         let envelope = Envelope::ephemeral(Some(workspace), event, store::next_event_time());

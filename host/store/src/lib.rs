@@ -151,9 +151,12 @@ impl Store {
     /// If the database can't be reached or migrated, or a newer version of Isomer migrated it.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let store = if url.starts_with("sqlite:") {
-            let db = Database::connect(sqlite(url, 1)).await?;
-            migrate::up(&db).await?;
-            let read = Database::connect(sqlite(url, SQLITE_READERS)).await?;
+            let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
+            // Not by the writer: what a new index sorts may be too large for memory.
+            migrate::up(&read).await?;
+            // A statement of many rows copies the pages that it changes, to be able to undo itself. In a
+            // temporary file, that costs as much as the rows.
+            let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
             Self { read, db, beside_writer: Arc::default() }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             // Without the timeouts of other statements: another server may need a while for its migration.
@@ -194,13 +197,14 @@ impl Store {
     }
 }
 
-fn sqlite(url: &str, connections: u32) -> ConnectOptions {
+/// `temporary` is where temporary data are kept, as the pragma `temp_store` calls it.
+fn sqlite(url: &str, connections: u32, temporary: &'static str) -> ConnectOptions {
     let mut options = common(url);
     options.max_connections(connections).min_connections(1).test_before_acquire(false);
     options.idle_timeout(None).max_lifetime(None);
     // With a write-ahead log, NORMAL loses nothing to a killed process; power loss may cost the last
     // transactions, never order.
-    options.map_sqlx_sqlite_opts(|sqlite| {
+    options.map_sqlx_sqlite_opts(move |sqlite| {
         sqlite
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -208,6 +212,7 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .busy_timeout(CONNECTION_TIMEOUT)
             .foreign_keys(true)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("temp_store", temporary)
     });
     options
 }

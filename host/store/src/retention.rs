@@ -1,5 +1,10 @@
-//! What is old is deleted: some of it at a time, in the one order of changes, since a purge deletes such
-//! rows too and two transactions that lock the same rows one by one would wait for each other.
+//! Old rows are deleted some at a time, in the one order of changes: a purge deletes such rows too, and two
+//! transactions that lock the same rows one by one would wait for each other.
+//!
+//! No index of times is kept for this: each row would pay for it, and times grow with the numbers of rows, so
+//! that a search in the order of numbers finds old rows first. Only the last search of a run, which finds
+//! none, reads the whole table, on a connection that no writer waits for. A clock that jumped ahead leaves
+//! rows of the future among old ones; the search passes over them.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
@@ -32,7 +37,7 @@ impl Store {
         self.delete_before::<event::Entity>(C::Seq, C::CreatedAt, time).await
     }
 
-    /// Deletes rows older than this, by the numbers that they have in their order.
+    /// Deletes the rows that were created before `time`, some at a time.
     async fn delete_before<E: EntityTrait>(
         &self,
         seq: E::Column,
@@ -41,20 +46,23 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut deleted = 0;
         loop {
-            let tx = Transaction::begin(self, 0, 0).await?.db;
             let old: Vec<i64> = E::find()
                 .select_only()
                 .column(seq)
                 .filter(created_at.lt(time))
-                .order_by_asc(created_at)
+                .order_by_asc(seq)
                 .limit(DELETED_AT_ONCE)
                 .into_tuple()
-                .all(&tx)
+                .all(&self.read)
                 .await?;
-            let last = (old.len() as u64) < DELETED_AT_ONCE;
+            if old.is_empty() {
+                return Ok(deleted);
+            }
+            let more = old.len() as u64 == DELETED_AT_ONCE;
+            let tx = Transaction::begin(self, 0, 0).await?.db;
             deleted += E::delete_many().filter(seq.is_in(old)).exec(&tx).await?.rows_affected;
             tx.commit().await?;
-            if last {
+            if !more {
                 return Ok(deleted);
             }
         }

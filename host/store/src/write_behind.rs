@@ -20,6 +20,9 @@ use crate::{StoreError, commit::Transaction};
 /// Rows are stored when this many wait …
 pub(crate) const PENDING_ROWS: usize = 128;
 
+/// … with those that arrived meanwhile, up to this many in one transaction …
+pub(crate) const FLUSHED_ROWS: usize = 512;
+
 /// … or when the first has waited this long. After a failure, the time until the next try.
 const FLUSH_AFTER: Duration = Duration::from_millis(5);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -53,11 +56,13 @@ pub struct Pending {
     buffers: Vec<Box<dyn Buffer>>,
     /// When it is to be stored.
     pub(crate) due: Instant,
+    /// Whether the last try failed, so that the next waits.
+    pub(crate) retries: bool,
 }
 
 impl Default for Pending {
     fn default() -> Self {
-        Self { buffers: Vec::new(), due: Instant::now() }
+        Self { buffers: Vec::new(), due: Instant::now(), retries: false }
     }
 }
 
@@ -95,6 +100,7 @@ impl Pending {
 
     pub(crate) fn clear(&mut self) {
         self.buffers.clear();
+        self.retries = false;
     }
 
     pub(crate) fn push(&mut self, entry: Box<dyn WriteBehind>) {
@@ -102,9 +108,6 @@ impl Pending {
             self.due = Instant::now() + FLUSH_AFTER;
         }
         entry.add_to(self);
-        if self.len() >= PENDING_ROWS && self.due < Instant::now() + FLUSH_AFTER {
-            self.due = Instant::now();
-        }
     }
 
     /// Takes out all rows, each by itself.
@@ -134,5 +137,6 @@ impl Pending {
     pub(crate) fn retry_later(&mut self, error: &dyn std::error::Error) {
         tracing::warn!(%error, rows = self.len(), "rows written behind could not be stored; they are kept for the next try");
         self.due = Instant::now() + RETRY_AFTER;
+        self.retries = true;
     }
 }

@@ -9,14 +9,14 @@ use std::{sync::Arc, time::Duration};
 
 use events::Envelope;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
     time::{sleep_until, timeout},
 };
 
 use crate::{
     Change, CommitError, Store, commit,
-    write_behind::{PENDING_ROWS, Pending, WriteBehind},
+    write_behind::{FLUSHED_ROWS, PENDING_ROWS, Pending, WriteBehind},
 };
 
 /// Changes in one transaction at most.
@@ -42,6 +42,8 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Writer {
     commits: mpsc::Sender<PendingCommit>,
     behind: mpsc::Sender<Box<dyn WriteBehind>>,
+    /// Notified when enough rows wait to be stored at once.
+    full: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -55,8 +57,10 @@ impl Writer {
     pub fn start(store: Store, observer: Arc<dyn Observer>) -> (Self, JoinHandle<()>) {
         let (commits, pending_commits) = mpsc::channel(QUEUE);
         let (behind, entries) = mpsc::channel(QUEUE);
-        let task = Task { store, observer, pending_commits, entries, pending: Pending::default() };
-        (Self { commits, behind }, tokio::spawn(task.run()))
+        let full = Arc::<Notify>::default();
+        let (pending, is_full) = (Pending::default(), Arc::clone(&full));
+        let task = Task { store, observer, pending_commits, entries, full: is_full, pending };
+        (Self { commits, behind, full }, tokio::spawn(task.run()))
     }
 
     /// Commits a change. When this returns, the change survives the end of the process, and the observer
@@ -74,11 +78,19 @@ impl Writer {
     pub async fn write_behind(&self, entry: impl WriteBehind) {
         // A writer that stopped takes nothing any more, and such rows may be lost.
         let _ = self.behind.send(Box::new(entry)).await;
+        self.notify_if_full();
     }
 
     /// Writes behind, or not at all when too many rows wait.
     pub fn try_write_behind(&self, entry: impl WriteBehind) {
         let _ = self.behind.try_send(Box::new(entry));
+        self.notify_if_full();
+    }
+
+    fn notify_if_full(&self) {
+        if self.behind.max_capacity() - self.behind.capacity() >= PENDING_ROWS {
+            self.full.notify_one();
+        }
     }
 }
 
@@ -87,17 +99,20 @@ struct Task {
     observer: Arc<dyn Observer>,
     pending_commits: mpsc::Receiver<PendingCommit>,
     entries: mpsc::Receiver<Box<dyn WriteBehind>>,
+    full: Arc<Notify>,
     pending: Pending,
 }
 
 impl Task {
     async fn run(mut self) {
         let mut group = Vec::with_capacity(GROUP);
-        let mut entries = Vec::with_capacity(PENDING_ROWS);
         loop {
             // A random ready branch: a flood of changes must not starve rows written behind, nor the
             // reverse.
-            let room = PENDING_ROWS.saturating_sub(self.pending.len());
+            //
+            // Only the first row wakes this task. Those that follow stay in their queue until they are
+            // stored, because a wake-up costs more than a row.
+            let waits = !self.pending.is_empty();
             tokio::select! {
                 count = self.pending_commits.recv_many(&mut group, GROUP) => {
                     if count == 0 {
@@ -106,17 +121,18 @@ impl Task {
                     metrics::histogram!("isomer_commit_group_changes").record(count as f64);
                     self.commit(&mut group).await;
                 }
-                () = sleep_until(self.pending.due), if !self.pending.is_empty() => self.flush().await,
-                count = self.entries.recv_many(&mut entries, room), if room > 0 && !self.entries.is_closed() => {
-                    entries.drain(..).take(count).for_each(|entry| self.pending.push(entry));
+                () = sleep_until(self.pending.due), if waits => {
+                    self.flush().await;
                 }
+                () = self.full.notified(), if waits && !self.pending.retries => {
+                    self.flush().await;
+                }
+                Some(entry) = self.entries.recv(), if !waits => self.pending.push(entry),
             }
         }
-        while let Some(entry) = self.entries.recv().await {
-            self.pending.push(entry);
-        }
-        self.flush().await;
-        let left = self.pending.len();
+        // Every sender is gone with the last handle.
+        while self.flush().await && !self.entries.is_empty() {}
+        let left = self.pending.len() + self.entries.len();
         if left > 0 {
             tracing::warn!(rows = left, "rows could not be stored before the end");
         }
@@ -170,7 +186,15 @@ impl Task {
         committed.unwrap_or(Err(CommitError::OutcomeUnknown))
     }
 
-    async fn flush(&mut self) {
+    /// Stores rows that wait. Returns whether none is left but those that arrived meanwhile.
+    async fn flush(&mut self) -> bool {
+        metrics::histogram!("isomer_behind_queue_rows")
+            .record((self.pending.len() + self.entries.len()) as f64);
+        while self.pending.len() < FLUSHED_ROWS
+            && let Ok(entry) = self.entries.try_recv()
+        {
+            self.pending.push(entry);
+        }
         metrics::histogram!("isomer_behind_group_rows").record(self.pending.len() as f64);
         let stored = timeout(TRANSACTION_TIMEOUT, commit::flush(&self.store, &self.pending)).await;
         match stored {
@@ -180,6 +204,7 @@ impl Task {
             Ok(Err(error)) => self.pending.retry_later(&error),
             Err(late) => self.pending.retry_later(&late),
         }
+        self.pending.is_empty()
     }
 
     /// Stores each row by itself: one that can't be stored must not hold up the others, and is lost.

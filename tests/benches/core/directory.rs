@@ -18,7 +18,7 @@ pub async fn reads() {
     let url = sqlite(data.path());
     let ids = seed(&url, 10_000).await;
     let (fleet, _written) = fleet(&url).await;
-    let directory = fleet.directory();
+    let directory = fleet.workspaces();
     let time = |call: &dyn Fn(usize)| {
         let mut rounds: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
@@ -67,7 +67,7 @@ pub async fn load() {
     let started = Instant::now();
     let (fleet, _written) = fleet(&url).await;
     let opened = started.elapsed();
-    assert_eq!(fleet.directory().len(), 100_000);
+    assert_eq!(fleet.workspaces().len(), 100_000);
     let each = resident(std::process::id()).saturating_sub(before) / 100_000;
     println!("100,000 workspaces on SQLite: written in {seeded:.2?}, loaded in {opened:.2?} (aim 2 s)");
     println!(

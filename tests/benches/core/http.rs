@@ -89,7 +89,7 @@ async fn groups(client: &reqwest::Client, server: &Server) -> BTreeMap<String, (
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         line.unwrap_or(0.0)
     };
-    ["isomer_commit_group_changes", "isomer_behind_group_rows"]
+    ["isomer_commit_group_changes", "isomer_behind_group_rows", "isomer_behind_queue_rows"]
         .into_iter()
         .map(|name| (name.to_owned(), (value(&format!("{name}_count")), value(&format!("{name}_sum")))))
         .collect()

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use events::{Envelope, Hub};
 use fleet::{Adapter, Fleet, FleetConfig, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
 use serde_json::json;
+use state::State;
 use store::{
     Change, Cipher, Observer, Store, Writer,
     layouts::{LayoutRow, PutLayouts},
@@ -49,9 +50,10 @@ impl Observer for NoObserver {
 
 /// A fleet on a database, without a server.
 pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
-    let parts = FleetConfig {
-        store: Store::connect(url).await.expect("a database"),
-        hub: Hub::default(),
+    let store = Store::connect(url).await.expect("a database");
+    let (state, written) = State::open(store, Hub::default()).await.expect("a database");
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(Synthetic),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key"),
@@ -60,7 +62,7 @@ pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
         provision: ProvisionSettings::default(),
         saas: false,
     };
-    Fleet::open(parts).await.expect("a fleet")
+    (Fleet::open(config).await, written)
 }
 
 pub fn sqlite(data: &Path) -> String {

@@ -16,6 +16,7 @@ use httpd::serve::{Limits, serve};
 use httpd::shutdown::Shutdown;
 use isomer::settings::Settings;
 use isomer::wiring;
+use state::State;
 use store::{Cipher, Store};
 use support::Database;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,9 +38,10 @@ pub(crate) const PATIENT: Limits = Limits {
 
 /// A fleet without workspaces.
 async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
-    let parts = FleetConfig {
-        store: Store::connect(&database.url()).await.expect("a database"),
-        hub: Hub::default(),
+    let store = Store::connect(&database.url()).await.expect("a database");
+    let (state, _) = State::open(store, Hub::default()).await.expect("a database");
+    let config = FleetConfig {
+        state,
         runtimes: Arc::new(catalog),
         backend: None,
         cipher: Cipher::new(None, None, false).expect("no key is needed"),
@@ -48,7 +50,7 @@ async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
         provision: fleet::ProvisionSettings::default(),
         saas: false,
     };
-    Fleet::open(parts).await.expect("a fleet").0
+    Fleet::open(config).await
 }
 
 pub(crate) struct Server {

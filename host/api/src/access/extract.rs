@@ -64,7 +64,7 @@ impl FromRequestParts<App> for LiveWorkspace {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let auth = WorkspaceAuth::from_request_parts(parts, app).await?;
-        match app.fleet.directory().get(auth.id) {
+        match app.fleet.workspaces().get(auth.id) {
             Some(_) => Ok(Self(auth)),
             None => Err(ApiError::not_found("workspace not found")),
         }

@@ -229,7 +229,7 @@ impl Access {
             if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
         });
         let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
-        if self.fleet.directory().get(id).is_none() {
+        if self.fleet.workspaces().get(id).is_none() {
             let known = self.fleet.find(id).await;
             let known = known.map_err(|error| ApiError::platform_unavailable(&error))?;
             return match known {
@@ -263,7 +263,7 @@ impl Access {
     ) -> Result<RegistrationRights, ApiError> {
         let proof = self.agent(id, credentials).await?;
         let may_create = !self.has_admin_token() || proof == AgentProof::Admin;
-        if !may_create && self.fleet.directory().get(id).is_none() {
+        if !may_create && self.fleet.workspaces().get(id).is_none() {
             return Err(ApiError::unauthorized("missing workspace auth token"));
         }
         Ok(RegistrationRights { may_create, proved: proof != AgentProof::None })
@@ -276,7 +276,7 @@ impl Access {
     /// Those of [`agent`](Self::agent).
     pub async fn card_editor(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<(), ApiError> {
         let proof = self.agent(id, credentials).await;
-        if self.dev_mode && self.fleet.directory().get(id).is_some() {
+        if self.dev_mode && self.fleet.workspaces().get(id).is_some() {
             return Ok(());
         }
         proof.map(drop)

@@ -36,7 +36,7 @@ impl Audience {
             && match self {
                 Self::Canvas => true,
                 Self::Agent(id) => {
-                    event.workspace_id().is_some_and(|about| fleet.directory().can_observe(id, about))
+                    event.workspace_id().is_some_and(|about| fleet.workspaces().can_observe(id, about))
                 }
                 Self::Workspace(id) => event.workspace_id() == Some(id),
             }

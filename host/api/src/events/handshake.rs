@@ -51,7 +51,7 @@ async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<SocketAuth, A
         ApiError::unauthorized(&format!("{what} workspace auth token"))
     };
     let workspace = Uuid::parse_str(id).map_err(|_| refused())?;
-    if app.fleet.directory().get(workspace).is_none() {
+    if app.fleet.workspaces().get(workspace).is_none() {
         return Err(refused());
     }
     let caller = match app.access.workspace(id, &credentials) {

@@ -44,7 +44,7 @@ pub(super) async fn open(
     let (audience, limits) = (Audience::Workspace(id), app.event_limits);
     // The subscription comes before the look-up: a removal in between is delivered as an event.
     let mut events = EventStream::live(&app.fleet, audience, limits.stream_queue);
-    if app.fleet.directory().get(id).is_none() {
+    if app.fleet.workspaces().get(id).is_none() {
         return Err(ApiError::not_found("workspace not found"));
     }
     let permit = app.streams.acquire(Some(id), limits.streams_each).map_err(too_many)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use fleet::{Edit, Memory, NewWorkspace};
+use fleet::{Edit, InitialMemory, NewWorkspace};
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub struct CreateBody {
     secrets: Option<BTreeMap<String, String>>,
     max_concurrent_tasks: Option<i64>,
     canvas: Option<Place>,
-    initial_memories: Option<Vec<Memory>>,
+    initial_memories: Option<Vec<InitialMemory>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -38,7 +38,7 @@ impl ListCache {
     /// # Errors
     /// When a row has no JSON form.
     pub(super) fn render(&self, fleet: &Fleet) -> serde_json::Result<Bytes> {
-        let workspaces = fleet.directory().list();
+        let workspaces = fleet.workspaces().list();
         let known = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if known.is_of(&workspaces, fleet) {
             return Ok(known.body.clone());

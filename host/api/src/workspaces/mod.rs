@@ -20,7 +20,7 @@ pub use self::listing::ListCache;
 use self::view::View;
 use crate::access::{AdminAuth, Credentials, WorkspaceAuth};
 use crate::app::App;
-use crate::errors::{Refuse as _, creation_error, fleet_error};
+use crate::errors::Refuse as _;
 use crate::extract::{ValidJson, WorkspaceId};
 use httpd::error::ApiError;
 use httpd::json::{Json, RenderedJson};
@@ -86,7 +86,8 @@ async fn create(
     ValidJson(new): ValidJson<NewWorkspace>,
 ) -> Answer<Response> {
     let (fleet, by) = (app.fleet.clone(), caller.to_string());
-    let made = run_to_completion(async move { fleet.create(new, &by).await.map_err(creation_error) }).await?;
+    let failed = "failed to create workspace";
+    let made = run_to_completion(async move { fleet.create(new, &by).await.or_refuse(failed) }).await?;
     let url = public_url(app.external_url.as_ref(), &headers);
     Ok((StatusCode::CREATED, Json(created(&made, &url))).into_response())
 }
@@ -135,10 +136,10 @@ async fn remove(
 ) -> Answer {
     let is_true = |text: Option<String>| text.as_deref() == Some("true");
     let removal = Removal { confirmed: is_true(query.confirm), purge: is_true(query.purge) };
-    let failed = |error| fleet_error(error, "internal error processing delete request");
+    let failed = "internal error processing delete request";
     let fleet = app.fleet.clone();
     let descendants =
-        run_to_completion(async move { fleet.remove(id, removal).await.map_err(failed) }).await?;
+        run_to_completion(async move { fleet.remove(id, removal).await.or_refuse(failed) }).await?;
     let status = if removal.purge { "purged" } else { "removed" };
     Ok(Json(json!({ "cascade_deleted": descendants, "status": status })))
 }

@@ -194,7 +194,7 @@ async fn a_removal_waits_until_all_containers_are_gone() {
     let removal = Removal { confirmed: true, purge: true };
     assert_eq!(server.fleet.remove(root, removal).await.unwrap(), 100);
     assert!(server.backend.running().is_empty());
-    assert!(server.fleet.directory().is_empty());
+    assert!(server.fleet.workspaces().is_empty());
     let any = store::EventFilter { limit: 1, ..Default::default() };
     let theirs = server.store.recent_events(&any);
     assert!(theirs.await.unwrap().is_empty(), "a purge takes their events, too");
@@ -214,7 +214,7 @@ async fn hibernate_returns_when_the_container_is_stopped() {
     server.fleet.state().commit(transitions([(&row, registered)], store::now())).await.unwrap();
     server.fleet.hibernate(id, false).await.unwrap();
     assert!(server.backend.running().is_empty());
-    assert_eq!(server.fleet.directory().get(id).unwrap().row.status, Status::Hibernated);
+    assert_eq!(server.fleet.workspaces().get(id).unwrap().row.status, Status::Hibernated);
     leads.abort();
 }
 
@@ -263,7 +263,7 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.state().commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
-    assert!(matches!(woken, Err(crate::FleetError::ParentPaused { .. })), "{woken:?}");
+    assert!(matches!(woken, Err(crate::LifecycleError::ParentPaused { .. })), "{woken:?}");
     assert_eq!(server.row(id).await.status, Status::Hibernated);
     leads.abort();
 }
@@ -450,13 +450,14 @@ async fn a_heartbeat_is_recorded_before_the_guest_is_ready() {
         monthly_spend: 0,
         runtime_state: None,
         metadata: None,
+        proved: true,
     };
     let recorded = until("presence is recorded", &server.fleet, async || {
-        let workspace = server.fleet.directory().get(id).unwrap();
+        let workspace = server.fleet.workspaces().get(id).unwrap();
         workspace.presence.as_ref().is_some_and(|presence| presence.current_task == "reading")
     });
     tokio::select! {
-        judged = server.fleet.beat(report) => panic!("judged without the guest: {judged:?}"),
+        judged = server.fleet.heartbeat(report) => panic!("judged without the guest: {judged:?}"),
         () = recorded => {}
     }
 }

@@ -1,6 +1,6 @@
 //! How lists and maps of a node and of the defaults become one, each by its own rule.
 
-use fleet::Memory;
+use fleet::InitialMemory;
 
 use crate::template::{Defaults, Node, Plugin, Prompts, Routing};
 
@@ -38,7 +38,7 @@ pub(super) fn idle_seconds(own: &Prompts, defaults: &Prompts) -> i64 {
 }
 
 /// Memories with a known scope and a content, which is cut to [`MEMORY_BYTES`].
-pub(super) fn memories(all: &[Memory]) -> Vec<Memory> {
+pub(super) fn memories(all: &[InitialMemory]) -> Vec<InitialMemory> {
     all.iter()
         .filter_map(|memory| match memory.scope.to_uppercase().as_str() {
             "" => with_scope(memory, "LOCAL"),
@@ -49,13 +49,13 @@ pub(super) fn memories(all: &[Memory]) -> Vec<Memory> {
 }
 
 /// The template's memories for all workspaces: their scope is `GLOBAL`, whatever the template says.
-pub(super) fn global_memories(all: &[Memory]) -> Vec<Memory> {
+pub(super) fn global_memories(all: &[InitialMemory]) -> Vec<InitialMemory> {
     all.iter().filter_map(|memory| with_scope(memory, "GLOBAL")).collect()
 }
 
-fn with_scope(memory: &Memory, scope: &str) -> Option<Memory> {
+fn with_scope(memory: &InitialMemory, scope: &str) -> Option<InitialMemory> {
     let (content, _) = memory.content.split_at(memory.content.floor_char_boundary(MEMORY_BYTES));
-    (!content.is_empty()).then(|| Memory { content: content.to_owned(), scope: scope.to_owned() })
+    (!content.is_empty()).then(|| InitialMemory { content: content.to_owned(), scope: scope.to_owned() })
 }
 
 #[cfg(test)]
@@ -92,8 +92,10 @@ mod tests {
 
     #[test]
     fn memories_have_a_known_scope_and_a_limited_size() {
-        let memory =
-            |content: &str, scope: &str| Memory { content: content.to_owned(), scope: scope.to_owned() };
+        let memory = |content: &str, scope: &str| InitialMemory {
+            content: content.to_owned(),
+            scope: scope.to_owned(),
+        };
         let long = "ä".repeat(60_000);
         let all =
             [memory("a", ""), memory("b", "team"), memory("c", "else"), memory("", ""), memory(&long, "")];
@@ -104,8 +106,10 @@ mod tests {
 
     #[test]
     fn global_memories_are_global_whatever_their_scope() {
-        let memory =
-            |content: &str, scope: &str| Memory { content: content.to_owned(), scope: scope.to_owned() };
+        let memory = |content: &str, scope: &str| InitialMemory {
+            content: content.to_owned(),
+            scope: scope.to_owned(),
+        };
         let all = [memory("a", "local"), memory("b", "else"), memory("", "")];
         assert_eq!(global_memories(&all), [memory("a", "GLOBAL"), memory("b", "GLOBAL")]);
     }

@@ -1,0 +1,50 @@
+//! What this server remembers of agents besides their presence.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use uuid::Uuid;
+
+/// What a runtime does by itself. Kept in memory until the next report that says something else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it does, and whether.
+    pub capabilities: BTreeMap<String, bool>,
+    /// Silence that a message to it may take, seconds.
+    pub idle_timeout_seconds: Option<u64>,
+}
+
+/// What is kept in memory of agents besides their presence.
+#[derive(Debug, Default)]
+pub(crate) struct AgentStates(Mutex<HashMap<Uuid, AgentState>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct AgentState {
+    pub(crate) metadata: Option<Metadata>,
+    /// What it said last of its runtime's state. A report that says nothing of it changes nothing. None,
+    /// where it said nothing since this server began, or since it was well.
+    pub(crate) runtime_state: Option<String>,
+    pub(crate) written: Option<Instant>,
+}
+
+impl AgentStates {
+    pub(crate) fn forget_state(&self, id: Uuid) {
+        if let Some(agent) = self.lock().get_mut(&id) {
+            agent.runtime_state = None;
+        }
+    }
+
+    /// Whether the last heartbeat with metadata claimed this capability.
+    pub(crate) fn has_capability(&self, id: Uuid, capability: &str) -> bool {
+        let agents = self.lock();
+        let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
+        metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, AgentState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
