@@ -421,7 +421,8 @@ async fn a_changed_template_timeout_counts_from_the_next_start_on() {
 impl Server {
     /// A workspace of a runtime whose guest is not in service yet.
     async fn compiling(&self, wanted: DesiredState) -> Uuid {
-        let row = WorkspaceRow { wanted, runtime: "compiling".to_owned(), ..self.row(self.create().await).await };
+        let row =
+            WorkspaceRow { wanted, runtime: "compiling".to_owned(), ..self.row(self.create().await).await };
         let id = row.id;
         let update = Change::of(UpdateWorkspaces(vec![row.revised(store::now())]));
         self.fleet.state().commit(update).await.unwrap();
@@ -433,7 +434,7 @@ impl Server {
 async fn a_workspace_that_is_not_to_run_waits_for_no_guest() {
     let server = Server::new().await;
     let id = server.compiling(DesiredState::Removed).await;
-    timeout(testing::PATIENCE, server.fleet.step(id, &server.fence)).await.unwrap().unwrap();
+    let _ = timeout(testing::PATIENCE, server.fleet.step(id, &server.fence)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
