@@ -170,6 +170,8 @@ on_both_databases! {
         assert!(list["tokens"][0].get("name").is_none());
         let long = ask(ADMIN, Method::POST, "/org/tokens", json!({ "name": "x".repeat(101) })).await;
         assert_eq!(long.error(400), "name too long (max 100 chars)");
+        let nul = ask(ADMIN, Method::POST, "/org/tokens", json!({ "name": "a\0b" })).await;
+        assert_eq!(nul.error(400), "name contains invalid characters");
         for unknown in [json!("x"), json!(""), json!(1), json!("00000000-0000-4000-8000-000000000000")] {
             let refused = ask(ADMIN, Method::POST, "/org/tokens", json!({ "org_id": unknown })).await;
             assert_eq!(refused.error(400), "org_id is not a workspace");

@@ -12,5 +12,6 @@ mod rate_limit;
 mod refusals;
 mod sockets;
 mod sse;
+mod stopping;
 mod tenant;
 mod wire;

@@ -4,7 +4,6 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    isomer::commands::main().await
+fn main() -> ExitCode {
+    isomer::commands::main()
 }

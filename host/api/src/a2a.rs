@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use messaging::{Caller, DeliveryError, Reply, SendRequest};
 use tokio::time::Instant;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::access::Credentials;
 use crate::app::App;
@@ -61,7 +61,7 @@ impl FromRequest<App> for Message {
         let headers = parts.headers.clone();
         let body = Bytes::from_request(Request::from_parts(parts, body), app).await;
         let body = body.map_err(|rejection| unreadable(&rejection))?;
-        let target = Uuid::parse_str(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
+        let target = WorkspaceId::parse(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
         let caller = sender(app, target, &headers)?;
         Ok(Self(SendRequest { target, body, caller, deadline }))
     }
@@ -83,7 +83,7 @@ fn unreadable(rejection: &BytesRejection) -> ApiError {
 }
 
 /// The workspace that the header names and the bearer proves, else the workspace of the bearer, else a user.
-fn sender(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiError> {
+fn sender(app: &App, target: WorkspaceId, headers: &HeaderMap) -> Result<Caller, ApiError> {
     let credentials = Credentials::of(headers);
     let proved = || app.access.workspace_of(&credentials);
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
@@ -95,7 +95,7 @@ fn sender(app: &App, target: Uuid, headers: &HeaderMap) -> Result<Caller, ApiErr
         return Err(ApiError::forbidden("invalid caller ID"));
     }
     // An id that does not parse cannot be a permitted caller.
-    let named = Uuid::parse_str(named).map_err(|_| delivery_error(DeliveryError::AccessDenied))?;
+    let named = WorkspaceId::parse(named).map_err(|_| delivery_error(DeliveryError::AccessDenied))?;
     // A starting agent sends to itself before it has a token.
     if named != target && app.fleet.state().tokens().has_any(named) {
         match credentials.bearer() {

@@ -10,7 +10,7 @@ use messaging::{ActivityQuery, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::activity::ActivityRow;
-use uuid::Uuid;
+use types::{ActivityId, WorkspaceId};
 
 use crate::access::WorkspaceAuth;
 use crate::app::App;
@@ -72,9 +72,9 @@ impl FromRequestParts<App> for Wanted {
     }
 }
 
-fn wanted(workspace: Uuid, query: ListQuery) -> Result<ActivityQuery, ApiError> {
+fn wanted(workspace: WorkspaceId, query: ListQuery) -> Result<ActivityQuery, ApiError> {
     let bad = ApiError::bad_request;
-    let peer = given(query.peer_id).map(|text| Uuid::parse_str(&text)).transpose();
+    let peer = given(query.peer_id).map(|text| WorkspaceId::parse(&text)).transpose();
     let before = given(query.before_ts).map(|text| DateTime::parse_from_rfc3339(&text)).transpose();
     let peer = peer.map_err(|_| bad("peer_id must be a UUID"))?;
     let before = before
@@ -105,19 +105,19 @@ struct View {
     created_at: DateTime<Utc>,
     duration_ms: Option<i64>,
     error_detail: Option<String>,
-    id: Uuid,
+    id: ActivityId,
     method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_body: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_body: Option<Value>,
-    source_id: Option<Uuid>,
+    source_id: Option<WorkspaceId>,
     status: String,
     summary: Option<String>,
-    target_id: Option<Uuid>,
+    target_id: Option<WorkspaceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_trace: Option<Value>,
-    workspace_id: Uuid,
+    workspace_id: WorkspaceId,
 }
 
 impl From<ActivityRow> for View {

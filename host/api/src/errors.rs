@@ -14,7 +14,7 @@ use messaging::{ActivityError, DeliveryError, LogError, ReportError};
 use orgs::ImportError;
 use serde_json::{Value, json};
 use store::StoreError;
-use uuid::Uuid;
+use types::WorkspaceId;
 use wasm::LoadError;
 
 /// How to set what an org template requires.
@@ -309,7 +309,7 @@ pub fn delivery_error(error: DeliveryError) -> ApiError {
     }
 }
 
-fn confirmation(children: &[(Uuid, String)]) -> Value {
+fn confirmation(children: &[(WorkspaceId, String)]) -> Value {
     let list: Vec<Value> = children.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect();
     json!({
         "children": list,

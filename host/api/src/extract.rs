@@ -5,7 +5,7 @@
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
+use types::{TokenId, WorkspaceId};
 
 use httpd::error::ApiError;
 use httpd::json::Body;
@@ -24,26 +24,26 @@ pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> String {
 
 /// The workspace that a path names by `id`: 400 for text that is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkspaceId(pub Uuid);
+pub struct WorkspacePath(pub WorkspaceId);
 
-impl<S: Send + Sync> FromRequestParts<S> for WorkspaceId {
+impl<S: Send + Sync> FromRequestParts<S> for WorkspacePath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let id = Uuid::parse_str(&path_param(parts, "id").await);
+        let id = WorkspaceId::parse(&path_param(parts, "id").await);
         id.map(Self).map_err(|_| ApiError::bad_request("invalid workspace ID"))
     }
 }
 
 /// The token that a path names: 404 for text that is no id, as for an unknown token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenId(pub Uuid);
+pub struct TokenPath(pub TokenId);
 
-impl<S: Send + Sync> FromRequestParts<S> for TokenId {
+impl<S: Send + Sync> FromRequestParts<S> for TokenPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let id = Uuid::parse_str(&path_param(parts, "token").await);
+        let id = TokenId::parse(&path_param(parts, "token").await);
         id.map(Self).map_err(|_| ApiError::not_found("token not found or already revoked"))
     }
 }

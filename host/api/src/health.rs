@@ -1,16 +1,17 @@
 //! Routes of monitors: health, build, metrics. They need no credential.
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{any, get};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use httpd::error::ApiError;
 use httpd::json::{Json, RenderedJson};
-use httpd::router_ext::RouterExt;
+use httpd::router_ext::{RouterExt, Unmatched};
 
 /// Commit of the build, from the build's variable `GIT_SHA`.
 const GIT_SHA: &str = match option_env!("GIT_SHA") {
@@ -18,17 +19,30 @@ const GIT_SHA: &str = match option_env!("GIT_SHA") {
     _ => "dev",
 };
 
-/// Path of the route that answers even before the server's state is there.
-pub const HEALTH: &str = "/health";
+const HEALTH: &str = "/health";
+/// The same route under the name that Kubernetes users know.
+const HEALTHZ: &str = "/healthz";
 
-/// The route that needs no state.
-pub fn early_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().probe(HEALTH, get(health))
+/// Paths that are answered at once even before the server's state is there.
+pub const EARLY: [&str; 2] = [HEALTH, HEALTHZ];
+
+/// The routes of a server without state: health, and 503 for all other paths.
+pub fn early_routes() -> Router {
+    health_routes().route("/", any(unavailable)).route("/{*path}", any(unavailable))
 }
 
-/// `GET /health`, `/buildinfo` and `/metrics`.
+/// `GET /health`, `/healthz`, `/buildinfo` and `/metrics`.
 pub fn routes() -> Router<App> {
-    early_routes().probe("/buildinfo", get(build_info)).probe("/metrics", get(metrics))
+    health_routes().probe("/buildinfo", get(build_info)).probe("/metrics", get(metrics))
+}
+
+fn health_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new().probe(HEALTH, get(health)).probe(HEALTHZ, get(health))
+}
+
+/// For requests that came before the state, and waited for it in vain.
+async fn unavailable() -> impl IntoResponse {
+    (Extension(Unmatched), ApiError::unavailable())
 }
 
 async fn health() -> RenderedJson {

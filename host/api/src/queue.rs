@@ -9,7 +9,7 @@ use messaging::Reader;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::queue::{QueueStatus, QueuedRow};
-use uuid::Uuid;
+use types::{QueueItemId, WorkspaceId};
 
 use crate::access::{AdminAuth, Caller, Credentials};
 use crate::app::App;
@@ -52,8 +52,8 @@ fn not_found() -> ApiError {
 
 /// The message that a path names, and the identity under which it is read.
 struct QueuedMessageAuth {
-    workspace: Uuid,
-    message: Uuid,
+    workspace: WorkspaceId,
+    message: QueueItemId,
     reader: Reader,
 }
 
@@ -61,19 +61,19 @@ impl FromRequestParts<App> for QueuedMessageAuth {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let workspace = Uuid::parse_str(&path_param(parts, "id").await).map_err(|_| not_found())?;
-        let message = Uuid::parse_str(&path_param(parts, "queue_id").await).map_err(|_| not_found())?;
+        let workspace = WorkspaceId::parse(&path_param(parts, "id").await).map_err(|_| not_found())?;
+        let message = QueueItemId::parse(&path_param(parts, "queue_id").await).map_err(|_| not_found())?;
         let reader = reader(app, workspace, parts).ok_or_else(not_found)?;
         Ok(Self { workspace, message, reader })
     }
 }
 
 /// An agent with its own token, whatever workspace the path names; else an operator.
-fn reader(app: &App, workspace: Uuid, parts: &Parts) -> Option<Reader> {
+fn reader(app: &App, workspace: WorkspaceId, parts: &Parts) -> Option<Reader> {
     let credentials = Credentials::of(&parts.headers);
     if let Some(own) = app.access.workspace_of(&credentials) {
         let named = text(&parts.headers, WORKSPACE_ID).filter(|id| !id.is_empty());
-        return named.is_none_or(|id| Uuid::parse_str(id) == Ok(own)).then_some(Reader::Workspace(own));
+        return named.is_none_or(|id| WorkspaceId::parse(id) == Ok(own)).then_some(Reader::Workspace(own));
     }
     let admitted = app.access.workspace(&workspace.to_string(), &credentials);
     let is_operator = matches!(admitted, Ok(Caller::AdminToken | Caller::OrgToken { .. } | Caller::DevMode));
@@ -94,9 +94,9 @@ struct View {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
     priority: i32,
-    queue_id: Uuid,
+    queue_id: QueueItemId,
     status: QueueStatus,
-    workspace_id: Uuid,
+    workspace_id: WorkspaceId,
 }
 
 impl From<QueuedRow> for View {
@@ -123,12 +123,12 @@ struct StaleQuery {
 }
 
 impl StaleQuery {
-    fn validate(self) -> Result<(i64, Option<Uuid>), ApiError> {
+    fn validate(self) -> Result<(i64, Option<WorkspaceId>), ApiError> {
         let bad = ApiError::bad_request;
         let minutes = given(self.max_age_minutes).map_or(Ok(STALE_MINUTES), |text| text.parse());
         let minutes = minutes.ok().filter(|minutes| *minutes >= 1);
         let minutes = minutes.ok_or_else(|| bad("max_age_minutes must be a positive integer"))?;
-        let workspace = given(self.workspace_id).map(|id| Uuid::parse_str(&id)).transpose();
+        let workspace = given(self.workspace_id).map(|id| WorkspaceId::parse(&id)).transpose();
         Ok((minutes, workspace.map_err(|_| bad("workspace_id must be a UUID"))?))
     }
 }

@@ -9,7 +9,7 @@ use fleet::rules::DeliveryMode;
 use fleet::{Metadata, Registration, Report};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::access::{Access, AgentAuth, AgentBody, AgentProof, Credentials, RegistrationRights};
 use crate::app::App;
@@ -63,7 +63,7 @@ async fn update_card(State(app): State<App>, auth: AgentAuth<Card>) -> Answer {
 }
 
 async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
-    let ids = (Uuid::parse_str(&body.caller_id), Uuid::parse_str(&body.target_id));
+    let ids = (WorkspaceId::parse(&body.caller_id), WorkspaceId::parse(&body.target_id));
     let allowed =
         matches!(ids, (Ok(caller), Ok(target)) if app.fleet.workspaces().can_communicate(caller, target));
     Json(json!({ "allowed": allowed }))
@@ -97,13 +97,13 @@ impl Validate for Registration {
 impl AgentBody for Registration {
     type Rights = RegistrationRights;
 
-    fn workspace(&self) -> Uuid {
+    fn workspace(&self) -> WorkspaceId {
         self.id
     }
 
     async fn authorize(
         access: &Access,
-        workspace: Uuid,
+        workspace: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<RegistrationRights, ApiError> {
         access.registration(workspace, credentials).await
@@ -167,13 +167,13 @@ impl Validate for Report {
 impl AgentBody for Report {
     type Rights = AgentProof;
 
-    fn workspace(&self) -> Uuid {
+    fn workspace(&self) -> WorkspaceId {
         self.id
     }
 
     async fn authorize(
         access: &Access,
-        workspace: Uuid,
+        workspace: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<AgentProof, ApiError> {
         access.agent(workspace, credentials).await
@@ -182,7 +182,7 @@ impl AgentBody for Report {
 
 /// A new card of a workspace's agent.
 struct Card {
-    workspace: Uuid,
+    workspace: WorkspaceId,
     card: Value,
 }
 
@@ -203,13 +203,13 @@ impl Validate for Card {
 impl AgentBody for Card {
     type Rights = ();
 
-    fn workspace(&self) -> Uuid {
+    fn workspace(&self) -> WorkspaceId {
         self.workspace
     }
 
     async fn authorize(
         access: &Access,
-        workspace: Uuid,
+        workspace: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<(), ApiError> {
         access.card_editor(workspace, credentials).await
@@ -222,8 +222,8 @@ struct CheckBody {
     target_id: String,
 }
 
-fn parse(id: &str) -> Result<Uuid, ApiError> {
-    Uuid::parse_str(id).map_err(|_| ApiError::invalid_body())
+fn parse(id: &str) -> Result<WorkspaceId, ApiError> {
+    WorkspaceId::parse(id).map_err(|_| ApiError::invalid_body())
 }
 
 fn card(card: Value) -> Result<Value, ApiError> {

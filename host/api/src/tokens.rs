@@ -9,12 +9,12 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uuid::Uuid;
+use types::{OrgId, Owner, TokenId, WorkspaceId};
 
 use crate::access::{AdminAuth, Caller, Credentials, LiveWorkspace, WorkspaceAuth, admin};
 use crate::app::App;
 use crate::errors::Refuse as _;
-use crate::extract::{TokenId, given, path_param};
+use crate::extract::{TokenPath, given, path_param};
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
@@ -53,7 +53,7 @@ async fn list(
     Query(page): Query<Page>,
 ) -> Json<Value> {
     let (offset, limit) = page.range();
-    let tokens = app.fleet.credentials().tokens_of(Some(auth.id));
+    let tokens = app.fleet.credentials().tokens_of(Owner::Workspace(auth.id));
     let views: Vec<OwnView> =
         tokens.iter().skip(offset).take(limit).map(|token| OwnView::of(token)).collect();
     Json(json!({ "count": views.len(), "tokens": views }))
@@ -72,9 +72,13 @@ async fn mint_own(State(app): State<App>, auth: WorkspaceAuth) -> Answer<(Status
 async fn revoke(
     State(app): State<App>,
     LiveWorkspace(auth): LiveWorkspace,
-    TokenId(token): TokenId,
+    TokenPath(token): TokenPath,
 ) -> Answer {
-    app.fleet.credentials().revoke(Some(auth.id), token).await.or_refuse("failed to revoke token")?;
+    app.fleet
+        .credentials()
+        .revoke(Owner::Workspace(auth.id), token)
+        .await
+        .or_refuse("failed to revoke token")?;
     Ok(Json(json!({ "status": "revoked" })))
 }
 
@@ -96,7 +100,7 @@ impl Page {
 #[derive(Serialize)]
 struct OwnView {
     created_at: DateTime<Utc>,
-    id: Uuid,
+    id: TokenId,
     last_used_at: Option<DateTime<Utc>>,
     prefix: String,
 }
@@ -115,7 +119,7 @@ impl OwnView {
 // === Of the organization ===
 
 async fn list_org(State(app): State<App>, _: AdminAuth) -> Json<Value> {
-    let tokens = app.fleet.credentials().tokens_of(None);
+    let tokens = app.fleet.credentials().tokens_of(Owner::Organization);
     let views: Vec<OrgView> = tokens.iter().take(MAX_ORG_PAGE).map(|token| OrgView::of(token)).collect();
     Json(json!({ "count": views.len(), "tokens": views }))
 }
@@ -135,15 +139,15 @@ async fn mint_org(State(app): State<App>, new: NewOrgToken) -> Answer {
     Ok(Json(body))
 }
 
-async fn revoke_org(State(app): State<App>, _: AdminAuth, TokenId(token): TokenId) -> Answer {
-    app.fleet.credentials().revoke(None, token).await.or_refuse("failed to revoke")?;
+async fn revoke_org(State(app): State<App>, _: AdminAuth, TokenPath(token): TokenPath) -> Answer {
+    app.fleet.credentials().revoke(Owner::Organization, token).await.or_refuse("failed to revoke")?;
     Ok(Json(json!({ "revoked": token })))
 }
 
 /// A token of the organization that the caller may make.
 struct NewOrgToken {
     name: Option<String>,
-    org_id: Option<Uuid>,
+    org_id: Option<OrgId>,
     by: String,
 }
 
@@ -167,14 +171,17 @@ impl FromRequest<App> for NewOrgToken {
         if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES) {
             return Err(ApiError::bad_request("name too long (max 100 chars)"));
         }
+        if name.as_ref().is_some_and(|name| name.contains('\0')) {
+            return Err(ApiError::bad_request("name contains invalid characters"));
+        }
         let org_id = match &caller {
             // A token that is bound to an organization makes tokens of that organization only.
             Caller::OrgToken { org_id: Some(bound), .. } => Some(*bound),
             _ if body.org_id.is_null() => None,
             _ => {
-                let id = body.org_id.as_str().and_then(|id| Uuid::parse_str(id).ok());
+                let id = body.org_id.as_str().and_then(|id| WorkspaceId::parse(id).ok());
                 let id = id.filter(|id| app.fleet.workspaces().get(*id).is_some());
-                Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?)
+                Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?.into())
             }
         };
         Ok(Self { name, org_id, by: caller.to_string() })
@@ -186,13 +193,13 @@ struct OrgView {
     created_at: DateTime<Utc>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_by: Option<String>,
-    id: Uuid,
+    id: TokenId,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    org_id: Option<Uuid>,
+    org_id: Option<OrgId>,
     prefix: String,
 }
 
@@ -220,7 +227,7 @@ async fn test_token(State(app): State<App>, TestTokenAuth(id): TestTokenAuth) ->
 }
 
 /// The workspace that a path names, for a caller that may get a token for tests.
-struct TestTokenAuth(Uuid);
+struct TestTokenAuth(WorkspaceId);
 
 impl FromRequestParts<App> for TestTokenAuth {
     type Rejection = ApiError;
@@ -230,7 +237,7 @@ impl FromRequestParts<App> for TestTokenAuth {
             return Err(ApiError::not_found("not found"));
         }
         app.access.test_tokens(&Credentials::of(&parts.headers))?;
-        let id = Uuid::parse_str(&path_param(parts, "id").await);
+        let id = WorkspaceId::parse(&path_param(parts, "id").await);
         id.map(Self).map_err(|_| ApiError::not_found("workspace not found"))
     }
 }

@@ -12,7 +12,7 @@ use store::{
     secrets::{InboundSecretRow, InsertInboundSecret},
     workspaces::WorkspaceIsLive,
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{Credentials, SealError, new_token::random_text};
 
@@ -21,7 +21,7 @@ const CACHE_TTL: Duration = Duration::from_secs(300);
 
 /// Secrets by workspace, with the time until which they are cached.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(Mutex<HashMap<Uuid, (String, Instant)>>);
+pub(crate) struct Cache(Mutex<HashMap<WorkspaceId, (String, Instant)>>);
 
 /// Why there is no inbound secret; for the log.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ enum InboundError {
 }
 
 impl Cache {
-    fn get(&self, id: Uuid) -> Option<String> {
+    fn get(&self, id: WorkspaceId) -> Option<String> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match kept.get(&id) {
             Some((secret, until)) if Instant::now() < *until => Some(secret.clone()),
@@ -48,14 +48,14 @@ impl Cache {
         }
     }
 
-    fn evict(&self, ids: &[Uuid]) {
+    fn evict(&self, ids: &[WorkspaceId]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ids.iter().for_each(|id| {
             kept.remove(id);
         });
     }
 
-    fn put(&self, id: Uuid, secret: &str) {
+    fn put(&self, id: WorkspaceId, secret: &str) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(id, (secret.to_owned(), Instant::now() + CACHE_TTL));
     }
@@ -64,12 +64,12 @@ impl Cache {
 impl Credentials {
     /// Forgets the cached secrets of purged workspaces: a workspace that gets such an id later has another
     /// secret.
-    pub fn evict_inbound_secrets(&self, workspaces: &[Uuid]) {
+    pub fn evict_inbound_secrets(&self, workspaces: &[WorkspaceId]) {
         self.inbound.evict(workspaces);
     }
 
     /// The inbound secret of a live workspace; `None` where it can't be read or made, which the log explains.
-    pub async fn inbound_secret(&self, id: Uuid) -> Option<String> {
+    pub async fn inbound_secret(&self, id: WorkspaceId) -> Option<String> {
         if let Some(secret) = self.inbound.get(id) {
             return Some(secret);
         }
@@ -86,7 +86,7 @@ impl Credentials {
         }
     }
 
-    async fn read_or_make(&self, id: Uuid) -> Result<String, InboundError> {
+    async fn read_or_make(&self, id: WorkspaceId) -> Result<String, InboundError> {
         if let Some(row) = self.state.store().inbound_secret(id).await? {
             return self.opened(&row);
         }

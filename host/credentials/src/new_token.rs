@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use rand::Rng as _;
 use state::token_hash;
 use store::tokens::{TokenKind, TokenRow};
-use uuid::Uuid;
+use types::{OrgId, Owner, TokenId, WorkspaceId};
 
 /// Random bytes of a token, which is written as 43 characters.
 const TOKEN_BYTES: usize = 32;
@@ -24,25 +24,30 @@ pub struct NewToken {
 impl NewToken {
     /// A token for a workspace.
     #[must_use]
-    pub fn of_workspace(kind: TokenKind, workspace: Uuid, created_by: &str, now: DateTime<Utc>) -> Self {
-        Self::new(kind, Some(workspace), created_by, now)
+    pub fn of_workspace(
+        kind: TokenKind,
+        workspace: WorkspaceId,
+        created_by: &str,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self::new(kind, Owner::Workspace(workspace), created_by, now)
     }
 
     /// A token for the organization.
     #[must_use]
-    pub fn of_org(name: Option<String>, org_id: Option<Uuid>, created_by: &str, now: DateTime<Utc>) -> Self {
-        let mut new = Self::new(TokenKind::Org, None, created_by, now);
+    pub fn of_org(name: Option<String>, org_id: Option<OrgId>, created_by: &str, now: DateTime<Utc>) -> Self {
+        let mut new = Self::new(TokenKind::Org, Owner::Organization, created_by, now);
         new.row.name = name;
         new.row.org_id = org_id;
         new
     }
 
-    fn new(kind: TokenKind, workspace_id: Option<Uuid>, created_by: &str, now: DateTime<Utc>) -> Self {
+    fn new(kind: TokenKind, owner: Owner, created_by: &str, now: DateTime<Utc>) -> Self {
         let text = random_text();
         let row = TokenRow {
-            id: Uuid::new_v4(),
+            id: TokenId::random(),
             kind,
-            workspace_id,
+            owner,
             hash: token_hash(&text).to_vec(),
             prefix: text.chars().take(PREFIX).collect(),
             name: None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use store::{CipherError, Sealed, StoreError, secrets::SecretRow};
-use uuid::Uuid;
+use types::{Owner, WorkspaceId};
 
 use crate::{Credentials, SealError};
 
@@ -14,7 +14,7 @@ impl Credentials {
     /// If one can't be sealed.
     pub fn seal_secrets(
         &self,
-        workspace: Uuid,
+        workspace: WorkspaceId,
         secrets: BTreeMap<String, String>,
     ) -> Result<Vec<SecretRow>, SealError> {
         let now = store::now();
@@ -22,7 +22,7 @@ impl Credentials {
             let sealed = self.cipher.seal(value.as_bytes());
             let sealed = sealed.map_err(|source| SealError { key: key.clone(), source })?;
             Ok(SecretRow {
-                workspace_id: Some(workspace),
+                owner: Owner::Workspace(workspace),
                 key,
                 value: sealed.bytes,
                 version: sealed.version,

@@ -8,7 +8,7 @@ use store::{
     tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow, TokenUsed},
     workspaces::WorkspaceIsLive,
 };
-use uuid::Uuid;
+use types::{OrgId, Owner, TokenId, WorkspaceId};
 
 use crate::{Credentials, NewToken, TokenError, error::TOKENS_PER_WORKSPACE};
 
@@ -17,7 +17,7 @@ impl Credentials {
     #[must_use]
     pub fn authenticate(&self, bearer: &str) -> Option<Arc<LiveToken>> {
         let token = self.state.tokens().find(bearer)?;
-        if let Some(workspace) = token.row.workspace_id
+        if let Owner::Workspace(workspace) = token.row.owner
             && self.state.workspaces().get(workspace).is_none()
         {
             return None;
@@ -33,7 +33,12 @@ impl Credentials {
     ///
     /// # Errors
     /// If the workspace doesn't exist, or is `limited` and has as many tokens as it may have.
-    pub async fn issue(&self, workspace: Uuid, by: &str, limited: bool) -> Result<NewToken, TokenError> {
+    pub async fn issue(
+        &self,
+        workspace: WorkspaceId,
+        by: &str,
+        limited: bool,
+    ) -> Result<NewToken, TokenError> {
         if self.state.workspaces().get(workspace).is_none() {
             return Err(TokenError::NoWorkspace);
         }
@@ -60,7 +65,7 @@ impl Credentials {
     pub async fn issue_for_org(
         &self,
         name: Option<String>,
-        org_id: Option<Uuid>,
+        org_id: Option<OrgId>,
         by: &str,
     ) -> Result<NewToken, TokenError> {
         let new = NewToken::of_org(name, org_id, by, store::now());
@@ -69,12 +74,12 @@ impl Credentials {
         Ok(new)
     }
 
-    /// Revokes a live token of this workspace, or of the organization for `None`.
+    /// Revokes a live token of this owner.
     ///
     /// # Errors
     /// If there is no such live token.
-    pub async fn revoke(&self, workspace: Option<Uuid>, token: Uuid) -> Result<(), TokenError> {
-        if !self.tokens_of(workspace).iter().any(|live| live.row.id == token) {
+    pub async fn revoke(&self, owner: Owner, token: TokenId) -> Result<(), TokenError> {
+        if !self.tokens_of(owner).iter().any(|live| live.row.id == token) {
             return Err(TokenError::NotFound);
         }
         let change = Change::of(RevokeToken { id: token, by: RevokedBy::Request });
@@ -89,20 +94,24 @@ impl Credentials {
         }
     }
 
-    /// Live tokens of a workspace, or of the organization for `None`; newest first.
+    /// Live tokens of this owner, newest first.
     #[must_use]
-    pub fn tokens_of(&self, workspace: Option<Uuid>) -> Vec<Arc<LiveToken>> {
-        self.state.tokens().of(workspace)
+    pub fn tokens_of(&self, owner: Owner) -> Vec<Arc<LiveToken>> {
+        self.state.tokens().of(owner)
     }
 
     /// Whether this was a token of this workspace that its removal revoked.
     ///
     /// # Errors
     /// If the database can't be read.
-    pub async fn was_revoked_by_removal(&self, bearer: &str, workspace: Uuid) -> Result<bool, TokenError> {
+    pub async fn was_revoked_by_removal(
+        &self,
+        bearer: &str,
+        workspace: WorkspaceId,
+    ) -> Result<bool, TokenError> {
         let row: Option<TokenRow> = self.state.store().token_by_hash(&token_hash(bearer)).await?;
         Ok(row.is_some_and(|row| {
-            row.workspace_id == Some(workspace) && row.revoked_by == Some(RevokedBy::Removal)
+            row.owner == Owner::Workspace(workspace) && row.revoked_by == Some(RevokedBy::Removal)
         }))
     }
 }

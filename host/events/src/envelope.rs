@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
+use types::{EventId, WorkspaceId};
 
 use crate::definitions::ApprovalDecided;
 use crate::{Class, Event, class_of, json};
@@ -27,11 +27,11 @@ const APPROVAL_DECIDED: &str = "APPROVAL_DECIDED";
 /// An event with its metadata.
 #[derive(Debug)]
 pub struct Envelope {
-    id: Uuid,
+    id: EventId,
     seq: Option<i64>,
     name: Cow<'static, str>,
     class: Class,
-    workspace_id: Option<Uuid>,
+    workspace_id: Option<WorkspaceId>,
     at: DateTime<Utc>,
     payload: Arc<str>,
     frame: OnceLock<Bytes>,
@@ -40,9 +40,9 @@ pub struct Envelope {
 impl Envelope {
     /// An event that is published only.
     #[must_use]
-    pub fn ephemeral(workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
+    pub fn ephemeral(workspace_id: Option<WorkspaceId>, event: &Event, at: DateTime<Utc>) -> Self {
         Self {
-            id: Uuid::new_v4(),
+            id: EventId::random(),
             seq: None,
             name: Cow::Borrowed(event.name()),
             class: event.class(),
@@ -56,9 +56,9 @@ impl Envelope {
     /// Asks one client, or those of one workspace, to read everything again: it missed more events than can
     /// be replayed.
     #[must_use]
-    pub fn resync(workspace_id: Option<Uuid>, at: DateTime<Utc>) -> Self {
+    pub fn resync(workspace_id: Option<WorkspaceId>, at: DateTime<Utc>) -> Self {
         Self {
-            id: Uuid::new_v4(),
+            id: EventId::random(),
             seq: None,
             name: Cow::Borrowed(RESYNC_REQUIRED),
             class: Class::Ephemeral,
@@ -71,7 +71,7 @@ impl Envelope {
 
     /// An event that is about to be stored as number `seq`; its row is made of this.
     #[must_use]
-    pub fn sequenced(seq: i64, workspace_id: Option<Uuid>, event: &Event, at: DateTime<Utc>) -> Self {
+    pub fn sequenced(seq: i64, workspace_id: Option<WorkspaceId>, event: &Event, at: DateTime<Utc>) -> Self {
         let class = class_of_stored(event.class());
         Self { seq: Some(seq), class, ..Self::ephemeral(workspace_id, event, at) }
     }
@@ -80,10 +80,10 @@ impl Envelope {
     /// the empty one, so that the texts made here are JSON whatever the row holds.
     #[must_use]
     pub fn stored(
-        id: Uuid,
+        id: EventId,
         seq: i64,
         name: String,
-        workspace_id: Option<Uuid>,
+        workspace_id: Option<WorkspaceId>,
         at: DateTime<Utc>,
         payload: String,
     ) -> Self {
@@ -102,7 +102,7 @@ impl Envelope {
 
     /// The event's own id, which clients use to tell copies apart.
     #[must_use]
-    pub fn id(&self) -> Uuid {
+    pub fn id(&self) -> EventId {
         self.id
     }
 
@@ -126,7 +126,7 @@ impl Envelope {
 
     /// The workspace that it is about.
     #[must_use]
-    pub fn workspace_id(&self) -> Option<Uuid> {
+    pub fn workspace_id(&self) -> Option<WorkspaceId> {
         self.workspace_id
     }
 
@@ -229,18 +229,20 @@ fn class_of_stored(class: Class) -> Class {
 mod tests {
     use serde_json::{Value, json};
 
+    use uuid::Uuid;
+
     use super::*;
     use crate::definitions::tests::samples;
     use crate::definitions::{Online, RecoveredFrom, Task, TokenChanged};
 
-    const WORKSPACE: Uuid = Uuid::from_u128(0x6f1c7a52_0b7e_4a1e_9a53_0d1f6f0f2f11);
+    const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(0x6f1c7a52_0b7e_4a1e_9a53_0d1f6f0f2f11));
 
     fn at() -> DateTime<Utc> {
         "2026-05-09T10:00:00.123456789Z".parse().unwrap()
     }
 
-    fn stored(seq: i64, name: &str, workspace_id: Option<Uuid>, payload: &str) -> Envelope {
-        Envelope::stored(Uuid::nil(), seq, name.to_owned(), workspace_id, at(), payload.to_owned())
+    fn stored(seq: i64, name: &str, workspace_id: Option<WorkspaceId>, payload: &str) -> Envelope {
+        Envelope::stored(EventId::default(), seq, name.to_owned(), workspace_id, at(), payload.to_owned())
     }
 
     #[test]
@@ -266,7 +268,7 @@ mod tests {
             "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":1778320800123,\"data\":{\"active_tasks\":1,\"current_task\":\"x\"}}\n\n"
         );
         let stored = Envelope::stored(
-            Uuid::nil(),
+            EventId::default(),
             42,
             "WORKSPACE_OFFLINE".to_owned(),
             Some(WORKSPACE),
@@ -355,7 +357,7 @@ mod tests {
         let envelope = stored(1, HEARTBEAT, None, "{}");
         assert_eq!(envelope.class(), Class::Durable);
         assert!(!envelope.is_heartbeat());
-        let token = Event::TokenChanged(TokenChanged { token_id: WORKSPACE });
+        let token = Event::TokenChanged(TokenChanged { token_id: types::TokenId(WORKSPACE.0) });
         assert_eq!(stored(1, token.name(), None, &token.payload()).class(), Class::Internal);
     }
 }

@@ -256,7 +256,7 @@ mod tests {
     use std::thread;
 
     use chrono::Utc;
-    use uuid::Uuid;
+    use types::EventId;
 
     use super::*;
     use crate::Event;
@@ -264,12 +264,12 @@ mod tests {
 
     fn recorded(seq: i64) -> Arc<Envelope> {
         let (name, payload) = ("WORKSPACE_OFFLINE".to_owned(), "{}".to_owned());
-        Arc::new(Envelope::stored(Uuid::nil(), seq, name, None, Utc::now(), payload))
+        Arc::new(Envelope::stored(EventId::default(), seq, name, None, Utc::now(), payload))
     }
 
     fn internal(seq: i64) -> Arc<Envelope> {
         let (name, payload) = ("isomer.token.changed".to_owned(), "{}".to_owned());
-        Arc::new(Envelope::stored(Uuid::nil(), seq, name, None, Utc::now(), payload))
+        Arc::new(Envelope::stored(EventId::default(), seq, name, None, Utc::now(), payload))
     }
 
     fn ephemeral(number: usize) -> Arc<Envelope> {

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use uuid::Uuid;
+use types::WorkspaceId;
 
 /// What a runtime does by itself. Kept in memory until the next report that says something else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Metadata {
 
 /// What is kept in memory of agents besides their presence.
 #[derive(Debug, Default)]
-pub(crate) struct AgentStates(Mutex<HashMap<Uuid, AgentState>>);
+pub(crate) struct AgentStates(Mutex<HashMap<WorkspaceId, AgentState>>);
 
 #[derive(Debug, Default)]
 pub(crate) struct AgentState {
@@ -31,20 +31,20 @@ pub(crate) struct AgentState {
 }
 
 impl AgentStates {
-    pub(crate) fn forget_state(&self, id: Uuid) {
+    pub(crate) fn forget_state(&self, id: WorkspaceId) {
         if let Some(agent) = self.lock().get_mut(&id) {
             agent.runtime_state = None;
         }
     }
 
     /// Whether the last heartbeat with metadata claimed this capability.
-    pub(crate) fn has_capability(&self, id: Uuid, capability: &str) -> bool {
+    pub(crate) fn has_capability(&self, id: WorkspaceId, capability: &str) -> bool {
         let agents = self.lock();
         let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
         metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, AgentState>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, AgentState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

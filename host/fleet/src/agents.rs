@@ -14,14 +14,14 @@ use events::{
     definitions::{CardUpdated, Heartbeat, Task},
 };
 use net::{AddressPolicy, UrlError, agent_url};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{
     Change, EventFilter,
     presence::PresenceRow,
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec};
 
 use crate::{
     agent_states::Metadata,
@@ -56,7 +56,7 @@ const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// Its workspace.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Where it is reached; empty for none.
     pub url: String,
     /// How it describes itself.
@@ -101,7 +101,7 @@ pub enum RegisterError {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// Its workspace.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Share of failed calls.
     pub error_rate: f64,
     /// An example of what fails.
@@ -138,12 +138,12 @@ impl Fleet {
 
     /// Whether the agent's last heartbeat with metadata claims this capability.
     #[must_use]
-    pub fn has_capability(&self, id: Uuid, capability: &str) -> bool {
+    pub fn has_capability(&self, id: WorkspaceId, capability: &str) -> bool {
         self.inner.agents.has_capability(id, capability)
     }
 
     /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
-    pub async fn record_outbound(&self, id: Uuid) {
+    pub async fn record_outbound(&self, id: WorkspaceId) {
         self.workspaces().put_outbound(id, store::now());
         self.write_presence(id, false).await;
     }
@@ -251,7 +251,7 @@ impl Fleet {
             budget_limit: None,
             max_concurrent_tasks: 1,
             url,
-            spec: json!({}),
+            spec: WorkspaceSpec::default(),
         };
         WorkspaceRow {
             status: Status::Online,
@@ -330,7 +330,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If its workspace isn't there, or the card could not be stored.
-    pub async fn update_card(&self, id: Uuid, card: Value) -> Result<(), WorkspaceError> {
+    pub async fn update_card(&self, id: WorkspaceId, card: Value) -> Result<(), WorkspaceError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let row = WorkspaceRow { agent_card: Some(card.clone()), ..workspace.row.as_ref().clone() };
@@ -341,7 +341,7 @@ impl Fleet {
         .await
     }
 
-    fn presence(&self, id: Uuid) -> PresenceRow {
+    fn presence(&self, id: WorkspaceId) -> PresenceRow {
         let known = self.workspaces().get(id).and_then(|workspace| workspace.presence.clone());
         known.map_or_else(
             || PresenceRow { workspace_id: id, ..PresenceRow::default() },
@@ -357,7 +357,7 @@ impl Fleet {
     }
 
     /// Writes behind what is known of an agent: soon, or if it wasn't written for a while.
-    async fn write_presence(&self, id: Uuid, soon: bool) {
+    async fn write_presence(&self, id: WorkspaceId, soon: bool) {
         let due = {
             let mut agents = self.inner.agents.lock();
             let agent = agents.entry(id).or_default();
@@ -396,7 +396,7 @@ impl Fleet {
 
     /// The state of its runtime with which an agent was degraded, before this server began or by another
     /// one. None where that can't be told: then it is not known to be well.
-    async fn restore_state(&self, id: Uuid) -> Option<String> {
+    async fn restore_state(&self, id: WorkspaceId) -> Option<String> {
         let filter = EventFilter {
             workspace: Some(id),
             name: Some("WORKSPACE_DEGRADED".to_owned()),

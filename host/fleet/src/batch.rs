@@ -11,7 +11,7 @@ use store::{
     tokens::{RevokeTokensOf, RevokedBy},
     workspaces::{InsertWorkspaces, NoOtherChildren, WorkspaceIsLive},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     error::WorkspaceError,
@@ -39,7 +39,7 @@ pub struct BatchPlan<T> {
     /// To be inserted: parents before their children.
     pub entries: Vec<BatchEntry>,
     /// To be removed, with everything below them.
-    pub removed: Vec<Uuid>,
+    pub removed: Vec<WorkspaceId>,
     /// Published before all others.
     pub before: Vec<Event>,
     /// Published after all others.
@@ -70,9 +70,9 @@ impl Fleet {
     fn batch<T>(&self, plan: BatchPlan<T>) -> Planned<T> {
         // Removals come first: their names may be taken by new workspaces.
         let mut change = self.removal_of(&plan.removed);
-        let new: HashSet<Uuid> = plan.entries.iter().map(|entry| entry.workspace.id).collect();
+        let new: HashSet<WorkspaceId> = plan.entries.iter().map(|entry| entry.workspace.id).collect();
         let parents = plan.entries.iter().filter_map(|entry| entry.workspace.parent_id);
-        let existing: HashSet<Uuid> = parents.filter(|parent| !new.contains(parent)).collect();
+        let existing: HashSet<WorkspaceId> = parents.filter(|parent| !new.contains(parent)).collect();
         existing.into_iter().for_each(|parent| change.push_precondition(WorkspaceIsLive(parent)));
 
         let mut events: Vec<_> = plan.before.into_iter().map(|event| (None, event)).collect();
@@ -109,7 +109,7 @@ impl Fleet {
     }
 
     /// The removal of these workspaces and everything below them; unknown and removed ones are left out.
-    pub(crate) fn removal_of(&self, roots: &[Uuid]) -> Change {
+    pub(crate) fn removal_of(&self, roots: &[WorkspaceId]) -> Change {
         let mut seen = HashSet::new();
         let mut all = Vec::new();
         for root in roots.iter().filter_map(|id| self.workspaces().get(*id)) {
@@ -123,7 +123,7 @@ impl Fleet {
         }
         let rows = all.iter().map(|(workspace, input)| (workspace.row.as_ref(), input.clone()));
         let mut change = transitions(rows, store::now());
-        let ids: Vec<Uuid> = all.iter().map(|(workspace, _)| workspace.row.id).collect();
+        let ids: Vec<WorkspaceId> = all.iter().map(|(workspace, _)| workspace.row.id).collect();
         change.push_precondition(NoOtherChildren(ids.clone()));
         change.push(DeleteLayouts(ids.clone()));
         change.push(RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 const CLAUDE_CODE_CHANNEL: &str = include_str!("connection/claude_code_channel.txt");
 const CODEX: &str = include_str!("connection/codex.txt");
@@ -38,7 +38,7 @@ impl Connection {
     /// How to connect to `workspace_id` through the platform at `platform_url`. The token is empty
     /// unless it was made just now: it is never shown again.
     #[must_use]
-    pub fn new(platform_url: &str, workspace_id: Uuid, auth_token: &str) -> Self {
+    pub fn new(platform_url: &str, workspace_id: WorkspaceId, auth_token: &str) -> Self {
         let platform_url = harmless(platform_url.trim_end_matches('/'));
         let workspace_id = workspace_id.to_string();
         let filled = |text: &str| {
@@ -78,9 +78,11 @@ fn harmless(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
-    const ID: Uuid = Uuid::from_u128(0x6f1c_7a52_0b7e_4a1e_9a53_0d1f_6f0f_2f11);
+    const ID: WorkspaceId = WorkspaceId(Uuid::from_u128(0x6f1c_7a52_0b7e_4a1e_9a53_0d1f_6f0f_2f11));
     const TOKEN: &str = "token-made-just-now";
 
     fn connection() -> Connection {

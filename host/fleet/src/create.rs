@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use credentials::{NewToken, SealError};
 use net::UrlError;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 use store::{
     Change,
     layouts::{LayoutRow, PutLayouts},
@@ -13,7 +11,7 @@ use store::{
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow},
 };
-use uuid::Uuid;
+use types::{InitialMemory, WorkspaceId, WorkspaceSpec, defaults};
 use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
@@ -26,12 +24,6 @@ use crate::{
     },
     templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
 };
-
-/// Runtime where neither the request nor its template names one.
-const DEFAULT_RUNTIME: &str = "langgraph";
-
-/// Runtime of an external workspace that names none.
-const OPERATOR_RUNTIME: &str = "external";
 
 /// Variations of a name that are tried when siblings have it: ` (2)` to ` (99)`.
 const NAMES: u32 = 99;
@@ -73,16 +65,6 @@ pub struct NewWorkspace {
     pub position: Option<(f64, f64)>,
     /// What its agent remembers from the start. Kept in the row's spec until there is a memory to fill.
     pub initial_memories: Vec<InitialMemory>,
-}
-
-/// Something that an agent remembers from the start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InitialMemory {
-    /// What.
-    pub content: String,
-    /// The scope that shares the memory.
-    #[serde(default)]
-    pub scope: String,
 }
 
 /// A workspace that was created.
@@ -199,13 +181,13 @@ impl Fleet {
         let of_template = template.as_ref();
         let runtime = given(&new.runtime).or_else(|| of_template.and_then(|t| t.runtime.clone()));
         let model = given(&new.model).or_else(|| of_template.and_then(|t| t.model.clone()));
-        let asked = runtime.as_deref().unwrap_or(DEFAULT_RUNTIME);
+        let asked = runtime.as_deref().unwrap_or(defaults::RUNTIME);
         if let Some(ready) = self.inner.runtimes.ready(asked) {
             ready.await;
         }
         let runtime = match runtime {
-            None if new.external => OPERATOR_RUNTIME.to_owned(),
-            runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(DEFAULT_RUNTIME)),
+            None if new.external => defaults::OPERATOR_RUNTIME.to_owned(),
+            runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(defaults::RUNTIME)),
         };
         let hosting =
             if new.external { Hosting::Operator } else { self.inner.runtimes.info(&runtime).hosting };
@@ -220,10 +202,10 @@ impl Fleet {
             self.check_agent_url(url).await?;
         }
         let parent_id = match new.parent_id.as_deref().filter(|parent| !parent.is_empty()) {
-            Some(parent) => Some(Uuid::parse_str(parent).map_err(|_| CreateError::NoParent)?),
+            Some(parent) => Some(WorkspaceId::parse(parent).map_err(|_| CreateError::NoParent)?),
             None => None,
         };
-        let id = Uuid::new_v4();
+        let id = WorkspaceId::random();
         let secrets = self.sealed(id, new, &runtime, tier, model.as_deref()).await?;
         let blueprint = NewWorkspaceRow {
             id,
@@ -239,7 +221,12 @@ impl Fleet {
             budget_limit: new.budget_limit,
             max_concurrent_tasks: i32::try_from(new.max_concurrent_tasks.max(1)).unwrap_or(i32::MAX),
             url,
-            spec: json!({ "template": new.template, "model": model, "initial_memories": new.initial_memories }),
+            spec: WorkspaceSpec {
+                template: new.template.clone(),
+                model,
+                initial_memories: new.initial_memories.clone(),
+                ..WorkspaceSpec::default()
+            },
         };
         let row = blueprint.row();
         Ok(Checked { row, secrets, position: new.position.unwrap_or_default() })
@@ -260,7 +247,7 @@ impl Fleet {
     /// The given secrets, and over them the chosen model and the provider that its name hints at.
     async fn sealed(
         &self,
-        id: Uuid,
+        id: WorkspaceId,
         new: &NewWorkspace,
         runtime: &str,
         tier: i32,

@@ -127,7 +127,7 @@ fn for_container(row: &WorkspaceRow, observed: &Observation, context: &Context, 
     let known_absent = matches!(row.container, Container::None | Container::Absent);
     let not_before = row.retry_at.filter(|at| now < *at);
     let after_backoff = |step: Step| not_before.map_or(step, |at| wait(Some(at)));
-    match (row.wanted, observed) {
+    match (row.desired, observed) {
         (
             DesiredState::Removed | DesiredState::Paused | DesiredState::Hibernated,
             Observation::Running { .. },

@@ -5,7 +5,7 @@ use store::{
     layouts::{LayoutRow, PutLayouts},
     workspaces::{Hosting, NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     Workspace,
@@ -111,7 +111,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or a value is invalid; then nothing is changed.
-    pub async fn edit(&self, id: Uuid, edit: Edit) -> Result<Edited, EditError> {
+    pub async fn edit(&self, id: WorkspaceId, edit: Edit) -> Result<Edited, EditError> {
         let needs_restart = edit.workspace_dir.is_some();
         if let Some(ready) = edit.runtime.as_deref().and_then(|runtime| self.inner.runtimes.ready(runtime)) {
             ready.await;
@@ -181,14 +181,14 @@ impl Fleet {
 
     fn new_parent(
         &self,
-        id: Uuid,
+        id: WorkspaceId,
         parent: Option<&str>,
         change: &mut Change,
-    ) -> Result<Option<Uuid>, EditError> {
+    ) -> Result<Option<WorkspaceId>, EditError> {
         let Some(parent) = parent.filter(|parent| !parent.is_empty()) else {
             return Ok(None);
         };
-        let parent = Uuid::parse_str(parent).map_err(|_| EditError::NoParent)?;
+        let parent = WorkspaceId::parse(parent).map_err(|_| EditError::NoParent)?;
         let directory = self.workspaces();
         if directory.get(parent).is_none() {
             return Err(EditError::NoParent);

@@ -2,9 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use store::workspaces::{Container, DesiredState, Hosting, Status};
-use uuid::Uuid;
+use types::{Condition, WorkspaceId};
 
 use crate::{
     Workspace, decide, error::WorkspaceError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
@@ -14,15 +13,15 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs)] // most fields are those of the row
 pub struct Explanation {
-    pub id: Uuid,
+    pub id: WorkspaceId,
     pub name: String,
     pub status: Status,
     /// Time of the last change of status.
     pub since: DateTime<Utc>,
     pub runtime: String,
     pub hosting: Hosting,
-    /// Desired state.
-    pub wanted: DesiredState,
+    #[serde(rename = "wanted")]
+    pub desired: DesiredState,
     /// Number of the desired state.
     pub generation: i64,
     /// Number of the last desired state that was reached.
@@ -39,8 +38,7 @@ pub struct Explanation {
     /// Last call of the agent.
     pub last_seen_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
-    /// Objects with type, status, reason, message and since.
-    pub conditions: Value,
+    pub conditions: Vec<Condition>,
     /// None where the workspace waits for nothing.
     pub awaiting: Option<Awaiting>,
 }
@@ -63,7 +61,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or it isn't live and the database can't be read.
-    pub async fn explain(&self, id: Uuid) -> Result<Explanation, WorkspaceError> {
+    pub async fn explain(&self, id: WorkspaceId) -> Result<Explanation, WorkspaceError> {
         let workspace = self.find(id).await?.ok_or(WorkspaceError::NotFound)?;
         let context = self.decision_context(&workspace.row);
         let row = &workspace.row;
@@ -74,7 +72,7 @@ impl Fleet {
             since: row.status_since,
             runtime: row.runtime.clone(),
             hosting: row.hosting,
-            wanted: row.wanted,
+            desired: row.desired,
             generation: row.generation,
             observed_generation: row.observed_generation,
             attempt: row.attempt,

@@ -16,7 +16,7 @@ use provision::{
     container_name,
 };
 use tokio::sync::Notify;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,9 @@ pub(crate) enum Script {
 /// Something that a backend was asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    Ensure(Uuid, i32),
-    Stop(Uuid),
-    Remove(Uuid),
+    Ensure(WorkspaceId, i32),
+    Stop(WorkspaceId),
+    Remove(WorkspaceId),
 }
 
 /// The engine, and the script. Clones share both.
@@ -52,11 +52,11 @@ pub(crate) struct FakeBackend {
 #[derive(Debug, Default)]
 struct Engine {
     /// Attempts of live containers by workspace. More than one at any moment is a panic.
-    live: HashMap<Uuid, Vec<i32>>,
+    live: HashMap<WorkspaceId, Vec<i32>>,
     /// The last container of each workspace, as it was to be run.
-    specs: HashMap<Uuid, ContainerSpec>,
+    specs: HashMap<WorkspaceId, ContainerSpec>,
     /// What was copied into each workspace, by path. Outlives containers.
-    volumes: HashMap<Uuid, BTreeMap<String, Vec<u8>>>,
+    volumes: HashMap<WorkspaceId, BTreeMap<String, Vec<u8>>>,
     /// What was done, in order.
     done: Vec<Call>,
     /// What becomes of the next calls; afterwards they succeed.
@@ -87,12 +87,12 @@ impl FakeBackend {
     }
 
     /// A container ends without being asked to.
-    pub(crate) fn kill(&self, workspace: Uuid) {
+    pub(crate) fn kill(&self, workspace: WorkspaceId) {
         self.engine().live.remove(&workspace);
     }
 
     /// The attempts that run, by workspace.
-    pub(crate) fn running(&self) -> BTreeMap<Uuid, i32> {
+    pub(crate) fn running(&self) -> BTreeMap<WorkspaceId, i32> {
         self.engine().live.iter().filter_map(|(id, attempts)| Some((*id, *attempts.first()?))).collect()
     }
 
@@ -102,12 +102,12 @@ impl FakeBackend {
     }
 
     /// The last container of a workspace, as it was to be run.
-    pub(crate) fn spec(&self, workspace: Uuid) -> Option<ContainerSpec> {
+    pub(crate) fn spec(&self, workspace: WorkspaceId) -> Option<ContainerSpec> {
         self.engine().specs.get(&workspace).cloned()
     }
 
     /// Whether any stored data of the workspace still exists.
-    pub(crate) fn has_volumes(&self, workspace: Uuid) -> bool {
+    pub(crate) fn has_volumes(&self, workspace: WorkspaceId) -> bool {
         self.engine().volumes.contains_key(&workspace)
     }
 
@@ -138,7 +138,7 @@ impl FakeBackend {
     /// The files of a workspace whose container runs.
     fn with_files<T>(
         &self,
-        workspace: Uuid,
+        workspace: WorkspaceId,
         read: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> Option<T>,
     ) -> Result<T, BackendError> {
         let mut engine = self.engine();
@@ -167,12 +167,12 @@ impl Engine {
         self.specs.insert(workspace, spec.clone());
     }
 
-    fn stop(&mut self, workspace: Uuid) {
+    fn stop(&mut self, workspace: WorkspaceId) {
         self.done.push(Call::Stop(workspace));
         self.live.remove(&workspace);
     }
 
-    fn remove(&mut self, workspace: Uuid, volumes: bool) {
+    fn remove(&mut self, workspace: WorkspaceId, volumes: bool) {
         self.done.push(Call::Remove(workspace));
         self.live.remove(&workspace);
         if volumes {
@@ -188,7 +188,7 @@ impl Backend for FakeBackend {
         Ok(Some(url(spec.attempt)))
     }
 
-    async fn observe(&self, workspace: Uuid) -> Observation {
+    async fn observe(&self, workspace: WorkspaceId) -> Observation {
         let engine = self.engine();
         if engine.unobservable {
             return Observation::Unknown("no answer".to_owned());
@@ -199,11 +199,11 @@ impl Backend for FakeBackend {
         }
     }
 
-    async fn stop(&self, workspace: Uuid) -> Result<(), BackendError> {
+    async fn stop(&self, workspace: WorkspaceId) -> Result<(), BackendError> {
         self.execute(|engine| engine.stop(workspace)).await
     }
 
-    async fn remove(&self, workspace: Uuid, volumes: bool) -> Result<(), BackendError> {
+    async fn remove(&self, workspace: WorkspaceId, volumes: bool) -> Result<(), BackendError> {
         self.execute(|engine| engine.remove(workspace, volumes)).await
     }
 
@@ -222,25 +222,25 @@ impl Backend for FakeBackend {
 /// A path holds the archive that was copied to it; nothing is unpacked.
 #[async_trait]
 impl WorkspaceIo for FakeBackend {
-    async fn exec(&self, workspace: Uuid, command: &[String]) -> Result<ExecOutput, BackendError> {
+    async fn exec(&self, workspace: WorkspaceId, command: &[String]) -> Result<ExecOutput, BackendError> {
         let output = command.join(" ").into_bytes();
         self.with_files(workspace, |_| Some(ExecOutput { status: 0, output }))
     }
 
-    async fn logs(&self, workspace: Uuid, lines: usize) -> Result<Vec<u8>, BackendError> {
+    async fn logs(&self, workspace: WorkspaceId, lines: usize) -> Result<Vec<u8>, BackendError> {
         let attempt = self.running().get(&workspace).copied().ok_or(BackendError::NotFound)?;
         let written = [format!("attempt {attempt}\n"), "listening\n".to_owned()];
         Ok(written[written.len().saturating_sub(lines)..].concat().into_bytes())
     }
 
-    async fn copy_in(&self, workspace: Uuid, path: &str, tar: Vec<u8>) -> Result<(), BackendError> {
+    async fn copy_in(&self, workspace: WorkspaceId, path: &str, tar: Vec<u8>) -> Result<(), BackendError> {
         self.with_files(workspace, |files| {
             files.insert(path.to_owned(), tar);
             Some(())
         })
     }
 
-    async fn copy_out(&self, workspace: Uuid, path: &str) -> Result<Vec<u8>, BackendError> {
+    async fn copy_out(&self, workspace: WorkspaceId, path: &str) -> Result<Vec<u8>, BackendError> {
         self.with_files(workspace, |files| files.get(path).cloned())
     }
 }

@@ -11,7 +11,7 @@ use store::{
     Change, Cipher, Store, StoreError,
     workspaces::{Hosting, UpdateWorkspaces, WorkspaceRow, rows_written},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     agent_states::AgentStates,
@@ -121,7 +121,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If it isn't live and the database can't be read.
-    pub async fn find(&self, id: Uuid) -> Result<Option<Arc<Workspace>>, StoreError> {
+    pub async fn find(&self, id: WorkspaceId) -> Result<Option<Arc<Workspace>>, StoreError> {
         self.state().find(id).await
     }
 
@@ -129,7 +129,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is none.
-    pub(crate) fn live(&self, id: Uuid) -> Result<Arc<Workspace>, WorkspaceError> {
+    pub(crate) fn live(&self, id: WorkspaceId) -> Result<Arc<Workspace>, WorkspaceError> {
         self.workspaces().get(id).ok_or(WorkspaceError::NotFound)
     }
 
@@ -190,7 +190,7 @@ pub(crate) fn transitions<'a>(
 }
 
 /// Workspaces of a change that the reconciler may have to act on.
-fn reconcilable(change: &Change) -> Vec<Uuid> {
+fn reconcilable(change: &Change) -> Vec<WorkspaceId> {
     let rows = change.mutations().flat_map(rows_written).filter(|row| match row.hosting {
         Hosting::Container => true,
         Hosting::Operator => !row.is_removed(),

@@ -47,7 +47,7 @@ pub use agent_states::Metadata;
 pub use agents::{Acknowledged, RegisterError, Registered, Registration, Report};
 pub use batch::{BatchEntry, BatchPlan};
 pub use connection::Connection;
-pub use create::{CreateError, Created, InitialMemory, NewWorkspace};
+pub use create::{CreateError, Created, NewWorkspace};
 pub use edit::{Edit, EditError, Edited};
 pub use error::WorkspaceError;
 pub use explain::{Awaiting, Explanation};

@@ -4,7 +4,7 @@ use store::{
     Change,
     workspaces::{DesiredState, Hosting, Status},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     Workspace,
@@ -83,7 +83,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, an ancestor is paused, or there is no backend.
-    pub async fn restart(&self, id: Uuid) -> Result<Restarted, LifecycleError> {
+    pub async fn restart(&self, id: WorkspaceId) -> Result<Restarted, LifecycleError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             fleet.require_no_paused_ancestor(id)?;
@@ -104,7 +104,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, or it is paused already.
-    pub async fn pause(&self, id: Uuid) -> Result<usize, LifecycleError> {
+    pub async fn pause(&self, id: WorkspaceId) -> Result<usize, LifecycleError> {
         self.change(|fleet: &Self| {
             let root = fleet.workspaces().get(id).filter(|root| root.row.status != Status::Paused);
             let root = root.ok_or(LifecycleError::AlreadyPaused)?;
@@ -119,7 +119,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If there is no such workspace, it isn't paused, an ancestor is paused, or there is no backend.
-    pub async fn resume(&self, id: Uuid) -> Result<usize, LifecycleError> {
+    pub async fn resume(&self, id: WorkspaceId) -> Result<usize, LifecycleError> {
         self.change(|fleet: &Self| {
             let root = fleet.workspaces().get(id).filter(|root| root.row.status == Status::Paused);
             let root = root.ok_or(LifecycleError::NotPaused)?;
@@ -140,7 +140,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, it isn't online, has no container, has active tasks (unless `force`),
     /// or wasn't stopped in time.
-    pub async fn hibernate(&self, id: Uuid, force: bool) -> Result<(), HibernateError> {
+    pub async fn hibernate(&self, id: WorkspaceId, force: bool) -> Result<(), HibernateError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.workspaces().get(id).ok_or(HibernateError::NotHibernatable)?;
             let row = &workspace.row;
@@ -161,7 +161,7 @@ impl Fleet {
         let stopped = |row: &store::workspaces::WorkspaceRow| row.status != Status::Hibernating;
         let rows = self.wait_for(&[id], ANSWER_TIMEOUT, stopped).await.map_err(WorkspaceError::Store)?;
         match rows.first() {
-            Some(row) if row.wanted == DesiredState::Hibernated && stopped(row) => Ok(()),
+            Some(row) if row.desired == DesiredState::Hibernated && stopped(row) => Ok(()),
             _ => Err(HibernateError::NotYet),
         }
     }
@@ -177,7 +177,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, an ancestor is paused, or there is no backend; then a hibernated
     /// workspace stays so, and the caller must not say that it wakes.
-    pub async fn wake(&self, id: Uuid) -> Result<bool, LifecycleError> {
+    pub async fn wake(&self, id: WorkspaceId) -> Result<bool, LifecycleError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
             let row = &workspace.row;
@@ -203,7 +203,7 @@ impl Fleet {
         Planned { change: transitions(rows, store::now()), done: all.len() }
     }
 
-    pub(crate) fn require_no_paused_ancestor(&self, id: Uuid) -> Result<(), LifecycleError> {
+    pub(crate) fn require_no_paused_ancestor(&self, id: WorkspaceId) -> Result<(), LifecycleError> {
         match self.workspaces().paused_above(id) {
             Some(above) => Err(LifecycleError::ParentPaused { name: above.row.name.clone() }),
             None => Ok(()),

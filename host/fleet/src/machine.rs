@@ -11,8 +11,9 @@
 
 use chrono::{DateTime, Utc};
 use events::Event;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceRow};
+use types::{Condition, ConditionStatus};
 
 use crate::{event, limits};
 
@@ -192,7 +193,7 @@ pub(crate) fn is_converged(row: &WorkspaceRow) -> bool {
         return true;
     }
     let absent = matches!(row.container, Container::None | Container::Absent);
-    match row.wanted {
+    match row.desired {
         DesiredState::Removed | DesiredState::Paused => absent,
         DesiredState::Hibernated => row.status == Status::Hibernated,
         DesiredState::Running => matches!(row.status, Status::Online | Status::Degraded | Status::Failed),
@@ -222,7 +223,7 @@ impl Draft {
 
     /// A new desired state is tried at once, whatever failed before.
     fn set_desired(&mut self, desired: DesiredState) {
-        self.row.wanted = desired;
+        self.row.desired = desired;
         self.row.generation += 1;
         self.clear_failures();
     }
@@ -367,7 +368,7 @@ impl Draft {
 
     fn started(&mut self, attempt: i32, url: Option<&str>) -> bool {
         if attempt != self.row.attempt
-            || self.row.wanted != DesiredState::Running
+            || self.row.desired != DesiredState::Running
             || !self.is_hosted_by(Hosting::Container)
         {
             return false;
@@ -395,7 +396,7 @@ impl Draft {
     }
 
     fn container_lost(&mut self) -> bool {
-        if self.row.wanted != DesiredState::Running || !self.is_hosted_by(Hosting::Container) {
+        if self.row.desired != DesiredState::Running || !self.is_hosted_by(Hosting::Container) {
             return false;
         }
         match self.row.status {
@@ -422,7 +423,7 @@ impl Draft {
     }
 
     fn stopped(&mut self) -> bool {
-        if self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded {
+        if self.row.desired == DesiredState::Running && self.row.container != Container::Superseded {
             return false;
         }
         if self.row.status == Status::Hibernating {
@@ -459,7 +460,7 @@ impl Draft {
     /// Whether calls of an agent may change the status: not where the desired state is another one than
     /// running, and not while the agent of an earlier attempt may be the one that calls.
     fn accepts_agent(&self) -> bool {
-        self.row.wanted == DesiredState::Running && self.row.container != Container::Superseded
+        self.row.desired == DesiredState::Running && self.row.container != Container::Superseded
     }
 
     fn registered(&mut self, url: Option<&str>, card: &Value, delivery_mode: DeliveryMode) -> bool {
@@ -560,7 +561,7 @@ impl Draft {
 
     fn recover(&mut self) -> bool {
         let due = self.row.status == Status::Offline
-            && self.row.wanted == DesiredState::Running
+            && self.row.desired == DesiredState::Running
             && self.is_hosted_by(Hosting::Container);
         if due {
             self.row.url = None;
@@ -583,26 +584,21 @@ impl Draft {
 
     /// Whether a condition holds; none where it was never set.
     fn condition_status(&self, condition: &str) -> Option<bool> {
-        let known = self.row.conditions.as_array()?.iter().find(|known| known["type"] == condition)?;
-        Some(known["status"] == "True")
+        let known = self.row.conditions.iter().find(|known| known.kind == condition)?;
+        Some(known.status == ConditionStatus::True)
     }
 
     /// Sets a condition. Its time is that of its last change, not of its last observation.
     fn set_condition(&mut self, condition: &str, holds: bool, reason: &str, message: &str) {
-        let mut all = self.row.conditions.as_array().cloned().unwrap_or_default();
-        let before = all.iter().position(|known| known["type"] == condition).map(|at| all.remove(at));
-        let status = if holds { "True" } else { "False" };
-        let since = before
-            .filter(|before| before["status"] == status)
-            .and_then(|before| before.get("since").cloned());
-        all.push(json!({
-            "type": condition,
-            "status": status,
-            "reason": reason,
-            "message": truncate(message),
-            "since": since.unwrap_or_else(|| json!(self.now)),
-        }));
-        self.row.conditions = Value::Array(all);
+        let all = &mut self.row.conditions;
+        let before = all.iter().position(|known| known.kind == condition).map(|at| all.remove(at));
+        let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
+        let since = before.filter(|before| before.status == status).map(|before| before.since);
+        all.push(Condition {
+            reason: reason.to_owned(),
+            message: truncate(message).to_owned(),
+            ..Condition::new(condition, status, since.unwrap_or(self.now))
+        });
     }
 }
 

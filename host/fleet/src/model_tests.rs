@@ -30,7 +30,7 @@ use store::{
     workspaces::{Container, DesiredState, Hosting, Status, UpdateWorkspaces, WorkspaceRow},
 };
 use tokio::task::JoinHandle;
-use uuid::Uuid;
+use types::{ServerId, WorkspaceId};
 
 use crate::{
     Edit, Fleet, Workspace,
@@ -144,11 +144,11 @@ struct History {
     written: JoinHandle<()>,
     fence: Fence,
     backend: FakeBackend,
-    created: Vec<Uuid>,
+    created: Vec<WorkspaceId>,
     /// What was last written into a workspace.
-    written_files: BTreeMap<Uuid, Vec<u8>>,
+    written_files: BTreeMap<WorkspaceId, Vec<u8>>,
     /// When workspaces were removed.
-    removed: BTreeMap<Uuid, DateTime<Utc>>,
+    removed: BTreeMap<WorkspaceId, DateTime<Utc>>,
 }
 
 /// A database file that is migrated and empty, to be copied.
@@ -189,7 +189,7 @@ impl History {
             testing::open(store.clone(), Some(Arc::new(backend.clone())), testing::limits()).await;
         // The server that held the lease is dead.
         store.release_leases(fleet.inner.state.server()).await.unwrap();
-        let holder = Uuid::new_v4();
+        let holder = ServerId::random();
         let mut lease = store.lease("history", holder, Duration::ZERO).await.unwrap();
         while lease.is_none() {
             lease = store.lease("history", holder, Duration::ZERO).await.unwrap();
@@ -206,16 +206,16 @@ impl History {
         Self { store, fleet, written, fence, backend, created, written_files, removed }
     }
 
-    fn id(&self, index: Index) -> Option<Uuid> {
+    fn id(&self, index: Index) -> Option<WorkspaceId> {
         self.created.get(index).copied()
     }
 
-    async fn row(&self, id: Uuid) -> Option<WorkspaceRow> {
+    async fn row(&self, id: WorkspaceId) -> Option<WorkspaceRow> {
         Some(self.store.workspaces(&[id]).await.unwrap().pop()?.row)
     }
 
     /// Applies an input of the state machine.
-    async fn input(&self, id: Uuid, input: Input) {
+    async fn input(&self, id: WorkspaceId, input: Input) {
         let changed = self.fleet.change(|fleet: &Fleet| {
             let rows = fleet.workspaces().get(id);
             let rows = rows.iter().map(|workspace| (workspace.row.as_ref(), input.clone()));
@@ -302,7 +302,7 @@ impl History {
         self
     }
 
-    fn has_agent(&self, id: Uuid) -> bool {
+    fn has_agent(&self, id: WorkspaceId) -> bool {
         let workspace = self.fleet.workspaces().get(id).unwrap();
         workspace.row.hosting == Hosting::Operator || self.backend.running().contains_key(&id)
     }
@@ -357,7 +357,7 @@ impl History {
         self
     }
 
-    async fn heartbeat(&self, id: Uuid, error_rate: f64) {
+    async fn heartbeat(&self, id: WorkspaceId, error_rate: f64) {
         let last_seen_at = Some(store::now());
         self.fleet.workspaces().put_presence(PresenceRow {
             workspace_id: id,
@@ -436,7 +436,7 @@ impl History {
             let waits = row.status == Status::Offline && ancestor_paused;
             assert!(machine::is_converged(&row) || waits, "{row:?}");
             let run = runs.remove(id);
-            let may_run = row.wanted == DesiredState::Running && row.hosting == Hosting::Container;
+            let may_run = row.desired == DesiredState::Running && row.hosting == Hosting::Container;
             assert!(run.is_none() || (may_run && run == Some(row.attempt)), "{run:?} runs for {row:?}");
             let known = matches!(row.container, Container::Running);
             assert_eq!(known, run.is_some(), "{row:?}");
@@ -462,7 +462,7 @@ impl History {
     /// The backend knows the containers that run, what was written last, and nothing of what was removed.
     async fn check_backend(&self) {
         let listed = self.backend.list().await.unwrap();
-        let listed: BTreeMap<Uuid, i32> = listed.iter().map(|it| (it.workspace, it.attempt)).collect();
+        let listed: BTreeMap<WorkspaceId, i32> = listed.iter().map(|it| (it.workspace, it.attempt)).collect();
         let running = self.backend.running();
         assert_eq!(listed, running);
         for id in running.keys() {
@@ -481,7 +481,7 @@ impl History {
         assert_eq!(seqs, (1..=events.len() as i64).collect::<Vec<_>>());
         assert!(events.windows(2).all(|pair| pair[0].at() < pair[1].at()));
         assert_eq!(self.fleet.state().last_published(), events.len() as i64);
-        let mut last: BTreeMap<Uuid, Status> = BTreeMap::new();
+        let mut last: BTreeMap<WorkspaceId, Status> = BTreeMap::new();
         for event in &events {
             let id = event.workspace_id().unwrap();
             let to = match event.event().unwrap() {

@@ -3,8 +3,7 @@
 use store::workspaces::{
     Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow,
 };
-use types::defaults;
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec, defaults};
 
 use crate::{
     decide::NO_BACKEND,
@@ -16,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "the names of most fields say what they hold")]
 pub struct NewWorkspaceRow {
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// No live sibling may have it.
     pub name: String,
     pub role: Option<String>,
@@ -24,7 +23,7 @@ pub struct NewWorkspaceRow {
     pub tier: i32,
     pub runtime: String,
     pub hosting: Hosting,
-    pub parent_id: Option<Uuid>,
+    pub parent_id: Option<WorkspaceId>,
     /// As its hosting has it, if `None`.
     pub delivery_mode: Option<DeliveryMode>,
     /// Directory of the host that is mounted into it.
@@ -36,8 +35,8 @@ pub struct NewWorkspaceRow {
     pub max_concurrent_tasks: i32,
     /// Where the agent is called, if an operator runs it.
     pub url: Option<String>,
-    /// What the workspace was created from, for its first start: a JSON object.
-    pub spec: serde_json::Value,
+    /// What the workspace was created from, for its first start.
+    pub spec: WorkspaceSpec,
 }
 
 impl NewWorkspaceRow {
@@ -63,7 +62,7 @@ impl NewWorkspaceRow {
             max_concurrent_tasks: self.max_concurrent_tasks,
             hibernation_idle_minutes: None,
             spec: self.spec,
-            wanted: DesiredState::Running,
+            desired: DesiredState::Running,
             generation: 1,
             status: Status::Provisioning,
             status_since: now,
@@ -73,7 +72,7 @@ impl NewWorkspaceRow {
             attempt_at: None,
             failures: 0,
             retry_at: None,
-            conditions: serde_json::json!([]),
+            conditions: Vec::new(),
             url: self.url,
             agent_card: None,
             last_sample_error: None,

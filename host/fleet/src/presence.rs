@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use uuid::Uuid;
+use types::WorkspaceId;
 
 /// Is called for each heartbeat, once its presence is readable. Heartbeats are the hottest calls: an
 /// implementation returns at once and keeps what it can't do at once for a task of its own, bounded.
 pub trait PresenceObserver: Send + Sync {
     /// The agent of this workspace sent a heartbeat.
-    fn on_heartbeat(&self, workspace: Uuid);
+    fn on_heartbeat(&self, workspace: WorkspaceId);
 }
 
 #[derive(Default)]
@@ -22,7 +22,7 @@ impl PresenceObservers {
         self.0.write().unwrap_or_else(PoisonError::into_inner).push(observer);
     }
 
-    pub(crate) fn on_heartbeat(&self, workspace: Uuid) {
+    pub(crate) fn on_heartbeat(&self, workspace: WorkspaceId) {
         let observers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         observers.iter().for_each(|observer| observer.on_heartbeat(workspace));
     }

@@ -65,7 +65,7 @@ impl Fleet {
         let opened = self.credentials().open(row);
         let opened = opened.inspect_err(|error| {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(workspace = ?row.workspace_id, key = row.key, error, "a secret can't be opened");
+            tracing::warn!(owner = ?row.owner, key = row.key, error, "a secret can't be opened");
         });
         String::from_utf8(opened.ok()?).ok()
     }
@@ -74,8 +74,8 @@ impl Fleet {
     /// from the next start on.
     async fn start_template(&self, row: &WorkspaceRow, adapter: &dyn Adapter) -> Option<RuntimeTemplate> {
         let first_attempt = row.attempt <= 1;
-        let named = row.spec.get("template").and_then(|name| name.as_str()).map(str::to_owned);
-        let of_org = row.spec.get("org").is_some();
+        let named = row.spec.template.clone();
+        let of_org = row.spec.org.is_some();
         let defaults = adapter.description().template_dirs.clone();
         let find = move |templates: &RuntimeTemplates| {
             templates.reload();
@@ -103,7 +103,7 @@ fn workspace(row: &WorkspaceRow) -> Workspace<'_> {
         tier: row.tier,
         runtime: &row.runtime,
         parent_id: row.parent_id,
-        model: row.spec.get("model").and_then(|model| model.as_str()),
+        model: row.spec.model.as_deref(),
         directory: match row.workspace_dir.as_deref().filter(|_| !isolated) {
             Some(path) => Directory::Host { path, read_only },
             None => Directory::Volume,

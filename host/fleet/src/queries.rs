@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use events::Envelope;
 use store::{EventFilter, StoreError};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::fleet::Fleet;
 
@@ -34,7 +34,7 @@ impl Fleet {
     pub async fn missed_events(
         &self,
         since: i64,
-        workspace: Option<Uuid>,
+        workspace: Option<WorkspaceId>,
         limit: u64,
     ) -> Result<MissedEvents, StoreError> {
         let store = self.store();
@@ -52,7 +52,7 @@ impl Fleet {
     ///
     /// # Errors
     /// If the database can't be read.
-    pub async fn ever_had_token(&self, workspace: Uuid) -> Result<bool, StoreError> {
+    pub async fn ever_had_token(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
         Ok(self.state().tokens().has_any(workspace) || self.store().had_token(workspace).await?)
     }
 }

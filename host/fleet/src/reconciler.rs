@@ -26,7 +26,7 @@ use tokio::{
     time::{interval, timeout},
 };
 use tokio_util::time::{DelayQueue, delay_queue::Key};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     decide::{self, Step},
@@ -139,13 +139,13 @@ impl Fleet {
         self.hub().subscribe(EVENT_BUFFER, |event| event.seq().is_some() && event.workspace_id().is_some())
     }
 
-    fn is_reconcilable(&self, id: Uuid) -> bool {
+    fn is_reconcilable(&self, id: WorkspaceId) -> bool {
         self.workspaces().get(id).is_none_or(|workspace| workspace.row.hosting != Hosting::Synthetic)
     }
 
-    pub(crate) async fn reconcilable_ids(&self) -> Result<Vec<Uuid>, StoreError> {
+    pub(crate) async fn reconcilable_ids(&self) -> Result<Vec<WorkspaceId>, StoreError> {
         let live = self.workspaces().list();
-        let mut ids: Vec<Uuid> =
+        let mut ids: Vec<WorkspaceId> =
             live.iter().filter(|it| it.row.hosting != Hosting::Synthetic).map(|it| it.row.id).collect();
         if self.inner.backend.is_some() {
             ids.extend(self.store().removed_unsettled().await?.into_iter().map(|row| row.id));
@@ -158,7 +158,7 @@ impl Fleet {
     /// Takes steps until there is nothing to do. Returns when to reconcile the workspace again.
     pub(crate) async fn reconcile_one(
         &self,
-        id: Uuid,
+        id: WorkspaceId,
         fence: &Fence,
     ) -> Result<Option<DateTime<Utc>>, Interrupted> {
         for _ in 0..MAX_STEPS {
@@ -172,7 +172,7 @@ impl Fleet {
     /// Takes the next step; breaks where there is none, with when to reconcile the workspace again.
     pub(crate) async fn step(
         &self,
-        id: Uuid,
+        id: WorkspaceId,
         fence: &Fence,
     ) -> Result<ControlFlow<Option<DateTime<Utc>>>, Interrupted> {
         let Some(mut workspace) = self.find(id).await? else {
@@ -214,7 +214,7 @@ impl Fleet {
 
     /// Agents call any server of the deployment: reads what another one may have stored of this agent's
     /// last call. Returns whether that is newer.
-    async fn refresh_presence(&self, id: Uuid) -> Result<bool, StoreError> {
+    async fn refresh_presence(&self, id: WorkspaceId) -> Result<bool, StoreError> {
         if self.store().is_single_process() {
             return Ok(false);
         }
@@ -349,11 +349,11 @@ struct InFlight {
     fleet: Fleet,
     fence: Fence,
     tasks: JoinSet<Reconciled>,
-    by_task: HashMap<Id, Uuid>,
+    by_task: HashMap<Id, WorkspaceId>,
     /// By workspace. `true`: the workspace was enqueued meanwhile.
-    running: HashMap<Uuid, bool>,
-    timers: DelayQueue<Uuid>,
-    timer_of: HashMap<Uuid, Key>,
+    running: HashMap<WorkspaceId, bool>,
+    timers: DelayQueue<WorkspaceId>,
+    timer_of: HashMap<WorkspaceId, Key>,
 }
 
 impl InFlight {
@@ -369,7 +369,7 @@ impl InFlight {
         }
     }
 
-    fn enqueue(&mut self, ids: impl IntoIterator<Item = Uuid>) {
+    fn enqueue(&mut self, ids: impl IntoIterator<Item = WorkspaceId>) {
         for id in ids {
             match self.running.get_mut(&id) {
                 Some(again) => *again = true,
@@ -378,7 +378,7 @@ impl InFlight {
         }
     }
 
-    fn begin(&mut self, id: Uuid) {
+    fn begin(&mut self, id: WorkspaceId) {
         if let Some(timer) = self.timer_of.remove(&id) {
             self.timers.remove(&timer);
         }

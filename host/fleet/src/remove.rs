@@ -7,7 +7,7 @@ use store::{
     Change,
     workspaces::{Container, Hosting, PurgeWorkspaces, WorkspaceRow},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     error::WorkspaceError,
@@ -33,7 +33,7 @@ pub enum RemoveError {
     #[error("the workspace has children")]
     HasChildren {
         /// Ids and names of the children.
-        children: Vec<(Uuid, String)>,
+        children: Vec<(WorkspaceId, String)>,
     },
     /// The workspaces are removed, but some containers could not be stopped. A repeated request retries.
     #[error("workspace marked removed, but {} stop call(s) failed — please retry", failures.len())]
@@ -41,7 +41,7 @@ pub enum RemoveError {
         /// Workspaces that were removed.
         removed: usize,
         /// Workspaces whose containers could not be stopped.
-        failures: Vec<Uuid>,
+        failures: Vec<WorkspaceId>,
     },
     /// The workspace could not be read or changed.
     #[error(transparent)]
@@ -55,7 +55,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, it has children and the removal isn't confirmed, or containers could
     /// not be stopped; in the last case the rows are removed all the same.
-    pub async fn remove(&self, id: Uuid, removal: Removal) -> Result<usize, RemoveError> {
+    pub async fn remove(&self, id: WorkspaceId, removal: Removal) -> Result<usize, RemoveError> {
         let cascade = if self.workspaces().get(id).is_some() {
             Some(self.mark_removed(id, removal.confirmed).await?)
         } else {
@@ -78,7 +78,7 @@ impl Fleet {
         Ok(descendants)
     }
 
-    pub(crate) async fn mark_removed(&self, id: Uuid, confirmed: bool) -> Result<usize, RemoveError> {
+    pub(crate) async fn mark_removed(&self, id: WorkspaceId, confirmed: bool) -> Result<usize, RemoveError> {
         let removed = self.change(|fleet: &Self| {
             fleet.live(id)?;
             let children = fleet.workspaces().children(Some(id));
@@ -102,7 +102,7 @@ impl Fleet {
     }
 
     /// Waits until none of these workspaces has a container. The reconciler stops them.
-    async fn wait_until_absent(&self, ids: &[Uuid]) -> Result<(), RemoveError> {
+    async fn wait_until_absent(&self, ids: &[WorkspaceId]) -> Result<(), RemoveError> {
         if self.inner.backend.is_none() {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Fleet {
             row.hosting != Hosting::Container || matches!(row.container, Container::None | Container::Absent)
         };
         let rows = self.wait_for(ids, STOP_TIMEOUT, gone).await.map_err(WorkspaceError::Store)?;
-        let failures: Vec<Uuid> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();
+        let failures: Vec<WorkspaceId> = rows.iter().filter(|row| !gone(row)).map(|row| row.id).collect();
         if failures.is_empty() {
             Ok(())
         } else {

@@ -20,7 +20,7 @@ use store::{
     workspaces::{Container, DesiredState, Status, UpdateWorkspaces, WorkspaceRow},
 };
 use tokio::{task::JoinHandle, time::timeout};
-use uuid::Uuid;
+use types::{Owner, ServerId, WorkspaceId};
 
 use crate::{
     Edit, Fleet, Limits, Removal, Workspace, WorkspaceIndex,
@@ -70,7 +70,7 @@ impl Replica {
         seqs
     }
 
-    async fn row(&self, id: Uuid) -> WorkspaceRow {
+    async fn row(&self, id: WorkspaceId) -> WorkspaceRow {
         self.fleet.store().workspaces(&[id]).await.unwrap().pop().unwrap().row
     }
 }
@@ -142,9 +142,9 @@ async fn tokens_are_accepted_and_revoked_on_all_servers() {
         };
         until("both are known", fleet, both).await;
     }
-    three.fleet.credentials().revoke(Some(id), mine.row.id).await.unwrap();
+    three.fleet.credentials().revoke(Owner::Workspace(id), mine.row.id).await.unwrap();
     assert!(three.fleet.credentials().authenticate(&mine.text).is_none(), "at once where it was revoked");
-    one.fleet.credentials().revoke(None, everybodys.row.id).await.unwrap();
+    one.fleet.credentials().revoke(Owner::Organization, everybodys.row.id).await.unwrap();
     for replica in [&one, &two, &three] {
         let fleet = &replica.fleet;
         let none = async || {
@@ -180,7 +180,7 @@ async fn ephemeral_events_are_published_once_on_the_other_servers() {
     let replicas = three(&database).await;
     let live = |fleet: &Fleet| fleet.hub().subscribe(1_000, |event| event.seq().is_none());
     let mut heard: Vec<Subscription> = replicas.iter().map(|replica| live(&replica.fleet)).collect();
-    let id = Uuid::new_v4();
+    let id = WorkspaceId::random();
     let task = |number: usize| {
         Event::TaskUpdated(Task { active_tasks: 1, current_task: format!("{number} {}", "x".repeat(500)) })
     };
@@ -284,7 +284,7 @@ async fn a_heartbeat_on_another_server_counts() {
     let database = Database::postgres().await;
     let (one, two) = (Replica::new(&database, None).await, Replica::new(&database, None).await);
     let long_ago = store::now() - TimeDelta::hours(1);
-    let lease = two.fleet.store().lease("test", Uuid::new_v4(), Duration::from_secs(60)).await.unwrap();
+    let lease = two.fleet.store().lease("test", ServerId::random(), Duration::from_secs(60)).await.unwrap();
     let fence = lease.unwrap().fence;
     // One agent that called, and one that never did.
     for (name, called) in [("called", store::now()), ("silent", long_ago)] {

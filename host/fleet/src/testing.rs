@@ -7,14 +7,13 @@ use chrono::DateTime;
 use events::Hub;
 use futures::{FutureExt as _, future::BoxFuture};
 use provision::Backend;
-use serde_json::json;
 use state::State;
 use store::{
     Cipher, Store,
     workspaces::{Hosting, WorkspaceRow},
 };
 use tokio::{task::JoinHandle, time::timeout};
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec};
 use wasm::{
     Problem,
     adapter::{
@@ -35,7 +34,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
     let blueprint = NewWorkspaceRow {
-        id: Uuid::new_v4(),
+        id: WorkspaceId::random(),
         name: name.to_owned(),
         role: None,
         tier: 3,
@@ -48,7 +47,7 @@ pub(crate) fn row(name: &str) -> WorkspaceRow {
         budget_limit: None,
         max_concurrent_tasks: 1,
         url: None,
-        spec: json!({}),
+        spec: WorkspaceSpec::default(),
     };
     WorkspaceRow { status_since: at, created_at: at, updated_at: at, ..blueprint.row() }
 }
@@ -166,7 +165,7 @@ pub(crate) async fn open_with(
 }
 
 /// A workspace to be made.
-pub(crate) fn new(name: &str, runtime: &str, parent: Option<Uuid>) -> NewWorkspace {
+pub(crate) fn new(name: &str, runtime: &str, parent: Option<WorkspaceId>) -> NewWorkspace {
     NewWorkspace {
         name: name.to_owned(),
         runtime: Some(runtime.to_owned()),

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use events::Received;
 use store::{StoreError, workspaces::WorkspaceRow};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::fleet::Fleet;
 
@@ -24,12 +24,12 @@ impl Fleet {
     /// If the database can't be read.
     pub(crate) async fn wait_for(
         &self,
-        ids: &[Uuid],
+        ids: &[WorkspaceId],
         limit: Duration,
         satisfies: impl Fn(&WorkspaceRow) -> bool,
     ) -> Result<Vec<WorkspaceRow>, StoreError> {
         let deadline = Instant::now() + limit;
-        let wanted: Arc<HashSet<Uuid>> = Arc::new(ids.iter().copied().collect());
+        let wanted: Arc<HashSet<WorkspaceId>> = Arc::new(ids.iter().copied().collect());
         let subscribe = || {
             let wanted = Arc::clone(&wanted);
             self.hub().subscribe(EVENT_BUFFER, move |event| {

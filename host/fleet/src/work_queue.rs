@@ -10,12 +10,12 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 /// Workspaces to be reconciled, on the server that leads.
 #[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
-    waiting: Mutex<BTreeSet<Uuid>>,
+    waiting: Mutex<BTreeSet<WorkspaceId>>,
     notify: Notify,
     open: AtomicBool,
     /// Since when this server leads.
@@ -25,14 +25,14 @@ pub(crate) struct WorkQueue {
 impl WorkQueue {
     /// Enqueues a workspace. Does nothing on a server that doesn't lead: the leader learns of the change by
     /// its event.
-    pub(crate) fn enqueue(&self, id: Uuid) {
+    pub(crate) fn enqueue(&self, id: WorkspaceId) {
         if self.open.load(Ordering::Acquire) {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
             self.notify.notify_one();
         }
     }
 
-    pub(crate) async fn dequeue(&self) -> BTreeSet<Uuid> {
+    pub(crate) async fn dequeue(&self) -> BTreeSet<WorkspaceId> {
         loop {
             let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {

@@ -71,7 +71,7 @@ impl Cors {
         };
         if origin::is_own(origin, headers) {
             Verdict::Own
-        } else if self.origins.iter().any(|allowed| allowed == origin) {
+        } else if self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             Verdict::Named
         } else if self.any {
             Verdict::Any
@@ -178,6 +178,9 @@ mod tests {
             (None, "https://own.example", Own),
             (None, "http://host.docker.internal:8080", Named),
             (list, "https://a.example", Named),
+            (list, "HTTPS://A.Example", Named),
+            (None, "https://OWN.example", Own),
+            (None, "http://Host.Docker.Internal:8080", Named),
             (list, "http://b.example:81", Named),
             (list, "http://b.example", Refused),
             (list, "https://x.a.example", Refused),

@@ -110,6 +110,12 @@ impl ApiError {
     #[must_use]
     pub fn platform_unavailable(cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = cause, "the store failed");
+        Self::unavailable()
+    }
+
+    /// The same answer while there is no store yet: the server starts.
+    #[must_use]
+    pub fn unavailable() -> Self {
         Self::with_body(
             StatusCode::SERVICE_UNAVAILABLE,
             json!({

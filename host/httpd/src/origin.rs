@@ -22,7 +22,14 @@ pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
 /// What follows `http(s)://<Host>` in `address`.
 fn below_own<'a>(address: &'a str, headers: &HeaderMap) -> Option<&'a str> {
     let host = text(headers, header::HOST).filter(|host| !host.is_empty())?;
-    address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"))?.strip_prefix(host)
+    let after_scheme = without_prefix(address, "http://").or_else(|| without_prefix(address, "https://"))?;
+    without_prefix(after_scheme, host)
+}
+
+/// What follows `prefix`. Schemes and hosts have no case.
+fn without_prefix<'a>(address: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = address.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
 #[cfg(test)]
@@ -43,6 +50,7 @@ mod tests {
         use header::{ORIGIN, REFERER};
         assert!(same("a.example", ORIGIN, "http://a.example"));
         assert!(same("a.example", ORIGIN, "https://a.example"));
+        assert!(same("A.example", ORIGIN, "HTTPS://a.EXAMPLE"));
         assert!(!same("a.example", ORIGIN, "https://a.example/"));
         assert!(!same("a.example", ORIGIN, "https://a.example.evil"));
         assert!(!same("a.example", ORIGIN, "ftp://a.example"));

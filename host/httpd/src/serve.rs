@@ -30,7 +30,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tower::Service;
 
 use super::connection::{Connection, Deadlines, InFlight, Requests, Timer};
@@ -48,6 +48,8 @@ pub struct Limits {
     pub deadlines: Deadlines,
     /// How long open requests may take once draining has begun.
     pub drain: Duration,
+    /// How long a request waits for the routes of a server that starts.
+    pub start: Duration,
 }
 
 impl Default for Limits {
@@ -61,6 +63,7 @@ impl Default for Limits {
                 linger: Duration::from_secs(2),
             },
             drain: Duration::from_secs(30),
+            start: Duration::from_secs(30),
         }
     }
 }
@@ -69,20 +72,21 @@ impl Default for Limits {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What requests are answered by. Until the routes are ready, requests wait for them, except those of
-/// the routes of the start. Cheap to clone.
+/// the routes of the start. Cheap to clone. A clone keeps the routes' state alive.
 #[derive(Debug, Clone)]
 pub struct Routes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     ready: SetOnce<Router>,
-    /// For the paths of `early` only.
+    /// For the paths of `early`, and for requests that waited in vain.
     start: Router,
     early: &'static [&'static str],
 }
 
 impl Routes {
-    /// Routes that are made ready later. Meanwhile `start` answers the paths of `early`.
+    /// Routes that are made ready later. Meanwhile `start` answers the paths of `early`, and requests that
+    /// waited too long.
     #[must_use]
     pub fn starting(early: &'static [&'static str], start: Router) -> Self {
         Self(Arc::new(Inner { ready: SetOnce::new(), start, early }))
@@ -95,11 +99,16 @@ impl Routes {
         }
     }
 
-    async fn get(&self, path: &str) -> &Router {
+    /// The routes will not be ready: the router of the start answers all requests, also those that wait.
+    pub fn abandon(&self) {
+        self.ready(self.0.start.clone());
+    }
+
+    async fn get(&self, path: &str, limit: Duration) -> &Router {
         match self.0.ready.get() {
             Some(router) => router,
             None if self.0.early.contains(&path) => &self.0.start,
-            None => self.0.ready.wait().await,
+            None => timeout(limit, self.0.ready.wait()).await.unwrap_or(&self.0.start),
         }
     }
 }
@@ -191,8 +200,7 @@ async fn serve_connection(
 ) {
     let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let requests = socket.requests();
-    let idle = limits.deadlines.idle;
-    let service = service_fn(|request| answer(request, routes.clone(), client, &requests, idle));
+    let service = service_fn(|request| answer(request, routes.clone(), client, &requests, limits));
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
     let mut result = tokio::select! {
         result = connection.as_mut() => Some(result),
@@ -216,12 +224,12 @@ async fn answer(
     routes: Routes,
     client: SocketAddr,
     requests: &Arc<Requests>,
-    idle: Duration,
+    limits: Limits,
 ) -> Result<Response<TrackedBody>, Infallible> {
     let in_flight = requests.begin();
-    let mut request = request.map(|body| Body::new(IdleTimeoutBody::new(body, idle)));
+    let mut request = request.map(|body| Body::new(IdleTimeoutBody::new(body, limits.deadlines.idle)));
     request.extensions_mut().insert(ConnectInfo(client));
-    let mut router = routes.get(request.uri().path()).await.clone();
+    let mut router = routes.get(request.uri().path(), limits.start).await.clone();
     let response = router.call(request).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         in_flight.upgraded();

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Shutdown {
     draining: CancellationToken,
     ended: CancellationToken,
+    /// A second signal came.
+    forced: CancellationToken,
 }
 
 impl Shutdown {
@@ -20,7 +22,8 @@ impl Shutdown {
     /// lock; watchers of different ones don't.
     #[must_use]
     pub fn for_one(&self) -> Self {
-        Self { draining: self.draining.child_token(), ended: self.ended.child_token() }
+        let (draining, ended) = (self.draining.child_token(), self.ended.child_token());
+        Self { draining, ended, forced: self.forced.clone() }
     }
 
     /// Begins draining.
@@ -44,6 +47,12 @@ impl Shutdown {
         self.ended.cancelled().await;
     }
 
+    /// Waits for a second signal: what is still to be done is left undone. The connection loop ends without
+    /// one too ([`Shutdown::ended`]); the last writes come after it.
+    pub async fn forced(&self) {
+        self.forced.cancelled().await;
+    }
+
     /// Drains at the first SIGINT or SIGTERM and ends at the second.
     ///
     /// # Errors
@@ -64,6 +73,7 @@ impl Shutdown {
             shutdown.drain();
             next().await;
             tracing::warn!("stopping at once");
+            shutdown.forced.cancel();
             shutdown.end();
         });
         Ok(())

@@ -15,7 +15,8 @@ const ORG_ID: HeaderName = HeaderName::from_static("x-molecule-org-id");
 const REPLAY_SOURCE: HeaderName = HeaderName::from_static("fly-replay-src");
 
 /// Paths that have to work before the edge knows the tenant. Exact, nothing below them.
-const EXEMPT: [&str; 5] = ["/health", "/buildinfo", "/metrics", "/registry/register", "/registry/heartbeat"];
+const EXEMPT: [&str; 6] =
+    ["/health", "/healthz", "/buildinfo", "/metrics", "/registry/register", "/registry/heartbeat"];
 
 /// Which organization's requests are served.
 #[derive(Debug)]
@@ -85,6 +86,7 @@ mod tests {
             ("/workspaces", None, false),
             ("/no/such/route", None, false),
             ("/health", None, true),
+            ("/healthz", None, true),
             ("/buildinfo", None, true),
             ("/metrics", None, true),
             ("/registry/register", None, true),

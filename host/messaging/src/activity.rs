@@ -8,6 +8,7 @@ use store::{
     workspaces::WorkspaceIsLive,
 };
 use tokio::time::timeout;
+use types::{ActivityId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{deliver::Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
@@ -20,13 +21,13 @@ pub(crate) const ERROR: &str = "error";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Workspace in whose activity the row is listed.
-    pub workspace_id: Uuid,
+    pub workspace_id: WorkspaceId,
     /// Type of activity, as clients filter by it.
     pub activity_type: String,
     /// Acting workspace; `None` for users.
-    pub source_id: Option<Uuid>,
+    pub source_id: Option<WorkspaceId>,
     /// Workspace acted upon.
-    pub target_id: Option<Uuid>,
+    pub target_id: Option<WorkspaceId>,
     /// JSON-RPC method.
     pub method: Option<String>,
     /// One line for people.
@@ -48,7 +49,7 @@ pub struct Entry {
 impl Entry {
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
         // Ids that grow with time: a random one would change another page of the index with each row.
-        let (id, created_at) = (Uuid::now_v7(), store::now());
+        let (id, created_at) = (ActivityId(Uuid::now_v7()), store::now());
         let text = |body: &Option<Value>| body.as_ref().map(Value::to_string);
         let row = ActivityRow {
             id,

@@ -1,6 +1,6 @@
 //! The sender of a message.
 
-use uuid::Uuid;
+use types::WorkspaceId;
 
 /// The sender of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,13 +8,13 @@ pub enum Caller {
     /// A user, by the web canvas or a terminal.
     User,
     /// The agent of a workspace.
-    Workspace(Uuid),
+    Workspace(WorkspaceId),
 }
 
 impl Caller {
     /// The workspace, unless the sender is a user.
     #[must_use]
-    pub fn workspace(self) -> Option<Uuid> {
+    pub fn workspace(self) -> Option<WorkspaceId> {
         match self {
             Self::User => None,
             Self::Workspace(id) => Some(id),

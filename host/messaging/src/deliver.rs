@@ -11,7 +11,7 @@ use net::AgentClient;
 use serde_json::Value;
 use store::{activity::RECEIVED, workspaces::Hosting};
 use tokio::time::Instant;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     activity::{ERROR, Entry, OK},
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct SendRequest {
     /// Workspace whose agent gets the message.
-    pub target: Uuid,
+    pub target: WorkspaceId,
     /// The message as it was sent, in any of the accepted forms.
     pub body: Bytes,
     /// The sender.
@@ -130,7 +130,7 @@ impl Messaging {
     /// Looks up the target, authorizes the caller, and normalizes the message.
     pub(crate) async fn prepare(
         &self,
-        target: Uuid,
+        target: WorkspaceId,
         body: &[u8],
         caller: Caller,
     ) -> Result<Delivery, DeliveryError> {
@@ -156,7 +156,7 @@ impl Messaging {
 
     /// The database is asked too: a workspace that another server created a moment ago may not be in the
     /// index yet.
-    async fn target(&self, id: Uuid) -> Result<Arc<Workspace>, DeliveryError> {
+    async fn target(&self, id: WorkspaceId) -> Result<Arc<Workspace>, DeliveryError> {
         if let Some(live) = self.fleet.workspaces().get(id) {
             return Ok(live);
         }

@@ -11,7 +11,7 @@ use std::{
 
 use fleet::PresenceObserver;
 use tokio::sync::Notify;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 #[derive(Debug, Default)]
 pub(crate) struct PendingIndex {
@@ -22,31 +22,31 @@ pub(crate) struct PendingIndex {
 #[derive(Debug, Default)]
 struct Sets {
     /// Workspaces that may have queued messages.
-    pending: HashSet<Uuid>,
+    pending: HashSet<WorkspaceId>,
     /// Pending workspaces whose agents sent a heartbeat since the last look.
-    reported: HashSet<Uuid>,
+    reported: HashSet<WorkspaceId>,
     /// Workspaces to which a queued message is being delivered.
-    draining: HashSet<Uuid>,
+    draining: HashSet<WorkspaceId>,
 }
 
 /// The right to deliver queued messages to a workspace, one at a time. Given back on drop.
 #[derive(Debug)]
 pub(crate) struct DrainGuard {
     index: Arc<PendingIndex>,
-    id: Uuid,
+    id: WorkspaceId,
 }
 
 impl PendingIndex {
-    pub(crate) fn add(&self, ids: impl IntoIterator<Item = Uuid>) {
+    pub(crate) fn add(&self, ids: impl IntoIterator<Item = WorkspaceId>) {
         self.lock().pending.extend(ids);
     }
 
-    pub(crate) fn remove(&self, id: Uuid) {
+    pub(crate) fn remove(&self, id: WorkspaceId) {
         self.lock().pending.remove(&id);
     }
 
     /// Waits for heartbeats of pending workspaces, and takes their ids.
-    pub(crate) async fn reported(&self) -> HashSet<Uuid> {
+    pub(crate) async fn reported(&self) -> HashSet<WorkspaceId> {
         loop {
             let reported = std::mem::take(&mut self.lock().reported);
             if !reported.is_empty() {
@@ -57,7 +57,7 @@ impl PendingIndex {
     }
 
     /// `None` while another delivery from the queue to this workspace is under way.
-    pub(crate) fn start_drain(self: &Arc<Self>, id: Uuid) -> Option<DrainGuard> {
+    pub(crate) fn start_drain(self: &Arc<Self>, id: WorkspaceId) -> Option<DrainGuard> {
         let started = self.lock().draining.insert(id);
         started.then(|| DrainGuard { index: Arc::clone(self), id })
     }
@@ -69,7 +69,7 @@ impl PendingIndex {
 
 /// Bounded by the pending workspaces: heartbeats of one that was not looked at yet are one.
 impl PresenceObserver for PendingIndex {
-    fn on_heartbeat(&self, workspace: Uuid) {
+    fn on_heartbeat(&self, workspace: WorkspaceId) {
         let mut sets = self.lock();
         if sets.pending.contains(&workspace) && sets.reported.insert(workspace) {
             self.reported.notify_one();
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn heartbeats_are_reported_for_pending_workspaces_only_and_once() {
         let index = PendingIndex::default();
-        let [pending, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let [pending, other] = [WorkspaceId::random(), WorkspaceId::random()];
         index.add([pending]);
         index.on_heartbeat(other);
         assert_eq!(index.reported().now_or_never(), None);
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_heartbeat_wakes_the_waiting_task() {
         let index = Arc::new(PendingIndex::default());
-        let id = Uuid::new_v4();
+        let id = WorkspaceId::random();
         index.add([id]);
         let waiting = tokio::spawn({
             let index = Arc::clone(&index);
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn one_drain_per_workspace_until_its_guard_is_dropped() {
         let index = Arc::new(PendingIndex::default());
-        let id = Uuid::new_v4();
+        let id = WorkspaceId::random();
         let guard = index.start_drain(id).expect("the first");
         assert!(index.start_drain(id).is_none());
         drop(guard);

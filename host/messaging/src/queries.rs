@@ -7,7 +7,7 @@ use store::{
     activity::{ActivityFilter, ActivityRow},
     queue::QueuedRow,
 };
-use uuid::Uuid;
+use types::{ActivityId, QueueItemId, WorkspaceId};
 
 use crate::{activity::Entry, deliver::Messaging, error::LogError};
 
@@ -22,13 +22,13 @@ const MAX_LOOK_BACK: i64 = 2_592_000;
 #[derive(Debug, Clone)]
 pub struct ActivityQuery {
     /// The workspace whose activity is read.
-    pub workspace: Uuid,
+    pub workspace: WorkspaceId,
     /// Only of this kind.
     pub activity_type: Option<String>,
     /// Only rows of agents (`agent`), or of users (`canvas`). Checked after the cursor, as clients expect.
     pub source: Option<String>,
     /// Only rows from or to this workspace.
-    pub peer: Option<Uuid>,
+    pub peer: Option<WorkspaceId>,
     /// Only older rows.
     pub before: Option<DateTime<Utc>>,
     /// Only rows of the last so many seconds.
@@ -108,7 +108,7 @@ pub enum Reader {
     /// An operator, who may read all.
     Operator,
     /// The agent of a workspace, which may read what it sent and what was sent to it.
-    Workspace(Uuid),
+    Workspace(WorkspaceId),
 }
 
 impl Messaging {
@@ -121,7 +121,7 @@ impl Messaging {
         let after = match &query.after {
             None => None,
             Some(cursor) => {
-                let cursor = Uuid::parse_str(cursor).map_err(|_| ActivityError::CursorGone)?;
+                let cursor = ActivityId::parse(cursor).map_err(|_| ActivityError::CursorGone)?;
                 let place = store.activity_place(query.workspace, cursor).await;
                 Some(place.map_err(ActivityError::Cursor)?.ok_or(ActivityError::CursorGone)?)
             }
@@ -151,14 +151,14 @@ impl Messaging {
     ///
     /// # Errors
     /// If the agent may not report that, or it can't be stored.
-    pub async fn report(&self, workspace: Uuid, report: Report) -> Result<(), ReportError> {
+    pub async fn report(&self, workspace: WorkspaceId, report: Report) -> Result<(), ReportError> {
         if !REPORTED.contains(&report.activity_type.as_str()) {
             return Err(ReportError::UnknownType);
         }
-        if report.source_id.is_some_and(|source| Uuid::parse_str(&source) != Ok(workspace)) {
+        if report.source_id.is_some_and(|source| WorkspaceId::parse(&source) != Ok(workspace)) {
             return Err(ReportError::ForeignSource);
         }
-        let target = report.target_id.map(|target| Uuid::parse_str(&target)).transpose();
+        let target = report.target_id.map(|target| WorkspaceId::parse(&target)).transpose();
         let entry = Entry {
             workspace_id: workspace,
             activity_type: report.activity_type,
@@ -182,11 +182,12 @@ impl Messaging {
     /// If the database can't be read.
     pub async fn queued_message(
         &self,
-        id: Uuid,
-        workspace: Uuid,
+        id: QueueItemId,
+        workspace: WorkspaceId,
         reader: Reader,
     ) -> Result<Option<QueuedRow>, StoreError> {
-        let concerns = |row: &QueuedRow, one: Uuid| row.workspace_id == one || row.caller_id == Some(one);
+        let concerns =
+            |row: &QueuedRow, one: WorkspaceId| row.workspace_id == one || row.caller_id == Some(one);
         let may_read = |row: &QueuedRow| match reader {
             Reader::Operator => true,
             Reader::Workspace(own) => concerns(row, own),
@@ -199,7 +200,7 @@ impl Messaging {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn drop_stale(&self, minutes: i64, workspace: Option<Uuid>) -> Result<u64, StoreError> {
+    pub async fn drop_stale(&self, minutes: i64, workspace: Option<WorkspaceId>) -> Result<u64, StoreError> {
         // A time before the beginning of the calendar: no message is that old.
         let Some(before) =
             Duration::try_minutes(minutes).and_then(|age| store::now().checked_sub_signed(age))

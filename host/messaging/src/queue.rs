@@ -8,7 +8,7 @@ use store::{
     workspaces::Status,
 };
 use tokio::time::Instant;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     activity::Entry,
@@ -90,7 +90,7 @@ impl Messaging {
     }
 
     /// Sends the next queued message to an agent if it has capacity. Returns at once.
-    pub(crate) fn drain(&self, id: Uuid) {
+    pub(crate) fn drain(&self, id: WorkspaceId) {
         if !self.has_capacity(id) {
             return;
         }
@@ -105,7 +105,7 @@ impl Messaging {
         });
     }
 
-    fn has_capacity(&self, id: Uuid) -> bool {
+    fn has_capacity(&self, id: WorkspaceId) -> bool {
         self.fleet.workspaces().get(id).is_some_and(|workspace| {
             let tasks = workspace.presence.as_ref().map_or(0, |presence| presence.active_tasks);
             matches!(workspace.row.status, Status::Online | Status::Degraded)
@@ -113,7 +113,7 @@ impl Messaging {
         })
     }
 
-    async fn send_next(&self, id: Uuid) -> Result<(), StoreError> {
+    async fn send_next(&self, id: WorkspaceId) -> Result<(), StoreError> {
         let Some(row) = self.fleet.store().dequeue(id).await? else {
             self.pending.remove(id);
             return Ok(());

@@ -22,14 +22,14 @@ use serde_json::json;
 use state::State;
 use store::{Cipher, Store, workspaces::Status};
 use tokio::time::timeout;
-use uuid::Uuid;
+use types::WorkspaceId;
 use wasm::{AotCache, Sandbox};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Attempts of the containers that run, by workspace.
 #[derive(Default)]
-struct FakeBackend(Mutex<HashMap<Uuid, i32>>);
+struct FakeBackend(Mutex<HashMap<WorkspaceId, i32>>);
 
 #[async_trait]
 impl Backend for FakeBackend {
@@ -38,19 +38,19 @@ impl Backend for FakeBackend {
         Ok(None)
     }
 
-    async fn observe(&self, workspace: Uuid) -> Observation {
+    async fn observe(&self, workspace: WorkspaceId) -> Observation {
         match self.0.lock().unwrap().get(&workspace) {
             Some(attempt) => Observation::Running { attempt: *attempt, url: None },
             None => Observation::Absent,
         }
     }
 
-    async fn stop(&self, workspace: Uuid) -> Result<(), BackendError> {
+    async fn stop(&self, workspace: WorkspaceId) -> Result<(), BackendError> {
         self.0.lock().unwrap().remove(&workspace);
         Ok(())
     }
 
-    async fn remove(&self, workspace: Uuid, _: bool) -> Result<(), BackendError> {
+    async fn remove(&self, workspace: WorkspaceId, _: bool) -> Result<(), BackendError> {
         self.stop(workspace).await
     }
 

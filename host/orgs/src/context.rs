@@ -7,7 +7,7 @@ use events::{
     definitions::{ImportCompleted, ImportFailed, ImportFailure, ImportStarted},
 };
 use fleet::Fleet;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     assembler::Assembly,
@@ -56,7 +56,7 @@ impl ImportContext<'_> {
     }
 
     /// An orphan and everything below it.
-    fn removed(&self, orphan: Uuid) -> Vec<RemovedWorkspace> {
+    fn removed(&self, orphan: WorkspaceId) -> Vec<RemovedWorkspace> {
         let directory = self.fleet.workspaces();
         let below = directory.descendants(orphan);
         let all = directory.get(orphan).into_iter().chain(below);

@@ -1,15 +1,14 @@
 //! From a tree of YAML nodes to a template: the fields and their types.
 
 use serde_json::Value as Json;
+use types::{InitialMemory, PluginSpec};
 use wasm::template::{Mark, Node as Yaml, Tree, Value};
-
-use fleet::InitialMemory;
 
 use crate::{
     fields::{InvalidValue, NodeRef},
     limits::Limits,
     requirements::Requirement,
-    template::{Channel, Defaults, Node, Org, Plugin, Prompt, Prompts, Routing, Schedule},
+    template::{Channel, Defaults, Node, Org, Prompt, Prompts, Routing, Schedule},
 };
 
 /// Tag of a part that lies in another repository.
@@ -149,13 +148,13 @@ fn prompts(value: NodeRef<'_>) -> Result<Prompts, InvalidValue> {
 }
 
 /// A plugin's name, or its source with a configuration.
-fn plugin(value: NodeRef<'_>) -> Result<Plugin, InvalidValue> {
+fn plugin(value: NodeRef<'_>) -> Result<PluginSpec, InvalidValue> {
     if let Ok(source) = value.text() {
-        return Ok(Plugin { source, config: Json::Null });
+        return Ok(PluginSpec { source, config: Json::Null });
     }
     let fields = value.fields()?;
     let config = fields.get("config").map_or(Json::Null, NodeRef::json);
-    Ok(Plugin { source: fields.text("source")?, config })
+    Ok(PluginSpec { source: fields.text("source")?, config })
 }
 
 fn routing(value: NodeRef<'_>) -> Result<Routing, InvalidValue> {

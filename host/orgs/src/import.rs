@@ -10,7 +10,7 @@ use fleet::{BatchEntry, BatchPlan, NewWorkspaceRow, WorkspaceError};
 use futures::FutureExt as _;
 use serde_json::Value as Json;
 use store::CommitError;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     Orgs,
@@ -91,7 +91,7 @@ pub struct Imported {
 #[derive(Debug)]
 pub struct ImportedWorkspace {
     /// Its id. In a dry run, workspaces to be created have none that would last.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Created or kept.
     pub action: Action,
     /// Its name.
@@ -110,7 +110,7 @@ pub struct ImportedWorkspace {
 #[derive(Debug)]
 pub struct RemovedWorkspace {
     /// Its id.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Its name.
     pub name: String,
     /// Names of its ancestors, the root first.

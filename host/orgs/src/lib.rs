@@ -37,7 +37,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use catalog::Catalog;
 use fleet::Fleet;
-use serde_json::json;
+use types::SealedText;
 
 pub use assembler::SkippedChannel;
 pub use error::ImportError;
@@ -113,7 +113,7 @@ impl Orgs {
         let assembly = tokio::task::spawn_blocking(move || {
             let seal = |plain: &[u8]| {
                 let sealed = orgs.fleet.credentials().seal(plain).ok()?;
-                Some(json!({ "sealed": BASE64_STANDARD.encode(sealed.bytes), "version": sealed.version }))
+                Some(SealedText { sealed: BASE64_STANDARD.encode(sealed.bytes), version: sealed.version })
             };
             let assembler = Assembler {
                 org: &org,

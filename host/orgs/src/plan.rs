@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use fleet::WorkspaceIndex;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     assembler::ResolvedNode,
@@ -15,9 +15,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// Id and action by node.
-    pub(crate) nodes: Vec<(Uuid, Action)>,
+    pub(crate) nodes: Vec<(WorkspaceId, Action)>,
     /// Roots of the subtrees to remove: workspaces that have a name of the template but no place in it.
-    pub(crate) orphans: Vec<Uuid>,
+    pub(crate) orphans: Vec<WorkspaceId>,
 }
 
 /// What an import does to a workspace.
@@ -36,8 +36,8 @@ impl Plan {
         names: Option<&HashSet<&str>>,
         directory: &WorkspaceIndex,
     ) -> Self {
-        let mut siblings: HashMap<Option<Uuid>, HashMap<String, Uuid>> = HashMap::new();
-        let mut planned: Vec<(Uuid, Action)> = Vec::with_capacity(nodes.len());
+        let mut siblings: HashMap<Option<WorkspaceId>, HashMap<String, WorkspaceId>> = HashMap::new();
+        let mut planned: Vec<(WorkspaceId, Action)> = Vec::with_capacity(nodes.len());
         for node in nodes {
             let parent = node.parent.and_then(|parent| planned.get(parent));
             let known = siblings.entry(parent.map(|(id, _)| *id)).or_insert_with(|| match parent {
@@ -64,14 +64,18 @@ impl Plan {
     }
 }
 
-fn orphans(planned: &[(Uuid, Action)], names: &HashSet<&str>, directory: &WorkspaceIndex) -> Vec<Uuid> {
-    let placed: HashSet<Uuid> = planned.iter().map(|(id, _)| *id).collect();
-    let is_orphan = |id: Uuid, name: &str| names.contains(name) && !placed.contains(&id);
+fn orphans(
+    planned: &[(WorkspaceId, Action)],
+    names: &HashSet<&str>,
+    directory: &WorkspaceIndex,
+) -> Vec<WorkspaceId> {
+    let placed: HashSet<WorkspaceId> = planned.iter().map(|(id, _)| *id).collect();
+    let is_orphan = |id: WorkspaceId, name: &str| names.contains(name) && !placed.contains(&id);
     let all = directory.list();
-    let all: HashSet<Uuid> =
+    let all: HashSet<WorkspaceId> =
         all.iter().filter(|it| is_orphan(it.row.id, &it.row.name)).map(|it| it.row.id).collect();
     // An orphan below another one is removed with that.
-    let mut tops: Vec<Uuid> = all
+    let mut tops: Vec<WorkspaceId> = all
         .iter()
         .copied()
         .filter(|id| !directory.ancestors(*id).iter().any(|above| all.contains(&above.row.id)))

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fleet::InitialMemory;
 use serde::{Deserialize, Serialize};
+use types::{InitialMemory, PluginSpec};
 
 use crate::requirements::Requirement;
 
@@ -30,7 +30,7 @@ pub(crate) struct Defaults {
     /// 0: the platform's default.
     pub(crate) tier: i64,
     pub(crate) model: String,
-    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) plugins: Vec<PluginSpec>,
     pub(crate) prompts: Prompts,
     pub(crate) category_routing: Routing,
     pub(crate) initial_memories: Vec<InitialMemory>,
@@ -56,7 +56,7 @@ pub(crate) struct Node {
     pub(crate) workspace_dir: String,
     pub(crate) workspace_access: String,
     /// `!name` removes a plugin of the defaults.
-    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) plugins: Vec<PluginSpec>,
     pub(crate) prompts: Prompts,
     pub(crate) category_routing: Routing,
     pub(crate) initial_memories: Vec<InitialMemory>,
@@ -104,17 +104,8 @@ pub(crate) struct Prompt {
     pub(crate) file: String,
 }
 
-/// A plugin to be installed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Plugin {
-    /// Its name, or a source such as `github://owner/repo`.
-    pub(crate) source: String,
-    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-    pub(crate) config: serde_json::Value,
-}
-
 /// A prompt that is sent at times.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Schedule {
     pub(crate) name: String,
     /// Five fields.
@@ -122,7 +113,6 @@ pub(crate) struct Schedule {
     pub(crate) timezone: String,
     pub(crate) prompt: String,
     /// Relative to the node's `files_dir`; read into `prompt` where that is empty.
-    #[serde(skip)]
     pub(crate) prompt_file: String,
     pub(crate) enabled: bool,
 }

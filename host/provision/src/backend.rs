@@ -10,7 +10,7 @@
 //!   observation.
 
 use async_trait::async_trait;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::ContainerSpec;
 
@@ -36,7 +36,7 @@ pub struct OwnedContainer {
     /// As [`container_name`](crate::container_name) gives it.
     pub name: String,
     /// By its label.
-    pub workspace: Uuid,
+    pub workspace: WorkspaceId,
     /// By its label.
     pub attempt: i32,
 }
@@ -78,13 +78,13 @@ pub trait Backend: Send + Sync + 'static {
     async fn ensure(&self, spec: &ContainerSpec) -> Result<Option<String>, BackendError>;
 
     /// Looks whether a workspace's container runs.
-    async fn observe(&self, workspace: Uuid) -> Observation;
+    async fn observe(&self, workspace: WorkspaceId) -> Observation;
 
     /// Sees to it that the container doesn't run. Volumes stay.
-    async fn stop(&self, workspace: Uuid) -> Result<(), BackendError>;
+    async fn stop(&self, workspace: WorkspaceId) -> Result<(), BackendError>;
 
     /// Sees to it that the container is gone; with `volumes`, what it stored, too.
-    async fn remove(&self, workspace: Uuid, volumes: bool) -> Result<(), BackendError>;
+    async fn remove(&self, workspace: WorkspaceId, volumes: bool) -> Result<(), BackendError>;
 
     /// Every container that carries the platform's label.
     async fn list(&self) -> Result<Vec<OwnedContainer>, BackendError>;
@@ -95,14 +95,14 @@ pub trait Backend: Send + Sync + 'static {
 #[async_trait]
 pub trait WorkspaceIo: Send + Sync + 'static {
     /// Runs a command and waits for its end.
-    async fn exec(&self, workspace: Uuid, command: &[String]) -> Result<ExecOutput, BackendError>;
+    async fn exec(&self, workspace: WorkspaceId, command: &[String]) -> Result<ExecOutput, BackendError>;
 
     /// The last `lines` lines that the container wrote.
-    async fn logs(&self, workspace: Uuid, lines: usize) -> Result<Vec<u8>, BackendError>;
+    async fn logs(&self, workspace: WorkspaceId, lines: usize) -> Result<Vec<u8>, BackendError>;
 
     /// Unpacks a tar archive at an absolute path.
-    async fn copy_in(&self, workspace: Uuid, path: &str, tar: Vec<u8>) -> Result<(), BackendError>;
+    async fn copy_in(&self, workspace: WorkspaceId, path: &str, tar: Vec<u8>) -> Result<(), BackendError>;
 
     /// What is at an absolute path, as tar archive.
-    async fn copy_out(&self, workspace: Uuid, path: &str) -> Result<Vec<u8>, BackendError>;
+    async fn copy_out(&self, workspace: WorkspaceId, path: &str) -> Result<Vec<u8>, BackendError>;
 }

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use uuid::Uuid;
+use types::WorkspaceId;
 use wasm::adapter::{Description, EnvSet, Phase, Plan, PlanRequest};
 
 use crate::{
@@ -28,7 +28,7 @@ const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 #[derive(Debug, Clone, Copy)]
 pub struct Workspace<'a> {
     /// Decides about all names.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// 1 is the first start ever.
     pub attempt: i32,
     /// As people call it.
@@ -40,7 +40,7 @@ pub struct Workspace<'a> {
     /// Name of the runtime.
     pub runtime: &'a str,
     /// The workspace above it.
-    pub parent_id: Option<Uuid>,
+    pub parent_id: Option<WorkspaceId>,
     /// Model that it was made with.
     pub model: Option<&'a str>,
     /// Where it works.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::settings::TierLimits;
 
@@ -11,7 +11,7 @@ use crate::settings::TierLimits;
 #[derive(Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// The workspace.
-    pub workspace: Uuid,
+    pub workspace: WorkspaceId,
     /// The workspace's attempt; the container's label has it, too.
     pub attempt: i32,
     /// See [`container_name`].
@@ -119,7 +119,7 @@ pub enum Mount {
         /// The container can't write.
         read_only: bool,
     },
-    /// Memory that looks like a directory.
+    /// InitialMemory that looks like a directory.
     Tmpfs {
         /// Absolute path inside the container.
         path: String,
@@ -184,7 +184,7 @@ const SHORT_ID: usize = 12;
 
 /// Name of a workspace's container: `ws-` and the first 12 characters of its id.
 #[must_use]
-pub fn container_name(workspace: Uuid) -> String {
-    let id = workspace.hyphenated().to_string();
+pub fn container_name(workspace: WorkspaceId) -> String {
+    let id = workspace.0.hyphenated().to_string();
     format!("ws-{}", id.get(..SHORT_ID).unwrap_or(&id))
 }

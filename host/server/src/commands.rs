@@ -44,7 +44,19 @@ enum Task {
 }
 
 /// Runs the program; a failure is printed with its causes.
-pub async fn main() -> ExitCode {
+#[must_use]
+pub fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit(Err(error)),
+    };
+    let code = runtime.block_on(run_task());
+    // Does not wait for blocking work (compiling a guest, say), so that a stop stays bounded.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run_task() -> ExitCode {
     let matches = ignore_blank_variables(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match cli.task {
@@ -54,8 +66,12 @@ pub async fn main() -> ExitCode {
                 Err(error) => return exit(Err(error)),
             };
             let done = run::serve(&settings).await;
-            drop(log); // the lines that wait come before the error, and before the end
-            exit(done)
+            if let Err(error) = &done {
+                // Through the log: standard error may have a reader that stalls.
+                log.print(&format!("isomer: {}\n", with_causes(error)));
+            }
+            drop(log); // writes the lines that wait
+            if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Task::Guest(args) => exit(guest::run(*args).await),
         Task::Ws(args) => exit(workspaces::run(*args).await),

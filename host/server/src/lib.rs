@@ -15,6 +15,7 @@ pub mod background;
 pub mod commands;
 mod deploy_mode;
 pub mod log_buffer;
+mod log_writer;
 pub mod logging;
 pub mod run;
 pub mod settings;

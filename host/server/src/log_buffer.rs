@@ -1,38 +1,44 @@
-//! Log lines on their way to standard error: collected in memory, written by a thread of their own, so that
-//! no request waits for the file, pipe or terminal behind it, and many lines cost one system call.
+//! Log lines on their way to standard error: collected in memory, written by a thread of their own
+//! ([`LogWriter`]), so that no request waits for the file, pipe or terminal behind it, and many lines cost one
+//! system call.
 //!
 //! - A line is written at most [`FLUSH_EVERY`] after it was logged; warnings and errors at once.
 //! - When standard error is slower than the log for so long that [`CAPACITY`] bytes wait, further lines are
 //!   dropped. They are counted, and the count is logged. Warnings and errors have twice the space.
-//! - [`LogBuffer::flush`] writes what is left: at the end of the process and before a panic is printed. Only
-//!   what kills the process without a word (SIGKILL, an abort) can take the last lines with it.
+//! - [`LogBuffer::flush`] waits until what was logged before it is written, at the end of the process and
+//!   after a panic; at most [`FLUSH_TIMEOUT`], because the reader of standard error may stall. Only what kills
+//!   the process without a word (SIGKILL, an abort) can take the last lines with it.
 
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::log_writer::LogWriter;
+
 /// How long a line waits for others.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
+/// How long a flush waits for the writer.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are written without waiting for more.
 const FLUSH_AT: usize = 64 * 1024;
 /// Bytes of lines that may wait.
 const CAPACITY: usize = 4 * 1024 * 1024;
 
 /// Lines that wait to be written. Cheap to clone.
-#[derive(Debug)]
-pub struct LogBuffer<W = io::Stderr>(Arc<Shared<W>>);
+#[derive(Debug, Clone, Default)]
+pub struct LogBuffer(Arc<Shared>);
 
-#[derive(Debug)]
-struct Shared<W> {
+#[derive(Debug, Default)]
+struct Shared {
     waiting: Mutex<Waiting>,
-    /// Wakes the thread: for a first line, enough lines, or an urgent one.
+    /// Wakes the writer: for a first line, enough lines, or an urgent one.
     wake: Condvar,
-    output: Mutex<Output<W>>,
+    /// Wakes flushes: lines were written.
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -40,20 +46,20 @@ struct Waiting {
     lines: Vec<u8>,
     urgent: bool,
     dropped: u64,
+    /// Bytes that were taken in since the start.
+    accepted: u64,
+    /// How many of them the writer is done with.
+    done: u64,
+    /// A flush waited in vain, and the writer has not been done with anything since.
+    stalled: bool,
 }
 
-/// Locked while lines are written, so that they stay in order.
-#[derive(Debug)]
-struct Output<W> {
-    to: W,
-    /// What was written last, emptied: its memory takes the next lines.
-    spare: Vec<u8>,
-}
-
-impl<W> Clone for LogBuffer<W> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
+/// Lines for the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) lines: Vec<u8>,
+    /// Lines that were dropped since the last batch.
+    pub(crate) dropped: u64,
 }
 
 impl LogBuffer {
@@ -62,69 +68,45 @@ impl LogBuffer {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(io::stderr())
-    }
-}
-
-impl<W: Write + Send + 'static> LogBuffer<W> {
-    fn new(to: W) -> Self {
-        Self(Arc::new(Shared {
-            waiting: Mutex::default(),
-            wake: Condvar::new(),
-            output: Mutex::new(Output { to, spare: Vec::new() }),
-        }))
-    }
-
-    fn start_with(to: W) -> io::Result<Self> {
-        let buffer = Self::new(to);
-        let writer = buffer.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
+        let buffer = Self::default();
+        LogWriter::new(buffer.clone(), io::stderr()).start()?;
         Ok(buffer)
     }
 
-    fn run(&self) {
-        loop {
-            let waiting = lock(&self.0.waiting);
-            let first = self.0.wake.wait_while(waiting, |waiting| waiting.lines.is_empty());
-            let first = first.unwrap_or_else(PoisonError::into_inner);
-            let more = self.0.wake.wait_timeout_while(first, FLUSH_EVERY, |waiting| {
-                !waiting.urgent && waiting.lines.len() < FLUSH_AT
-            });
-            drop(more);
-            let dropped = self.flush();
-            if dropped > 0 {
-                metrics::counter!("isomer_log_lines_dropped_total").increment(dropped);
-                tracing::warn!(dropped, "log lines were dropped because standard error was too slow");
-            }
+    /// Waits until all lines before this call are written, for a bounded time.
+    pub fn flush(&self) {
+        self.flush_within(FLUSH_TIMEOUT);
+    }
+
+    /// Returns whether all lines are written. Of many threads that flush while the writer is stuck, only the
+    /// first ones wait.
+    fn flush_within(&self, limit: Duration) -> bool {
+        let mut waiting = self.lock();
+        let target = waiting.accepted;
+        waiting.urgent = true;
+        self.0.wake.notify_one();
+        let pending = |waiting: &mut Waiting| waiting.done < target && !waiting.stalled;
+        let waited = self.0.written.wait_timeout_while(waiting, limit, pending);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let written = waiting.done >= target;
+        waiting.stalled = !written;
+        if !written {
+            self.0.written.notify_all();
         }
+        written
     }
 
-    /// Writes what is there. Returns how many lines were dropped since the last time.
-    pub fn flush(&self) -> u64 {
-        let mut output = lock(&self.0.output);
-        let Output { to, spare } = &mut *output;
-        let dropped = {
-            let mut waiting = lock(&self.0.waiting);
-            mem::swap(&mut waiting.lines, spare);
-            waiting.urgent = false;
-            mem::take(&mut waiting.dropped)
-        };
-        // Where standard error is closed there is no place left to complain.
-        let _ = to.write_all(spare).and_then(|()| to.flush());
-        spare.clear();
-        spare.shrink_to(FLUSH_AT);
-        dropped
-    }
-
-    fn push(&self, line: &[u8], urgent: bool) {
-        let mut waiting = lock(&self.0.waiting);
+    /// Adds lines, with their line ends.
+    pub(crate) fn push(&self, lines: &[u8], urgent: bool) {
+        let mut waiting = self.lock();
         let capacity = if urgent { 2 * CAPACITY } else { CAPACITY };
-        if waiting.lines.len() + line.len() > capacity {
+        if waiting.lines.len() + lines.len() > capacity {
             waiting.dropped += 1;
             return;
         }
         let before = waiting.lines.len();
-        waiting.lines.extend_from_slice(line);
+        waiting.lines.extend_from_slice(lines);
+        waiting.accepted = waiting.accepted.wrapping_add(lines.len() as u64);
         let full = before < FLUSH_AT && waiting.lines.len() >= FLUSH_AT;
         let newly_urgent = urgent && !waiting.urgent;
         waiting.urgent |= urgent;
@@ -133,20 +115,45 @@ impl<W: Write + Send + 'static> LogBuffer<W> {
             self.0.wake.notify_one();
         }
     }
+
+    /// The next lines, once there are some. `spare` is an empty vector, whose memory takes the next ones.
+    pub(crate) fn next(&self, spare: Vec<u8>) -> Batch {
+        let first = self.0.wake.wait_while(self.lock(), |waiting| waiting.lines.is_empty());
+        let first = first.unwrap_or_else(PoisonError::into_inner);
+        let more = self.0.wake.wait_timeout_while(first, FLUSH_EVERY, |waiting| {
+            !waiting.urgent && waiting.lines.len() < FLUSH_AT
+        });
+        let (mut waiting, _) = more.unwrap_or_else(PoisonError::into_inner);
+        waiting.urgent = false;
+        Batch { lines: mem::replace(&mut waiting.lines, spare), dropped: mem::take(&mut waiting.dropped) }
+    }
+
+    /// The writer is done with the lines of a batch. Returns their memory for the next call of
+    /// [`LogBuffer::next`].
+    pub(crate) fn done(&self, mut lines: Vec<u8>) -> Vec<u8> {
+        let mut waiting = self.lock();
+        waiting.done = waiting.done.wrapping_add(lines.len() as u64);
+        waiting.stalled = false;
+        drop(waiting);
+        self.0.written.notify_all();
+        lines.clear();
+        lines.shrink_to(FLUSH_AT);
+        lines
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Writes the lines of one event.
+/// Takes the lines of one event.
 #[derive(Debug)]
-pub struct Lines<'a, W> {
-    buffer: &'a LogBuffer<W>,
+pub struct Lines<'a> {
+    buffer: &'a LogBuffer,
     urgent: bool,
 }
 
-impl<W: Write + Send + 'static> Write for Lines<'_, W> {
+impl Write for Lines<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.buffer.push(line, self.urgent);
         Ok(line.len())
@@ -157,8 +164,8 @@ impl<W: Write + Send + 'static> Write for Lines<'_, W> {
     }
 }
 
-impl<'a, W: Write + Send + 'static> MakeWriter<'a> for LogBuffer<W> {
-    type Writer = Lines<'a, W>;
+impl<'a> MakeWriter<'a> for LogBuffer {
+    type Writer = Lines<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
         Lines { buffer: self, urgent: false }
@@ -171,60 +178,53 @@ impl<'a, W: Write + Send + 'static> MakeWriter<'a> for LogBuffer<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{self, Receiver, Sender};
-
     use super::*;
 
+    /// Longer than a test that passes takes.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    struct Channel(Sender<Vec<u8>>);
-
-    impl Write for Channel {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn channel() -> (Channel, Receiver<Vec<u8>>) {
-        let (sender, receiver) = mpsc::channel();
-        (Channel(sender), receiver)
-    }
-
     #[test]
-    fn lines_are_written_together_and_in_order_without_a_flush() {
-        let (output, written) = channel();
-        let buffer = LogBuffer::start_with(output).expect("a thread");
+    fn lines_are_taken_together_and_in_order() {
+        let buffer = LogBuffer::default();
         buffer.push(b"one\n", false);
         buffer.push(b"two\n", false);
-        let mut text = Vec::new();
-        while text != b"one\ntwo\n" {
-            text.extend(written.recv_timeout(PATIENCE).expect("written"));
-        }
-    }
-
-    #[test]
-    fn a_flush_writes_what_is_left() {
-        let (output, written) = channel();
-        let buffer = LogBuffer::new(output);
-        buffer.push(b"last words\n", false);
-        assert_eq!(buffer.flush(), 0);
-        assert_eq!(written.try_recv().expect("written"), b"last words\n");
+        assert_eq!(buffer.next(Vec::new()).lines, b"one\ntwo\n");
     }
 
     #[test]
     fn lines_beyond_the_capacity_are_counted_and_errors_still_fit() {
-        let (output, written) = channel();
-        let buffer = LogBuffer::new(output);
+        let buffer = LogBuffer::default();
         let line = vec![b'x'; CAPACITY / 4];
         (0..6).for_each(|_| buffer.push(&line, false));
         buffer.push(b"error\n", true);
-        assert_eq!(buffer.flush(), 2);
-        assert_eq!(written.try_recv().expect("written").len(), CAPACITY + 6);
-        assert_eq!(buffer.flush(), 0);
+        let batch = buffer.next(Vec::new());
+        assert_eq!((batch.lines.len(), batch.dropped), (CAPACITY + 6, 2));
+        buffer.push(b"next\n", true);
+        assert_eq!(buffer.next(Vec::new()).dropped, 0);
+    }
+
+    #[test]
+    fn a_flush_waits_until_earlier_lines_are_written() {
+        let buffer = LogBuffer::default();
+        assert!(buffer.flush_within(PATIENCE), "there is nothing to write");
+        buffer.push(b"last words\n", false);
+        std::thread::scope(|scope| {
+            let flushed = scope.spawn(|| buffer.flush_within(PATIENCE));
+            let batch = buffer.next(Vec::new());
+            assert!(!flushed.is_finished());
+            buffer.done(batch.lines);
+            assert!(flushed.join().expect("ended"));
+        });
+    }
+
+    #[test]
+    fn a_flush_gives_up_while_the_writer_is_stuck_and_later_ones_do_not_wait() {
+        let buffer = LogBuffer::default();
+        buffer.push(b"one\n", false);
+        let batch = buffer.next(Vec::new());
+        assert!(!buffer.flush_within(Duration::ZERO));
+        assert!(!buffer.flush_within(Duration::MAX), "the writer is known to be stuck");
+        buffer.done(batch.lines);
+        assert!(buffer.flush_within(PATIENCE));
     }
 }

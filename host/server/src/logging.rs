@@ -2,8 +2,10 @@
 //!
 //! Lines go to standard error, so that standard output stays free for what a command prints.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
-use std::panic;
+use std::panic::{self, PanicHookInfo};
+use std::thread;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -27,6 +29,13 @@ const DEFAULT_FILTER: &str = "info,sea_orm_migration=warn";
 #[derive(Debug)]
 #[must_use]
 pub struct LogGuard(LogBuffer);
+
+impl LogGuard {
+    /// Writes text after the lines that wait, as it is.
+    pub fn print(&self, text: &str) {
+        self.0.push(text.as_bytes(), true);
+    }
+}
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
@@ -52,17 +61,28 @@ pub fn init(format: LogFormat) -> io::Result<LogGuard> {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     match started {
-        Ok(()) => flush_before_panics(buffer.clone()),
+        Ok(()) => print_panics_through(buffer.clone()),
         Err(error) => tracing::debug!(%error, "logging was already started"),
     }
     Ok(LogGuard(buffer))
 }
 
-/// The panic message goes to standard error directly: what was logged before it has to be there first.
-fn flush_before_panics(buffer: LogBuffer) {
-    let print = panic::take_hook();
+/// Panic messages stay in order with the log, and a reader of standard error that stalls blocks no thread
+/// that panics. A panic may abort the process: the hook waits for the write, for a bounded time.
+fn print_panics_through(buffer: LogBuffer) {
     panic::set_hook(Box::new(move |panic| {
+        buffer.push(panic_message(panic, &Backtrace::capture()).as_bytes(), true);
         buffer.flush();
-        print(panic);
     }));
+}
+
+/// The text that the standard library prints.
+fn panic_message(panic: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
+    let current = thread::current();
+    let name = current.name().unwrap_or("<unnamed>");
+    let rest = match backtrace.status() {
+        BacktraceStatus::Captured => format!("stack backtrace:\n{backtrace}"),
+        _ => "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n".to_owned(),
+    };
+    format!("\nthread '{name}' {panic}\n{rest}")
 }

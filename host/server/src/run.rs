@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::BuildError;
 use state::State;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wasm::{AotCache, Sandbox, SandboxError};
 
@@ -20,13 +21,15 @@ use crate::logging::LogFormat;
 use crate::settings::Settings;
 use crate::wiring;
 use api::app::router;
-use api::health::HEALTH;
+use api::health::EARLY;
 use api::settings::Secret;
 use httpd::serve::{self, Limits, Routes};
 use httpd::shutdown::Shutdown;
 
-/// How long the last writes may take after the last request.
+/// How long the last writes and closing the database may take after the last request.
 const LAST_WRITES: Duration = Duration::from_secs(15);
+/// How long the answers may take to requests that wait for a server whose start failed or was stopped.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +73,9 @@ pub enum StartError {
 
 /// Runs the server until a signal ends it.
 ///
-/// It listens first: `/health` is answered while the database and the guests are opened, other requests
-/// wait until that is done.
+/// It listens as soon as the settings are checked: `/health` is answered while the database and the guests are
+/// opened, other requests wait until that is done. A first signal stops the server in order, also during the
+/// start; a second one ends all waiting.
 ///
 /// # Errors
 /// When it cannot start.
@@ -81,37 +85,91 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
-    let (listener, address) = listen(settings).await?;
-    let routes = Routes::starting(&[HEALTH], wiring::early_router(settings, &http));
-    let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
-    announce(settings, &data_dir, address);
-
-    let store = open_store(settings, &data_dir).await?;
-    let catalog = open_catalog(settings, &data_dir, store.clone()).await?;
+    let cipher = cipher(settings)?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
-    let (state, written) = State::open(store.clone(), Hub::default()).await?;
-    let fleet = open_fleet(settings, state, catalog.clone()).await?;
+    let (listener, address) = listen(settings).await?;
+    let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
+    let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
+
+    let opened = tokio::select! {
+        opened = open(settings, &data_dir, cipher) => opened.map(Some),
+        () = shutdown.draining() => Ok(None),
+    };
+    let Opened { store, catalog, fleet, written } = match opened {
+        Ok(Some(opened)) => opened,
+        Ok(None) => {
+            abandon(&routes, &shutdown, serving).await;
+            tracing::info!("stopped before the start was done");
+            return Ok(());
+        }
+        Err(error) => {
+            abandon(&routes, &shutdown, serving).await;
+            return Err(error);
+        }
+    };
     let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
     routes.ready(router(app, &settings.http));
-    tracing::debug!("all routes are ready");
+    // The routes hold the fleet, and the writer ends with its last clone.
+    drop(routes);
+    announce(settings, &data_dir, address);
     if let Err(error) = serving.await {
         tracing::error!(error = &error as &dyn std::error::Error, "the connection loop panicked");
         shutdown.end();
     }
 
-    tasks.shutdown().await;
-    catalog.store_counters().await;
-    fleet.close().await;
-    if timeout(LAST_WRITES, written).await.is_err() {
-        tracing::warn!("the last writes were not stored in time");
-    }
-    if let Err(error) = store.close().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the database was not closed in order");
+    let closing = async {
+        tasks.shutdown().await;
+        catalog.store_counters().await;
+        fleet.close().await;
+        if let Err(error) = written.await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the writer panicked");
+        }
+        if let Err(error) = store.close().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database was not closed in order");
+        }
+    };
+    tokio::select! {
+        closed = timeout(LAST_WRITES, closing) => if closed.is_err() {
+            tracing::warn!("the last writes were not stored, or the database was not closed, in time");
+        },
+        () = shutdown.forced() => {}
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What depends on the database.
+struct Opened {
+    store: Store,
+    catalog: Catalog,
+    fleet: Fleet,
+    /// Ends when the last write is stored.
+    written: JoinHandle<()>,
+}
+
+async fn open(settings: &Settings, data_dir: &DataDir, cipher: Cipher) -> Result<Opened, StartError> {
+    let store = open_store(settings, data_dir).await?;
+    let catalog = open_catalog(settings, data_dir, store.clone()).await?;
+    let (state, written) = State::open(store.clone(), Hub::default()).await?;
+    let fleet = open_fleet(settings, state, catalog.clone(), cipher).await;
+    Ok(Opened { store, catalog, fleet, written })
+}
+
+/// Ends a server whose routes will not be ready: requests that wait for them are answered with 503.
+async fn abandon(routes: &Routes, shutdown: &Shutdown, serving: JoinHandle<()>) {
+    routes.abandon();
+    shutdown.drain();
+    if timeout(LAST_ANSWERS, serving).await.is_err() {
+        tracing::warn!("open requests did not end in time");
+    }
+}
+
+fn cipher(settings: &Settings) -> Result<Cipher, CipherError> {
+    let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
+    let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
+    Cipher::new(key, previous, settings.access.production())
 }
 
 async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, StoreError> {
@@ -127,20 +185,23 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
     Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }
 
-async fn open_fleet(settings: &Settings, state: State, catalog: Catalog) -> Result<Fleet, CipherError> {
-    let key = settings.storage.secrets_encryption_key.as_ref().map(Secret::expose);
-    let previous = settings.storage.secrets_encryption_key_previous.as_ref().map(Secret::expose);
+async fn open_fleet(
+    settings: &Settings,
+    state: State,
+    catalog: Catalog,
+    cipher: Cipher,
+) -> Fleet {
     let config = FleetConfig {
         state,
         runtimes: Arc::new(catalog),
         backend: None,
-        cipher: Cipher::new(key, previous, settings.access.production())?,
+        cipher,
         templates: RuntimeTemplates::open(settings.workspaces.runtime_templates()),
         limits: settings.workspaces.limits(),
         provision: settings.provision(),
         saas: settings.saas(),
     };
-    Ok(Fleet::open(config).await)
+    Fleet::open(config).await
 }
 
 /// Listens on the first host that works.

@@ -7,7 +7,7 @@ use events::{Class, Envelope, Event};
 use serde::{Deserialize, Serialize};
 use store::{EPHEMERAL_BYTES, presence::PresenceRow};
 use tokio::sync::mpsc;
-use uuid::Uuid;
+use types::{ServerId, WorkspaceId};
 
 use crate::workspace_index::WorkspaceIndex;
 
@@ -23,14 +23,14 @@ pub(crate) type EphemeralQueue = mpsc::Receiver<Arc<Envelope>>;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Message {
     /// The server that sent it, which ignores it.
-    pub(crate) from: Uuid,
+    pub(crate) from: ServerId,
     events: Vec<EphemeralEvent>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct EphemeralEvent {
     name: String,
-    workspace_id: Option<Uuid>,
+    workspace_id: Option<WorkspaceId>,
     at: DateTime<Utc>,
     payload: String,
     /// The presence of the agent, where its call caused the event.
@@ -54,7 +54,11 @@ impl Message {
 }
 
 /// Messages that hold these events. An event that exceeds a message by itself is not sent.
-pub(crate) fn messages(from: Uuid, envelopes: &[Arc<Envelope>], workspaces: &WorkspaceIndex) -> Vec<String> {
+pub(crate) fn messages(
+    from: ServerId,
+    envelopes: &[Arc<Envelope>],
+    workspaces: &WorkspaceIndex,
+) -> Vec<String> {
     let mut messages = Vec::new();
     let mut message = Message { from, events: Vec::new() };
     let mut bytes = 0;

@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
-use uuid::Uuid;
+use types::ServerId;
 
 use crate::{
     ephemeral::{self, EphemeralQueue, Message},
@@ -42,7 +42,7 @@ pub(crate) struct Replication {
     /// The database has events that were not published.
     behind: Notify,
     ephemeral: mpsc::Sender<Arc<Envelope>>,
-    server: Uuid,
+    server: ServerId,
 }
 
 /// How far events were published.
@@ -58,7 +58,7 @@ impl Replication {
     pub(crate) async fn open(
         store: &Store,
         hub: Hub,
-        server: Uuid,
+        server: ServerId,
     ) -> Result<(Arc<Self>, EphemeralQueue), StoreError> {
         // The number first: what is committed during the load is then read again.
         let seq = store.last_event().await?;

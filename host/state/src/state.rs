@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events::{Envelope, Event, Hub};
 use store::{Change, CommitError, Observer, Store, StoreError, WriteBehind, Writer};
 use tokio::{sync::Mutex, task::JoinHandle};
-use uuid::Uuid;
+use types::{ServerId, WorkspaceId};
 
 use crate::{
     ephemeral::EphemeralQueue,
@@ -25,7 +25,7 @@ pub struct State {
 }
 
 struct Inner {
-    server: Uuid,
+    server: ServerId,
     store: Store,
     writer: Writer,
     replication: Arc<Replication>,
@@ -66,7 +66,7 @@ impl State {
     /// # Errors
     /// If the database can't be read.
     pub async fn open(store: Store, hub: Hub) -> Result<(Self, JoinHandle<()>), StoreError> {
-        let server = Uuid::new_v4();
+        let server = ServerId::random();
         let (replication, ephemeral) = Replication::open(&store, hub, server).await?;
         let observer: Arc<dyn Observer> = Arc::clone(&replication) as _;
         let (writer, written) = Writer::start(store.clone(), observer);
@@ -108,7 +108,7 @@ impl State {
 
     /// This server, as the holder of leases.
     #[must_use]
-    pub fn server(&self) -> Uuid {
+    pub fn server(&self) -> ServerId {
         self.inner.server
     }
 
@@ -122,7 +122,7 @@ impl State {
     ///
     /// # Errors
     /// If it isn't live and the database can't be read.
-    pub async fn find(&self, id: Uuid) -> Result<Option<Arc<Workspace>>, StoreError> {
+    pub async fn find(&self, id: WorkspaceId) -> Result<Option<Arc<Workspace>>, StoreError> {
         if let Some(live) = self.workspaces().get(id) {
             return Ok(Some(live));
         }
@@ -139,7 +139,7 @@ impl State {
     }
 
     /// Publishes an ephemeral event: here at once, on other servers within a second, best effort.
-    pub fn publish_ephemeral(&self, workspace: Uuid, event: &Event) {
+    pub fn publish_ephemeral(&self, workspace: WorkspaceId, event: &Event) {
         if !self.has_subscribers() {
             return;
         }
@@ -204,7 +204,7 @@ impl State {
     ///
     /// # Errors
     /// If the database can't be read.
-    pub async fn refresh(&self, workspaces: &[Uuid]) -> Result<(), StoreError> {
+    pub async fn refresh(&self, workspaces: &[WorkspaceId]) -> Result<(), StoreError> {
         self.inner.replication.catch_up(self.store()).await?;
         let rows = self.store().workspaces(workspaces).await?;
         self.workspaces().refresh_rows(workspaces, rows);

@@ -9,7 +9,6 @@ use events::{
     Event, Hub, Received,
     definitions::{Empty, Task},
 };
-use serde_json::json;
 use store::{
     Change, Store,
     guests::{GuestRow, PutGuest},
@@ -20,7 +19,7 @@ use store::{
         UpdateWorkspaces, WorkspaceAccess, WorkspaceRow,
     },
 };
-use uuid::Uuid;
+use types::{Owner, TokenId, WorkspaceId, WorkspaceSpec};
 
 use crate::{Index as _, State, TokenIndex, WorkspaceIndex};
 
@@ -29,13 +28,13 @@ async fn open(dir: &Path) -> State {
     State::open(store, Hub::default()).await.unwrap().0
 }
 
-fn token(workspace: Uuid) -> TokenRow {
-    let id = Uuid::new_v4();
+fn token(workspace: WorkspaceId) -> TokenRow {
+    let id = TokenId::random();
     TokenRow {
         id,
         kind: TokenKind::User,
-        workspace_id: Some(workspace),
-        hash: [id.into_bytes(), id.into_bytes()].concat(),
+        owner: Owner::Workspace(workspace),
+        hash: [id.0.into_bytes(), id.0.into_bytes()].concat(),
         prefix: "abcdefgh".to_owned(),
         name: None,
         created_by: None,
@@ -50,7 +49,7 @@ fn token(workspace: Uuid) -> TokenRow {
 fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
     WorkspaceRow {
-        id: Uuid::new_v4(),
+        id: WorkspaceId::random(),
         name: name.to_owned(),
         role: None,
         tier: 3,
@@ -63,8 +62,8 @@ fn row(name: &str) -> WorkspaceRow {
         budget_limit: None,
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
-        spec: json!({}),
-        wanted: DesiredState::Running,
+        spec: WorkspaceSpec::default(),
+        desired: DesiredState::Running,
         generation: 1,
         status: Status::Provisioning,
         status_since: at,
@@ -74,7 +73,7 @@ fn row(name: &str) -> WorkspaceRow {
         attempt_at: None,
         failures: 0,
         retry_at: None,
-        conditions: json!([]),
+        conditions: Vec::new(),
         url: None,
         agent_card: None,
         last_sample_error: None,
@@ -87,7 +86,7 @@ fn row(name: &str) -> WorkspaceRow {
 
 #[test]
 fn an_older_read_does_not_restore_a_revoked_token() {
-    let (tokens, workspace) = (TokenIndex::default(), Uuid::new_v4());
+    let (tokens, workspace) = (TokenIndex::default(), WorkspaceId::random());
     let new = || token(workspace);
     let insert = |new: &TokenRow| Change::of(InsertToken(new.clone()));
     let [revoked, dropped, ended] = [new(), new(), new()];
@@ -96,15 +95,15 @@ fn an_older_read_does_not_restore_a_revoked_token() {
         tokens.refresh_row(new.id, Some(new.clone()));
         tokens.apply(&insert(new));
     }
-    assert_eq!(tokens.of(Some(workspace)).len(), 3, "each is there once");
+    assert_eq!(tokens.of(Owner::Workspace(workspace)).len(), 3, "each is there once");
     tokens.apply(&Change::of(RevokeToken { id: revoked.id, by: RevokedBy::Request }));
     tokens.refresh_row(ended.id, None);
-    assert_eq!(tokens.of(Some(workspace)).len(), 1);
+    assert_eq!(tokens.of(Owner::Workspace(workspace)).len(), 1);
     tokens.drop_of(&[workspace]);
     for new in [&revoked, &dropped, &ended] {
         tokens.refresh_row(new.id, Some(new.clone()));
         tokens.apply(&insert(new));
-        assert!(!tokens.of(Some(workspace)).iter().any(|live| live.row.id == new.id));
+        assert!(!tokens.of(Owner::Workspace(workspace)).iter().any(|live| live.row.id == new.id));
     }
     assert!(!tokens.has_any(workspace) && tokens.is_empty());
 }
@@ -118,8 +117,8 @@ fn an_older_read_does_not_restore_a_removed_workspace() {
         index.refresh_rows(&[row.id], vec![loaded(row)]);
     }
     index.refresh_rows(&[purged.id], Vec::new());
-    let (status, wanted) = (Status::Removed, DesiredState::Removed);
-    let gone = WorkspaceRow { status, wanted, ..removed.clone() }.revised(store::now());
+    let (status, desired) = (Status::Removed, DesiredState::Removed);
+    let gone = WorkspaceRow { status, desired, ..removed.clone() }.revised(store::now());
     index.refresh_rows(&[removed.id], vec![loaded(&gone)]);
     for row in [&purged, &removed] {
         index.refresh_rows(&[row.id], vec![loaded(row)]);
@@ -183,7 +182,7 @@ async fn event_times_strictly_grow() {
     let dir = tempfile::tempdir().unwrap();
     let state = open(dir.path()).await;
     let mut events = state.hub().subscribe(1_000, |_| true);
-    let (id, task) = (Uuid::new_v4(), Task { active_tasks: 1, current_task: "x".to_owned() });
+    let (id, task) = (WorkspaceId::random(), Task { active_tasks: 1, current_task: "x".to_owned() });
     for _ in 0..5 {
         for _ in 0..100 {
             state.publish_ephemeral(id, &Event::TaskUpdated(task.clone()));

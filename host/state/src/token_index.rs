@@ -18,7 +18,7 @@ use store::{
     tokens::{InsertToken, RevokeToken, RevokeTokensOf, TokenRow},
     workspaces::PurgeWorkspaces,
 };
-use uuid::Uuid;
+use types::{Owner, TokenId, WorkspaceId};
 
 use crate::index::Index;
 
@@ -68,11 +68,11 @@ pub struct TokenIndex {
 #[derive(Debug, Default)]
 struct Rows {
     by_hash: HashMap<[u8; 32], Arc<LiveToken>>,
-    by_id: HashMap<Uuid, [u8; 32]>,
-    /// Hashes of a workspace's tokens; those of the organization under `None`.
-    by_workspace: HashMap<Option<Uuid>, Vec<[u8; 32]>>,
+    by_id: HashMap<TokenId, [u8; 32]>,
+    /// Hashes of an owner's tokens.
+    by_owner: HashMap<Owner, Vec<[u8; 32]>>,
     /// Revoked while this process runs, so that no row that was read before brings them back.
-    revoked: HashSet<Uuid>,
+    revoked: HashSet<TokenId>,
 }
 
 impl TokenIndex {
@@ -82,11 +82,11 @@ impl TokenIndex {
         self.read().by_hash.get(&token_hash(token)).cloned()
     }
 
-    /// Live tokens of a workspace, newest first; those of the organization for `None`.
+    /// Live tokens of this owner, newest first.
     #[must_use]
-    pub fn of(&self, workspace: Option<Uuid>) -> Vec<Arc<LiveToken>> {
+    pub fn of(&self, owner: Owner) -> Vec<Arc<LiveToken>> {
         let index = self.read();
-        let hashes = index.by_workspace.get(&workspace).into_iter().flatten();
+        let hashes = index.by_owner.get(&owner).into_iter().flatten();
         let mut tokens: Vec<_> = hashes.filter_map(|hash| index.by_hash.get(hash)).cloned().collect();
         tokens.sort_by_key(|token| std::cmp::Reverse((token.row.created_at, token.row.id)));
         tokens
@@ -94,8 +94,8 @@ impl TokenIndex {
 
     /// Whether this workspace has a live token.
     #[must_use]
-    pub fn has_any(&self, workspace: Uuid) -> bool {
-        self.read().by_workspace.contains_key(&Some(workspace))
+    pub fn has_any(&self, workspace: WorkspaceId) -> bool {
+        self.read().by_owner.contains_key(&Owner::Workspace(workspace))
     }
 
     /// Whether any token is live.
@@ -114,7 +114,7 @@ impl TokenIndex {
     }
 
     /// Takes over a token as it was read; `None` if it does not exist.
-    pub fn refresh_row(&self, id: Uuid, row: Option<TokenRow>) {
+    pub fn refresh_row(&self, id: TokenId, row: Option<TokenRow>) {
         let mut index = self.write();
         match row.filter(|row| row.revoked_at.is_none()) {
             Some(row) => index.insert(row),
@@ -123,10 +123,10 @@ impl TokenIndex {
     }
 
     /// Drops every token of these workspaces.
-    pub fn drop_of(&self, workspaces: &[Uuid]) {
+    pub fn drop_of(&self, workspaces: &[WorkspaceId]) {
         let mut index = self.write();
         for workspace in workspaces {
-            for hash in index.by_workspace.remove(&Some(*workspace)).unwrap_or_default() {
+            for hash in index.by_owner.remove(&Owner::Workspace(*workspace)).unwrap_or_default() {
                 if let Some(token) = index.by_hash.remove(&hash) {
                     index.by_id.remove(&token.row.id);
                     index.revoked.insert(token.row.id);
@@ -175,10 +175,10 @@ impl Index for TokenIndex {
                 _ => {}
             }
         }
-        let changed: Vec<Uuid> = changed.into_iter().collect();
+        let changed: Vec<WorkspaceId> = changed.into_iter().collect();
         let rows = store.workspaces(&changed).await?;
-        let existing: HashSet<Uuid> = rows.into_iter().map(|loaded| loaded.row.id).collect();
-        let purged: Vec<Uuid> = changed.into_iter().filter(|id| !existing.contains(id)).collect();
+        let existing: HashSet<WorkspaceId> = rows.into_iter().map(|loaded| loaded.row.id).collect();
+        let purged: Vec<WorkspaceId> = changed.into_iter().filter(|id| !existing.contains(id)).collect();
         self.drop_of(&purged);
         Ok(())
     }
@@ -195,25 +195,28 @@ impl Rows {
         }
         self.remove(row.id);
         let used_ms = AtomicI64::new(row.last_used_at.map_or(0, |used| used.timestamp_millis()));
-        self.by_workspace.entry(row.workspace_id).or_default().push(hash);
+        self.by_owner.entry(row.owner).or_default().push(hash);
         self.by_id.insert(row.id, hash);
         self.by_hash.insert(hash, Arc::new(LiveToken { row, used_ms }));
     }
 
-    fn revoke(&mut self, id: Uuid) {
+    fn revoke(&mut self, id: TokenId) {
         self.remove(id);
         self.revoked.insert(id);
     }
 
-    fn remove(&mut self, id: Uuid) {
+    fn remove(&mut self, id: TokenId) {
         let Some(hash) = self.by_id.remove(&id) else {
             return;
         };
-        let workspace = self.by_hash.remove(&hash).and_then(|token| token.row.workspace_id);
-        if let Some(hashes) = self.by_workspace.get_mut(&workspace) {
+        let Some(token) = self.by_hash.remove(&hash) else {
+            return;
+        };
+        let owner = token.row.owner;
+        if let Some(hashes) = self.by_owner.get_mut(&owner) {
             hashes.retain(|other| *other != hash);
             if hashes.is_empty() {
-                self.by_workspace.remove(&workspace);
+                self.by_owner.remove(&owner);
             }
         }
     }

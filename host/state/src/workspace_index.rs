@@ -19,7 +19,7 @@ use store::{
     presence::PresenceRow,
     workspaces::{LoadedWorkspace, PurgeWorkspaces, Status, WorkspaceRow, rows_written},
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::index::Index;
 
@@ -38,7 +38,7 @@ pub struct Workspace {
 }
 
 /// Oldest first; ids break ties.
-type SortKey = (DateTime<Utc>, Uuid);
+type SortKey = (DateTime<Utc>, WorkspaceId);
 
 /// Every live workspace.
 #[derive(Debug, Default)]
@@ -48,12 +48,12 @@ pub struct WorkspaceIndex {
 
 #[derive(Debug, Default)]
 struct Rows {
-    by_id: HashMap<Uuid, Arc<Workspace>>,
+    by_id: HashMap<WorkspaceId, Arc<Workspace>>,
     in_order: BTreeMap<SortKey, Arc<Workspace>>,
     /// Children by parent; roots under `None`.
-    children: HashMap<Option<Uuid>, BTreeSet<SortKey>>,
+    children: HashMap<Option<WorkspaceId>, BTreeSet<SortKey>>,
     /// Removed while this process runs: some 70 bytes each.
-    removed: HashMap<Uuid, Tombstone>,
+    removed: HashMap<WorkspaceId, Tombstone>,
 }
 
 /// A removed workspace.
@@ -64,7 +64,7 @@ struct Tombstone {
     /// When its row was last written. A row created later is another workspace with the same id.
     at: DateTime<Utc>,
     /// Its parent, so that its relatives can observe its end.
-    parent: Option<Uuid>,
+    parent: Option<WorkspaceId>,
 }
 
 impl From<LoadedWorkspace> for Workspace {
@@ -96,7 +96,7 @@ impl WorkspaceIndex {
 
     /// A live workspace.
     #[must_use]
-    pub fn get(&self, id: Uuid) -> Option<Arc<Workspace>> {
+    pub fn get(&self, id: WorkspaceId) -> Option<Arc<Workspace>> {
         self.read().by_id.get(&id).cloned()
     }
 
@@ -120,16 +120,16 @@ impl WorkspaceIndex {
 
     /// The children of a workspace, oldest first; the roots for `None`.
     #[must_use]
-    pub fn children(&self, parent: Option<Uuid>) -> Vec<Arc<Workspace>> {
+    pub fn children(&self, parent: Option<WorkspaceId>) -> Vec<Arc<Workspace>> {
         self.read().children_of(parent)
     }
 
     /// All workspaces below this one, parents before their children.
     #[must_use]
-    pub fn descendants(&self, id: Uuid) -> Vec<Arc<Workspace>> {
+    pub fn descendants(&self, id: WorkspaceId) -> Vec<Arc<Workspace>> {
         let rows = self.read();
         let mut found = rows.children_of(Some(id));
-        let mut known: HashSet<Uuid> = found.iter().map(|child| child.row.id).collect();
+        let mut known: HashSet<WorkspaceId> = found.iter().map(|child| child.row.id).collect();
         let mut next = 0;
         while let Some(parent) = found.get(next).map(|workspace| workspace.row.id) {
             next += 1;
@@ -141,7 +141,7 @@ impl WorkspaceIndex {
 
     /// All workspaces above this one, its parent first.
     #[must_use]
-    pub fn ancestors(&self, id: Uuid) -> Vec<Arc<Workspace>> {
+    pub fn ancestors(&self, id: WorkspaceId) -> Vec<Arc<Workspace>> {
         let rows = self.read();
         let mut above = Vec::new();
         let mut at = rows.by_id.get(&id);
@@ -157,14 +157,14 @@ impl WorkspaceIndex {
 
     /// The nearest ancestor that is paused.
     #[must_use]
-    pub fn paused_above(&self, id: Uuid) -> Option<Arc<Workspace>> {
+    pub fn paused_above(&self, id: WorkspaceId) -> Option<Arc<Workspace>> {
         self.ancestors(id).into_iter().find(|above| above.row.status == Status::Paused)
     }
 
     /// Can the two communicate? They can when they are the same, siblings (roots are siblings), or one is an
     /// ancestor of the other. Unknown workspaces can communicate with themselves only, removed ones with none.
     #[must_use]
-    pub fn can_communicate(&self, one: Uuid, other: Uuid) -> bool {
+    pub fn can_communicate(&self, one: WorkspaceId, other: WorkspaceId) -> bool {
         let rows = self.read();
         if one == other {
             return !rows.removed.contains_key(&one);
@@ -178,7 +178,7 @@ impl WorkspaceIndex {
     /// Can `observer` see the events of `about`? It can when the two can communicate, or could until one was
     /// removed.
     #[must_use]
-    pub fn can_observe(&self, observer: Uuid, about: Uuid) -> bool {
+    pub fn can_observe(&self, observer: WorkspaceId, about: WorkspaceId) -> bool {
         if observer == about {
             return true;
         }
@@ -194,9 +194,9 @@ impl WorkspaceIndex {
     // === Writing ===
 
     /// Takes over the rows that were read for these ids. An id without a row was purged.
-    pub fn refresh_rows(&self, ids: &[Uuid], read: Vec<LoadedWorkspace>) {
+    pub fn refresh_rows(&self, ids: &[WorkspaceId], read: Vec<LoadedWorkspace>) {
         let mut rows = self.write();
-        let found: HashSet<Uuid> = read.iter().map(|loaded| loaded.row.id).collect();
+        let found: HashSet<WorkspaceId> = read.iter().map(|loaded| loaded.row.id).collect();
         for id in ids.iter().filter(|id| !found.contains(id)) {
             // Purged, if it was known: no row that was read before may bring it back.
             if let Some(known) = rows.by_id.get(id).cloned() {
@@ -226,7 +226,7 @@ impl WorkspaceIndex {
     }
 
     /// Takes over that an agent sent a message.
-    pub fn put_outbound(&self, id: Uuid, at: DateTime<Utc>) {
+    pub fn put_outbound(&self, id: WorkspaceId, at: DateTime<Utc>) {
         self.write().change(id, |workspace| {
             let nothing = || Arc::new(PresenceRow { workspace_id: id, ..PresenceRow::default() });
             let presence = workspace.presence.get_or_insert_with(nothing);
@@ -291,20 +291,20 @@ impl Index for WorkspaceIndex {
     }
 
     async fn refresh(&self, store: &Store, events: &[Arc<Envelope>]) -> Result<(), StoreError> {
-        let ids: BTreeSet<Uuid> = events.iter().filter_map(|event| event.workspace_id()).collect();
-        let ids: Vec<Uuid> = ids.into_iter().collect();
+        let ids: BTreeSet<WorkspaceId> = events.iter().filter_map(|event| event.workspace_id()).collect();
+        let ids: Vec<WorkspaceId> = ids.into_iter().collect();
         self.refresh_rows(&ids, store.workspaces(&ids).await?);
         Ok(())
     }
 }
 
 impl Rows {
-    fn children_of(&self, parent: Option<Uuid>) -> Vec<Arc<Workspace>> {
+    fn children_of(&self, parent: Option<WorkspaceId>) -> Vec<Arc<Workspace>> {
         let keys = self.children.get(&parent).into_iter().flatten();
         keys.filter_map(|key| self.in_order.get(key)).cloned().collect()
     }
 
-    fn is_above(&self, upper: Uuid, lower: &Workspace) -> bool {
+    fn is_above(&self, upper: WorkspaceId, lower: &Workspace) -> bool {
         let mut at = lower.row.parent_id;
         for _ in 0..ACCESS_LEVELS {
             match at {
@@ -317,13 +317,13 @@ impl Rows {
     }
 
     /// The parent of a workspace, live or removed; the outer `None` for an unknown one.
-    fn parent_even_of_removed(&self, id: Uuid) -> Option<Option<Uuid>> {
+    fn parent_even_of_removed(&self, id: WorkspaceId) -> Option<Option<WorkspaceId>> {
         let live = self.by_id.get(&id).map(|workspace| workspace.row.parent_id);
         live.or_else(|| self.removed.get(&id).map(|tombstone| tombstone.parent))
     }
 
     /// Whether `upper` is or was `lower` or an ancestor of it.
-    fn was_above(&self, upper: Uuid, lower: Option<Uuid>) -> bool {
+    fn was_above(&self, upper: WorkspaceId, lower: Option<WorkspaceId>) -> bool {
         let mut at = lower;
         for _ in 0..ACCESS_LEVELS {
             match at {
@@ -360,7 +360,7 @@ impl Rows {
         true
     }
 
-    fn change(&mut self, id: Uuid, change: impl FnOnce(&mut Workspace)) {
+    fn change(&mut self, id: WorkspaceId, change: impl FnOnce(&mut Workspace)) {
         let Some(known) = self.by_id.get_mut(&id) else {
             return;
         };
@@ -376,7 +376,7 @@ impl Rows {
         self.by_id.insert(key.1, workspace);
     }
 
-    fn remove(&mut self, id: Uuid) {
+    fn remove(&mut self, id: WorkspaceId) {
         let Some(workspace) = self.by_id.remove(&id) else {
             return;
         };

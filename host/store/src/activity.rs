@@ -13,6 +13,7 @@ use sea_orm::{
     QueryOrder as _, QuerySelect as _,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
+use types::{ActivityId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
@@ -33,15 +34,15 @@ const STATEMENT_ROWS: usize = 128;
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActivityRow {
     /// Its id. One that is stored already is not stored again.
-    pub id: Uuid,
+    pub id: ActivityId,
     /// The workspace in whose activity the row is listed.
-    pub workspace_id: Uuid,
+    pub workspace_id: WorkspaceId,
     /// Kind of activity.
     pub activity_type: String,
     /// Workspace that acted; none for users.
-    pub source_id: Option<Uuid>,
+    pub source_id: Option<WorkspaceId>,
     /// Workspace that the message is for.
-    pub target_id: Option<Uuid>,
+    pub target_id: Option<WorkspaceId>,
     /// Its method.
     pub method: Option<String>,
     /// In one line.
@@ -66,13 +67,13 @@ pub struct ActivityRow {
 #[derive(Debug, Clone)]
 pub struct ActivityFilter {
     /// Workspace in whose activity the rows are listed.
-    pub workspace: Uuid,
+    pub workspace: WorkspaceId,
     /// Only of this kind.
     pub activity_type: Option<String>,
     /// Only those of agents (`true`), or of people (`false`).
     pub by_agents: Option<bool>,
     /// Only those from or to this workspace.
-    pub peer: Option<Uuid>,
+    pub peer: Option<WorkspaceId>,
     /// Only older ones.
     pub before: Option<DateTime<Utc>>,
     /// Only newer ones.
@@ -97,7 +98,7 @@ impl Store {
     /// If the database fails.
     pub async fn activity(&self, filter: &ActivityFilter) -> Result<Vec<ActivityRow>, StoreError> {
         use activity::Column as C;
-        let mut query = activity::Entity::find().filter(C::WorkspaceId.eq(filter.workspace));
+        let mut query = activity::Entity::find().filter(C::WorkspaceId.eq(filter.workspace.0));
         if let Some(kind) = &filter.activity_type {
             query = query.filter(C::ActivityType.eq(kind));
             // Databases use a partial index where its condition stands in the query, word for word.
@@ -112,7 +113,7 @@ impl Store {
         }
         if let Some(peer) = filter.peer {
             let is_peer = |column: C| {
-                let found = Expr::col(column).eq(peer);
+                let found = Expr::col(column).eq(peer.0);
                 // The indexes of sources and targets hold other workspaces only, and say so in these words.
                 if peer == filter.workspace {
                     found
@@ -145,12 +146,16 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn activity_place(&self, workspace: Uuid, id: Uuid) -> Result<Option<Place>, StoreError> {
+    pub async fn activity_place(
+        &self,
+        workspace: WorkspaceId,
+        id: ActivityId,
+    ) -> Result<Option<Place>, StoreError> {
         let found: Option<(DateTime<Utc>, i64)> = activity::Entity::find()
             .select_only()
             .columns([activity::Column::CreatedAt, activity::Column::Seq])
-            .filter(activity::Column::Id.eq(id))
-            .filter(activity::Column::WorkspaceId.eq(workspace))
+            .filter(activity::Column::Id.eq(id.0))
+            .filter(activity::Column::WorkspaceId.eq(workspace.0))
             .into_tuple()
             .one(&self.read)
             .await?;
@@ -187,11 +192,11 @@ impl Buffer for Rows {
         self.0.len()
     }
 
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         self.0.iter().map(|row| row.workspace_id).collect()
     }
 
-    async fn store(&self, tx: &mut Transaction, existing: &HashSet<Uuid>) -> Result<(), StoreError> {
+    async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
         insert(tx, self.0.iter().filter(|row| existing.contains(&row.workspace_id))).await
     }
 
@@ -228,11 +233,11 @@ impl ActivityRow {
         let own = |text: &Option<String>| text.as_deref().map(clean);
         activity::Model {
             seq,
-            id: self.id,
-            workspace_id: self.workspace_id,
+            id: self.id.0,
+            workspace_id: self.workspace_id.0,
             activity_type: clean(&self.activity_type),
-            source_id: self.source_id,
-            target_id: self.target_id,
+            source_id: self.source_id.map(Uuid::from),
+            target_id: self.target_id.map(Uuid::from),
             method: own(&self.method),
             summary: own(&self.summary),
             request_body: self.request_body.clone(),
@@ -255,11 +260,11 @@ pub(crate) fn clean(text: &str) -> String {
 impl From<activity::Model> for ActivityRow {
     fn from(row: activity::Model) -> Self {
         Self {
-            id: row.id,
-            workspace_id: row.workspace_id,
+            id: ActivityId(row.id),
+            workspace_id: WorkspaceId(row.workspace_id),
             activity_type: row.activity_type,
-            source_id: row.source_id,
-            target_id: row.target_id,
+            source_id: row.source_id.map(WorkspaceId),
+            target_id: row.target_id.map(WorkspaceId),
             method: row.method,
             summary: row.summary,
             request_body: row.request_body,

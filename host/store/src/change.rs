@@ -13,12 +13,12 @@ use std::{any::Any, collections::BTreeSet, fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use events::Event;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{StoreError, commit::Transaction};
 
 /// An event, and the workspace that it is about.
-pub type WorkspaceEvent = (Option<Uuid>, Event);
+pub type WorkspaceEvent = (Option<WorkspaceId>, Event);
 
 /// Rows that a change writes. Implemented beside the table, in this crate only: the transaction has no
 /// public functions.
@@ -31,13 +31,13 @@ pub trait Mutation: Any + Debug + Send + Sync {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError>;
 
     /// Workspaces that are read again before the change is planned anew after a conflict.
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         Vec::new()
     }
 
     /// Events by which other servers learn of these rows where no explicit event of the change names them. Explicit
     /// ones are about the workspaces `published`.
-    fn implicit_events(&self, published: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
+    fn implicit_events(&self, published: &BTreeSet<WorkspaceId>) -> Vec<WorkspaceEvent> {
         let _ = published;
         Vec::new()
     }
@@ -61,7 +61,7 @@ pub trait Precondition: Any + Debug + Send + Sync {
     async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError>;
 
     /// Workspaces that are read again before the change is planned anew because it does not hold.
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         Vec::new()
     }
 }
@@ -136,7 +136,7 @@ impl Change {
 
     /// The change with one more event.
     #[must_use]
-    pub fn with_event(mut self, workspace: impl Into<Option<Uuid>>, event: Event) -> Self {
+    pub fn with_event(mut self, workspace: impl Into<Option<WorkspaceId>>, event: Event) -> Self {
         self.events.push((workspace.into(), event));
         self
     }
@@ -162,16 +162,17 @@ impl Change {
 
     /// Workspaces that are read again before the change is planned anew, each once.
     #[must_use]
-    pub fn workspaces(&self) -> Vec<Uuid> {
+    pub fn workspaces(&self) -> Vec<WorkspaceId> {
         let mutations = self.mutations.iter().flat_map(|mutation| mutation.workspaces());
         let preconditions = self.preconditions.iter().flat_map(|precondition| precondition.workspaces());
-        let all: BTreeSet<Uuid> = mutations.chain(preconditions).collect();
+        let all: BTreeSet<WorkspaceId> = mutations.chain(preconditions).collect();
         all.into_iter().collect()
     }
 
     /// Adds the events by which other servers learn of rows that no explicit event is about.
     pub fn add_implicit_events(&mut self) {
-        let published: BTreeSet<Uuid> = self.events.iter().filter_map(|(workspace, _)| *workspace).collect();
+        let published: BTreeSet<WorkspaceId> =
+            self.events.iter().filter_map(|(workspace, _)| *workspace).collect();
         let implicit = self.mutations.iter().flat_map(|mutation| mutation.implicit_events(&published));
         self.events.extend(implicit);
     }

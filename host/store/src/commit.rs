@@ -7,7 +7,7 @@ use sea_orm::{
     ActiveModelTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _,
     IntoActiveModel as _, Statement, TransactionTrait as _, sea_query::OnConflict,
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     Change, CommitError, Store, StoreError,
@@ -91,7 +91,8 @@ pub(crate) async fn commit_group(
 /// each other.
 pub(crate) async fn flush(store: &Store, pending: &Pending) -> Result<(), StoreError> {
     let mut tx = Transaction::begin(store, 0, 0).await?;
-    let ids: HashSet<Uuid> = pending.buffers().flat_map(super::write_behind::Buffer::workspaces).collect();
+    let ids: HashSet<WorkspaceId> =
+        pending.buffers().flat_map(super::write_behind::Buffer::workspaces).collect();
     let existing = workspaces::existing_ids(&tx.db, ids).await?;
     for buffer in pending.buffers().filter(|buffer| buffer.len() > 0) {
         buffer.store(&mut tx, &existing).await?;

@@ -7,6 +7,7 @@ pub(crate) mod guest;
 pub(crate) mod guest_component;
 pub(crate) mod guest_release;
 pub(crate) mod inbound_secret;
+pub(crate) mod json_column;
 pub(crate) mod layout;
 pub(crate) mod presence;
 pub(crate) mod queued;

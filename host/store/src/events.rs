@@ -8,6 +8,7 @@ use sea_orm::{
     QuerySelect as _, Statement,
     sqlx::postgres::{PgListener, PgNotification},
 };
+use types::{EventId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{Store, StoreError, entity::event};
@@ -25,11 +26,11 @@ pub const EPHEMERAL_BYTES: usize = 7_900;
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
     /// Only this workspace's.
-    pub workspace: Option<Uuid>,
+    pub workspace: Option<WorkspaceId>,
     /// Only those of this name.
     pub name: Option<String>,
     /// Only those before the event with this id.
-    pub before: Option<Uuid>,
+    pub before: Option<EventId>,
     /// This many at most.
     pub limit: u64,
 }
@@ -57,7 +58,7 @@ impl Store {
     pub async fn client_events_after(
         &self,
         seq: i64,
-        workspace: Option<Uuid>,
+        workspace: Option<WorkspaceId>,
         limit: u64,
     ) -> Result<Vec<Arc<Envelope>>, StoreError> {
         let mut query = event::Entity::find()
@@ -65,7 +66,7 @@ impl Store {
             .filter(event::Column::EventType.not_like("isomer.%"))
             .filter(event::Column::EventType.not_like("org.import.%"));
         if let Some(workspace) = workspace {
-            query = query.filter(event::Column::WorkspaceId.eq(workspace));
+            query = query.filter(event::Column::WorkspaceId.eq(workspace.0));
         }
         let rows = query.order_by_asc(event::Column::Seq).limit(limit).all(&self.read).await?;
         Ok(rows.into_iter().map(|row| Arc::new(row.into())).collect())
@@ -78,14 +79,14 @@ impl Store {
     pub async fn recent_events(&self, filter: &EventFilter) -> Result<Vec<Envelope>, StoreError> {
         let mut query = event::Entity::find().filter(event::Column::EventType.not_like("isomer.%"));
         if let Some(workspace) = filter.workspace {
-            query = query.filter(event::Column::WorkspaceId.eq(workspace));
+            query = query.filter(event::Column::WorkspaceId.eq(workspace.0));
         }
         if let Some(name) = &filter.name {
             query = query.filter(event::Column::EventType.eq(name));
         }
         if let Some(before) = filter.before {
             let Some(before) =
-                event::Entity::find().filter(event::Column::Id.eq(before)).one(&self.read).await?
+                event::Entity::find().filter(event::Column::Id.eq(before.0)).one(&self.read).await?
             else {
                 return Ok(Vec::new());
             };
@@ -187,7 +188,8 @@ impl NotificationListener {
 
 impl From<event::Model> for Envelope {
     fn from(row: event::Model) -> Self {
-        Self::stored(row.id, row.seq, row.event_type, row.workspace_id, row.created_at, row.payload)
+        let workspace = row.workspace_id.map(WorkspaceId);
+        Self::stored(EventId(row.id), row.seq, row.event_type, workspace, row.created_at, row.payload)
     }
 }
 
@@ -195,9 +197,9 @@ impl From<event::Model> for Envelope {
 pub(crate) fn row(envelope: &Envelope, seq: i64) -> event::Model {
     event::Model {
         seq,
-        id: envelope.id(),
+        id: envelope.id().0,
         event_type: envelope.name().to_owned(),
-        workspace_id: envelope.workspace_id(),
+        workspace_id: envelope.workspace_id().map(Uuid::from),
         payload: envelope.payload().to_string(),
         created_at: envelope.at(),
     }

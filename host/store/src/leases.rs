@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use uuid::Uuid;
+use types::ServerId;
 
 use crate::{Precondition, Store, StoreError, commit::Transaction};
 
@@ -24,7 +24,7 @@ pub struct Fence {
     /// Name of the lease.
     pub name: &'static str,
     /// Id of the server that holds the lease.
-    pub holder: Uuid,
+    pub holder: ServerId,
     /// Which holding it is.
     pub epoch: i64,
 }
@@ -51,7 +51,7 @@ impl Store {
     pub async fn lease(
         &self,
         name: &'static str,
-        holder: Uuid,
+        holder: ServerId,
         length: Duration,
     ) -> Result<Option<Lease>, StoreError> {
         let asked = Instant::now();
@@ -65,7 +65,7 @@ impl Store {
              RETURNING epoch"
         );
         let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
-        let values = [name.into(), holder.into(), length_ms.into()];
+        let values = [name.into(), holder.0.into(), length_ms.into()];
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         let Some(row) = self.db.query_one_raw(statement).await? else {
             return Ok(None);
@@ -87,9 +87,9 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails; the leases end by themselves then.
-    pub async fn release_leases(&self, holder: Uuid) -> Result<(), StoreError> {
+    pub async fn release_leases(&self, holder: ServerId) -> Result<(), StoreError> {
         let sql = "UPDATE leases SET expires_ms = 0 WHERE holder = $1";
-        self.db.execute_raw(Statement::from_sql_and_values(self.backend(), sql, [holder.into()])).await?;
+        self.db.execute_raw(Statement::from_sql_and_values(self.backend(), sql, [holder.0.into()])).await?;
         Ok(())
     }
 
@@ -113,6 +113,6 @@ pub(crate) async fn is_held(db: &impl ConnectionTrait, fence: &Fence) -> Result<
     let backend = db.get_database_backend();
     let lock = if backend == DbBackend::Postgres { "FOR SHARE" } else { "" };
     let sql = format!("SELECT 1 FROM leases WHERE name = $1 AND holder = $2 AND epoch = $3 {lock}");
-    let values = [fence.name.into(), fence.holder.into(), fence.epoch.into()];
+    let values = [fence.name.into(), fence.holder.0.into(), fence.epoch.into()];
     Ok(db.query_one_raw(Statement::from_sql_and_values(backend, sql, values)).await?.is_some())
 }

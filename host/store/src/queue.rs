@@ -7,9 +7,9 @@ use sea_orm::{
     IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
+use types::{QueueItemId, WorkspaceId};
 use uuid::Uuid;
 
-pub use crate::entity::queued::Model as QueuedRow;
 use crate::{
     Store, StoreError,
     activity::{self, ActivityRow, clean},
@@ -36,13 +36,88 @@ text_enum! {
     }
 }
 
+/// A message that waits, or waited, for an agent that is busy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueuedRow {
+    /// Its id.
+    pub id: QueueItemId,
+    /// Workspace that the message is for.
+    pub workspace_id: WorkspaceId,
+    /// Workspace that sent the message; none for users.
+    pub caller_id: Option<WorkspaceId>,
+    /// Higher ones are first.
+    pub priority: i32,
+    /// The message, ready to be sent.
+    pub body: String,
+    /// Its method.
+    pub method: String,
+    /// A message with the same key for the same workspace is the same one while it waits.
+    pub idempotency_key: Option<String>,
+    /// When it came.
+    pub enqueued_at: DateTime<Utc>,
+    /// When it was sent, if it is on its way.
+    pub dispatched_at: Option<DateTime<Utc>>,
+    /// When it was delivered.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// When it loses its meaning.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// How often it was sent.
+    pub attempts: i32,
+    /// Where it stands.
+    pub status: QueueStatus,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+impl From<QueuedRow> for queued::Model {
+    fn from(row: QueuedRow) -> Self {
+        Self {
+            id: row.id.0,
+            workspace_id: row.workspace_id.0,
+            caller_id: row.caller_id.map(Uuid::from),
+            priority: row.priority,
+            body: row.body,
+            method: row.method,
+            idempotency_key: row.idempotency_key,
+            enqueued_at: row.enqueued_at,
+            dispatched_at: row.dispatched_at,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at,
+            attempts: row.attempts,
+            status: row.status,
+            last_error: row.last_error,
+        }
+    }
+}
+
+impl From<queued::Model> for QueuedRow {
+    fn from(row: queued::Model) -> Self {
+        Self {
+            id: QueueItemId(row.id),
+            workspace_id: WorkspaceId(row.workspace_id),
+            caller_id: row.caller_id.map(WorkspaceId),
+            priority: row.priority,
+            body: row.body,
+            method: row.method,
+            idempotency_key: row.idempotency_key,
+            enqueued_at: row.enqueued_at,
+            dispatched_at: row.dispatched_at,
+            completed_at: row.completed_at,
+            expires_at: row.expires_at,
+            attempts: row.attempts,
+            status: row.status,
+            last_error: row.last_error,
+        }
+    }
+}
+
 /// A message to be enqueued.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewQueued {
     /// The receiver.
-    pub workspace_id: Uuid,
+    pub workspace_id: WorkspaceId,
     /// The sender; none for users.
-    pub caller_id: Option<Uuid>,
+    pub caller_id: Option<WorkspaceId>,
     /// The body as it is sent.
     pub body: String,
     /// JSON-RPC method.
@@ -77,10 +152,10 @@ impl Store {
         &self,
         new: NewQueued,
         activity: Option<&ActivityRow>,
-    ) -> Result<(Uuid, u64), StoreError> {
+    ) -> Result<(QueueItemId, u64), StoreError> {
         let workspace = new.workspace_id;
         let row = QueuedRow {
-            id: Uuid::new_v4(),
+            id: QueueItemId::random(),
             workspace_id: workspace,
             caller_id: new.caller_id,
             priority: TASK,
@@ -98,19 +173,20 @@ impl Store {
         let mut tx = Transaction::begin(self, 0, 0).await?;
         activity::insert(&mut tx, activity.into_iter()).await?;
         tx.sequencer.save(&tx.db).await?;
-        let inserted = queued::Entity::insert(row.clone().into_active_model().reset_all())
-            .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .exec_without_returning(&tx.db)
-            .await?;
+        let inserted =
+            queued::Entity::insert(queued::Model::from(row.clone()).into_active_model().reset_all())
+                .on_conflict(OnConflict::new().do_nothing().to_owned())
+                .exec_without_returning(&tx.db)
+                .await?;
         let mut id = row.id;
         if inserted == 0 {
             let same = queued::Entity::find()
-                .filter(queued::Column::WorkspaceId.eq(workspace))
+                .filter(queued::Column::WorkspaceId.eq(workspace.0))
                 .filter(queued::Column::IdempotencyKey.eq(row.idempotency_key))
                 .filter(queued::Column::Status.is_in([QueueStatus::Queued, QueueStatus::Dispatched]));
-            id = same.one(&tx.db).await?.ok_or(StoreError::Gone)?.id;
+            id = QueueItemId(same.one(&tx.db).await?.ok_or(StoreError::Gone)?.id);
         }
-        let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace));
+        let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace.0));
         let depth = waiting.filter(waits(crate::now())).count(&tx.db).await?;
         tx.db.commit().await?;
         Ok((id, depth))
@@ -120,15 +196,15 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn queued(&self, id: Uuid) -> Result<Option<QueuedRow>, StoreError> {
-        Ok(queued::Entity::find_by_id(id).one(&self.read).await?)
+    pub async fn queued(&self, id: QueueItemId) -> Result<Option<QueuedRow>, StoreError> {
+        Ok(queued::Entity::find_by_id(id.0).one(&self.read).await?.map(QueuedRow::from))
     }
 
     /// Dequeues the next message of this workspace.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn dequeue(&self, workspace: Uuid) -> Result<Option<QueuedRow>, StoreError> {
+    pub async fn dequeue(&self, workspace: WorkspaceId) -> Result<Option<QueuedRow>, StoreError> {
         let skip = if self.backend() == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(
             "UPDATE a2a_queue SET status = 'dispatched', dispatched_at = $1, attempts = attempts + 1 \
@@ -136,9 +212,10 @@ impl Store {
                          AND (expires_at IS NULL OR expires_at > $1) \
                          ORDER BY priority DESC, enqueued_at LIMIT 1 {skip}) RETURNING *"
         );
-        let values = [crate::now().into(), workspace.into()];
+        let values = [crate::now().into(), workspace.0.into()];
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
-        Ok(queued::Entity::find().from_raw_sql(statement).one(&self.db).await?)
+        let row = queued::Entity::find().from_raw_sql(statement).one(&self.db).await?;
+        Ok(row.map(QueuedRow::from))
     }
 
     /// Records the outcome of a delivery, unless another server dequeued the message since.
@@ -147,7 +224,7 @@ impl Store {
     /// If the database fails.
     pub async fn complete(&self, row: &QueuedRow, outcome: Outcome<'_>) -> Result<(), StoreError> {
         use queued::Column as C;
-        let ours = C::Id.eq(row.id).and(C::Attempts.eq(row.attempts));
+        let ours = C::Id.eq(row.id.0).and(C::Attempts.eq(row.attempts));
         let update = queued::Entity::update_many().filter(ours).filter(C::Status.eq(QueueStatus::Dispatched));
         let update = match outcome {
             Outcome::Completed => update
@@ -171,7 +248,7 @@ impl Store {
         &self,
         stale: DateTime<Utc>,
         max_attempts: i32,
-    ) -> Result<Vec<Uuid>, StoreError> {
+    ) -> Result<Vec<WorkspaceId>, StoreError> {
         use queued::Column as C;
         queued::Entity::update_many()
             .col_expr(C::Status, Expr::value(QueueStatus::Dropped))
@@ -185,14 +262,15 @@ impl Store {
                    WHERE status = 'dispatched' AND dispatched_at < $2";
         let values = [max_attempts.into(), stale.into()];
         self.db.execute_raw(Statement::from_sql_and_values(self.backend(), sql, values)).await?;
-        Ok(queued::Entity::find()
+        let workspaces: Vec<Uuid> = queued::Entity::find()
             .select_only()
             .column(C::WorkspaceId)
             .distinct()
             .filter(waits(crate::now()))
             .into_tuple()
             .all(&self.db)
-            .await?)
+            .await?;
+        Ok(workspaces.into_iter().map(WorkspaceId).collect())
     }
 
     /// Drops messages enqueued before `time`, of one workspace or of all. Returns how many.
@@ -202,7 +280,7 @@ impl Store {
     pub async fn drop_stale_queued(
         &self,
         time: DateTime<Utc>,
-        workspace: Option<Uuid>,
+        workspace: Option<WorkspaceId>,
     ) -> Result<u64, StoreError> {
         let note = format!("dropped as stale at {}", crate::now().to_rfc3339_opts(SecondsFormat::Secs, true));
         let mut sql = "UPDATE a2a_queue SET status = 'dropped', \
@@ -213,7 +291,7 @@ impl Store {
         let mut values = vec![note.into(), time.into()];
         if let Some(workspace) = workspace {
             sql.push_str(" AND workspace_id = $3");
-            values.push(workspace.into());
+            values.push(workspace.0.into());
         }
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         Ok(self.db.execute_raw(statement).await?.rows_affected())

@@ -6,7 +6,7 @@ use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
     QueryOrder as _, sea_query::OnConflict,
 };
-use uuid::Uuid;
+use types::{Owner, WorkspaceId};
 
 use crate::{
     CommitError, Mutation, Store, StoreError,
@@ -17,8 +17,8 @@ use crate::{
 /// A sealed secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SecretRow {
-    /// Its workspace; none for a global secret.
-    pub workspace_id: Option<Uuid>,
+    /// The organization's secrets are those of all workspaces.
+    pub owner: Owner,
     /// Name of the variable.
     pub key: String,
     /// As the cipher sealed it.
@@ -31,24 +31,48 @@ pub struct SecretRow {
     pub updated_at: DateTime<Utc>,
 }
 
-pub use crate::entity::inbound_secret::Model as InboundSecretRow;
+/// What the platform shows when it calls into a workspace, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundSecretRow {
+    /// The workspace.
+    pub workspace_id: WorkspaceId,
+    /// As the cipher sealed it.
+    pub value: Vec<u8>,
+    /// How.
+    pub version: i32,
+}
+
+impl From<InboundSecretRow> for inbound_secret::Model {
+    fn from(row: InboundSecretRow) -> Self {
+        Self { workspace_id: row.workspace_id.0, value: row.value, version: row.version }
+    }
+}
+
+impl From<inbound_secret::Model> for InboundSecretRow {
+    fn from(row: inbound_secret::Model) -> Self {
+        Self { workspace_id: WorkspaceId(row.workspace_id), value: row.value, version: row.version }
+    }
+}
 
 impl Store {
     /// What the platform shows when it calls into this workspace.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn inbound_secret(&self, workspace: Uuid) -> Result<Option<InboundSecretRow>, StoreError> {
-        Ok(inbound_secret::Entity::find_by_id(workspace).one(&self.read).await?)
+    pub async fn inbound_secret(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Option<InboundSecretRow>, StoreError> {
+        Ok(inbound_secret::Entity::find_by_id(workspace.0).one(&self.read).await?.map(InboundSecretRow::from))
     }
 
     /// A workspace's own secrets, by key.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn workspace_secrets(&self, workspace: Uuid) -> Result<Vec<SecretRow>, StoreError> {
+    pub async fn workspace_secrets(&self, workspace: WorkspaceId) -> Result<Vec<SecretRow>, StoreError> {
         let rows = workspace_secret::Entity::find()
-            .filter(workspace_secret::Column::WorkspaceId.eq(workspace))
+            .filter(workspace_secret::Column::WorkspaceId.eq(workspace.0))
             .order_by_asc(workspace_secret::Column::Key)
             .all(&self.read)
             .await?;
@@ -69,7 +93,7 @@ impl Store {
 impl From<workspace_secret::Model> for SecretRow {
     fn from(row: workspace_secret::Model) -> Self {
         Self {
-            workspace_id: Some(row.workspace_id),
+            owner: Owner::Workspace(WorkspaceId(row.workspace_id)),
             key: row.key,
             value: row.value,
             version: row.version,
@@ -82,7 +106,7 @@ impl From<workspace_secret::Model> for SecretRow {
 impl From<global_secret::Model> for SecretRow {
     fn from(row: global_secret::Model) -> Self {
         Self {
-            workspace_id: None,
+            owner: Owner::Organization,
             key: row.key,
             value: row.value,
             version: row.version,
@@ -106,14 +130,14 @@ impl Mutation for PutSecrets {
         for rows in self.0.chunks(ROWS) {
             let (mut own, mut global) = (Vec::new(), Vec::new());
             for row in rows.iter().cloned() {
-                let SecretRow { workspace_id, key, value, version, created_at, updated_at } = row;
-                match workspace_id {
-                    Some(workspace_id) => own.push(
+                let SecretRow { owner, key, value, version, created_at, updated_at } = row;
+                match owner {
+                    Owner::Workspace(WorkspaceId(workspace_id)) => own.push(
                         workspace_secret::Model { workspace_id, key, value, version, created_at, updated_at }
                             .into_active_model()
                             .reset_all(),
                     ),
-                    None => global.push(
+                    Owner::Organization => global.push(
                         global_secret::Model { key, value, version, created_at, updated_at }
                             .into_active_model()
                             .reset_all(),
@@ -145,10 +169,12 @@ pub struct InsertInboundSecret(pub InboundSecretRow);
 impl Mutation for InsertInboundSecret {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
         let unless_present = OnConflict::column(inbound_secret::Column::WorkspaceId).do_nothing().to_owned();
-        let inserted = inbound_secret::Entity::insert(self.0.clone().into_active_model().reset_all())
-            .on_conflict(unless_present)
-            .exec_without_returning(&tx.db)
-            .await?;
+        let inserted = inbound_secret::Entity::insert(
+            inbound_secret::Model::from(self.0.clone()).into_active_model().reset_all(),
+        )
+        .on_conflict(unless_present)
+        .exec_without_returning(&tx.db)
+        .await?;
         if inserted == 1 { Ok(()) } else { Err(CommitError::Conflict) }
     }
 }

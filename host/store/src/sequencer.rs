@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use events::{Envelope, Event};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{StoreError, clock, events::is_stored};
 
@@ -58,7 +58,7 @@ impl Sequencer {
     }
 
     /// The envelope of an event: with the next time, and with the next number if it is stored.
-    pub(crate) fn envelope(&mut self, workspace: Option<Uuid>, event: &Event) -> Arc<Envelope> {
+    pub(crate) fn envelope(&mut self, workspace: Option<WorkspaceId>, event: &Event) -> Arc<Envelope> {
         self.at_us += 1;
         let at = DateTime::from_timestamp_micros(self.at_us).unwrap_or(self.now);
         if !is_stored(event.class()) {

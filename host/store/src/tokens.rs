@@ -9,9 +9,9 @@ use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
     QueryFilter as _, sea_query::Expr,
 };
+use types::{OrgId, Owner, TokenId, WorkspaceId};
 use uuid::Uuid;
 
-pub use crate::entity::token::Model as TokenRow;
 use crate::{
     CommitError, Mutation, Precondition, Store, StoreError, WorkspaceEvent,
     commit::{IDS, Transaction},
@@ -46,29 +46,97 @@ text_enum! {
     }
 }
 
+/// A bearer token. The token itself is never stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenRow {
+    /// As routes name it.
+    pub id: TokenId,
+    /// What it is good for.
+    pub kind: TokenKind,
+    /// What it gives access to.
+    pub owner: Owner,
+    /// SHA-256 of the token: 32 bytes.
+    pub hash: Vec<u8>,
+    /// The first 8 characters, by which people tell tokens apart.
+    pub prefix: String,
+    /// Name for people.
+    pub name: Option<String>,
+    /// The maker: `admin-token`, `org-token:PREFIX` or another name.
+    pub created_by: Option<String>,
+    /// Organization that a token of kind [`TokenKind::Org`] is bound to.
+    pub org_id: Option<OrgId>,
+    /// Time of its insertion.
+    pub created_at: DateTime<Utc>,
+    /// When it was last presented, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// None for a live token.
+    pub revoked_at: Option<DateTime<Utc>>,
+    /// Set together with `revoked_at`.
+    pub revoked_by: Option<RevokedBy>,
+}
+
+impl From<TokenRow> for token::Model {
+    fn from(row: TokenRow) -> Self {
+        Self {
+            id: row.id.0,
+            workspace_id: row.owner.workspace().map(Uuid::from),
+            org_id: row.org_id.map(Uuid::from),
+            kind: row.kind,
+            hash: row.hash,
+            prefix: row.prefix,
+            name: row.name,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            revoked_at: row.revoked_at,
+            revoked_by: row.revoked_by,
+        }
+    }
+}
+
+impl From<token::Model> for TokenRow {
+    fn from(row: token::Model) -> Self {
+        Self {
+            id: TokenId(row.id),
+            owner: row.workspace_id.map(WorkspaceId).into(),
+            org_id: row.org_id.map(OrgId),
+            kind: row.kind,
+            hash: row.hash,
+            prefix: row.prefix,
+            name: row.name,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            revoked_at: row.revoked_at,
+            revoked_by: row.revoked_by,
+        }
+    }
+}
+
 impl Store {
     /// Every token that wasn't revoked.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn live_tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
-        Ok(token::Entity::find().filter(token::Column::RevokedAt.is_null()).all(&self.read).await?)
+        let rows = token::Entity::find().filter(token::Column::RevokedAt.is_null()).all(&self.read).await?;
+        Ok(rows.into_iter().map(TokenRow::from).collect())
     }
 
     /// A token by id, revoked or not.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn token(&self, id: Uuid) -> Result<Option<TokenRow>, StoreError> {
-        Ok(token::Entity::find_by_id(id).one(&self.read).await?)
+    pub async fn token(&self, id: TokenId) -> Result<Option<TokenRow>, StoreError> {
+        Ok(token::Entity::find_by_id(id.0).one(&self.read).await?.map(TokenRow::from))
     }
 
     /// Whether this workspace ever had a token.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn had_token(&self, workspace: Uuid) -> Result<bool, StoreError> {
-        let tokens = token::Entity::find().filter(token::Column::WorkspaceId.eq(workspace));
+    pub async fn had_token(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
+        let tokens = token::Entity::find().filter(token::Column::WorkspaceId.eq(workspace.0));
         Ok(tokens.count(&self.read).await? > 0)
     }
 
@@ -77,7 +145,8 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub async fn token_by_hash(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, StoreError> {
-        Ok(token::Entity::find().filter(token::Column::Hash.eq(hash.to_vec())).one(&self.read).await?)
+        let row = token::Entity::find().filter(token::Column::Hash.eq(hash.to_vec())).one(&self.read).await?;
+        Ok(row.map(TokenRow::from))
     }
 }
 
@@ -90,13 +159,13 @@ pub struct InsertToken(pub TokenRow);
 #[async_trait]
 impl Mutation for InsertToken {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
-        let row = self.0.clone().into_active_model().reset_all();
+        let row = token::Model::from(self.0.clone()).into_active_model().reset_all();
         token::Entity::insert(row).exec_without_returning(&tx.db).await?;
         Ok(())
     }
 
-    fn implicit_events(&self, _: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
-        vec![(self.0.workspace_id, changed(self.0.id))]
+    fn implicit_events(&self, _: &BTreeSet<WorkspaceId>) -> Vec<WorkspaceEvent> {
+        vec![(self.0.owner.workspace(), changed(self.0.id))]
     }
 }
 
@@ -104,7 +173,7 @@ impl Mutation for InsertToken {
 #[derive(Debug)]
 pub struct RevokeToken {
     /// The token's id.
-    pub id: Uuid,
+    pub id: TokenId,
     /// Why it is revoked.
     pub by: RevokedBy,
 }
@@ -112,12 +181,12 @@ pub struct RevokeToken {
 #[async_trait]
 impl Mutation for RevokeToken {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
-        let revoked = revoke(tx.sequencer.now, self.by).filter(token::Column::Id.eq(self.id));
+        let revoked = revoke(tx.sequencer.now, self.by).filter(token::Column::Id.eq(self.id.0));
         let revoked = revoked.exec(&tx.db).await?;
         if revoked.rows_affected == 1 { Ok(()) } else { Err(CommitError::Conflict) }
     }
 
-    fn implicit_events(&self, _: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
+    fn implicit_events(&self, _: &BTreeSet<WorkspaceId>) -> Vec<WorkspaceEvent> {
         vec![(None, changed(self.id))]
     }
 }
@@ -127,7 +196,7 @@ impl Mutation for RevokeToken {
 #[derive(Debug)]
 pub struct RevokeTokensOf {
     /// The workspaces.
-    pub workspaces: Vec<Uuid>,
+    pub workspaces: Vec<WorkspaceId>,
     /// Why they are revoked.
     pub by: RevokedBy,
 }
@@ -136,7 +205,7 @@ pub struct RevokeTokensOf {
 impl Mutation for RevokeTokensOf {
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
         for workspaces in self.workspaces.chunks(IDS) {
-            let theirs = token::Column::WorkspaceId.is_in(workspaces.iter().copied());
+            let theirs = token::Column::WorkspaceId.is_in(workspaces.iter().map(|id| id.0));
             revoke(tx.sequencer.now, self.by).filter(theirs).exec(&tx.db).await?;
         }
         Ok(())
@@ -151,7 +220,7 @@ fn revoke(now: DateTime<Utc>, by: RevokedBy) -> sea_orm::UpdateMany<token::Entit
         .filter(token::Column::RevokedAt.is_null())
 }
 
-fn changed(token_id: Uuid) -> Event {
+fn changed(token_id: TokenId) -> Event {
     Event::TokenChanged(TokenChanged { token_id })
 }
 
@@ -159,7 +228,7 @@ fn changed(token_id: Uuid) -> Event {
 #[derive(Debug)]
 pub struct FewerTokensThan {
     /// The workspace.
-    pub workspace: Uuid,
+    pub workspace: WorkspaceId,
     /// The first number that is too many.
     pub limit: u64,
 }
@@ -168,7 +237,7 @@ pub struct FewerTokensThan {
 impl Precondition for FewerTokensThan {
     async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
         let live = token::Entity::find()
-            .filter(token::Column::WorkspaceId.eq(self.workspace))
+            .filter(token::Column::WorkspaceId.eq(self.workspace.0))
             .filter(token::Column::Kind.ne(TokenKind::Org))
             .filter(token::Column::RevokedAt.is_null());
         Ok(live.count(&tx.db).await? < self.limit)
@@ -181,7 +250,7 @@ impl Precondition for FewerTokensThan {
 #[derive(Debug)]
 pub struct TokenUsed {
     /// The token's id.
-    pub id: Uuid,
+    pub id: TokenId,
     /// When.
     pub at: DateTime<Utc>,
 }
@@ -196,7 +265,7 @@ impl WriteBehind for TokenUsed {
 
 /// When tokens were last presented, by id.
 #[derive(Debug, Default)]
-struct TokensUsed(HashMap<Uuid, DateTime<Utc>>);
+struct TokensUsed(HashMap<TokenId, DateTime<Utc>>);
 
 #[async_trait]
 impl Buffer for TokensUsed {
@@ -204,11 +273,11 @@ impl Buffer for TokensUsed {
         self.0.len()
     }
 
-    async fn store(&self, tx: &mut Transaction, _: &HashSet<Uuid>) -> Result<(), StoreError> {
+    async fn store(&self, tx: &mut Transaction, _: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
         for (id, at) in &self.0 {
             token::Entity::update_many()
                 .col_expr(token::Column::LastUsedAt, Expr::value(*at))
-                .filter(token::Column::Id.eq(*id))
+                .filter(token::Column::Id.eq(id.0))
                 .exec(&tx.db)
                 .await?;
         }

@@ -10,12 +10,13 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
     QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
 };
+use types::WorkspaceId;
 use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
     commit::IDS,
-    entity::{layout, presence, text_column::TextColumn, workspace},
+    entity::{json_column::JsonColumn, layout, presence, text_column::TextColumn, workspace},
     layouts::LayoutRow,
     presence::PresenceRow,
 };
@@ -62,24 +63,26 @@ impl Store {
         }
         let (layouts, presences) = (layouts.await, presences.await);
         let gone = |_| StoreError::Gone;
-        Ok(joined(rows, layouts.map_err(gone)??, presences.map_err(gone)??))
+        let layouts = layouts.map_err(gone)??.into_iter().map(LayoutRow::from).collect();
+        let presences = presences.map_err(gone)??.into_iter().map(PresenceRow::from).collect();
+        Ok(joined(rows, layouts, presences))
     }
 
     /// Workspaces by id, removed ones too. Unknown ids are left out.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn workspaces(&self, ids: &[Uuid]) -> Result<Vec<LoadedWorkspace>, StoreError> {
+    pub async fn workspaces(&self, ids: &[WorkspaceId]) -> Result<Vec<LoadedWorkspace>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(IDS) {
-            let some = || ids.iter().copied();
+            let some = || ids.iter().map(|id| id.0);
             let rows = workspace::Entity::find().filter(workspace::Column::Id.is_in(some()));
             let layouts = layout::Entity::find().filter(layout::Column::WorkspaceId.is_in(some()));
             let presences = presence::Entity::find().filter(presence::Column::WorkspaceId.is_in(some()));
             found.extend(joined(
                 rows.all(&self.read).await?.into_iter().map(WorkspaceRow::from).collect(),
-                layouts.all(&self.read).await?,
-                presences.all(&self.read).await?,
+                layouts.all(&self.read).await?.into_iter().map(LayoutRow::from).collect(),
+                presences.all(&self.read).await?.into_iter().map(PresenceRow::from).collect(),
             ));
         }
         Ok(found)
@@ -89,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn removed_below(&self, root: Uuid) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn removed_below(&self, root: WorkspaceId) -> Result<Vec<WorkspaceId>, StoreError> {
         let mut all = Vec::new();
         let mut level = vec![root];
         while !level.is_empty() {
@@ -98,12 +101,15 @@ impl Store {
                 let below = workspace::Entity::find()
                     .select_only()
                     .columns([workspace::Column::Id, workspace::Column::Status])
-                    .filter(workspace::Column::ParentId.is_in(parents.iter().copied()));
+                    .filter(workspace::Column::ParentId.is_in(parents.iter().map(|id| id.0)));
                 children.extend(below.into_tuple::<(Uuid, TextColumn<Status>)>().all(&self.read).await?);
             }
-            level = children.iter().map(|(id, _)| *id).collect();
+            level = children.iter().map(|(id, _)| WorkspaceId(*id)).collect();
             all.extend(
-                children.into_iter().filter(|(_, status)| status.0 == Status::Removed).map(|(id, _)| id),
+                children
+                    .into_iter()
+                    .filter(|(_, status)| status.0 == Status::Removed)
+                    .map(|(id, _)| WorkspaceId(id)),
             );
         }
         Ok(all)
@@ -165,36 +171,36 @@ fn row_at(found: &QueryResult) -> Result<WorkspaceRow, DbErr> {
         () => {
             found.try_get_by_index(at.next().unwrap_or_default())?
         };
-        (TextColumn) => {
-            found.try_get_by_index::<TextColumn<_>>(at.next().unwrap_or_default())?
+        ($column:ident) => {
+            found.try_get_by_index::<$column<_>>(at.next().unwrap_or_default())?.0
         };
     }
     Ok(WorkspaceRow {
-        id: next!(),
+        id: WorkspaceId(next!()),
         name: next!(),
         role: next!(),
         tier: next!(),
         runtime: next!(),
-        hosting: next!(TextColumn).0,
-        parent_id: next!(),
-        delivery_mode: next!(TextColumn).0,
+        hosting: next!(TextColumn),
+        parent_id: Option::<Uuid>::map(next!(), WorkspaceId),
+        delivery_mode: next!(TextColumn),
         workspace_dir: next!(),
-        workspace_access: next!(TextColumn).0,
+        workspace_access: next!(TextColumn),
         budget_limit: next!(),
         max_concurrent_tasks: next!(),
         hibernation_idle_minutes: next!(),
-        spec: next!(),
-        wanted: next!(TextColumn).0,
+        spec: next!(JsonColumn),
+        desired: next!(TextColumn),
         generation: next!(),
-        status: next!(TextColumn).0,
+        status: next!(TextColumn),
         status_since: next!(),
         observed_generation: next!(),
-        container: next!(TextColumn).0,
+        container: next!(TextColumn),
         attempt: next!(),
         attempt_at: next!(),
         failures: next!(),
         retry_at: next!(),
-        conditions: next!(),
+        conditions: next!(JsonColumn),
         url: next!(),
         agent_card: next!(),
         last_sample_error: next!(),
@@ -210,9 +216,9 @@ fn joined(
     layouts: Vec<LayoutRow>,
     presences: Vec<PresenceRow>,
 ) -> Vec<LoadedWorkspace> {
-    let mut layouts: HashMap<Uuid, LayoutRow> =
+    let mut layouts: HashMap<WorkspaceId, LayoutRow> =
         layouts.into_iter().map(|row| (row.workspace_id, row)).collect();
-    let mut presences: HashMap<Uuid, PresenceRow> =
+    let mut presences: HashMap<WorkspaceId, PresenceRow> =
         presences.into_iter().map(|row| (row.workspace_id, row)).collect();
     rows.into_iter()
         .map(|row| LoadedWorkspace {
@@ -226,17 +232,17 @@ fn joined(
 /// Which of these workspaces exist, removed ones included.
 pub(crate) async fn existing_ids(
     tx: &DatabaseTransaction,
-    ids: HashSet<Uuid>,
-) -> Result<HashSet<Uuid>, StoreError> {
+    ids: HashSet<WorkspaceId>,
+) -> Result<HashSet<WorkspaceId>, StoreError> {
     if ids.is_empty() {
         return Ok(ids);
     }
-    let existing = workspace::Entity::find()
+    let existing: Vec<Uuid> = workspace::Entity::find()
         .select_only()
         .column(workspace::Column::Id)
-        .filter(workspace::Column::Id.is_in(ids))
+        .filter(workspace::Column::Id.is_in(ids.into_iter().map(Uuid::from)))
         .into_tuple()
         .all(tx)
         .await?;
-    Ok(existing.into_iter().collect())
+    Ok(existing.into_iter().map(WorkspaceId).collect())
 }

@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{StoreError, commit::Transaction};
 
@@ -40,12 +40,12 @@ pub(crate) trait Buffer: Any + Debug + Send + Sync {
     fn len(&self) -> usize;
 
     /// Workspaces without which a row is left out.
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         Vec::new()
     }
 
     /// Stores the rows, except those of workspaces that do not exist.
-    async fn store(&self, tx: &mut Transaction, existing: &HashSet<Uuid>) -> Result<(), StoreError>;
+    async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError>;
 
     /// Takes out all rows, as an entry each.
     fn drain(&mut self) -> Vec<Box<dyn WriteBehind>>;

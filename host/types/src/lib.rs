@@ -1,12 +1,19 @@
-//! Values that rows, the wire and several crates share: enums that are written as text, and the defaults
-//! of runtimes, models and tiers. Depends on no other crate of the workspace.
+//! Values that rows, the wire and several crates share: ids, enums that are written as text, what is
+//! stored of a workspace as JSON, and the defaults of runtimes, models and tiers. Depends on no other crate of
+//! the workspace.
 
 #![forbid(unsafe_code)]
 
+mod condition;
 pub mod defaults;
+mod ids;
+mod spec;
 mod string_enum;
 mod workspace;
 
+pub use condition::{Condition, ConditionStatus};
+pub use ids::{ActivityId, EventId, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
+pub use spec::{InitialMemory, OrgSpec, PluginSpec, ScheduleSpec, SealedText, WorkspaceSpec};
 pub use string_enum::{StringEnum, UnknownVariant};
 pub use workspace::{
     Container, DeliveryMode, DesiredState, Hosting, InvalidAccess, InvalidMode, Status, WorkspaceAccess,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use fleet::{Edit, Fleet};
 use sea_orm::ConnectionTrait as _;
+use types::WorkspaceId;
 use uuid::Uuid;
 
 use crate::rows::{fleet, seed, sqlite};
@@ -46,7 +47,7 @@ async fn on(name: &str, url: &str) {
     }
 }
 
-async fn edit_for(fleet: &Fleet, id: Uuid, started: Instant) -> usize {
+async fn edit_for(fleet: &Fleet, id: WorkspaceId, started: Instant) -> usize {
     let mut done = 0;
     while started.elapsed() < LONG {
         let edit = Edit { role: Some(Some(format!("Role {done}"))), ..Edit::default() };

@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::{
     median,
@@ -111,14 +111,14 @@ fn post(address: &str, path: &str, body: &Value) -> String {
 }
 
 /// A heartbeat that changes nothing visible, as most do.
-fn heartbeat(address: &str, id: Uuid) -> String {
+fn heartbeat(address: &str, id: WorkspaceId) -> String {
     let body = json!({
         "workspace_id": id, "error_rate": 0, "active_tasks": 0, "current_task": "", "uptime_seconds": 60,
     });
     post(address, "/registry/heartbeat", &body)
 }
 
-fn message(address: &str, id: Uuid) -> String {
+fn message(address: &str, id: WorkspaceId) -> String {
     let parts = json!([{ "kind": "text", "text": "How is it going?" }]);
     let message = json!({ "role": "user", "messageId": "m-1", "parts": parts });
     let body =

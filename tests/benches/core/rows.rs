@@ -4,7 +4,6 @@ use std::{path::Path, sync::Arc};
 
 use events::{Envelope, Hub};
 use fleet::{Adapter, Fleet, FleetConfig, ProvisionSettings, RuntimeInfo, RuntimeTemplates, Runtimes};
-use serde_json::json;
 use state::State;
 use store::{
     Change, Cipher, Observer, Store, Writer,
@@ -15,7 +14,7 @@ use store::{
     },
 };
 use tokio::task::JoinHandle;
-use uuid::Uuid;
+use types::{WorkspaceId, WorkspaceSpec};
 
 /// Everything is synthetic.
 pub struct Synthetic;
@@ -70,7 +69,7 @@ pub fn sqlite(data: &Path) -> String {
 }
 
 /// Writes a tree of `count` online workspaces, ten children to each. Returns their ids, parents first.
-pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
+pub async fn seed(url: &str, count: usize) -> Vec<WorkspaceId> {
     let store = Store::connect(url).await.expect("a database");
     let (writer, written) = Writer::start(store.clone(), Arc::new(NoObserver));
     let mut ids = Vec::with_capacity(count);
@@ -93,10 +92,10 @@ pub async fn seed(url: &str, count: usize) -> Vec<Uuid> {
     ids
 }
 
-fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
+fn row(number: usize, parent_id: Option<WorkspaceId>) -> WorkspaceRow {
     let now = store::now();
     WorkspaceRow {
-        id: Uuid::new_v4(),
+        id: WorkspaceId::random(),
         name: format!("Workspace {number}"),
         role: Some("Answers questions about everything".to_owned()),
         tier: 2,
@@ -109,8 +108,8 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
         budget_limit: None,
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
-        spec: json!({}),
-        wanted: DesiredState::Running,
+        spec: WorkspaceSpec::default(),
+        desired: DesiredState::Running,
         generation: 1,
         status: Status::Online,
         status_since: now,
@@ -120,7 +119,7 @@ fn row(number: usize, parent_id: Option<Uuid>) -> WorkspaceRow {
         attempt_at: None,
         failures: 0,
         retry_at: None,
-        conditions: json!([]),
+        conditions: Vec::new(),
         url: None,
         agent_card: None,
         last_sample_error: None,

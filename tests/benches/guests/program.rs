@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
@@ -35,21 +35,26 @@ pub fn start_and_idle() {
 }
 
 fn start(data: &Path) -> (Child, Duration) {
+    let port = support::free_port();
     let started = Instant::now();
-    let mut child = Command::new(support::program_file())
+    let child = Command::new(support::program_file())
         .arg("serve")
         .env_clear()
         .env("DATA_DIR", data)
-        .env("PORT", "0")
+        .env("PORT", port.to_string())
+        .env("BIND_ADDR", "127.0.0.1")
         .env("MOLECULE_ENV", "development")
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it prints its address");
-    let address = line.trim().rsplit_once("http://").expect("the line ends with the address").1;
-    let mut socket = TcpStream::connect(address).expect("it listens");
+    // It prints its address only when all routes are ready.
+    let mut socket = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(socket) => break socket,
+            Err(_) => std::thread::sleep(Duration::from_micros(200)),
+        }
+    };
     socket.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("it answers");

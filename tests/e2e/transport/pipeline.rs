@@ -112,10 +112,11 @@ async fn unknown_routes_and_wrong_methods_are_the_same_404() {
 async fn head_is_answered_on_health_routes() {
     let server =
         Server::with_routes(&[], |app| api::routes(app).endpoint("/things", get(async || "ok"))).await;
-    for target in ["/health", "/buildinfo", "/metrics"] {
+    for target in ["/health", "/healthz", "/buildinfo", "/metrics"] {
         assert_eq!(server.ask("HEAD", target, &[]).await.status(), 200, "{target}");
     }
     let length = server.get("/health").await.body.len().to_string();
+    assert_eq!(server.get("/healthz").await.body, server.get("/health").await.body);
     let head = server.ask("HEAD", "/health", &[]).await;
     assert_eq!(head.header("content-length"), Some(length.as_str()));
     for target in ["/things", "/nothing"] {

@@ -10,23 +10,28 @@ use support::{Signal, compiled_guests, program_file};
 use crate::transport::wire::{Client, WAIT_TIMEOUT, request};
 
 /// A running `isomer serve` in a directory of its own.
-struct Program {
+pub(super) struct Program {
     child: Child,
     /// The first line of its output, which ends with the address.
     welcome: String,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// Lines of its log. They are read all the time, because a program blocks on a full pipe.
-    log: Receiver<String>,
+    pub(super) log: Receiver<String>,
     _data: tempfile::TempDir,
 }
 
 impl Program {
-    fn start(variables: &[(&str, &str)]) -> Self {
+    pub(super) fn start(variables: &[(&str, &str)]) -> Self {
         Self::start_through("exec \"$0\" serve", variables)
     }
 
     /// Starts a shell command that gets the program as `$0`.
     fn start_through(line: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_logging_to(Stdio::piped(), line, variables)
+    }
+
+    /// The same with another standard error. Without a pipe the log is empty.
+    pub(super) fn start_logging_to(log: Stdio, line: &str, variables: &[(&str, &str)]) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut child = Command::new("sh")
             .args(["-c", line])
@@ -38,7 +43,7 @@ impl Program {
             .env("PORT", "0")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("started");
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
@@ -47,17 +52,19 @@ impl Program {
         let address = welcome.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.expect(&welcome).parse().expect(&welcome);
         let (sender, log) = mpsc::channel();
-        let lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
-        std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line))));
+        if let Some(log) = child.stderr.take() {
+            let lines = BufReader::new(log).lines().map_while(Result::ok);
+            std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line))));
+        }
         Self { child, welcome, address, log, _data: data }
     }
 
-    fn signal(&self, name: Signal) {
+    pub(super) fn signal(&self, name: Signal) {
         support::signal(&self.child, name);
     }
 
     /// Waits for the end. Returns the exit code and the log.
-    fn ended(&mut self) -> (Option<i32>, String) {
+    pub(super) fn ended(&mut self) -> (Option<i32>, String) {
         let code = self.child.wait().expect("ended").code();
         (code, self.log.iter().collect::<Vec<_>>().join("\n"))
     }
@@ -70,7 +77,7 @@ impl Drop for Program {
     }
 }
 
-async fn health(address: SocketAddr) -> u16 {
+pub(super) async fn health(address: SocketAddr) -> u16 {
     let mut client = Client::connect(address).await;
     client.write(&request("GET", "/health", &[], "")).await;
     client.answer().await.status()

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
-use uuid::Uuid;
+use types::{EventId, Owner, WorkspaceId};
 
 use crate::transport::wire::{Answer, PATIENT, Server, WAIT_TIMEOUT};
 
@@ -65,7 +65,7 @@ impl TestServer {
     }
 
     /// Creates a workspace without a token.
-    pub(crate) async fn workspace(&self, name: &str, parent: Option<Uuid>) -> Uuid {
+    pub(crate) async fn workspace(&self, name: &str, parent: Option<WorkspaceId>) -> WorkspaceId {
         let body = json!({ "name": name, "runtime": "mock", "parent_id": parent }).to_string();
         let headers = ["Authorization: Bearer secret"];
         let answer = self.server.send("POST", "/workspaces", &headers, &body).await;
@@ -74,7 +74,7 @@ impl TestServer {
         made["id"].as_str().expect("an id").parse().expect("an id")
     }
 
-    pub(crate) async fn token(&self, workspace: Uuid) -> String {
+    pub(crate) async fn token(&self, workspace: WorkspaceId) -> String {
         self.app.fleet.credentials().issue(workspace, "test", false).await.expect("a token").text
     }
 
@@ -97,21 +97,21 @@ impl TestServer {
     }
 
     /// Opens the socket of an agent with a new token.
-    async fn agent(&self, workspace: Uuid) -> Socket {
+    async fn agent(&self, workspace: WorkspaceId) -> Socket {
         let token = self.token(workspace).await;
         self.socket(&[&format!("X-Workspace-ID: {workspace}"), &format!("Authorization: Bearer {token}")])
             .await
     }
 
-    pub(crate) fn publish(&self, about: Uuid, task: &str) {
+    pub(crate) fn publish(&self, about: WorkspaceId, task: &str) {
         let task = Task { active_tasks: 1, current_task: task.to_owned() };
         self.app.fleet.state().publish_ephemeral(about, &Event::TaskUpdated(task));
     }
 
     /// Publishes a durable event that is not stored.
     fn record(&self, seq: i64, payload: String) {
-        let (id, name) = (Uuid::new_v4(), "WORKSPACE_OFFLINE".to_owned());
-        let envelope = Envelope::stored(id, seq, name, Some(id), store::now(), payload);
+        let (id, name) = (WorkspaceId::random(), "WORKSPACE_OFFLINE".to_owned());
+        let envelope = Envelope::stored(EventId::random(), seq, name, Some(id), store::now(), payload);
         self.app.fleet.hub().publish(Arc::new(envelope));
     }
 
@@ -318,13 +318,13 @@ async fn agent_sockets_by_mode_and_token() {
         let (others, org, late) =
             (test.token(other).await, test.org_token().await, test.token(removed).await);
         let ended = test.app.fleet.credentials().issue(revoked, "test", false).await.expect("a token");
-        test.app.fleet.credentials().revoke(Some(revoked), ended.row.id).await.expect("revoked");
+        test.app.fleet.credentials().revoke(Owner::Workspace(revoked), ended.row.id).await.expect("revoked");
         test.app.fleet.remove(removed, fleet::Removal::default()).await.expect("removed");
 
-        let unknown = Uuid::new_v4();
+        let unknown = WorkspaceId::random();
         let admin = if flags == ADMIN { OPEN } else { INVALID };
-        let text = |id: Uuid| id.to_string();
-        let plain = own.simple().to_string().to_uppercase();
+        let text = |id: WorkspaceId| id.to_string();
+        let plain = own.0.simple().to_string().to_uppercase();
         for (id, bearer, expected) in [
             (text(own), Some(token.as_str()), OPEN),
             (plain, Some(&token), OPEN),
@@ -583,7 +583,7 @@ async fn a_slow_client_is_disconnected_and_delays_no_other() {
     };
     assert_eq!(code, CloseCode::Again);
     assert!(next < EVENTS, "the slow client was disconnected");
-    test.publish(Uuid::new_v4(), "on");
+    test.publish(WorkspaceId::random(), "on");
     assert_eq!(quick.task().await, "on");
 }
 
@@ -592,7 +592,7 @@ async fn a_slow_client_loses_heartbeats_and_stays() {
     let test = TestServer::start_with(DEV, Limits { socket_queue: 4, ..patient() }).await;
     let mut slow = Socket::over(narrow(test.server.address).await, "/ws", &[]).await;
     let payload = large();
-    let id = Uuid::new_v4();
+    let id = WorkspaceId::random();
     let beat = || {
         let beat = Heartbeat { active_tasks: 0, uptime_seconds: 1 };
         test.app.fleet.state().publish_ephemeral(id, &Event::WorkspaceHeartbeat(beat));
@@ -645,7 +645,7 @@ async fn client_messages_up_to_four_kib_are_ignored() {
     socket.0.send(Message::Ping("hello".into())).await.expect("sent");
     let pong = timeout(WAIT_TIMEOUT, socket.0.next()).await.expect("in time");
     assert!(matches!(pong, Some(Ok(Message::Pong(said))) if &said[..] == b"hello"));
-    test.publish(Uuid::new_v4(), "still there");
+    test.publish(WorkspaceId::random(), "still there");
     assert_eq!(socket.task().await, "still there");
 
     // Bytes of the large message that are still in flight must not destroy the close frame.
@@ -711,9 +711,9 @@ async fn a_revoked_token_closes_its_own_sockets_only() {
     let mut canvas = test.socket(&[&bearing(&org.text)]).await;
     let mut other = test.agent(id).await;
     let mut admin = test.socket(&[&bearing("secret")]).await;
-    test.app.fleet.credentials().revoke(Some(id), revoked.row.id).await.expect("revoked");
+    test.app.fleet.credentials().revoke(Owner::Workspace(id), revoked.row.id).await.expect("revoked");
     assert_eq!(first.close_code().await, CloseCode::Policy);
-    test.app.fleet.credentials().revoke(None, org.row.id).await.expect("revoked");
+    test.app.fleet.credentials().revoke(Owner::Organization, org.row.id).await.expect("revoked");
     assert_eq!(canvas.close_code().await, CloseCode::Policy);
     for socket in [&mut other, &mut admin] {
         test.publish(id, "still there");
@@ -748,7 +748,7 @@ async fn a_socket_that_answers_no_ping_is_closed() {
     read.expect("in time").expect("an orderly end");
     let close = u16::from(CloseCode::Away).to_be_bytes();
     assert!(rest.starts_with(&[0x89, 0]) && rest.windows(2).any(|two| two == close), "{rest:?}");
-    test.publish(Uuid::new_v4(), "still there");
+    test.publish(WorkspaceId::random(), "still there");
     assert_eq!(polite.task().await, "still there");
     let limits = Limits::default();
     assert_eq!((limits.ping.as_secs(), limits.silence.as_secs(), limits.write.as_secs()), (30, 75, 10));

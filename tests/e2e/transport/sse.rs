@@ -8,7 +8,7 @@ use events::definitions::{Empty, Task};
 use events::{Envelope, Event};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use uuid::Uuid;
+use types::{EventId, Owner, WorkspaceId};
 
 use crate::transport::sockets::{ADMIN, DEV, TestServer, large, narrow, patient};
 use crate::transport::wire::{Answer, Client, WAIT_TIMEOUT, request};
@@ -19,7 +19,7 @@ const PING: &str = ": ping\n\n";
 struct Stream(Client, Answer);
 
 impl Stream {
-    async fn over(stream: TcpStream, workspace: Uuid, headers: &[&str]) -> Self {
+    async fn over(stream: TcpStream, workspace: WorkspaceId, headers: &[&str]) -> Self {
         let mut client = Client(stream);
         client.write(&request("GET", &path(workspace), headers, "")).await;
         let head = client.answer().await;
@@ -27,7 +27,7 @@ impl Stream {
         Self(client, head)
     }
 
-    async fn open(test: &TestServer, workspace: Uuid, headers: &[&str]) -> Self {
+    async fn open(test: &TestServer, workspace: WorkspaceId, headers: &[&str]) -> Self {
         let stream = TcpStream::connect(test.server.address).await.expect("connected");
         Self::over(stream, workspace, headers).await
     }
@@ -55,7 +55,7 @@ impl Stream {
     }
 }
 
-fn path(workspace: Uuid) -> String {
+fn path(workspace: WorkspaceId) -> String {
     format!("/workspaces/{workspace}/events/stream")
 }
 
@@ -66,7 +66,7 @@ async fn refused(test: &TestServer, path: &str, headers: &[&str], status: u16, t
 }
 
 /// Renames a workspace, which is a durable event.
-async fn rename(test: &TestServer, workspace: Uuid, name: &str) {
+async fn rename(test: &TestServer, workspace: WorkspaceId, name: &str) {
     let body = format!(r#"{{"name":"{name}"}}"#);
     let answer = test.server.send("PATCH", &format!("/workspaces/{workspace}"), &[], &body).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -109,7 +109,7 @@ async fn sse_messages_match_the_contract_byte_for_byte() {
         "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":1778320800123,\"data\":{\"active_tasks\":1,\"current_task\":\"x\"}}\n\n"
     );
     let (name, payload) = ("DELEGATION_SENT".to_owned(), r#"{"b": 1,"a":"é"}"#.to_owned());
-    hub.publish(Arc::new(Envelope::stored(Uuid::nil(), 4711, name, Some(own), at, payload)));
+    hub.publish(Arc::new(Envelope::stored(EventId::default(), 4711, name, Some(own), at, payload)));
     assert_eq!(
         stream.chunk().await,
         "id: 4711\ndata: {\"type\":\"DELEGATION_SENT\",\"timestamp\":1778320800123,\"data\":{\"b\": 1,\"a\":\"é\"}}\n\n"
@@ -180,7 +180,7 @@ async fn streams_need_access_to_a_live_workspace() {
     refused(&test, &own_path, &[&bearing(&others)], 401, "invalid workspace auth token").await;
     let admin = bearing("secret");
     refused(&test, "/workspaces/x/events/stream", &[&admin], 400, "invalid workspace ID").await;
-    refused(&test, &path(Uuid::new_v4()), &[&admin], 404, "workspace not found").await;
+    refused(&test, &path(WorkspaceId::random()), &[&admin], 404, "workspace not found").await;
     test.app.fleet.remove(own, fleet::Removal::default()).await.expect("removed");
     refused(&test, &own_path, &[&admin], 404, "workspace not found").await;
     refused(&test, &own_path, &[&bearing(&token)], 401, "invalid workspace auth token").await;
@@ -247,7 +247,7 @@ async fn a_stream_ends_when_its_token_is_revoked() {
     let token = test.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
     let bearer = format!("Authorization: Bearer {}", token.text);
     let mut stream = Stream::open(&test, id, &[&bearer]).await;
-    test.app.fleet.credentials().revoke(Some(id), token.row.id).await.expect("revoked");
+    test.app.fleet.credentials().revoke(Owner::Workspace(id), token.row.id).await.expect("revoked");
     assert_eq!(stream.message().await, "");
 }
 
@@ -269,7 +269,7 @@ async fn a_slow_reader_is_disconnected_for_durable_events_only() {
     timeout(WAIT_TIMEOUT, continues).await.expect("the stream continues");
     for seq in 1..=40 {
         let name = "WORKSPACE_OFFLINE".to_owned();
-        let event = Envelope::stored(Uuid::nil(), seq, name, Some(id), store::now(), payload.clone());
+        let event = Envelope::stored(EventId::default(), seq, name, Some(id), store::now(), payload.clone());
         test.app.fleet.hub().publish(Arc::new(event));
         // Lets the server write, so that only the reader is slow.
         tokio::task::yield_now().await;

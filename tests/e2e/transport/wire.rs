@@ -34,6 +34,7 @@ pub(crate) const PATIENT: Limits = Limits {
     max_head: 64 * 1024,
     deadlines: Deadlines { header: WAIT_TIMEOUT, idle: WAIT_TIMEOUT, linger: Duration::from_secs(1) },
     drain: WAIT_TIMEOUT,
+    start: WAIT_TIMEOUT,
 };
 
 /// A fleet without workspaces.

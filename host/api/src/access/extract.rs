@@ -9,7 +9,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::MethodRouter;
 use http::request::Parts;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use super::{Access, Caller, Credentials};
 use crate::app::App;
@@ -38,7 +38,7 @@ impl FromRequestParts<App> for AdminAuth {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspaceAuth {
     /// The workspace that the path names. It need not exist.
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// The admitted caller.
     pub caller: Caller,
 }
@@ -49,7 +49,7 @@ impl FromRequestParts<App> for WorkspaceAuth {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let id = path_param(parts, "id").await;
         let caller = app.access.workspace(&id, &Credentials::of(&parts.headers))?;
-        let id = Uuid::parse_str(&id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
+        let id = WorkspaceId::parse(&id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
         record(&caller);
         Ok(Self { id, caller })
     }
@@ -77,12 +77,12 @@ pub trait AgentBody: Validate {
     type Rights: Send;
 
     /// The workspace that the body names.
-    fn workspace(&self) -> Uuid;
+    fn workspace(&self) -> WorkspaceId;
 
     /// Applies the rule of the route.
     fn authorize(
         access: &Access,
-        workspace: Uuid,
+        workspace: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> impl Future<Output = Result<Self::Rights, ApiError>> + Send;
 }

@@ -12,7 +12,7 @@ use fleet::Fleet;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use uuid::Uuid;
+use types::{OrgId, Owner, TokenId, WorkspaceId};
 
 pub use self::extract::{AdminAuth, AgentAuth, AgentBody, LiveWorkspace, WorkspaceAuth, admin};
 use crate::settings::AccessSettings;
@@ -59,18 +59,18 @@ pub enum Caller {
     /// A token of the organization.
     OrgToken {
         /// The token's id.
-        id: Uuid,
+        id: TokenId,
         /// The token's first characters, which listings show.
         prefix: String,
         /// Root workspace of the organization that the token is bound to.
-        org_id: Option<Uuid>,
+        org_id: Option<OrgId>,
     },
     /// A token of this workspace.
     Workspace {
         /// The workspace.
-        id: Uuid,
+        id: WorkspaceId,
         /// The token's id.
-        token: Uuid,
+        token: TokenId,
     },
     /// Dev mode asks for no credential.
     DevMode,
@@ -81,7 +81,7 @@ pub enum Caller {
 impl Caller {
     /// Id of the token, so that a stream ends when its token is revoked.
     #[must_use]
-    pub fn token(&self) -> Option<Uuid> {
+    pub fn token(&self) -> Option<TokenId> {
         match self {
             Self::OrgToken { id, .. } | Self::Workspace { token: id, .. } => Some(*id),
             Self::AdminToken | Self::DevMode | Self::Uninitialized => None,
@@ -204,7 +204,7 @@ impl Access {
         match credentials.bearer {
             Some(bearer) if self.is_admin_token(bearer) => Ok(Caller::AdminToken),
             Some(bearer) => {
-                let named = Uuid::parse_str(id).ok();
+                let named = WorkspaceId::parse(id).ok();
                 let good = |caller: &Caller| match caller {
                     Caller::OrgToken { .. } => true,
                     Caller::Workspace { id, .. } => Some(*id) == named,
@@ -224,7 +224,11 @@ impl Access {
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
     /// if the database can't be read.
-    pub async fn agent(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<AgentProof, ApiError> {
+    pub async fn agent(
+        &self,
+        id: WorkspaceId,
+        credentials: &Credentials<'_>,
+    ) -> Result<AgentProof, ApiError> {
         let caller = credentials.bearer.and_then(|bearer| {
             if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
         });
@@ -258,7 +262,7 @@ impl Access {
     /// one by registering.
     pub async fn registration(
         &self,
-        id: Uuid,
+        id: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<RegistrationRights, ApiError> {
         let proof = self.agent(id, credentials).await?;
@@ -274,7 +278,7 @@ impl Access {
     ///
     /// # Errors
     /// Those of [`agent`](Self::agent).
-    pub async fn card_editor(&self, id: Uuid, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+    pub async fn card_editor(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> Result<(), ApiError> {
         let proof = self.agent(id, credentials).await;
         if self.dev_mode && self.fleet.workspaces().get(id).is_some() {
             return Ok(());
@@ -296,14 +300,14 @@ impl Access {
 
     /// The workspace whose live token the bearer is.
     #[must_use]
-    pub fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<Uuid> {
-        self.fleet.credentials().authenticate(credentials.bearer?)?.row.workspace_id
+    pub fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<WorkspaceId> {
+        self.fleet.credentials().authenticate(credentials.bearer?)?.row.owner.workspace()
     }
 
     /// Whether the answer may hold a workspace's private fields. An uninitialized deployment admits every
     /// caller to the admin routes, but that proves nothing about them.
     #[must_use]
-    pub fn can_see_private(&self, id: Uuid, credentials: &Credentials<'_>) -> bool {
+    pub fn can_see_private(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> bool {
         self.dev_mode
             || credentials.bearer.is_some_and(|bearer| {
                 self.is_admin_token(bearer)
@@ -317,22 +321,24 @@ impl Access {
     /// Whether the caller's token is still live. Callers without a token always are valid.
     #[must_use]
     pub fn is_valid(&self, caller: &Caller) -> bool {
-        let workspace = match caller {
-            Caller::OrgToken { .. } => None,
-            Caller::Workspace { id, .. } => Some(*id),
+        let owner = match caller {
+            Caller::OrgToken { .. } => Owner::Organization,
+            Caller::Workspace { id, .. } => Owner::Workspace(*id),
             _ => return true,
         };
         let token = caller.token();
-        self.fleet.credentials().tokens_of(workspace).iter().any(|live| Some(live.row.id) == token)
+        self.fleet.credentials().tokens_of(owner).iter().any(|live| Some(live.row.id) == token)
     }
 
     /// The owner of a live token.
     fn token(&self, bearer: &str) -> Option<Caller> {
         let token = self.fleet.credentials().authenticate(bearer)?;
         let row = &token.row;
-        Some(match row.workspace_id {
-            Some(id) => Caller::Workspace { id, token: row.id },
-            None => Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id },
+        Some(match row.owner {
+            Owner::Workspace(id) => Caller::Workspace { id, token: row.id },
+            Owner::Organization => {
+                Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id }
+            }
         })
     }
 }

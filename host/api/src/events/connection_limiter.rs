@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use uuid::Uuid;
+use types::WorkspaceId;
 
 /// Counts open connections per workspace, or of all under the key `None`. Clones share the counts.
 #[derive(Debug, Clone, Default)]
-pub struct ConnectionLimiter(Arc<Mutex<HashMap<Option<Uuid>, usize>>>);
+pub struct ConnectionLimiter(Arc<Mutex<HashMap<Option<WorkspaceId>, usize>>>);
 
 /// The right to keep one connection open, returned when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     limiter: ConnectionLimiter,
-    key: Option<Uuid>,
+    key: Option<WorkspaceId>,
 }
 
 /// All permits of a key are taken.
@@ -25,7 +25,7 @@ impl ConnectionLimiter {
     ///
     /// # Errors
     /// If all of them are taken.
-    pub fn acquire(&self, key: Option<Uuid>, limit: usize) -> Result<Permit, LimitReached> {
+    pub fn acquire(&self, key: Option<WorkspaceId>, limit: usize) -> Result<Permit, LimitReached> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key).or_default();
         if *count >= limit {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn permits_are_counted_per_key_and_returned() {
-        let (limiter, key) = (ConnectionLimiter::default(), Some(Uuid::new_v4()));
+        let (limiter, key) = (ConnectionLimiter::default(), Some(WorkspaceId::random()));
         let first = limiter.acquire(key, 2).expect("free");
         let second = limiter.acquire(key, 2).expect("free");
         assert_eq!(limiter.acquire(key, 2).err(), Some(LimitReached));

@@ -9,7 +9,7 @@ use chrono::Utc;
 use events::{Envelope, Received, Subscription};
 use fleet::{Fleet, MissedEvents};
 use store::StoreError;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 /// Whose view of the events a stream has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +17,14 @@ pub(super) enum Audience {
     /// A canvas sees all events.
     Canvas,
     /// The agent of a workspace sees events of the workspaces that it may observe.
-    Agent(Uuid),
+    Agent(WorkspaceId),
     /// A stream of one workspace.
-    Workspace(Uuid),
+    Workspace(WorkspaceId),
 }
 
 impl Audience {
     /// The workspace whose stream it is.
-    pub(super) fn workspace(self) -> Option<Uuid> {
+    pub(super) fn workspace(self) -> Option<WorkspaceId> {
         match self {
             Self::Canvas => None,
             Self::Agent(id) | Self::Workspace(id) => Some(id),

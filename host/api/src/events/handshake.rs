@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::request::Parts;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use super::event_stream::Audience;
 use crate::access::{Caller, Credentials};
@@ -50,7 +50,7 @@ async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<SocketAuth, A
         let what = if bearing { "invalid" } else { "missing" };
         ApiError::unauthorized(&format!("{what} workspace auth token"))
     };
-    let workspace = Uuid::parse_str(id).map_err(|_| refused())?;
+    let workspace = WorkspaceId::parse(id).map_err(|_| refused())?;
     if app.fleet.workspaces().get(workspace).is_none() {
         return Err(refused());
     }
@@ -64,7 +64,7 @@ async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<SocketAuth, A
 
 /// An agent that never had a token is admitted without one where the deployment is open. A wrong bearer makes
 /// no difference then.
-async fn without_token(app: &App, workspace: Uuid) -> Result<Option<Caller>, ApiError> {
+async fn without_token(app: &App, workspace: WorkspaceId) -> Result<Option<Caller>, ApiError> {
     let open = match &app.access {
         access if access.dev_mode() => Caller::DevMode,
         access if access.is_uninitialized() => Caller::Uninitialized,

@@ -11,7 +11,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
 use store::EventFilter;
-use uuid::Uuid;
+use types::{EventId, WorkspaceId};
 
 use crate::access::AdminAuth;
 use crate::app::App;
@@ -51,20 +51,20 @@ pub(super) async fn of_one(
 }
 
 /// The workspace that a path names. Text that is no id is the id of no workspace: it has no events.
-pub(super) struct EventsOf(Option<Uuid>);
+pub(super) struct EventsOf(Option<WorkspaceId>);
 
 impl<S: Send + Sync> FromRequestParts<S> for EventsOf {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Ok(Self(Uuid::parse_str(&path_param(parts, "workspaceId").await).ok()))
+        Ok(Self(WorkspaceId::parse(&path_param(parts, "workspaceId").await).ok()))
     }
 }
 
 impl Page {
     /// None if no event can match.
-    fn filter(self, workspace: Option<Uuid>) -> Option<EventFilter> {
-        let before = self.before.as_deref().map(Uuid::parse_str).transpose().ok()?;
+    fn filter(self, workspace: Option<WorkspaceId>) -> Option<EventFilter> {
+        let before = self.before.as_deref().map(EventId::parse).transpose().ok()?;
         let limit = self.limit.and_then(|limit| limit.parse().ok());
         let limit = limit.filter(|limit| (1..=MAX_PAGE).contains(limit)).unwrap_or(DEFAULT_PAGE);
         Some(EventFilter { workspace, name: given(self.name), before, limit })
@@ -104,8 +104,15 @@ mod tests {
     #[test]
     fn elements_have_the_fields_and_order_of_the_contract() {
         let at = "2026-05-09T10:00:00.123456Z".parse().expect("a time");
-        let (nil, payload) = (Uuid::nil(), r#"{"b": 1.0,"a":"é"}"#.to_owned());
-        let about_one = Envelope::stored(nil, 7, "WORKSPACE_ONLINE".to_owned(), Some(nil), at, payload);
+        let (nil, payload) = (EventId::default(), r#"{"b": 1.0,"a":"é"}"#.to_owned());
+        let about_one = Envelope::stored(
+            nil,
+            7,
+            "WORKSPACE_ONLINE".to_owned(),
+            Some(WorkspaceId::default()),
+            at,
+            payload,
+        );
         let about_none = Envelope::stored(nil, 6, "a\"b".to_owned(), None, at, "{}".to_owned());
         let id = "00000000-0000-0000-0000-000000000000";
         assert_eq!(

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use fleet::{Edit, InitialMemory, NewWorkspace};
+use fleet::{Edit, NewWorkspace};
 use serde::{Deserialize, Deserializer};
-use uuid::Uuid;
+use types::{InitialMemory, WorkspaceId};
 
 use crate::access::{Credentials, WorkspaceAuth};
 use crate::app::App;
@@ -120,7 +120,7 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Opti
 
 /// Class `ws`, and an edit whose fields the caller may set: some take admin rights.
 pub(super) struct EditRequest {
-    pub(super) id: Uuid,
+    pub(super) id: WorkspaceId,
     pub(super) edit: Edit,
 }
 

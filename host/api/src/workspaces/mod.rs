@@ -21,7 +21,7 @@ use self::view::View;
 use crate::access::{AdminAuth, Credentials, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::Refuse as _;
-use crate::extract::{ValidJson, WorkspaceId};
+use crate::extract::{ValidJson, WorkspacePath};
 use httpd::error::ApiError;
 use httpd::json::{Json, RenderedJson};
 use httpd::parameters::Query;
@@ -60,7 +60,7 @@ struct ShowQuery {
 
 async fn show(
     State(app): State<App>,
-    WorkspaceId(id): WorkspaceId,
+    WorkspacePath(id): WorkspacePath,
     Query(query): Query<ShowQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
@@ -131,7 +131,7 @@ struct RemoveQuery {
 async fn remove(
     State(app): State<App>,
     _: AdminAuth,
-    WorkspaceId(id): WorkspaceId,
+    WorkspacePath(id): WorkspacePath,
     Query(query): Query<RemoveQuery>,
 ) -> Answer {
     let is_true = |text: Option<String>| text.as_deref() == Some("true");

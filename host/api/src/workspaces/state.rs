@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::request::Parts;
 use serde_json::{Value, json};
 use store::workspaces::Status;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::access::Credentials;
 use crate::app::App;
@@ -27,7 +27,7 @@ pub(super) async fn show(State(app): State<App>, StateAuth(id): StateAuth) -> Re
     }
 }
 
-fn deleted(id: Uuid, was_there: bool) -> ApiError {
+fn deleted(id: WorkspaceId, was_there: bool) -> ApiError {
     let mut body = json!({ "deleted": true, "workspace_id": id });
     if was_there && let Some(fields) = body.as_object_mut() {
         fields.insert("status".to_owned(), json!(Status::Removed));
@@ -36,7 +36,7 @@ fn deleted(id: Uuid, was_there: bool) -> ApiError {
 }
 
 /// Class `ws`, with an answer of its own for a token that was revoked by the removal of its workspace.
-pub(super) struct StateAuth(Uuid);
+pub(super) struct StateAuth(WorkspaceId);
 
 impl FromRequestParts<App> for StateAuth {
     type Rejection = ApiError;
@@ -44,7 +44,7 @@ impl FromRequestParts<App> for StateAuth {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let text = path_param(parts, "id").await;
         let credentials = Credentials::of(&parts.headers);
-        let id = Uuid::parse_str(&text);
+        let id = WorkspaceId::parse(&text);
         let Err(refusal) = app.access.workspace(&text, &credentials) else {
             return id.map(Self).map_err(|_| ApiError::bad_request("invalid workspace ID"));
         };

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::workspaces::{Status, WorkspaceRow};
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use httpd::error::ApiError;
 
@@ -25,7 +25,7 @@ pub(super) struct View<'a> {
     current_task: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_mode: Option<&'a str>,
-    id: Uuid,
+    id: WorkspaceId,
     last_error_rate: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_heartbeat_at: Option<Option<DateTime<Utc>>>,
@@ -37,7 +37,7 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     monthly_spend: Option<i64>,
     name: &'a str,
-    parent_id: Option<Uuid>,
+    parent_id: Option<WorkspaceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provision_timeout_ms: Option<u64>,
     role: Option<&'a str>,

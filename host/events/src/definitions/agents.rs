@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use types::WorkspaceId;
 use uuid::Uuid;
 
 /// An agent describes itself anew.
@@ -42,7 +43,7 @@ pub enum Moved {
         /// Its model.
         model: String,
         /// Where it went.
-        target_workspace_id: Uuid,
+        target_workspace_id: WorkspaceId,
     },
     /// On the workspace it came to.
     Arrived {
@@ -51,6 +52,6 @@ pub enum Moved {
         /// Its model.
         model: String,
         /// Where it came from.
-        source_workspace_id: Uuid,
+        source_workspace_id: WorkspaceId,
     },
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use super::fixed::{BootstrapWatcher, ProvisionTimeoutSweep, Wedged, Yes};
 
@@ -20,7 +20,7 @@ pub enum Provisioning {
         name: String,
         /// Its parent; roots have none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        parent_id: Option<Uuid>,
+        parent_id: Option<WorkspaceId>,
         /// Its runtime.
         runtime: String,
         /// Its tier.
@@ -214,5 +214,5 @@ pub struct Task {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialsRotated {
     /// The workspace.
-    pub workspace_id: Uuid,
+    pub workspace_id: WorkspaceId,
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use types::{ActivityId, WorkspaceId};
 use uuid::Uuid;
 
 use super::fixed::{Inbound, Outbound, QueueDrain};
@@ -18,7 +19,7 @@ pub struct AgentMessage {
     /// Name of its workspace.
     pub name: String,
     /// Its workspace.
-    pub workspace_id: Uuid,
+    pub workspace_id: WorkspaceId,
 }
 
 /// A file that goes with a message. Clients drop those with an empty `uri` or `name`.
@@ -61,7 +62,7 @@ pub struct Activity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_detail: Option<String>,
     /// The row.
-    pub id: Uuid,
+    pub id: ActivityId,
     /// Its method, or null.
     pub method: Option<String>,
     /// The request; absent if none.
@@ -71,13 +72,13 @@ pub struct Activity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_body: Option<Value>,
     /// The source; null for users.
-    pub source_id: Option<Uuid>,
+    pub source_id: Option<WorkspaceId>,
     /// How it went, or null.
     pub status: Option<String>,
     /// In one line, or null.
     pub summary: Option<String>,
     /// The target, or null.
-    pub target_id: Option<Uuid>,
+    pub target_id: Option<WorkspaceId>,
     /// Tools that were used; absent if not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_trace: Option<Value>,
@@ -89,7 +90,7 @@ pub struct DelegationSent {
     /// The delegation, as the caller may have named it.
     pub delegation_id: String,
     /// The workspace that the task is delegated to.
-    pub target_id: Uuid,
+    pub target_id: WorkspaceId,
     /// The start of the task, at most 100 bytes.
     pub task_preview: String,
 }
@@ -102,7 +103,7 @@ pub struct DelegationStatus {
     /// How far it is.
     pub status: DelegationProgress,
     /// The workspace that the task is delegated to.
-    pub target_id: Uuid,
+    pub target_id: WorkspaceId,
 }
 
 /// How far a delegation is.
@@ -123,7 +124,7 @@ pub struct DelegationComplete {
     /// The start of the answer, at most 4096 bytes.
     pub response_preview: String,
     /// The workspace that did the task.
-    pub target_id: Uuid,
+    pub target_id: WorkspaceId,
     /// Present when it had waited in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<QueueDrain>,
@@ -137,7 +138,7 @@ pub struct DelegationFailed {
     /// Why.
     pub error: String,
     /// The workspace that the task was delegated to.
-    pub target_id: Uuid,
+    pub target_id: WorkspaceId,
 }
 
 /// A message went through a channel.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use types::WorkspaceId;
 use uuid::Uuid;
 
 use super::*;
 
-const ID: Uuid = Uuid::from_u128(1);
-const OTHER: Uuid = Uuid::from_u128(2);
+const ID: WorkspaceId = WorkspaceId(Uuid::from_u128(1));
+const OTHER: WorkspaceId = WorkspaceId(Uuid::from_u128(2));
 
 /// Names and classes as the sheet has them.
 const SHEET: &[(&str, Class)] = &[
@@ -171,7 +172,7 @@ fn lifecycle_shapes() -> Vec<(Event, Value)> {
 }
 
 fn agent_shapes() -> Vec<(Event, Value)> {
-    let model = || AgentModel { agent_id: ID, model: s("m") };
+    let model = || AgentModel { agent_id: ID.0, model: s("m") };
     vec![
         (
             Event::AgentCardUpdated(CardUpdated { agent_card: json!({"skills": []}) }),
@@ -179,16 +180,16 @@ fn agent_shapes() -> Vec<(Event, Value)> {
         ),
         (Event::AgentAssigned(model()), json!({"agent_id": ID, "model": "m"})),
         (
-            Event::AgentReplaced(Replaced { agent_id: ID, model: s("m"), old_model: s("o") }),
+            Event::AgentReplaced(Replaced { agent_id: ID.0, model: s("m"), old_model: s("o") }),
             json!({"agent_id": ID, "model": "m", "old_model": "o"}),
         ),
         (Event::AgentRemoved(model()), json!({"agent_id": ID, "model": "m"})),
         (
-            Event::AgentMoved(Moved::Left { agent_id: ID, model: s("m"), target_workspace_id: OTHER }),
+            Event::AgentMoved(Moved::Left { agent_id: ID.0, model: s("m"), target_workspace_id: OTHER }),
             json!({"agent_id": ID, "model": "m", "target_workspace_id": OTHER}),
         ),
         (
-            Event::AgentMoved(Moved::Arrived { agent_id: ID, model: s("m"), source_workspace_id: OTHER }),
+            Event::AgentMoved(Moved::Arrived { agent_id: ID.0, model: s("m"), source_workspace_id: OTHER }),
             json!({"agent_id": ID, "model": "m", "source_workspace_id": OTHER}),
         ),
     ]
@@ -211,7 +212,7 @@ fn message_shapes() -> Vec<(Event, Value)> {
         created_at: "2026-05-09T10:00:00Z".parse().unwrap(),
         duration_ms: None,
         error_detail: None,
-        id: ID,
+        id: types::ActivityId(ID.0),
         method: None,
         request_body: None,
         response_body: None,
@@ -295,7 +296,7 @@ fn message_shapes() -> Vec<(Event, Value)> {
         ),
         (
             Event::ChannelMessage(ChannelMessage::Inbound {
-                channel_id: ID,
+                channel_id: ID.0,
                 channel_type: s("slack"),
                 direction: Inbound,
                 username: s("u"),
@@ -304,7 +305,7 @@ fn message_shapes() -> Vec<(Event, Value)> {
         ),
         (
             Event::ChannelMessage(ChannelMessage::Outbound {
-                channel_id: ID,
+                channel_id: ID.0,
                 channel_type: s("slack"),
                 direction: Outbound,
             }),
@@ -315,8 +316,9 @@ fn message_shapes() -> Vec<(Event, Value)> {
 
 fn work_shapes() -> Vec<(Event, Value)> {
     let schedule_name = || s("n");
-    let decided =
-        |status| Event::ApprovalDecided(ApprovalDecided { approval_id: ID, decided_by: s("human"), status });
+    let decided = |status| {
+        Event::ApprovalDecided(ApprovalDecided { approval_id: ID.0, decided_by: s("human"), status })
+    };
     let import_failed = |reason| {
         Event::ImportFailed(ImportFailed {
             dir: s("d"),
@@ -331,7 +333,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
     vec![
         (
             Event::CronExecuted(CronExecuted {
-                schedule_id: ID,
+                schedule_id: ID.0,
                 schedule_name: schedule_name(),
                 status: s("ok"),
             }),
@@ -340,7 +342,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
         (
             Event::CronSkipped(CronSkipped {
                 reason: s("w"),
-                schedule_id: ID,
+                schedule_id: ID.0,
                 schedule_name: schedule_name(),
             }),
             json!({"schedule_id": ID, "schedule_name": "n", "reason": "w"}),
@@ -348,7 +350,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
         (
             Event::ApprovalRequested(ApprovalRequested {
                 action: s("a"),
-                approval_id: ID,
+                approval_id: ID.0,
                 reason: s(""),
                 task_id: s(""),
             }),
@@ -357,7 +359,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
         (
             Event::ApprovalEscalated(ApprovalEscalated {
                 action: s("a"),
-                approval_id: ID,
+                approval_id: ID.0,
                 from_workspace_id: OTHER,
                 reason: s("w"),
             }),
@@ -365,7 +367,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
         ),
         (
             Event::ApprovalApproved(ApprovalApproved {
-                approval_id: ID,
+                approval_id: ID.0,
                 decided_by: s("human"),
                 decision: Approved,
             }),
@@ -373,7 +375,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
         ),
         (
             Event::ApprovalDenied(ApprovalDenied {
-                approval_id: ID,
+                approval_id: ID.0,
                 decided_by: s("human"),
                 decision: Denied,
             }),
@@ -408,7 +410,7 @@ fn work_shapes() -> Vec<(Event, Value)> {
         (import_failed(ImportFailure::SecretsLookupFailed), import_failed_json("secrets_lookup_failed")),
         (import_failed(ImportFailure::MissingEnv), import_failed_json("missing_env")),
         (import_failed(ImportFailure::Internal), import_failed_json("internal")),
-        (Event::TokenChanged(TokenChanged { token_id: ID }), json!({"token_id": ID})),
+        (Event::TokenChanged(TokenChanged { token_id: types::TokenId(ID.0) }), json!({"token_id": ID})),
         (Event::WorkspaceChanged(Empty {}), json!({})),
         (Event::GuestChanged(GuestChanged { guest: s("g") }), json!({"guest": "g"})),
     ]

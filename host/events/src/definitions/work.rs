@@ -1,6 +1,7 @@
 //! Payloads of schedules, approvals, imports, and of our own notices. Fields in alphabetical order.
 
 use serde::{Deserialize, Serialize};
+use types::{TokenId, WorkspaceId};
 use uuid::Uuid;
 
 use super::fixed::{Approved, Denied};
@@ -48,7 +49,7 @@ pub struct ApprovalEscalated {
     /// The request.
     pub approval_id: Uuid,
     /// The workspace that asks for approval.
-    pub from_workspace_id: Uuid,
+    pub from_workspace_id: WorkspaceId,
     /// Why; empty if it didn't say.
     pub reason: String,
 }
@@ -163,7 +164,7 @@ pub enum ImportFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenChanged {
     /// The token's row.
-    pub token_id: Uuid,
+    pub token_id: TokenId,
 }
 
 /// A guest's row changed.

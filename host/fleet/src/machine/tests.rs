@@ -20,6 +20,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
 use provision::Observation;
+use serde_json::json;
 
 use super::*;
 use crate::{
@@ -74,7 +75,7 @@ fn containers(hosting: Hosting, status: Status) -> &'static [Container] {
 
 /// Whether a workspace can be in this state.
 fn is_possible(row: &WorkspaceRow) -> bool {
-    statuses(row.hosting).contains(&(row.status, row.wanted))
+    statuses(row.hosting).contains(&(row.status, row.desired))
         && containers(row.hosting, row.status).contains(&row.container)
         && (row.removed_at.is_some() == row.is_removed())
 }
@@ -82,21 +83,21 @@ fn is_possible(row: &WorkspaceRow) -> bool {
 /// Every state that a workspace can be in: young and past its deadline, never failed and backing off, with
 /// and without a registered agent, the backend answering and not.
 fn states() -> Vec<WorkspaceRow> {
-    let unreachable = json!([{"type": BACKEND_REACHABLE, "status": "False", "since": ago(9)}]);
-    let failing = json!([{"type": BACKEND_OBEYS, "status": "False", "since": ago(9)}]);
+    let unreachable = Condition::new(BACKEND_REACHABLE, ConditionStatus::False, ago(9));
+    let failing = Condition::new(BACKEND_OBEYS, ConditionStatus::False, ago(9));
     let mut all = Vec::new();
     for hosting in Hosting::ALL.iter().copied() {
-        for (status, wanted) in statuses(hosting) {
+        for (status, desired) in statuses(hosting) {
             for container in containers(hosting, status) {
                 for url in [None, Some(URL), Some(PLATFORM_URL)] {
                     for (age, retry_in) in
                         [(1, None), (1, Some(5)), (1, Some(-5)), (4_000, None), (4_000, Some(5))]
                     {
-                        for conditions in [json!([]), unreachable.clone(), failing.clone()] {
+                        for conditions in [vec![], vec![unreachable.clone()], vec![failing.clone()]] {
                             all.push(WorkspaceRow {
                                 hosting,
                                 status,
-                                wanted,
+                                desired,
                                 container: *container,
                                 url: url.map(str::to_owned),
                                 agent_card: url.map(|_| known_card()),
@@ -316,7 +317,7 @@ fn new_workspaces_are_in_a_possible_state() {
 fn removed_is_final() {
     for (row, name, input, next) in transitions().filter(|(row, ..)| row.is_removed()) {
         assert_eq!(next.row.status, Status::Removed, "{input:?}");
-        assert_eq!(next.row.wanted, DesiredState::Removed);
+        assert_eq!(next.row.desired, DesiredState::Removed);
         assert_eq!((next.row.removed_at, next.row.generation), (row.removed_at, row.generation));
         assert!(next.events.is_empty());
         assert!(["stopped", "unreachable", "reachable", "backend failed"].contains(&name), "{name}");
@@ -344,16 +345,16 @@ fn a_condition_is_written_when_it_changes_and_others_stay() {
     let cut_off = apply(&one, &unreachable, ago(9)).unwrap().row;
     assert_eq!(apply(&cut_off, &unreachable, now()), None);
     let both = apply(&cut_off, &refused, now()).unwrap().row;
-    assert_eq!(both.conditions.as_array().unwrap().len(), 2);
+    assert_eq!(both.conditions.len(), 2);
     assert_eq!(both.conditions[0], cut_off.conditions[0]);
-    assert_eq!(both.conditions[1]["reason"], "Refused");
+    assert_eq!(both.conditions[1].reason, "Refused");
     let again = apply(&both, &refused, now() + TimeDelta::seconds(9)).unwrap().row;
-    assert_eq!(again.conditions[1]["since"], both.conditions[1]["since"]);
+    assert_eq!(again.conditions[1].since, both.conditions[1].since);
     assert!(again.retry_at > both.retry_at);
     let started = apply(&again, &Input::Started { attempt: 1, url: None }, now()).unwrap().row;
-    assert_eq!(started.conditions[1]["status"], "True");
+    assert_eq!(started.conditions[1].status, ConditionStatus::True);
     let back = apply(&started, &Input::Reachable, now()).unwrap().row;
-    assert!(back.conditions.as_array().unwrap().iter().all(|condition| condition["status"] == "True"));
+    assert!(back.conditions.iter().all(|condition| condition.status == ConditionStatus::True));
 }
 
 #[test]
@@ -398,7 +399,7 @@ fn late_inputs_change_no_status() {
             _ => false,
         };
         assert!(!late, "a late input had a meaning: {row:?}\n{input:?}");
-        let dormant = row.container == Container::Superseded || row.wanted != DesiredState::Running;
+        let dormant = row.container == Container::Superseded || row.desired != DesiredState::Running;
         if dormant && matches!(input, Input::Registered { .. } | Input::Heartbeat(_)) {
             assert_eq!(next.row.status, row.status, "{row:?}\n{input:?}");
             assert_eq!((&next.row.url, &next.row.delivery_mode), (&row.url, &row.delivery_mode));
@@ -420,7 +421,7 @@ fn only_requests_change_the_desired_state() {
         let given_up = row.status == Status::Hibernating && name == "deadline exceeded";
         let grown = next.row.generation - row.generation;
         assert_eq!(grown, i64::from(request || given_up), "{row:?}\n{input:?}");
-        assert!(grown == 1 || next.row.wanted == row.wanted);
+        assert!(grown == 1 || next.row.desired == row.desired);
         assert_eq!(next.row.revision, row.revision + 1);
         assert_eq!(next.row.updated_at, now());
         let begun = next.row.attempt - row.attempt;
@@ -511,7 +512,7 @@ fn containers_are_started_only_where_none_runs_and_stopped_only_where_none_shoul
         match step {
             Step::Ensure => {
                 assert_eq!(
-                    (row.wanted, observed),
+                    (row.desired, observed),
                     (DesiredState::Running, Some(Observation::Absent)),
                     "{row:?}"
                 );
@@ -520,10 +521,10 @@ fn containers_are_started_only_where_none_runs_and_stopped_only_where_none_shoul
             }
             Step::Stop => {
                 let wrong = row.container == Container::Superseded || runs != Some(row.attempt);
-                assert!(runs.is_some() && (row.wanted != DesiredState::Running || wrong), "{row:?}");
+                assert!(runs.is_some() && (row.desired != DesiredState::Running || wrong), "{row:?}");
             }
             Step::Remove => {
-                assert!(observed == Some(Observation::Absent) && row.wanted == DesiredState::Removed);
+                assert!(observed == Some(Observation::Absent) && row.desired == DesiredState::Removed);
             }
             Step::Wait(_) | Step::Record(_) => continue,
         }
@@ -583,7 +584,7 @@ fn every_state_converges() {
                 let converged = converge(start.clone(), at_first.filter(|_| runs_something), calls);
                 let (row, runs) = converged.unwrap_or_else(|row| panic!("no end from {start:?}\nat {row:?}"));
                 assert!(is_converged(&row), "{start:?}\n{row:?}");
-                match row.wanted {
+                match row.desired {
                     DesiredState::Running if row.hosting == Hosting::Container => {
                         let works = matches!(row.status, Status::Online | Status::Degraded);
                         assert!(works || row.status == Status::Failed, "{row:?}");
@@ -608,7 +609,7 @@ fn converge(
         let observed = (row.hosting == Hosting::Container)
             .then(|| runs.map_or(Observation::Absent, |attempt| Observation::Running { attempt, url: None }));
         let context = Context { last_seen: calls.then_some(now), ..context(None, false) };
-        let works = row.wanted == DesiredState::Running;
+        let works = row.desired == DesiredState::Running;
         match next_step(&row, observed.as_ref(), &context, now) {
             Step::Wait(None) => return Ok((row, runs)),
             Step::Wait(Some(_))

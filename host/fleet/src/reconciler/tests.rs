@@ -9,6 +9,7 @@ use store::{
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use types::ServerId;
 
 use super::*;
 use crate::{
@@ -34,26 +35,26 @@ impl Server {
         let backend = FakeBackend::default();
         let limits = Limits { lease: Duration::from_millis(400), ..testing::limits() };
         let (fleet, _) = testing::open(store.clone(), Some(Arc::new(backend.clone())), limits).await;
-        let lease = store.lease("test", Uuid::new_v4(), Duration::from_secs(60)).await.unwrap().unwrap();
+        let lease = store.lease("test", ServerId::random(), Duration::from_secs(60)).await.unwrap().unwrap();
         Self { fleet, store, backend, fence: lease.fence, _dir: dir }
     }
 
-    async fn create(&self) -> Uuid {
+    async fn create(&self) -> WorkspaceId {
         self.fleet.create(testing::new("one", "langgraph", None), "test").await.unwrap().row.id
     }
 
-    async fn running(&self) -> Uuid {
+    async fn running(&self) -> WorkspaceId {
         let id = self.create().await;
         self.reconcile_one(id).await;
         assert_eq!(self.backend.running().get(&id), Some(&1));
         id
     }
 
-    async fn reconcile_one(&self, id: Uuid) -> Option<DateTime<Utc>> {
+    async fn reconcile_one(&self, id: WorkspaceId) -> Option<DateTime<Utc>> {
         self.fleet.reconcile_one(id, &self.fence).await.unwrap()
     }
 
-    async fn row(&self, id: Uuid) -> WorkspaceRow {
+    async fn row(&self, id: WorkspaceId) -> WorkspaceRow {
         self.store.workspaces(&[id]).await.unwrap().pop().unwrap().row
     }
 
@@ -72,7 +73,7 @@ async fn a_refused_stop_is_retried_with_growing_backoff() {
     let first = server.reconcile_one(id).await.expect("a timer is set");
     let row = server.row(id).await;
     assert_eq!((row.status, row.failures, row.retry_at), (Status::Paused, 1, Some(first)));
-    assert_eq!(row.conditions[0]["reason"], "Refused");
+    assert_eq!(row.conditions[0].reason, "Refused");
     // However often it is enqueued, the backend isn't asked before then.
     for _ in 0..5 {
         assert_eq!(server.reconcile_one(id).await, Some(first));
@@ -88,7 +89,7 @@ async fn a_refused_stop_is_retried_with_growing_backoff() {
     server.fleet.mark_removed(id, false).await.unwrap();
     assert_eq!(server.reconcile_one(id).await, None);
     assert_eq!(server.row(id).await.container, Container::Absent);
-    assert_eq!(server.row(id).await.conditions[0]["status"], "True");
+    assert_eq!(server.row(id).await.conditions[0].status, types::ConditionStatus::True);
     assert!(server.backend.running().is_empty());
 }
 
@@ -100,7 +101,7 @@ async fn a_refused_start_fails_and_an_unanswered_one_is_retried() {
     let again = server.reconcile_one(id).await.expect("a timer is set");
     let row = server.row(id).await;
     assert_eq!((row.status, row.retry_at), (Status::Provisioning, Some(again)));
-    assert_eq!(row.conditions[0]["reason"], "NoAnswer");
+    assert_eq!(row.conditions[0].reason, "NoAnswer");
     server.fleet.restart(id).await.unwrap();
     server.backend.script([Script::Refuses]);
     assert_eq!(server.reconcile_one(id).await, None);
@@ -132,7 +133,7 @@ async fn a_backend_call_without_an_answer_ends_at_its_timeout() {
     let again = server.reconcile_one(id).await;
     let row = server.row(id).await;
     assert_eq!((row.status, row.retry_at), (Status::Provisioning, again));
-    assert_eq!(row.conditions[0]["message"], "no answer in time");
+    assert_eq!(row.conditions[0].message, "no answer in time");
 }
 
 #[tokio::test]
@@ -141,7 +142,7 @@ async fn a_server_that_lost_its_lease_does_nothing() {
     let id = server.create().await;
     server.store.release_leases(server.fence.holder).await.unwrap();
     let length = Duration::from_secs(60);
-    let next = server.store.lease("test", Uuid::new_v4(), length).await.unwrap().unwrap().fence;
+    let next = server.store.lease("test", ServerId::random(), length).await.unwrap().unwrap().fence;
     let before = server.row(id).await;
     let reconciled = server.fleet.reconcile_one(id, &server.fence).await;
     assert!(matches!(reconciled, Err(Interrupted::LeadershipLost)), "{reconciled:?}");
@@ -255,11 +256,15 @@ async fn below_a_paused_workspace_a_hibernated_one_is_not_woken() {
         server.fleet.create(testing::new("child", "langgraph", Some(root)), "test").await.unwrap().row.id;
     until("both run", &server.fleet, async || server.backend.running().len() == 2).await;
     // Pausing the root pauses its children; a workspace that moves below it later keeps its state.
-    let row =
-        WorkspaceRow { status: Status::Hibernated, wanted: DesiredState::Hibernated, ..server.row(id).await };
+    let row = WorkspaceRow {
+        status: Status::Hibernated,
+        desired: DesiredState::Hibernated,
+        ..server.row(id).await
+    };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.state().commit(Change::of(update)).await.unwrap();
-    let row = WorkspaceRow { status: Status::Paused, wanted: DesiredState::Paused, ..server.row(root).await };
+    let row =
+        WorkspaceRow { status: Status::Paused, desired: DesiredState::Paused, ..server.row(root).await };
     let update = UpdateWorkspaces(vec![row.revised(store::now())]);
     server.fleet.state().commit(Change::of(update)).await.unwrap();
     let woken = server.fleet.wake(id).await;
@@ -300,7 +305,7 @@ async fn a_new_leader_gives_agents_the_whole_timeout_to_call() {
 // === What reaches the backend ===
 
 impl Server {
-    async fn create_with(&self, secrets: &[(&str, &str)]) -> Uuid {
+    async fn create_with(&self, secrets: &[(&str, &str)]) -> WorkspaceId {
         let secrets = secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let new = crate::NewWorkspace {
             secrets: secrets.collect(),

@@ -1,8 +1,8 @@
 //! How lists and maps of a node and of the defaults become one, each by its own rule.
 
-use fleet::InitialMemory;
+use types::{InitialMemory, PluginSpec};
 
-use crate::template::{Defaults, Node, Plugin, Prompts, Routing};
+use crate::template::{Defaults, Node, Prompts, Routing};
 
 /// Seconds of idleness before the idle prompt where the template has no number.
 const IDLE_SECONDS: i64 = 600;
@@ -11,8 +11,8 @@ const IDLE_SECONDS: i64 = 600;
 const MEMORY_BYTES: usize = 100_000;
 
 /// The defaults' plugins, then the node's; `!name` and `-name` remove one.
-pub(super) fn plugins(defaults: &[Plugin], own: &[Plugin]) -> Vec<Plugin> {
-    let mut all: Vec<Plugin> = Vec::new();
+pub(super) fn plugins(defaults: &[PluginSpec], own: &[PluginSpec]) -> Vec<PluginSpec> {
+    let mut all: Vec<PluginSpec> = Vec::new();
     for plugin in defaults.iter().chain(own) {
         let name = plugin.source.trim_start_matches(['!', '-']);
         if name != plugin.source {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn plugins_are_merged_in_order() {
-        let plugin = |name: &str| Plugin { source: name.to_owned(), config: Json::Null };
+        let plugin = |name: &str| PluginSpec { source: name.to_owned(), config: Json::Null };
         let all = plugins(
             &[plugin("a"), plugin("b"), plugin("c")],
             &[plugin("!b"), plugin("--c"), plugin("d"), plugin("a"), plugin("c"), plugin("!")],

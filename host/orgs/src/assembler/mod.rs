@@ -16,9 +16,9 @@ use fleet::{
     Runtimes,
     rules::{self, WorkspaceAccess},
 };
-use serde_json::Value as Json;
 use store::workspaces::Hosting;
-use uuid::Uuid;
+use types::WorkspaceId;
+use types::{SealedText, WorkspaceSpec};
 
 pub use self::spec::SkippedChannel;
 use crate::{
@@ -28,15 +28,6 @@ use crate::{
     unsupported::Unsupported,
     variables::expand,
 };
-
-/// Runtime of a workspace where neither the template nor its defaults name one.
-const DEFAULT_RUNTIME: &str = "langgraph";
-
-/// Runtime of a workspace whose agent is run by its operator.
-const OPERATOR_RUNTIME: &str = "external";
-
-/// Model of a workspace where neither the template, its variables nor its runtime name one.
-const DEFAULT_MODEL: &str = "anthropic:claude-opus-4-7";
 
 /// Variable that may name the model.
 const MODEL: &str = "MODEL";
@@ -51,7 +42,7 @@ const MODEL_BYTES: usize = 100;
 #[derive(Debug)]
 pub(crate) struct ResolvedNode {
     /// Id of the workspace if it has to be created.
-    pub(crate) id: Uuid,
+    pub(crate) id: WorkspaceId,
     /// Index of the parent among the nodes.
     pub(crate) parent: Option<usize>,
     pub(crate) name: String,
@@ -64,7 +55,7 @@ pub(crate) struct ResolvedNode {
     pub(crate) max_concurrent_tasks: i32,
     pub(crate) url: Option<String>,
     pub(crate) position: Position,
-    pub(crate) spec: Json,
+    pub(crate) spec: WorkspaceSpec,
     /// Variables in plain text, to be sealed as workspace secrets.
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) channels_skipped: Vec<SkippedChannel>,
@@ -91,7 +82,7 @@ pub(crate) struct Assembler<'a> {
     /// Directory with the variables of personas.
     pub(crate) personas: &'a Path,
     /// Seals what may hold credentials.
-    pub(crate) seal: &'a dyn Fn(&[u8]) -> Option<Json>,
+    pub(crate) seal: &'a dyn Fn(&[u8]) -> Option<SealedText>,
 }
 
 /// The workspaces of a template, up to the first invalid one.
@@ -161,10 +152,10 @@ impl Assembler<'_> {
                 return Err(invalid(format!("invalid {field}")));
             }
         }
-        let external = node.external || asked.eq_ignore_ascii_case(OPERATOR_RUNTIME);
+        let external = node.external || asked.eq_ignore_ascii_case(types::defaults::OPERATOR_RUNTIME);
         let runtime = match asked {
-            _ if external => OPERATOR_RUNTIME.to_owned(),
-            "" => self.runtimes.sanitize(DEFAULT_RUNTIME),
+            _ if external => types::defaults::OPERATOR_RUNTIME.to_owned(),
+            "" => self.runtimes.sanitize(types::defaults::RUNTIME),
             asked => self.known_runtime(asked),
         };
         let facts = self.runtimes.info(&runtime);
@@ -183,12 +174,12 @@ impl Assembler<'_> {
             if hosting == Hosting::Container { self.secrets(&node.files_dir, env) } else { BTreeMap::new() };
         let model = model.map(str::to_owned).or_else(|| {
             let by_variable = secrets.contains_key(MODEL) || self.globals.contains(MODEL);
-            let default = facts.default_model.unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+            let default = facts.default_model.unwrap_or_else(|| types::defaults::MODEL.to_owned());
             (hosting == Hosting::Container && !by_variable).then_some(default)
         });
         let (spec, channels_skipped) = self.spec(node, model.as_deref(), hosting, unsupported);
         Ok(ResolvedNode {
-            id: Uuid::new_v4(),
+            id: WorkspaceId::random(),
             parent: None,
             name: node.name.clone(),
             role: Some(node.role.clone()).filter(|role| !role.is_empty()),

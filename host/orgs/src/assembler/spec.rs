@@ -2,8 +2,8 @@
 //! schedules, channels and memories.
 
 use serde::Serialize;
-use serde_json::{Value as Json, json};
 use store::workspaces::Hosting;
+use types::{OrgSpec, ScheduleSpec, WorkspaceSpec};
 
 use super::{
     Assembler, Assembly,
@@ -38,45 +38,53 @@ impl Assembler<'_> {
         model: Option<&str>,
         hosting: Hosting,
         unsupported: &mut Unsupported,
-    ) -> (Json, Vec<SkippedChannel>) {
+    ) -> (WorkspaceSpec, Vec<SkippedChannel>) {
         let defaults = &self.org.defaults;
         let template = normalize_path(&node.template).filter(|_| !node.template.is_empty());
-        let mut org = json!({ "dir": self.dir, "name": self.org.name });
-        let mut keep = |key: &str, part: Part, value: Json| {
-            if let (false, Some(fields)) = (is_empty(&value), org.as_object_mut()) {
-                fields.insert(key.to_owned(), value);
+        let mut org = OrgSpec { dir: self.dir.to_owned(), name: self.org.name.clone(), ..OrgSpec::default() };
+        let mut note = |part: Part, kept: bool| {
+            if kept {
                 unsupported.add(part, &node.name);
             }
         };
         if hosting == Hosting::Container {
-            let files_dir = Some(&node.files_dir).filter(|dir| normalize_path(dir).is_some());
-            keep("files_dir", Part::Files, json!(files_dir));
-            keep("system_prompt", Part::Config, json!(node.system_prompt));
-            keep("category_routing", Part::Config, json!(routing(defaults, node)));
-            keep("plugins", Part::Plugins, json!(plugins(&defaults.plugins, &node.plugins)));
-            let initial = self.prompt(&node.files_dir, &node.prompts.initial, &defaults.prompts.initial);
-            keep("initial_prompt", Part::Config, json!(initial));
-            if let Some(idle) = self.prompt(&node.files_dir, &node.prompts.idle, &defaults.prompts.idle) {
-                let seconds = idle_seconds(&node.prompts, &defaults.prompts);
-                keep("idle_prompt", Part::Config, json!(idle));
-                keep("idle_interval_seconds", Part::Config, json!(seconds));
+            let files_dir = Some(&node.files_dir).filter(|dir| !dir.is_empty());
+            org.files_dir = files_dir.filter(|dir| normalize_path(dir).is_some()).cloned();
+            note(Part::Files, org.files_dir.is_some());
+            org.system_prompt.clone_from(&node.system_prompt);
+            note(Part::Config, !org.system_prompt.is_empty());
+            org.category_routing = routing(defaults, node);
+            note(Part::Config, !org.category_routing.is_empty());
+            org.plugins = plugins(&defaults.plugins, &node.plugins);
+            note(Part::Plugins, !org.plugins.is_empty());
+            org.initial_prompt =
+                self.prompt(&node.files_dir, &node.prompts.initial, &defaults.prompts.initial);
+            note(Part::Config, org.initial_prompt.is_some());
+            org.idle_prompt = self.prompt(&node.files_dir, &node.prompts.idle, &defaults.prompts.idle);
+            if org.idle_prompt.is_some() {
+                org.idle_interval_seconds = Some(idle_seconds(&node.prompts, &defaults.prompts));
+                note(Part::Config, true);
             }
         }
-        keep("schedules", Part::Schedules, json!(self.schedules(node)));
+        org.schedules = self.schedules(node);
+        note(Part::Schedules, !org.schedules.is_empty());
         let (channels, skipped) = channels(node);
         if !channels.is_empty() {
             // Their configuration may hold tokens.
             let text = serde_json::to_vec(&channels).unwrap_or_default();
-            keep("channels", Part::Channels, (self.seal)(&text).unwrap_or_default());
+            org.channels = (self.seal)(&text);
+            note(Part::Channels, org.channels.is_some());
         }
         let own = &node.initial_memories;
         let memories = memories(if own.is_empty() { &defaults.initial_memories } else { own });
-        if !memories.is_empty() {
-            unsupported.add(Part::Memories, &node.name);
-        }
-        let spec = json!({
-            "initial_memories": memories, "model": model, "org": org, "template": template,
-        });
+        note(Part::Memories, !memories.is_empty());
+        let spec = WorkspaceSpec {
+            template: template.map(|path| path.to_string_lossy().into_owned()),
+            model: model.map(str::to_owned),
+            initial_memories: memories,
+            org: Some(org),
+            ..WorkspaceSpec::default()
+        };
         (spec, skipped)
     }
 
@@ -84,10 +92,8 @@ impl Assembler<'_> {
     pub(super) fn add_global_memories(&self, assembly: &mut Assembly) {
         let global = global_memories(&self.org.global_memories);
         let Some(first) = assembly.nodes.first_mut().filter(|_| !global.is_empty()) else { return };
-        if let Some(Json::Array(memories)) = first.spec.get_mut("initial_memories") {
-            memories.extend(global.iter().map(|memory| json!(memory)));
-            assembly.unsupported.add(Part::Memories, &first.name);
-        }
+        first.spec.initial_memories.extend(global);
+        assembly.unsupported.add(Part::Memories, &first.name);
     }
 
     /// The text of a prompt: inline, else from the file, else the same two of the defaults.
@@ -115,7 +121,7 @@ impl Assembler<'_> {
     }
 
     /// Schedules that can run. Others are logged.
-    fn schedules(&self, node: &Node) -> Vec<Schedule> {
+    fn schedules(&self, node: &Node) -> Vec<ScheduleSpec> {
         let complete = |schedule: &Schedule| {
             let from_file = schedule.prompt.is_empty() && !schedule.prompt_file.is_empty();
             let prompt = if from_file {
@@ -128,19 +134,15 @@ impl Assembler<'_> {
                 let (workspace, schedule) = (&node.name, &schedule.name);
                 tracing::warn!(workspace, schedule, "a schedule needs a prompt and five fields of cron");
             }
-            can_run.then(|| Schedule { prompt, ..schedule.clone() })
+            can_run.then(|| ScheduleSpec {
+                name: schedule.name.clone(),
+                cron_expr: schedule.cron_expr.clone(),
+                timezone: schedule.timezone.clone(),
+                prompt,
+                enabled: schedule.enabled,
+            })
         };
         node.schedules.iter().filter_map(complete).collect()
-    }
-}
-
-fn is_empty(value: &Json) -> bool {
-    match value {
-        Json::Null => true,
-        Json::String(text) => text.is_empty(),
-        Json::Array(items) => items.is_empty(),
-        Json::Object(fields) => fields.is_empty(),
-        Json::Bool(_) | Json::Number(_) => false,
     }
 }
 

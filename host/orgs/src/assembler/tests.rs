@@ -3,7 +3,6 @@
 use std::{fs, time::Duration};
 
 use fleet::{Adapter, RuntimeInfo};
-use serde_json::json;
 
 use super::*;
 use crate::template::{Defaults, Prompt, Prompts, Schedule};
@@ -64,7 +63,7 @@ impl Fixture {
             default_tier: 3,
             globals: &self.globals,
             personas: &self.dir.path().join("personas"),
-            seal: &|_| Some(json!("sealed")),
+            seal: &|_| Some(SealedText { sealed: "sealed".to_owned(), version: 1 }),
         };
         assembler.assemble()
     }
@@ -126,32 +125,33 @@ fn directories_outside_of_the_template_have_no_variables() {
 
 #[test]
 fn a_default_model_is_used_only_where_nothing_else_names_one() {
-    let model = |fixture: &Fixture| fixture.only().spec["model"].clone();
+    let model = |fixture: &Fixture| fixture.only().spec.model;
     let fixture =
         Fixture::new(vec![Node { runtime: "claude-code".to_owned(), ..named("A") }], Defaults::default());
-    assert_eq!(model(&fixture), "sonnet");
-    assert_eq!(model(&Fixture::new(vec![named("A")], Defaults::default())), DEFAULT_MODEL);
+    assert_eq!(model(&fixture).as_deref(), Some("sonnet"));
+    let neither = Fixture::new(vec![named("A")], Defaults::default());
+    assert_eq!(model(&neither).as_deref(), Some(types::defaults::MODEL));
     fixture.file("t/.env", "MODEL=own");
-    assert_eq!(model(&fixture), Json::Null);
+    assert_eq!(model(&fixture), None);
     let mut fixture = Fixture::new(vec![named("A")], Defaults::default());
     fixture.globals.insert("MODEL".to_owned());
-    assert_eq!(model(&fixture), Json::Null);
+    assert_eq!(model(&fixture), None);
     fixture.org.defaults.model = "default".to_owned();
-    assert_eq!(model(&fixture), "default");
+    assert_eq!(model(&fixture).as_deref(), Some("default"));
     fixture.org.workspaces[0].model = "node".to_owned();
-    assert_eq!(model(&fixture), "node");
+    assert_eq!(model(&fixture).as_deref(), Some("node"));
 }
 
 #[test]
 fn prompts_of_the_node_win_over_those_of_the_defaults() {
     let prompt = |text: &str, file: &str| Prompt { text: text.to_owned(), file: file.to_owned() };
     for (own, default, expected) in [
-        (prompt("own", "own.md"), prompt("default", ""), json!("own")),
-        (prompt("", "own.md"), prompt("default", ""), json!("file of the node")),
-        (prompt("", "none.md"), prompt("default", "default.md"), json!("default")),
-        (prompt("", ""), prompt("", "default.md"), json!("file of\nthe template")),
-        (prompt("", "../../x.md"), prompt("", ""), Json::Null),
-        (prompt("", ""), prompt("", ""), Json::Null),
+        (prompt("own", "own.md"), prompt("default", ""), Some("own")),
+        (prompt("", "own.md"), prompt("default", ""), Some("file of the node")),
+        (prompt("", "none.md"), prompt("default", "default.md"), Some("default")),
+        (prompt("", ""), prompt("", "default.md"), Some("file of\nthe template")),
+        (prompt("", "../../x.md"), prompt("", ""), None),
+        (prompt("", ""), prompt("", ""), None),
     ] {
         let prompts = |initial: &Prompt| Prompts { initial: initial.clone(), ..Prompts::default() };
         let node = Node { files_dir: "a".to_owned(), prompts: prompts(&own), ..named("A") };
@@ -160,8 +160,8 @@ fn prompts_of_the_node_win_over_those_of_the_defaults() {
         fixture.file("t/a/own.md", "\nfile of the node\n\n");
         fixture.file("t/default.md", "file of  \nthe template");
         fixture.file("x.md", "secret");
-        let spec = fixture.only().spec;
-        assert_eq!(spec["org"].get("initial_prompt").cloned().unwrap_or_default(), expected, "{own:?}");
+        let org = fixture.only().spec.org.unwrap();
+        assert_eq!(org.initial_prompt.as_deref(), expected, "{own:?}");
     }
 }
 
@@ -195,9 +195,8 @@ fn schedules_without_prompt_or_cron_are_skipped() {
     ];
     let fixture = Fixture::new(vec![Node { schedules, ..named("A") }], Defaults::default());
     fixture.file("t/s.md", "from a file");
-    let kept = fixture.only().spec["org"]["schedules"].clone();
-    let prompts: Vec<&str> =
-        kept.as_array().unwrap().iter().map(|it| it["prompt"].as_str().unwrap()).collect();
+    let kept = fixture.only().spec.org.unwrap().schedules;
+    let prompts: Vec<&str> = kept.iter().map(|it| it.prompt.as_str()).collect();
     assert_eq!(prompts, ["go", "from a file"]);
 }
 #[test]
@@ -218,5 +217,5 @@ fn files_with_credentials_are_no_prompts() {
         Prompts { initial: Prompt { file: ".env".to_owned(), ..Prompt::default() }, ..Prompts::default() };
     let fixture = Fixture::new(vec![Node { prompts, ..named("A") }], Defaults::default());
     fixture.file("t/.env", "TOKEN=secret");
-    assert_eq!(fixture.only().spec["org"].get("initial_prompt"), None);
+    assert_eq!(fixture.only().spec.org.unwrap().initial_prompt, None);
 }

@@ -1,11 +1,12 @@
 //! Plans by tables: one field at a time, against one workspace that has everything.
 
+use uuid::Uuid;
 use wasm::adapter::{Capabilities, Content, EnvCopy, File, Hosting, Surfaces, Volume};
 
 use super::*;
 use crate::{ConfigFile, Privileges};
 
-const ID: Uuid = Uuid::from_u128(0x6f1c_7a52_0b7e_4a1e_9a53_0d1f_6f0f_2f11);
+const ID: WorkspaceId = WorkspaceId(Uuid::from_u128(0x6f1c_7a52_0b7e_4a1e_9a53_0d1f_6f0f_2f11));
 
 fn workspace() -> Workspace<'static> {
     Workspace {

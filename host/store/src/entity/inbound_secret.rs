@@ -2,20 +2,16 @@
 
 use sea_orm::entity::prelude::*;
 
-/// What the platform shows when it calls into a workspace, sealed.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "inbound_secrets")]
-pub struct Model {
-    /// The workspace.
+pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
-    pub workspace_id: Uuid,
-    /// As the cipher sealed it.
-    pub value: Vec<u8>,
-    /// How.
-    pub version: i32,
+    pub(crate) workspace_id: Uuid,
+    pub(crate) value: Vec<u8>,
+    pub(crate) version: i32,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
+pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -1,9 +1,12 @@
 //! Table `workspaces`: what each is, its desired state, and what was observed.
 
 use sea_orm::entity::prelude::*;
-use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
+use types::{
+    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId,
+    WorkspaceSpec,
+};
 
-use super::text_column::TextColumn;
+use super::{json_column::JsonColumn, text_column::TextColumn};
 use crate::workspaces::WorkspaceRow;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -30,9 +33,9 @@ pub(crate) struct Model {
     pub(crate) budget_limit: Option<i64>,
     pub(crate) max_concurrent_tasks: i32,
     pub(crate) hibernation_idle_minutes: Option<i32>,
-    pub(crate) spec: Json,
-    #[sea_orm(column_type = "Text")]
-    pub(crate) wanted: TextColumn<DesiredState>,
+    pub(crate) spec: JsonColumn<WorkspaceSpec>,
+    #[sea_orm(column_name = "wanted", column_type = "Text")]
+    pub(crate) desired: TextColumn<DesiredState>,
     pub(crate) generation: i64,
     #[sea_orm(column_type = "Text")]
     pub(crate) status: TextColumn<Status>,
@@ -44,7 +47,7 @@ pub(crate) struct Model {
     pub(crate) attempt_at: Option<DateTimeUtc>,
     pub(crate) failures: i32,
     pub(crate) retry_at: Option<DateTimeUtc>,
-    pub(crate) conditions: Json,
+    pub(crate) conditions: JsonColumn<Vec<Condition>>,
     #[sea_orm(column_type = "Text", nullable)]
     pub(crate) url: Option<String>,
     pub(crate) agent_card: Option<Json>,
@@ -64,21 +67,21 @@ impl ActiveModelBehavior for ActiveModel {}
 impl From<WorkspaceRow> for Model {
     fn from(row: WorkspaceRow) -> Self {
         Self {
-            id: row.id,
+            id: row.id.0,
             name: row.name,
             role: row.role,
             tier: row.tier,
             runtime: row.runtime,
             hosting: TextColumn(row.hosting),
-            parent_id: row.parent_id,
+            parent_id: row.parent_id.map(Uuid::from),
             delivery_mode: TextColumn(row.delivery_mode),
             workspace_dir: row.workspace_dir,
             workspace_access: TextColumn(row.workspace_access),
             budget_limit: row.budget_limit,
             max_concurrent_tasks: row.max_concurrent_tasks,
             hibernation_idle_minutes: row.hibernation_idle_minutes,
-            spec: row.spec,
-            wanted: TextColumn(row.wanted),
+            spec: JsonColumn(row.spec),
+            desired: TextColumn(row.desired),
             generation: row.generation,
             status: TextColumn(row.status),
             status_since: row.status_since,
@@ -88,7 +91,7 @@ impl From<WorkspaceRow> for Model {
             attempt_at: row.attempt_at,
             failures: row.failures,
             retry_at: row.retry_at,
-            conditions: row.conditions,
+            conditions: JsonColumn(row.conditions),
             url: row.url,
             agent_card: row.agent_card,
             last_sample_error: row.last_sample_error,
@@ -103,21 +106,21 @@ impl From<WorkspaceRow> for Model {
 impl From<Model> for WorkspaceRow {
     fn from(row: Model) -> Self {
         Self {
-            id: row.id,
+            id: WorkspaceId(row.id),
             name: row.name,
             role: row.role,
             tier: row.tier,
             runtime: row.runtime,
             hosting: row.hosting.0,
-            parent_id: row.parent_id,
+            parent_id: row.parent_id.map(WorkspaceId),
             delivery_mode: row.delivery_mode.0,
             workspace_dir: row.workspace_dir,
             workspace_access: row.workspace_access.0,
             budget_limit: row.budget_limit,
             max_concurrent_tasks: row.max_concurrent_tasks,
             hibernation_idle_minutes: row.hibernation_idle_minutes,
-            spec: row.spec,
-            wanted: row.wanted.0,
+            spec: row.spec.0,
+            desired: row.desired.0,
             generation: row.generation,
             status: row.status.0,
             status_since: row.status_since,
@@ -127,7 +130,7 @@ impl From<Model> for WorkspaceRow {
             attempt_at: row.attempt_at,
             failures: row.failures,
             retry_at: row.retry_at,
-            conditions: row.conditions,
+            conditions: row.conditions.0,
             url: row.url,
             agent_card: row.agent_card,
             last_sample_error: row.last_sample_error,

@@ -76,7 +76,7 @@ impl Mutation for PutGuest {
         Ok(())
     }
 
-    fn implicit_events(&self, _: &BTreeSet<uuid::Uuid>) -> Vec<WorkspaceEvent> {
+    fn implicit_events(&self, _: &BTreeSet<types::WorkspaceId>) -> Vec<WorkspaceEvent> {
         vec![(None, Event::GuestChanged(GuestChanged { guest: self.row.name.clone() }))]
     }
 }

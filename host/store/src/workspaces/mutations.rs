@@ -9,6 +9,7 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _, SqlErr,
     sea_query::{Expr, ExprTrait as _},
 };
+use types::WorkspaceId;
 use uuid::Uuid;
 
 use super::WorkspaceRow;
@@ -28,7 +29,7 @@ pub struct UpdateWorkspaces(pub Vec<WorkspaceRow>);
 
 /// Workspaces and everything that belongs to them are deleted, their events too.
 #[derive(Debug)]
-pub struct PurgeWorkspaces(pub Vec<Uuid>);
+pub struct PurgeWorkspaces(pub Vec<WorkspaceId>);
 
 /// The workspace rows that a mutation inserts or updates.
 #[must_use]
@@ -47,11 +48,11 @@ impl Mutation for InsertWorkspaces {
         Ok(())
     }
 
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         ids_and_parents(&self.0)
     }
 
-    fn implicit_events(&self, published: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
+    fn implicit_events(&self, published: &BTreeSet<WorkspaceId>) -> Vec<WorkspaceEvent> {
         changed(self.0.iter().map(|row| row.id).filter(|id| !published.contains(id)))
     }
 }
@@ -63,7 +64,7 @@ impl Mutation for UpdateWorkspaces {
         if let [row] = self.0.as_slice() {
             let updated = workspace::Entity::update_many()
                 .set(active(row))
-                .filter(workspace::Column::Id.eq(row.id))
+                .filter(workspace::Column::Id.eq(row.id.0))
                 .filter(workspace::Column::Revision.eq(row.revision - 1))
                 .exec(&tx.db)
                 .await
@@ -72,7 +73,7 @@ impl Mutation for UpdateWorkspaces {
         }
         for rows in self.0.chunks(ROWS) {
             // An upsert would bring back what was purged meanwhile.
-            let ids = workspace::Column::Id.is_in(rows.iter().map(|row| row.id));
+            let ids = workspace::Column::Id.is_in(rows.iter().map(|row| row.id.0));
             let existing = workspace::Entity::find().filter(ids).count(&tx.db).await?;
             if existing != rows.len() as u64 {
                 return Err(CommitError::Conflict);
@@ -92,11 +93,11 @@ impl Mutation for UpdateWorkspaces {
         Ok(())
     }
 
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         ids_and_parents(&self.0)
     }
 
-    fn implicit_events(&self, published: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
+    fn implicit_events(&self, published: &BTreeSet<WorkspaceId>) -> Vec<WorkspaceEvent> {
         changed(self.0.iter().map(|row| row.id).filter(|id| !published.contains(id)))
     }
 }
@@ -106,7 +107,7 @@ impl Mutation for PurgeWorkspaces {
     /// Rows of other tables are deleted by their foreign keys; events have none.
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
         for ids in self.0.chunks(ROWS) {
-            let ids = || ids.iter().copied();
+            let ids = || ids.iter().map(|id| id.0);
             let events = event::Entity::delete_many().filter(event::Column::WorkspaceId.is_in(ids()));
             events.exec(&tx.db).await?;
             workspace::Entity::update_many()
@@ -122,7 +123,7 @@ impl Mutation for PurgeWorkspaces {
 
     /// For explicitly published workspaces too: a purge deletes the event of the removal, maybe before
     /// another server read it.
-    fn implicit_events(&self, _: &BTreeSet<Uuid>) -> Vec<WorkspaceEvent> {
+    fn implicit_events(&self, _: &BTreeSet<WorkspaceId>) -> Vec<WorkspaceEvent> {
         changed(self.0.iter().copied())
     }
 }
@@ -131,11 +132,11 @@ fn active(row: &WorkspaceRow) -> workspace::ActiveModel {
     workspace::Model::from(row.clone()).into_active_model().reset_all()
 }
 
-fn ids_and_parents(rows: &[WorkspaceRow]) -> Vec<Uuid> {
+fn ids_and_parents(rows: &[WorkspaceRow]) -> Vec<WorkspaceId> {
     rows.iter().flat_map(|row| [Some(row.id), row.parent_id]).flatten().collect()
 }
 
-fn changed(ids: impl Iterator<Item = Uuid>) -> Vec<WorkspaceEvent> {
+fn changed(ids: impl Iterator<Item = WorkspaceId>) -> Vec<WorkspaceEvent> {
     ids.map(|id| (Some(id), Event::WorkspaceChanged(Empty {}))).collect()
 }
 

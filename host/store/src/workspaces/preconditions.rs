@@ -7,7 +7,7 @@ use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _,
     PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
 };
-use types::Status;
+use types::{Status, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
@@ -18,45 +18,45 @@ use crate::{
 
 /// The workspace exists and isn't removed.
 #[derive(Debug)]
-pub struct WorkspaceIsLive(pub Uuid);
+pub struct WorkspaceIsLive(pub WorkspaceId);
 
 #[async_trait]
 impl Precondition for WorkspaceIsLive {
     async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
         let live = workspace::Column::Status.ne(TextColumn(Status::Removed));
-        Ok(workspace::Entity::find_by_id(self.0).filter(live).count(&tx.db).await? == 1)
+        Ok(workspace::Entity::find_by_id(self.0.0).filter(live).count(&tx.db).await? == 1)
     }
 
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         vec![self.0]
     }
 }
 
 /// No workspace outside of these has one of these as its parent, except removed ones.
 #[derive(Debug)]
-pub struct NoOtherChildren(pub Vec<Uuid>);
+pub struct NoOtherChildren(pub Vec<WorkspaceId>);
 
 #[async_trait]
 impl Precondition for NoOtherChildren {
     async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
-        let known: HashSet<Uuid> = self.0.iter().copied().collect();
+        let known: HashSet<WorkspaceId> = self.0.iter().copied().collect();
         for parents in self.0.chunks(IDS) {
             let children: Vec<Uuid> = workspace::Entity::find()
                 .select_only()
                 .column(workspace::Column::Id)
-                .filter(workspace::Column::ParentId.is_in(parents.iter().copied()))
+                .filter(workspace::Column::ParentId.is_in(parents.iter().map(|id| id.0)))
                 .filter(workspace::Column::Status.ne(TextColumn(Status::Removed)))
                 .into_tuple()
                 .all(&tx.db)
                 .await?;
-            if children.iter().any(|child| !known.contains(child)) {
+            if children.iter().any(|child| !known.contains(&WorkspaceId(*child))) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         self.0.clone()
     }
 }
@@ -65,9 +65,9 @@ impl Precondition for NoOtherChildren {
 #[derive(Debug)]
 pub struct NoCycle {
     /// The workspace to be moved.
-    pub child: Uuid,
+    pub child: WorkspaceId,
     /// Its new parent.
-    pub parent: Uuid,
+    pub parent: WorkspaceId,
 }
 
 #[async_trait]
@@ -76,13 +76,17 @@ impl Precondition for NoCycle {
         Ok(!is_at_or_above(&tx.db, self.child, self.parent).await?)
     }
 
-    fn workspaces(&self) -> Vec<Uuid> {
+    fn workspaces(&self) -> Vec<WorkspaceId> {
         vec![self.child, self.parent]
     }
 }
 
 /// Whether `upper` is `id` or an ancestor of it.
-async fn is_at_or_above(tx: &DatabaseTransaction, upper: Uuid, id: Uuid) -> Result<bool, StoreError> {
+async fn is_at_or_above(
+    tx: &DatabaseTransaction,
+    upper: WorkspaceId,
+    id: WorkspaceId,
+) -> Result<bool, StoreError> {
     let sql = "WITH RECURSIVE up(id) AS (\
                  SELECT CAST($1 AS UUID) UNION SELECT w.parent_id FROM workspaces w JOIN up ON w.id = up.id \
                  WHERE w.parent_id IS NOT NULL) \
@@ -91,7 +95,7 @@ async fn is_at_or_above(tx: &DatabaseTransaction, upper: Uuid, id: Uuid) -> Resu
     // SQLite has no type for UUIDs: a cast would make a number of it.
     let sql =
         if backend == DbBackend::Postgres { sql.to_owned() } else { sql.replace("CAST($1 AS UUID)", "$1") };
-    let statement = Statement::from_sql_and_values(backend, sql, [id.into(), upper.into()]);
+    let statement = Statement::from_sql_and_values(backend, sql, [id.0.into(), upper.0.into()]);
     let found = tx.query_one_raw(statement).await?.ok_or(StoreError::Gone)?;
     Ok(found.try_get_by_index::<i64>(0)? > 0)
 }

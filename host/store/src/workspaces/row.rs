@@ -2,14 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
-use uuid::Uuid;
+use types::{
+    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId,
+    WorkspaceSpec,
+};
 
 /// A workspace: what it is, its desired state, and what was observed of it.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the names of most columns say what they hold")]
 pub struct WorkspaceRow {
-    pub id: Uuid,
+    pub id: WorkspaceId,
     /// Unique among its siblings that are not removed.
     pub name: String,
     pub role: Option<String>,
@@ -18,7 +20,7 @@ pub struct WorkspaceRow {
     pub runtime: String,
     /// As the runtime's adapter described it when the row was made.
     pub hosting: Hosting,
-    pub parent_id: Option<Uuid>,
+    pub parent_id: Option<WorkspaceId>,
     pub delivery_mode: DeliveryMode,
     /// Directory of the host that is mounted into it.
     pub workspace_dir: Option<String>,
@@ -29,10 +31,9 @@ pub struct WorkspaceRow {
     pub max_concurrent_tasks: i32,
     /// Minutes without work until it is hibernated; never when none.
     pub hibernation_idle_minutes: Option<i32>,
-    /// What it was created from, for the first start: a JSON object.
-    pub spec: Value,
-    /// The desired state.
-    pub wanted: DesiredState,
+    /// What it was created from, for the first start.
+    pub spec: WorkspaceSpec,
+    pub desired: DesiredState,
     /// Grows with each change of what is desired.
     pub generation: i64,
     pub status: Status,
@@ -48,8 +49,8 @@ pub struct WorkspaceRow {
     pub failures: i32,
     /// No attempt before this.
     pub retry_at: Option<DateTime<Utc>>,
-    /// A list of type, status, reason, message, since.
-    pub conditions: Value,
+    /// At most one of each type, the last changed one last.
+    pub conditions: Vec<Condition>,
     /// Where the agent is called.
     pub url: Option<String>,
     /// As the agent sent it.

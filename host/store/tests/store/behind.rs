@@ -16,15 +16,15 @@ use store::{
     workspaces::{InsertWorkspaces, PurgeWorkspaces, WorkspaceRow},
 };
 use tokio::time::timeout;
-use uuid::Uuid;
+use types::{Owner, TokenId, WorkspaceId};
 
 use crate::database::{Database, WAIT_TIMEOUT, on_both, token, workspace, writer};
 
-fn presence(workspace_id: Uuid, uptime_seconds: i64) -> PresenceRow {
+fn presence(workspace_id: WorkspaceId, uptime_seconds: i64) -> PresenceRow {
     PresenceRow { workspace_id, uptime_seconds, ..PresenceRow::default() }
 }
 
-async fn uptime(store: &Store, id: Uuid) -> Option<i64> {
+async fn uptime(store: &Store, id: WorkspaceId) -> Option<i64> {
     let loaded = store.workspaces(&[id]).await.unwrap().pop()?;
     Some(loaded.presence?.uptime_seconds)
 }
@@ -38,7 +38,7 @@ on_both! {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(300);
-        let mine = token(Some(rows[0].id), TokenKind::User);
+        let mine = token(Owner::Workspace(rows[0].id), TokenKind::User);
         let mut change = Change::of(InsertWorkspaces(rows.clone()));
         change.push(InsertToken(mine.clone()));
         writer.commit(change).await.unwrap();
@@ -122,10 +122,10 @@ on_both! {
         writer.commit(Change::of(InsertWorkspaces(vec![gone.clone(), kept.clone()]))).await.unwrap();
         writer.write_behind(presence(gone.id, 1)).await;
         writer.commit(Change::of(PurgeWorkspaces(vec![gone.id]))).await.unwrap();
-        for id in [gone.id, Uuid::new_v4(), kept.id] {
+        for id in [gone.id, WorkspaceId::random(), kept.id] {
             writer.write_behind(presence(id, 2)).await;
         }
-        writer.write_behind(TokenUsed { id: Uuid::new_v4(), at: store::now() }).await;
+        writer.write_behind(TokenUsed { id: TokenId::random(), at: store::now() }).await;
         drop(writer);
         timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         assert_eq!(store.workspaces(&[gone.id]).await.unwrap(), []);
@@ -178,11 +178,11 @@ on_both! {
         let (one, one_written, _) = writer(&store);
         let (other, other_written, _) = writer(&database.store().await);
         let rows = many(60);
-        let tokens: Vec<_> = rows.iter().map(|row| token(Some(row.id), TokenKind::User)).collect();
+        let tokens: Vec<_> = rows.iter().map(|row| token(Owner::Workspace(row.id), TokenKind::User)).collect();
         let mut change = Change::of(InsertWorkspaces(rows.clone()));
         tokens.iter().for_each(|row| change.push(InsertToken(row.clone())));
         one.commit(change).await.unwrap();
-        let all: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let all: Vec<WorkspaceId> = rows.iter().map(|row| row.id).collect();
         let used = async {
             for number in 0..10 {
                 for (row, token) in rows.iter().zip(&tokens) {

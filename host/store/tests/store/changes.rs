@@ -15,7 +15,7 @@ use store::{
         WorkspaceIsLive, WorkspaceRow,
     },
 };
-use uuid::Uuid;
+use types::{EventId, Owner, ServerId, WorkspaceId};
 
 use crate::database::{Database, child, on_both, stored, token, workspace, writer};
 
@@ -36,8 +36,8 @@ fn renamed(row: &WorkspaceRow, name: &str) -> WorkspaceRow {
 }
 
 fn removed(row: &WorkspaceRow) -> WorkspaceRow {
-    let (status, wanted, now) = (Status::Removed, DesiredState::Removed, store::now());
-    WorkspaceRow { status, wanted, removed_at: Some(now), ..row.clone() }.revised(now)
+    let (status, desired, now) = (Status::Removed, DesiredState::Removed, store::now());
+    WorkspaceRow { status, desired, removed_at: Some(now), ..row.clone() }.revised(now)
 }
 
 async fn allowed(writer: &Writer, precondition: impl Precondition) -> bool {
@@ -68,7 +68,7 @@ on_both! {
         let read = store.events_after(0, 9).await.unwrap();
         assert_eq!(read[0].frame(), events[0].frame());
         assert_eq!(read[0].id(), events[0].id());
-        assert_eq!(stored(&store, Uuid::new_v4()).await, None);
+        assert_eq!(stored(&store, WorkspaceId::random()).await, None);
     }
 
     async fn a_change_is_atomic(database: &Database) {
@@ -90,7 +90,7 @@ on_both! {
         let good = (0..20).map(|number| inserting(&[workspace(&number.to_string())]).with_event(one.id, offline()));
         // Both begin from the same revision: one of them is made.
         let rivals = ["left", "right"].map(|name| updating(&[renamed(&one, name)]).with_event(one.id, offline()));
-        let refused = inserting(&[workspace("refused")]).require(WorkspaceIsLive(Uuid::new_v4()));
+        let refused = inserting(&[workspace("refused")]).require(WorkspaceIsLive(WorkspaceId::random()));
         let all: Vec<Change> = good.chain(rivals).chain([refused]).collect();
         let made = join_all(all.into_iter().map(|change| writer.commit(change))).await;
         assert!(made[..20].iter().all(Result::is_ok));
@@ -138,7 +138,7 @@ on_both! {
             mixed.pop();
             mixed.push(workspace("unknown"));
             assert!(matches!(writer.commit(updating(&mixed)).await, Err(CommitError::Conflict)));
-            let ids: Vec<Uuid> = next.iter().map(|row| row.id).collect();
+            let ids: Vec<WorkspaceId> = next.iter().map(|row| row.id).collect();
             let mut read: Vec<_> = store.workspaces(&ids).await.unwrap().into_iter().map(|it| it.row).collect();
             let mut next = next;
             read.sort_by_key(|row| row.id);
@@ -155,7 +155,7 @@ on_both! {
         writer.commit(inserting(&[root.clone(), middle.clone(), other.clone(), leaf.clone()])).await.unwrap();
 
         assert!(allowed(&writer, WorkspaceIsLive(leaf.id)).await);
-        assert!(!allowed(&writer, WorkspaceIsLive(Uuid::new_v4())).await);
+        assert!(!allowed(&writer, WorkspaceIsLive(WorkspaceId::random())).await);
 
         let all_but_leaf = vec![root.id, middle.id, other.id];
         assert!(!allowed(&writer, NoOtherChildren(vec![root.id])).await);
@@ -177,15 +177,15 @@ on_both! {
             let few = |limit| FewerTokensThan { workspace: root.id, limit };
             assert!(allowed(&writer, few(number + 1)).await);
             assert!(!allowed(&writer, few(number)).await);
-            let mint = InsertToken(token(Some(root.id), TokenKind::User));
+            let mint = InsertToken(token(Owner::Workspace(root.id), TokenKind::User));
             writer.commit(Change::of(mint)).await.unwrap();
         }
 
-        let holder = Uuid::new_v4();
+        let holder = ServerId::random();
         let held = store.lease("checks", holder, std::time::Duration::from_secs(9)).await.unwrap().unwrap();
         assert!(allowed(&writer, LeaseIsHeld(held.fence.clone())).await);
         assert!(!allowed(&writer, LeaseIsHeld(Fence { epoch: held.fence.epoch + 1, ..held.fence.clone() })).await);
-        assert!(!allowed(&writer, LeaseIsHeld(Fence { holder: root.id, ..held.fence })).await);
+        assert!(!allowed(&writer, LeaseIsHeld(Fence { holder: ServerId::random(), ..held.fence })).await);
 
         // Removed workspaces are not live and not listed as children.
         writer.commit(updating(&[removed(&leaf)])).await.unwrap();
@@ -216,7 +216,7 @@ on_both! {
     async fn a_token_is_revoked_once(database: &Database) {
         let (store, writer) = setup(database).await;
         let one = workspace("one");
-        let [mine, yours] = [token(Some(one.id), TokenKind::User), token(None, TokenKind::Org)];
+        let [mine, yours] = [token(Owner::Workspace(one.id), TokenKind::User), token(Owner::Organization, TokenKind::Org)];
         let mut change = inserting(std::slice::from_ref(&one));
         [&mine, &yours].into_iter().for_each(|row| change.push(InsertToken(row.clone())));
         writer.commit(change).await.unwrap();
@@ -238,10 +238,10 @@ on_both! {
         let (store, writer) = setup(database).await;
         let one = workspace("one");
         writer.commit(inserting(std::slice::from_ref(&one))).await.unwrap();
-        for workspace_id in [Some(one.id), None] {
+        for owner in [Owner::Workspace(one.id), Owner::Organization] {
             let now = store::now();
             let first = SecretRow {
-                workspace_id,
+                owner,
                 key: "KEY".to_owned(),
                 value: vec![1, 2, 3],
                 version: 1,
@@ -252,9 +252,9 @@ on_both! {
             let second = SecretRow { value: vec![4], version: 2, created_at: later, updated_at: later, ..first.clone() };
             writer.commit(Change::of(PutSecrets(vec![first.clone()]))).await.unwrap();
             writer.commit(Change::of(PutSecrets(vec![second.clone()]))).await.unwrap();
-            let read = match workspace_id {
-                Some(id) => store.workspace_secrets(id).await.unwrap(),
-                None => store.global_secrets().await.unwrap(),
+            let read = match owner {
+                Owner::Workspace(id) => store.workspace_secrets(id).await.unwrap(),
+                Owner::Organization => store.global_secrets().await.unwrap(),
             };
             assert_eq!(read, [SecretRow { created_at: first.created_at, ..second }]);
         }
@@ -267,10 +267,10 @@ on_both! {
         let now = store::now();
         let mut change = inserting(&[gone.clone(), kept.clone(), orphan.clone()]);
         for id in [gone.id, kept.id] {
-            change.push(InsertToken(token(Some(id), TokenKind::Agent)));
+            change.push(InsertToken(token(Owner::Workspace(id), TokenKind::Agent)));
             change.push(PutLayouts(vec![LayoutRow { workspace_id: id, x: 0.0, y: 0.0, collapsed: false }]));
             change.push(PutSecrets(vec![SecretRow {
-                workspace_id: Some(id), key: "KEY".to_owned(), value: vec![1], version: 1, created_at: now, updated_at: now,
+                owner: Owner::Workspace(id), key: "KEY".to_owned(), value: vec![1], version: 1, created_at: now, updated_at: now,
             }]));
             change.events.push((Some(id), offline()));
         }
@@ -280,7 +280,7 @@ on_both! {
         assert_eq!(stored(&store, gone.id).await, None);
         assert_eq!(stored(&store, orphan.id).await.unwrap().parent_id, None);
         let tokens = store.live_tokens().await.unwrap();
-        assert_eq!(tokens.iter().map(|it| it.workspace_id).collect::<Vec<_>>(), [Some(kept.id)]);
+        assert_eq!(tokens.iter().map(|it| it.owner).collect::<Vec<_>>(), [Owner::Workspace(kept.id)]);
         assert!(store.workspace_secrets(gone.id).await.unwrap().is_empty());
         assert_eq!(store.workspace_secrets(kept.id).await.unwrap().len(), 1);
         let of = |workspace| EventFilter { workspace: Some(workspace), limit: 9, ..EventFilter::default() };
@@ -303,7 +303,7 @@ on_both! {
 
     async fn the_newest_events_are_found_by_page_and_by_name(database: &Database) {
         let (store, writer) = setup(database).await;
-        let one = Uuid::new_v4();
+        let one = WorkspaceId::random();
         for _ in 0..3 {
             let internal = Event::WorkspaceChanged(Empty {});
             writer.commit(Change::default().with_event(one, offline()).with_event(one, internal)).await.unwrap();
@@ -313,7 +313,7 @@ on_both! {
         assert_eq!(first.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(5), Some(3)]);
         let next = store.recent_events(&page(Some(first[1].id()))).await.unwrap();
         assert_eq!(next.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(1)]);
-        assert!(store.recent_events(&page(Some(Uuid::new_v4()))).await.unwrap().is_empty());
+        assert!(store.recent_events(&page(Some(EventId::random()))).await.unwrap().is_empty());
         let named = EventFilter { name: Some("WORKSPACE_ONLINE".to_owned()), limit: 9, ..EventFilter::default() };
         assert!(store.recent_events(&named).await.unwrap().is_empty());
     }

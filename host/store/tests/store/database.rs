@@ -8,14 +8,13 @@ use std::{
 use chrono::DateTime;
 use events::Envelope;
 use sea_orm::DatabaseConnection;
-use serde_json::json;
 use store::{
     Change, Observer, Store, Writer,
     tokens::{TokenKind, TokenRow},
     workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow},
 };
 use tokio::task::JoinHandle;
-use uuid::Uuid;
+use types::{Owner, TokenId, WorkspaceId, WorkspaceSpec};
 
 /// How long a test waits for what must happen.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -83,7 +82,7 @@ pub fn writer(store: &Store) -> (Writer, JoinHandle<()>, Arc<Witness>) {
 pub fn workspace(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 123_456_000).unwrap();
     WorkspaceRow {
-        id: Uuid::new_v4(),
+        id: WorkspaceId::random(),
         name: name.to_owned(),
         role: Some("a role".to_owned()),
         tier: 3,
@@ -96,8 +95,8 @@ pub fn workspace(name: &str) -> WorkspaceRow {
         budget_limit: Some(5_000_000_000),
         max_concurrent_tasks: 1,
         hibernation_idle_minutes: None,
-        spec: json!({"model": "m"}),
-        wanted: DesiredState::Running,
+        spec: WorkspaceSpec { model: Some("m".to_owned()), ..WorkspaceSpec::default() },
+        desired: DesiredState::Running,
         generation: 1,
         status: Status::Provisioning,
         status_since: at,
@@ -107,7 +106,7 @@ pub fn workspace(name: &str) -> WorkspaceRow {
         attempt_at: Some(at),
         failures: 0,
         retry_at: None,
-        conditions: json!([]),
+        conditions: Vec::new(),
         url: None,
         agent_card: None,
         last_sample_error: None,
@@ -118,17 +117,17 @@ pub fn workspace(name: &str) -> WorkspaceRow {
     }
 }
 
-pub fn child(name: &str, parent: Uuid) -> WorkspaceRow {
+pub fn child(name: &str, parent: WorkspaceId) -> WorkspaceRow {
     WorkspaceRow { parent_id: Some(parent), ..workspace(name) }
 }
 
-pub fn token(workspace: Option<Uuid>, kind: TokenKind) -> TokenRow {
-    let id = Uuid::new_v4();
+pub fn token(owner: Owner, kind: TokenKind) -> TokenRow {
+    let id = TokenId::random();
     TokenRow {
         id,
         kind,
-        workspace_id: workspace,
-        hash: [id.into_bytes(), id.into_bytes()].concat(),
+        owner,
+        hash: [id.0.into_bytes(), id.0.into_bytes()].concat(),
         prefix: "abcdefgh".to_owned(),
         name: None,
         created_by: Some("test".to_owned()),
@@ -141,6 +140,6 @@ pub fn token(workspace: Option<Uuid>, kind: TokenKind) -> TokenRow {
 }
 
 /// The row as the database has it.
-pub async fn stored(store: &Store, id: Uuid) -> Option<WorkspaceRow> {
+pub async fn stored(store: &Store, id: WorkspaceId) -> Option<WorkspaceRow> {
     store.workspaces(&[id]).await.unwrap().pop().map(|loaded| loaded.row)
 }

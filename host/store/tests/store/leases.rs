@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use store::{Change, CommitError, Lease, LeaseIsHeld, Store};
 use tokio::time::timeout;
-use uuid::Uuid;
+use types::ServerId;
 
 use crate::database::{Database, WAIT_TIMEOUT, on_both, writer};
 
@@ -12,14 +12,14 @@ const NAME: &str = "test";
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(300);
 
-async fn take(store: &Store, holder: Uuid, length: Duration) -> Option<Lease> {
+async fn take(store: &Store, holder: ServerId, length: Duration) -> Option<Lease> {
     store.lease(NAME, holder, length).await.unwrap()
 }
 
 on_both! {
     async fn a_lease_has_one_holder_and_renewal_keeps_the_epoch(database: &Database) {
         let store = database.store().await;
-        let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let [one, other] = [ServerId::random(), ServerId::random()];
         let first = take(&store, one, LONG).await.unwrap();
         assert!(take(&store, other, LONG).await.is_none());
         let renewed = take(&store, one, LONG).await.unwrap();
@@ -33,7 +33,7 @@ on_both! {
     async fn an_expired_lease_is_taken_over_and_its_fence_is_refused(database: &Database) {
         let store = database.store().await;
         let (writer, ..) = writer(&store);
-        let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let [one, other] = [ServerId::random(), ServerId::random()];
         let began = Instant::now();
         let first = take(&store, one, SHORT).await.unwrap();
         let second = timeout(WAIT_TIMEOUT, async {
@@ -58,7 +58,7 @@ on_both! {
 
     async fn a_released_lease_is_free_at_once(database: &Database) {
         let store = database.store().await;
-        let [one, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let [one, other] = [ServerId::random(), ServerId::random()];
         let mut epoch = 0;
         for holder in [one, other, one, other] {
             let lease = take(&store, holder, LONG).await.unwrap();
@@ -74,9 +74,9 @@ on_both! {
 async fn a_new_process_frees_leases_on_sqlite() {
     let database = Database::sqlite();
     let store = database.store().await;
-    let first = take(&store, Uuid::new_v4(), LONG).await.unwrap();
+    let first = take(&store, ServerId::random(), LONG).await.unwrap();
     store.close().await.unwrap();
     let store = database.store().await;
-    let second = take(&store, Uuid::new_v4(), LONG).await.unwrap();
+    let second = take(&store, ServerId::random(), LONG).await.unwrap();
     assert_eq!(second.fence.epoch, first.fence.epoch + 1);
 }

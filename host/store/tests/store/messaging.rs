@@ -9,13 +9,13 @@ use store::{
     workspaces::{InsertWorkspaces, PurgeWorkspaces, WorkspaceRow},
 };
 use tokio::time::timeout;
-use uuid::Uuid;
+use types::{ActivityId, QueueItemId, WorkspaceId};
 
 use crate::database::{Database, WAIT_TIMEOUT, on_both, workspace, writer};
 
-fn said(workspace_id: Uuid, summary: &str) -> ActivityRow {
+fn said(workspace_id: WorkspaceId, summary: &str) -> ActivityRow {
     ActivityRow {
-        id: Uuid::new_v4(),
+        id: ActivityId::random(),
         workspace_id,
         activity_type: "agent_log".to_owned(),
         source_id: None,
@@ -32,7 +32,7 @@ fn said(workspace_id: Uuid, summary: &str) -> ActivityRow {
     }
 }
 
-fn all(workspace: Uuid) -> ActivityFilter {
+fn all(workspace: WorkspaceId) -> ActivityFilter {
     ActivityFilter {
         workspace,
         activity_type: None,
@@ -45,7 +45,7 @@ fn all(workspace: Uuid) -> ActivityFilter {
     }
 }
 
-fn message(workspace_id: Uuid, key: &str) -> NewQueued {
+fn message(workspace_id: WorkspaceId, key: &str) -> NewQueued {
     NewQueued {
         workspace_id,
         caller_id: None,
@@ -64,7 +64,7 @@ async fn with_one(database: &Database) -> (Store, Writer, WorkspaceRow) {
     (store, writer, row)
 }
 
-async fn keys(store: &Store, workspace: Uuid) -> Vec<String> {
+async fn keys(store: &Store, workspace: WorkspaceId) -> Vec<String> {
     let mut keys = Vec::new();
     while let Some(row) = store.dequeue(workspace).await.unwrap() {
         keys.extend(row.idempotency_key);
@@ -103,7 +103,7 @@ on_both! {
         let place = store.activity_place(row.id, rows[100].id).await.unwrap();
         let after = store.activity(&ActivityFilter { after: place, ..all(row.id) }).await.unwrap();
         assert!(after.iter().eq(rows[..100].iter().rev()));
-        assert_eq!(store.activity_place(Uuid::new_v4(), rows[100].id).await.unwrap(), None);
+        assert_eq!(store.activity_place(WorkspaceId::random(), rows[100].id).await.unwrap(), None);
     }
 
     async fn activity_is_stored_once_and_for_existing_workspaces_only(database: &Database) {
@@ -112,7 +112,7 @@ on_both! {
         for _ in 0..2 {
             writer.commit(Change::of(InsertActivity(vec![twice.clone()]))).await.unwrap();
         }
-        writer.write_behind(said(Uuid::new_v4(), "nobody's")).await;
+        writer.write_behind(said(WorkspaceId::random(), "nobody's")).await;
         let odd = ActivityRow { method: Some("a\0b".to_owned()), ..said(row.id, "odd") };
         writer.write_behind(odd).await;
         let rows = timeout(WAIT_TIMEOUT, async {
@@ -147,7 +147,7 @@ on_both! {
         let nameless = NewQueued { idempotency_key: None, ..message(row.id, "") };
         assert_eq!(store.enqueue(nameless, None).await.unwrap().1, 4);
         let taken = join_all((0..8).map(|_| store.dequeue(row.id))).await;
-        let mut taken: Vec<Uuid> = taken.into_iter().filter_map(Result::unwrap).map(|row| row.id).collect();
+        let mut taken: Vec<QueueItemId> = taken.into_iter().filter_map(Result::unwrap).map(|row| row.id).collect();
         taken.sort();
         taken.dedup();
         assert_eq!(taken.len(), 4, "each once");
@@ -157,7 +157,7 @@ on_both! {
         store.complete(&b, Outcome::Completed).await.unwrap();
         let (again, depth) = store.enqueue(message(row.id, "b"), None).await.unwrap();
         assert!(again != ids[1] && depth == 1);
-        assert!(store.enqueue(message(Uuid::new_v4(), "x"), None).await.is_err());
+        assert!(store.enqueue(message(WorkspaceId::random(), "x"), None).await.is_err());
     }
 
     async fn activity_of_a_queued_message_is_stored_with_it_or_not_at_all(database: &Database) {
@@ -167,7 +167,7 @@ on_both! {
         store.enqueue(message(row.id, "a"), Some(&said(row.id, "second"))).await.unwrap();
         let summaries: Vec<_> = listed().await.into_iter().map(|row| row.summary.unwrap()).collect();
         assert_eq!(summaries, ["second", "first"]);
-        let nobody = message(Uuid::new_v4(), "b");
+        let nobody = message(WorkspaceId::random(), "b");
         assert!(store.enqueue(nobody, Some(&said(row.id, "third"))).await.is_err());
         assert_eq!(listed().await.len(), 2);
     }
@@ -199,7 +199,7 @@ on_both! {
         let b = store.dequeue(row.id).await.unwrap().unwrap();
         store.complete(&b, Outcome::Undelivered { error: "busy", max_attempts: 5 }).await.unwrap();
         assert_eq!(store.drop_stale_queued(earlier, None).await.unwrap(), 0);
-        assert_eq!(store.drop_stale_queued(store::now(), Some(Uuid::new_v4())).await.unwrap(), 0);
+        assert_eq!(store.drop_stale_queued(store::now(), Some(WorkspaceId::random())).await.unwrap(), 0);
         assert_eq!(store.drop_stale_queued(store::now(), Some(row.id)).await.unwrap(), 2);
         let notes = [b.id, c].map(|id| store.queued(id));
         let notes: Vec<String> = join_all(notes).await.into_iter().filter_map(|row| row.unwrap()?.last_error).collect();

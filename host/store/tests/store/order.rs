@@ -13,7 +13,7 @@ use futures::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use store::{Change, Notification, Store};
 use tokio::time::timeout;
-use uuid::Uuid;
+use types::WorkspaceId;
 
 use crate::database::{Database, WAIT_TIMEOUT, on_both, writer};
 
@@ -54,7 +54,7 @@ on_both! {
                 for change in 0..CHANGES {
                     let mut telling = Change::default();
                     for _ in 0..=change % 3 {
-                        telling = telling.with_event(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
+                        telling = telling.with_event(WorkspaceId::random(), Event::WorkspaceOffline(Empty {}));
                     }
                     let events = writer.commit(telling).await.unwrap();
                     let seqs: Vec<i64> = events.iter().filter_map(|event| event.seq()).collect();
@@ -89,7 +89,7 @@ on_both! {
 async fn ephemeral_events_have_increasing_times_too() {
     let database = Database::sqlite();
     let (writer, _written, _) = writer(&database.store().await);
-    let id = Uuid::new_v4();
+    let id = WorkspaceId::random();
     let task = || Event::TaskUpdated(Task { active_tasks: 1, current_task: String::new() });
     let mut last = store::next_event_time();
     let raw = database.raw().await;
@@ -118,7 +118,7 @@ async fn old_events_are_deleted_in_batches_between_changes() {
     let (writer, _written, _) = writer(&store);
     let mut change = Change::default();
     for _ in 0..4_500 {
-        change = change.with_event(Uuid::new_v4(), Event::WorkspaceOffline(Empty {}));
+        change = change.with_event(WorkspaceId::random(), Event::WorkspaceOffline(Empty {}));
     }
     let told = writer.commit(change).await.unwrap();
     let raw = database.raw().await;
