@@ -178,7 +178,7 @@ impl Fleet {
         let Some(mut workspace) = self.find(id).await? else {
             return Ok(ControlFlow::Break(None));
         };
-        let is_to_run = workspace.row.wanted == DesiredState::Running;
+        let is_to_run = workspace.row.desired == DesiredState::Running;
         if is_to_run && self.waited_for_runtime(&workspace.row.runtime).await {
             // The row may have changed during the wait.
             match self.find(id).await? {

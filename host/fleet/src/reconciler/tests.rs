@@ -425,9 +425,9 @@ async fn a_changed_template_timeout_counts_from_the_next_start_on() {
 
 impl Server {
     /// A workspace of a runtime whose guest is not in service yet.
-    async fn compiling(&self, wanted: DesiredState) -> Uuid {
+    async fn compiling(&self, desired: DesiredState) -> WorkspaceId {
         let row =
-            WorkspaceRow { wanted, runtime: "compiling".to_owned(), ..self.row(self.create().await).await };
+            WorkspaceRow { desired, runtime: "compiling".to_owned(), ..self.row(self.create().await).await };
         let id = row.id;
         let update = Change::of(UpdateWorkspaces(vec![row.revised(store::now())]));
         self.fleet.state().commit(update).await.unwrap();
