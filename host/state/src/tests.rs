@@ -205,7 +205,7 @@ fn guest() -> PutGuest {
         trusted: false,
         enabled: true,
         pooled: false,
-        settings: json!({}),
+        settings: serde_json::json!({}),
         revision: 0,
         created_at: store::now(),
     };
