@@ -24,7 +24,9 @@ pub mod queue;
 mod retention;
 pub mod secrets;
 mod sequencer;
+mod statement;
 pub mod tokens;
+mod transaction;
 pub mod workspaces;
 mod write_behind;
 mod writer;
@@ -43,10 +45,10 @@ use sea_orm::{
 pub use change::{Change, CommitError, Mutation, Precondition, WorkspaceEvent};
 pub use cipher::{Cipher, CipherError, Sealed};
 pub use clock::next_event_time;
-pub use commit::Transaction;
 pub use data_dir::{DataDir, DataDirError};
 pub use events::{EPHEMERAL_BYTES, EventFilter, Notification, NotificationListener};
 pub use leases::{Fence, Lease, LeaseIsHeld};
+pub use transaction::Transaction;
 pub use write_behind::{Pending, WriteBehind};
 pub use writer::{Observer, Writer};
 
