@@ -29,6 +29,11 @@ pub(crate) async fn seeded(store: &Store) -> Result<Vec<StoredGuest>, CatalogErr
         if seeds.is_empty() {
             return Ok(guests);
         }
+        for release in seeds.iter().flat_map(|seed| &seed.releases) {
+            if let ReleaseMutation::Put { release, component: Some(bytes) } = release {
+                store.put_component(&release.digest, bytes).await?;
+            }
+        }
         match store.commit_guests(seeds).await {
             // Another server seeds at the same time.
             Ok(()) | Err(CommitError::Conflict) => {}

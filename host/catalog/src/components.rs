@@ -1,10 +1,10 @@
 //! Component bytes: where a server of the deployment finds those of any release.
 //!
-//! The database holds them, written in the transaction that registers the release: every server
-//! reaches it, it is backed up with the rows, and a server that pushed and left is not missed. Files
+//! The database holds them, written just before the release is registered: every server reaches it, it is backed up with the rows, and a server that pushed and left is not missed. Files
 //! in `DATA_DIR/components`, named by digest, are a cache of it and may be deleted at any time.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -107,6 +107,23 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// Deletes components that no release has and that no release had at the last sweep either: in
+    /// between, a push may have stored its bytes and not its release yet. Returns the components that
+    /// the next sweep deletes.
+    pub(crate) async fn sweep_components(
+        &self,
+        last: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, CatalogError> {
+        let orphaned = self.inner.store.orphaned_components().await?;
+        let (expired, young): (Vec<_>, Vec<_>) =
+            orphaned.into_iter().partition(|digest| last.contains(digest));
+        if !expired.is_empty() {
+            let deleted = self.inner.store.delete_orphaned_components(expired).await?;
+            tracing::info!(deleted, "components without a release were deleted");
+        }
+        Ok(young.into_iter().collect())
     }
 
     /// Deletes what this server keeps of a component, unless another release uses it.

@@ -23,6 +23,7 @@ mod handles;
 mod lifecycle;
 mod readiness;
 mod recovery;
+mod refreshes;
 mod replication;
 mod runtimes;
 mod stats;

@@ -59,7 +59,9 @@ impl Catalog {
             Err(error) => return Err(self.refuse(release, error).await),
         };
         release.version = Some(component.version().to_owned());
-        let added = self.add(&component, release.clone(), &bytes).await;
+        // In a transaction of its own: all commits of the deployment wait for the one of the release.
+        let restored = self.inner.store.put_component(&release.digest, &bytes).await?;
+        let added = self.add(&component, release.clone(), &bytes, restored).await;
         let guest = match added {
             Err(error @ CatalogError::OtherWorld { .. }) => return Err(self.refuse(release, error).await),
             added => added?,
@@ -71,12 +73,13 @@ impl Catalog {
     }
 
     /// Stores a staged release, with its guest if that is new. A release that is in service or can
-    /// be rolled back to keeps its state.
+    /// be rolled back to keeps its state. `restored`: the database did not have its bytes.
     async fn add(
         &self,
         component: &Component,
         release: ReleaseRow,
         bytes: &Bytes,
+        restored: bool,
     ) -> Result<Arc<Guest>, CatalogError> {
         loop {
             let change = self.inner.changes.lock().await;
@@ -85,8 +88,18 @@ impl Catalog {
                 same_world(&guest.name, guest.world.as_str(), component)?;
             }
             if let Some(guest) = known.as_ref().filter(|guest| guest.has_served(&release.digest)) {
-                // Bytes that were lost come back.
-                self.inner.store.put_component(&release.digest, bytes).await?;
+                if restored {
+                    // Bytes that were lost are back: other servers can put the release into service.
+                    let row = guest.read().row.clone();
+                    match self.commit(guest, row, Vec::new()).await {
+                        Err(CatalogError::Superseded) => {
+                            drop(change);
+                            self.refresh(&release.guest).await?;
+                            continue;
+                        }
+                        committed => committed?,
+                    }
+                }
                 self.cache_component(component.digest(), bytes).await?;
                 return Ok(Arc::clone(guest));
             }
