@@ -1,4 +1,4 @@
-//! One call: a slot, a store, a deadline, and an usage of what it took.
+//! One call: a slot, a store, a deadline, and a report of what it took.
 
 use std::{
     future::Future,
