@@ -11,7 +11,7 @@ use wasm::{Digest, World};
 
 use crate::{
     CatalogError, embedded,
-    lifecycle::{Source, new_release},
+    source::{Source, new_release},
 };
 
 /// Attempts to seed while other servers do the same.

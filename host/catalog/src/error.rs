@@ -5,7 +5,7 @@ use std::io;
 use store::{CommitError, StoreError};
 use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
 
-use crate::Conformance;
+use crate::findings::Conformance;
 
 /// Why the catalog did not do what was asked. What answered before answers still.
 #[derive(Debug, thiserror::Error)]

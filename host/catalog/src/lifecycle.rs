@@ -8,31 +8,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use events::GuestChange;
-use store::guests::{Counters, GuestRow, ReleaseMutation, ReleaseRow, ReleaseState};
+use store::guests::{GuestRow, ReleaseMutation, ReleaseRow, ReleaseState};
 use wasm::{Component, Digest, Settings};
 
-use crate::{Catalog, CatalogError, ReleaseView, components::blocking, guest::Guest};
-
-/// Where a release came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// Inside the binary.
-    Embedded,
-    /// The admin API.
-    Upload,
-    /// The watched directory.
-    Folder,
-}
-
-impl Source {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Upload => "upload",
-            Self::Folder => "folder",
-        }
-    }
-}
+use crate::{
+    Catalog, CatalogError, ReleaseView,
+    components::blocking,
+    guest::Guest,
+    source::{Source, new_release},
+};
 
 impl Catalog {
     /// Adds a release to a guest, and the guest if it is new; with `activate` puts it into service
@@ -312,22 +296,6 @@ pub(crate) fn same_world(guest: &str, world: &str, component: &Component) -> Res
         has: world.to_owned(),
         pushed: component.world().to_string(),
     })
-}
-
-pub(crate) fn new_release(guest: &str, digest: &Digest, size: usize, source: Source, by: &str) -> ReleaseRow {
-    ReleaseRow {
-        guest: guest.to_owned(),
-        digest: digest.to_string(),
-        version: None,
-        size_bytes: size as u64,
-        source: source.as_str().to_owned(),
-        pushed_by: by.to_owned(),
-        pushed_at: store::now(),
-        activated_at: None,
-        state: ReleaseState::Staged,
-        reason: None,
-        counters: Counters::default(),
-    }
 }
 
 fn view(guest: &Guest, digest: &str) -> Result<ReleaseView, CatalogError> {
