@@ -168,8 +168,15 @@ impl Catalog {
         }
     }
 
-    /// The swap: from here on calls get this release, unless the guest is disabled.
+    /// From here on calls get this release, which is the active one, unless the guest is disabled.
     pub(crate) fn activate_release(&self, guest: &Guest, validated: Validated) {
+        self.swap(guest, validated);
+        guest.set_served();
+    }
+
+    /// From here on calls get this release, unless the guest is disabled. The guest is behind while
+    /// another one is active.
+    pub(crate) fn swap(&self, guest: &Guest, validated: Validated) {
         let digest = validated.component.digest();
         let (enabled, pooled, stats) = {
             let mut record = guest.write();
@@ -183,7 +190,6 @@ impl Catalog {
             breaker: Breaker::default(),
         };
         guest.active.store(enabled.then(|| Arc::new(active)));
-        guest.set_served();
         self.index_runtimes();
     }
 

@@ -11,7 +11,7 @@ use wasm::{Digest, World};
 
 use crate::{
     CatalogError, embedded,
-    lifecycle::{Source, new_release},
+    source::{Source, new_release},
 };
 
 /// Attempts to seed while other servers do the same.
@@ -28,6 +28,11 @@ pub(crate) async fn seeded(store: &Store) -> Result<Vec<StoredGuest>, CatalogErr
         let seeds = missing(&guests);
         if seeds.is_empty() {
             return Ok(guests);
+        }
+        for release in seeds.iter().flat_map(|seed| &seed.releases) {
+            if let ReleaseMutation::Put { release, component: Some(bytes) } = release {
+                store.put_component(&release.digest, bytes).await?;
+            }
         }
         match store.commit_guests(seeds).await {
             // Another server seeds at the same time.

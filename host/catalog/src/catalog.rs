@@ -15,7 +15,7 @@ use wasm::{Component, FailureKind, Limits, Outcome, Sandbox, Stream};
 
 use crate::{
     CatalogError, GuestSummary, GuestView, Manifest, bootstrap,
-    components::ComponentCache,
+    component_cache::ComponentCache,
     guest::{ActiveRelease, Guest},
     runtimes::Runtimes,
     stats,

@@ -5,7 +5,7 @@ use std::io;
 use store::{CommitError, StoreError};
 use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
 
-use crate::Conformance;
+use crate::findings::Conformance;
 
 /// Why the catalog did not do what was asked. What answered before answers still.
 #[derive(Debug, thiserror::Error)]
@@ -130,9 +130,10 @@ impl CatalogError {
             | Self::OtherWorld { .. }
             | Self::Unfit { .. }
             | Self::NameTaken { .. }
-            | Self::Settings(_)
-            | Self::ComponentMissing => true,
-            Self::Failed { failure, .. } => !matches!(**failure, Failure::Busy { .. }),
+            | Self::Settings(_) => true,
+            Self::Failed { failure, .. } => {
+                !matches!(**failure, Failure::Busy { .. } | Failure::Timeout { .. })
+            }
             Self::NoGuest
             | Self::NoRelease
             | Self::AmbiguousRelease
@@ -145,6 +146,7 @@ impl CatalogError {
             | Self::Function(_)
             | Self::Store(_)
             | Self::Commit(_)
+            | Self::ComponentMissing
             | Self::Disk(_)
             | Self::Crashed => false,
         }

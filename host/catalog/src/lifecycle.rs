@@ -8,31 +8,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use events::GuestChange;
-use store::guests::{Counters, GuestRow, ReleaseMutation, ReleaseRow, ReleaseState};
+use store::guests::{GuestRow, ReleaseMutation, ReleaseRow, ReleaseState};
 use wasm::{Component, Digest, Settings};
 
-use crate::{Catalog, CatalogError, ReleaseView, components::blocking, guest::Guest};
-
-/// Where a release came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// Inside the binary.
-    Embedded,
-    /// The admin API.
-    Upload,
-    /// The watched directory.
-    Folder,
-}
-
-impl Source {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Embedded => "embedded",
-            Self::Upload => "upload",
-            Self::Folder => "folder",
-        }
-    }
-}
+use crate::{
+    Catalog, CatalogError, ReleaseView,
+    components::blocking,
+    guest::Guest,
+    source::{Source, new_release},
+};
 
 impl Catalog {
     /// Adds a release to a guest, and the guest if it is new; with `activate` puts it into service
@@ -59,7 +43,9 @@ impl Catalog {
             Err(error) => return Err(self.refuse(release, error).await),
         };
         release.version = Some(component.version().to_owned());
-        let added = self.add(&component, release.clone(), &bytes).await;
+        // In a transaction of its own: all commits of the deployment wait for the one of the release.
+        let restored = self.inner.store.put_component(&release.digest, &bytes).await?;
+        let added = self.add(&component, release.clone(), &bytes, restored).await;
         let guest = match added {
             Err(error @ CatalogError::OtherWorld { .. }) => return Err(self.refuse(release, error).await),
             added => added?,
@@ -71,12 +57,13 @@ impl Catalog {
     }
 
     /// Stores a staged release, with its guest if that is new. A release that is in service or can
-    /// be rolled back to keeps its state.
+    /// be rolled back to keeps its state. `restored`: the database did not have its bytes.
     async fn add(
         &self,
         component: &Component,
         release: ReleaseRow,
         bytes: &Bytes,
+        restored: bool,
     ) -> Result<Arc<Guest>, CatalogError> {
         loop {
             let change = self.inner.changes.lock().await;
@@ -85,8 +72,18 @@ impl Catalog {
                 same_world(&guest.name, guest.world.as_str(), component)?;
             }
             if let Some(guest) = known.as_ref().filter(|guest| guest.has_served(&release.digest)) {
-                // Bytes that were lost come back.
-                self.inner.store.put_component(&release.digest, bytes).await?;
+                if restored {
+                    // Bytes that were lost are back: other servers can put the release into service.
+                    let row = guest.read().row.clone();
+                    match self.commit(guest, row, Vec::new()).await {
+                        Err(CatalogError::Superseded) => {
+                            drop(change);
+                            self.refresh(&release.guest).await?;
+                            continue;
+                        }
+                        committed => committed?,
+                    }
+                }
                 self.cache_component(component.digest(), bytes).await?;
                 return Ok(Arc::clone(guest));
             }
@@ -299,22 +296,6 @@ pub(crate) fn same_world(guest: &str, world: &str, component: &Component) -> Res
         has: world.to_owned(),
         pushed: component.world().to_string(),
     })
-}
-
-pub(crate) fn new_release(guest: &str, digest: &Digest, size: usize, source: Source, by: &str) -> ReleaseRow {
-    ReleaseRow {
-        guest: guest.to_owned(),
-        digest: digest.to_string(),
-        version: None,
-        size_bytes: size as u64,
-        source: source.as_str().to_owned(),
-        pushed_by: by.to_owned(),
-        pushed_at: store::now(),
-        activated_at: None,
-        state: ReleaseState::Staged,
-        reason: None,
-        counters: Counters::default(),
-    }
 }
 
 fn view(guest: &Guest, digest: &str) -> Result<ReleaseView, CatalogError> {

@@ -2,7 +2,8 @@
 //!
 //! Opening the catalog compiles nothing. A background task compiles one guest after the other; a call
 //! that needs one prepares it at once and waits for that one alone. A release that can't be put into
-//! service is a line in the log and a reason on its row.
+//! service here may answer well on the other servers, so a start changes no row: an earlier release or
+//! the host's default answers on this server, and `replication` tries the active release again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,18 +20,19 @@ impl Catalog {
     /// Prepares every guest: first the adapter of the default runtime, then other adapters, then the
     /// rest. Ends when all are prepared.
     pub(crate) async fn prepare_all(&self) {
-        let guests = self.inner.guests.load_full();
-        let mut guests: Vec<&Arc<Guest>> = guests.values().collect();
-        guests.sort_by_key(|guest| (guest.name != FALLBACK, guest.world != World::Adapter));
-        for guest in guests {
-            self.prepare(guest).await;
-        }
+        // First, because other servers that start now may need them.
         if let Err(error) = self.upload_missing_components().await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 error,
                 "components could not be stored in the database; the next start tries again"
             );
+        }
+        let guests = self.inner.guests.load_full();
+        let mut guests: Vec<&Arc<Guest>> = guests.values().collect();
+        guests.sort_by_key(|guest| (guest.name != FALLBACK, guest.world != World::Adapter));
+        for guest in guests {
+            self.prepare(guest).await;
         }
     }
 
@@ -119,25 +121,43 @@ impl Catalog {
                     }
                     self.activate_release(guest, validated);
                 }
-                Err(error) if error.is_the_guests_fault() => {
-                    let reason = format!("at start: {error}");
+                Err(error) => {
                     tracing::error!(
                         guest = guest.name,
                         release = digest,
-                        reason,
-                        "a guest can't be put into service"
+                        error = &error as &dyn std::error::Error,
+                        "the active release can't be put into service on this server; trying again"
                     );
-                    self.recover(guest, &digest, &reason).await;
+                    self.serve_earlier(guest, &row, &digest).await;
                 }
+            }
+            return;
+        }
+    }
+
+    /// Has the last good release before `active` answer on this server, until the active one does.
+    async fn serve_earlier(&self, guest: &Arc<Guest>, row: &GuestRow, active: &str) {
+        let earlier = guest.read().earlier();
+        for digest in &earlier {
+            let validated = match self.load_active(row, digest).await {
+                Ok(validated) => validated,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(
+                    tracing::warn!(
                         guest = guest.name,
                         release = digest,
                         error,
-                        "a guest could not be put into service; it is tried again, as by `isomer guest activate`"
+                        "an earlier release can't answer"
                     );
+                    continue;
                 }
+            };
+            let _change = self.inner.changes.lock().await;
+            let is_current =
+                guest.active_digest().as_deref() == Some(active) && !validated.is_outdated(guest);
+            if is_current && !guest.is_prepared() {
+                tracing::warn!(guest = guest.name, release = digest, "an earlier release answers meanwhile");
+                self.swap(guest, validated);
             }
             return;
         }

@@ -2,16 +2,17 @@
 //!
 //! An event says that a guest changed; the row's revision says whether this server has that change. So
 //! a lost event costs time only: revisions are compared at the start, after a lag, and now and then.
+//! Guests are refreshed side by side (`refreshes`): one that takes long to compile delays no other.
 
 use std::{sync::Arc, time::Duration};
 
 use events::{Event, Hub, Received, Subscription};
 use store::guests::ReleaseState;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{Catalog, CatalogError, bootstrap::StoredGuest, guest::Guest};
+use crate::{Catalog, CatalogError, bootstrap::StoredGuest, guest::Guest, refreshes::Refreshes};
 
-/// How often revisions are compared where no event came.
+/// How often revisions are compared, and releases tried again that could not be put into service.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Events that wait at most before the subscription lags.
@@ -19,57 +20,69 @@ const BACKLOG: usize = 256;
 
 impl Catalog {
     /// Follows changes until the hub is closed. `progress` is called at least once in each
-    /// [`POLL_INTERVAL`], unless a component takes longer to compile.
+    /// [`POLL_INTERVAL`].
     pub(crate) async fn replicate(&self, hub: &Hub, progress: impl Fn() + Send) {
         let mut changes = subscribe(hub);
-        self.refresh_outdated().await;
+        let mut refreshes = Refreshes::new(|name| {
+            let catalog = self.clone();
+            async move { catalog.try_refresh(&name).await }
+        });
+        let mut ticks = interval(POLL_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             progress();
-            match timeout(POLL_INTERVAL, changes.next()).await {
-                Ok(Received::Event(envelope)) => {
-                    if let Some(Event::GuestChanged(changed)) = envelope.event() {
-                        self.try_refresh(&changed.guest).await;
+            tokio::select! {
+                received = changes.next() => match received {
+                    Received::Event(envelope) => {
+                        if let Some(Event::GuestChanged(changed)) = envelope.event() {
+                            refreshes.begin(changed.guest);
+                        }
+                    }
+                    Received::Lagged => {
+                        changes = subscribe(hub);
+                        ticks.reset_immediately();
+                    }
+                    Received::Closed => return,
+                },
+                _ = ticks.tick() => {
+                    for name in self.outdated().await {
+                        refreshes.begin_if_due(name);
                     }
                 }
-                Ok(Received::Lagged) => {
-                    changes = subscribe(hub);
-                    self.refresh_outdated().await;
-                }
-                Ok(Received::Closed) => return,
-                Err(_) => self.refresh_outdated().await,
+                () = refreshes.next_finished() => {}
             }
         }
     }
 
-    /// Refreshes guests of which the database has another revision, and tries releases again that
-    /// are active and could not be put into service here.
-    async fn refresh_outdated(&self) {
+    /// Guests of which the database has another revision, and those whose active release could not be put
+    /// into service here.
+    async fn outdated(&self) -> Vec<String> {
         let revisions = match self.inner.store.guest_revisions().await {
             Ok(revisions) => revisions,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "revisions of guests can't be read");
-                return;
+                return Vec::new();
             }
         };
-        for (name, revision) in revisions {
-            let is_current = self.guest(&name).is_ok_and(|guest| {
-                guest.read().row.revision >= revision && !(guest.is_prepared() && guest.is_behind())
-            });
-            if !is_current {
-                self.try_refresh(&name).await;
-            }
-        }
+        let is_outdated = |(name, revision): &(String, i64)| {
+            !self.guest(name).is_ok_and(|guest| {
+                guest.read().row.revision >= *revision && !(guest.is_prepared() && guest.is_behind())
+            })
+        };
+        revisions.into_iter().filter(is_outdated).map(|(name, _)| name).collect()
     }
 
-    async fn try_refresh(&self, name: &str) {
+    /// Returns whether this server now has what the database has of the guest.
+    async fn try_refresh(&self, name: &str) -> bool {
         if let Err(error) = self.refresh(name).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(guest = name, error, "a changed guest can't be read; trying again");
+            return false;
         }
+        let Ok(guest) = self.guest(name) else { return false };
         // A guest that another server made is as unprepared as all are after a start.
-        if let Ok(guest) = self.guest(name) {
-            self.prepare(&guest).await;
-        }
+        self.prepare(&guest).await;
+        !guest.is_behind()
     }
 
     /// Brings a guest up to what the database has of it. If its active release can't be put into

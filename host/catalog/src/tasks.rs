@@ -1,6 +1,6 @@
 //! The catalog's background work.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use events::Hub;
 use tasks::{BackgroundTask, Progress};
@@ -11,6 +11,9 @@ use crate::{Catalog, GuestWatcher, audit, replication::POLL_INTERVAL};
 /// How often counters of guests are written to the database.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often components without a release are looked for. One is deleted when it is found twice.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
 /// Within this time the guests of a start are compiled.
 const PREPARATION_INTERVAL: Duration = Duration::from_secs(120);
 
@@ -19,8 +22,13 @@ impl Catalog {
     /// the directory of guests, if there is one.
     #[must_use]
     pub fn background_tasks(&self, hub: &Hub, watcher: Option<GuestWatcher>) -> Vec<BackgroundTask> {
-        let mut tasks =
-            vec![self.audit(), self.preparation(), self.replication(hub.clone()), self.counters()];
+        let mut tasks = vec![
+            self.audit(),
+            self.preparation(),
+            self.replication(hub.clone()),
+            self.counters(),
+            self.component_sweep(),
+        ];
         tasks.extend(watcher.map(|watcher| self.watch(watcher)));
         tasks
     }
@@ -56,6 +64,27 @@ impl Catalog {
         BackgroundTask::interval("guest-counters", COUNTERS_INTERVAL, move || {
             let catalog = catalog.clone();
             async move { catalog.store_counters().await }
+        })
+    }
+
+    fn component_sweep(&self) -> BackgroundTask {
+        let catalog = self.clone();
+        BackgroundTask::new("guest-component-sweep", SWEEP_INTERVAL, move |progress| {
+            let catalog = catalog.clone();
+            async move {
+                let mut orphaned = BTreeSet::new();
+                loop {
+                    match catalog.sweep_components(&orphaned).await {
+                        Ok(found) => orphaned = found,
+                        Err(error) => {
+                            let error = &error as &dyn std::error::Error;
+                            tracing::warn!(error, "components without a release could not be deleted");
+                        }
+                    }
+                    progress.report();
+                    sleep(SWEEP_INTERVAL).await;
+                }
+            }
         })
     }
 

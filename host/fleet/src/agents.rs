@@ -267,14 +267,7 @@ impl Fleet {
     /// If its workspace isn't there, or a change of its status could not be stored.
     pub async fn heartbeat(&self, report: Report) -> Result<Acknowledged, WorkspaceError> {
         let id = report.id;
-        let workspace = self.live(id)?;
-        if let Some(ready) = self.inner.runtimes.ready(&workspace.row.runtime) {
-            ready.await;
-        }
-        let (self_reports_health, mut runtime_state) = self.update_state(&report, &workspace.row);
-        if runtime_state.is_none() && workspace.row.status == Status::Degraded {
-            runtime_state = self.restore_state(id).await;
-        }
+        let mut workspace = self.live(id)?;
         let before = self.presence(id);
         let partial = report.metadata.is_none() && report.uptime_seconds == 0;
         let presence = PresenceRow {
@@ -297,6 +290,13 @@ impl Fleet {
             |row: &PresenceRow| PresenceRow { last_seen_at: None, uptime_seconds: 0, ..row.clone() };
         let visible = timeless(&presence) != timeless(&before);
         self.record_presence(presence, visible).await;
+        if self.waited_for_runtime(&workspace.row.runtime).await {
+            workspace = self.live(id)?;
+        }
+        let (self_reports_health, mut runtime_state) = self.update_state(&report, &workspace.row);
+        if runtime_state.is_none() && workspace.row.status == Status::Degraded {
+            runtime_state = self.restore_state(id).await;
+        }
         let heartbeat = machine::Heartbeat {
             error_rate: report.error_rate,
             runtime_state,

@@ -19,7 +19,7 @@ use futures::StreamExt as _;
 use provision::{BackendError, NotReady, Observation};
 use store::{
     CommitError, Fence, Lease, LeaseIsHeld, StoreError,
-    workspaces::{Hosting, Status, WorkspaceRow},
+    workspaces::{DesiredState, Hosting, Status, WorkspaceRow},
 };
 use tokio::{
     task::{Id, JoinError, JoinSet},
@@ -175,13 +175,18 @@ impl Fleet {
         id: WorkspaceId,
         fence: &Fence,
     ) -> Result<ControlFlow<Option<DateTime<Utc>>>, Interrupted> {
-        let Some(workspace) = self.find(id).await? else {
+        let Some(mut workspace) = self.find(id).await? else {
             return Ok(ControlFlow::Break(None));
         };
-        let row = &workspace.row;
-        if let Some(ready) = self.inner.runtimes.ready(&row.runtime) {
-            ready.await;
+        let is_to_run = workspace.row.desired == DesiredState::Running;
+        if is_to_run && self.waited_for_runtime(&workspace.row.runtime).await {
+            // The row may have changed during the wait.
+            match self.find(id).await? {
+                Some(newest) => workspace = newest,
+                None => return Ok(ControlFlow::Break(None)),
+            }
         }
+        let row = &workspace.row;
         let observed = self.observe(row).await;
         let next = || decide::next_step(row, observed.as_ref(), &self.decision_context(row), store::now());
         let mut step = next();
@@ -193,6 +198,18 @@ impl Fleet {
             step => self.execute(row, step, fence).await?,
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Waits until the adapter of a runtime is decided. Returns whether it was not yet: rows that were read
+    /// before are old then.
+    pub(crate) async fn waited_for_runtime(&self, runtime: &str) -> bool {
+        match self.inner.runtimes.ready(runtime) {
+            Some(ready) => {
+                ready.await;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Agents call any server of the deployment: reads what another one may have stored of this agent's

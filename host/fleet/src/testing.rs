@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use chrono::DateTime;
 use events::Hub;
+use futures::{FutureExt as _, future::BoxFuture};
 use provision::Backend;
 use state::State;
 use store::{
@@ -63,6 +64,11 @@ pub(crate) struct FakeRuntimes;
 impl Runtimes for FakeRuntimes {
     fn sanitize(&self, runtime: &str) -> String {
         runtime.to_owned()
+    }
+
+    /// The guest of the runtime `compiling` never is.
+    fn ready<'a>(&'a self, runtime: &'a str) -> Option<BoxFuture<'a, ()>> {
+        (runtime == "compiling").then(|| futures::future::pending().boxed())
     }
 
     fn info(&self, runtime: &str) -> RuntimeInfo {

@@ -1,5 +1,5 @@
 //! Log lines on their way to standard error: collected in memory, written by a thread of their own
-//! ([`LogWriter`]), so that no request waits for the file, pipe or terminal behind it, and many lines cost one
+//! (`log_writer`), so that no request waits for the file, pipe or terminal behind it, and many lines cost one
 //! system call.
 //!
 //! - A line is written at most [`FLUSH_EVERY`] after it was logged; warnings and errors at once.
@@ -16,8 +16,6 @@ use std::time::Duration;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
-
-use crate::log_writer::LogWriter;
 
 /// How long a line waits for others.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
@@ -63,16 +61,6 @@ pub(crate) struct Batch {
 }
 
 impl LogBuffer {
-    /// Starts the thread that writes to standard error.
-    ///
-    /// # Errors
-    /// When there is no thread to be had.
-    pub fn start() -> io::Result<Self> {
-        let buffer = Self::default();
-        LogWriter::new(buffer.clone(), io::stderr()).start()?;
-        Ok(buffer)
-    }
-
     /// Waits until all lines before this call are written, for a bounded time.
     pub fn flush(&self) {
         self.flush_within(FLUSH_TIMEOUT);

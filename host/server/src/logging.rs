@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use crate::log_buffer::LogBuffer;
+use crate::log_writer::LogWriter;
 
 /// Shape of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,7 +52,8 @@ pub fn init(format: LogFormat) -> io::Result<LogGuard> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
     let directives = if directives.trim().is_empty() { DEFAULT_FILTER } else { directives.trim() };
     let filter = EnvFilter::builder().parse_lossy(directives);
-    let buffer = LogBuffer::start()?;
+    let buffer = LogBuffer::default();
+    LogWriter::new(buffer.clone(), io::stderr()).start()?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())

@@ -185,12 +185,7 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
     Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }
 
-async fn open_fleet(
-    settings: &Settings,
-    state: State,
-    catalog: Catalog,
-    cipher: Cipher,
-) -> Fleet {
+async fn open_fleet(settings: &Settings, state: State, catalog: Catalog, cipher: Cipher) -> Fleet {
     let config = FleetConfig {
         state,
         runtimes: Arc::new(catalog),

@@ -6,7 +6,8 @@
 //! events in the order of their numbers.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -37,11 +38,19 @@ pub(crate) struct Replication {
     pub(crate) tokens: Arc<TokenIndex>,
     pub(crate) hub: Hub,
     indexes: RwLock<Vec<Arc<dyn Index>>>,
-    published: Mutex<i64>,
+    published: Mutex<Published>,
     /// The database has events that were not published.
     behind: Notify,
     ephemeral: mpsc::Sender<Arc<Envelope>>,
     server: ServerId,
+}
+
+/// How far events were published.
+struct Published {
+    seq: i64,
+    /// Ephemeral events of changes whose stored ones were not published yet, with the number of the last
+    /// of those, in the order of the changes.
+    deferred: VecDeque<(i64, Arc<Envelope>)>,
 }
 
 impl Replication {
@@ -52,7 +61,8 @@ impl Replication {
         server: ServerId,
     ) -> Result<(Arc<Self>, EphemeralQueue), StoreError> {
         // The number first: what is committed during the load is then read again.
-        let published = Mutex::new(store.last_event().await?);
+        let seq = store.last_event().await?;
+        let published = Mutex::new(Published { seq, deferred: VecDeque::new() });
         let (workspaces, tokens) = (Arc::<WorkspaceIndex>::default(), Arc::<TokenIndex>::default());
         workspaces.load(store.live_workspaces().await?);
         tokens.load(store.live_tokens().await?);
@@ -73,7 +83,11 @@ impl Replication {
     }
 
     pub(crate) fn last_published(&self) -> i64 {
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner)
+        self.published().seq
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes here, and enqueues for other servers.
@@ -94,6 +108,7 @@ impl Replication {
             let notification = tokio::select! {
                 received = timeout(POLL_EVERY, listener.recv()) => received.unwrap_or(Notification::Interrupted),
                 () = self.behind.notified() => Notification::Committed,
+                () = store.committed_beside_writer() => Notification::Committed,
             };
             match notification {
                 Notification::Ephemeral(message) => self.receive_ephemeral(&message),
@@ -122,10 +137,13 @@ impl Replication {
 
     /// Publishes a stored event, unless it was published before.
     fn publish_next(&self, event: Arc<Envelope>) {
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seq) = event.seq().filter(|seq| *seq > *published) {
-            *published = seq;
+        let mut published = self.published();
+        if let Some(seq) = event.seq().filter(|seq| *seq > published.seq) {
+            published.seq = seq;
             self.hub.publish(event);
+            while let Some((_, event)) = published.deferred.pop_front_if(|(after, _)| *after <= seq) {
+                self.publish_ephemeral(event);
+            }
         }
     }
 
@@ -171,21 +189,25 @@ impl Observer for Replication {
         for index in self.indexes.read().unwrap_or_else(PoisonError::into_inner).iter() {
             index.apply(change);
         }
-        let stored = || events.iter().filter(|event| event.seq().is_some());
-        if let Some(first) = stored().find_map(|event| event.seq()) {
-            let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-            if first == *published + 1 {
-                *published += stored().count() as i64;
-                stored().for_each(|event| self.hub.publish(Arc::clone(event)));
+        let (stored, ephemeral): (Vec<_>, Vec<_>) =
+            events.iter().cloned().partition(|event| event.seq().is_some());
+        let (first, last) = (stored.first().and_then(|it| it.seq()), stored.last().and_then(|it| it.seq()));
+        let mut published = self.published();
+        if let Some(last) = last {
+            if first == Some(published.seq + 1) {
+                published.seq = last;
+                stored.into_iter().for_each(|event| self.hub.publish(event));
             } else {
-                // Events of other servers come first.
+                // Events that this observer was not given come first.
                 self.behind.notify_one();
+                published.deferred.extend(ephemeral.into_iter().map(|event| (last, event)));
+                return;
             }
         }
-        events
-            .iter()
-            .filter(|event| event.seq().is_none())
-            .for_each(|event| self.publish_ephemeral(Arc::clone(event)));
+        match published.deferred.back().map(|(after, _)| *after) {
+            Some(after) => published.deferred.extend(ephemeral.into_iter().map(|event| (after, event))),
+            None => ephemeral.into_iter().for_each(|event| self.publish_ephemeral(event)),
+        }
     }
 
     fn outcome_unknown(&self) {

@@ -11,6 +11,7 @@ use events::{
 };
 use store::{
     Change, Store,
+    guests::{GuestRow, PutGuest},
     presence::PresenceRow,
     tokens::{InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow},
     workspaces::{
@@ -194,4 +195,65 @@ async fn event_times_strictly_grow() {
     }
     assert_eq!(times.len(), 505);
     assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
+}
+
+fn guest() -> PutGuest {
+    let row = GuestRow {
+        name: "mine".to_owned(),
+        world: "adapter".to_owned(),
+        component: None,
+        trusted: false,
+        enabled: true,
+        pooled: false,
+        settings: serde_json::json!({}),
+        revision: 0,
+        created_at: store::now(),
+    };
+    PutGuest { row, releases: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_change_of_guests_is_published_without_another_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).await;
+    let mut events = state.hub().subscribe(16, |_| true);
+    state.store().commit_guests(vec![guest()]).await.unwrap();
+    tokio::select! {
+        ended = state.follow(|| {}) => panic!("{ended:?}"),
+        received = events.next() => {
+            let Received::Event(event) = received else { panic!("{received:?}") };
+            assert_eq!(event.name(), "isomer.guest.changed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ephemeral_events_of_a_change_come_after_its_stored_ones_also_after_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).await;
+    let one = row("one");
+    state.commit(Change::of(InsertWorkspaces(vec![one.clone()]))).await.unwrap();
+    let mut events = state.hub().subscribe(16, |_| true);
+    // Takes a number that the observer of the writer is not given.
+    state.store().commit_guests(vec![guest()]).await.unwrap();
+    let task = Event::TaskUpdated(Task { active_tasks: 1, current_task: String::new() });
+    let mut change = Change::default();
+    change.events = vec![(Some(one.id), Event::WorkspaceOffline(Empty {})), (Some(one.id), task.clone())];
+    state.commit(change).await.unwrap();
+    let mut later = Change::default();
+    later.events = vec![(Some(one.id), task)];
+    state.commit(later).await.unwrap();
+    let received = async {
+        let mut names = Vec::new();
+        while names.len() < 4 {
+            let Received::Event(event) = events.next().await else { panic!("the hub closed") };
+            names.push(event.name().to_owned());
+        }
+        names
+    };
+    let names = tokio::select! {
+        ended = state.follow(|| {}) => panic!("{ended:?}"),
+        names = received => names,
+    };
+    assert_eq!(names, ["isomer.guest.changed", "WORKSPACE_OFFLINE", "TASK_UPDATED", "TASK_UPDATED"]);
 }

@@ -1,5 +1,7 @@
-//! Guests and their releases: rows, and how they are read; `mutations` writes them.
+//! Guests and their releases: rows, and how they are read; `mutations` writes them, and `components`
+//! keeps the bytes of releases.
 
+mod components;
 mod mutations;
 
 use std::collections::BTreeMap;

@@ -29,7 +29,7 @@ pub mod workspaces;
 mod write_behind;
 mod writer;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{
@@ -39,6 +39,7 @@ use sea_orm::{
         sqlite::{SqliteJournalMode, SqliteSynchronous},
     },
 };
+use tokio::sync::Notify;
 
 pub use change::{Change, CommitError, Mutation, Precondition, WorkspaceEvent};
 pub use cipher::{Cipher, CipherError, Sealed};
@@ -82,6 +83,8 @@ pub struct Store {
     db: DatabaseConnection,
     /// Reads. On Postgres the same connections.
     read: DatabaseConnection,
+    /// Notified of commits that didn't go by way of the writer.
+    beside_writer: Arc<Notify>,
 }
 
 /// A database failure. Its text is for the log, never for a client.
@@ -96,6 +99,9 @@ pub enum StoreError {
     /// `DATABASE_URL` names an unsupported database.
     #[error("DATABASE_URL must begin with postgres:// or sqlite:")]
     UnknownDatabase,
+    /// A query took longer than it may.
+    #[error("the database did not answer in time")]
+    Timeout,
     /// A newer version of Isomer migrated the schema.
     #[error(
         "the database was brought up to date by a newer isomer ({migration}); run that version, or go back \
@@ -119,7 +125,7 @@ impl StoreError {
     pub fn is_outage(&self) -> bool {
         use sqlx::Error as E;
         match self {
-            Self::Database(DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) => true,
+            Self::Timeout | Self::Database(DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) => true,
             Self::Database(
                 DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
             ) => {
@@ -150,7 +156,8 @@ impl Store {
             migrate::up(&read).await?;
             // A statement of many rows copies the pages that it changes, to be able to undo itself. In a
             // temporary file, that costs as much as the rows.
-            Self { db: Database::connect(sqlite(url, 1, "MEMORY")).await?, read }
+            let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
+            Self { read, db, beside_writer: Arc::default() }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             // Without the timeouts of other statements: another server may need a while for its migration.
             let mut options = common(url);
@@ -160,7 +167,7 @@ impl Store {
             alone.close().await?;
             migrated?;
             let db = Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?;
-            Self { read: db.clone(), db }
+            Self { read: db.clone(), db, beside_writer: Arc::default() }
         } else {
             return Err(StoreError::UnknownDatabase);
         };

@@ -184,6 +184,7 @@ async fn all_background_tasks_report_progress() {
         "broadcaster",
         "event-retention",
         "guest-audit",
+        "guest-component-sweep",
         "guest-counters",
         "guest-replication",
         "guests-folder",

@@ -14,6 +14,7 @@ use types::ServerId;
 use super::*;
 use crate::{
     Limits, Removal,
+    agents::Report,
     fake_backend::{Call, FakeBackend, Script},
     testing::{self, until},
 };
@@ -420,4 +421,49 @@ async fn a_changed_template_timeout_counts_from_the_next_start_on() {
     assert_eq!(fleet.template_timeout_ms("mock"), Some(7_000), "no file is read for a row that is shown");
     fleet.create(testing::new("one", "mock", None), "test").await.unwrap();
     assert_eq!(fleet.template_timeout_ms("mock"), Some(900_000));
+}
+
+impl Server {
+    /// A workspace of a runtime whose guest is not in service yet.
+    async fn compiling(&self, desired: DesiredState) -> WorkspaceId {
+        let row =
+            WorkspaceRow { desired, runtime: "compiling".to_owned(), ..self.row(self.create().await).await };
+        let id = row.id;
+        let update = Change::of(UpdateWorkspaces(vec![row.revised(store::now())]));
+        self.fleet.state().commit(update).await.unwrap();
+        id
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_that_is_not_to_run_waits_for_no_guest() {
+    let server = Server::new().await;
+    let id = server.compiling(DesiredState::Removed).await;
+    let _ = timeout(testing::PATIENCE, server.fleet.step(id, &server.fence)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_heartbeat_is_recorded_before_the_guest_is_ready() {
+    let server = Server::new().await;
+    let id = server.compiling(DesiredState::Running).await;
+    let report = Report {
+        id,
+        error_rate: 0.0,
+        sample_error: String::new(),
+        active_tasks: 1,
+        current_task: "reading".to_owned(),
+        uptime_seconds: 5,
+        monthly_spend: 0,
+        runtime_state: None,
+        metadata: None,
+        proved: true,
+    };
+    let recorded = until("presence is recorded", &server.fleet, async || {
+        let workspace = server.fleet.workspaces().get(id).unwrap();
+        workspace.presence.as_ref().is_some_and(|presence| presence.current_task == "reading")
+    });
+    tokio::select! {
+        judged = server.fleet.heartbeat(report) => panic!("judged without the guest: {judged:?}"),
+        () = recorded => {}
+    }
 }

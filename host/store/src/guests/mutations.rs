@@ -11,13 +11,11 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use events::{Event, definitions::GuestChanged};
 use sea_orm::{
-    ActiveValue::Set,
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
-    QuerySelect as _,
     sea_query::{Expr, OnConflict},
 };
 
-use super::{GuestRow, ReleaseRow, ReleaseState};
+use super::{GuestRow, ReleaseRow, ReleaseState, components};
 use crate::{
     Change, CommitError, Mutation, Store, StoreError, WorkspaceEvent,
     commit::{Transaction, commit_group},
@@ -37,7 +35,8 @@ pub struct PutGuest {
 #[derive(Debug, Clone)]
 pub enum ReleaseMutation {
     /// A release is added. One that is there takes the new state, reason and version, and keeps
-    /// everything else. Component bytes are stored unless the deployment has them.
+    /// everything else. [`Store::put_component`] stores the component before; here it is stored
+    /// only where that row is missing again.
     Put {
         /// The release.
         release: Box<ReleaseRow>,
@@ -85,59 +84,24 @@ impl Mutation for PutGuest {
 impl Store {
     /// Changes guests, all or none. Each one's revision is one more afterwards. Not by way of the
     /// writer: guests are there before it is, and too seldom changed to be grouped.
+    /// [`Store::committed_beside_writer`] returns then.
     ///
     /// # Errors
     /// See [`CommitError`].
     pub async fn commit_guests(&self, guests: Vec<PutGuest>) -> Result<(), CommitError> {
         let mut change = guests.into_iter().fold(Change::default(), Change::with);
         change.add_implicit_events();
-        commit_group(self, &[&change]).await.map(drop)
-    }
-
-    /// The bytes of a component, if a release has it.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = guest_component::Entity::find_by_id(digest).one(&self.read).await?;
-        Ok(found.map(|component| component.bytes))
-    }
-
-    /// Digests of releases whose components the database doesn't have: those of a version before it
-    /// kept them, and of releases that were rejected before they had one.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn missing_components(&self) -> Result<Vec<String>, StoreError> {
-        let stored = guest_component::Entity::find()
-            .select_only()
-            .column(guest_component::Column::Digest)
-            .into_tuple::<String>()
-            .all(&self.read)
-            .await?;
-        let missing = guest_release::Entity::find()
-            .select_only()
-            .column(guest_release::Column::Digest)
-            .distinct()
-            .filter(guest_release::Column::Digest.is_not_in(stored))
-            .into_tuple()
-            .all(&self.read)
-            .await?;
-        Ok(missing)
-    }
-
-    /// Stores a component for the releases that have it; does nothing if there are none.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn put_component(&self, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        // In order with the deletion of the last release.
-        let tx = Transaction::begin(self, 0, 0).await?.db;
-        let releases = guest_release::Entity::find().filter(guest_release::Column::Digest.eq(digest));
-        if releases.count(&tx).await? > 0 {
-            insert_component(&tx, digest, bytes).await?;
+        let committed = commit_group(self, &[&change]).await;
+        if matches!(committed, Ok(_) | Err(CommitError::OutcomeUnknown)) {
+            self.beside_writer.notify_one();
         }
-        Ok(tx.commit().await?)
+        committed.map(drop)
+    }
+
+    /// Waits until events may be stored that the writer's observer was not given, because they were not
+    /// committed by way of the writer. For one waiter; a notification without a waiter is kept.
+    pub async fn committed_beside_writer(&self) {
+        self.beside_writer.notified().await;
     }
 }
 
@@ -175,7 +139,7 @@ async fn write_release(
         ReleaseMutation::Put { release, component } => {
             insert_release(tx, release).await?;
             if let Some(bytes) = component {
-                insert_component(tx, &release.digest, bytes).await?;
+                components::ensure(tx, &release.digest, bytes).await?;
             }
         }
         ReleaseMutation::Activate { digest, at, replaced: (state, reason) } => {
@@ -211,17 +175,6 @@ async fn insert_release(tx: &DatabaseTransaction, release: &ReleaseRow) -> Resul
         .update_columns([C::State, C::Reason, C::Version])
         .to_owned();
     guest_release::Entity::insert(release.model()).on_conflict(known).exec_without_returning(tx).await?;
-    Ok(())
-}
-
-/// Looks first, so that bytes that are there already needn't be sent.
-async fn insert_component(tx: &DatabaseTransaction, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
-    let this = guest_component::Entity::find().filter(guest_component::Column::Digest.eq(digest));
-    if this.count(tx).await? == 0 {
-        let component =
-            guest_component::ActiveModel { digest: Set(digest.to_owned()), bytes: Set(bytes.to_vec()) };
-        guest_component::Entity::insert(component).exec_without_returning(tx).await?;
-    }
     Ok(())
 }
 

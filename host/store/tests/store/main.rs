@@ -8,6 +8,7 @@ extern crate isomer_store as store; // its name in the other crates
 mod behind;
 mod changes;
 mod database;
+mod guests;
 mod leases;
 mod messaging;
 mod order;

@@ -1,0 +1,106 @@
+//! Files of components in `DATA_DIR/components`, named by digest: a cache of the database's, which may be
+//! deleted at any time.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use wasm::Digest;
+
+/// The directory of component files.
+#[derive(Debug, Clone)]
+pub(crate) struct ComponentCache {
+    directory: PathBuf,
+}
+
+/// What names of unfinished files begin with.
+const TEMPORARY: &str = ".unfinished-";
+
+impl ComponentCache {
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(format!("{digest}.wasm"))
+    }
+
+    /// The bytes of `digest`, if an undamaged file has them.
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.path(digest)).ok()?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// Writes a file, which appears whole or not at all. A failure costs the next reader a query.
+    pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) {
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&self.directory)?;
+            let mut file = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, &self.directory)?;
+            file.write_all(bytes)?;
+            file.persist(self.path(digest))?;
+            Ok(())
+        };
+        if let Err(error) = write() {
+            tracing::warn!(%digest, %error, "a component could not be cached on disk");
+        }
+    }
+
+    /// Deletes the file of a component that no release uses any more.
+    pub(crate) fn evict(&self, digest: &Digest) {
+        match fs::remove_file(self.path(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%digest, %error, "the file of a deleted release could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Deletes files that a killed process left unfinished.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_a_miss_until_it_is_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = ComponentCache::open(directory.path()).unwrap();
+        let digest = Digest::of(b"a guest");
+        assert_eq!(cache.get(&digest), None);
+        cache.put(&digest, b"a guest");
+        assert_eq!(cache.get(&digest).unwrap(), b"a guest");
+
+        fs::write(cache.path(&digest), b"a gues").unwrap();
+        assert_eq!(cache.get(&digest), None);
+        cache.put(&digest, b"a guest");
+        assert_eq!(cache.get(&digest).unwrap(), b"a guest");
+    }
+
+    #[test]
+    fn a_sweep_deletes_unfinished_files_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = ComponentCache::open(directory.path()).unwrap();
+        let digest = Digest::of(b"a guest");
+        cache.put(&digest, b"a guest");
+        fs::write(directory.path().join(".unfinished-x"), b"half").unwrap();
+
+        cache.sweep().unwrap();
+
+        let left: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [cache.path(&digest)]);
+    }
+}
