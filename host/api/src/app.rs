@@ -11,10 +11,11 @@ use messaging::Messaging;
 use orgs::Orgs;
 use tasks::BackgroundTasks;
 
-use crate::access::Access;
-use crate::events::{self, ConnectionLimiter};
+use crate::access_rules::Access;
+use crate::connection_limiter::ConnectionLimiter;
+use crate::event_limits::Limits;
 use crate::settings::AccessSettings;
-use crate::workspaces::ListCache;
+use crate::workspace_list::ListCache;
 use httpd::cors::Cors;
 use httpd::metrics::Metrics;
 use httpd::middleware;
@@ -56,7 +57,7 @@ pub struct Parts {
     /// Open event streams, by workspace.
     pub streams: ConnectionLimiter,
     /// Limits of both.
-    pub event_limits: events::Limits,
+    pub event_limits: Limits,
     /// The allowed origins of web pages.
     pub cors: Arc<Cors>,
     /// The shutdown signal, for connections that stay open.
@@ -83,7 +84,7 @@ impl App {
             list: Arc::default(),
             sockets: ConnectionLimiter::default(),
             streams: ConnectionLimiter::default(),
-            event_limits: events::Limits::default(),
+            event_limits: Limits::default(),
             cors,
             shutdown,
         }))

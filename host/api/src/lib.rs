@@ -1,7 +1,7 @@
 //! The routes, one module per resource. A handler extracts, calls one function of the domain and renders.
 //!
-//! [`access`] holds the access rules and their extractors, [`errors`] turns failures into answers, [`app`] is the
-//! shared state of handlers. Handlers never call the store.
+//! [`access`] holds the extractors of the access rules (`access_rules`), [`errors`] turns failures into answers,
+//! [`app`] is the shared state of handlers. Handlers never call the store.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
@@ -12,9 +12,12 @@ use crate::app::App;
 
 pub mod a2a;
 pub mod access;
+mod access_rules;
 pub mod activity;
 pub mod app;
+mod connection_limiter;
 pub mod errors;
+mod event_limits;
 pub mod events;
 pub mod extract;
 pub mod guests;
@@ -25,6 +28,8 @@ pub mod queue;
 pub mod registry;
 pub mod settings;
 pub mod tokens;
+mod workspace_list;
+mod workspace_view;
 pub mod workspaces;
 
 /// The routes of all resources.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use super::json::Json;
+use super::rendered_json::RenderedJson;
 
 /// An answer that is not a success: a status and a JSON body.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,7 +128,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body)).into_response();
+        // A `Value` always has a JSON form.
+        let body = wire_json::to_vec(&self.body).unwrap_or_default();
+        let mut response = (self.status, RenderedJson(body.into())).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

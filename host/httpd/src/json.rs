@@ -8,11 +8,11 @@ use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderValue, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+pub use super::rendered_json::RenderedJson;
 
 /// A JSON body: the argument of a handler, or its answer.
 ///
@@ -67,19 +67,5 @@ impl<T: Serialize> IntoResponse for Json<T> {
             Ok(body) => RenderedJson(body.into()).into_response(),
             Err(error) => ApiError::internal(&error).into_response(),
         }
-    }
-}
-
-/// JSON that is already bytes in the form of [`wire_json::to_vec`]: rendered once and answered often.
-#[derive(Debug, Clone)]
-pub struct RenderedJson(pub Bytes);
-
-const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
-
-impl IntoResponse for RenderedJson {
-    fn into_response(self) -> Response {
-        let mut response = Response::new(axum::body::Body::from(self.0));
-        response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
-        response
     }
 }

@@ -20,6 +20,7 @@ pub mod panics;
 pub mod parameters;
 pub mod public_url;
 pub mod rate_limit;
+mod rendered_json;
 pub mod request_log;
 pub mod router_ext;
 pub mod run_to_completion;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use types::{ActivityId, WorkspaceId};
 use uuid::Uuid;
 
-use crate::{deliver::Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
+use crate::{Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";

@@ -4,7 +4,7 @@ use tasks::{BackgroundTask, Progress};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    deliver::Messaging,
+    Messaging,
     limits::{ActivityRetention, SWEEP_INTERVAL},
 };
 

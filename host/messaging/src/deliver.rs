@@ -3,23 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::Catalog;
 use events::{Event, definitions::A2aResponse};
-use fleet::{Fleet, Workspace, rules::DeliveryMode};
-use http::StatusCode;
-use net::AgentClient;
-use serde_json::Value;
-use store::{activity::RECEIVED, workspaces::Hosting};
+use fleet::{Workspace, rules::DeliveryMode};
+use store::workspaces::Hosting;
 use tokio::time::Instant;
 use types::WorkspaceId;
 
 use crate::{
-    activity::{ERROR, Entry, OK},
+    Messaging,
     caller::Caller,
+    delivery::{Delivery, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
-    limits::Limits,
-    pending::PendingIndex,
-    push::Undelivered,
     request::Request,
 };
 
@@ -36,83 +30,7 @@ pub struct SendRequest {
     pub deadline: Option<Instant>,
 }
 
-/// The answer to a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// JSON, as far as the agent keeps to the protocol.
-    pub body: Bytes,
-}
-
-/// Delivers messages. Cheap to clone.
-#[derive(Clone)]
-pub struct Messaging {
-    pub(crate) fleet: Fleet,
-    pub(crate) catalog: Catalog,
-    pub(crate) agents: AgentClient,
-    pub(crate) pending: Arc<PendingIndex>,
-}
-
-/// One message on its way to one agent.
-#[derive(Debug, Clone)]
-pub(crate) struct Delivery {
-    pub(crate) target: Arc<Workspace>,
-    pub(crate) caller: Caller,
-    pub(crate) request: Request,
-}
-
-/// How a delivery ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Outcome {
-    pub(crate) duration_ms: i64,
-    /// The response with its status, good or bad; or why there is none.
-    pub(crate) result: Result<(StatusCode, Option<Value>), String>,
-}
-
-impl Reply {
-    pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
-        Self { status, body: body.to_string().into() }
-    }
-}
-
-impl Delivery {
-    /// The activity that records this outcome.
-    pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request } = self;
-        let (method, name) = (request.method().to_owned(), &target.row.name);
-        let (status, response_body, summary, error_detail) = match outcome.result {
-            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
-            Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
-        };
-        Entry {
-            workspace_id: target.row.id,
-            activity_type: RECEIVED.to_owned(),
-            source_id: caller.workspace(),
-            target_id: Some(target.row.id),
-            method: Some(method),
-            summary: Some(summary),
-            request_body: Some(request.body),
-            tool_trace: response_body.as_ref().and_then(tool_trace),
-            response_body,
-            duration_ms: Some(outcome.duration_ms),
-            status: if status.is_some_and(is_success) { OK } else { ERROR }.to_owned(),
-            error_detail,
-        }
-    }
-}
-
 impl Messaging {
-    /// Messages go to the workspaces of this fleet; adapters of this catalog translate messages, and answer
-    /// for synthetic workspaces.
-    #[must_use]
-    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits) -> Self {
-        let pending = Arc::<PendingIndex>::default();
-        fleet.observe_presence(Arc::clone(&pending) as _);
-        let agents = AgentClient::new(limits.addresses, limits.header_timeout);
-        Self { fleet, catalog, agents, pending }
-    }
-
     /// Delivers a message and waits for the answer. The future must be run to completion even if the client
     /// disconnects: an agent works on the message.
     ///
@@ -209,13 +127,4 @@ impl Messaging {
             self.fleet.record_outbound(id).await;
         }
     }
-}
-
-fn is_success(status: StatusCode) -> bool {
-    status.as_u16() < 400
-}
-
-/// Tools that an agent says it used.
-fn tool_trace(response: &Value) -> Option<Value> {
-    response.pointer("/result/metadata/tool_trace").filter(|trace| !trace.is_null()).cloned()
 }

@@ -12,6 +12,7 @@ mod activity;
 mod background;
 mod caller;
 mod deliver;
+mod delivery;
 mod error;
 mod limits;
 mod pending;
@@ -22,10 +23,40 @@ mod queue;
 mod request;
 mod synthetic;
 
+use std::sync::Arc;
+
+use catalog::Catalog;
+use fleet::Fleet;
+use net::AgentClient;
+
 pub use activity::Entry;
 pub use caller::Caller;
-pub use deliver::{Messaging, Reply, SendRequest};
+pub use deliver::SendRequest;
+pub use delivery::Reply;
 pub use error::{DeliveryError, LogError};
 pub use limits::{ActivityRetention, Limits};
 pub use queries::{ActivityError, ActivityQuery, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
+
+use crate::pending::PendingIndex;
+
+/// Delivers messages. Cheap to clone.
+#[derive(Clone)]
+pub struct Messaging {
+    fleet: Fleet,
+    catalog: Catalog,
+    agents: AgentClient,
+    pending: Arc<PendingIndex>,
+}
+
+impl Messaging {
+    /// Messages go to the workspaces of this fleet; adapters of this catalog translate messages, and answer
+    /// for synthetic workspaces.
+    #[must_use]
+    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits) -> Self {
+        let pending = Arc::<PendingIndex>::default();
+        fleet.observe_presence(Arc::clone(&pending) as _);
+        let agents = AgentClient::new(limits.addresses, limits.header_timeout);
+        Self { fleet, catalog, agents, pending }
+    }
+}

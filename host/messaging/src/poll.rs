@@ -5,8 +5,9 @@ use serde_json::json;
 use store::activity::RECEIVED;
 
 use crate::{
+    Messaging,
     activity::{Entry, OK},
-    deliver::{Delivery, Messaging, Reply},
+    delivery::{Delivery, Reply},
     error::{DeliveryError, LogError},
 };
 

@@ -11,26 +11,12 @@ use store::workspaces::Status;
 use tokio::time::Instant;
 
 use crate::{
+    Messaging,
     caller::Caller,
-    deliver::{Delivery, Messaging, Outcome, Reply},
+    delivery::{BusyDelivery, Delivery, Outcome, Reply, Undelivered},
     error::DeliveryError,
     limits::DELIVERY_TIMEOUT,
-    queue::BusyDelivery,
 };
-
-/// Why there is no reply.
-#[derive(Debug)]
-pub(crate) enum Undelivered {
-    Failed(DeliveryError),
-    /// The agent took the connection and gave no response; the message may be queued.
-    Busy(Box<BusyDelivery>),
-}
-
-impl From<DeliveryError> for Undelivered {
-    fn from(error: DeliveryError) -> Self {
-        Self::Failed(error)
-    }
-}
 
 impl Messaging {
     pub(crate) async fn push(

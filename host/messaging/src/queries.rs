@@ -9,7 +9,7 @@ use store::{
 };
 use types::{ActivityId, QueueItemId, WorkspaceId};
 
-use crate::{activity::Entry, deliver::Messaging, error::LogError};
+use crate::{Messaging, activity::Entry, error::LogError};
 
 /// Kinds of activity that agents may report.
 const REPORTED: [&str; 7] =

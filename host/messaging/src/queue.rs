@@ -1,54 +1,25 @@
 //! The queue of messages to busy agents: durable, and sent again one at a time when the agent has capacity.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{
     StoreError,
-    queue::{self, NewQueued, QueuedRow},
+    queue::{self, QueuedRow},
     workspaces::Status,
 };
 use tokio::time::Instant;
 use types::WorkspaceId;
 
 use crate::{
-    activity::Entry,
+    Messaging,
     caller::Caller,
-    deliver::{Delivery, Messaging, Outcome, Reply},
+    delivery::{BusyDelivery, Reply, Undelivered},
     error::DeliveryError,
     limits::{DELIVERY_TIMEOUT, MAX_ATTEMPTS, STALE_AFTER},
-    push::Undelivered,
 };
 
 /// Capability of agents that keep a queue of their own.
 const NATIVE_QUEUE: &str = "session";
-
-/// A message that got no response, and the activity that records so. The two are stored together.
-#[derive(Debug)]
-pub(crate) struct BusyDelivery {
-    message: NewQueued,
-    entry: Entry,
-}
-
-impl BusyDelivery {
-    pub(crate) fn new(delivery: Delivery, outcome: Outcome) -> Self {
-        Self { message: new_queued(&delivery), entry: delivery.into_entry(outcome) }
-    }
-}
-
-fn new_queued(delivery: &Delivery) -> NewQueued {
-    let body = &delivery.request.body;
-    let number = body.pointer("/params/expires_in_seconds").and_then(Value::as_i64);
-    let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
-    let key = body.pointer("/params/message/messageId").and_then(Value::as_str);
-    NewQueued {
-        workspace_id: delivery.target.row.id,
-        caller_id: delivery.caller.workspace(),
-        body: body.to_string(),
-        method: delivery.request.method().to_owned(),
-        idempotency_key: key.map(str::to_owned),
-        expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
-    }
-}
 
 impl Messaging {
     /// Queues a message until its agent has capacity. The message and its activity are durable before the

@@ -11,7 +11,8 @@ use uuid::Uuid;
 use wasm::adapter::Message;
 
 use crate::{
-    deliver::{Delivery, Messaging, Outcome, Reply},
+    Messaging,
+    delivery::{Delivery, Outcome, Reply},
     error::DeliveryError,
 };
 

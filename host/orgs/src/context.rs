@@ -11,8 +11,8 @@ use types::WorkspaceId;
 
 use crate::{
     assembler::Assembly,
-    import::{Imported, ImportedWorkspace, Mode, RemovedWorkspace},
     plan::{Action, Plan},
+    report::{Imported, ImportedWorkspace, Mode, RemovedWorkspace},
     template::Org,
 };
 

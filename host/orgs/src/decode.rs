@@ -7,8 +7,7 @@ use wasm::template::{Mark, Node as Yaml, Tree, Value};
 use crate::{
     fields::{InvalidValue, NodeRef},
     limits::Limits,
-    requirements::Requirement,
-    template::{Channel, Defaults, Node, Org, Prompt, Prompts, Routing, Schedule},
+    template::{Channel, Defaults, Node, Org, Prompt, Prompts, Requirement, Routing, Schedule},
 };
 
 /// Tag of a part that lies in another repository.

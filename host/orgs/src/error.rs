@@ -3,7 +3,7 @@
 use store::StoreError;
 use wasm::Problem;
 
-use crate::{fields::InvalidValue, requirements::Requirement, upload::UploadError};
+use crate::{fields::InvalidValue, template::Requirement, upload::UploadError};
 
 /// Why an import did not begin. Nothing was created. The texts go to clients as they are.
 #[derive(Debug, thiserror::Error)]

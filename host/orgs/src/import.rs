@@ -10,17 +10,17 @@ use fleet::{BatchEntry, BatchPlan, NewWorkspaceRow, WorkspaceError};
 use futures::FutureExt as _;
 use serde_json::Value as Json;
 use store::CommitError;
-use types::WorkspaceId;
 
 use crate::{
     Orgs,
-    assembler::{Assembly, ResolvedNode, SkippedChannel},
+    assembler::{Assembly, ResolvedNode},
     context::ImportContext,
     decode,
     error::ImportError,
     files::Files,
     plan::{Action, Plan, names},
-    requirements::{Requirement, Requirements},
+    report::{Imported, Mode},
+    requirements::Requirements,
     template::Org,
     upload,
 };
@@ -36,27 +36,6 @@ pub struct Import {
     pub dry_run: bool,
 }
 
-/// What an import does to existing workspaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// It leaves them alone.
-    Merge,
-    /// It removes those that have a name of the template, but no place in it.
-    Reconcile,
-}
-
-impl Mode {
-    /// The word for a mode in requests and events; empty for none.
-    #[must_use]
-    pub fn word(mode: Option<Self>) -> &'static str {
-        match mode {
-            None => "",
-            Some(Self::Merge) => "merge",
-            Some(Self::Reconcile) => "reconcile",
-        }
-    }
-}
-
 /// Where a template is.
 #[derive(Debug)]
 pub enum TemplateSource {
@@ -66,63 +45,6 @@ pub enum TemplateSource {
     Inline(Json),
     /// In a tar archive.
     Archive(Bytes),
-}
-
-/// What an import did, or would do.
-#[derive(Debug)]
-pub struct Imported {
-    /// Name of the organization.
-    pub org: String,
-    /// The mode of the request.
-    pub mode: Option<Mode>,
-    /// The template's workspaces, parents first, up to the first invalid one.
-    pub workspaces: Vec<ImportedWorkspace>,
-    /// Removed workspaces: each root, followed by everything below it.
-    pub removed: Vec<RemovedWorkspace>,
-    /// Why `workspaces` ends before the template does.
-    pub error: Option<String>,
-    /// Missing settings. Only a dry run goes on despite them.
-    pub missing_env: Vec<Requirement>,
-    /// Parts of the template that have no effect yet.
-    pub warnings: Vec<String>,
-}
-
-/// A workspace of a template.
-#[derive(Debug)]
-pub struct ImportedWorkspace {
-    /// Its id. In a dry run, workspaces to be created have none that would last.
-    pub id: WorkspaceId,
-    /// Created or kept.
-    pub action: Action,
-    /// Its name.
-    pub name: String,
-    /// Index of its parent among the imported workspaces.
-    pub parent: Option<usize>,
-    /// 1 to 4.
-    pub tier: i32,
-    /// Its runtime.
-    pub runtime: String,
-    /// Channels that it can't have.
-    pub channels_skipped: Vec<SkippedChannel>,
-}
-
-/// A workspace that has no place in the template.
-#[derive(Debug)]
-pub struct RemovedWorkspace {
-    /// Its id.
-    pub id: WorkspaceId,
-    /// Its name.
-    pub name: String,
-    /// Names of its ancestors, the root first.
-    pub ancestors: Vec<String>,
-}
-
-impl Imported {
-    /// Number of created workspaces.
-    #[must_use]
-    pub fn created(&self) -> usize {
-        self.workspaces.iter().filter(|workspace| workspace.action == Action::Create).count()
-    }
 }
 
 impl Orgs {

@@ -4,7 +4,7 @@
 //! `files` into one tree (`resolve`), which is decoded (`fields`, `decode`) into data (`template`). Its
 //! required settings are checked (`requirements`). Defaults, prompts and `.env` files are merged into each
 //! workspace (`assembler`), the actions are planned on the workspace index (`plan`), and one change of the
-//! fleet executes them (`import`, with report and events in `context`).
+//! fleet executes them (`import`, with events in `context` and the answer in `report`).
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod layout;
 pub mod limits;
 mod listing;
 mod plan;
+mod report;
 mod requirements;
 mod resolve;
 mod template;
@@ -43,11 +44,12 @@ pub use assembler::SkippedChannel;
 pub use error::ImportError;
 pub use fields::InvalidValue;
 pub use files::Files;
-pub use import::{Import, Imported, ImportedWorkspace, Mode, RemovedWorkspace, TemplateSource};
+pub use import::{Import, TemplateSource};
 pub use limits::Limits;
 pub use listing::{InvalidReason, TemplateSummary};
 pub use plan::Action;
-pub use requirements::Requirement;
+pub use report::{Imported, ImportedWorkspace, Mode, RemovedWorkspace};
+pub use template::Requirement;
 pub use upload::{UploadError, unpack};
 
 use crate::{

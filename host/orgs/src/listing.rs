@@ -8,12 +8,7 @@ use std::{
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
-use crate::{
-    Orgs,
-    decode::count,
-    error::ImportError,
-    requirements::{Requirement, Requirements},
-};
+use crate::{Orgs, decode::count, error::ImportError, requirements::Requirements, template::Requirement};
 
 /// Templates that are read concurrently.
 const CONCURRENT_READS: usize = 4;

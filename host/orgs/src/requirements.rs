@@ -2,25 +2,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use serde::Serialize;
-
-use crate::template::{Node, Org};
+use crate::template::{Node, Org, Requirement};
 
 /// Characters in the name of a setting at most.
 const NAME_CHARACTERS: usize = 128;
-
-/// A setting, or a group of settings of which one is enough.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Requirement {
-    /// A single setting.
-    One(String),
-    /// A group, in the author's order.
-    Any {
-        /// Names of the settings.
-        any_of: Vec<String>,
-    },
-}
 
 /// All requirements of a template, each once, in a fixed order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,15 +17,6 @@ pub(crate) struct Requirements {
 }
 
 impl Requirement {
-    /// Names of the settings.
-    #[must_use]
-    pub fn names(&self) -> &[String] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Any { any_of } => any_of,
-        }
-    }
-
     /// Whether one of its names is among `settings`.
     #[must_use]
     pub(crate) fn is_met(&self, settings: &HashSet<String>) -> bool {

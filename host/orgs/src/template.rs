@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use types::{InitialMemory, PluginSpec};
 
-use crate::requirements::Requirement;
-
 /// A whole template.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Org {
@@ -80,6 +78,30 @@ impl Node {
     #[must_use]
     pub(crate) fn spawns(&self) -> bool {
         self.spawning != Some(false)
+    }
+}
+
+/// A setting, or a group of settings of which one is enough.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Requirement {
+    /// A single setting.
+    One(String),
+    /// A group, in the author's order.
+    Any {
+        /// Names of the settings.
+        any_of: Vec<String>,
+    },
+}
+
+impl Requirement {
+    /// Names of the settings.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Any { any_of } => any_of,
+        }
     }
 }
 

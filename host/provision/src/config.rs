@@ -3,7 +3,7 @@
 use serde_yaml::{Mapping, Value as Yaml};
 use wasm::adapter::{Content, File, Value};
 
-use crate::{NotReady, plan::Workspace, spec::ConfigFile};
+use crate::{NotReady, spec::ConfigFile, workspace::Workspace};
 
 /// Where an agent's configuration begins.
 const CONFIG: &str = "config.yaml";

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use wasm::adapter::Plan;
 
-use crate::{Settings, plan::Workspace};
+use crate::{Settings, workspace::Workspace};
 
 /// The few variables whose values an adapter may see.
 pub const VISIBLE_ENV: [&str; 4] = ["MODEL", "MODEL_PROVIDER", "LLM_PROVIDER", "WORKSPACE_RESET_SESSION"];

@@ -14,12 +14,14 @@ mod plan;
 mod settings;
 mod spec;
 mod tier;
+mod workspace;
 
 pub use backend::{Backend, BackendError, ExecOutput, Observation, OwnedContainer, WorkspaceIo};
 pub use env::{VISIBLE_ENV, chosen_model};
 pub use not_ready::NotReady;
-pub use plan::{Directory, Request, Runtime, RuntimeTemplate, Workspace, plan};
+pub use plan::{Request, Runtime, RuntimeTemplate, plan};
 pub use settings::{Settings, TierLimits, provision_timeout};
 pub use spec::{
     ConfigFile, ConfigSource, ContainerSpec, Image, ImageOrigin, Mount, Network, Privileges, container_name,
 };
+pub use workspace::{Directory, Workspace};

@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
-use super::connection_limiter::{LimitReached, Permit};
 use super::event_stream::{Audience, EventStream};
 use super::{Limits, handshake::SocketAuth};
 use crate::access::{Access, Caller};
 use crate::app::App;
+use crate::connection_limiter::{LimitReached, Permit};
 use httpd::error::ApiError;
 use httpd::parameters::Query;
 use httpd::shutdown::Shutdown;

@@ -12,10 +12,10 @@ use futures::stream::unfold;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::connection_limiter::{LimitReached, Permit};
 use super::event_stream::{Audience, EventStream};
 use crate::access::{Access, Caller, WorkspaceAuth};
 use crate::app::App;
+use crate::connection_limiter::{LimitReached, Permit};
 use crate::errors::Refuse as _;
 use httpd::error::ApiError;
 use httpd::headers::text;

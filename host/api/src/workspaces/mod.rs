@@ -1,9 +1,7 @@
 //! Workspaces: created, read, edited, removed; and the verbs of their lifecycle.
 
 mod body;
-mod listing;
 mod state;
-mod view;
 
 use axum::Router;
 use axum::extract::State;
@@ -16,12 +14,12 @@ use serde_json::{Value, json};
 use store::workspaces::{Hosting, Status};
 
 use self::body::EditRequest;
-pub use self::listing::ListCache;
-use self::view::View;
 use crate::access::{AdminAuth, Credentials, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::Refuse as _;
 use crate::extract::{ValidJson, WorkspacePath};
+pub use crate::workspace_list::ListCache;
+use crate::workspace_view::{View, gone};
 use httpd::error::ApiError;
 use httpd::json::{Json, RenderedJson};
 use httpd::parameters::Query;
@@ -67,7 +65,7 @@ async fn show(
     let found = app.fleet.find(id).await.or_refuse("query failed")?;
     let workspace = found.ok_or_else(|| ApiError::not_found("workspace not found"))?;
     if workspace.row.is_removed() && query.include_removed.as_deref() != Some("true") {
-        return Err(view::gone(&workspace.row));
+        return Err(gone(&workspace.row));
     }
     let private = app.access.can_see_private(id, &Credentials::of(&headers));
     Ok(Json(View::single(&workspace, &app.fleet, private)).into_response())

@@ -1,5 +1,6 @@
 //! Plans by tables: one field at a time, against one workspace that has everything.
 
+use types::WorkspaceId;
 use uuid::Uuid;
 use wasm::adapter::{Capabilities, Content, EnvCopy, File, Hosting, Surfaces, Volume};
 

@@ -13,7 +13,7 @@ use httpd::error::ApiError;
 /// The fields of a workspace that clients see. The outer `Option` of a private field is `None` for callers who may
 /// not read it.
 #[derive(Debug, Serialize)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     active_tasks: i32,
     agent_card: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,12 +54,12 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// An element of the list, which only administrators read.
-    pub(super) fn listed(workspace: &'a Workspace, fleet: &Fleet) -> Self {
+    pub(crate) fn listed(workspace: &'a Workspace, fleet: &Fleet) -> Self {
         Self::of(workspace, fleet, true)
     }
 
     /// A single workspace. `known`: the caller has proved access, so private fields are included.
-    pub(super) fn single(workspace: &'a Workspace, fleet: &Fleet, known: bool) -> Self {
+    pub(crate) fn single(workspace: &'a Workspace, fleet: &Fleet, known: bool) -> Self {
         let presence = workspace.presence.as_deref();
         Self {
             last_outbound_at: Some(presence.and_then(|presence| presence.last_outbound_at)),
@@ -105,7 +105,7 @@ impl<'a> View<'a> {
 }
 
 /// The answer about one that is removed.
-pub(super) fn gone(row: &WorkspaceRow) -> ApiError {
+pub(crate) fn gone(row: &WorkspaceRow) -> ApiError {
     ApiError::with_body(
         StatusCode::GONE,
         json!({

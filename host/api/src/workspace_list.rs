@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use fleet::{Fleet, Workspace};
 
-use super::view::View;
+use crate::workspace_view::View;
 
 /// The list that was rendered last.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl ListCache {
     ///
     /// # Errors
     /// When a row has no JSON form.
-    pub(super) fn render(&self, fleet: &Fleet) -> serde_json::Result<Bytes> {
+    pub(crate) fn render(&self, fleet: &Fleet) -> serde_json::Result<Bytes> {
         let workspaces = fleet.workspaces().list();
         let known = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if known.is_of(&workspaces, fleet) {

@@ -1,6 +1,8 @@
-//! The auth classes as arguments of handlers.
+//! The auth classes of the contract as arguments of handlers.
 //!
-//! An extractor refuses before the handler runs, and records the admitted caller in the request's span.
+//! [`Access`] holds the rules. Handlers name the class they need by an extractor ([`AdminAuth`],
+//! [`WorkspaceAuth`], [`AgentAuth`]), which applies the rule before the handler runs, and records the admitted
+//! caller in the request's span.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use axum::routing::MethodRouter;
 use http::request::Parts;
 use types::WorkspaceId;
 
-use super::{Access, Caller, Credentials};
+pub use crate::access_rules::{Access, AgentProof, Caller, Credentials, RegistrationRights};
 use crate::app::App;
 use crate::extract::{ValidJson, Validate, path_param};
 use httpd::error::ApiError;

@@ -1,10 +1,6 @@
-//! The auth classes of the contract: which credential may call which route.
+//! The rules of the auth classes: which credential may call which route.
 //!
-//! [`Access`] holds the rules. Handlers name the class they need by an extractor of [`extract`]
-//! ([`AdminAuth`], [`WorkspaceAuth`], [`AgentAuth`]), which applies the rule before the handler runs. A new
-//! kind of credential becomes a variant of [`Caller`] and a step in the rules; handlers stay as they are.
-
-mod extract;
+//! A new kind of credential becomes a variant of [`Caller`] and a step in the rules; handlers stay as they are.
 
 use std::fmt;
 
@@ -14,7 +10,6 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use types::{OrgId, Owner, TokenId, WorkspaceId};
 
-pub use self::extract::{AdminAuth, AgentAuth, AgentBody, LiveWorkspace, WorkspaceAuth, admin};
 use crate::settings::AccessSettings;
 use httpd::error::ApiError;
 use httpd::headers::text;

@@ -1,0 +1,124 @@
+//! One message on its way to one agent, and how it can end: a reply, a failure, or a busy agent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fleet::Workspace;
+use http::StatusCode;
+use serde_json::Value;
+use store::{activity::RECEIVED, queue::NewQueued};
+
+use crate::{
+    activity::{ERROR, Entry, OK},
+    caller::Caller,
+    error::DeliveryError,
+    request::Request,
+};
+
+/// The answer to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// JSON, as far as the agent keeps to the protocol.
+    pub body: Bytes,
+}
+
+/// One message on its way to one agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) target: Arc<Workspace>,
+    pub(crate) caller: Caller,
+    pub(crate) request: Request,
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) duration_ms: i64,
+    /// The response with its status, good or bad; or why there is none.
+    pub(crate) result: Result<(StatusCode, Option<Value>), String>,
+}
+
+impl Reply {
+    pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
+        Self { status, body: body.to_string().into() }
+    }
+}
+
+impl Delivery {
+    /// The activity that records this outcome.
+    pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
+        let Self { target, caller, request } = self;
+        let (method, name) = (request.method().to_owned(), &target.row.name);
+        let (status, response_body, summary, error_detail) = match outcome.result {
+            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
+            Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
+        };
+        Entry {
+            workspace_id: target.row.id,
+            activity_type: RECEIVED.to_owned(),
+            source_id: caller.workspace(),
+            target_id: Some(target.row.id),
+            method: Some(method),
+            summary: Some(summary),
+            request_body: Some(request.body),
+            tool_trace: response_body.as_ref().and_then(tool_trace),
+            response_body,
+            duration_ms: Some(outcome.duration_ms),
+            status: if status.is_some_and(is_success) { OK } else { ERROR }.to_owned(),
+            error_detail,
+        }
+    }
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(crate) enum Undelivered {
+    Failed(DeliveryError),
+    /// The agent took the connection and gave no response; the message may be queued.
+    Busy(Box<BusyDelivery>),
+}
+
+impl From<DeliveryError> for Undelivered {
+    fn from(error: DeliveryError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A message that got no response, and the activity that records so. The two are stored together.
+#[derive(Debug)]
+pub(crate) struct BusyDelivery {
+    pub(crate) message: NewQueued,
+    pub(crate) entry: Entry,
+}
+
+impl BusyDelivery {
+    pub(crate) fn new(delivery: Delivery, outcome: Outcome) -> Self {
+        Self { message: new_queued(&delivery), entry: delivery.into_entry(outcome) }
+    }
+}
+
+fn new_queued(delivery: &Delivery) -> NewQueued {
+    let body = &delivery.request.body;
+    let number = body.pointer("/params/expires_in_seconds").and_then(Value::as_i64);
+    let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
+    let key = body.pointer("/params/message/messageId").and_then(Value::as_str);
+    NewQueued {
+        workspace_id: delivery.target.row.id,
+        caller_id: delivery.caller.workspace(),
+        body: body.to_string(),
+        method: delivery.request.method().to_owned(),
+        idempotency_key: key.map(str::to_owned),
+        expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
+    }
+}
+
+pub(crate) fn is_success(status: StatusCode) -> bool {
+    status.as_u16() < 400
+}
+
+/// Tools that an agent says it used.
+fn tool_trace(response: &Value) -> Option<Value> {
+    response.pointer("/result/metadata/tool_trace").filter(|trace| !trace.is_null()).cloned()
+}
