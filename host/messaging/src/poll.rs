@@ -31,7 +31,7 @@ impl Messaging {
         };
         self.log(entry).await.map_err(|error| match error {
             LogError::NotFound => DeliveryError::NotFound,
-            error => DeliveryError::NotQueued(error),
+            error @ LogError::Commit(_) => DeliveryError::NotQueued(error),
         })?;
         self.record_outbound(caller).await;
         let body = json!({ "delivery_mode": "poll", "method": method, "status": "queued" });
