@@ -18,8 +18,8 @@ use uuid::Uuid;
 
 use crate::{
     CommitError, Mutation, Store, StoreError,
-    commit::Transaction,
     entity::activity,
+    transaction::Transaction,
     write_behind::{Buffer, Pending, WriteBehind},
 };
 

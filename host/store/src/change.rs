@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use events::Event;
 use types::WorkspaceId;
 
-use crate::{StoreError, commit::Transaction};
+use crate::{StoreError, transaction::Transaction};
 
 /// An event, and the workspace that it is about.
 pub type WorkspaceEvent = (Option<WorkspaceId>, Event);

@@ -4,42 +4,18 @@ use std::{collections::HashSet, sync::Arc};
 
 use events::Envelope;
 use sea_orm::{
-    ActiveModelTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _,
-    IntoActiveModel as _, Statement, TransactionTrait as _, sea_query::OnConflict,
+    ActiveModelTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, IntoActiveModel as _, Statement,
 };
 use types::WorkspaceId;
 
 use crate::{
-    Change, CommitError, Store, StoreError,
+    Change, CommitError, Store, StoreError, Transaction,
     entity::event,
     events::{COMMITTED, is_stored, row},
-    sequencer::Sequencer,
+    statement::ROWS,
     workspaces,
     write_behind::Pending,
 };
-
-/// Rows in one statement: 32 columns of a workspace times this stays below SQLite's 32,766 parameters.
-pub(crate) const ROWS: usize = 500;
-
-/// Ids in one `IN` list at most: SQLite takes 32,766 parameters a statement, Postgres 65,535.
-pub(crate) const IDS: usize = 10_000;
-
-/// A transaction that holds its place in the order of commits. Opaque outside of this crate, so that SQL
-/// stays here.
-#[derive(Debug)]
-pub struct Transaction {
-    pub(crate) db: DatabaseTransaction,
-    pub(crate) sequencer: Sequencer,
-}
-
-impl Transaction {
-    /// Begins, and locks the order of commits.
-    pub(crate) async fn begin(store: &Store, numbers: usize, times: usize) -> Result<Self, StoreError> {
-        let db = store.db.begin().await?;
-        let sequencer = Sequencer::acquire(&db, numbers, times).await?;
-        Ok(Self { db, sequencer })
-    }
-}
 
 /// Commits all changes in one transaction. Returns the events of each, sequenced.
 pub(crate) async fn commit_group(
@@ -99,13 +75,4 @@ pub(crate) async fn flush(store: &Store, pending: &Pending) -> Result<(), StoreE
     }
     tx.sequencer.save(&tx.db).await?;
     Ok(tx.db.commit().await?)
-}
-
-/// An upsert that replaces every column but the key.
-pub(crate) fn replacing<C>(key: C, columns: impl Iterator<Item = C>) -> OnConflict
-where
-    C: sea_orm::ColumnTrait,
-{
-    let others: Vec<C> = columns.filter(|column| column.as_str() != key.as_str()).collect();
-    OnConflict::column(key).update_columns(others).to_owned()
 }

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, Condition, DeriveActiveEnum, EntityTrait as _, EnumIter,
-    ExprTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, TransactionTrait as _,
-    sea_query::Expr,
+    ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, TransactionTrait as _, sea_query::Expr,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -20,6 +19,7 @@ use crate::{
     entity::{guest, guest_release},
 };
 
+pub use crate::entity::guest_release::ReleaseState;
 pub use mutations::{PutGuest, ReleaseMutation};
 
 /// A guest row: a component with settings, under a name.
@@ -70,21 +70,6 @@ pub struct ReleaseRow {
     pub reason: Option<String>,
     /// What it did so far.
     pub counters: Counters,
-}
-
-/// Where a release stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, EnumIter, DeriveActiveEnum)]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "lowercase")]
-pub enum ReleaseState {
-    /// Here and fit; never answered, or not since it was staged.
-    Staged,
-    /// Answers.
-    Active,
-    /// Answered before; can be rolled back to.
-    Retired,
-    /// Found unfit, for the reason given.
-    Rejected,
 }
 
 /// What a release did. Counts only grow; `peak_memory_bytes` is a maximum.

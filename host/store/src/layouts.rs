@@ -9,8 +9,9 @@ use types::WorkspaceId;
 
 use crate::{
     CommitError, Mutation,
-    commit::{IDS, ROWS, Transaction, replacing},
     entity::layout,
+    statement::{IDS, ROWS, replacing},
+    transaction::Transaction,
 };
 
 /// Where the canvas shows a workspace.

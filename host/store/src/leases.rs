@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use types::ServerId;
 
-use crate::{Precondition, Store, StoreError, commit::Transaction};
+use crate::{Precondition, Store, StoreError, transaction::Transaction};
 
 /// A lease that this server holds.
 #[derive(Debug, Clone)]

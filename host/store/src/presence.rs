@@ -14,8 +14,8 @@ use types::WorkspaceId;
 use crate::{
     StoreError,
     activity::clean,
-    commit::Transaction,
     entity::presence,
+    transaction::Transaction,
     write_behind::{Buffer, Pending, WriteBehind},
 };
 

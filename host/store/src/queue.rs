@@ -13,28 +13,14 @@ use uuid::Uuid;
 use crate::{
     Store, StoreError,
     activity::{self, ActivityRow, clean},
-    commit::Transaction,
-    entity::{queued, text_enum::text_enum},
+    entity::queued,
+    transaction::Transaction,
 };
+
+pub use crate::entity::queued::QueueStatus;
 
 /// Priority of a task; there are no others yet.
 const TASK: i32 = 50;
-
-text_enum! {
-    /// The state of a queued message.
-    QueueStatus {
-        /// Waits.
-        Queued = "queued",
-        /// On its way.
-        Dispatched = "dispatched",
-        /// Delivered.
-        Completed = "completed",
-        /// Given up before it was delivered.
-        Dropped = "dropped",
-        /// Could not be delivered.
-        Failed = "failed",
-    }
-}
 
 /// A message that waits, or waited, for an agent that is busy.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,8 +11,8 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter as _, QueryOrder as _, Query
 
 use crate::{
     Store, StoreError,
-    commit::Transaction,
     entity::{activity, event},
+    transaction::Transaction,
 };
 
 /// Rows deleted in one transaction, so that others get their turn in between.

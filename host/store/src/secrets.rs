@@ -10,8 +10,9 @@ use types::{Owner, WorkspaceId};
 
 use crate::{
     CommitError, Mutation, Store, StoreError,
-    commit::{ROWS, Transaction},
     entity::{global_secret, inbound_secret, workspace_secret},
+    statement::ROWS,
+    transaction::Transaction,
 };
 
 /// A sealed secret.

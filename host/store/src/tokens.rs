@@ -14,37 +14,13 @@ use uuid::Uuid;
 
 use crate::{
     CommitError, Mutation, Precondition, Store, StoreError, WorkspaceEvent,
-    commit::{IDS, Transaction},
-    entity::text_enum::text_enum,
     entity::token,
+    statement::IDS,
+    transaction::Transaction,
     write_behind::{Buffer, Pending, WriteBehind},
 };
 
-text_enum! {
-    /// The kind of a token's holder.
-    TokenKind {
-        /// An agent's own; provisioning replaces it.
-        Agent = "agent",
-        /// A person's or a script's, for one workspace.
-        User = "user",
-        /// The whole organization.
-        Org = "org",
-    }
-}
-
-text_enum! {
-    /// Why a token was revoked.
-    RevokedBy {
-        /// By request.
-        Request = "request",
-        /// The workspace was removed.
-        Removal = "removal",
-        /// A newer attempt of the workspace has another one.
-        Provisioning = "provisioning",
-        /// Unused, and nothing of the workspace ran.
-        Sweep = "sweep",
-    }
-}
+pub use crate::entity::token::{RevokedBy, TokenKind};
 
 /// A bearer token. The token itself is never stored.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
-    commit::IDS,
     entity::{json_column::JsonColumn, layout, presence, text_column::TextColumn, workspace},
     layouts::LayoutRow,
     presence::PresenceRow,
+    statement::IDS,
 };
 pub use mutations::{InsertWorkspaces, PurgeWorkspaces, UpdateWorkspaces, rows_written};
 pub use preconditions::{NoCycle, NoOtherChildren, WorkspaceIsLive};

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use types::WorkspaceId;
 
-use crate::{StoreError, commit::Transaction};
+use crate::{StoreError, transaction::Transaction};
 
 /// Rows are stored when this many wait …
 pub(crate) const PENDING_ROWS: usize = 128;

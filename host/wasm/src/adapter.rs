@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
-use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
+use crate::{FunctionError, Outcome, Problem, Settings, World, call::CallContext, json};
 
 pub(crate) use v0_1::Bindings;
 #[cfg(fuzzing)]
@@ -275,34 +275,34 @@ pub struct Message {
 
 /// A component called as an adapter.
 pub struct Adapter<'a> {
-    pub(crate) component: &'a Component,
+    pub(crate) context: &'a CallContext,
     pub(crate) bindings: &'a Bindings,
 }
 
 impl Adapter<'_> {
     /// Asks the guest whether these settings are valid.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
-        self.bindings.validate_settings(self.component, settings).await
+        self.bindings.validate_settings(self.context, settings).await
     }
 
     /// What is this runtime?
     pub async fn describe(&self, settings: &Settings) -> Outcome<Description> {
-        self.bindings.describe(self.component, settings).await
+        self.bindings.describe(self.context, settings).await
     }
 
     /// What does a workspace need before it starts?
     pub async fn plan(&self, settings: &Settings, request: &PlanRequest) -> Outcome<Result<Plan, Problem>> {
-        self.bindings.plan(self.component, settings, request).await
+        self.bindings.plan(self.context, settings, request).await
     }
 
     /// Which runtime does a configuration file name?
     pub async fn runtime_in_config(&self, settings: &Settings, config: &[u8]) -> Outcome<Option<String>> {
-        self.bindings.runtime_in_config(self.component, settings, config).await
+        self.bindings.runtime_in_config(self.context, settings, config).await
     }
 
     /// What does a change to these files ask for?
     pub async fn on_files_changed(&self, settings: &Settings, paths: &[String]) -> Outcome<Reload> {
-        self.bindings.on_files_changed(self.component, settings, paths).await
+        self.bindings.on_files_changed(self.context, settings, paths).await
     }
 
     /// What does a synthetic agent answer? One text per part.
@@ -311,12 +311,12 @@ impl Adapter<'_> {
         settings: &Settings,
         message: &Message,
     ) -> Outcome<Result<Vec<String>, Problem>> {
-        self.bindings.synthetic_reply(self.component, settings, message).await
+        self.bindings.synthetic_reply(self.context, settings, message).await
     }
 
     /// The body of a message as the runtime wants it.
     pub async fn to_agent(&self, settings: &Settings, body: &Json) -> Outcome<Result<Json, Problem>> {
-        self.bindings.to_agent(self.component, settings, body).await
+        self.bindings.to_agent(self.context, settings, body).await
     }
 
     pub(crate) async fn call_by_name(

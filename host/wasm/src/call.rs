@@ -1,70 +1,29 @@
-//! One call: a slot, a store, a deadline, and an usage of what it took.
+//! One call: a slot, a store, a deadline, and a report of what it took.
 
 use std::{
     future::Future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 
 use crate::{
-    Component, Failure, InvalidOutput, Limits,
-    instance_pool::PooledInstance,
+    Failure, InvalidOutput, Limits, LogLine, Outcome, Report, Sandbox, Stream,
+    instance_pool::{InstancePool, PooledInstance},
     limits::{HANDLES, WAIT_GRACE},
     state::State,
 };
 
-/// What a call came to, and what it took.
-#[derive(Debug)]
-pub struct Outcome<T> {
-    /// The answer, checked; or why there is none.
-    pub result: Result<T, Failure>,
-    /// What it took, either way.
-    pub report: Report,
-}
-
-/// What a call took.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// From the free slot to the checked answer.
-    pub elapsed: Duration,
-    /// Linear memory at its largest, bytes.
-    pub peak_memory: usize,
-    /// What the guest wrote, in order.
-    pub log: Vec<LogLine>,
-    /// Bytes of log that went beyond the limit and were dropped.
-    pub log_dropped: usize,
-}
-
-/// Where a guest wrote a line to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stream {
-    /// Standard output.
-    Out,
-    /// Standard error.
-    Err,
-}
-
-/// A line that a guest wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// Where to.
-    pub stream: Stream,
-    /// The line, without its end.
-    pub text: String,
-}
-
-impl<T> Outcome<T> {
-    /// Goes on with the answer, if there is one.
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Outcome<U> {
-        Outcome { result: self.result.map(f), report: self.report }
-    }
-
-    fn never_ran(failure: Failure) -> Self {
-        Self { result: Err(failure), report: Report::default() }
-    }
+/// What the calls of a component share.
+#[derive(Clone)]
+pub(crate) struct CallContext {
+    pub(crate) sandbox: Sandbox,
+    /// The component's own; calls hold one of the sandbox too.
+    pub(crate) slots: Arc<Semaphore>,
+    /// None for a component with a fresh instance for each call.
+    pub(crate) pool: Option<Arc<InstancePool>>,
 }
 
 /// The deadline's own error, to be told apart from other traps.
@@ -75,16 +34,16 @@ struct DeadlineMissed;
 /// Makes a call in an instance of its own, or in one from the pool if the component has one,
 /// and checks the answer.
 pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
-    component: &Component,
+    context: &CallContext,
     instantiate: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<I> + Send,
     call: impl AsyncFnOnce(&mut Store<State>, &I) -> wasmtime::Result<T> + Send,
     check: impl FnOnce(T) -> Result<U, InvalidOutput>,
 ) -> Outcome<U> {
-    let sandbox = &component.inner.sandbox;
+    let sandbox = &context.sandbox;
     let limits = sandbox.limits();
     let slots = async {
         // The component's own slots first: a call that waits for those must not hold a shared one.
-        let own = component.inner.slots.acquire().await;
+        let own = context.slots.acquire().await;
         let shared = sandbox.slots().acquire().await;
         (own, shared)
     };
@@ -93,8 +52,8 @@ pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
     };
 
     let started = Instant::now();
-    let idle = component.pool.as_ref().and_then(|pool| pool.take());
-    let mut pooled = idle.unwrap_or_else(|| PooledInstance::new(new_store(component)));
+    let idle = context.pool.as_ref().and_then(|pool| pool.take());
+    let mut pooled = idle.unwrap_or_else(|| PooledInstance::new(new_store(context)));
     pooled.store.data_mut().usage.begin_call();
     set_deadline(&mut pooled.store, started + limits.call_time);
     let answer = within(limits.call_time + WAIT_GRACE, async {
@@ -116,15 +75,15 @@ pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
         None => Err(Failure::Timeout { limit: limits.call_time, backtrace: Vec::new() }),
     };
     let peak_memory = state.usage.memory();
-    match &component.pool {
+    match &context.pool {
         Some(pool) if result.is_ok() => pool.release(pooled),
         _ => drop(pooled),
     }
     Outcome { result, report: Report { elapsed: started.elapsed(), peak_memory, log, log_dropped } }
 }
 
-fn new_store(component: &Component) -> Store<State> {
-    let sandbox = &component.inner.sandbox;
+fn new_store(context: &CallContext) -> Store<State> {
+    let sandbox = &context.sandbox;
     let mut store = Store::new(sandbox.engine(), State::new(sandbox.limits()));
     store.limiter(|state| &mut state.usage);
     store.set_hostcall_fuel(sandbox.limits().answer_bytes);

@@ -5,7 +5,7 @@ mod v0_1;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
+use crate::{FunctionError, Outcome, Problem, Settings, World, call::CallContext, json};
 
 pub(crate) use v0_1::Bindings;
 
@@ -40,19 +40,19 @@ pub enum Verdict {
 
 /// A component called as a classifier.
 pub struct Classifier<'a> {
-    pub(crate) component: &'a Component,
+    pub(crate) context: &'a CallContext,
     pub(crate) bindings: &'a Bindings,
 }
 
 impl Classifier<'_> {
     /// Asks the guest whether these settings are valid.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
-        self.bindings.validate_settings(self.component, settings).await
+        self.bindings.validate_settings(self.context, settings).await
     }
 
     /// Hot or cold?
     pub async fn classify(&self, settings: &Settings, diff: &Diff) -> Outcome<Verdict> {
-        self.bindings.classify(self.component, settings, diff).await
+        self.bindings.classify(self.context, settings, diff).await
     }
 
     pub(crate) async fn call_by_name(

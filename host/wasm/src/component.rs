@@ -7,21 +7,19 @@ use tokio::sync::Semaphore;
 use wasmtime::component;
 
 use crate::{
-    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, classifier,
-    instance_pool::InstancePool, template,
+    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, call::CallContext,
+    classifier, instance_pool::InstancePool, template,
 };
 
 /// A loaded guest, without settings. Cheap to clone. Every call has an instance of its own, unless
 /// [`Component::pooled`] says otherwise.
 #[derive(Clone)]
 pub struct Component {
-    pub(crate) inner: Arc<Inner>,
-    pub(crate) pool: Option<Arc<InstancePool>>,
+    inner: Arc<Inner>,
+    context: CallContext,
 }
 
-pub(crate) struct Inner {
-    pub(crate) sandbox: Sandbox,
-    pub(crate) slots: Semaphore,
+struct Inner {
     digest: Digest,
     world: World,
     version: String,
@@ -56,24 +54,27 @@ impl Component {
         };
         let bindings = bind().map_err(|error| LoadError::Shape(format!("{error:#}")))?;
         let slots = Semaphore::new(sandbox.limits().slots_per_component as usize);
-        let sandbox = sandbox.clone();
         Ok(Self {
-            inner: Arc::new(Inner { sandbox, slots, digest, world, version, imports, bindings }),
-            pool: None,
+            inner: Arc::new(Inner { digest, world, version, imports, bindings }),
+            context: CallContext { sandbox: sandbox.clone(), slots: Arc::new(slots), pool: None },
         })
     }
 
     /// The same component, with a pool from which this value and its clones take warm instances.
     #[must_use]
     pub fn pooled(&self) -> Self {
-        let pool = InstancePool::new(self.inner.sandbox.idle_permits());
-        Self { inner: Arc::clone(&self.inner), pool: Some(Arc::new(pool)) }
+        let pool = InstancePool::new(self.context.sandbox.idle_permits());
+        self.with_pool(Some(Arc::new(pool)))
     }
 
     /// The same component, with a fresh instance for each call.
     #[must_use]
     pub fn per_call(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), pool: None }
+        self.with_pool(None)
+    }
+
+    fn with_pool(&self, pool: Option<Arc<InstancePool>>) -> Self {
+        Self { inner: Arc::clone(&self.inner), context: CallContext { pool, ..self.context.clone() } }
     }
 
     /// The digest of its bytes.
@@ -104,7 +105,7 @@ impl Component {
     #[must_use]
     pub fn adapter(&self) -> Option<adapter::Adapter<'_>> {
         match &self.inner.bindings {
-            Bindings::Adapter(bindings) => Some(adapter::Adapter { component: self, bindings }),
+            Bindings::Adapter(bindings) => Some(adapter::Adapter { context: &self.context, bindings }),
             Bindings::Template(_) | Bindings::Classifier(_) => None,
         }
     }
@@ -113,7 +114,7 @@ impl Component {
     #[must_use]
     pub fn resolver(&self) -> Option<template::Resolver<'_>> {
         match &self.inner.bindings {
-            Bindings::Template(bindings) => Some(template::Resolver { component: self, bindings }),
+            Bindings::Template(bindings) => Some(template::Resolver { context: &self.context, bindings }),
             Bindings::Adapter(_) | Bindings::Classifier(_) => None,
         }
     }
@@ -122,7 +123,9 @@ impl Component {
     #[must_use]
     pub fn classifier(&self) -> Option<classifier::Classifier<'_>> {
         match &self.inner.bindings {
-            Bindings::Classifier(bindings) => Some(classifier::Classifier { component: self, bindings }),
+            Bindings::Classifier(bindings) => {
+                Some(classifier::Classifier { context: &self.context, bindings })
+            }
             Bindings::Adapter(_) | Bindings::Template(_) => None,
         }
     }
@@ -131,13 +134,13 @@ impl Component {
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), crate::Problem>> {
         match &self.inner.bindings {
             Bindings::Adapter(bindings) => {
-                adapter::Adapter { component: self, bindings }.validate_settings(settings).await
+                adapter::Adapter { context: &self.context, bindings }.validate_settings(settings).await
             }
             Bindings::Template(bindings) => {
-                template::Resolver { component: self, bindings }.validate_settings(settings).await
+                template::Resolver { context: &self.context, bindings }.validate_settings(settings).await
             }
             Bindings::Classifier(bindings) => {
-                classifier::Classifier { component: self, bindings }.validate_settings(settings).await
+                classifier::Classifier { context: &self.context, bindings }.validate_settings(settings).await
             }
         }
     }
@@ -155,13 +158,17 @@ impl Component {
     ) -> Result<Outcome<Value>, FunctionError> {
         match &self.inner.bindings {
             Bindings::Adapter(bindings) => {
-                adapter::Adapter { component: self, bindings }.call_by_name(function, settings, input).await
+                adapter::Adapter { context: &self.context, bindings }
+                    .call_by_name(function, settings, input)
+                    .await
             }
             Bindings::Template(bindings) => {
-                template::Resolver { component: self, bindings }.call_by_name(function, settings, input).await
+                template::Resolver { context: &self.context, bindings }
+                    .call_by_name(function, settings, input)
+                    .await
             }
             Bindings::Classifier(bindings) => {
-                classifier::Classifier { component: self, bindings }
+                classifier::Classifier { context: &self.context, bindings }
                     .call_by_name(function, settings, input)
                     .await
             }

@@ -19,13 +19,18 @@ pub mod classifier;
 mod component;
 mod digest;
 mod engine;
+mod exports;
 mod failure;
+#[cfg(fuzzing)]
+mod fuzz_bytes;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod imports;
 mod instance_pool;
 mod json;
 mod limits;
+mod load;
+mod outcome;
 mod sandbox;
 mod settings;
 mod state;
@@ -34,11 +39,11 @@ pub mod validate;
 mod world;
 
 pub use cache::AotCache;
-pub use call::{LogLine, Outcome, Report, Stream};
 pub use component::Component;
 pub use digest::{Digest, ParseDigestError};
 pub use failure::{Failure, FailureKind, InvalidOutput, LoadError, SandboxError};
 pub use limits::Limits;
+pub use outcome::{LogLine, Outcome, Report, Stream};
 pub use sandbox::{PoolUse, Sandbox};
 pub use settings::{Settings, SettingsError};
 pub use world::{FunctionError, World};

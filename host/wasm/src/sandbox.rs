@@ -1,21 +1,17 @@
-//! The engine, the linker and the slots, made once; and the way from bytes to a [`Component`].
+//! The engine, the linker and the slots, made once.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use tokio::sync::Semaphore;
 use wasmtime::{
     Engine,
-    component::{self, Linker},
+    component::{Component as Compiled, Linker},
 };
 
-use crate::{
-    AotCache, Component, Digest, Limits, LoadError, SandboxError, World, engine, imports,
-    limits::POOLED_TOTAL, state::State,
-};
+use crate::{AotCache, Digest, Limits, SandboxError, engine, imports, limits::POOLED_TOTAL, state::State};
 
 /// Runs guests. Cheap to clone; all clones share engine and slots.
 #[derive(Clone)]
@@ -73,62 +69,6 @@ impl Sandbox {
         })
     }
 
-    /// Turns bytes into a component that can be called: a fraction of a second of every core when
-    /// it must be compiled, a millisecond when the AOT cache has it. Call it off the async threads.
-    ///
-    /// # Errors
-    /// Everything that keeps it from ever being called: see [`LoadError`].
-    pub fn load(&self, bytes: &[u8]) -> Result<Component, LoadError> {
-        self.preflight(bytes)?;
-        let digest = Digest::of(bytes);
-        if let Some(component) = self.load_compiled(&digest) {
-            return Ok(component);
-        }
-        let compiled = self.compile(bytes)?;
-        let component = self.prepare(digest, &compiled)?;
-        if let Some(cache) = &self.inner.cache {
-            cache.put(self.inner.compatibility, &digest, &compiled);
-        }
-        Ok(component)
-    }
-
-    /// The component with this digest, if the AOT cache has it: no bytes are needed then.
-    #[must_use]
-    pub fn load_compiled(&self, digest: &Digest) -> Option<Component> {
-        let inner = &self.inner;
-        let compiled = inner.cache.as_ref()?.load(&inner.engine, inner.compatibility, digest)?;
-        self.prepare(*digest, &compiled).ok()
-    }
-
-    fn preflight(&self, bytes: &[u8]) -> Result<(), LoadError> {
-        let limit = self.inner.limits.component_bytes;
-        match bytes {
-            _ if bytes.len() > limit => Err(LoadError::TooLarge { bytes: bytes.len(), limit }),
-            [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
-            [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Err(LoadError::CoreModule),
-            [b'\0', b'a', b's', b'm', ..] => Err(LoadError::Compile("the file is truncated".to_owned())),
-            _ => Err(LoadError::NotWasm),
-        }
-    }
-
-    fn compile(&self, bytes: &[u8]) -> Result<component::Component, LoadError> {
-        // A panic of the compiler on odd input is a bad file, not a dead server.
-        catch_unwind(AssertUnwindSafe(|| component::Component::from_binary(&self.inner.engine, bytes)))
-            .unwrap_or_else(|_| Err(wasmtime::Error::msg("the compiler gave up on it")))
-            .map_err(|error| LoadError::Compile(format!("{error:#}")))
-    }
-
-    /// Reads world, version and imports off a compiled component, checks them, and binds it.
-    fn prepare(&self, digest: Digest, compiled: &component::Component) -> Result<Component, LoadError> {
-        let engine = &self.inner.engine;
-        let ty = compiled.component_type();
-        let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
-        let imports: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
-        let (world, version) = World::of_exports(&exports)?;
-        imports::check(&imports)?;
-        Component::new(self, digest, world, version, imports, compiled)
-    }
-
     /// The limits that calls run under.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -153,6 +93,19 @@ impl Sandbox {
     pub fn evict(&self, digest: &Digest) {
         if let Some(cache) = &self.inner.cache {
             cache.evict(digest);
+        }
+    }
+
+    /// The compiled form of the bytes with this digest, if the AOT cache has it.
+    pub(crate) fn cached(&self, digest: &Digest) -> Option<Compiled> {
+        let inner = &self.inner;
+        inner.cache.as_ref()?.load(&inner.engine, inner.compatibility, digest)
+    }
+
+    /// Puts a compiled form into the AOT cache, if there is one.
+    pub(crate) fn put(&self, digest: &Digest, compiled: &Compiled) {
+        if let Some(cache) = &self.inner.cache {
+            cache.put(self.inner.compatibility, digest, compiled);
         }
     }
 

@@ -5,7 +5,7 @@ mod v0_1;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::{Component, FunctionError, Outcome, Problem, Settings, World, json};
+use crate::{FunctionError, Outcome, Problem, Settings, World, call::CallContext, json};
 
 pub(crate) use v0_1::Bindings;
 #[cfg(fuzzing)]
@@ -110,19 +110,19 @@ pub struct Mark {
 
 /// A component called as a resolver.
 pub struct Resolver<'a> {
-    pub(crate) component: &'a Component,
+    pub(crate) context: &'a CallContext,
     pub(crate) bindings: &'a Bindings,
 }
 
 impl Resolver<'_> {
     /// Asks the guest whether these settings are valid.
     pub async fn validate_settings(&self, settings: &Settings) -> Outcome<Result<(), Problem>> {
-        self.bindings.validate_settings(self.component, settings).await
+        self.bindings.validate_settings(self.context, settings).await
     }
 
     /// One step of the resolution.
     pub async fn expand(&self, settings: &Settings, request: &Expansion) -> Outcome<Progress> {
-        self.bindings.expand(self.component, settings, request).await
+        self.bindings.expand(self.context, settings, request).await
     }
 
     pub(crate) async fn call_by_name(

@@ -1,10 +1,8 @@
-//! The worlds that this host runs, and how a component says which one it is of.
+//! The worlds that this host runs: their names, versions and functions.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use crate::LoadError;
 
 /// What a guest is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,27 +91,6 @@ impl World {
             Self::Template => &["validate-settings", "expand"],
             Self::Classifier => &["validate-settings", "classify"],
         }
-    }
-
-    /// Reads world and version off the names of a component's exports.
-    pub(crate) fn of_exports(exports: &[String]) -> Result<(Self, String), LoadError> {
-        let wrong = || LoadError::World {
-            found: if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") },
-            expected: Self::ALL
-                .map(|world| format!("{}@{}", world.interface(), world.versions().join("|")))
-                .join(", "),
-        };
-        let [export] = exports else { return Err(wrong()) };
-        let (interface, version) = export.split_once('@').ok_or_else(wrong)?;
-        let world = Self::ALL.into_iter().find(|world| world.interface() == interface).ok_or_else(wrong)?;
-        if !world.versions().contains(&version) {
-            return Err(LoadError::Version {
-                world,
-                found: version.to_owned(),
-                supported: world.versions().join(", "),
-            });
-        }
-        Ok((world, version.to_owned()))
     }
 }
 

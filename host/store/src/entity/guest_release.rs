@@ -1,8 +1,22 @@
 //! Table `guest_releases`.
 
 use sea_orm::entity::prelude::*;
+use serde::Serialize;
 
-use crate::guests::ReleaseState;
+/// Where a release stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseState {
+    /// Here and fit; never answered, or not since it was staged.
+    Staged,
+    /// Answers.
+    Active,
+    /// Answered before; can be rolled back to.
+    Retired,
+    /// Found unfit, for the reason given.
+    Rejected,
+}
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "guest_releases")]

@@ -2,7 +2,23 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::queue::QueueStatus;
+use super::text_enum::text_enum;
+
+text_enum! {
+    /// The state of a queued message.
+    QueueStatus {
+        /// Waits.
+        Queued = "queued",
+        /// On its way.
+        Dispatched = "dispatched",
+        /// Delivered.
+        Completed = "completed",
+        /// Given up before it was delivered.
+        Dropped = "dropped",
+        /// Could not be delivered.
+        Failed = "failed",
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "a2a_queue")]

@@ -2,7 +2,33 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::tokens::{RevokedBy, TokenKind};
+use super::text_enum::text_enum;
+
+text_enum! {
+    /// The kind of a token's holder.
+    TokenKind {
+        /// An agent's own; provisioning replaces it.
+        Agent = "agent",
+        /// A person's or a script's, for one workspace.
+        User = "user",
+        /// The whole organization.
+        Org = "org",
+    }
+}
+
+text_enum! {
+    /// Why a token was revoked.
+    RevokedBy {
+        /// By request.
+        Request = "request",
+        /// The workspace was removed.
+        Removal = "removal",
+        /// A newer attempt of the workspace has another one.
+        Provisioning = "provisioning",
+        /// Unused, and nothing of the workspace ran.
+        Sweep = "sweep",
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "tokens")]

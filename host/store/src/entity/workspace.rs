@@ -2,12 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 use types::{
-    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceId,
-    WorkspaceSpec,
+    Condition, Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceSpec,
 };
 
 use super::{json_column::JsonColumn, text_column::TextColumn};
-use crate::workspaces::WorkspaceRow;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "workspaces")]
@@ -63,81 +61,3 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
-
-impl From<WorkspaceRow> for Model {
-    fn from(row: WorkspaceRow) -> Self {
-        Self {
-            id: row.id.0,
-            name: row.name,
-            role: row.role,
-            tier: row.tier,
-            runtime: row.runtime,
-            hosting: TextColumn(row.hosting),
-            parent_id: row.parent_id.map(Uuid::from),
-            delivery_mode: TextColumn(row.delivery_mode),
-            workspace_dir: row.workspace_dir,
-            workspace_access: TextColumn(row.workspace_access),
-            budget_limit: row.budget_limit,
-            max_concurrent_tasks: row.max_concurrent_tasks,
-            hibernation_idle_minutes: row.hibernation_idle_minutes,
-            spec: JsonColumn(row.spec),
-            desired: TextColumn(row.desired),
-            generation: row.generation,
-            status: TextColumn(row.status),
-            status_since: row.status_since,
-            observed_generation: row.observed_generation,
-            container: TextColumn(row.container),
-            attempt: row.attempt,
-            attempt_at: row.attempt_at,
-            failures: row.failures,
-            retry_at: row.retry_at,
-            conditions: JsonColumn(row.conditions),
-            url: row.url,
-            agent_card: row.agent_card,
-            last_sample_error: row.last_sample_error,
-            revision: row.revision,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-            removed_at: row.removed_at,
-        }
-    }
-}
-
-impl From<Model> for WorkspaceRow {
-    fn from(row: Model) -> Self {
-        Self {
-            id: WorkspaceId(row.id),
-            name: row.name,
-            role: row.role,
-            tier: row.tier,
-            runtime: row.runtime,
-            hosting: row.hosting.0,
-            parent_id: row.parent_id.map(WorkspaceId),
-            delivery_mode: row.delivery_mode.0,
-            workspace_dir: row.workspace_dir,
-            workspace_access: row.workspace_access.0,
-            budget_limit: row.budget_limit,
-            max_concurrent_tasks: row.max_concurrent_tasks,
-            hibernation_idle_minutes: row.hibernation_idle_minutes,
-            spec: row.spec.0,
-            desired: row.desired.0,
-            generation: row.generation,
-            status: row.status.0,
-            status_since: row.status_since,
-            observed_generation: row.observed_generation,
-            container: row.container.0,
-            attempt: row.attempt,
-            attempt_at: row.attempt_at,
-            failures: row.failures,
-            retry_at: row.retry_at,
-            conditions: row.conditions.0,
-            url: row.url,
-            agent_card: row.agent_card,
-            last_sample_error: row.last_sample_error,
-            revision: row.revision,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-            removed_at: row.removed_at,
-        }
-    }
-}

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use crate::{
     Store, StoreError,
-    commit::Transaction,
     entity::{guest_component, guest_release},
+    transaction::Transaction,
 };
 
 /// How long the bytes of a component may take from the database.

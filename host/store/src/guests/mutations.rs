@@ -18,8 +18,9 @@ use sea_orm::{
 use super::{GuestRow, ReleaseRow, ReleaseState, components};
 use crate::{
     Change, CommitError, Mutation, Store, StoreError, WorkspaceEvent,
-    commit::{Transaction, commit_group},
+    commit::commit_group,
     entity::{guest, guest_component, guest_release},
+    transaction::Transaction,
 };
 
 /// What becomes of a guest in one change: its row, and its releases.

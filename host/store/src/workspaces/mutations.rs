@@ -15,8 +15,9 @@ use uuid::Uuid;
 use super::WorkspaceRow;
 use crate::{
     CommitError, Mutation, StoreError, WorkspaceEvent,
-    commit::{ROWS, Transaction, replacing},
     entity::{event, workspace},
+    statement::{ROWS, replacing},
+    transaction::Transaction,
 };
 
 /// New workspaces, parents first.

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use crate::{
     Precondition, StoreError,
-    commit::{IDS, Transaction},
     entity::{text_column::TextColumn, workspace},
+    statement::IDS,
+    transaction::Transaction,
 };
 
 /// The workspace exists and isn't removed.

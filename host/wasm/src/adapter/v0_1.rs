@@ -8,7 +8,13 @@ use super::{
     Capabilities, Content, Description, EnvCopy, EnvSet, File, Hosting, Message, Phase, Plan, PlanRequest,
     Reload, Surfaces, Value, Volume,
 };
-use crate::{Component, InvalidOutput, Outcome, Problem, Settings, call, limits, state::State, validate};
+use crate::{
+    InvalidOutput, Outcome, Problem, Settings,
+    call::{self, CallContext},
+    limits,
+    state::State,
+    validate,
+};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 mod bindings {
@@ -26,9 +32,9 @@ pub(crate) struct Bindings(RuntimeAdapterPre<State>);
 
 /// Calls one function.
 macro_rules! call {
-    ($bindings:expr, $component:expr, $function:ident($($argument:expr),*), $check:expr) => {
+    ($bindings:expr, $context:expr, $function:ident($($argument:expr),*), $check:expr) => {
         call::run(
-            $component,
+            $context,
             async |store: &mut Store<State>| $bindings.0.instantiate_async(store).await,
             async |store: &mut Store<State>, instance: &RuntimeAdapter| {
                 instance.isomer_adapter_adapter().$function(store, $($argument),*).await
@@ -46,19 +52,19 @@ impl Bindings {
 
     pub(crate) async fn validate_settings(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
     ) -> Outcome<Result<(), Problem>> {
         call!(self, on, call_validate_settings(settings.text()), |answer| Ok(answer.map_err(problem)))
     }
 
-    pub(crate) async fn describe(&self, on: &Component, settings: &Settings) -> Outcome<Description> {
+    pub(crate) async fn describe(&self, on: &CallContext, settings: &Settings) -> Outcome<Description> {
         call!(self, on, call_describe(settings.text()), description)
     }
 
     pub(crate) async fn plan(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
         request: &PlanRequest,
     ) -> Outcome<Result<Plan, Problem>> {
@@ -71,7 +77,7 @@ impl Bindings {
 
     pub(crate) async fn runtime_in_config(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
         config: &[u8],
     ) -> Outcome<Option<String>> {
@@ -83,7 +89,7 @@ impl Bindings {
 
     pub(crate) async fn on_files_changed(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
         paths: &[String],
     ) -> Outcome<Reload> {
@@ -95,7 +101,7 @@ impl Bindings {
 
     pub(crate) async fn synthetic_reply(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
         message: &Message,
     ) -> Outcome<Result<Vec<String>, Problem>> {
@@ -122,7 +128,7 @@ impl Bindings {
 
     pub(crate) async fn to_agent(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
         body: &Json,
     ) -> Outcome<Result<Json, Problem>> {
@@ -396,7 +402,7 @@ fn tree_value(at: &str, tree: wit::Tree) -> Result<Value, InvalidOutput> {
 
 /// What the check lets through keeps every rule on names, paths and counts.
 #[cfg(fuzzing)]
-pub(crate) fn fuzz_plan(bytes: &mut crate::fuzzing::Bytes<'_>) {
+pub(crate) fn fuzz_plan(bytes: &mut crate::fuzz_bytes::Bytes<'_>) {
     fn size(value: &Value) -> usize {
         match value {
             Value::Sequence(items) => 1 + items.iter().map(size).sum::<usize>(),

@@ -3,7 +3,12 @@
 use wasmtime::{Store, component::InstancePre};
 
 use super::{Diff, Verdict};
-use crate::{Component, Outcome, Problem, Settings, call, state::State, validate};
+use crate::{
+    Outcome, Problem, Settings,
+    call::{self, CallContext},
+    state::State,
+    validate,
+};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 mod bindings {
@@ -26,7 +31,7 @@ impl Bindings {
 
     pub(crate) async fn validate_settings(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
     ) -> Outcome<Result<(), Problem>> {
         call::run(
@@ -42,7 +47,7 @@ impl Bindings {
 
     pub(crate) async fn classify(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
         diff: &Diff,
     ) -> Outcome<Verdict> {

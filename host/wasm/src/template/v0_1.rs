@@ -5,7 +5,13 @@ use std::collections::HashSet;
 use wasmtime::{Store, component::InstancePre};
 
 use super::{Answer, Expansion, Mark, Node, Progress, Tree, Value};
-use crate::{Component, InvalidOutput, Outcome, Problem, Settings, call, limits, state::State, validate};
+use crate::{
+    InvalidOutput, Outcome, Problem, Settings,
+    call::{self, CallContext},
+    limits,
+    state::State,
+    validate,
+};
 
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 mod bindings {
@@ -28,7 +34,7 @@ impl Bindings {
 
     pub(crate) async fn validate_settings(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
     ) -> Outcome<Result<(), Problem>> {
         call::run(
@@ -44,7 +50,7 @@ impl Bindings {
 
     pub(crate) async fn expand(
         &self,
-        on: &Component,
+        on: &CallContext,
         settings: &Settings,
         request: &Expansion,
     ) -> Outcome<Progress> {
@@ -160,7 +166,7 @@ fn tree(tree: wit::Tree) -> Result<Tree, InvalidOutput> {
 
 /// What the check lets through has as many nodes as were handed in, and is no deeper than allowed.
 #[cfg(fuzzing)]
-pub(crate) fn fuzz_tree(bytes: &mut crate::fuzzing::Bytes<'_>) {
+pub(crate) fn fuzz_tree(bytes: &mut crate::fuzz_bytes::Bytes<'_>) {
     fn size(node: &Node) -> (usize, usize) {
         let children: Vec<&Node> = match &node.value {
             Value::Scalar { .. } => Vec::new(),
