@@ -153,21 +153,19 @@ impl Store {
     /// If the database can't be reached or migrated, or a newer version of Isomer migrated it.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let store = if url.starts_with("sqlite:") {
-            let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
-            // Not by the writer: what a new index sorts may be too large for memory.
-            migrate::up(&read).await?;
+            // Not by the writer: what a new index sorts may be too large for memory. And before any other
+            // connection: several that make a new file use its write-ahead log find it locked.
+            migrate_alone(sqlite(url, 1, "DEFAULT")).await?;
             // A statement of many rows copies the pages that it changes, to be able to undo itself. In a
             // temporary file, that costs as much as the rows.
             let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
+            let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
             Self { read, db, beside_writer: Arc::default() }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             // Without the timeouts of other statements: another server may need a while for its migration.
             let mut options = common(url);
             options.max_connections(1);
-            let alone = Database::connect(options).await?;
-            let migrated = migrate::up(&alone).await;
-            alone.close().await?;
-            migrated?;
+            migrate_alone(options).await?;
             let db = Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?;
             Self { read: db.clone(), db, beside_writer: Arc::default() }
         } else {
@@ -197,6 +195,14 @@ impl Store {
     fn backend(&self) -> DbBackend {
         self.db.get_database_backend()
     }
+}
+
+/// Brings the schema up to date, on a connection of its own.
+async fn migrate_alone(options: ConnectOptions) -> Result<(), StoreError> {
+    let alone = Database::connect(options).await?;
+    let migrated = migrate::up(&alone).await;
+    alone.close().await?;
+    migrated
 }
 
 /// `temporary` is where temporary data are kept, as the pragma `temp_store` calls it.
