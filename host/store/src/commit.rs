@@ -14,7 +14,7 @@ use crate::{
     events::{COMMITTED, is_stored, row},
     statement::ROWS,
     workspaces,
-    write_behind::Pending,
+    write_behind::{Buffer, Pending},
 };
 
 /// Commits all changes in one transaction. Returns the events of each, sequenced.
@@ -67,8 +67,7 @@ pub(crate) async fn commit_group(
 /// each other.
 pub(crate) async fn flush(store: &Store, pending: &Pending) -> Result<(), StoreError> {
     let mut tx = Transaction::begin(store, 0, 0).await?;
-    let ids: HashSet<WorkspaceId> =
-        pending.buffers().flat_map(super::write_behind::Buffer::workspaces).collect();
+    let ids: HashSet<WorkspaceId> = pending.buffers().flat_map(Buffer::workspaces).collect();
     let existing = workspaces::existing_ids(&tx.db, ids).await?;
     for buffer in pending.buffers().filter(|buffer| buffer.len() > 0) {
         buffer.store(&mut tx, &existing).await?;

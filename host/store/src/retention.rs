@@ -1,10 +1,8 @@
 //! Old rows are deleted some at a time, in the one order of changes: a purge deletes such rows too, and two
 //! transactions that lock the same rows one by one would wait for each other.
 //!
-//! No index of times is kept for this: each row would pay for it, and times grow with the numbers of rows, so
-//! that a search in the order of numbers finds old rows first. Only the last search of a run, which finds
-//! none, reads the whole table, on a connection that no writer waits for. A clock that jumped ahead leaves
-//! rows of the future among old ones; the search passes over them.
+//! The sequencer lets times grow with numbers, also after a clock that jumped. So the old rows are those with
+//! the lowest numbers, and no index of times is needed.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _};
@@ -37,7 +35,7 @@ impl Store {
         self.delete_before::<event::Entity>(C::Seq, C::CreatedAt, time).await
     }
 
-    /// Deletes the rows that were created before `time`, some at a time.
+    /// Deletes rows older than this, by the numbers that they have in their order.
     async fn delete_before<E: EntityTrait>(
         &self,
         seq: E::Column,
@@ -46,20 +44,17 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut deleted = 0;
         loop {
-            let old: Vec<i64> = E::find()
+            let tx = Transaction::begin(self, 0, 0).await?.db;
+            let first: Vec<(i64, DateTime<Utc>)> = E::find()
                 .select_only()
-                .column(seq)
-                .filter(created_at.lt(time))
+                .columns([seq, created_at])
                 .order_by_asc(seq)
                 .limit(DELETED_AT_ONCE)
                 .into_tuple()
-                .all(&self.read)
+                .all(&tx)
                 .await?;
-            if old.is_empty() {
-                return Ok(deleted);
-            }
+            let old: Vec<i64> = first.iter().filter(|(_, at)| *at < time).map(|(seq, _)| *seq).collect();
             let more = old.len() as u64 == DELETED_AT_ONCE;
-            let tx = Transaction::begin(self, 0, 0).await?.db;
             deleted += E::delete_many().filter(seq.is_in(old)).exec(&tx).await?.rows_affected;
             tx.commit().await?;
             if !more {

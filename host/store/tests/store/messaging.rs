@@ -112,7 +112,7 @@ on_both! {
         for _ in 0..2 {
             writer.commit(Change::of(InsertActivity(vec![twice.clone()]))).await.unwrap();
         }
-        writer.write_behind(said(WorkspaceId::random(), "nobody's")).await;
+        writer.write_behind(said(WorkspaceId::random(), "of no workspace")).await;
         let odd = ActivityRow { method: Some("a\0b".to_owned()), ..said(row.id, "odd") };
         writer.write_behind(odd).await;
         let rows = timeout(WAIT_TIMEOUT, async {
@@ -167,8 +167,8 @@ on_both! {
         store.enqueue(message(row.id, "a"), Some(&said(row.id, "second"))).await.unwrap();
         let summaries: Vec<_> = listed().await.into_iter().map(|row| row.summary.unwrap()).collect();
         assert_eq!(summaries, ["second", "first"]);
-        let nobody = message(WorkspaceId::random(), "b");
-        assert!(store.enqueue(nobody, Some(&said(row.id, "third"))).await.is_err());
+        let of_no_workspace = message(WorkspaceId::random(), "b");
+        assert!(store.enqueue(of_no_workspace, Some(&said(row.id, "third"))).await.is_err());
         assert_eq!(listed().await.len(), 2);
     }
 
