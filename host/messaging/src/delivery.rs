@@ -30,6 +30,16 @@ pub(crate) struct Delivery {
     pub(crate) target: Arc<Workspace>,
     pub(crate) caller: Caller,
     pub(crate) request: Request,
+    pub(crate) origin: Origin,
+}
+
+/// Where a delivery comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The sender waits for the answer.
+    Sender,
+    /// The queue, which tries again: a try that does not reach the agent is not recorded.
+    Queue,
 }
 
 /// How a delivery ended.
@@ -49,7 +59,7 @@ impl Reply {
 impl Delivery {
     /// The activity that records this outcome.
     pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request } = self;
+        let Self { target, caller, request, origin: _ } = self;
         let (method, name) = (request.method().to_owned(), &target.row.name);
         let (status, response_body, summary, error_detail) = match outcome.result {
             Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
@@ -103,13 +113,12 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
     let body = &delivery.request.body;
     let number = body.pointer("/params/expires_in_seconds").and_then(Value::as_i64);
     let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
-    let key = body.pointer("/params/message/messageId").and_then(Value::as_str);
     NewQueued {
         workspace_id: delivery.target.row.id,
         caller_id: delivery.caller.workspace(),
         body: body.to_string(),
         method: delivery.request.method().to_owned(),
-        idempotency_key: key.map(str::to_owned),
+        key: None,
         expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
     }
 }
