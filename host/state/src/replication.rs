@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
-use types::ServerId;
+use types::{EventSeq, ServerId};
 
 use crate::{
     ephemeral::{self, EphemeralQueue, Message},
@@ -47,10 +47,10 @@ pub(crate) struct Replication {
 
 /// How far events were published.
 struct Published {
-    seq: i64,
+    seq: EventSeq,
     /// Ephemeral events of changes whose stored ones were not published yet, with the number of the last
     /// of those, in the order of the changes.
-    deferred: VecDeque<(i64, Arc<Envelope>)>,
+    deferred: VecDeque<(EventSeq, Arc<Envelope>)>,
 }
 
 impl Replication {
@@ -82,7 +82,7 @@ impl Replication {
         self.indexes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn last_published(&self) -> i64 {
+    pub(crate) fn last_published(&self) -> EventSeq {
         self.published().seq
     }
 
@@ -194,7 +194,7 @@ impl Observer for Replication {
         let (first, last) = (stored.first().and_then(|it| it.seq()), stored.last().and_then(|it| it.seq()));
         let mut published = self.published();
         if let Some(last) = last {
-            if first == Some(published.seq + 1) {
+            if first == Some(published.seq.next()) {
                 published.seq = last;
                 stored.into_iter().for_each(|event| self.hub.publish(event));
             } else {
