@@ -135,7 +135,7 @@ impl State {
     /// an event that reaches none is most of its cost.
     #[must_use]
     pub fn has_subscribers(&self) -> bool {
-        !self.store().is_single_process() || self.hub().subscribers() > 0
+        self.inner.replication.has_subscribers()
     }
 
     /// Publishes an ephemeral event: here at once, on other servers within a second, best effort.
