@@ -94,7 +94,8 @@ impl Messaging {
                 tracing::warn!(error, "the message queue could not be swept");
             }
             progress.report();
-            let next_sweep = Instant::now() + SWEEP_INTERVAL.min(self.server_lease.max(Duration::from_secs(1)));
+            let next_sweep =
+                Instant::now() + SWEEP_INTERVAL.min(self.server_lease.max(Duration::from_secs(1)));
             loop {
                 let found = self.pending.next(next_sweep).await;
                 if found.is_empty() {

@@ -7,12 +7,15 @@ use std::{
 };
 
 use rand::RngExt as _;
-use store::queue::{Outcome, QueuedRow};
+use store::{
+    StoreError,
+    queue::{Outcome, QueuedRow},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep},
 };
-use types::{QueueItemId, WorkspaceId};
+use types::QueueItemId;
 
 use crate::{
     Messaging,
@@ -147,12 +150,16 @@ impl Messaging {
         let mut pauses = STORE_OUTCOME_PAUSES.into_iter();
         let mut pause = Duration::ZERO;
         while let Err(error) = self.fleet.store().finish_claim(id, claim, outcome).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(item = %id, error, "the outcome of a delivery is kept until it can be stored");
+            unstored(id, &error);
             pause = pauses.next().unwrap_or(pause);
             sleep(pause).await;
         }
     }
+}
+
+fn unstored(item: QueueItemId, error: &StoreError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(%item, error, "the outcome of a delivery is kept until it can be stored");
 }
 
 /// The pause after the `count`th failure in a row: doubles up to a cap, and differs by a fifth so that many messages

@@ -55,7 +55,10 @@ impl Messaging {
         let stored = timeout(last, stopping.deliveries.wait()).await.is_ok();
         if !stored {
             let deliveries = stopping.deliveries.len();
-            tracing::warn!(deliveries, "the outcomes of deliveries were not stored in time; they are sent again");
+            tracing::warn!(
+                deliveries,
+                "the outcomes of deliveries were not stored in time; they are sent again"
+            );
         }
         stored
     }

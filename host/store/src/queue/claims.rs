@@ -150,11 +150,11 @@ impl Store {
                 .col_expr(C::FinishedAt, Expr::value(now))
                 .col_expr(C::Owner, Expr::value(None::<uuid::Uuid>))
         };
-        let again = || {
+        let again = |status: Expr| {
             update
                 .clone()
                 .filter(C::Status.eq(QueueStatus::Dispatched))
-                .col_expr(C::Status, Expr::value(QueueStatus::Queued))
+                .col_expr(C::Status, status)
                 .col_expr(C::DispatchedAt, Expr::value(None::<DateTime<Utc>>))
                 .col_expr(C::Owner, Expr::value(None::<uuid::Uuid>))
         };
@@ -168,19 +168,18 @@ impl Store {
                 let exhausted = || Expr::col(C::Attempts).gte(*max_attempts);
                 let status = Expr::case(exhausted(), QueueStatus::Failed).finally(QueueStatus::Queued);
                 let finished = Expr::case(exhausted(), now).finally(None::<DateTime<Utc>>);
-                again()
-                    .col_expr(C::Status, status.into())
+                again(status.into())
                     .col_expr(C::FinishedAt, finished.into())
                     .col_expr(C::LastError, error_of(error))
                     .col_expr(C::Unreached, Expr::value(0))
                     .col_expr(C::NotBefore, Expr::value(*not_before))
             }
-            Outcome::Unreached { error, not_before } => again()
+            Outcome::Unreached { error, not_before } => again(Expr::value(QueueStatus::Queued))
                 .col_expr(C::Attempts, undo())
                 .col_expr(C::LastError, error_of(error))
                 .col_expr(C::Unreached, Expr::col(C::Unreached).add(1))
                 .col_expr(C::NotBefore, Expr::value(*not_before)),
-            Outcome::Returned => again()
+            Outcome::Returned => again(Expr::value(QueueStatus::Queued))
                 .col_expr(C::Attempts, undo())
                 .col_expr(C::NotBefore, Expr::value(None::<DateTime<Utc>>)),
         };
