@@ -30,8 +30,9 @@ pub(crate) struct PendingIndex {
 struct Sets {
     /// Workspaces that may have queued messages.
     pending: HashMap<WorkspaceId, Waiting>,
-    /// Pending workspaces whose agents sent a heartbeat since the last look.
+    /// Pending workspaces whose agents sent a heartbeat since the last look. Before the first sweep, any.
     reported: HashSet<WorkspaceId>,
+    is_swept: bool,
     /// Workspaces for which messages are being claimed; whether to begin again afterwards.
     claiming: HashMap<WorkspaceId, Option<Trigger>>,
     /// Grows with each workspace that is added.
@@ -80,6 +81,11 @@ impl PendingIndex {
         let mut sets = self.lock();
         for workspace in found {
             sets.pending.entry(workspace.id).or_default();
+        }
+        if !sets.is_swept {
+            sets.is_swept = true;
+            let Sets { reported, pending, .. } = &mut *sets;
+            reported.retain(|id| pending.contains_key(id));
         }
         found.iter().filter(|workspace| workspace.due).map(|workspace| workspace.id).collect()
     }
@@ -187,7 +193,8 @@ impl ClaimGuard {
 impl PresenceObserver for PendingIndex {
     fn on_heartbeat(&self, workspace: WorkspaceId) {
         let mut sets = self.lock();
-        if sets.pending.contains_key(&workspace) && sets.reported.insert(workspace) {
+        let concerned = !sets.is_swept || sets.pending.contains_key(&workspace);
+        if concerned && sets.reported.insert(workspace) {
             drop(sets);
             self.changed.notify_one();
         }
@@ -221,7 +228,11 @@ mod tests {
     async fn heartbeats_are_reported_for_pending_workspaces_only_and_once() {
         let index = PendingIndex::default();
         let [pending, other] = [WorkspaceId::random(), WorkspaceId::random()];
-        index.add(pending);
+        // What waits is not known before the first sweep.
+        index.on_heartbeat(pending);
+        index.on_heartbeat(other);
+        index.swept(&[WaitingWorkspace { id: pending, due: false }]);
+        assert_eq!(next(&index).await, [(pending, Trigger::Heartbeat)]);
         index.on_heartbeat(other);
         assert_eq!(next(&index).await, []);
         index.on_heartbeat(pending);
@@ -284,6 +295,7 @@ mod tests {
         index.add(id);
         guard.is_empty();
         drop(guard);
+        index.swept(&[]);
         index.on_heartbeat(id);
         assert_eq!(next(&index).await.len(), 1);
         let guard = index.start_claiming(id, Trigger::Due).expect("free");

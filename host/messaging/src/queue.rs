@@ -52,7 +52,13 @@ impl Messaging {
     pub(crate) async fn sweep_queue(&self, requeue_others: bool) -> Result<(), StoreError> {
         let running = self.running.ids();
         let server = self.fleet.state().server();
-        let sweep = Swept { server, running: &running, requeue_others, max_attempts: MAX_ATTEMPTS };
+        let sweep = Swept {
+            server,
+            running: &running,
+            requeue_others,
+            max_attempts: MAX_ATTEMPTS,
+            longest_wait: LONGEST_BACK_OFF,
+        };
         let waiting = self.fleet.store().sweep_queue(&sweep).await?;
         self.pending.swept(&waiting).into_iter().for_each(|id| self.drain(id, Trigger::Due));
         Ok(())

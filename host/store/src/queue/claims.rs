@@ -72,7 +72,7 @@ pub enum Outcome {
 
 impl Store {
     /// Claims the next message of this workspace, if its agent has capacity. One that is to be tried later is taken
-    /// where `early`, because its agent reported just now; and where its time is further off than `longest_wait`,
+    /// where `early`, because its agent reported just now, which begins its back-off anew; and where its time is further off than `longest_wait`,
     /// because the clock was set back.
     ///
     /// # Errors
@@ -88,10 +88,11 @@ impl Store {
         let now = crate::now();
         let due = "AND (not_before IS NULL OR not_before <= $1 OR not_before > $7)";
         let due = if early { "AND $1 < $7" } else { due };
+        let unreached = if early { "0" } else { "unreached" };
         // What was sent after the agent's last report is not in it.
         let sql = format!(
             "UPDATE a2a_queue SET status = 'dispatched', dispatched_at = $1, owner = $2, \
-               attempts = attempts + 1, claim = claim + 1 \
+               attempts = attempts + 1, claim = claim + 1, unreached = {unreached} \
              WHERE status = 'queued' AND id = (\
                SELECT id FROM a2a_queue WHERE workspace_id = $3 AND status = 'queued' \
                  AND (expires_at IS NULL OR expires_at > $1) {due} \

@@ -35,6 +35,8 @@ pub struct Swept<'a> {
     pub requeue_others: bool,
     /// Attempts after which a message fails.
     pub max_attempts: i32,
+    /// The longest back-off. One whose end is further off was stored before the clock was set back.
+    pub longest_wait: Duration,
 }
 
 /// A workspace for which messages wait.
@@ -90,9 +92,10 @@ impl Store {
         }
 
         let sql = "SELECT workspace_id, \
-                     MIN(CASE WHEN not_before IS NULL OR not_before <= $1 THEN 0 ELSE 1 END) \
+                     MIN(CASE WHEN not_before > $1 AND not_before <= $2 THEN 1 ELSE 0 END) \
                    FROM a2a_queue WHERE status = 'queued' GROUP BY workspace_id";
-        let list = Statement::from_sql_and_values(self.backend(), sql, [now.into()]);
+        let list = [now.into(), (now + sweep.longest_wait).into()];
+        let list = Statement::from_sql_and_values(self.backend(), sql, list);
         let mut waiting = Vec::new();
         for row in tx.query_all_raw(list).await? {
             let (id, early): (Uuid, i32) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);

@@ -88,7 +88,13 @@ async fn enqueue(store: &Store, new: NewQueued) -> (QueueItemId, u64) {
 /// The ids of the workspaces for which messages wait.
 async fn sweep(store: &Store, server: ServerId, requeue_others: bool) -> Vec<WorkspaceId> {
     let running = HashSet::new();
-    let sweep = Swept { server, running: &running, requeue_others, max_attempts: MAX };
+    let sweep = Swept {
+        server,
+        running: &running,
+        requeue_others,
+        max_attempts: MAX,
+        longest_wait: Duration::minutes(5),
+    };
     store.sweep_queue(&sweep).await.unwrap().into_iter().map(|waiting| waiting.id).collect()
 }
 
