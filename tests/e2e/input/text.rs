@@ -66,7 +66,7 @@ on_both_databases! {
         let stored = format!(r#""result":{{"parts":[{{"text":"cut {0} {0}"}}],"n":{NUMBERS}}}"#, '\u{fffd}');
         server.until("the row is there", async |server| activity(server, &id, "").await.contains(&stored)).await;
         let rows = activity(&server, &id, "").await;
-        assert!(rows.contains(&format!(r#""params":{{"message":"#)) && rows.contains(&format!(r#""n":{NUMBERS}"#)), "{rows}");
+        assert!(rows.contains(r#""params":{"message":"#) && rows.contains(&format!(r#""n":{NUMBERS}"#)), "{rows}");
         for name in ["ACTIVITY_LOGGED", "A2A_RESPONSE"] {
             let frame = socket.text().await;
             assert!(frame.contains(name) && frame.contains(&stored), "{frame}");
