@@ -220,7 +220,7 @@ impl Settings {
 impl WorkspaceSettings {
     /// The directory of runtime templates, if there is one.
     #[must_use]
-    pub fn runtime_templates(&self) -> Option<PathBuf> {
+    pub(crate) fn runtime_templates(&self) -> Option<PathBuf> {
         const PLACES: [&str; 3] = [
             "workspace-configs-templates",
             "../workspace-configs-templates",

@@ -124,7 +124,7 @@ impl From<sqlx::Error> for StoreError {
 impl StoreError {
     /// Whether the database as a whole failed, not a single statement.
     #[must_use]
-    pub fn is_outage(&self) -> bool {
+    pub(crate) fn is_outage(&self) -> bool {
         use sqlx::Error as E;
         match self {
             Self::Timeout | Self::Database(DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) => true,
