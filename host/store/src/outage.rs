@@ -3,7 +3,7 @@
 
 use sea_orm::{
     DbErr, RuntimeErr,
-    sqlx::Error,
+    sqlx::{Connection as _, Error, Sqlite, pool::PoolOptions},
 };
 
 /// Classes of Postgres: connection lost, resources used up, operator intervened, system failed.
@@ -35,10 +35,29 @@ pub(crate) fn is_outage(error: &DbErr) -> bool {
     }
 }
 
+/// Closes connections that can't leave a transaction, instead of handing them out.
+///
+/// SQLite itself rolls back when the disk is full. The driver's rollback fails then, and the driver takes the
+/// connection for one within a transaction for ever: each later transaction would be a savepoint in it. The
+/// first of them that fails would leave a transaction open into which all later ones go, committed for their
+/// callers and lost at the end of the process.
+pub(crate) fn close_stuck(pool: PoolOptions<Sqlite>) -> PoolOptions<Sqlite> {
+    pool.before_acquire(|connection, _| {
+        Box::pin(async move {
+            if connection.is_in_transaction() {
+                // A rollback may be under way; it is done when this is.
+                connection.ping().await?;
+            }
+            Ok(!connection.is_in_transaction())
+        })
+    })
+}
+
 /// Postgres has codes of five characters; SQLite has numbers whose lowest byte is the kind.
 fn is_outage_code(code: &str) -> bool {
     if code.len() == 5 {
-        return POSTGRES_CODES.contains(&code) || POSTGRES_CLASSES.iter().any(|class| code.starts_with(class));
+        return POSTGRES_CODES.contains(&code)
+            || POSTGRES_CLASSES.iter().any(|class| code.starts_with(class));
     }
     code.parse::<u32>().is_ok_and(|code| SQLITE_CODES.contains(&(code & 0xff)))
 }
