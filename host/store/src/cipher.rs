@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn without_a_key_values_are_plain() {
         let cipher = Cipher::new(None, None, false).unwrap();
-        assert!(!cipher.current.is_some());
+        assert!(cipher.current.is_none());
         let sealed = cipher.seal(b"secret").unwrap();
         assert_eq!(sealed, Sealed { bytes: b"secret".to_vec(), version: 0 });
         assert_eq!(cipher.open(&sealed.bytes, 0).unwrap(), b"secret");
