@@ -7,6 +7,7 @@ use fleet::Workspace;
 use http::StatusCode;
 use serde_json::Value;
 use store::{activity::RECEIVED, queue::NewQueued};
+use wire_json::RawJson;
 
 use crate::{
     activity::{ERROR, Entry, OK},
@@ -47,7 +48,7 @@ pub(crate) enum Origin {
 pub(crate) struct Outcome {
     pub(crate) duration_ms: i64,
     /// The response with its status, good or bad; or why there is none.
-    pub(crate) result: Result<(StatusCode, Option<Value>), String>,
+    pub(crate) result: Result<(StatusCode, Option<RawJson>), String>,
 }
 
 impl Reply {
@@ -111,7 +112,7 @@ impl BusyDelivery {
 
 fn new_queued(delivery: &Delivery) -> NewQueued {
     let body = &delivery.request.body;
-    let number = body.pointer("/params/expires_in_seconds").and_then(Value::as_i64);
+    let number = body.at(&["params", "expires_in_seconds"]).and_then(|number| number.get().parse().ok());
     let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
     NewQueued {
         workspace_id: delivery.target.row.id,
@@ -128,6 +129,7 @@ pub(crate) fn is_success(status: StatusCode) -> bool {
 }
 
 /// Tools that an agent says it used.
-fn tool_trace(response: &Value) -> Option<Value> {
-    response.pointer("/result/metadata/tool_trace").filter(|trace| !trace.is_null()).cloned()
+fn tool_trace(response: &RawJson) -> Option<RawJson> {
+    let trace = response.at(&["result", "metadata", "tool_trace"]).map(RawJson::from);
+    trace.filter(|trace| !trace.is_null())
 }

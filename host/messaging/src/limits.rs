@@ -55,8 +55,5 @@ pub(crate) const SAME_MESSAGE: chrono::Duration = chrono::Duration::hours(24);
 /// A server renews its lease so many times within the lease.
 pub(crate) const RENEWALS: u32 = 3;
 
-/// How long a row of activity may wait for room among those to be written.
-pub(crate) const WRITE_BEHIND_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How often the queue is swept for messages that other servers enqueued or that a crash left.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
