@@ -26,7 +26,8 @@ impl RawJson {
     /// # Errors
     /// If the bytes are no JSON, or are nested too deeply.
     pub fn read(bytes: &[u8]) -> Result<Self, ReadError> {
-        let text = repair(bytes, Nul::Replace, MAX_LEVELS).map_err(|_| ReadError::TooDeep)?;
+        let text =
+            repair(bytes, Nul::Replace, MAX_LEVELS).map_err(|_| ReadError::TooDeep { levels: MAX_LEVELS })?;
         RawValue::from_string(text).map(Self::of).map_err(ReadError::Malformed)
     }
 
@@ -160,7 +161,7 @@ mod tests {
             assert!(matches!(error, ReadError::Malformed(_)), "{malformed}");
         }
         let deep = "[".repeat(100_000);
-        assert!(matches!(RawJson::read(deep.as_bytes()), Err(ReadError::TooDeep)));
+        assert!(matches!(RawJson::read(deep.as_bytes()), Err(ReadError::TooDeep { .. })));
     }
 
     #[test]
