@@ -7,11 +7,15 @@ use store::{
     workspaces::WorkspaceIsLive,
 };
 use tokio::time::timeout;
-use types::{ActivityId, WorkspaceId};
+use types::{ActivityId, WorkspaceId, clip};
 use uuid::Uuid;
 use wire_json::RawJson;
 
-use crate::{Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
+use crate::{
+    Messaging,
+    error::LogError,
+    limits::{ACTIVITY_TEXT_BYTES, WRITE_BEHIND_TIMEOUT},
+};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
@@ -47,7 +51,24 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// With texts of bounded size: those of agents may be as large as their answers.
+    fn clipped(self) -> Self {
+        let clipped = |text: Option<String>| text.map(|text| clip(text, ACTIVITY_TEXT_BYTES));
+        Self {
+            activity_type: clip(self.activity_type, ACTIVITY_TEXT_BYTES),
+            method: clipped(self.method),
+            summary: clipped(self.summary),
+            status: clip(self.status, ACTIVITY_TEXT_BYTES),
+            error_detail: clipped(self.error_detail),
+            ..self
+        }
+    }
+
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
+        self.clipped().into_parts()
+    }
+
+    fn into_parts(self) -> (ActivityRow, Event) {
         // Ids that grow with time: a random one would change another page of the index with each row.
         let (id, created_at) = (ActivityId(Uuid::now_v7()), store::now());
         let text = |body: &Option<RawJson>| body.as_ref().map(RawJson::to_string);
