@@ -82,7 +82,7 @@ impl Request {
         if let Some(params) = &params {
             top.insert("params".to_owned(), params);
         }
-        Ok(Self { body: RawJson::from(&*object(&top)), method })
+        Ok(Self { body: RawJson::from(object(&top)), method })
     }
 
     /// JSON-RPC method; empty if there is none.
