@@ -136,7 +136,6 @@ on_both_databases! {
             for (method, path, field, body) in [
                 (Method::DELETE, format!("/workspaces/{id}?confirm={value}"), "confirm", None),
                 (Method::DELETE, format!("/workspaces/{id}?purge={value}"), "purge", None),
-                (Method::GET, format!("/workspaces/{id}?include_removed={value}"), "include_removed", None),
                 (Method::POST, format!("/workspaces/{id}/hibernate?force={value}"), "force", None),
                 (Method::POST, format!("/admin/guests/x/releases?activate={value}"), "activate", None),
                 (Method::GET, format!("/org/templates?include_broken={value}"), "include_broken", None),

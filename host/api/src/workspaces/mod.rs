@@ -62,7 +62,8 @@ async fn show(
     Query(query): Query<ShowQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let include_removed = flag("include_removed", query.include_removed.as_deref())?;
+    // Other values than this count as not given: so the contract has it.
+    let include_removed = query.include_removed.as_deref() == Some("true");
     let found = app.fleet.find(id).await.or_refuse("query failed")?;
     let workspace = found.ok_or_else(|| ApiError::not_found("workspace not found"))?;
     if workspace.row.is_removed() && !include_removed {
