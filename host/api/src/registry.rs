@@ -76,7 +76,7 @@ async fn check_access(State(app): State<App>, _: NoWrongBearer, Json(body): Json
 
 /// The JSON form of a registration.
 #[derive(Deserialize)]
-pub struct RegisterBody {
+pub(crate) struct RegisterBody {
     id: String,
     #[serde(default)]
     url: Option<String>,
@@ -115,7 +115,7 @@ impl AgentBody for Registration {
 
 /// The JSON form of a heartbeat.
 #[derive(Deserialize)]
-pub struct HeartbeatBody {
+pub(crate) struct HeartbeatBody {
     #[serde(default)]
     workspace_id: Option<String>,
     /// Another name of the same: some agents know themselves by the field of their registration.

@@ -43,8 +43,5 @@ pub(crate) const MAX_ACTIVITY_ROWS: u64 = 500;
 /// Bytes of a text of an activity row at most, apart from its bodies: method, summary, status and error.
 pub(crate) const ACTIVITY_TEXT_BYTES: usize = 4096;
 
-/// How long a row of activity may wait for room among those to be written.
-pub(crate) const WRITE_BEHIND_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How often the queue is swept for messages that other servers enqueued or that a crash left.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

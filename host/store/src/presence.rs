@@ -15,7 +15,7 @@ use crate::{
     StoreError,
     entity::presence,
     transaction::Transaction,
-    write_behind::{Buffer, Pending, WriteBehind},
+    write_behind::{Buffer, Pending, Room, WriteBehind},
 };
 
 /// What an agent said of itself last, and when.
@@ -119,8 +119,8 @@ impl Buffer for Presences {
         Ok(())
     }
 
-    fn drain(&mut self) -> Vec<Box<dyn WriteBehind>> {
-        self.0.drain().map(|(_, row)| Box::new(row) as _).collect()
+    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
+        self.0.extract_if(|_, _| room.takes(0)).map(|(_, row)| Box::new(row) as _).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use httpd::error::ApiError;
 
 /// A new workspace.
 #[derive(Debug, Deserialize)]
-pub struct CreateBody {
+pub(crate) struct CreateBody {
     name: String,
     role: Option<String>,
     template: Option<String>,
@@ -92,7 +92,7 @@ impl From<MemoryBody> for InitialMemory {
 
 /// An edit: missing fields stay as they are.
 #[derive(Debug, Deserialize)]
-pub struct EditBody {
+pub(crate) struct EditBody {
     name: Option<String>,
     #[serde(default, deserialize_with = "given")]
     role: Option<Option<String>>,
