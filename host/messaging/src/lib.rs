@@ -37,7 +37,7 @@ pub use deliver::SendRequest;
 pub use delivery::Reply;
 pub use error::{DeliveryError, LogError};
 pub use limits::{ActivityRetention, Limits};
-pub use queries::{ActivityError, ActivityQuery, Reader, Report, ReportError};
+pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
 
 use crate::{claimed::Claimed, pending::PendingIndex, stopping::Stopping};

@@ -8,6 +8,7 @@ use http::StatusCode;
 use net::{AgentResponse, BodyError, CallError};
 use store::workspaces::Status;
 use tokio::time::Instant;
+use types::clip;
 use wire_json::{RawJson, raw};
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     caller::Caller,
     delivery::{BusyDelivery, Delivery, Outcome, Reply, Undelivered},
     error::DeliveryError,
-    limits::DELIVERY_TIMEOUT,
+    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT},
 };
 
 impl Messaging {
@@ -138,7 +139,8 @@ fn json_or_text(body: &Bytes) -> RawJson {
 fn refusal_text(status: StatusCode, body: &RawJson) -> String {
     let words = [["error"].as_slice(), &["error", "message"]];
     let words = words.into_iter().find_map(|path| raw::string(body.at(path)?));
-    words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned())
+    let words = words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned());
+    clip(words, ACTIVITY_TEXT_BYTES)
 }
 
 #[cfg(test)]
