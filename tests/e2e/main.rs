@@ -19,6 +19,8 @@ mod org_cli;
 mod orgs;
 mod outages;
 mod queue;
+mod queue_random;
+mod queue_same;
 mod registry;
 mod replicas;
 mod sockets;

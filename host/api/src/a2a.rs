@@ -31,6 +31,9 @@ const RESERVED_PREFIXES: [&str; 4] = ["webhook:", "system:", "test:", "channel:"
 /// Seconds that the sender waits for an answer.
 const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
+/// The sender's name for a message, which makes the same message safe to send again.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// `/workspaces/:id/a2a`.
 pub fn routes(_: &App) -> Router<App> {
     Router::new().endpoint("/workspaces/{id}/a2a", post(send))
@@ -63,7 +66,15 @@ impl FromRequest<App> for Message {
         let body = body.map_err(|rejection| unreadable(&rejection))?;
         let target = WorkspaceId::parse(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
         let caller = sender(app, target, &headers)?;
-        Ok(Self(SendRequest { target, body, caller, deadline }))
+        let idempotency_key =
+            headers.get(IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+        Ok(Self(SendRequest {
+            target,
+            body,
+            caller,
+            deadline,
+            idempotency_key: idempotency_key.filter(|key| !key.is_empty()),
+        }))
     }
 }
 

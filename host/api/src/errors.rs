@@ -292,6 +292,7 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
         .with_retry_after(E::WAKE_RETRY_SECONDS),
         E::NotTranslatable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
         E::NotRoutable | E::Unreachable | E::InvalidResponse => ApiError::new(StatusCode::BAD_GATEWAY, &text),
+        E::SameUnderWay => ApiError::busy(&text, false),
         E::BusyNativeQueue => ApiError::busy(&text, true),
         E::BusyAndNotQueued(cause) => {
             tracing::error!(error = cause as &dyn Error, "a message could not be queued");

@@ -43,6 +43,8 @@ pub struct Entry {
     pub status: String,
     /// Cause of an error.
     pub error_detail: Option<String>,
+    /// Digest by which the message is recognized when it is sent again, if it was delivered.
+    pub key: Option<String>,
 }
 
 impl Entry {
@@ -81,6 +83,7 @@ impl Entry {
             duration_ms: self.duration_ms,
             status: self.status.clone(),
             error_detail: self.error_detail.clone(),
+            key: self.key,
             created_at,
         };
         let event = definitions::Activity {

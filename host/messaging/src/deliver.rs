@@ -15,6 +15,7 @@ use crate::{
     delivery::{Delivery, Origin, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
     request::Request,
+    same_message::Key,
 };
 
 /// A message to be sent.
@@ -28,6 +29,8 @@ pub struct SendRequest {
     pub caller: Caller,
     /// Until when the sender waits, if the sender says so.
     pub deadline: Option<Instant>,
+    /// The sender's name for this message, if it gives one: the same message under the same name is delivered once.
+    pub idempotency_key: Option<String>,
 }
 
 impl Messaging {
@@ -39,7 +42,19 @@ impl Messaging {
     pub async fn deliver(&self, message: SendRequest) -> Result<Reply, DeliveryError> {
         let _counted = self.stopping.begin();
         let delivery = self.prepare(message.target, &message.body, message.caller).await?;
-        match self.dispatch(delivery, message.deadline).await {
+        match Key::of(&message, &delivery.request) {
+            Some(key) => self.send_once(key, delivery, message.deadline).await,
+            None => self.send(delivery, message.deadline).await,
+        }
+    }
+
+    /// Delivers a message, or queues it where its agent is busy.
+    pub(crate) async fn send(
+        &self,
+        delivery: Delivery,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, DeliveryError> {
+        match self.dispatch(delivery, deadline).await {
             Ok(reply) => Ok(reply),
             Err(Undelivered::Failed(error)) => Err(error),
             Err(Undelivered::Busy(busy)) => self.enqueue(*busy).await,
@@ -55,7 +70,7 @@ impl Messaging {
     ) -> Result<Delivery, DeliveryError> {
         let target = self.target(target).await?;
         self.authorize(&target, caller)?;
-        Ok(Delivery { request: Request::read(body)?, target, caller, origin: Origin::Sender })
+        Ok(Delivery { request: Request::read(body)?, target, caller, origin: Origin::Sender, key: None })
     }
 
     /// Takes the message the way that its workspace is delivered to.

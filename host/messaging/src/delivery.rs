@@ -32,6 +32,8 @@ pub(crate) struct Delivery {
     pub(crate) caller: Caller,
     pub(crate) request: Request,
     pub(crate) origin: Origin,
+    /// Digest by which the message is recognized when it is sent again.
+    pub(crate) key: Option<String>,
 }
 
 /// Where a delivery comes from.
@@ -60,7 +62,7 @@ impl Reply {
 impl Delivery {
     /// The activity that records this outcome.
     pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request, origin: _ } = self;
+        let Self { target, caller, request, origin: _, key } = self;
         let (method, name) = (request.method().to_owned(), &target.row.name);
         let (status, response_body, summary, error_detail) = match outcome.result {
             Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
@@ -79,6 +81,8 @@ impl Delivery {
             duration_ms: Some(outcome.duration_ms),
             status: if status.is_some_and(is_success) { OK } else { ERROR }.to_owned(),
             error_detail,
+            // One that was not delivered may be sent again.
+            key: key.filter(|_| status.is_some_and(|status| status.is_success())),
         }
     }
 }
@@ -119,7 +123,7 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
         caller_id: delivery.caller.workspace(),
         body: body.to_string(),
         method: delivery.request.method().to_owned(),
-        key: None,
+        key: delivery.key.clone(),
         expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
     }
 }

@@ -64,6 +64,9 @@ pub enum DeliveryError {
     /// The agent is busy, and the message could not be queued.
     #[error("workspace agent busy — retry after a short backoff")]
     BusyAndNotQueued(#[source] StoreError),
+    /// The same message is being delivered, and its answer did not come in time.
+    #[error("the same message is still being delivered — retry later")]
+    SameUnderWay,
     /// The agent's response broke off.
     #[error("failed to read agent response")]
     IncompleteResponse {
@@ -111,6 +114,7 @@ impl DeliveryError {
             | Self::Waking
             | Self::NotRoutable
             | Self::NotTranslatable(_)
+            | Self::SameUnderWay
             | Self::Unreachable => false,
         }
     }

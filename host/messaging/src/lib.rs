@@ -21,7 +21,9 @@ mod poll;
 mod push;
 mod queries;
 mod queue;
+mod recent;
 mod request;
+mod same_message;
 mod stopping;
 mod synthetic;
 
@@ -40,7 +42,7 @@ pub use limits::{ActivityRetention, Limits};
 pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
 
-use crate::{claimed::Claimed, pending::PendingIndex, stopping::Stopping};
+use crate::{claimed::Claimed, pending::PendingIndex, recent::Recent, stopping::Stopping};
 
 /// Delivers messages. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +53,7 @@ pub struct Messaging {
     pending: Arc<PendingIndex>,
     running: Arc<Claimed>,
     stopping: Stopping,
+    recent: Arc<Recent>,
     server_lease: std::time::Duration,
 }
 
@@ -63,6 +66,7 @@ impl Messaging {
         fleet.observe_presence(Arc::clone(&pending) as _);
         let agents = AgentClient::new(limits.addresses, limits.header_timeout);
         let (running, stopping) = (Arc::default(), Stopping::default());
-        Self { fleet, catalog, agents, pending, running, stopping, server_lease: limits.server_lease }
+        let recent = Arc::default();
+        Self { fleet, catalog, agents, pending, running, stopping, recent, server_lease: limits.server_lease }
     }
 }

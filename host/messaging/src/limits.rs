@@ -49,8 +49,18 @@ pub(crate) const CLAIMED_DELIVERIES: usize = 512;
 pub(crate) const STORE_OUTCOME_PAUSES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// How long a message that is sent twice is the same message.
-pub(crate) const SAME_MESSAGE: chrono::Duration = chrono::Duration::hours(24);
+/// Answers that are remembered for messages that may be sent twice: bytes in all, and of one. What exceeds them is read
+/// from the database where it is needed.
+pub(crate) const REMEMBERED_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const REMEMBERED_ANSWER_BYTES: usize = 256 * 1024;
+
+/// Pauses of a message that waits for another server to deliver the same one.
+pub(crate) const SAME_MESSAGE_PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+];
 
 /// A server renews its lease so many times within the lease.
 pub(crate) const RENEWALS: u32 = 3;

@@ -13,7 +13,7 @@ use crate::{
 
 impl Messaging {
     pub(crate) async fn deliver_poll(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
-        let Delivery { target, caller, request, origin: _ } = delivery;
+        let Delivery { target, caller, request, origin: _, key } = delivery;
         let method = request.method().to_owned();
         let entry = Entry {
             workspace_id: target.row.id,
@@ -28,13 +28,18 @@ impl Messaging {
             duration_ms: None,
             status: OK.to_owned(),
             error_detail: None,
+            key,
         };
         self.log(entry).await.map_err(|error| match error {
             LogError::NotFound => DeliveryError::NotFound,
             error @ LogError::Commit(_) => DeliveryError::NotQueued(error),
         })?;
         self.record_outbound(caller);
-        let body = json!({ "delivery_mode": "poll", "method": method, "status": "queued" });
-        Ok(Reply::json(StatusCode::OK, &body))
+        Ok(reply(&method))
     }
+}
+
+/// The answer to a message that its agent fetches.
+pub(crate) fn reply(method: &str) -> Reply {
+    Reply::json(StatusCode::OK, &json!({ "delivery_mode": "poll", "method": method, "status": "queued" }))
 }

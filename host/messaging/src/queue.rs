@@ -4,21 +4,29 @@ use http::StatusCode;
 use serde_json::json;
 use store::{
     StoreError,
+    activity::SAME_MESSAGE,
     queue::{Capacity, Claim, QueuedRow, Swept},
     workspaces::Status,
 };
-use types::WorkspaceId;
+use types::{QueueItemId, WorkspaceId};
 
 use crate::{
     Messaging,
     delivery::{BusyDelivery, Reply},
     error::DeliveryError,
-    limits::{LONGEST_BACK_OFF, MAX_ATTEMPTS, SAME_MESSAGE},
+    limits::{LONGEST_BACK_OFF, MAX_ATTEMPTS},
     pending::{ClaimGuard, Trigger},
 };
 
 /// Capability of agents that keep a queue of their own.
 const NATIVE_QUEUE: &str = "session";
+
+/// The answer to a message that waits.
+pub(crate) fn queued_reply(queue_id: QueueItemId, depth: u64) -> Reply {
+    let text = "workspace agent busy — request queued, will dispatch when capacity available";
+    let body = json!({ "message": text, "queue_depth": depth, "queue_id": queue_id, "queued": true });
+    Reply::json(StatusCode::ACCEPTED, &body)
+}
 
 impl Messaging {
     /// Queues a message until its agent has capacity. The message and its activity are durable before the
@@ -42,9 +50,7 @@ impl Messaging {
         };
         self.fleet.state().publish_ephemeral(id, &event);
         self.pending.add(id);
-        let text = "workspace agent busy — request queued, will dispatch when capacity available";
-        let body = json!({ "message": text, "queue_depth": depth, "queue_id": queue_id, "queued": true });
-        Ok(Reply::json(StatusCode::ACCEPTED, &body))
+        Ok(queued_reply(queue_id, depth))
     }
 
     /// Requeues and drops what has to be, then sends messages to agents that have capacity. `requeue_others`: a server

@@ -122,8 +122,13 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
     assert_eq!(attempt(), None);
 
     let body = json!({ "method": "message/send", "params": { "message": { "content": "hello" } } });
-    let message =
-        SendRequest { target: id, body: body.to_string().into(), caller: Caller::User, deadline: None };
+    let message = SendRequest {
+        target: id,
+        body: body.to_string().into(),
+        caller: Caller::User,
+        deadline: None,
+        idempotency_key: None,
+    };
     let error = messaging.deliver(message.clone()).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Waking), "{error}");
     assert_eq!(error.to_string(), "workspace is waking from hibernation — retry in ~15 seconds");

@@ -32,6 +32,9 @@ const SIZE: &str = "CAST(400 + octet_length(activity_type) + COALESCE(octet_leng
                     + COALESCE(octet_length(request_body), 0) + COALESCE(octet_length(response_body), 0) \
                     + COALESCE(octet_length(tool_trace), 0) AS BIGINT)";
 
+/// How long a message that is sent twice is the same message.
+pub const SAME_MESSAGE: chrono::Duration = chrono::Duration::hours(24);
+
 /// Rows in one statement at most, a power of two. The statements of all smaller powers are prepared once and
 /// fit into the connection's cache.
 const STATEMENT_ROWS: usize = 128;
@@ -65,6 +68,9 @@ pub struct ActivityRow {
     pub status: String,
     /// What went wrong.
     pub error_detail: Option<String>,
+    /// Digest by which the message is recognized when it is sent again, if it was delivered. A second row with the
+    /// key within [`SAME_MESSAGE`] is not stored.
+    pub key: Option<String>,
     /// When. Stored a little later where another row has that time.
     pub created_at: DateTime<Utc>,
 }
@@ -280,8 +286,11 @@ pub(crate) async fn insert<'a>(
     tx: &mut Transaction,
     rows: impl Iterator<Item = &'a ActivityRow> + Send,
 ) -> Result<(), StoreError> {
+    let rows: Vec<&ActivityRow> = rows.collect();
+    let known = known_keys(tx, &rows).await?;
     let sequencer = &mut tx.sequencer;
-    let rows = rows.map(|row| {
+    let is_new = |row: &&ActivityRow| row.key.as_ref().is_none_or(|key| !known.contains(key));
+    let rows = rows.into_iter().filter(is_new).map(|row| {
         let (seq, at) = sequencer.assign_activity(row.created_at);
         row.stored(seq, at).into_active_model().reset_all()
     });
@@ -294,6 +303,25 @@ pub(crate) async fn insert<'a>(
             .await?;
     }
     Ok(())
+}
+
+/// Keys of these rows that a row of the last [`SAME_MESSAGE`] has. All commits have one order, so no index has to keep
+/// them unique.
+async fn known_keys(tx: &Transaction, rows: &[&ActivityRow]) -> Result<HashSet<String>, StoreError> {
+    use activity::Column as C;
+    let keys: Vec<&str> = rows.iter().filter_map(|row| row.key.as_deref()).collect();
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let known: Vec<String> = activity::Entity::find()
+        .select_only()
+        .column(C::IdempotencyKey)
+        .filter(C::IdempotencyKey.is_in(keys))
+        .filter(C::CreatedAt.gt(crate::now() - SAME_MESSAGE))
+        .into_tuple()
+        .all(&tx.db)
+        .await?;
+    Ok(known.into_iter().collect())
 }
 
 impl ActivityRow {
@@ -328,6 +356,7 @@ impl ActivityRow {
             duration_ms: self.duration_ms,
             status: self.status.clone(),
             error_detail: self.error_detail.clone(),
+            idempotency_key: self.key.clone(),
             created_at: at,
         }
     }
@@ -355,6 +384,7 @@ impl From<activity::Model> for ActivityRow {
             duration_ms: row.duration_ms,
             status: row.status,
             error_detail: row.error_detail,
+            key: row.idempotency_key,
             created_at: row.created_at,
         }
     }

@@ -20,6 +20,7 @@ mod guarded;
 pub mod guests;
 pub mod layouts;
 mod leases;
+pub mod message_keys;
 mod migrate;
 mod outage;
 pub mod presence;

@@ -182,6 +182,15 @@ impl Store {
         same_message(&self.read, key, since).await
     }
 
+    /// How many messages wait for a workspace.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn queue_depth(&self, workspace: WorkspaceId) -> Result<u64, StoreError> {
+        let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace.0));
+        Ok(waiting.filter(waits(crate::now())).count(&self.read).await?)
+    }
+
     /// A message by id, in whatever state.
     ///
     /// # Errors

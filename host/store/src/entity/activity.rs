@@ -28,6 +28,8 @@ pub struct Model {
     pub status: String,
     #[sea_orm(column_type = "Text", nullable)]
     pub error_detail: Option<String>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub idempotency_key: Option<String>,
     pub created_at: DateTimeUtc,
 }
 

@@ -30,6 +30,7 @@ pub fn said(workspace_id: WorkspaceId, summary: &str) -> ActivityRow {
         duration_ms: None,
         status: "ok".to_owned(),
         error_detail: None,
+        key: None,
         created_at: store::now(),
     }
 }

@@ -1,0 +1,212 @@
+//! Memory of messages that may be sent twice: those under way, and the answers of those that were delivered lately.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use store::activity::SAME_MESSAGE;
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
+};
+
+use crate::{
+    delivery::Reply,
+    error::DeliveryError,
+    limits::{REMEMBERED_ANSWER_BYTES, REMEMBERED_BYTES},
+};
+
+/// Memory of an answer apart from its body, about.
+const OVERHEAD: usize = 256;
+
+/// Digest of a message.
+pub(crate) type Digest = [u8; 32];
+
+/// The answer to a message that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    /// The agent took the message; its response broke off, or was too large.
+    Incomplete,
+    TooLarge,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Recent(Mutex<Messages>);
+
+#[derive(Debug, Default)]
+struct Messages {
+    by_key: HashMap<Digest, State>,
+    /// Those that were delivered, oldest first, with the bytes that they take.
+    delivered: VecDeque<(Digest, Instant, usize)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Under way; others with the same key wait here.
+    Running(Option<Arc<Notify>>),
+    Delivered(Answer),
+}
+
+pub(crate) enum Begun {
+    /// No other with this key is under way.
+    First(Running),
+    /// Another one is, until this ends.
+    Second(OwnedNotified),
+    /// It was delivered.
+    Delivered(Answer),
+}
+
+/// A message under way. When it is dropped without an answer, the next one with its key is the first.
+pub(crate) struct Running {
+    recent: Arc<Recent>,
+    key: Digest,
+}
+
+impl Answer {
+    /// The answer of a delivery; none if the message was not delivered, and may be sent again.
+    pub(crate) fn of(result: &Result<Reply, DeliveryError>) -> Option<Self> {
+        match result {
+            Ok(reply) => Some(Self::Reply(reply.clone())),
+            Err(DeliveryError::IncompleteResponse { delivered: true }) => Some(Self::Incomplete),
+            Err(DeliveryError::TooLarge { delivered: true }) => Some(Self::TooLarge),
+            Err(_) => None,
+        }
+    }
+
+    pub(crate) fn into_result(self) -> Result<Reply, DeliveryError> {
+        match self {
+            Self::Reply(reply) => Ok(reply),
+            Self::Incomplete => Err(DeliveryError::IncompleteResponse { delivered: true }),
+            Self::TooLarge => Err(DeliveryError::TooLarge { delivered: true }),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Reply(reply) => reply.body.len(),
+            Self::Incomplete | Self::TooLarge => 0,
+        }
+    }
+}
+
+impl Recent {
+    pub(crate) fn begin(self: &Arc<Self>, key: Digest) -> Begun {
+        let mut messages = self.lock();
+        messages.forget_old();
+        match messages.by_key.get_mut(&key) {
+            None => {
+                messages.by_key.insert(key, State::Running(None));
+                Begun::First(Running { recent: Arc::clone(self), key })
+            }
+            Some(State::Running(waiting)) => {
+                Begun::Second(Arc::clone(waiting.get_or_insert_default()).notified_owned())
+            }
+            Some(State::Delivered(answer)) => Begun::Delivered(answer.clone()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Messages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Messages {
+    fn forget_old(&mut self) {
+        let age = SAME_MESSAGE.to_std().unwrap_or_default();
+        while let Some((key, at, bytes)) = self.delivered.front()
+            && (at.elapsed() >= age || self.bytes > REMEMBERED_BYTES)
+        {
+            self.by_key.remove(key);
+            self.bytes -= bytes;
+            self.delivered.pop_front();
+        }
+    }
+}
+
+impl Running {
+    /// The message was delivered. A large answer is not remembered: it is read from the database where needed.
+    pub(crate) fn finish(self, mut answer: Answer) {
+        if answer.bytes() > REMEMBERED_ANSWER_BYTES {
+            return;
+        }
+        if let Answer::Reply(reply) = &mut answer {
+            // A body may be a part of a larger buffer.
+            reply.body = Bytes::copy_from_slice(&reply.body);
+        }
+        let bytes = answer.bytes() + OVERHEAD;
+        let mut messages = self.recent.lock();
+        messages.bytes += bytes;
+        messages.delivered.push_back((self.key, Instant::now(), bytes));
+        if let Some(State::Running(Some(waiting))) =
+            messages.by_key.insert(self.key, State::Delivered(answer))
+        {
+            waiting.notify_waiters();
+        }
+        messages.forget_old();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut messages = self.recent.lock();
+        if let Some(State::Running(waiting)) = messages.by_key.get_mut(&self.key) {
+            if let Some(waiting) = waiting.take() {
+                waiting.notify_waiters();
+            }
+            messages.by_key.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn reply(size: usize) -> Answer {
+        Answer::Reply(Reply { status: StatusCode::OK, body: vec![b'x'; size].into() })
+    }
+
+    fn first(recent: &Arc<Recent>, key: Digest) -> Running {
+        match recent.begin(key) {
+            Begun::First(running) => running,
+            Begun::Second(_) | Begun::Delivered(_) => panic!("not the first"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_message_waits_for_the_first_and_gets_its_answer_for_a_day() {
+        let recent = Arc::<Recent>::default();
+        let running = first(&recent, [1; 32]);
+        let Begun::Second(waiting) = recent.begin([1; 32]) else { panic!("one is under way") };
+        drop(running);
+        waiting.await;
+        let running = first(&recent, [1; 32]);
+        let Begun::Second(waiting) = recent.begin([1; 32]) else { panic!("one is under way") };
+        running.finish(reply(1));
+        waiting.await;
+        advance(SAME_MESSAGE.to_std().unwrap() - std::time::Duration::from_secs(1)).await;
+        assert!(matches!(recent.begin([1; 32]), Begun::Delivered(answer) if answer == reply(1)));
+        advance(std::time::Duration::from_secs(1)).await;
+        drop(first(&recent, [1; 32]));
+    }
+
+    #[tokio::test]
+    async fn remembered_answers_are_bounded_by_their_bytes() {
+        let recent = Arc::<Recent>::default();
+        for number in 0..250 {
+            first(&recent, [number; 32]).finish(reply(REMEMBERED_ANSWER_BYTES));
+        }
+        assert!(recent.lock().bytes <= REMEMBERED_BYTES);
+        assert!(recent.lock().by_key.len() < 130);
+        assert!(matches!(recent.begin([249; 32]), Begun::Delivered(_)));
+        first(&recent, [0; 32]).finish(reply(REMEMBERED_ANSWER_BYTES + 1));
+        drop(first(&recent, [0; 32]));
+    }
+}

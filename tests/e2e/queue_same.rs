@@ -1,0 +1,153 @@
+//! A message that is sent twice is delivered once, and its second answer is the first one's (decisions, Messages).
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use support::{Agent, Answer, Database, Reaction, Server, Start, hang_up, on_both_databases};
+
+const FIRST: &str = "6f1c3b52-77a9-4d0e-9f7b-0d6c0a3e1b11";
+const SECOND: &str = "6F1C3B52-77A9-4D0E-9F7B-0D6C0A3E1B22";
+
+fn message(id: &str, text: &str) -> Value {
+    let part = json!({ "kind": "text", "text": text });
+    json!({
+        "jsonrpc": "2.0", "id": "1", "method": "message/send",
+        "params": { "message": { "role": "user", "messageId": id, "parts": [part] } },
+    })
+}
+
+async fn send(server: &Server, id: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+    server.with(headers, Method::POST, &format!("/workspaces/{id}/a2a"), Some(body.clone())).await
+}
+
+async fn push_workspace(server: &Server, name: &str, agent: &Agent) -> String {
+    server.workspace(json!({ "name": name, "runtime": "external", "url": agent.url })).await
+}
+
+async fn rows(server: &Server, id: &str) -> usize {
+    server.get(&format!("/workspaces/{id}/activity")).await.ok().as_array().unwrap().len()
+}
+
+/// Waits until all rows are stored, and returns how many there are.
+async fn settled_rows(server: &Server, id: &str, expected: usize) -> usize {
+    server.until("the rows are stored", async |server| rows(server, id).await >= expected).await;
+    rows(server, id).await
+}
+
+on_both_databases! {
+    async fn a_message_for_a_polling_agent_is_stored_once(database: Database) {
+        let server = Server::start(database).await;
+        let poller = server.workspace(json!({ "name": "Poller", "runtime": "external", "delivery_mode": "poll" })).await;
+        let other = server.workspace(json!({ "name": "Other", "runtime": "external", "delivery_mode": "poll" })).await;
+        let first = send(&server, &poller, &message(FIRST, "hello"), &[]).await.ok();
+        assert_eq!(send(&server, &poller, &message(FIRST, "hello"), &[]).await.ok(), first);
+        assert_eq!(rows(&server, &poller).await, 1);
+        let server = server.kill_and_restart().await;
+        assert_eq!(send(&server, &poller, &message(FIRST, "hello"), &[]).await.ok(), first);
+        assert_eq!(rows(&server, &poller).await, 1);
+        // Another body, receiver, sender or name is another message; and ids that are no UUIDs say nothing.
+        send(&server, &poller, &message(FIRST, "other"), &[]).await.ok();
+        send(&server, &other, &message(FIRST, "hello"), &[]).await.ok();
+        send(&server, &poller, &message(FIRST, "hello"), &[("X-Workspace-ID", &other)]).await.ok();
+        send(&server, &poller, &message(SECOND, "hello"), &[]).await.ok();
+        for _ in 0..2 {
+            send(&server, &poller, &message("msg-1", "hello"), &[]).await.ok();
+        }
+        assert_eq!((rows(&server, &poller).await, rows(&server, &other).await), (6, 1));
+        // A header names a message as well.
+        for key in ["k", "k", "l"] {
+            send(&server, &poller, &message("msg-1", "hello"), &[("Idempotency-Key", key)]).await.ok();
+        }
+        let anonymous = json!({ "method": "message/send", "params": { "message": { "content": "hello" } } });
+        for _ in 0..2 {
+            send(&server, &poller, &anonymous, &[("Idempotency-Key", "k")]).await.ok();
+            send(&server, &poller, &anonymous, &[]).await.ok();
+        }
+        assert_eq!(rows(&server, &poller).await, 6 + 2 + 1 + 2);
+    }
+
+    async fn an_agent_gets_a_message_once(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = push_workspace(&server, "Agent", &agent).await;
+        // The second arrives while the first is under way.
+        let permits = Arc::new(Semaphore::new(0));
+        agent.react([Reaction::Hold(Arc::clone(&permits))]);
+        let body = message(FIRST, "hello");
+        let both = async { tokio::join!(send(&server, &id, &body, &[]), send(&server, &id, &body, &[])) };
+        let release = async {
+            agent.received(1).await;
+            permits.add_permits(2);
+        };
+        let ((first, second), ()) = tokio::join!(both, release);
+        let first = first.ok();
+        assert_eq!(second.ok(), first);
+        assert_eq!(settled_rows(&server, &id, 1).await, 1);
+        let server = server.restart().await;
+        assert_eq!(send(&server, &id, &body, &[]).await.ok(), first);
+        assert_eq!(agent.received(1).await.len(), 1);
+        // A delivery that failed does not count, whether the agent was reached or not.
+        let body = message(SECOND, "hello");
+        agent.react([Reaction::Respond(500, "{}".to_owned())]);
+        assert_eq!(send(&server, &id, &body, &[]).await.status, 500);
+        let url = agent.url.clone();
+        drop(agent);
+        server.until("it is gone", async |server| send(server, &id, &body, &[]).await.status == 502).await;
+        let agent = Agent::start_again(&url).await;
+        server.until("it is there", async |server| send(server, &id, &body, &[]).await.status == 200).await;
+        send(&server, &id, &body, &[]).await.ok();
+        assert_eq!(agent.received(1).await.len(), 1);
+    }
+
+    async fn a_message_that_waits_is_queued_once(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = push_workspace(&server, "Agent", &agent).await;
+        let body = message(FIRST, "hello");
+        agent.react([hang_up()]);
+        let first = send(&server, &id, &body, &[]).await;
+        assert_eq!(first.status, 202);
+        let server = server.restart().await;
+        let second = send(&server, &id, &body, &[]).await;
+        assert_eq!((second.status.as_u16(), &second.json["queue_id"]), (202, &first.json["queue_id"]));
+        assert_eq!(agent.received(1).await.len(), 1);
+    }
+
+    async fn a_synthetic_workspace_records_a_message_once(database: Database) {
+        let server = Server::start(database).await;
+        let id = server.workspace(json!({ "name": "Mock", "runtime": "mock" })).await;
+        let body = message(FIRST, "hello");
+        let first = send(&server, &id, &body, &[]).await.ok();
+        assert_eq!(send(&server, &id, &body, &[]).await.ok(), first);
+        assert_eq!(settled_rows(&server, &id, 1).await, 1);
+        let server = server.restart().await;
+        assert_eq!(send(&server, &id, &body, &[]).await.ok(), first);
+        send(&server, &id, &message(SECOND, "hello"), &[]).await.ok();
+        assert_eq!(settled_rows(&server, &id, 2).await, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs TEST_DATABASE_URL"]
+async fn two_servers_deliver_a_message_once() {
+    let database = Database::postgres().await;
+    let agent = Agent::start().await;
+    let [one, other] =
+        [Server::start(Start::from(database.clone())).await, Server::start(Start::from(database)).await];
+    let id = push_workspace(&one, "Agent", &agent).await;
+    other
+        .until("it is known", async |other| other.get(&format!("/workspaces/{id}")).await.status == 200)
+        .await;
+    let permits = Arc::new(Semaphore::new(0));
+    agent.react([Reaction::Hold(Arc::clone(&permits))]);
+    let body = message(FIRST, "hello");
+    let both = async { tokio::join!(send(&one, &id, &body, &[]), send(&other, &id, &body, &[])) };
+    let release = async {
+        agent.received(1).await;
+        permits.add_permits(2);
+    };
+    let ((first, second), ()) = tokio::join!(both, release);
+    assert_eq!(first.ok(), second.ok());
+    assert_eq!(agent.received(1).await.len(), 1);
+}
