@@ -62,6 +62,7 @@ impl Visitor {
     async fn leave(&mut self) {
         if let Some(agent) = self.agent.take() {
             self.count(&agent).await;
+            agent.stop().await;
         }
     }
 
@@ -150,10 +151,11 @@ on_both_databases! {
             let attempts = found["attempts"].as_i64().unwrap();
             assert!(found["status"] == "completed" || attempts == 5, "{text}: {found}");
             assert!((1..=5).contains(&attempts), "{text}: {found}");
-            queued_at_most(&mut visitor, text, attempts + 1).await;
+            // A connection that ends before an answer may be tried twice.
+            queued_at_most(&mut visitor, text, 2 * (attempts + 1)).await;
         }
         for text in &answered {
-            queued_at_most(&mut visitor, text, 1).await;
+            queued_at_most(&mut visitor, text, 2).await;
         }
         println!("{} messages answered, {} queued", answered.len(), queued.len());
     }
@@ -161,9 +163,7 @@ on_both_databases! {
 
 /// A message arrived at least once, and no more often than this.
 async fn queued_at_most(visitor: &mut Visitor, text: &str, most: i64) {
-    if let Some(agent) = visitor.agent.take() {
-        visitor.count(&agent).await;
-    }
+    visitor.leave().await;
     let arrived = visitor.arrived.get(text).copied().unwrap_or(0);
     assert!((1..=most).contains(&arrived), "{text} arrived {arrived} times, not 1 to {most} times");
     visitor.come().await;

@@ -48,15 +48,14 @@ on_both_databases! {
         let server = server.kill_and_restart().await;
         assert_eq!(send(&server, &poller, &message(FIRST, "hello"), &[]).await.ok(), first);
         assert_eq!(rows(&server, &poller).await, 1);
-        // Another body, receiver, sender or name is another message; and ids that are no UUIDs say nothing.
+        // Another body, receiver or name is another message; and ids that are no UUIDs say nothing.
         send(&server, &poller, &message(FIRST, "other"), &[]).await.ok();
         send(&server, &other, &message(FIRST, "hello"), &[]).await.ok();
-        send(&server, &poller, &message(FIRST, "hello"), &[("X-Workspace-ID", &other)]).await.ok();
         send(&server, &poller, &message(SECOND, "hello"), &[]).await.ok();
         for _ in 0..2 {
             send(&server, &poller, &message("msg-1", "hello"), &[]).await.ok();
         }
-        assert_eq!((rows(&server, &poller).await, rows(&server, &other).await), (6, 1));
+        assert_eq!((rows(&server, &poller).await, rows(&server, &other).await), (5, 1));
         // A header names a message as well.
         for key in ["k", "k", "l"] {
             send(&server, &poller, &message("msg-1", "hello"), &[("Idempotency-Key", key)]).await.ok();
@@ -66,7 +65,7 @@ on_both_databases! {
             send(&server, &poller, &anonymous, &[("Idempotency-Key", "k")]).await.ok();
             send(&server, &poller, &anonymous, &[]).await.ok();
         }
-        assert_eq!(rows(&server, &poller).await, 6 + 2 + 1 + 2);
+        assert_eq!(rows(&server, &poller).await, 5 + 2 + 1 + 2);
     }
 
     async fn an_agent_gets_a_message_once(database: Database) {
@@ -111,7 +110,11 @@ on_both_databases! {
         let server = server.restart().await;
         let second = send(&server, &id, &body, &[]).await;
         assert_eq!((second.status.as_u16(), &second.json["queue_id"]), (202, &first.json["queue_id"]));
-        assert_eq!(agent.received(1).await.len(), 1);
+        let path = format!("/workspaces/{id}/a2a/queue/{}", first.json["queue_id"].as_str().unwrap());
+        server.until("it is delivered", async |server| server.get(&path).await.ok()["status"] == "completed").await;
+        let third = send(&server, &id, &body, &[]).await;
+        assert_eq!((third.status.as_u16(), &third.json["queue_id"]), (202, &first.json["queue_id"]));
+        assert_eq!(agent.received(2).await.len(), 2);
     }
 
     async fn a_synthetic_workspace_records_a_message_once(database: Database) {

@@ -101,7 +101,7 @@ impl Messaging {
         let result = self.send(Delivery { key: Some(text.clone()), ..delivery }, deadline).await;
         if is_worked_on && !self.fleet.store().is_single_process() {
             // After the row with the key.
-            self.fleet.state().write_behind(ReleaseMessage(text));
+            self.fleet.state().write_behind(ReleaseMessage(text)).await;
         }
         if let Some(answer) = Answer::of(&result) {
             running.finish(answer);
@@ -153,7 +153,7 @@ impl Messaging {
             store.is_single_process() || store.claim_message(key, self.fleet.state().server()).await?;
         let earlier = store.earlier_message(key, store::now() - SAME_MESSAGE).await?;
         if is_ours && earlier.is_some() && !store.is_single_process() {
-            self.fleet.state().write_behind(ReleaseMessage(key.to_owned()));
+            self.fleet.state().write_behind(ReleaseMessage(key.to_owned())).await;
         }
         Ok(match earlier {
             Some(earlier) => Some(Some(self.answer(earlier, delivery).await?)),

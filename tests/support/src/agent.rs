@@ -95,6 +95,12 @@ impl Agent {
         Self { url, shared, task }
     }
 
+    /// Stops the agent. Its port is free when this returns.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     /// Queues reactions to the next messages. Later messages get a [`success_reply`].
     pub fn react(&self, reactions: impl IntoIterator<Item = Reaction>) {
         self.shared.state().reactions.extend(reactions);
