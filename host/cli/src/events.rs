@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::client::Client;
-use super::print::{line, text};
+use super::print::{line, note, text};
 use super::workspaces::Workspaces;
 use super::{CliError, ServerArgs};
 
@@ -83,7 +83,7 @@ async fn follow(client: &Client, view: &mut View) -> Result<(), CliError> {
             Err(CliError::Unreachable { .. }) => {}
             Err(error) => return Err(error),
         }
-        eprintln!("isomer: the connection to the server ended; reconnecting in {} s", wait.as_secs());
+        note(format!("isomer: the connection to the server ended; reconnecting in {} s", wait.as_secs()));
         sleep(wait).await;
         wait = (wait * 2).min(MAX_DELAY);
     }

@@ -1,6 +1,8 @@
 //! The commands: clients of a running server, and tools for authors of guests that need no server.
 
 #![forbid(unsafe_code)]
+// These macros panic where the output can't be written.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
 mod client;

@@ -11,6 +11,11 @@ pub(super) fn line(text: impl AsRef<str>) -> bool {
     writeln!(io::stdout(), "{}", text.as_ref()).is_ok()
 }
 
+/// Writes a line to standard error, where it has a reader.
+pub(super) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
 pub(super) fn json(value: &Value) {
     line(serde_json::to_string_pretty(value).unwrap_or_default());
 }

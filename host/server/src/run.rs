@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
@@ -225,11 +226,19 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
     if settings.logging.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
-        // The reader of standard output may be gone; `println!` would panic.
-        let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
+        print(welcome(address, &data_dir.to_string(), mode));
     }
     if let Some(hint) = settings.access.hint() {
         tracing::warn!("{hint}");
+    }
+}
+
+/// Prints to standard output, whose reader may be gone (`println!` would panic) or stall: a thread of its own
+/// waits for it.
+fn print(text: String) {
+    let printing = move || drop(writeln!(io::stdout(), "{text}"));
+    if let Err(error) = thread::Builder::new().name("welcome".to_owned()).spawn(printing) {
+        tracing::warn!(%error, "no thread can be started to print where the server listens");
     }
 }
 

@@ -69,7 +69,7 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
         OrgTask::Import { template, mode, dry_run } => {
             let source = Source::find(&template.template)?;
             if !as_json {
-                eprintln!("{source}");
+                print::note(source.to_string());
             }
             let answer = import(&client, &source, &mode, dry_run).await?;
             if as_json {
