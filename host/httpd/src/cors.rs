@@ -3,6 +3,8 @@
 //! Named origins are echoed and may send cookies. `*` allows any other origin too, but never with
 //! credentials: otherwise every page on the web could act for a signed-in user.
 
+use std::str::FromStr;
+
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -12,7 +14,7 @@ use super::origin;
 use crate::settings::HttpSettings;
 
 /// Where the web canvas runs on a developer's machine.
-const DEFAULT_ORIGINS: &str = "http://localhost:3000,http://localhost:3001";
+const DEFAULT_ORIGINS: [&str; 2] = ["http://localhost:3000", "http://localhost:3001"];
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE,OPTIONS");
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "Origin,Content-Type,X-Workspace-Id,Authorization,X-Molecule-Org-Slug,X-Molecule-Org-Id,\
@@ -20,8 +22,41 @@ const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 const EXPOSE_HEADERS: HeaderValue =
     HeaderValue::from_static("Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset");
+/// Characters of a refused origin that are logged.
+const SHOWN_ORIGIN: usize = 200;
 /// Seconds a browser may remember a preflight answer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// `CORS_ORIGINS`: origins, or `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginList {
+    origins: Vec<String>,
+    any: bool,
+}
+
+/// One entry of the list is no origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not an origin such as https://canvas.example or http://localhost:3000; there are no patterns but `*` alone"
+)]
+pub struct BadOrigin(String);
+
+impl FromStr for OriginList {
+    type Err = BadOrigin;
+
+    fn from_str(list: &str) -> Result<Self, BadOrigin> {
+        let (mut origins, mut any) = (Vec::new(), false);
+        for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            if entry == "*" {
+                any = true;
+            } else {
+                let origin = origin::parse(entry).ok_or_else(|| BadOrigin(entry.to_owned()))?;
+                origins.push(origin.to_owned());
+            }
+        }
+        Ok(Self { origins, any })
+    }
+}
 
 /// The allowed origins.
 #[derive(Debug)]
@@ -43,17 +78,14 @@ enum Verdict {
 }
 
 impl Cors {
-    /// The policy of `CORS_ORIGINS`, plus the platform's own public origin, which agents send.
+    /// The policy of `CORS_ORIGINS`, plus the platform's own public origins, which agents send.
     #[must_use]
     pub fn new(settings: &HttpSettings) -> Self {
-        let list = settings.cors_origins.as_deref().unwrap_or(DEFAULT_ORIGINS);
-        let mut origins: Vec<String> = list
-            .split(',')
-            .map(|origin| origin.trim().to_lowercase())
-            .filter(|origin| !origin.is_empty())
-            .collect();
-        let any = origins.iter().any(|origin| origin == "*");
-        origins.push(settings.platform_origin());
+        let (mut origins, any) = match &settings.cors_origins {
+            Some(list) => (list.origins.clone(), list.any),
+            None => (DEFAULT_ORIGINS.map(str::to_owned).to_vec(), false),
+        };
+        origins.extend(settings.public_origins());
         Self { origins, any }
     }
 
@@ -71,7 +103,7 @@ impl Cors {
         };
         if origin::is_own(origin, headers) {
             Verdict::Own
-        } else if self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+        } else if self.origins.iter().any(|allowed| origin::is_same(allowed, origin)) {
             Verdict::Named
         } else if self.any {
             Verdict::Any
@@ -105,8 +137,9 @@ impl Cors {
 impl Decision {
     /// The answer, where no route gives it: a refusal, or that to a preflight.
     pub(crate) fn answer(&self) -> Option<Response> {
-        let CrossOrigin { verdict, preflight, .. } = self.0.as_ref()?;
+        let CrossOrigin { origin, verdict, preflight } = self.0.as_ref()?;
         if *verdict == Verdict::Refused {
+            log_refusal(origin);
             return Some(StatusCode::FORBIDDEN.into_response());
         }
         preflight.then(|| {
@@ -125,6 +158,16 @@ impl Decision {
             permit(headers, *preflight);
         }
     }
+}
+
+/// The answer to a refusal has no body, so that only the log tells an operator what to set.
+fn log_refusal(origin: &HeaderValue) {
+    let shown: String = String::from_utf8_lossy(origin.as_bytes()).chars().take(SHOWN_ORIGIN).collect();
+    tracing::info!(
+        origin = ?shown,
+        "refused by CORS: allowed are CORS_ORIGINS, the origins of PLATFORM_URL and EXTERNAL_PLATFORM_URL, and the \
+         request's own Host, which a reverse proxy may rewrite"
+    );
 }
 
 /// Says who may read the answer.
@@ -186,11 +229,43 @@ mod tests {
             (list, "https://x.a.example", Refused),
             (list, "http://localhost:3000", Refused),
             (list, "http://host.docker.internal:8080", Named),
-            (Some("https://*.example"), "https://a.example", Refused),
+            (list, "https://a.example:443", Named),
+            (Some("https://a.example:443/"), "https://a.example", Named),
             (Some("*,https://a.example"), "https://a.example", Named),
             (Some("*,https://a.example"), "https://evil.example", Any),
         ] {
             assert_eq!(verdict(list, origin), expected, "{list:?} {origin}");
+        }
+    }
+
+    #[test]
+    fn the_origins_of_both_public_urls_are_always_allowed() {
+        let flags = [
+            "--cors-origins",
+            "https://a.example",
+            "--platform-url",
+            "http://Inside.example:8080/base",
+            "--external-platform-url",
+            "https://Outside.example:443/",
+        ];
+        let cors = Cors::new(&HttpSettings::from_flags(flags).expect("valid"));
+        for (origin, expected) in [
+            ("http://inside.example:8080", Verdict::Named),
+            ("https://outside.example", Verdict::Named),
+            ("HTTPS://OUTSIDE.example:443", Verdict::Named),
+            ("http://outside.example", Verdict::Refused),
+            ("http://localhost:3000", Verdict::Refused),
+        ] {
+            let value = HeaderValue::from_static(origin);
+            assert_eq!(cors.judge(&value, &HeaderMap::new()), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn entries_that_no_origin_can_match_are_refused() {
+        for list in ["https://*.example", "https://a.example, a.example", "null", "https://a.example/app"] {
+            let refused = HttpSettings::from_flags(["--cors-origins", list]).expect_err(list).to_string();
+            assert!(refused.contains("is not an origin such as"), "{refused}");
         }
     }
 }

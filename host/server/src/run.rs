@@ -11,7 +11,7 @@ use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
 use state::State;
-use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
+use store::{Cipher, CipherError, DataDir, DataDirError, DatabaseUrl, DatabaseUrlError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -52,6 +52,9 @@ pub enum StartError {
     /// The database can't be used.
     #[error("cannot open the database (see DATABASE_URL and DATA_DIR)")]
     Store(#[from] StoreError),
+    /// The database's URL can't be used.
+    #[error(transparent)]
+    DatabaseUrl(#[from] DatabaseUrlError),
     /// The sandbox of guests could not be set up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -87,13 +90,14 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let cipher = cipher(settings)?;
+    let database = database_url(settings, &data_dir)?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
     let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
 
     let opened = tokio::select! {
-        opened = open(settings, &data_dir, cipher) => opened.map(Some),
+        opened = open(settings, &data_dir, &database, cipher) => opened.map(Some),
         () = shutdown.draining() => Ok(None),
     };
     let Opened { store, catalog, fleet, written } = match opened {
@@ -150,8 +154,13 @@ struct Opened {
     written: JoinHandle<()>,
 }
 
-async fn open(settings: &Settings, data_dir: &DataDir, cipher: Cipher) -> Result<Opened, StartError> {
-    let store = open_store(settings, data_dir).await?;
+async fn open(
+    settings: &Settings,
+    data_dir: &DataDir,
+    database: &DatabaseUrl,
+    cipher: Cipher,
+) -> Result<Opened, StartError> {
+    let store = Store::open(database).await?;
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
     let (state, written) = State::open(store.clone(), Hub::default()).await?;
     let fleet = open_fleet(settings, state, catalog.clone(), cipher).await;
@@ -173,10 +182,11 @@ fn cipher(settings: &Settings) -> Result<Cipher, CipherError> {
     Cipher::new(key, previous, settings.access.production())
 }
 
-async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, StoreError> {
-    let embedded = || data_dir.database_url();
-    let url = settings.storage.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
-    Store::connect(&url).await
+fn database_url(settings: &Settings, data_dir: &DataDir) -> Result<DatabaseUrl, DatabaseUrlError> {
+    match &settings.storage.database_url {
+        Some(url) => DatabaseUrl::parse(url.expose()),
+        None => DatabaseUrl::parse(&data_dir.database_url()),
+    }
 }
 
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
