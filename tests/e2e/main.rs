@@ -8,6 +8,7 @@ mod a2a;
 mod access;
 mod activity;
 mod breaker;
+mod canvas;
 mod cli_connections;
 mod crashes;
 mod delivery;

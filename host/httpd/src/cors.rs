@@ -11,6 +11,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::origin;
+use crate::host_guard::HostGuard;
 use crate::settings::HttpSettings;
 
 /// Where the web canvas runs on a developer's machine.
@@ -58,11 +59,12 @@ impl FromStr for OriginList {
     }
 }
 
-/// The allowed origins.
+/// The allowed origins, and in development mode the hosts that requests may be for.
 #[derive(Debug)]
 pub struct Cors {
     origins: Vec<String>,
     any: bool,
+    hosts: Option<HostGuard>,
 }
 
 /// What the policy says about one `Origin`.
@@ -80,13 +82,18 @@ enum Verdict {
 impl Cors {
     /// The policy of `CORS_ORIGINS`, plus the platform's own public origins, which agents send.
     #[must_use]
-    pub fn new(settings: &HttpSettings) -> Self {
+    pub fn new(settings: &HttpSettings, dev_mode: bool) -> Self {
         let (mut origins, any) = match &settings.cors_origins {
             Some(list) => (list.origins.clone(), list.any),
             None => (DEFAULT_ORIGINS.map(str::to_owned).to_vec(), false),
         };
         origins.extend(settings.public_origins());
-        Self { origins, any }
+        Self { origins, any, hosts: dev_mode.then(|| HostGuard::new(settings)) }
+    }
+
+    /// Whether a request is for this server, as far as that matters.
+    pub(crate) fn admits_host(&self, headers: &HeaderMap) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.admits(headers))
     }
 
     /// Does the request come from a page of an allowed origin, or of this server? An origin that only
@@ -205,7 +212,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("own.example"));
         let origin = HeaderValue::from_str(origin).expect("valid");
-        Cors::new(&settings).judge(&origin, &headers)
+        Cors::new(&settings, false).judge(&origin, &headers)
     }
 
     #[test]
@@ -248,7 +255,7 @@ mod tests {
             "--external-platform-url",
             "https://Outside.example:443/",
         ];
-        let cors = Cors::new(&HttpSettings::from_flags(flags).expect("valid"));
+        let cors = Cors::new(&HttpSettings::from_flags(flags).expect("valid"), false);
         for (origin, expected) in [
             ("http://inside.example:8080", Verdict::Named),
             ("https://outside.example", Verdict::Named),

@@ -7,11 +7,13 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod background;
+mod canvas;
 pub mod client_ip;
 pub mod connection;
 pub mod cors;
 pub mod error;
 pub mod headers;
+mod host_guard;
 pub mod json;
 pub mod metrics;
 pub mod middleware;

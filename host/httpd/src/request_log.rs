@@ -1,8 +1,8 @@
 //! One span and one log line per request, tied together by an id that the client gets too; and the request
 //! metrics, which need the same clock, route and status.
 //!
-//! Requests are named by their route pattern. Paths, query strings and headers are not logged:
-//! they can carry tokens and other people's data.
+//! Requests are named by their route pattern; the path is logged where there is none. Other paths, query strings
+//! and headers are not logged: they can carry tokens and other people's data.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +21,8 @@ use super::router_ext::Unmatched;
 
 /// Target of the line per request, so that operators can filter it by name.
 const TARGET: &str = "isomer::access";
+/// Bytes of a path that are logged.
+const SHOWN_PATH: usize = 200;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A request from its head to the head of its answer. Dropped without an answer, it is counted as one
@@ -51,7 +53,11 @@ impl Exchange {
             route = route.map_or("unmatched", MatchedPath::as_str),
             client = client.map(|ClientIp(address)| tracing::field::display(address)),
             caller = Empty,
+            path = Empty,
         );
+        if route.is_none() {
+            span.record("path", tracing::field::debug(shown(request.uri().path())));
+        }
         let (method, route) = (method_label(request.method()), route.cloned());
         Self { metrics: Arc::clone(metrics), span, id, started, method, route, answered: false }
     }
@@ -75,6 +81,11 @@ impl Exchange {
             response.headers_mut().insert(REQUEST_ID, id);
         }
     }
+}
+
+/// The path of a request that has no route, so that an operator sees what a client tries. Not its query.
+fn shown(path: &str) -> &str {
+    path.get(..path.floor_char_boundary(SHOWN_PATH)).unwrap_or_default()
 }
 
 impl Drop for Exchange {

@@ -31,7 +31,7 @@ pub struct HttpSettings {
     #[arg(long, env = "CORS_ORIGINS", value_name = "LIST")]
     pub cors_origins: Option<OriginList>,
 
-    /// Address of the web canvas; set it when the canvas is served from this server's own origin
+    /// Server of the web canvas: paths that no route has are its pages, and a path in this URL is not used
     #[arg(long, env = "CANVAS_PROXY_URL", value_name = "URL", value_parser = http_url)]
     pub canvas_proxy_url: Option<Uri>,
 

@@ -21,4 +21,5 @@ mod log_writer;
 pub mod logging;
 pub mod run;
 pub mod settings;
+mod settings_check;
 pub mod wiring;

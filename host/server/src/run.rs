@@ -20,6 +20,7 @@ use wasm::{AotCache, Sandbox, SandboxError};
 use crate::background;
 use crate::logging::LogFormat;
 use crate::settings::Settings;
+use crate::settings_check;
 use crate::wiring;
 use api::app::router;
 use api::health::EARLY;
@@ -86,6 +87,9 @@ pub enum StartError {
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
+    for sentence in settings_check::without_effect(settings, is_set) {
+        tracing::warn!("{sentence}");
+    }
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
@@ -143,6 +147,11 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Whether a variable has a value. A blank one counts as unset.
+fn is_set(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| !value.trim().is_empty())
 }
 
 /// What depends on the database.
