@@ -21,6 +21,7 @@ use store::{
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
+use tokio::time::timeout;
 use types::{WorkspaceId, WorkspaceSpec};
 
 use crate::{
@@ -48,6 +49,9 @@ const UNREACHABLE_PREFIX: &str = "remote://";
 
 /// How often presence is stored that changed in nothing but its time.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a heartbeat waits for the database at most, for each of its steps that need it.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Cents a month that an agent may claim to have spent.
 const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
@@ -143,9 +147,9 @@ impl Fleet {
     }
 
     /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
-    pub async fn record_outbound(&self, id: WorkspaceId) {
+    pub fn record_outbound(&self, id: WorkspaceId) {
         self.workspaces().put_outbound(id, store::now());
-        self.write_presence(id, false).await;
+        self.write_presence(id, false);
     }
 
     /// Registers an agent: its workspace is online, unless its desired state is another one.
@@ -180,7 +184,7 @@ impl Fleet {
         self.inner.agents.forget_state(registration.id);
         let now = store::now();
         let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
-        self.record_presence(presence, true).await;
+        self.record_presence(presence, true);
         // A new token proves the next calls: the agent gets the secret together with it.
         if registration.proved || registered.token.is_some() {
             registered.inbound_secret = self.credentials().inbound_secret(registration.id).await;
@@ -289,7 +293,7 @@ impl Fleet {
         let timeless =
             |row: &PresenceRow| PresenceRow { last_seen_at: None, uptime_seconds: 0, ..row.clone() };
         let visible = timeless(&presence) != timeless(&before);
-        self.record_presence(presence, visible).await;
+        self.record_presence(presence, visible);
         if self.waited_for_runtime(&workspace.row.runtime).await {
             workspace = self.live(id)?;
         }
@@ -303,17 +307,7 @@ impl Fleet {
             sample_error: report.sample_error,
             self_reports_health,
         };
-        let mut judged: Result<(), WorkspaceError> = Ok(());
-        if machine::apply(&workspace.row, &Input::Heartbeat(heartbeat.clone()), store::now()).is_some() {
-            judged = self
-                .change(|fleet: &Self| {
-                    let row = fleet.live(id)?;
-                    let change =
-                        transitions([(row.row.as_ref(), Input::Heartbeat(heartbeat.clone()))], store::now());
-                    Ok(Planned { change, done: () })
-                })
-                .await;
-        }
+        let judged = self.judge(&workspace.row, &Input::Heartbeat(heartbeat)).await;
         if report.current_task != before.current_task {
             let task = Task { active_tasks, current_task: report.current_task };
             self.state().publish_ephemeral(id, &Event::TaskUpdated(task));
@@ -322,8 +316,32 @@ impl Fleet {
             .publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
         self.inner.presence_observers.on_heartbeat(id);
         judged?;
-        let inbound_secret = if report.proved { self.credentials().inbound_secret(id).await } else { None };
+        let inbound_secret = if report.proved {
+            timeout(HEARTBEAT_TIMEOUT, self.credentials().inbound_secret(id)).await.ok().flatten()
+        } else {
+            None
+        };
         Ok(Acknowledged { inbound_secret })
+    }
+
+    /// Changes the status by a heartbeat, where it does.
+    ///
+    /// A database that can't be written holds up no agent, and what the agent says of itself is kept in
+    /// memory. The change of status is left to the next heartbeat then, which is judged by the same rules.
+    async fn judge(&self, row: &WorkspaceRow, heartbeat: &Input) -> Result<(), WorkspaceError> {
+        if machine::apply(row, heartbeat, store::now()).is_none() || self.state().is_database_failing() {
+            return Ok(());
+        }
+        let judged = self.change::<_, WorkspaceError>(|fleet: &Self| {
+            let known = fleet.live(row.id)?;
+            let change = transitions([(known.row.as_ref(), heartbeat.clone())], store::now());
+            Ok(Planned { change, done: () })
+        });
+        match timeout(HEARTBEAT_TIMEOUT, judged).await {
+            Ok(Err(error)) if error.is_outage() => Ok(()),
+            Ok(judged) => judged,
+            Err(_) => Ok(()),
+        }
     }
 
     /// Replaces an agent card.
@@ -350,14 +368,14 @@ impl Fleet {
     }
 
     /// Records presence: in memory at once, in the database soon if the change is visible, else within 30 s.
-    async fn record_presence(&self, presence: PresenceRow, visible: bool) {
+    fn record_presence(&self, presence: PresenceRow, visible: bool) {
         let id = presence.workspace_id;
         self.workspaces().put_presence(presence);
-        self.write_presence(id, visible).await;
+        self.write_presence(id, visible);
     }
 
     /// Writes behind what is known of an agent: soon, or if it wasn't written for a while.
-    async fn write_presence(&self, id: WorkspaceId, soon: bool) {
+    fn write_presence(&self, id: WorkspaceId, soon: bool) {
         let due = {
             let mut agents = self.inner.agents.lock();
             let agent = agents.entry(id).or_default();
@@ -368,7 +386,7 @@ impl Fleet {
             due
         };
         if due {
-            self.state().write_behind(self.presence(id)).await;
+            self.state().try_write_behind(self.presence(id));
         }
     }
 
@@ -403,7 +421,8 @@ impl Fleet {
             limit: 1,
             ..EventFilter::default()
         };
-        let told = self.store().recent_events(&filter).await.ok()?.pop()?.event()?;
+        let told = timeout(HEARTBEAT_TIMEOUT, self.store().recent_events(&filter)).await.ok()?;
+        let told = told.ok()?.pop()?.event()?;
         let Event::WorkspaceDegraded(degraded) = told else { return None };
         let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
         let mut agents = self.inner.agents.lock();

@@ -14,7 +14,7 @@ use sea_orm::{
 use crate::{
     Store, StoreError,
     database_url::{DatabaseUrl, Target},
-    migrate, reach,
+    migrate, outage, reach,
 };
 
 /// Connections to Postgres at most.
@@ -95,7 +95,7 @@ async fn migrate_alone(options: ConnectOptions) -> Result<(), StoreError> {
 fn sqlite(url: &str, connections: u32, temporary: &'static str) -> ConnectOptions {
     let mut options = common(url, connections);
     options.min_connections(1).test_before_acquire(false);
-    options.idle_timeout(None).max_lifetime(None);
+    options.idle_timeout(None).max_lifetime(None).map_sqlx_sqlite_pool_opts(outage::close_stuck);
     // With a write-ahead log, NORMAL loses nothing to a killed process; power loss may cost the last
     // transactions, never order.
     options.map_sqlx_sqlite_opts(move |sqlite| {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+mod behind;
 mod change;
 mod cipher;
 mod clock;
@@ -21,6 +22,7 @@ pub mod guests;
 pub mod layouts;
 mod leases;
 mod migrate;
+mod outage;
 pub mod presence;
 pub mod queue;
 mod reach;
@@ -40,6 +42,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, RuntimeErr, sqlx};
 use tokio::sync::Notify;
 
+pub use behind::BEHIND_BYTES;
 pub use change::{Change, CommitError, Mutation, Precondition, WorkspaceEvent};
 pub use cipher::{Cipher, CipherError, Sealed};
 pub use clock::next_event_time;
@@ -133,25 +136,9 @@ impl StoreError {
     /// Whether the database as a whole failed, not a single statement.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        use sqlx::Error as E;
         match self {
-            Self::Timeout
-            | Self::NoConnection
-            | Self::Unreachable(_)
-            | Self::Database(DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) => true,
-            Self::Database(
-                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
-            ) => {
-                matches!(
-                    error.as_ref(),
-                    E::Io(_)
-                        | E::Tls(_)
-                        | E::Protocol(_)
-                        | E::PoolTimedOut
-                        | E::PoolClosed
-                        | E::WorkerCrashed
-                )
-            }
+            Self::Timeout | Self::NoConnection | Self::Unreachable(_) => true,
+            Self::Database(error) => outage::is_outage(error),
             _ => false,
         }
     }
