@@ -11,6 +11,7 @@ pub mod events;
 pub mod guest;
 pub mod orgs;
 mod print;
+mod printable;
 pub mod send;
 mod tls;
 pub mod workspaces;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use self::client::Client;
+pub use self::printable::{printable, printable_lines};
 
 /// The server to talk to.
 #[derive(Debug, Args)]

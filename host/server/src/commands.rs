@@ -16,6 +16,7 @@ use crate::{logging, run};
 use ::cli::events::{self, EventsArgs};
 use ::cli::guest::{self, GuestArgs};
 use ::cli::orgs::{self, OrgArgs};
+use ::cli::printable_lines;
 use ::cli::send::{self, SendArgs};
 use ::cli::workspaces::{self, WorkspaceArgs};
 
@@ -86,8 +87,12 @@ fn exit<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+<<<<<<< HEAD
             // The reader of standard error may be gone; `eprintln!` would panic.
             let _ = writeln!(io::stderr(), "isomer: {}", with_causes(&error));
+=======
+            eprintln!("isomer: {}", printable_lines(&with_causes(&error)));
+>>>>>>> main
             ExitCode::FAILURE
         }
     }

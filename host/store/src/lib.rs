@@ -18,6 +18,7 @@ mod data_dir;
 mod database_url;
 mod entity;
 mod events;
+mod guarded;
 pub mod guests;
 pub mod layouts;
 mod leases;
@@ -39,7 +40,17 @@ mod writer;
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+<<<<<<< HEAD
 use sea_orm::{ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, RuntimeErr, sqlx};
+=======
+use sea_orm::{
+    ConnectOptions, Database, DbBackend, DbErr, RuntimeErr,
+    sqlx::{
+        self,
+        sqlite::{SqliteJournalMode, SqliteSynchronous},
+    },
+};
+>>>>>>> main
 use tokio::sync::Notify;
 
 pub use behind::BEHIND_BYTES;
@@ -49,6 +60,7 @@ pub use clock::next_event_time;
 pub use data_dir::{DataDir, DataDirError};
 pub use database_url::{DatabaseUrl, DatabaseUrlError};
 pub use events::{EPHEMERAL_BYTES, EventFilter, Notification, NotificationListener};
+use guarded::Pool;
 pub use leases::{Fence, Lease, LeaseIsHeld};
 pub use reach::Unreachable;
 pub use transaction::Transaction;
@@ -65,9 +77,9 @@ pub fn now() -> DateTime<Utc> {
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Writes. On SQLite a single connection, since it has one writer at a time.
-    db: DatabaseConnection,
+    db: Pool,
     /// Reads. On Postgres the same connections.
-    read: DatabaseConnection,
+    read: Pool,
     /// Notified of commits that didn't go by way of the writer.
     beside_writer: Arc<Notify>,
 }
@@ -145,6 +157,39 @@ impl StoreError {
 }
 
 impl Store {
+<<<<<<< HEAD
+=======
+    /// Connects to `url` (`postgres://…` or `sqlite:…`) and brings the schema up to date.
+    ///
+    /// # Errors
+    /// If the database can't be reached or migrated, or a newer version of Isomer migrated it.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let store = if url.starts_with("sqlite:") {
+            // Not by the writer: what a new index sorts may be too large for memory. And before any other
+            // connection: several that make a new file use its write-ahead log find it locked.
+            migrate_alone(sqlite(url, 1, "DEFAULT")).await?;
+            // A statement of many rows copies the pages that it changes, to be able to undo itself. In a
+            // temporary file, that costs as much as the rows.
+            let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
+            let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
+            Self { read: read.into(), db: db.into(), beside_writer: Arc::default() }
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            // Without the timeouts of other statements: another server may need a while for its migration.
+            let mut options = common(url);
+            options.max_connections(1);
+            migrate_alone(options).await?;
+            let db = Pool::from(Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?);
+            Self { read: db.clone(), db, beside_writer: Arc::default() }
+        } else {
+            return Err(StoreError::UnknownDatabase);
+        };
+        if store.is_single_process() {
+            store.free_all_leases().await?;
+        }
+        Ok(store)
+    }
+
+>>>>>>> main
     /// Whether only this process can use the database.
     #[must_use]
     pub fn is_single_process(&self) -> bool {
