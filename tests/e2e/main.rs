@@ -20,11 +20,8 @@ mod lifecycle;
 mod org_cli;
 mod orgs;
 mod outages;
-<<<<<<< HEAD
 mod postgres;
-=======
 mod queue;
->>>>>>> main
 mod registry;
 mod replicas;
 mod reverse_proxy;

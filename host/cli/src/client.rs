@@ -10,15 +10,11 @@ use reqwest::{Method, RequestBuilder};
 use rustls::ClientConfig;
 use serde_json::Value;
 
-<<<<<<< HEAD
 use super::address::Address;
-use super::{CliError, tls};
+use super::{CliError, printable, tls};
 
 /// How long a connection may take. An answer may take as long as an agent works.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-=======
-use super::{CliError, printable};
->>>>>>> main
 
 /// A server and the token for it.
 pub(super) struct Client {

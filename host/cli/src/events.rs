@@ -15,11 +15,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
 use super::client::Client;
-<<<<<<< HEAD
-use super::print::{line, note, text};
-=======
-use super::print::{json_line, line, text};
->>>>>>> main
+use super::print::{json_line, line, note, text};
 use super::workspaces::Workspaces;
 use super::{CliError, ServerArgs, printable};
 

@@ -13,20 +13,17 @@ pub(super) fn line(text: impl AsRef<str>) -> bool {
     write(&printable(text.as_ref()))
 }
 
-<<<<<<< HEAD
 /// Writes a line to standard error, where it has a reader.
 pub(super) fn note(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+    let _ = writeln!(io::stderr(), "{}", printable(text.as_ref()));
 }
 
-=======
 /// Writes text with the lines that it has.
 pub(super) fn lines(text: &str) -> bool {
     write(&printable_lines(text))
 }
 
 /// Writes JSON on several lines.
->>>>>>> main
 pub(super) fn json(value: &Value) {
     write(&printable_json(&serde_json::to_string_pretty(value).unwrap_or_default()));
 }

@@ -7,12 +7,8 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod background;
-<<<<<<< HEAD
 mod canvas;
-pub mod client_ip;
-=======
 pub(crate) mod client_ip;
->>>>>>> main
 pub mod connection;
 pub mod cors;
 pub mod error;

@@ -1,14 +1,9 @@
 //! One span and one log line per request, tied together by an id that the client gets too; and the request
 //! metrics, which need the same clock, route and status.
 //!
-<<<<<<< HEAD
-//! Requests are named by their route pattern; the path is logged where there is none. Other paths, query strings
-//! and headers are not logged: they can carry tokens and other people's data.
-=======
 //! Requests are named by their route pattern. Query strings and headers are not logged: they can carry tokens
 //! and other people's data. Paths are logged where no route matched, because operators look for what a proxy or
 //! a misspelled client asked for.
->>>>>>> main
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,13 +22,8 @@ use super::router_ext::Unmatched;
 
 /// Target of the line per request, so that operators can filter it by name.
 const TARGET: &str = "isomer::access";
-<<<<<<< HEAD
-/// Bytes of a path that are logged.
-const SHOWN_PATH: usize = 200;
-=======
 /// Characters of a path without a route that are logged.
 const PATH_CHARACTERS: usize = 200;
->>>>>>> main
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A request from its head to the head of its answer. Dropped without an answer, it is counted as one
@@ -66,11 +56,7 @@ impl Exchange {
             route = route.map_or("unmatched", MatchedPath::as_str),
             client = client.map(|ClientIp(address)| tracing::field::display(address)),
             caller = Empty,
-            path = Empty,
         );
-        if route.is_none() {
-            span.record("path", tracing::field::debug(shown(request.uri().path())));
-        }
         let (method, route) = (method_label(request.method()), route.cloned());
         let path = route.is_none().then(|| printable(request.uri().path()));
         Self { metrics: Arc::clone(metrics), span, id, started, method, route, path, answered: false }
@@ -98,15 +84,9 @@ impl Exchange {
     }
 }
 
-<<<<<<< HEAD
-/// The path of a request that has no route, so that an operator sees what a client tries. Not its query.
-fn shown(path: &str) -> &str {
-    path.get(..path.floor_char_boundary(SHOWN_PATH)).unwrap_or_default()
-=======
 /// The beginning of a path in printable ASCII.
 fn printable(path: &str) -> String {
     path.chars().take(PATH_CHARACTERS).flat_map(char::escape_default).collect()
->>>>>>> main
 }
 
 impl Drop for Exchange {

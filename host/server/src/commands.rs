@@ -87,12 +87,8 @@ fn exit<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-<<<<<<< HEAD
             // The reader of standard error may be gone; `eprintln!` would panic.
-            let _ = writeln!(io::stderr(), "isomer: {}", with_causes(&error));
-=======
-            eprintln!("isomer: {}", printable_lines(&with_causes(&error)));
->>>>>>> main
+            let _ = writeln!(io::stderr(), "isomer: {}", printable_lines(&with_causes(&error)));
             ExitCode::FAILURE
         }
     }

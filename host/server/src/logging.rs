@@ -49,15 +49,8 @@ impl Drop for LogGuard {
 ///
 /// # Errors
 /// When the thread that writes the lines cannot be started.
-<<<<<<< HEAD
-pub fn init(format: LogFormat) -> io::Result<LogGuard> {
-    let (filter, ignored) = filter(&std::env::var("RUST_LOG").unwrap_or_default());
-=======
 pub(crate) fn init(format: LogFormat) -> io::Result<LogGuard> {
-    let directives = std::env::var("RUST_LOG").unwrap_or_default();
-    let directives = if directives.trim().is_empty() { DEFAULT_FILTER } else { directives.trim() };
-    let filter = EnvFilter::builder().parse_lossy(directives);
->>>>>>> main
+    let (filter, ignored) = filter(&std::env::var("RUST_LOG").unwrap_or_default());
     let buffer = LogBuffer::default();
     LogWriter::new(buffer.clone(), io::stderr()).start()?;
     let lines = tracing_subscriber::fmt()

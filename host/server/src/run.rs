@@ -166,11 +166,11 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     Ok(())
 }
 
-<<<<<<< HEAD
 /// Whether a variable has a value. A blank one counts as unset.
 fn is_set(variable: &str) -> bool {
     std::env::var(variable).is_ok_and(|value| !value.trim().is_empty())
-=======
+}
+
 /// Once the server drains, ends deliveries in time for their outcomes to be stored, and for their senders to be
 /// answered.
 async fn stop_deliveries(messaging: Messaging, drain: Duration, shutdown: Shutdown) {
@@ -180,7 +180,6 @@ async fn stop_deliveries(messaging: Messaging, drain: Duration, shutdown: Shutdo
         _ = messaging.stop(drain - last, last) => {}
         () = shutdown.forced() => {}
     }
->>>>>>> main
 }
 
 /// What depends on the database.

@@ -14,6 +14,7 @@ use sea_orm::{
 use crate::{
     Store, StoreError,
     database_url::{DatabaseUrl, Target},
+    guarded::Pool,
     migrate, outage, reach,
 };
 
@@ -72,14 +73,14 @@ async fn open_sqlite(url: &str) -> Result<Store, StoreError> {
     // that costs as much as the rows.
     let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
     let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
-    Ok(Store { read, db, beside_writer: Arc::default() })
+    Ok(Store { read: read.into(), db: db.into(), beside_writer: Arc::default() })
 }
 
 async fn open_postgres(options: &PgConnectOptions) -> Result<Store, StoreError> {
     reach::check(options).await?;
     // Without the timeouts of other statements: another server may need a while for its migration.
     migrate_alone(postgres(options, 1, None)).await?;
-    let db = Database::connect(postgres(options, POSTGRES_CONNECTIONS, Some(SESSION))).await?;
+    let db = Pool::from(Database::connect(postgres(options, POSTGRES_CONNECTIONS, Some(SESSION))).await?);
     Ok(Store { read: db.clone(), db, beside_writer: Arc::default() })
 }
 

@@ -40,17 +40,7 @@ mod writer;
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-<<<<<<< HEAD
-use sea_orm::{ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, RuntimeErr, sqlx};
-=======
-use sea_orm::{
-    ConnectOptions, Database, DbBackend, DbErr, RuntimeErr,
-    sqlx::{
-        self,
-        sqlite::{SqliteJournalMode, SqliteSynchronous},
-    },
-};
->>>>>>> main
+use sea_orm::{ConnAcquireErr, DbBackend, DbErr, RuntimeErr, sqlx};
 use tokio::sync::Notify;
 
 pub use behind::BEHIND_BYTES;
@@ -157,39 +147,6 @@ impl StoreError {
 }
 
 impl Store {
-<<<<<<< HEAD
-=======
-    /// Connects to `url` (`postgres://…` or `sqlite:…`) and brings the schema up to date.
-    ///
-    /// # Errors
-    /// If the database can't be reached or migrated, or a newer version of Isomer migrated it.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let store = if url.starts_with("sqlite:") {
-            // Not by the writer: what a new index sorts may be too large for memory. And before any other
-            // connection: several that make a new file use its write-ahead log find it locked.
-            migrate_alone(sqlite(url, 1, "DEFAULT")).await?;
-            // A statement of many rows copies the pages that it changes, to be able to undo itself. In a
-            // temporary file, that costs as much as the rows.
-            let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
-            let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
-            Self { read: read.into(), db: db.into(), beside_writer: Arc::default() }
-        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            // Without the timeouts of other statements: another server may need a while for its migration.
-            let mut options = common(url);
-            options.max_connections(1);
-            migrate_alone(options).await?;
-            let db = Pool::from(Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?);
-            Self { read: db.clone(), db, beside_writer: Arc::default() }
-        } else {
-            return Err(StoreError::UnknownDatabase);
-        };
-        if store.is_single_process() {
-            store.free_all_leases().await?;
-        }
-        Ok(store)
-    }
-
->>>>>>> main
     /// Whether only this process can use the database.
     #[must_use]
     pub fn is_single_process(&self) -> bool {

@@ -190,22 +190,6 @@ fn settings_without_effect_are_named_at_the_start() {
 }
 
 #[tokio::test]
-async fn paths_without_a_route_are_logged_without_their_query() {
-    let mut program = Program::start(&[]);
-    for target in ["/no/such%0Apath?token=hunter2", "/workspaces/x/nothing"] {
-        let mut client = Client::connect(program.address).await;
-        client.write(&request("GET", target, &[], "")).await;
-        assert_eq!(client.answer().await.status(), 404);
-    }
-    program.signal(Signal::TERM);
-    let (_, log) = program.ended();
-    for text in ["path=\"/no/such%0Apath\"", "path=\"/workspaces/x/nothing\""] {
-        assert!(log.contains(text), "{text} in {log}");
-    }
-    assert!(!log.contains("hunter2"), "{log}");
-}
-
-#[tokio::test]
 async fn in_development_mode_only_names_of_this_machine_are_answered() {
     let variables = [("MOLECULE_ENV", "dev"), ("EXTERNAL_PLATFORM_URL", "https://isomer.example")];
     let open = Program::start(&variables);

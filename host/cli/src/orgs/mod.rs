@@ -69,11 +69,7 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
         OrgTask::Import { template, mode, dry_run } => {
             let source = Source::find(&template.template)?;
             if !as_json {
-<<<<<<< HEAD
                 print::note(source.to_string());
-=======
-                eprintln!("{}", printable(&source.to_string()));
->>>>>>> main
             }
             let answer = import(&client, &source, &mode, dry_run).await?;
             if as_json {
