@@ -3,8 +3,6 @@
 //! Named origins are echoed and may send cookies. `*` allows any other origin too, but never with
 //! credentials: otherwise every page on the web could act for a signed-in user.
 
-use std::str::FromStr;
-
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -27,37 +25,6 @@ const EXPOSE_HEADERS: HeaderValue =
 const SHOWN_ORIGIN: usize = 200;
 /// Seconds a browser may remember a preflight answer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
-
-/// `CORS_ORIGINS`: origins, or `*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OriginList {
-    origins: Vec<String>,
-    any: bool,
-}
-
-/// One entry of the list is no origin.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not an origin such as https://canvas.example or http://localhost:3000; there are no patterns but `*` alone"
-)]
-pub struct BadOrigin(String);
-
-impl FromStr for OriginList {
-    type Err = BadOrigin;
-
-    fn from_str(list: &str) -> Result<Self, BadOrigin> {
-        let (mut origins, mut any) = (Vec::new(), false);
-        for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            if entry == "*" {
-                any = true;
-            } else {
-                let origin = origin::parse(entry).ok_or_else(|| BadOrigin(entry.to_owned()))?;
-                origins.push(origin.to_owned());
-            }
-        }
-        Ok(Self { origins, any })
-    }
-}
 
 /// The allowed origins, and in development mode the hosts that requests may be for.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ pub mod json;
 pub mod metrics;
 pub mod middleware;
 pub mod origin;
+pub mod origin_list;
 pub mod panics;
 pub mod parameters;
 pub mod public_url;

@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 
 use crate::client_ip::TrustedProxies;
-use crate::cors::OriginList;
+use crate::origin_list::OriginList;
 
 /// Settings of the HTTP server.
 #[derive(Debug, Clone, Args)]
