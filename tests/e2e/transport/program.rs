@@ -246,6 +246,7 @@ async fn all_background_tasks_report_progress() {
     let path = guests.path().to_str().expect("UTF-8");
     let program = Program::start(&[("MOLECULE_ENV", "dev"), ("GUESTS_DIR", path)]);
     let expected = [
+        "a2a-lease",
         "a2a-queue",
         "activity-retention",
         "broadcaster",
