@@ -559,7 +559,7 @@ async fn includes_can_not_leave_the_template() {
         files.push((format!("f{length}.yaml"), "name: Last\n".to_owned()));
         files
     };
-    let nested = format!("name: T\ndefaults: {}{}\n", "[".repeat(49), "]".repeat(49));
+    let nested = format!("name: T\ndefaults: {}{}\n", "[".repeat(193), "]".repeat(193));
     let huge = format!("name: {}\n", "x".repeat(10_000_000));
     let bomb = "name: T\na: &a [x, x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n\
                 c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c, *c]\n\

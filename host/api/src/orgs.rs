@@ -166,6 +166,9 @@ fn done(imported: &Imported, reconciles: bool) -> Value {
     if let Some(error) = &imported.error {
         add("error", json!(error));
     }
+    if let Some(detail) = &imported.detail {
+        add("detail", json!(detail));
+    }
     if !imported.warnings.is_empty() {
         add("warnings", json!(imported.warnings));
     }
@@ -177,6 +180,9 @@ fn entry(workspace: &ImportedWorkspace) -> Value {
     if let Some(fields) = entry.as_object_mut() {
         if workspace.action == Action::Keep {
             fields.insert("skipped".to_owned(), json!(true));
+        }
+        if !workspace.channels.is_empty() {
+            fields.insert("channels".to_owned(), json!(workspace.channels));
         }
         if !workspace.channels_skipped.is_empty() {
             fields.insert("channels_skipped".to_owned(), json!(workspace.channels_skipped));
@@ -212,6 +218,7 @@ fn dry_run_plan(imported: &Imported) -> Value {
         json!({ "action": "remove", "id": removed.id, "path": path })
     });
     json!({
+        "detail": imported.detail,
         "dry_run": true,
         "error": imported.error,
         "missing_env": imported.missing_env,

@@ -24,6 +24,7 @@ pub mod queue;
 mod retention;
 pub mod secrets;
 mod sequencer;
+pub mod setups;
 mod statement;
 pub mod tokens;
 mod transaction;
@@ -45,7 +46,7 @@ use tokio::sync::Notify;
 
 pub use change::{Change, CommitError, Mutation, Precondition, WorkspaceEvent};
 pub use cipher::{Cipher, CipherError, Sealed};
-pub use clock::next_event_time;
+pub use clock::{next_event_time, time_after};
 pub use data_dir::{DataDir, DataDirError};
 pub use events::{EPHEMERAL_BYTES, EventFilter, Notification, NotificationListener};
 pub use leases::{Fence, Lease, LeaseIsHeld};
