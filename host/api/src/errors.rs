@@ -294,19 +294,16 @@ pub fn delivery_error(error: DeliveryError) -> ApiError {
         )
         .with_retry_after(E::WAKE_RETRY_SECONDS),
         E::NotTranslatable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
-        E::NotRoutable | E::Unreachable => ApiError::new(StatusCode::BAD_GATEWAY, &text),
+        E::NotRoutable | E::Unreachable | E::InvalidResponse => ApiError::new(StatusCode::BAD_GATEWAY, &text),
         E::BusyNativeQueue => ApiError::busy(&text, true),
         E::BusyAndNotQueued(cause) => {
             tracing::error!(error = cause as &dyn Error, "a message could not be queued");
             ApiError::busy(&text, false)
         }
-        E::IncompleteResponse { delivered } => ApiError::with_body(
+        E::IncompleteResponse { delivered } | E::TooLarge { delivered } => ApiError::with_body(
             StatusCode::BAD_GATEWAY,
             json!({ "delivery_confirmed": delivered, "error": text }),
         ),
-        E::TooLarge => {
-            ApiError::with_body(StatusCode::BAD_GATEWAY, json!({ "delivery_confirmed": true, "error": text }))
-        }
         E::Refused { status, .. } => ApiError::new(*status, &text),
         E::Lookup(_) | E::NotQueued(_) => failure(&error, &text),
     }

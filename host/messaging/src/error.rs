@@ -55,6 +55,9 @@ pub enum DeliveryError {
     /// The agent, or the adapter that answers for it, was not reached.
     #[error("failed to reach workspace agent")]
     Unreachable,
+    /// The agent was sent the message, and answered with something that is no HTTP.
+    #[error("failed to reach workspace agent")]
+    InvalidResponse,
     /// The agent is busy and keeps a queue of its own.
     #[error("workspace agent busy — adapter handles retry (native_session)")]
     BusyNativeQueue,
@@ -69,7 +72,10 @@ pub enum DeliveryError {
     },
     /// The agent's response exceeds the cap.
     #[error("agent response too large")]
-    TooLarge,
+    TooLarge {
+        /// The status of the response was a good one: the agent took the message.
+        delivered: bool,
+    },
     /// The agent answered with an error.
     #[error("{text}")]
     Refused {
@@ -83,4 +89,36 @@ pub enum DeliveryError {
 impl DeliveryError {
     /// Seconds after which a message to a waking workspace is worth sending again.
     pub const WAKE_RETRY_SECONDS: u32 = 15;
+
+    /// Whether the request was written to an agent, which may therefore have begun to work on it. A message
+    /// that reached no agent can be sent again without harm.
+    #[must_use]
+    pub fn reached_agent(&self) -> bool {
+        match self {
+            Self::InvalidResponse
+            | Self::BusyNativeQueue
+            | Self::BusyAndNotQueued(_)
+            | Self::IncompleteResponse { .. }
+            | Self::TooLarge { .. }
+            | Self::Refused { .. } => true,
+            Self::NotFound
+            | Self::Lookup(_)
+            | Self::AccessDenied
+            | Self::OverBudget
+            | Self::Malformed(_)
+            | Self::NotQueued(_)
+            | Self::NoUrl { .. }
+            | Self::Waking
+            | Self::NotRoutable
+            | Self::NotTranslatable(_)
+            | Self::Unreachable => false,
+        }
+    }
+
+    /// Whether the agent took the message, by the status of its response, though the response can't be
+    /// passed on. Such a message must not be sent again.
+    #[must_use]
+    pub fn was_delivered(&self) -> bool {
+        matches!(self, Self::IncompleteResponse { delivered: true } | Self::TooLarge { delivered: true })
+    }
 }

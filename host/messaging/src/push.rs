@@ -60,7 +60,8 @@ impl Messaging {
                     return Err(Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome))));
                 }
                 self.record_outcome(delivery, outcome).await;
-                Err(DeliveryError::Unreachable.into())
+                let reached = matches!(error, CallError::InvalidResponse(_));
+                Err(if reached { DeliveryError::InvalidResponse } else { DeliveryError::Unreachable }.into())
             }
         }
     }
@@ -108,7 +109,7 @@ impl Messaging {
                 self.record_outcome(delivery, Outcome { duration_ms, result }).await;
                 return Err(match error {
                     BodyError::Incomplete => DeliveryError::IncompleteResponse { delivered },
-                    BodyError::TooLarge => DeliveryError::TooLarge,
+                    BodyError::TooLarge => DeliveryError::TooLarge { delivered },
                 });
             }
         };

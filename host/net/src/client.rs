@@ -63,6 +63,9 @@ pub enum CallError {
     /// The request was sent: the agent may work on it.
     #[error("no answer came")]
     NoResponse(#[source] Box<dyn Error + Send + Sync>),
+    /// The request was sent, and what came back is no HTTP.
+    #[error("its answer is no HTTP")]
+    InvalidResponse(#[source] Box<dyn Error + Send + Sync>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +144,13 @@ fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
     if let Some(ConnectError::Url(error)) = find_cause::<ConnectError>(&error) {
         return CallError::Url(error.clone());
     }
-    let sent = !error.is_connect() && (is_disconnect(&error) || is_timeout(&error));
+    if error.is_connect() {
+        return CallError::Unreachable(error.into());
+    }
+    if find_cause::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
+        return CallError::InvalidResponse(error.into());
+    }
+    let sent = is_disconnect(&error) || is_timeout(&error);
     if sent { CallError::NoResponse(error.into()) } else { CallError::Unreachable(error.into()) }
 }
 

@@ -14,7 +14,7 @@ mod string_enum;
 mod workspace;
 
 pub use condition::{Condition, ConditionStatus};
-pub use ids::{ActivityId, EventId, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
+pub use ids::{ActivityId, EventId, EventSeq, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
 pub use setup::{InitialMemory, PluginSpec, ScheduleSpec, SealedText, WorkspaceSetup};
 pub use shared_text::SharedText;
 pub use spec::{OrgSpec, WorkspaceSpec};
