@@ -7,7 +7,10 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
-use orgs::{Action, Import, ImportError, Imported, ImportedWorkspace, Mode, TemplateSource, TemplateSummary};
+use orgs::{
+    Action, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
+    TemplateSummary,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -134,9 +137,12 @@ fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     if body.len() > BODY_BYTES {
         return Err(ApiError::invalid_body());
     }
-    let body: ImportBody = serde_json::from_slice(body).map_err(|error| {
-        tracing::debug!(%error, "the body is not what the route wants");
-        ApiError::invalid_body()
+    let body: ImportBody = orgs::from_json(body).map_err(|error| match error {
+        JsonError::TooDeep => import_error(ImportError::Nesting(error)),
+        JsonError::Invalid(error) => {
+            tracing::debug!(%error, "the body is not what the route wants");
+            ApiError::invalid_body()
+        }
     })?;
     let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
         (Some(dir), _) => TemplateSource::Directory(dir),

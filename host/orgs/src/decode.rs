@@ -83,7 +83,7 @@ pub(crate) fn external(tree: &Tree) -> Option<Problem> {
                 return Some(Problem { at, message });
             }
             Value::Mapping(entries) => {
-                left.extend(entries.iter().rev().flat_map(|(key, value)| [value, key]))
+                left.extend(entries.iter().rev().flat_map(|(key, value)| [value, key]));
             }
             Value::Sequence(items) => left.extend(items.iter().rev()),
             Value::Scalar { .. } => {}
@@ -322,6 +322,19 @@ mod tests {
         let template = json!({ "name": "T", "workspaces": (0..2_000).map(node).collect::<Vec<_>>() });
         let org = decoded(&template).unwrap();
         assert_eq!((org.workspaces.len(), org.warnings), (2_000, Vec::new()));
+    }
+
+    #[test]
+    fn sixty_four_levels_of_workspaces_are_allowed() {
+        let nested = |levels: usize| {
+            let leaf = json!({ "name": "N" });
+            (1..levels).fold(leaf, |below, _| json!({ "name": "N", "children": [below] }))
+        };
+        let org = |levels| decoded(&json!({ "name": "T", "workspaces": [nested(levels)] }));
+        assert_eq!(count(&org(64).unwrap().workspaces), 64);
+        let error = org(65).unwrap_err();
+        assert!(error.message.contains("workspaces may be nested 64 deep"), "{error}");
+        assert_eq!(error.path.matches("children").count(), 64);
     }
 
     #[test]

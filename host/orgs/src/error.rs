@@ -5,6 +5,7 @@ use wasm::Problem;
 
 use crate::{
     fields::{InvalidValue, with_place},
+    json::JsonError,
     template::Requirement,
     upload::UploadError,
 };
@@ -27,6 +28,9 @@ pub enum ImportError {
     /// The tree has a value that its field does not take.
     #[error("invalid org template")]
     Template(#[from] InvalidValue),
+    /// The inline template is nested deeper than any template.
+    #[error("invalid org template")]
+    Nesting(#[source] JsonError),
     /// The request has neither a directory nor a template with a name.
     #[error("provide 'dir' or 'template'")]
     MissingSource,
@@ -55,6 +59,7 @@ impl ImportError {
             Self::Upload(error) => Some(error.to_string()),
             Self::Expansion(problem) => Some(with_place(problem.at.as_ref(), &problem.message)),
             Self::Template(invalid) => Some(with_place(invalid.at.as_ref(), &invalid.to_string())),
+            Self::Nesting(error) => Some(error.to_string()),
             Self::MissingEnv { detail, .. } => detail.clone(),
             _ => None,
         }

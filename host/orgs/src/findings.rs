@@ -77,8 +77,7 @@ fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key = plain(key);
     let distance = |known: &&'static str| {
         let name = plain(known);
-        let shorter = key.chars().count().min(name.chars().count());
-        let allowed = match shorter {
+        let allowed = match key.chars().count().max(name.chars().count()) {
             0..=3 => 0,
             4..=5 => 1,
             _ => 2,

@@ -47,9 +47,13 @@ impl Default for Limits {
 /// A number of bytes for people.
 #[must_use]
 pub fn shown_size(bytes: u64) -> String {
-    match bytes {
-        0..1_024 => format!("{bytes} bytes"),
-        1_024..1_048_576 => format!("{}.{} KiB", bytes >> 10, (bytes % 1_024) * 10 / 1_024),
-        _ => format!("{}.{} MiB", bytes >> 20, ((bytes >> 10) % 1_024) * 10 / 1_024),
+    let (unit, name) = match bytes {
+        0..1_024 => return format!("{bytes} bytes"),
+        1_024..1_048_576 => (1_024, "KiB"),
+        _ => (1_048_576, "MiB"),
+    };
+    match (bytes % unit) * 10 / unit {
+        0 => format!("{} {name}", bytes / unit),
+        tenths => format!("{}.{tenths} {name}", bytes / unit),
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn below(root: &Path, containment_root: &Path, missing: &Path) -> Opt
         let meant = folded(part.to_str()?);
         let entries = fs::read_dir(directory).ok()?.take(ENTRIES).filter_map(Result::ok);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        found.push(names.filter(|name| folded(name) == meant).min()?);
+        found.push(names.filter(|name| folded(name) == meant && part.to_str() != Some(name)).min()?);
     }
     found.to_str().map(str::to_owned)
 }

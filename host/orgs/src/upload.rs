@@ -243,6 +243,6 @@ mod tests {
             builder.append_data(&mut header, path, io::repeat(b'x').take(bytes)).unwrap();
         }
         let refused = paths(&builder.into_inner().unwrap()).unwrap_err().to_string();
-        assert_eq!(refused, "data/big.bin has 32.0 MiB; all files together may have 32.0 MiB");
+        assert_eq!(refused, "data/big.bin has 32 MiB; all files together may have 32 MiB");
     }
 }

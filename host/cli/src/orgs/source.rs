@@ -75,7 +75,7 @@ impl Source {
         }
         if path.extension().is_some_and(|extension| extension == "json") {
             let bytes = read(&path, BODY_BYTES).map_err(failed)?;
-            let template = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
+            let template = orgs::from_json(&bytes).map_err(|error| failed(io::Error::other(error)))?;
             return Ok(Self::Inline { path, template });
         }
         let mut found = Found::default();
@@ -268,10 +268,10 @@ mod tests {
         // A terabyte, none of it on the disk.
         fs::File::create(dir.path().join("disk.img")).unwrap().set_len(1 << 40).unwrap();
         let error = format!("{:?}", Source::find(dir.path().to_str().unwrap()).unwrap_err());
-        assert!(error.contains("at most 32.0 MiB") && error.contains("disk.img (1048576.0 MiB)"), "{error}");
+        assert!(error.contains("at most 32 MiB") && error.contains("disk.img (1048576 MiB)"), "{error}");
         let json = dir.path().join("org.json");
         fs::write(&json, vec![b' '; 5 << 20]).unwrap();
         let error = format!("{:?}", Source::find(json.to_str().unwrap()).unwrap_err());
-        assert!(error.contains("has 5.0 MiB, at most 4.0 MiB"), "{error}");
+        assert!(error.contains("has 5 MiB, at most 4 MiB"), "{error}");
     }
 }

@@ -234,7 +234,7 @@ fn a_text_that_workspaces_share_counts_once_and_what_is_too_much_is_refused() {
         initial: Prompt { text: "x".repeat(1 << 20).into(), file: String::new() },
         ..Prompts::default()
     };
-    let memories = vec![types::InitialMemory { content: "y".repeat(2 << 20).into(), scope: String::new() }];
+    let memories = vec![InitialMemory { content: "y".repeat(2 << 20).into(), scope: String::new() }];
     let defaults = Defaults { prompts: prompts.clone(), initial_memories: memories, ..Defaults::default() };
     let nodes = |count: usize| (0..count).map(|number| named(&format!("N{number}"))).collect::<Vec<_>>();
     let fixture = Fixture::new(nodes(500), defaults);
@@ -251,8 +251,8 @@ fn a_text_that_workspaces_share_counts_once_and_what_is_too_much_is_refused() {
         node.system_prompt = format!("{number}{}", "z".repeat(number << 20)).into();
     }
     let fixture = Fixture::new(own, Defaults::default());
-    let error = fixture.try_assemble(3 << 20).unwrap_err();
-    let parts = ["up to N3 have 6.0 MiB", "3.0 MiB are allowed", "N3 (3.0 MiB), N2 (2.0 MiB), N1 (1.0 MiB)"];
+    let error = fixture.try_assemble((3 << 20) + 1_000).unwrap_err();
+    let parts = ["up to N3 have 6 MiB", "3 MiB are allowed", "N3 (3 MiB), N2 (2 MiB), N1 (1 MiB)"];
     for part in parts {
         assert!(error.message.contains(part), "{part}: {error}");
     }
