@@ -6,9 +6,10 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use types::{TokenId, WorkspaceId};
+use wire_json::Text;
 
 use httpd::error::ApiError;
-use httpd::json::Body;
+use httpd::json::{self, Body};
 
 /// A parameter of the path. Escapes that are no UTF-8 give `?`, which is no id and no name.
 pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> String {
@@ -24,7 +25,7 @@ pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> String {
 
 /// The workspace that a path names by `id`: 400 for text that is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkspacePath(pub WorkspaceId);
+pub(crate) struct WorkspacePath(pub WorkspaceId);
 
 impl<S: Send + Sync> FromRequestParts<S> for WorkspacePath {
     type Rejection = ApiError;
@@ -37,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WorkspacePath {
 
 /// The token that a path names: 404 for text that is no id, as for an unknown token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenPath(pub TokenId);
+pub(crate) struct TokenPath(pub TokenId);
 
 impl<S: Send + Sync> FromRequestParts<S> for TokenPath {
     type Rejection = ApiError;
@@ -50,7 +51,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenPath {
 
 /// The guest that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestName(pub String);
+pub(crate) struct GuestName(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for GuestName {
     type Rejection = ApiError;
@@ -62,7 +63,7 @@ impl<S: Send + Sync> FromRequestParts<S> for GuestName {
 
 /// The release that a path names by its digest or the beginning of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReleaseDigest(pub String);
+pub(crate) struct ReleaseDigest(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for ReleaseDigest {
     type Rejection = ApiError;
@@ -73,7 +74,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ReleaseDigest {
 }
 
 /// What a body holds, beyond its JSON form.
-pub trait Validate: Sized {
+pub(crate) trait Validate: Sized {
     /// The JSON form.
     type Wire: DeserializeOwned;
 
@@ -91,22 +92,23 @@ pub trait Validate: Sized {
 
 /// A validated JSON body: 413 above the route's limit, 400 where it is malformed.
 #[derive(Debug, Clone, Copy)]
-pub struct ValidJson<T>(pub T);
+pub(crate) struct ValidJson<T>(pub T);
 
 impl<T: Validate, S: Send + Sync> FromRequest<S> for ValidJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let Body(body) = Body::from_request(request, state).await?;
-        let wire = serde_json::from_slice(&body).map_err(|error| {
-            tracing::debug!(%error, "the body is not what the route wants");
-            T::malformed()
-        })?;
-        T::validate(wire).map(Self)
+        T::validate(json::read(&body, T::malformed)?).map(Self)
     }
 }
 
 /// Empty text counts as not given.
 pub(crate) fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+/// The same for free text.
+pub(crate) fn given_text(text: Option<Text>) -> Option<String> {
+    given(text.map(String::from))
 }
