@@ -154,7 +154,7 @@ async fn invalid_trees_are_refused() {
         ("dangling", "does not exist"),
         ("orphan", "belongs to no parent"),
         ("deep", "deeper than 192"),
-        ("wide", "100001 are too many"),
+        ("wide", "200001 are too many"),
         ("mark", "marked in a file that isn't listed"),
         ("need-nothing", "done or has failed"),
         ("need-again", "is there twice"),
