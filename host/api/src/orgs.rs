@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::import_error;
+use crate::extract::{flag, optional_flag};
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
@@ -45,8 +46,9 @@ async fn templates(
     State(app): State<App>,
     _: AdminAuth,
     Query(query): Query<TemplatesQuery>,
-) -> Json<Vec<TemplateSummary>> {
-    Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
+) -> Result<Json<Vec<TemplateSummary>>, ApiError> {
+    let include_broken = flag("include_broken", query.include_broken.as_deref())?;
+    Ok(Json(app.orgs.templates(include_broken).await))
 }
 
 // === Importing ===
@@ -110,8 +112,7 @@ fn options(
         Some("reconcile") => Some(Mode::Reconcile),
         Some(_) => return Err(bad_request("mode must be 'merge' or 'reconcile'")),
     };
-    let in_query = query.dry_run.map(|word| word.parse::<bool>()).transpose();
-    let in_query = in_query.map_err(|_| bad_request("dry_run must be 'true' or 'false'"))?;
+    let in_query = optional_flag("dry_run", query.dry_run.as_deref())?;
     let dry_run =
         agreed(in_query, dry_run).ok_or_else(|| bad_request("dry_run differs between query and body"))?;
     Ok((mode, dry_run.unwrap_or(false)))

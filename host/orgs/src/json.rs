@@ -1,7 +1,7 @@
 //! JSON of inline templates, which may be nested deeper than other JSON.
 
 use serde::de::DeserializeOwned;
-use wire_json::{ReadError, from_deep_slice};
+use wire_json::{ReadError, from_slice_within};
 
 /// Levels of a JSON text. 64 workspaces nested in each other, each in a list, are 131 levels of a request.
 const MAX_NESTING: usize = 192;
@@ -22,8 +22,8 @@ pub enum JsonError {
 /// # Errors
 /// See [`JsonError`].
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
-    from_deep_slice(bytes, MAX_NESTING).map_err(|error| match error {
-        ReadError::TooDeep => JsonError::TooDeep,
+    from_slice_within(bytes, MAX_NESTING).map_err(|error| match error {
+        ReadError::TooDeep { .. } => JsonError::TooDeep,
         ReadError::Malformed(error) => JsonError::Invalid(error),
     })
 }
