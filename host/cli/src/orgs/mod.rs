@@ -79,7 +79,8 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
             } else {
                 show::imported(&answer, &client.get("/workspaces").await?);
             }
-            match answer.get("error").and_then(Value::as_str) {
+            let error = ["detail", "error"].into_iter().find_map(|field| answer.get(field)?.as_str());
+            match error {
                 Some(error) => Err(CliError::refused(format!(
                     "{}. The workspaces after it were not created; mend the template and import it again",
                     printable(error)
