@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use super::{CliError, printable};
 
+/// Levels of an answer's JSON: those of what clients and agents sent, and some around it.
+pub(super) const ANSWER_LEVELS: usize = wire_json::MAX_LEVELS + 16;
+
 /// A server and the token for it.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -74,7 +77,7 @@ impl Client {
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
-        let json: Value = wire_json::from_slice(&body).unwrap_or_default();
+        let json: Value = wire_json::from_slice_within(&body, ANSWER_LEVELS).unwrap_or_default();
         if status.is_success() {
             return Ok(json);
         }

@@ -158,6 +158,16 @@ impl<'a> NodeRef<'a> {
         items.iter().chain(entries.iter().map(|(_, value)| value)).map(move |node| self.with_node(node))
     }
 
+    /// Levels of lists and mappings.
+    pub(crate) fn levels(self) -> usize {
+        match &self.node.value {
+            Value::Scalar { .. } => 0,
+            Value::Sequence(_) | Value::Mapping(_) => {
+                1 + self.children().map(NodeRef::levels).max().unwrap_or_default()
+            }
+        }
+    }
+
     /// Applies `check` to each item or field.
     pub(crate) fn check_children(
         self,

@@ -22,13 +22,17 @@ pub(crate) struct TooDeep;
 
 const REPLACEMENT: &str = "\u{fffd}";
 
+/// Some clients begin every text with it; RFC 8259 lets parsers ignore it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Bytes of `\uXXXX`.
 const ESCAPE_BYTES: usize = 6;
 
 /// Compact text with repaired strings, of at most `levels` levels.
 pub(crate) fn repair(bytes: &[u8], nul: Nul, levels: usize) -> Result<String, TooDeep> {
     let text = String::from_utf8_lossy(bytes);
-    let (mut repaired, mut rest, mut level) = (String::with_capacity(text.len()), &*text, 0_usize);
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+    let (mut repaired, mut rest, mut level) = (String::with_capacity(text.len()), text, 0_usize);
     while let Some(at) = rest.bytes().position(|byte| b"\"[]{} \n\r\t".contains(&byte)) {
         let (before, found) = rest.split_at(at);
         repaired.push_str(before);
@@ -161,6 +165,7 @@ mod tests {
     fn numbers_and_words_are_copied_without_white_space_between_tokens() {
         let text = "{ \"a b\" : [ 1.0 , 1e2,12345678901234567890123 ],\r\n\t\"c\": [true , null] } ";
         assert_eq!(kept(text), r#"{"a b":[1.0,1e2,12345678901234567890123],"c":[true,null]}"#);
+        assert_eq!(kept("\u{feff}{\"a\": \"\u{feff}\"}"), "{\"a\":\"\u{feff}\"}");
         for no_json in ["1 2", "[1 2]", "tr ue", "- 1", "[1 .5]", "{}{}", "\"a\nb\""] {
             assert!(serde_json::from_str::<serde_json::Value>(&kept(no_json)).is_err(), "{no_json}");
         }
