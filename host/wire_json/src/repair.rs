@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// Levels of arrays and objects in JSON at most, as in serde_json.
 pub const MAX_LEVELS: usize = 127;
 
@@ -33,7 +35,7 @@ pub(crate) fn repair(bytes: &[u8], nul: Nul, levels: usize) -> Result<String, To
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
     let (mut repaired, mut rest, mut level) = (String::with_capacity(text.len()), text, 0_usize);
-    while let Some(at) = rest.bytes().position(|byte| b"\"[]{} \n\r\t".contains(&byte)) {
+    while let Some(at) = rest.bytes().position(is_structural) {
         let (before, found) = rest.split_at(at);
         repaired.push_str(before);
         let (token, after) = found.split_at(1); // all of them are ASCII
@@ -59,6 +61,10 @@ pub(crate) fn repair(bytes: &[u8], nul: Nul, levels: usize) -> Result<String, To
     Ok(repaired)
 }
 
+fn is_structural(byte: u8) -> bool {
+    matches!(byte, b'"' | b'[' | b']' | b'{' | b'}' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
 /// Without white space between them, two scalars would become one: `1 2` is no JSON, `12` is.
 fn needs_space(before: &str, after: &str) -> bool {
     let scalar = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -69,7 +75,7 @@ fn needs_space(before: &str, after: &str) -> bool {
 fn string<'a>(mut rest: &'a str, nul: Nul, repaired: &mut String) -> &'a str {
     repaired.push('"');
     loop {
-        let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')) else {
+        let Some(at) = memchr2(b'"', b'\\', rest.as_bytes()) else {
             // Never closed.
             repaired.push_str(rest);
             return "";
