@@ -47,7 +47,11 @@ impl Messaging {
             }
         };
         let sent = Instant::now();
-        match self.agents.post(url, message, deadline.or(limit)).await {
+        let response = tokio::select! {
+            response = self.agents.post(url, message, deadline.or(limit)) => response,
+            () = self.stopping.cut() => Err(CallError::NoResponse("the server stops".into())),
+        };
+        match response {
             Ok(response) => Ok(self.read_response(delivery, response).await?),
             Err(CallError::Url(error)) => {
                 tracing::warn!(workspace = %row.id, %error, "an agent's URL may not be called");
@@ -60,9 +64,12 @@ impl Messaging {
                 if matches!(error, CallError::NoResponse(_)) {
                     return Err(Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome))));
                 }
-                self.record_outcome(delivery, outcome).await;
-                let reached = matches!(error, CallError::InvalidResponse(_));
-                Err(if reached { DeliveryError::InvalidResponse } else { DeliveryError::Unreachable }.into())
+                if matches!(error, CallError::InvalidResponse(_)) {
+                    self.record_outcome(delivery, outcome).await;
+                    return Err(DeliveryError::InvalidResponse.into());
+                }
+                self.record_unreached(delivery, outcome).await;
+                Err(DeliveryError::Unreachable.into())
             }
         }
     }
