@@ -134,6 +134,9 @@ pub fn without_nul(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn kept(text: &str) -> String {
@@ -186,5 +189,26 @@ mod tests {
         // The limit is serde_json's own.
         assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_LEVELS)).is_ok());
         assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_LEVELS + 1)).is_err());
+    }
+
+    proptest! {
+        /// JSON that a parser reads means the same afterwards, and has no white space between its tokens.
+        #[test]
+        fn valid_json_keeps_its_meaning(text in "[ -~é🌍\\n\"\\\\]{0,40}", number in any::<f64>(), pretty: bool) {
+            let value = json!({ (text.as_str()): [text, number, null, { "nested": [[], {}, true] }], "b": i64::MIN });
+            let printed = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            prop_assert_eq!(kept(&printed.expect("JSON")), value.to_string());
+        }
+
+        /// Whatever the bytes are, what parsers of strict text read before is read after, and nothing panics.
+        #[test]
+        fn any_bytes_are_repaired(bytes in "[\\[\\]{}\"\\\\udD8cC30 :,\\x00é]{0,60}") {
+            let before = serde_json::from_str::<Value>(&bytes);
+            if let Ok(repaired) = repair(bytes.as_bytes(), Nul::Keep, MAX_LEVELS)
+                && let Ok(before) = before
+            {
+                prop_assert_eq!(serde_json::from_str::<Value>(&repaired).ok(), Some(before));
+            }
+        }
     }
 }
