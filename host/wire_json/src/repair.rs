@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(kept(text), r#"{"a b":[1.0,1e2,12345678901234567890123],"c":[true,null]}"#);
         assert_eq!(kept("\u{feff}{\"a\": \"\u{feff}\"}"), "{\"a\":\"\u{feff}\"}");
         for no_json in ["1 2", "[1 2]", "tr ue", "- 1", "[1 .5]", "{}{}", "\"a\nb\""] {
-            assert!(serde_json::from_str::<serde_json::Value>(&kept(no_json)).is_err(), "{no_json}");
+            assert!(serde_json::from_str::<Value>(&kept(no_json)).is_err(), "{no_json}");
         }
     }
 
@@ -187,8 +187,8 @@ mod tests {
         assert_eq!(repair(nested(4).as_bytes(), Nul::Keep, 3), Err(TooDeep));
         assert_eq!(kept(r#"["[[[[",{"]":"\"["}]"#), r#"["[[[[",{"]":"\"["}]"#);
         // The limit is serde_json's own.
-        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_LEVELS)).is_ok());
-        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_LEVELS + 1)).is_err());
+        assert!(serde_json::from_str::<Value>(&nested(MAX_LEVELS)).is_ok());
+        assert!(serde_json::from_str::<Value>(&nested(MAX_LEVELS + 1)).is_err());
     }
 
     proptest! {
