@@ -145,7 +145,9 @@ on_both_databases! {
             let detail = refused.json["detail"].as_str().unwrap();
             assert!(detail.contains("workspaces may be nested 64 deep"), "{detail}");
         }
-        assert_eq!(server.post("/org/import", template(200)).await.status, 400);
+        let refused = server.post("/org/import", template(200)).await;
+        assert_eq!(refused.error(400), "invalid org template");
+        assert!(refused.json["detail"].as_str().unwrap().contains("workspaces may be nested 64 deep"));
         // What is stored as free JSON can be read again.
         let config = |levels: u32| {
             let config = (1..levels).fold(json!({}), |below, _| json!({ "a": below }));
