@@ -8,6 +8,7 @@ mod a2a;
 mod access;
 mod activity;
 mod breaker;
+mod clocks;
 mod crashes;
 mod delivery;
 mod guest_cli;
