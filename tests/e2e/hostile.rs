@@ -153,8 +153,8 @@ async fn invalid_trees_are_refused() {
         ("shared", "is used twice"),
         ("dangling", "does not exist"),
         ("orphan", "belongs to no parent"),
-        ("deep", "deeper than 48"),
-        ("wide", "100001 are too many"),
+        ("deep", "deeper than 192"),
+        ("wide", "200001 are too many"),
         ("mark", "marked in a file that isn't listed"),
         ("need-nothing", "done or has failed"),
         ("need-again", "is there twice"),
@@ -195,7 +195,7 @@ async fn releases_that_fail_conformance_are_never_activated() {
     server.post("/admin/guests/mine/trust", json!({})).await.ok();
     server.settings("mine", json!({ "hosting": "synthetic" })).await.ok();
     let untrusted = server.post("/admin/guests/mine/untrust", json!({})).await;
-    assert!(untrusted.error(400).contains("honoured only for trusted guests"), "{}", untrusted.json);
+    assert!(untrusted.error(400).contains("allowed only for trusted guests"), "{}", untrusted.json);
     assert_unharmed(&server).await;
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod bodies;
+mod broken_output;
 mod connections;
 mod cors;
 mod liveness;
@@ -10,6 +11,9 @@ mod pipeline;
 mod program;
 mod rate_limit;
 mod refusals;
+mod socket_client;
+mod socket_events;
+mod socket_limits;
 mod sockets;
 mod sse;
 mod stopping;

@@ -111,7 +111,7 @@ pub enum AgentProof {
 impl AgentProof {
     /// Whether the caller showed a token that counts.
     #[must_use]
-    pub fn is_proved(self) -> bool {
+    pub(crate) fn is_proved(self) -> bool {
         self != Self::None
     }
 }
@@ -150,19 +150,19 @@ impl Access {
 
     /// Whether the settings have an admin token.
     #[must_use]
-    pub fn has_admin_token(&self) -> bool {
+    pub(crate) fn has_admin_token(&self) -> bool {
         self.admin_token.is_some()
     }
 
     /// Compares in constant time.
     #[must_use]
-    pub fn is_admin_token(&self, bearer: &str) -> bool {
+    pub(crate) fn is_admin_token(&self, bearer: &str) -> bool {
         self.admin_token.as_ref().is_some_and(|token| token.matches(bearer))
     }
 
     /// Whether no credential exists yet: no admin token and no live token.
     #[must_use]
-    pub fn is_uninitialized(&self) -> bool {
+    pub(crate) fn is_uninitialized(&self) -> bool {
         self.admin_token.is_none() && self.fleet.state().tokens().is_empty()
     }
 
@@ -172,7 +172,8 @@ impl Access {
     /// 401, with different texts for a missing and for a wrong credential.
     pub fn admin(&self, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
         if self.dev_mode {
-            return Ok(Caller::DevMode);
+            // A live token is named in what it makes; a wrong one is not needed either.
+            return Ok(credentials.bearer.and_then(|bearer| self.token(bearer)).unwrap_or(Caller::DevMode));
         }
         if self.is_uninitialized() {
             return Ok(Caller::Uninitialized);
@@ -214,7 +215,7 @@ impl Access {
     }
 
     /// The rule of the registry's routes, for the workspace that the body names. A workspace without any
-    /// token passes without proof.
+    /// token passes without proof, but not with a wrong one.
     ///
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
@@ -224,9 +225,7 @@ impl Access {
         id: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<AgentProof, ApiError> {
-        let caller = credentials.bearer.and_then(|bearer| {
-            if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
-        });
+        let caller = self.bearer_of(credentials)?;
         let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
         if self.fleet.workspaces().get(id).is_none() {
             let known = self.fleet.find(id).await;
@@ -244,10 +243,20 @@ impl Access {
         match caller {
             _ if is_admin => Ok(AgentProof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
-            _ if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
-            _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
-            _ => Err(ApiError::unauthorized("invalid workspace auth token")),
+            Some(_) => Err(ApiError::unauthorized("invalid workspace auth token")),
+            None if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
+            None => Err(ApiError::unauthorized("missing workspace auth token")),
         }
+    }
+
+    /// The caller whose bearer a request shows, if it shows one.
+    ///
+    /// # Errors
+    /// 401 for one that is neither the admin token nor a live token.
+    pub fn bearer_of(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, ApiError> {
+        let Some(bearer) = credentials.bearer else { return Ok(None) };
+        let caller = if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) };
+        caller.map(Some).ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))
     }
 
     /// The rule for registering the agent of a workspace, which may not exist yet.
@@ -273,9 +282,14 @@ impl Access {
     ///
     /// # Errors
     /// Those of [`agent`](Self::agent).
-    pub async fn card_editor(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+    pub(crate) async fn card_editor(
+        &self,
+        id: WorkspaceId,
+        credentials: &Credentials<'_>,
+    ) -> Result<(), ApiError> {
         let proof = self.agent(id, credentials).await;
-        if self.dev_mode && self.fleet.workspaces().get(id).is_some() {
+        let open = self.dev_mode && credentials.bearer.is_none();
+        if open && self.fleet.workspaces().get(id).is_some() {
             return Ok(());
         }
         proof.map(drop)
@@ -285,7 +299,7 @@ impl Access {
     ///
     /// # Errors
     /// 401 without it.
-    pub fn test_tokens(&self, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+    pub(crate) fn test_tokens(&self, credentials: &Credentials<'_>) -> Result<(), ApiError> {
         let shown = credentials.bearer.is_some_and(|bearer| self.is_admin_token(bearer));
         if self.has_admin_token() && !shown {
             return Err(ApiError::unauthorized("admin auth required"));
@@ -295,14 +309,14 @@ impl Access {
 
     /// The workspace whose live token the bearer is.
     #[must_use]
-    pub fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<WorkspaceId> {
+    pub(crate) fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<WorkspaceId> {
         self.fleet.credentials().authenticate(credentials.bearer?)?.row.owner.workspace()
     }
 
     /// Whether the answer may hold a workspace's private fields. An uninitialized deployment admits every
     /// caller to the admin routes, but that proves nothing about them.
     #[must_use]
-    pub fn can_see_private(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> bool {
+    pub(crate) fn can_see_private(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> bool {
         self.dev_mode
             || credentials.bearer.is_some_and(|bearer| {
                 self.is_admin_token(bearer)
@@ -315,7 +329,7 @@ impl Access {
 
     /// Whether the caller's token is still live. Callers without a token always are valid.
     #[must_use]
-    pub fn is_valid(&self, caller: &Caller) -> bool {
+    pub(crate) fn is_valid(&self, caller: &Caller) -> bool {
         let owner = match caller {
             Caller::OrgToken { .. } => Owner::Organization,
             Caller::Workspace { id, .. } => Owner::Workspace(*id),

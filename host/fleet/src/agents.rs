@@ -1,7 +1,7 @@
 //! Calls of agents: registration, heartbeat, change of the agent card.
 //!
-//! Heartbeats are the hottest calls of all. One that changes nothing visible costs no
-//! statement: what it says is kept in memory, and written behind now and then.
+//! Heartbeats are the most frequent calls. One that changes nothing visible costs no statement: presence is
+//! kept in memory, and written behind at intervals.
 
 use std::{
     sync::Arc,
@@ -23,7 +23,7 @@ use store::{
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use tokio::time::timeout;
-use types::{WorkspaceId, WorkspaceSpec};
+use types::{WorkspaceId, WorkspaceSpec, clip};
 
 use crate::{
     agent_states::Metadata,
@@ -33,7 +33,7 @@ use crate::{
     machine::{self, Input},
     new_row::NewWorkspaceRow,
     presence::PresenceObserver,
-    rules::{DeliveryMode, WorkspaceAccess},
+    rules::{DeliveryMode, REPORTED_BYTES, WorkspaceAccess},
 };
 
 /// Runtime of a workspace that registered itself and polls for messages.
@@ -62,11 +62,11 @@ const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
 pub struct Registration {
     /// Its workspace.
     pub id: WorkspaceId,
-    /// Where it is reached; empty for none.
+    /// URL of the agent; empty for none.
     pub url: String,
-    /// How it describes itself.
+    /// The agent's card.
     pub card: Value,
-    /// How it wants its messages, where it says so.
+    /// Delivery mode that the agent asks for, if any.
     pub mode: Option<DeliveryMode>,
     /// Whether the agent may create its own workspace where none has that id.
     pub may_create: bool,
@@ -77,7 +77,7 @@ pub struct Registration {
 /// Outcome of a registration.
 #[derive(Debug)]
 pub struct Registered {
-    /// How it gets its messages.
+    /// Delivery mode of the workspace from now on.
     pub mode: DeliveryMode,
     /// A token, if its workspace had none. Shown once.
     pub token: Option<NewToken>,
@@ -109,22 +109,34 @@ pub struct Report {
     pub id: WorkspaceId,
     /// Share of failed calls.
     pub error_rate: f64,
-    /// An example of what fails.
+    /// Text of a recent error.
     pub sample_error: String,
-    /// Tasks it works on.
+    /// Tasks in progress.
     pub active_tasks: i32,
-    /// What it works on.
+    /// Description of the present task.
     pub current_task: String,
     /// Seconds since it started.
     pub uptime_seconds: i64,
-    /// Cents spent this month; 0: it doesn't say.
+    /// Cents spent this month; 0 where the agent doesn't report it.
     pub monthly_spend: i64,
-    /// `wedged`, or empty, where it says so.
+    /// `wedged` or empty; none where the heartbeat has no such field.
     pub runtime_state: Option<String>,
-    /// What it does by itself, where it says so.
+    /// Capabilities; none where the heartbeat has no metadata.
     pub metadata: Option<Metadata>,
     /// The call carried a token of the workspace.
     pub proved: bool,
+}
+
+impl Report {
+    /// With texts of bounded size: a heartbeat is worth more than the end of a long text.
+    fn clipped(self) -> Self {
+        Self {
+            sample_error: clip(self.sample_error, REPORTED_BYTES),
+            current_task: clip(self.current_task, REPORTED_BYTES),
+            runtime_state: self.runtime_state.map(|state| clip(state, REPORTED_BYTES)),
+            ..self
+        }
+    }
 }
 
 /// Outcome of a heartbeat.
@@ -156,7 +168,7 @@ impl Fleet {
     /// Registers an agent: its workspace is online, unless its desired state is another one.
     ///
     /// # Errors
-    /// If its workspace isn't there and it may not make one, or it can't be reached where it says.
+    /// If there is no such workspace and the agent may not create one, or its URL is refused.
     pub async fn register(&self, registration: Registration) -> Result<Registered, RegisterError> {
         let known = self.workspaces().get(registration.id);
         let uncallable = registration.url.starts_with(UNREACHABLE_PREFIX);
@@ -172,8 +184,8 @@ impl Fleet {
             }
             self.check_agent_url(&registration.url).await?;
         }
-        let introduce = |fleet: &Self| fleet.plan_registration(&registration, mode);
-        let mut registered = match self.change(introduce).await {
+        let plan = |fleet: &Self| fleet.plan_registration(&registration, mode);
+        let mut registered = match self.change(plan).await {
             // Another request registered it a moment ago, or it is removed.
             Err(RegisterError::Workspace(WorkspaceError::NameTaken)) => {
                 self.state().refresh(&[registration.id]).await.map_err(WorkspaceError::Store)?;
@@ -186,6 +198,7 @@ impl Fleet {
         let before = self.presence(registration.id);
         let presence = PresenceRow { last_seen_at: Some(call_time(&before)), ..before };
         self.record_presence(presence, true);
+        self.inner.presence_observers.on_heartbeat(registration.id);
         // A new token proves the next calls: the agent gets the secret together with it.
         if registration.proved || registered.token.is_some() {
             registered.inbound_secret = self.credentials().inbound_secret(registration.id).await;
@@ -242,7 +255,7 @@ impl Fleet {
         url: Option<String>,
     ) -> WorkspaceRow {
         let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
-        let blueprint = NewWorkspaceRow {
+        let new = NewWorkspaceRow {
             id: registration.id,
             name: registration.id.to_string(),
             role: None,
@@ -262,15 +275,16 @@ impl Fleet {
             status: Status::Online,
             observed_generation: 1,
             agent_card: Some(registration.card.clone()),
-            ..blueprint.row()
+            ..new.row()
         }
     }
 
-    /// Takes a heartbeat. What it says is readable at once.
+    /// Records a heartbeat: readable at once.
     ///
     /// # Errors
-    /// If its workspace isn't there, or a change of its status could not be stored.
+    /// If there is no such workspace, or a change of its status could not be stored.
     pub async fn heartbeat(&self, report: Report) -> Result<Acknowledged, WorkspaceError> {
+        let report = report.clipped();
         let id = report.id;
         let mut workspace = self.live(id)?;
         let before = self.presence(id);
@@ -348,7 +362,7 @@ impl Fleet {
     /// Replaces an agent card.
     ///
     /// # Errors
-    /// If its workspace isn't there, or the card could not be stored.
+    /// If there is no such workspace, or the card could not be stored.
     pub async fn update_card(&self, id: WorkspaceId, card: Value) -> Result<(), WorkspaceError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
@@ -375,7 +389,7 @@ impl Fleet {
         self.write_presence(id, visible);
     }
 
-    /// Writes behind what is known of an agent: soon, or if it wasn't written for a while.
+    /// Writes presence behind: soon, or when it was not written for [`PRESENCE_INTERVAL`].
     fn write_presence(&self, id: WorkspaceId, soon: bool) {
         let due = {
             let mut agents = self.inner.agents.lock();
@@ -391,7 +405,8 @@ impl Fleet {
         }
     }
 
-    /// Keeps what the agent does by itself. Returns whether it judges its own health, and its state.
+    /// Keeps metadata and runtime state of a heartbeat. Returns whether the runtime reports its own health, and
+    /// the state.
     fn update_state(&self, report: &Report, row: &WorkspaceRow) -> (bool, Option<String>) {
         let mut agents = self.inner.agents.lock();
         let agent = agents.entry(report.id).or_default();
@@ -414,7 +429,7 @@ impl Fleet {
     }
 
     /// The state of its runtime with which an agent was degraded, before this server began or by another
-    /// one. None where that can't be told: then it is not known to be well.
+    /// server. None where no stored event says so: then the runtime is not known to be well.
     async fn restore_state(&self, id: WorkspaceId) -> Option<String> {
         let filter = EventFilter {
             workspace: Some(id),
@@ -422,9 +437,9 @@ impl Fleet {
             limit: 1,
             ..EventFilter::default()
         };
-        let told = timeout(HEARTBEAT_TIMEOUT, self.store().recent_events(&filter)).await.ok()?;
-        let told = told.ok()?.pop()?.event()?;
-        let Event::WorkspaceDegraded(degraded) = told else { return None };
+        let last = timeout(HEARTBEAT_TIMEOUT, self.store().recent_events(&filter)).await.ok()?;
+        let last = last.ok()?.pop()?.event()?;
+        let Event::WorkspaceDegraded(degraded) = last else { return None };
         let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
         let mut agents = self.inner.agents.lock();
         Some(agents.entry(id).or_default().runtime_state.get_or_insert_with(|| state.to_owned()).clone())
