@@ -42,7 +42,8 @@ impl Messaging {
     pub async fn deliver(&self, message: SendRequest) -> Result<Reply, DeliveryError> {
         let _counted = self.stopping.begin();
         let delivery = self.prepare(message.target, &message.body, message.caller).await?;
-        match Key::of(&message, &delivery.request) {
+        let name = message.idempotency_key.as_deref();
+        match Key::of(message.target, message.caller, &message.body, name, &delivery.request) {
             Some(key) => self.send_once(key, delivery, message.deadline).await,
             None => self.send(delivery, message.deadline).await,
         }

@@ -20,11 +20,12 @@ use store::{
     workspaces::Hosting,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
+use types::WorkspaceId;
 use uuid::Uuid;
 use wire_json::raw;
 
 use crate::{
-    Messaging, SendRequest,
+    Messaging,
     caller::Caller,
     delivery::{Delivery, Reply},
     error::DeliveryError,
@@ -40,21 +41,28 @@ use crate::{
 pub(crate) struct Key(Digest);
 
 impl Key {
+    /// The key of a message with this body as it was sent, under the name that the sender gives it, if it gives one.
     /// None for messages without a unique name.
-    pub(crate) fn of(message: &SendRequest, request: &Request) -> Option<Self> {
+    pub(crate) fn of(
+        target: WorkspaceId,
+        caller: Caller,
+        sent: &[u8],
+        name: Option<&str>,
+        request: &Request,
+    ) -> Option<Self> {
         let id = request.body.at(&["params", "message", "messageId"]).and_then(raw::string);
         // One that was made up for a message without an id is not in what was sent.
-        let is_given = |id: &str| std::str::from_utf8(&message.body).is_ok_and(|body| body.contains(id));
+        let is_given = |id: &str| std::str::from_utf8(sent).is_ok_and(|body| body.contains(id));
         let is_unique = id.is_some_and(|id| Uuid::try_parse(&id).is_ok() && is_given(&id));
-        let name = match &message.idempotency_key {
+        let name = match name {
             // It is a part of the body.
             _ if is_unique => "",
-            Some(key) => key,
+            Some(name) => name,
             None => return None,
         };
         let mut digest = Sha256::new();
-        digest.update(message.target.0.as_bytes());
-        match message.caller {
+        digest.update(target.0.as_bytes());
+        match caller {
             Caller::User => digest.update([0]),
             Caller::Workspace(id) => {
                 digest.update([1]);
@@ -63,7 +71,7 @@ impl Key {
         }
         digest.update(name.len().to_be_bytes());
         digest.update(name);
-        digest.update(&message.body);
+        digest.update(sent);
         Some(Self(digest.finalize().into()))
     }
 
