@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use self::source::Source;
 use super::client::Client;
 use super::print::{items, text};
-use super::{CliError, ServerArgs, print, printable, printable_lines};
+use super::{CliError, ServerArgs, print, printable};
 
 /// Import and remove organizations.
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
         OrgTask::Import { template, mode, dry_run } => {
             let source = Source::find(&template.template)?;
             if !as_json {
-                eprintln!("{}", printable_lines(&source.to_string()));
+                source.to_string().lines().for_each(print::note);
             }
             let answer = import(&client, &source, &mode, dry_run).await?;
             if as_json {

@@ -136,6 +136,7 @@ async fn servers_that_start_at_once_on_an_empty_postgres_all_succeed() {
 #[tokio::test]
 async fn other_databases_are_refused() {
     for url in ["mysql://localhost/isomer", "isomer.db", ""] {
-        assert!(matches!(Store::connect(url).await, Err(StoreError::UnknownDatabase)), "{url}");
+        let error = Store::connect(url).await.unwrap_err().to_string();
+        assert_eq!(error, "DATABASE_URL must begin with postgres:// or sqlite:", "{url}");
     }
 }
