@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QuerySelect as _, Statement,
+    QueryFilter as _, QuerySelect as _, Statement, Value,
 };
 use types::{Status, WorkspaceId};
 use uuid::Uuid;
@@ -107,7 +107,7 @@ impl Precondition for PausedAbove {
 
 /// Whether `upper` is `id` or an ancestor of it.
 async fn is_at_or_above(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     upper: WorkspaceId,
     id: WorkspaceId,
 ) -> Result<bool, StoreError> {
@@ -116,7 +116,7 @@ async fn is_at_or_above(
 
 /// How many of a workspace and its ancestors fulfill a condition on `up.id`, in which `$2` is `value`.
 async fn count_upwards(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     id: WorkspaceId,
     condition: &str,
     value: Value,
