@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use types::{EventId, WorkspaceId};
+use types::{EventId, EventSeq, WorkspaceId};
 
 use crate::definitions::ApprovalDecided;
 use crate::{Class, Event, class_of, json};
@@ -28,7 +28,7 @@ const APPROVAL_DECIDED: &str = "APPROVAL_DECIDED";
 #[derive(Debug)]
 pub struct Envelope {
     id: EventId,
-    seq: Option<i64>,
+    seq: Option<EventSeq>,
     name: Cow<'static, str>,
     class: Class,
     workspace_id: Option<WorkspaceId>,
@@ -71,7 +71,12 @@ impl Envelope {
 
     /// An event that is about to be stored as number `seq`; its row is made of this.
     #[must_use]
-    pub fn sequenced(seq: i64, workspace_id: Option<WorkspaceId>, event: &Event, at: DateTime<Utc>) -> Self {
+    pub fn sequenced(
+        seq: EventSeq,
+        workspace_id: Option<WorkspaceId>,
+        event: &Event,
+        at: DateTime<Utc>,
+    ) -> Self {
         let class = class_of_stored(event.class());
         Self { seq: Some(seq), class, ..Self::ephemeral(workspace_id, event, at) }
     }
@@ -81,7 +86,7 @@ impl Envelope {
     #[must_use]
     pub fn stored(
         id: EventId,
-        seq: i64,
+        seq: EventSeq,
         name: String,
         workspace_id: Option<WorkspaceId>,
         at: DateTime<Utc>,
@@ -108,7 +113,7 @@ impl Envelope {
 
     /// Its number among stored events; ephemeral ones have none.
     #[must_use]
-    pub fn seq(&self) -> Option<i64> {
+    pub fn seq(&self) -> Option<EventSeq> {
         self.seq
     }
 
@@ -242,7 +247,14 @@ mod tests {
     }
 
     fn stored(seq: i64, name: &str, workspace_id: Option<WorkspaceId>, payload: &str) -> Envelope {
-        Envelope::stored(EventId::default(), seq, name.to_owned(), workspace_id, at(), payload.to_owned())
+        Envelope::stored(
+            EventId::default(),
+            EventSeq(seq),
+            name.to_owned(),
+            workspace_id,
+            at(),
+            payload.to_owned(),
+        )
     }
 
     #[test]
@@ -269,7 +281,7 @@ mod tests {
         );
         let stored = Envelope::stored(
             EventId::default(),
-            42,
+            EventSeq(42),
             "WORKSPACE_OFFLINE".to_owned(),
             Some(WORKSPACE),
             at,
@@ -345,7 +357,7 @@ mod tests {
     #[test]
     fn a_sequenced_event_equals_the_one_read_from_its_row() {
         for event in samples() {
-            let sequenced = Envelope::sequenced(5, Some(WORKSPACE), &event, at());
+            let sequenced = Envelope::sequenced(EventSeq(5), Some(WORKSPACE), &event, at());
             let stored = stored(5, sequenced.name(), Some(WORKSPACE), sequenced.payload());
             assert_eq!((sequenced.frame(), sequenced.sse()), (stored.frame(), stored.sse()));
             assert_eq!((sequenced.seq(), sequenced.class()), (stored.seq(), stored.class()));

@@ -256,7 +256,7 @@ mod tests {
     use std::thread;
 
     use chrono::Utc;
-    use types::EventId;
+    use types::{EventId, EventSeq};
 
     use super::*;
     use crate::Event;
@@ -264,12 +264,12 @@ mod tests {
 
     fn recorded(seq: i64) -> Arc<Envelope> {
         let (name, payload) = ("WORKSPACE_OFFLINE".to_owned(), "{}".to_owned());
-        Arc::new(Envelope::stored(EventId::default(), seq, name, None, Utc::now(), payload))
+        Arc::new(Envelope::stored(EventId::default(), EventSeq(seq), name, None, Utc::now(), payload))
     }
 
     fn internal(seq: i64) -> Arc<Envelope> {
         let (name, payload) = ("isomer.token.changed".to_owned(), "{}".to_owned());
-        Arc::new(Envelope::stored(EventId::default(), seq, name, None, Utc::now(), payload))
+        Arc::new(Envelope::stored(EventId::default(), EventSeq(seq), name, None, Utc::now(), payload))
     }
 
     fn ephemeral(number: usize) -> Arc<Envelope> {
@@ -390,7 +390,7 @@ mod tests {
         let mut late = hub.subscribe(8, |_| true);
         hub.publish(recorded(3));
         assert_eq!(hub.subscribers(), 0);
-        assert!(matches!(early.next().await, Received::Event(one) if one.seq() == Some(1)));
+        assert!(matches!(early.next().await, Received::Event(one) if one.seq() == Some(EventSeq(1))));
         assert!(matches!(early.next().await, Received::Closed));
         assert!(matches!(early.next().await, Received::Closed));
         assert!(matches!(late.next().await, Received::Closed));
@@ -432,7 +432,7 @@ mod tests {
         tokio::task::yield_now().await;
         hub.close();
         let (first, second) = waiting.await.unwrap();
-        assert!(matches!(first, Received::Event(one) if one.seq() == Some(1)));
+        assert!(matches!(first, Received::Event(one) if one.seq() == Some(EventSeq(1))));
         assert!(matches!(second, Received::Closed));
     }
 
@@ -447,7 +447,7 @@ mod tests {
             hub.publish(recorded(1)); // Woken, then dropped without being polled again.
         }
         let next = pin!(subscription.next()).poll(&mut context);
-        assert!(matches!(next, Poll::Ready(Received::Event(one)) if one.seq() == Some(1)));
+        assert!(matches!(next, Poll::Ready(Received::Event(one)) if one.seq() == Some(EventSeq(1))));
         // The permit that is left over from the first wait is no event.
         assert!(pin!(subscription.next()).poll(&mut context).is_pending());
     }
@@ -476,7 +476,7 @@ mod tests {
         for subscription in &mut subscriptions {
             let mut next = [0; PUBLISHERS as usize];
             while let Some(Received::Event(envelope)) = subscription.try_next() {
-                let seq = envelope.seq().unwrap();
+                let seq = envelope.seq().unwrap().0;
                 let (publisher, number) = ((seq / EVENTS) as usize, seq % EVENTS);
                 assert_eq!(number, next[publisher]);
                 next[publisher] += 1;

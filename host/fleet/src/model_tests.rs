@@ -30,7 +30,7 @@ use store::{
     workspaces::{Container, DesiredState, Hosting, Status, UpdateWorkspaces, WorkspaceRow},
 };
 use tokio::task::JoinHandle;
-use types::{ServerId, WorkspaceId};
+use types::{EventSeq, ServerId, WorkspaceId};
 
 use crate::{
     Edit, Fleet, Workspace,
@@ -476,11 +476,11 @@ impl History {
 
     /// Events have numbers without gaps and times that grow, and lead to the row's status.
     async fn check_events(&self) {
-        let events = self.store.events_after(0, 100_000).await.unwrap();
-        let seqs: Vec<i64> = events.iter().filter_map(|event| event.seq()).collect();
+        let events = self.store.events_after(EventSeq::START, 100_000).await.unwrap();
+        let seqs: Vec<i64> = events.iter().filter_map(|event| event.seq()).map(|seq| seq.0).collect();
         assert_eq!(seqs, (1..=events.len() as i64).collect::<Vec<_>>());
         assert!(events.windows(2).all(|pair| pair[0].at() < pair[1].at()));
-        assert_eq!(self.fleet.state().last_published(), events.len() as i64);
+        assert_eq!(self.fleet.state().last_published(), EventSeq(events.len() as i64));
         let mut last: BTreeMap<WorkspaceId, Status> = BTreeMap::new();
         for event in &events {
             let id = event.workspace_id().unwrap();

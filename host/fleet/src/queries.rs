@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use events::Envelope;
 use store::{EventFilter, StoreError};
-use types::WorkspaceId;
+use types::{EventSeq, WorkspaceId};
 
 use crate::fleet::Fleet;
 
@@ -33,15 +33,15 @@ impl Fleet {
     /// If the database can't be read.
     pub async fn missed_events(
         &self,
-        since: i64,
+        since: EventSeq,
         workspace: Option<WorkspaceId>,
         limit: u64,
     ) -> Result<MissedEvents, StoreError> {
         let store = self.store();
         let events = store.client_events_after(since, workspace, limit.saturating_add(1)).await?;
         let head = store.last_event().await?;
-        let first = store.first_event().await?.unwrap_or(head + 1);
-        let lost = since > head || (since + 1 < first && since < head);
+        let first = store.first_event().await?.unwrap_or(head.next());
+        let lost = since > head || (since.next() < first && since < head);
         if lost || events.len() as u64 > limit {
             return Ok(MissedEvents::Unavailable);
         }

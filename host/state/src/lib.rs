@@ -9,6 +9,7 @@
 mod background;
 mod ephemeral;
 mod index;
+mod peers;
 mod replication;
 mod state;
 #[cfg(test)]

@@ -15,13 +15,14 @@ use events::{Envelope, Hub};
 use store::{Change, Notification, Observer, Store, StoreError};
 use tokio::{
     sync::{Notify, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
-use types::ServerId;
+use types::{EventSeq, ServerId};
 
 use crate::{
     ephemeral::{self, EphemeralQueue, Message},
     index::Index,
+    peers::{ANNOUNCE_EVERY, Peers},
     token_index::TokenIndex,
     workspace_index::WorkspaceIndex,
 };
@@ -43,14 +44,16 @@ pub(crate) struct Replication {
     behind: Notify,
     ephemeral: mpsc::Sender<Arc<Envelope>>,
     server: ServerId,
+    /// `None` where the database belongs to this process alone.
+    peers: Option<Peers>,
 }
 
 /// How far events were published.
 struct Published {
-    seq: i64,
+    seq: EventSeq,
     /// Ephemeral events of changes whose stored ones were not published yet, with the number of the last
     /// of those, in the order of the changes.
-    deferred: VecDeque<(i64, Arc<Envelope>)>,
+    deferred: VecDeque<(EventSeq, Arc<Envelope>)>,
 }
 
 impl Replication {
@@ -70,7 +73,9 @@ impl Replication {
         let indexes = RwLock::new(indexes);
         let (ephemeral, queue) = mpsc::channel(ephemeral::QUEUE);
         let behind = Notify::new();
-        let replication = Self { workspaces, tokens, hub, indexes, published, behind, ephemeral, server };
+        let peers = (!store.is_single_process()).then(Peers::new);
+        let replication =
+            Self { workspaces, tokens, hub, indexes, published, behind, ephemeral, server, peers };
         Ok((Arc::new(replication), queue))
     }
 
@@ -82,7 +87,7 @@ impl Replication {
         self.indexes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn last_published(&self) -> i64 {
+    pub(crate) fn last_published(&self) -> EventSeq {
         self.published().seq
     }
 
@@ -90,10 +95,19 @@ impl Replication {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether an ephemeral event could reach a subscriber, on this server or another.
+    pub(crate) fn has_subscribers(&self) -> bool {
+        self.has_peers() || self.hub.subscribers() > 0
+    }
+
+    fn has_peers(&self) -> bool {
+        self.peers.as_ref().is_some_and(Peers::are_present)
+    }
+
     /// Publishes here, and enqueues for other servers.
     pub(crate) fn publish_ephemeral(&self, envelope: Arc<Envelope>) {
         self.hub.publish(Arc::clone(&envelope));
-        if self.ephemeral.try_send(envelope).is_err() {
+        if self.has_peers() && self.ephemeral.try_send(envelope).is_err() {
             metrics::counter!("isomer_live_events_unsent_total").increment(1);
         }
     }
@@ -103,15 +117,24 @@ impl Replication {
         let mut listener = store.listen().await?;
         // Events from before the listener was there, perhaps because the database was away.
         self.catch_up(store).await?;
+        let mut announced = None::<Instant>;
         loop {
             progress();
+            if announced.is_none_or(|at| at.elapsed() >= ANNOUNCE_EVERY) {
+                self.announce(store).await;
+                announced = Some(Instant::now());
+            }
             let notification = tokio::select! {
                 received = timeout(POLL_EVERY, listener.recv()) => received.unwrap_or(Notification::Interrupted),
                 () = self.behind.notified() => Notification::Committed,
                 () = store.committed_beside_writer() => Notification::Committed,
             };
             match notification {
-                Notification::Ephemeral(message) => self.receive_ephemeral(&message),
+                Notification::Ephemeral(message) => {
+                    if self.receive_ephemeral(&message) {
+                        announced = None;
+                    }
+                }
                 // No other server can have written.
                 Notification::Interrupted if store.is_single_process() => {}
                 Notification::Committed | Notification::Interrupted => self.catch_up(store).await?,
@@ -147,13 +170,25 @@ impl Replication {
         }
     }
 
-    fn receive_ephemeral(&self, message: &str) {
+    /// Returns whether the message came from a server that was not known to be there.
+    fn receive_ephemeral(&self, message: &str) -> bool {
         let Ok(message) = serde_json::from_str::<Message>(message) else {
             tracing::warn!("another server sent ephemeral events that this version can't parse");
-            return;
+            return false;
         };
-        if message.from != self.server {
-            message.receive(&self.workspaces, |event| self.hub.publish(event));
+        if message.from == self.server {
+            return false;
+        }
+        message.receive(&self.workspaces, |event| self.hub.publish(event));
+        self.peers.as_ref().is_some_and(Peers::record_message)
+    }
+
+    /// Lets other servers know that this one listens.
+    async fn announce(&self, store: &Store) {
+        if self.peers.is_some()
+            && let Err(error) = store.notify_ephemeral(&ephemeral::announcement(self.server)).await
+        {
+            tracing::debug!(%error, "this server could not announce itself to others");
         }
     }
 
@@ -172,11 +207,9 @@ impl Replication {
                 Ok(_) => {}
                 Err(_) => continue,
             }
-            if !store.is_single_process() {
-                for message in ephemeral::messages(self.server, &waiting, &self.workspaces) {
-                    if let Err(error) = store.notify_ephemeral(&message).await {
-                        tracing::debug!(%error, "ephemeral events could not be sent to other servers");
-                    }
+            for message in ephemeral::messages(self.server, &waiting, &self.workspaces) {
+                if let Err(error) = store.notify_ephemeral(&message).await {
+                    tracing::debug!(%error, "ephemeral events could not be sent to other servers");
                 }
             }
             waiting.clear();
@@ -194,7 +227,7 @@ impl Observer for Replication {
         let (first, last) = (stored.first().and_then(|it| it.seq()), stored.last().and_then(|it| it.seq()));
         let mut published = self.published();
         if let Some(last) = last {
-            if first == Some(published.seq + 1) {
+            if first == Some(published.seq.next()) {
                 published.seq = last;
                 stored.into_iter().for_each(|event| self.hub.publish(event));
             } else {

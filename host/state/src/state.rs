@@ -5,7 +5,7 @@ use std::sync::Arc;
 use events::{Envelope, Event, Hub};
 use store::{Change, CommitError, Observer, Store, StoreError, WriteBehind, Writer};
 use tokio::{sync::Mutex, task::JoinHandle};
-use types::{ServerId, WorkspaceId};
+use types::{EventSeq, ServerId, WorkspaceId};
 
 use crate::{
     ephemeral::EphemeralQueue,
@@ -114,7 +114,7 @@ impl State {
 
     /// Number of the last event that was published here.
     #[must_use]
-    pub fn last_published(&self) -> i64 {
+    pub fn last_published(&self) -> EventSeq {
         self.inner.replication.last_published()
     }
 
@@ -135,7 +135,7 @@ impl State {
     /// an event that reaches none is most of its cost.
     #[must_use]
     pub fn has_subscribers(&self) -> bool {
-        !self.store().is_single_process() || self.hub().subscribers() > 0
+        self.inner.replication.has_subscribers()
     }
 
     /// Publishes an ephemeral event: here at once, on other servers within a second, best effort.

@@ -8,7 +8,7 @@ use sea_orm::{
     QuerySelect as _, Statement,
     sqlx::postgres::{PgListener, PgNotification},
 };
-use types::{EventId, WorkspaceId};
+use types::{EventId, EventSeq, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{Store, StoreError, entity::event};
@@ -40,9 +40,9 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn events_after(&self, seq: i64, limit: u64) -> Result<Vec<Arc<Envelope>>, StoreError> {
+    pub async fn events_after(&self, seq: EventSeq, limit: u64) -> Result<Vec<Arc<Envelope>>, StoreError> {
         let rows = event::Entity::find()
-            .filter(event::Column::Seq.gt(seq))
+            .filter(event::Column::Seq.gt(seq.0))
             .order_by_asc(event::Column::Seq)
             .limit(limit)
             .all(&self.read)
@@ -57,12 +57,12 @@ impl Store {
     /// If the database fails.
     pub async fn client_events_after(
         &self,
-        seq: i64,
+        seq: EventSeq,
         workspace: Option<WorkspaceId>,
         limit: u64,
     ) -> Result<Vec<Arc<Envelope>>, StoreError> {
         let mut query = event::Entity::find()
-            .filter(event::Column::Seq.gt(seq))
+            .filter(event::Column::Seq.gt(seq.0))
             .filter(event::Column::EventType.not_like("isomer.%"))
             .filter(event::Column::EventType.not_like("org.import.%"));
         if let Some(workspace) = workspace {
@@ -100,11 +100,11 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn last_event(&self) -> Result<i64, StoreError> {
+    pub async fn last_event(&self) -> Result<EventSeq, StoreError> {
         let statement = Statement::from_string(self.backend(), "SELECT seq FROM event_head");
         match self.read.query_one_raw(statement).await? {
-            Some(row) => Ok(row.try_get_by_index(0)?),
-            None => Ok(0),
+            Some(row) => Ok(EventSeq(row.try_get_by_index(0)?)),
+            None => Ok(EventSeq::START),
         }
     }
 
@@ -112,9 +112,9 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn first_event(&self) -> Result<Option<i64>, StoreError> {
+    pub async fn first_event(&self) -> Result<Option<EventSeq>, StoreError> {
         let first = event::Entity::find().order_by_asc(event::Column::Seq).one(&self.read).await?;
-        Ok(first.map(|row| row.seq))
+        Ok(first.map(|row| EventSeq(row.seq)))
     }
 
     // === Other servers ===
@@ -189,14 +189,21 @@ impl NotificationListener {
 impl From<event::Model> for Envelope {
     fn from(row: event::Model) -> Self {
         let workspace = row.workspace_id.map(WorkspaceId);
-        Self::stored(EventId(row.id), row.seq, row.event_type, workspace, row.created_at, row.payload)
+        Self::stored(
+            EventId(row.id),
+            EventSeq(row.seq),
+            row.event_type,
+            workspace,
+            row.created_at,
+            row.payload,
+        )
     }
 }
 
 /// A row for an event that is to be stored.
-pub(crate) fn row(envelope: &Envelope, seq: i64) -> event::Model {
+pub(crate) fn row(envelope: &Envelope, seq: EventSeq) -> event::Model {
     event::Model {
-        seq,
+        seq: seq.0,
         id: envelope.id().0,
         event_type: envelope.name().to_owned(),
         workspace_id: envelope.workspace_id().map(Uuid::from),

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use events::{Envelope, Event};
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
-use types::WorkspaceId;
+use types::{EventSeq, WorkspaceId};
 
 use crate::{StoreError, clock, events::is_stored};
 
 /// The place of one transaction in the order of commits.
 #[derive(Debug)]
 pub(crate) struct Sequencer {
-    seq: i64,
+    /// Of the last event.
+    seq: EventSeq,
     at_us: i64,
     /// When the transaction began.
     pub(crate) now: DateTime<Utc>,
@@ -53,7 +54,7 @@ impl Sequencer {
             let values = [(before + times).into()];
             tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
         }
-        let seq = seq - numbers;
+        let seq = EventSeq(seq - numbers);
         Ok(Self { seq, at_us: before, now, activity_seq, activity_us, activity_assigned: false })
     }
 
@@ -64,7 +65,7 @@ impl Sequencer {
         if !is_stored(event.class()) {
             return Arc::new(Envelope::ephemeral(workspace, event, at));
         }
-        self.seq += 1;
+        self.seq = self.seq.next();
         Arc::new(Envelope::sequenced(self.seq, workspace, event, at))
     }
 

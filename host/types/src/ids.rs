@@ -1,5 +1,5 @@
 //! Ids: one type each, so that the id of one thing is never taken for that of another. All are UUIDs, and
-//! are written as such.
+//! are written as such; only events also have a number.
 
 use std::{fmt, str::FromStr};
 
@@ -81,6 +81,34 @@ ids! {
     EventId;
 }
 
+/// The number of a stored event: 1, 2, 3 … in the order of commits. Written as a JSON number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventSeq(pub i64);
+
+impl EventSeq {
+    /// Comes before the first event.
+    pub const START: Self = Self(0);
+
+    /// The number after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// A number by its text, which may be [`EventSeq::START`]; none if the text is no number of an event.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self).filter(|seq| *seq >= Self::START)
+    }
+}
+
+impl fmt::Display for EventSeq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 impl From<WorkspaceId> for OrgId {
     fn from(root: WorkspaceId) -> Self {
         Self(root.0)
@@ -132,5 +160,16 @@ mod tests {
         assert_eq!(serde_json::to_value(id).unwrap(), text);
         assert_eq!(serde_json::from_value::<WorkspaceId>(text.into()).unwrap(), id);
         assert!(WorkspaceId::parse("x").is_err());
+    }
+
+    #[test]
+    fn numbers_of_events_are_written_as_numbers() {
+        let seq = EventSeq::parse("7").unwrap();
+        assert_eq!((seq, seq.next(), seq.to_string()), (EventSeq(7), EventSeq(8), "7".to_owned()));
+        assert_eq!(serde_json::to_value(seq).unwrap(), 7);
+        assert_eq!(serde_json::from_str::<EventSeq>("7").unwrap(), seq);
+        for text in ["", "-1", "x", "1.0", "9223372036854775808"] {
+            assert_eq!(EventSeq::parse(text), None, "{text}");
+        }
     }
 }

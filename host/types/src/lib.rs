@@ -12,7 +12,7 @@ mod string_enum;
 mod workspace;
 
 pub use condition::{Condition, ConditionStatus};
-pub use ids::{ActivityId, EventId, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
+pub use ids::{ActivityId, EventId, EventSeq, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
 pub use spec::{InitialMemory, OrgSpec, PluginSpec, ScheduleSpec, SealedText, WorkspaceSpec};
 pub use string_enum::{StringEnum, UnknownVariant};
 pub use workspace::{

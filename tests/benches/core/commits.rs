@@ -34,13 +34,13 @@ async fn on(name: &str, url: &str) {
     let ids = seed(url, 64).await;
     let (fleet, _written) = fleet(url).await;
     for writers in [1, 64] {
-        let before = fleet.state().last_published();
+        let before = fleet.state().last_published().0;
         let started = Instant::now();
         let edits = ids.iter().take(writers).map(|id| edit_for(&fleet, *id, started));
         let done: usize = futures::future::join_all(edits).await.into_iter().sum();
         let rate = done as f64 / started.elapsed().as_secs_f64();
         assert!(
-            fleet.state().last_published() - before >= i64::try_from(done).expect("few"),
+            fleet.state().last_published().0 - before >= i64::try_from(done).expect("few"),
             "each change published an event"
         );
         println!("  {name:<9} {writers:>2} writers  {rate:>9.0} a second");

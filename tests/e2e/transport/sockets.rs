@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
-use types::{EventId, Owner, WorkspaceId};
+use types::{EventId, EventSeq, Owner, WorkspaceId};
 
 use crate::transport::wire::{Answer, PATIENT, Server, WAIT_TIMEOUT};
 
@@ -111,7 +111,8 @@ impl TestServer {
     /// Publishes a durable event that is not stored.
     fn record(&self, seq: i64, payload: String) {
         let (id, name) = (WorkspaceId::random(), "WORKSPACE_OFFLINE".to_owned());
-        let envelope = Envelope::stored(EventId::random(), seq, name, Some(id), store::now(), payload);
+        let envelope =
+            Envelope::stored(EventId::random(), EventSeq(seq), name, Some(id), store::now(), payload);
         self.app.fleet.hub().publish(Arc::new(envelope));
     }
 
@@ -411,7 +412,7 @@ async fn frames_match_the_contract_and_arrive_in_order() {
         format!(r#"{{"event":"{name}","workspace_id":"{id}","timestamp":"{at}","payload":{payload}{seq}}}"#)
     };
     let payload = r#"{"mock":true,"name":"a","runtime":"mock"}"#;
-    let last = test.app.fleet.state().last_published();
+    let last = test.app.fleet.state().last_published().0;
     let online = if made.contains("WORKSPACE_ONLINE") { made } else { canvas.text().await };
     assert_eq!(online, expected("WORKSPACE_ONLINE", &online, payload, &format!(r#","seq":{last}"#)));
     let time = at(&online);
@@ -503,7 +504,7 @@ async fn agents_receive_removals_of_related_workspaces() {
 async fn a_client_too_far_behind_gets_one_resync_and_continues_live() {
     let test = TestServer::start_with(DEV, Limits { replay: 3, ..patient() }).await;
     let id = test.workspace("a", None).await;
-    let last = test.app.fleet.state().last_published();
+    let last = test.app.fleet.state().last_published().0;
     let resync = async |since: i64, headers: &[&str], workspace: &str| {
         let mut socket = test.socket_at(&format!("/ws?since={since}"), headers).await;
         let text = socket.text().await;
@@ -520,7 +521,7 @@ async fn a_client_too_far_behind_gets_one_resync_and_continues_live() {
         let path = format!("/workspaces/{id}");
         assert_eq!(test.server.send("PATCH", &path, &[], &name).await.status(), 200);
     }
-    assert_eq!(test.app.fleet.state().last_published(), last + 4);
+    assert_eq!(test.app.fleet.state().last_published().0, last + 4);
     resync(last, &[], "").await;
     resync(0, &[&format!("X-Workspace-ID: {id}")], &id.to_string()).await;
     let mut socket = test.socket_at(&format!("/ws?since={}", last + 1), &[]).await;

@@ -8,7 +8,7 @@ use events::definitions::{Empty, Task};
 use events::{Envelope, Event};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use types::{EventId, Owner, WorkspaceId};
+use types::{EventId, EventSeq, Owner, WorkspaceId};
 
 use crate::transport::sockets::{ADMIN, DEV, TestServer, large, narrow, patient};
 use crate::transport::wire::{Answer, Client, WAIT_TIMEOUT, request};
@@ -109,7 +109,7 @@ async fn sse_messages_match_the_contract_byte_for_byte() {
         "data: {\"type\":\"TASK_UPDATED\",\"timestamp\":1778320800123,\"data\":{\"active_tasks\":1,\"current_task\":\"x\"}}\n\n"
     );
     let (name, payload) = ("DELEGATION_SENT".to_owned(), r#"{"b": 1,"a":"é"}"#.to_owned());
-    hub.publish(Arc::new(Envelope::stored(EventId::default(), 4711, name, Some(own), at, payload)));
+    hub.publish(Arc::new(Envelope::stored(EventId::default(), EventSeq(4711), name, Some(own), at, payload)));
     assert_eq!(
         stream.chunk().await,
         "id: 4711\ndata: {\"type\":\"DELEGATION_SENT\",\"timestamp\":1778320800123,\"data\":{\"b\": 1,\"a\":\"é\"}}\n\n"
@@ -132,7 +132,7 @@ async fn idle_streams_get_pings() {
 async fn a_reconnecting_stream_replays_missed_events() {
     let test = TestServer::start_with(DEV, Limits { replay: 3, ..patient() }).await;
     let (own, other) = (test.workspace("own", None).await, test.workspace("other", None).await);
-    let first = test.app.fleet.state().last_published() + 1;
+    let first = test.app.fleet.state().last_published().0 + 1;
     for name in ["1", "2", "3", "4"] {
         rename(&test, own, &format!("own{name}")).await;
         rename(&test, other, &format!("other{name}")).await;
@@ -219,7 +219,7 @@ async fn a_stream_ends_when_its_workspace_is_removed() {
     for gone in [other, own] {
         test.app.fleet.remove(gone, fleet::Removal::default()).await.expect("removed");
     }
-    let seq = test.app.fleet.state().last_published();
+    let seq = test.app.fleet.state().last_published().0;
     let last = stream.message().await;
     assert!(last.starts_with(&format!("id: {seq}\ndata: {{\"type\":\"WORKSPACE_REMOVED\",")), "{last}");
     assert_eq!(stream.message().await, "");
@@ -269,7 +269,14 @@ async fn a_slow_reader_is_disconnected_for_durable_events_only() {
     timeout(WAIT_TIMEOUT, continues).await.expect("the stream continues");
     for seq in 1..=40 {
         let name = "WORKSPACE_OFFLINE".to_owned();
-        let event = Envelope::stored(EventId::default(), seq, name, Some(id), store::now(), payload.clone());
+        let event = Envelope::stored(
+            EventId::default(),
+            EventSeq(seq),
+            name,
+            Some(id),
+            store::now(),
+            payload.clone(),
+        );
         test.app.fleet.hub().publish(Arc::new(event));
         // Lets the server write, so that only the reader is slow.
         tokio::task::yield_now().await;

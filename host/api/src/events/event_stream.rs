@@ -9,7 +9,7 @@ use chrono::Utc;
 use events::{Envelope, Received, Subscription};
 use fleet::{Fleet, MissedEvents};
 use store::StoreError;
-use types::WorkspaceId;
+use types::{EventSeq, WorkspaceId};
 
 /// Whose view of the events a stream has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,8 @@ impl Audience {
 /// Events for one client, in order.
 pub(super) struct EventStream {
     missed: std::vec::IntoIter<Arc<Envelope>>,
-    /// Durable events up to this number are done with.
-    last_seq: i64,
+    /// The last of the missed events that were read.
+    last_seq: EventSeq,
     subscription: Subscription,
 }
 
@@ -56,7 +56,7 @@ impl EventStream {
     pub(super) fn live(fleet: &Fleet, audience: Audience, queue: usize) -> Self {
         let about = fleet.clone();
         let subscription = fleet.hub().subscribe(queue, move |event| audience.can_see(event, &about));
-        Self { missed: Vec::new().into_iter(), last_seq: i64::MIN, subscription }
+        Self { missed: Vec::new().into_iter(), last_seq: EventSeq::START, subscription }
     }
 
     /// Puts the events after number `since` before the new ones, or one that says that they can't be replayed.
@@ -64,7 +64,7 @@ impl EventStream {
         &mut self,
         fleet: &Fleet,
         audience: Audience,
-        since: i64,
+        since: EventSeq,
         limit: u64,
     ) -> Result<(), StoreError> {
         let only = match audience {

@@ -99,6 +99,8 @@ fn text(events: &[Envelope]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use types::EventSeq;
+
     use super::*;
 
     #[test]
@@ -107,13 +109,13 @@ mod tests {
         let (nil, payload) = (EventId::default(), r#"{"b": 1.0,"a":"é"}"#.to_owned());
         let about_one = Envelope::stored(
             nil,
-            7,
+            EventSeq(7),
             "WORKSPACE_ONLINE".to_owned(),
             Some(WorkspaceId::default()),
             at,
             payload,
         );
-        let about_none = Envelope::stored(nil, 6, "a\"b".to_owned(), None, at, "{}".to_owned());
+        let about_none = Envelope::stored(nil, EventSeq(6), "a\"b".to_owned(), None, at, "{}".to_owned());
         let id = "00000000-0000-0000-0000-000000000000";
         assert_eq!(
             text(&[about_one, about_none]),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use types::EventSeq;
 
 use super::event_stream::{Audience, EventStream};
 use super::{Limits, handshake::SocketAuth};
@@ -70,9 +71,8 @@ fn permits(app: &App, audience: Audience) -> Result<Permits, LimitReached> {
     Ok((of_process, of_workspace.transpose()?))
 }
 
-fn parse(since: &str) -> Result<i64, ApiError> {
-    let since = since.parse().ok().filter(|since| *since >= 0);
-    since.ok_or_else(|| ApiError::bad_request("since must be the number of an event"))
+fn parse(since: &str) -> Result<EventSeq, ApiError> {
+    EventSeq::parse(since).ok_or_else(|| ApiError::bad_request("since must be the number of an event"))
 }
 
 fn too_many(_: LimitReached) -> ApiError {

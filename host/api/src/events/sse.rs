@@ -11,6 +11,7 @@ use events::{Envelope, Received};
 use futures::stream::unfold;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use types::EventSeq;
 
 use super::event_stream::{Audience, EventStream};
 use crate::access::{Access, Caller, WorkspaceAuth};
@@ -49,7 +50,7 @@ pub(super) async fn open(
     }
     let permit = app.streams.acquire(Some(id), limits.streams_each).map_err(too_many)?;
     // Text that is no event number counts as not given: the client may have it from another server.
-    let since = text(&headers, LAST_EVENT_ID).and_then(|id| id.parse().ok()).filter(|since| *since >= 0);
+    let since = text(&headers, LAST_EVENT_ID).and_then(EventSeq::parse);
     if let Some(since) = since {
         let replayed = events.replay(&app.fleet, audience, since, limits.replay).await;
         replayed.or_refuse("failed to verify workspace")?;

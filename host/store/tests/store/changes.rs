@@ -15,7 +15,7 @@ use store::{
         WorkspaceIsLive, WorkspaceRow,
     },
 };
-use types::{EventId, Owner, ServerId, WorkspaceId};
+use types::{EventId, EventSeq, Owner, ServerId, WorkspaceId};
 
 use crate::database::{Database, child, on_both, stored, token, workspace, writer};
 
@@ -65,7 +65,7 @@ on_both! {
         assert_eq!(events.len(), 1);
         let loaded = store.live_workspaces().await.unwrap().pop().unwrap();
         assert_eq!((&loaded.row, loaded.layout, loaded.presence), (&one, Some(layout), None));
-        let read = store.events_after(0, 9).await.unwrap();
+        let read = store.events_after(EventSeq::START, 9).await.unwrap();
         assert_eq!(read[0].frame(), events[0].frame());
         assert_eq!(read[0].id(), events[0].id());
         assert_eq!(stored(&store, WorkspaceId::random()).await, None);
@@ -80,7 +80,7 @@ on_both! {
         change.push(UpdateWorkspaces(vec![one.clone()]));
         assert!(matches!(writer.commit(change).await, Err(CommitError::Conflict)));
         assert_eq!(store.live_workspaces().await.unwrap().len(), 1);
-        assert_eq!(store.last_event().await.unwrap(), 0);
+        assert_eq!(store.last_event().await.unwrap(), EventSeq::START);
     }
 
     async fn a_conflict_fails_its_own_change_and_no_other_of_the_group(database: &Database) {
@@ -101,8 +101,8 @@ on_both! {
         let Err(CommitError::PreconditionFailed(failed)) = &made[22] else { panic!("{:?}", made[22]) };
         assert!(failed.is::<WorkspaceIsLive>());
         assert_eq!(store.live_workspaces().await.unwrap().len(), 21);
-        let seqs: Vec<_> = store.events_after(0, 99).await.unwrap().iter().filter_map(|it| it.seq()).collect();
-        assert_eq!(seqs, (1..=21).collect::<Vec<i64>>());
+        let seqs: Vec<_> = store.events_after(EventSeq::START, 99).await.unwrap().iter().filter_map(|it| it.seq()).collect();
+        assert_eq!(seqs, (1..=21).map(EventSeq).collect::<Vec<_>>());
     }
 
     async fn only_the_next_revision_is_written(database: &Database) {
@@ -287,7 +287,7 @@ on_both! {
         assert_eq!(store.recent_events(&of(kept.id)).await.unwrap().len(), 1);
         // The event of the purge stays, because other servers learn of the purge by it.
         let left = store.recent_events(&of(gone.id)).await.unwrap();
-        assert_eq!(left.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(3)]);
+        assert_eq!(left.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(EventSeq(3))]);
     }
 
     async fn ephemeral_events_take_no_number(database: &Database) {
@@ -296,9 +296,9 @@ on_both! {
         let change = Change::default().with_event(None, offline()).with_event(None, task()).with_event(None, offline());
         let events = writer.commit(change).await.unwrap();
         let seqs: Vec<_> = events.iter().map(|event| event.seq()).collect();
-        assert_eq!(seqs, [Some(1), None, Some(2)]);
-        assert_eq!(store.events_after(0, 9).await.unwrap().len(), 2);
-        assert_eq!(store.last_event().await.unwrap(), 2);
+        assert_eq!(seqs, [Some(EventSeq(1)), None, Some(EventSeq(2))]);
+        assert_eq!(store.events_after(EventSeq::START, 9).await.unwrap().len(), 2);
+        assert_eq!(store.last_event().await.unwrap(), EventSeq(2));
     }
 
     async fn the_newest_events_are_found_by_page_and_by_name(database: &Database) {
@@ -310,9 +310,9 @@ on_both! {
         }
         let page = |before| EventFilter { workspace: Some(one), before, limit: 2, ..EventFilter::default() };
         let first = store.recent_events(&page(None)).await.unwrap();
-        assert_eq!(first.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(5), Some(3)]);
+        assert_eq!(first.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(EventSeq(5)), Some(EventSeq(3))]);
         let next = store.recent_events(&page(Some(first[1].id()))).await.unwrap();
-        assert_eq!(next.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(1)]);
+        assert_eq!(next.iter().map(events::Envelope::seq).collect::<Vec<_>>(), [Some(EventSeq(1))]);
         assert!(store.recent_events(&page(Some(EventId::random()))).await.unwrap().is_empty());
         let named = EventFilter { name: Some("WORKSPACE_ONLINE".to_owned()), limit: 9, ..EventFilter::default() };
         assert!(store.recent_events(&named).await.unwrap().is_empty());

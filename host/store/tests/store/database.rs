@@ -14,7 +14,7 @@ use store::{
     workspaces::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess, WorkspaceRow},
 };
 use tokio::task::JoinHandle;
-use types::{Owner, TokenId, WorkspaceId, WorkspaceSpec};
+use types::{EventSeq, Owner, TokenId, WorkspaceId, WorkspaceSpec};
 
 /// How long a test waits for what must happen.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -55,7 +55,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    pub fn seqs(&self) -> Vec<i64> {
+    pub fn seqs(&self) -> Vec<EventSeq> {
         let told = self.told.lock().unwrap();
         told.iter().flat_map(|(_, events)| events.iter().filter_map(|event| event.seq())).collect()
     }

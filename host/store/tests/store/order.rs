@@ -13,7 +13,7 @@ use futures::future::join_all;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use store::{Change, Notification, Store};
 use tokio::time::timeout;
-use types::WorkspaceId;
+use types::{EventSeq, WorkspaceId};
 
 use crate::database::{Database, WAIT_TIMEOUT, on_both, writer};
 
@@ -29,8 +29,8 @@ async fn read(store: Store, from: i64, done: Arc<AtomicBool>) -> Vec<i64> {
     let (mut at, mut found) = (from, Vec::new());
     loop {
         let last = done.load(Ordering::Acquire);
-        let events = store.events_after(at, 7).await.unwrap();
-        found.extend(events.iter().filter_map(|event| event.seq()));
+        let events = store.events_after(EventSeq(at), 7).await.unwrap();
+        found.extend(events.iter().filter_map(|event| event.seq()).map(|seq| seq.0));
         at = found.last().copied().unwrap_or(from);
         if events.is_empty() && last {
             return found;
@@ -57,18 +57,18 @@ on_both! {
                         telling = telling.with_event(WorkspaceId::random(), Event::WorkspaceOffline(Empty {}));
                     }
                     let events = writer.commit(telling).await.unwrap();
-                    let seqs: Vec<i64> = events.iter().filter_map(|event| event.seq()).collect();
-                    assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a change is in one piece");
+                    let seqs: Vec<EventSeq> = events.iter().filter_map(|event| event.seq()).collect();
+                    assert!(seqs.windows(2).all(|pair| pair[0].next() == pair[1]), "a change is in one piece");
                 }
             })
         });
         timeout(WAIT_TIMEOUT * 2, join_all(tasks)).await.unwrap().into_iter().for_each(Result::unwrap);
         done.store(true, Ordering::Release);
-        let all = stores[0].events_after(0, 10_000).await.unwrap();
-        let seqs: Vec<i64> = all.iter().filter_map(|event| event.seq()).collect();
+        let all = stores[0].events_after(EventSeq::START, 10_000).await.unwrap();
+        let seqs: Vec<i64> = all.iter().filter_map(|event| event.seq()).map(|seq| seq.0).collect();
         assert_eq!(seqs, (1..=EVENTS as i64).collect::<Vec<_>>());
         assert!(all.windows(2).all(|pair| pair[0].at() < pair[1].at()), "no two at the same time");
-        assert_eq!(stores[2].last_event().await.unwrap(), EVENTS as i64);
+        assert_eq!(stores[2].last_event().await.unwrap(), EventSeq(EVENTS as i64));
         // Readers missed nothing and read nothing twice, wherever they began.
         for (from, reader) in readers {
             let found = timeout(WAIT_TIMEOUT, reader).await.unwrap().unwrap();
@@ -126,7 +126,7 @@ async fn old_events_are_deleted_in_batches_between_changes() {
                  BEGIN INSERT INTO turns VALUES (new.seq); END";
     raw.execute_unprepared(turns).await.unwrap();
     assert_eq!(store.delete_events_before(told[4_400].at()).await.unwrap(), 4_400);
-    assert_eq!(store.first_event().await.unwrap(), Some(4_401));
+    assert_eq!(store.first_event().await.unwrap(), Some(EventSeq(4_401)));
     let sql = "SELECT COUNT(*) FROM turns";
     let turns = raw.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap().unwrap();
     assert_eq!(turns.try_get_by_index::<i64>(0).unwrap(), 3, "others had their turn in between");

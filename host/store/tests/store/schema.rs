@@ -6,6 +6,7 @@ use migrations::Migrator;
 use sea_orm::ConnectionTrait as _;
 use sea_orm_migration::MigratorTrait as _;
 use store::{Store, StoreError};
+use types::EventSeq;
 
 use crate::database::{Database, on_both};
 
@@ -25,7 +26,7 @@ on_both! {
         }
         raw.close().await.unwrap();
         let store = database.store().await;
-        assert_eq!(store.last_event().await.unwrap(), 0, "the new tables are there");
+        assert_eq!(store.last_event().await.unwrap(), EventSeq::START, "the new tables are there");
         assert!(store.live_workspaces().await.unwrap().is_empty());
         let raw = database.raw().await;
         let sql = "SELECT g.name, r.digest, r.calls FROM guests g JOIN guest_releases r ON r.guest = g.name";
@@ -45,7 +46,7 @@ on_both! {
         raw.execute_unprepared("ALTER TABLE event_head DROP COLUMN activity_us").await.unwrap();
         raw.close().await.unwrap();
         let store = database.store().await;
-        assert_eq!(store.last_event().await.unwrap(), 0);
+        assert_eq!(store.last_event().await.unwrap(), EventSeq::START);
     }
 
     async fn a_newer_schema_is_refused_and_unchanged(database: &Database) {
@@ -62,7 +63,7 @@ on_both! {
     async fn connecting_again_changes_nothing(database: &Database) {
         for _ in 0..2 {
             let store = database.store().await;
-            assert_eq!(store.last_event().await.unwrap(), 0);
+            assert_eq!(store.last_event().await.unwrap(), EventSeq::START);
             store.close().await.unwrap();
         }
     }
@@ -76,7 +77,7 @@ async fn servers_that_start_at_once_on_an_empty_postgres_all_succeed() {
     let connected = join_all((0..4).map(|_| Store::connect(&url))).await;
     for store in connected {
         let store = store.unwrap();
-        assert_eq!(store.last_event().await.unwrap(), 0);
+        assert_eq!(store.last_event().await.unwrap(), EventSeq::START);
         store.close().await.unwrap();
     }
 }
