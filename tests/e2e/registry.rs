@@ -79,7 +79,7 @@ on_both_databases! {
             (body(AGENT, &json!({ "agent_card": { "name": "x".repeat(65 * 1024) } })), "invalid request body"),
             (body(AGENT, &json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
             (push(""), "url is required for push-mode workspaces"),
-            (push("http://127.0.0.1:1"), "url targets a blocked address: loopback address"),
+            (push("http://169.254.169.254"), "url targets a blocked address: link-local address (cloud metadata endpoint)"),
             (push("gopher://a"), "url scheme must be http or https, got \"gopher\""),
         ] {
             assert_eq!(server.post("/registry/register", body).await.error(400), text);
@@ -225,13 +225,13 @@ on_both_databases! {
 
     async fn an_address_that_fails_the_check_is_not_stored(database: Database) {
         let server = Server::start(database).await;
-        let own = json!({ "url": "http://127.0.0.1:5432" });
+        let own = json!({ "url": "http://10.0.0.1:5432" });
         let answer = server.post("/registry/register", body(AGENT, &own)).await.ok();
         let token = answer["auth_token"].as_str().unwrap();
         assert_eq!(row(&server, AGENT).await["url"], "");
-        let push = json!({ "delivery_mode": "push", "url": "http://127.0.0.1:5432" });
+        let push = json!({ "delivery_mode": "push", "url": "http://10.0.0.1:5432" });
         let refused = register(&server, token, body(AGENT, &push)).await;
-        assert_eq!(refused.error(400), "url targets a blocked address: loopback address");
+        assert_eq!(refused.error(400), "url targets a blocked address: RFC-1918 private address");
     }
 
     async fn a_purged_workspace_may_register_again(database: Database) {

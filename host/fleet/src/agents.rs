@@ -13,7 +13,7 @@ use events::{
     Event,
     definitions::{CardUpdated, Heartbeat, Task},
 };
-use net::{AddressPolicy, UrlError, agent_url};
+use net::UrlError;
 use serde_json::Value;
 use store::{
     Change, EventFilter,
@@ -74,6 +74,8 @@ pub struct Registration {
 pub struct Registered {
     /// How it gets its messages.
     pub mode: DeliveryMode,
+    /// Why messages will not reach it, though it is registered.
+    pub problem: Option<UrlError>,
     /// A token, if its workspace had none. Shown once.
     pub token: Option<NewToken>,
     /// Proves the platform to the agent. Only for a caller that proved itself, or gets its token now.
@@ -142,6 +144,12 @@ impl Fleet {
         self.inner.agents.has_capability(id, capability)
     }
 
+    /// How long its agent may be silent during a message, where the last heartbeat with metadata says so.
+    #[must_use]
+    pub fn idle_timeout(&self, id: WorkspaceId) -> Option<Duration> {
+        self.inner.agents.idle_timeout(id)
+    }
+
     /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
     pub async fn record_outbound(&self, id: WorkspaceId) {
         self.workspaces().put_outbound(id, store::now());
@@ -199,6 +207,7 @@ impl Fleet {
         }
         // The URL of an agent that polls isn't checked, because it is never called.
         let called = mode == DeliveryMode::Push && !registration.url.is_empty();
+        let problem = if called { self.inner.addresses.problem(&registration.url) } else { None };
         let url = called.then(|| registration.url.clone());
         let mut change = match self.workspaces().get(id) {
             Some(known) => {
@@ -217,7 +226,7 @@ impl Fleet {
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
         }
-        Ok(Planned { change, done: Registered { mode, token, inbound_secret: None } })
+        Ok(Planned { change, done: Registered { mode, problem, token, inbound_secret: None } })
     }
 
     /// Whether the platform may call an agent at this address.
@@ -225,7 +234,7 @@ impl Fleet {
     /// # Errors
     /// Says why not.
     pub async fn check_agent_url(&self, url: &str) -> Result<(), UrlError> {
-        agent_url::check(url, AddressPolicy { saas: self.inner.saas, development: false }).await
+        self.inner.addresses.check(url).await
     }
 
     /// The row of a workspace that was not created before: its agent runs already, in no container of the

@@ -12,8 +12,9 @@ use types::WorkspaceId;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Delivery, Outcome, Reply, Undelivered, is_success},
+    delivery::{Answer, Delivery, Outcome, Undelivered, is_success},
     error::DeliveryError,
+    headers::MessageHeaders,
     request::Request,
 };
 
@@ -28,6 +29,18 @@ pub struct SendRequest {
     pub caller: Caller,
     /// Until when the sender waits, if the sender says so.
     pub deadline: Option<Instant>,
+    /// Headers that the message came with.
+    pub headers: MessageHeaders,
+}
+
+/// How a message is sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SendOptions {
+    /// Until when its sender waits, if the sender says so.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) headers: MessageHeaders,
+    /// Its sender takes an answer in pieces.
+    pub(crate) streaming: bool,
 }
 
 impl Messaging {
@@ -36,12 +49,16 @@ impl Messaging {
     ///
     /// # Errors
     /// If the message was not delivered, or no answer came.
-    pub async fn deliver(&self, message: SendRequest) -> Result<Reply, DeliveryError> {
-        let delivery = self.prepare(message.target, &message.body, message.caller).await?;
-        match self.dispatch(delivery, message.deadline).await {
-            Ok(reply) => Ok(reply),
+    pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
+        let SendRequest { target, body, caller, deadline, headers } = message;
+        let delivery = self.prepare(target, &body, caller).await?;
+        if let Some(hops) = headers.excess_hops() {
+            return Err(DeliveryError::Loop { hops });
+        }
+        match self.dispatch(delivery, SendOptions { deadline, headers, streaming: true }).await {
+            Ok(answer) => Ok(answer),
             Err(Undelivered::Failed(error)) => Err(error),
-            Err(Undelivered::Busy(busy)) => self.enqueue(*busy).await,
+            Err(Undelivered::Busy(busy)) => Ok(self.enqueue(*busy).await?.into()),
         }
     }
 
@@ -61,14 +78,14 @@ impl Messaging {
     pub(crate) async fn dispatch(
         &self,
         delivery: Delivery,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Undelivered> {
+        options: SendOptions,
+    ) -> Result<Answer, Undelivered> {
         if delivery.target.row.delivery_mode == DeliveryMode::Poll {
-            return Ok(self.deliver_poll(delivery).await?);
+            return Ok(self.deliver_poll(delivery).await?.into());
         }
         match delivery.target.row.hosting {
-            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?),
-            Hosting::Operator | Hosting::Container => self.push(delivery, deadline).await,
+            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?.into()),
+            Hosting::Operator | Hosting::Container => self.push(delivery, options).await,
         }
     }
 

@@ -1,10 +1,10 @@
 //! One message on its way to one agent, and how it can end: a reply, a failure, or a busy agent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fleet::Workspace;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use store::{activity::RECEIVED, queue::NewQueued};
 
@@ -13,6 +13,7 @@ use crate::{
     caller::Caller,
     error::DeliveryError,
     request::Request,
+    stream::AgentStream,
 };
 
 /// The answer to a message.
@@ -22,6 +23,23 @@ pub struct Reply {
     pub status: StatusCode,
     /// JSON, as far as the agent keeps to the protocol.
     pub body: Bytes,
+    /// When the agent wants to be asked again, as it wrote it.
+    pub retry_after: Option<HeaderValue>,
+}
+
+/// The answer to a message, whole or in pieces.
+#[derive(Debug)]
+pub enum Answer {
+    /// A whole answer.
+    Whole(Reply),
+    /// A stream, which the agent may still be writing.
+    Stream(AgentStream),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Whole(reply)
+    }
 }
 
 /// One message on its way to one agent.
@@ -38,11 +56,33 @@ pub(crate) struct Outcome {
     pub(crate) duration_ms: i64,
     /// The response with its status, good or bad; or why there is none.
     pub(crate) result: Result<(StatusCode, Option<Value>), String>,
+    /// What is wrong with a response.
+    pub(crate) detail: Option<String>,
+}
+
+impl Outcome {
+    /// A response came, good or bad.
+    pub(crate) fn answered(elapsed: Duration, status: StatusCode, body: Option<Value>) -> Self {
+        Self { duration_ms: milliseconds(elapsed), result: Ok((status, body)), detail: None }
+    }
+
+    /// No response came.
+    pub(crate) fn failed(elapsed: Duration, error: String) -> Self {
+        Self { duration_ms: milliseconds(elapsed), result: Err(error), detail: None }
+    }
+
+    pub(crate) fn with_detail(self, detail: Option<String>) -> Self {
+        Self { detail, ..self }
+    }
+}
+
+fn milliseconds(elapsed: Duration) -> i64 {
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Reply {
     pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
-        Self { status, body: body.to_string().into() }
+        Self { status, body: body.to_string().into(), retry_after: None }
     }
 }
 
@@ -52,7 +92,7 @@ impl Delivery {
         let Self { target, caller, request } = self;
         let (method, name) = (request.method().to_owned(), &target.row.name);
         let (status, response_body, summary, error_detail) = match outcome.result {
-            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
+            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), outcome.detail),
             Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
         };
         Entry {
@@ -114,8 +154,9 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
     }
 }
 
+/// A redirect is none: the agent did not take the message.
 pub(crate) fn is_success(status: StatusCode) -> bool {
-    status.as_u16() < 400
+    status.is_success()
 }
 
 /// Tools that an agent says it used.

@@ -14,6 +14,8 @@ mod caller;
 mod deliver;
 mod delivery;
 mod error;
+mod headers;
+mod in_flight;
 mod limits;
 mod pending;
 mod poll;
@@ -21,24 +23,27 @@ mod push;
 mod queries;
 mod queue;
 mod request;
+mod stream;
 mod synthetic;
 
 use std::sync::Arc;
 
 use catalog::Catalog;
 use fleet::Fleet;
-use net::AgentClient;
+use net::{AgentAuthorities, AgentClient};
 
 pub use activity::Entry;
 pub use caller::Caller;
 pub use deliver::SendRequest;
-pub use delivery::Reply;
+pub use delivery::{Answer, Reply};
 pub use error::{DeliveryError, LogError};
+pub use headers::MessageHeaders;
 pub use limits::{ActivityRetention, Limits};
 pub use queries::{ActivityError, ActivityQuery, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
+pub use stream::{AgentStream, StreamBroken};
 
-use crate::pending::PendingIndex;
+use crate::{in_flight::InFlight, pending::PendingIndex};
 
 /// Delivers messages. Cheap to clone.
 #[derive(Clone)]
@@ -47,16 +52,20 @@ pub struct Messaging {
     catalog: Catalog,
     agents: AgentClient,
     pending: Arc<PendingIndex>,
+    in_flight: Arc<InFlight>,
+    limits: Limits,
 }
 
 impl Messaging {
     /// Messages go to the workspaces of this fleet; adapters of this catalog translate messages, and answer
-    /// for synthetic workspaces.
+    /// for synthetic workspaces. Agents' certificates may be signed by these authorities, besides the system's.
     #[must_use]
-    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits) -> Self {
+    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits, authorities: AgentAuthorities) -> Self {
         let pending = Arc::<PendingIndex>::default();
         fleet.observe_presence(Arc::clone(&pending) as _);
-        let agents = AgentClient::new(limits.addresses, limits.header_timeout);
-        Self { fleet, catalog, agents, pending }
+        let in_flight = Arc::<InFlight>::default();
+        fleet.state().hub().observe(Arc::clone(&in_flight) as _);
+        let agents = AgentClient::new(fleet.addresses().clone(), authorities, limits.header_timeout);
+        Self { fleet, catalog, agents, pending, in_flight, limits }
     }
 }

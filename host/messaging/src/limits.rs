@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use net::AddressPolicy;
-
 /// How long activity is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivityRetention {
@@ -18,13 +16,19 @@ pub struct ActivityRetention {
 pub struct Limits {
     /// How long an agent may work before its response headers.
     pub header_timeout: Duration,
-    /// Where agents may be.
-    pub addresses: AddressPolicy,
+    /// How long nothing may be heard of an agent during a message, where its heartbeats don't say otherwise.
+    pub idle_timeout: Duration,
 }
 
 /// How long a delivery may take that another agent asked for, unless that agent sent a deadline of its own.
 /// Users wait as long as they like.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Pieces of a stream that wait for a sender who reads slowly.
+pub(crate) const STREAM_CHUNKS: usize = 8;
+
+/// Bytes of a stream that are recorded: as many as of another answer.
+pub(crate) const RECORDED_STREAM_BYTES: usize = 10 * 1024 * 1024;
 
 /// Age at which a dequeued message counts as lost with its server, and is requeued.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(35 * 60);

@@ -1,11 +1,11 @@
 //! Delivery by URL: the message is translated for the runtime, the agent is called, and its response is
 //! read.
 
-use std::error::Error as _;
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
-use net::{AgentResponse, BodyError, CallError};
+use http::{HeaderMap, StatusCode, header};
+use net::{AgentRequest, AgentResponse, BodyError, CallError, CallLimits, Expired};
 use serde_json::Value;
 use store::workspaces::Status;
 use tokio::time::Instant;
@@ -13,17 +13,15 @@ use tokio::time::Instant;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{BusyDelivery, Delivery, Outcome, Reply, Undelivered},
+    deliver::SendOptions,
+    delivery::{Answer, BusyDelivery, Delivery, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
     limits::DELIVERY_TIMEOUT,
+    stream,
 };
 
 impl Messaging {
-    pub(crate) async fn push(
-        &self,
-        delivery: Delivery,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Undelivered> {
+    pub(crate) async fn push(&self, delivery: Delivery, options: SendOptions) -> Result<Answer, Undelivered> {
         let row = &delivery.target.row;
         if row.status == Status::Hibernated {
             return Err(self.wake(&delivery).await.into());
@@ -33,37 +31,61 @@ impl Messaging {
         let Some(url) = row.url.as_deref().filter(|url| !url.is_empty() && !dormant) else {
             return Err(DeliveryError::NoUrl { status: row.status }.into());
         };
-        let limit = match delivery.caller {
-            Caller::User => None,
-            Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
-        };
-        let message = match self.translate(&delivery).await {
-            Ok(message) => message,
+        let body = match self.translate(&delivery).await {
+            Ok(body) => body,
             Err(reason) => {
-                let outcome = Outcome { duration_ms: 0, result: Err(reason.clone()) };
+                let outcome = Outcome::failed(Duration::ZERO, reason.clone());
                 self.record_outcome(delivery, outcome).await;
                 return Err(DeliveryError::NotTranslatable(reason).into());
             }
         };
+        let limits = self.limits(&delivery, options.deadline);
+        let message = AgentRequest { body, headers: options.headers.into_next() };
         let sent = Instant::now();
-        match self.agents.post(url, message, deadline.or(limit)).await {
-            Ok(response) => Ok(self.read_response(delivery, response).await?),
-            Err(CallError::Url(error)) => {
-                tracing::warn!(workspace = %row.id, %error, "an agent's URL may not be called");
-                Err(DeliveryError::NotRoutable.into())
-            }
-            Err(error) => {
-                let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
-                tracing::info!(workspace = %row.id, error = format!("{error}{cause}"), "no response from an agent");
-                let outcome = Outcome { duration_ms: elapsed_ms(sent), result: Err(error.to_string()) };
-                if matches!(error, CallError::NoResponse(_)) {
-                    return Err(Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome))));
-                }
-                self.record_outcome(delivery, outcome).await;
-                let reached = matches!(error, CallError::InvalidResponse(_));
-                Err(if reached { DeliveryError::InvalidResponse } else { DeliveryError::Unreachable }.into())
-            }
+        let response = match self.agents.post(url, &message, limits).await {
+            Ok(response) => response,
+            Err(error) => return Err(self.not_answered(delivery, sent.elapsed(), error).await),
+        };
+        let content_type =
+            stream::content_type(delivery.request.method(), response.status, &response.headers);
+        match content_type.filter(|_| options.streaming) {
+            Some(content_type) => Ok(Answer::Stream(self.pass_on(delivery, response, content_type))),
+            None => Ok(self.read_response(delivery, response).await?.into()),
         }
+    }
+
+    /// How long the delivery may take. Users wait as long as they like.
+    fn limits(&self, delivery: &Delivery, deadline: Option<Instant>) -> CallLimits {
+        let limit = match delivery.caller {
+            Caller::User => None,
+            Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
+        };
+        let clock = self.in_flight.start(delivery.target.row.id, &self.fleet, self.limits.idle_timeout);
+        CallLimits { deadline: deadline.or(limit), idle: Some(Arc::new(clock)) }
+    }
+
+    /// Records a message that got no response, unless it is to be queued.
+    async fn not_answered(&self, delivery: Delivery, elapsed: Duration, error: CallError) -> Undelivered {
+        let workspace = delivery.target.row.id;
+        let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+        tracing::info!(%workspace, error = format!("{error}{cause}"), "no response from an agent");
+        let hint = error.hint();
+        // Which bound was exceeded is for users too; causes from the operating system are for the log.
+        let expired = error.source().and_then(|cause| cause.downcast_ref::<Expired>());
+        let text = expired.map_or_else(|| error.to_string(), |expired| format!("{error}: {expired}"));
+        let failure = match error {
+            // The agent was not even looked for: clients know this as a mistake in the workspace.
+            CallError::Url(error) => return DeliveryError::NotRoutable(error).into(),
+            CallError::NoResponse(_) => {
+                let outcome = Outcome::failed(elapsed, text);
+                return Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome)));
+            }
+            CallError::Tls(detail) => DeliveryError::Insecure { detail, hint: hint.unwrap_or_default() },
+            CallError::Unreachable(_) => DeliveryError::Unreachable,
+            CallError::InvalidResponse(_) => DeliveryError::InvalidResponse { detail: text.clone() },
+        };
+        self.record_outcome(delivery, Outcome::failed(elapsed, text)).await;
+        failure.into()
     }
 
     /// Wakes the hibernated target of a message. Returns the answer to the sender.
@@ -99,32 +121,41 @@ impl Messaging {
         delivery: Delivery,
         response: AgentResponse,
     ) -> Result<Reply, DeliveryError> {
-        let AgentResponse { status, elapsed, body } = response;
-        let duration_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
-        let body = match body {
+        let AgentResponse { status, headers, elapsed, body } = response;
+        if !(200..=599).contains(&status.as_u16()) {
+            let detail = format!("it answered with status {}, which HTTP doesn't have", status.as_u16());
+            self.record_outcome(delivery, Outcome::failed(elapsed, detail.clone())).await;
+            return Err(DeliveryError::InvalidResponse { detail });
+        }
+        let body = match body.collect().await {
             Ok(body) => body,
             Err(error) => {
-                let delivered = status.as_u16() < 400;
-                let result = if delivered { Ok((status, None)) } else { Err(error.to_string()) };
-                self.record_outcome(delivery, Outcome { duration_ms, result }).await;
+                let delivered = is_success(status);
+                let outcome = if delivered {
+                    Outcome::answered(elapsed, status, None)
+                } else {
+                    Outcome::failed(elapsed, error.to_string())
+                };
+                self.record_outcome(delivery, outcome).await;
                 return Err(match error {
-                    BodyError::Incomplete => DeliveryError::IncompleteResponse { delivered },
+                    BodyError::Incomplete | BodyError::Expired(_) => {
+                        DeliveryError::IncompleteResponse { delivered }
+                    }
                     BodyError::TooLarge => DeliveryError::TooLarge { delivered },
                 });
             }
         };
         let value = json_or_text(&body);
+        let retry_after = headers.get(header::RETRY_AFTER).cloned();
         let refusal = (status.as_u16() >= 300).then(|| refusal_text(status, &value));
-        self.record_outcome(delivery, Outcome { duration_ms, result: Ok((status, Some(value))) }).await;
+        let detail = status.is_redirection().then(|| redirect_text(&headers));
+        let outcome = Outcome::answered(elapsed, status, Some(value)).with_detail(detail.clone());
+        self.record_outcome(delivery, outcome).await;
         match refusal {
-            Some(text) => Err(DeliveryError::Refused { status, text }),
-            None => Ok(Reply { status, body }),
+            Some(text) => Err(DeliveryError::Refused { status, text, detail, retry_after }),
+            None => Ok(Reply { status, body, retry_after }),
         }
     }
-}
-
-fn elapsed_ms(since: Instant) -> i64 {
-    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 fn json_or_text(body: &Bytes) -> Value {
@@ -137,6 +168,16 @@ fn refusal_text(status: StatusCode, body: &Value) -> String {
     let error = body.get("error");
     let words = error.and_then(|error| error.as_str().or_else(|| error.get("message")?.as_str()));
     words.or(status.canonical_reason()).unwrap_or("the agent refused").to_owned()
+}
+
+/// Which URL to register in place of one that redirects. Redirects are not followed, because the address
+/// behind was not checked.
+fn redirect_text(headers: &HeaderMap) -> String {
+    let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
+    match location {
+        Some(url) => format!("the agent's URL redirects, and redirects are not followed: register {url:?}"),
+        None => "the agent's URL redirects without saying where to: register the URL that answers".to_owned(),
+    }
 }
 
 #[cfg(test)]

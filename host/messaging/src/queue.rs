@@ -13,6 +13,7 @@ use types::WorkspaceId;
 use crate::{
     Messaging,
     caller::Caller,
+    deliver::SendOptions,
     delivery::{BusyDelivery, Reply, Undelivered},
     error::DeliveryError,
     limits::{DELIVERY_TIMEOUT, MAX_ATTEMPTS, STALE_AFTER},
@@ -102,7 +103,7 @@ impl Messaging {
         let caller = row.caller_id.map_or(Caller::User, Caller::Workspace);
         let deadline = Some(Instant::now() + DELIVERY_TIMEOUT);
         let sent = match self.prepare(row.workspace_id, row.body.as_bytes(), caller).await {
-            Ok(delivery) => self.dispatch(delivery, deadline).await,
+            Ok(delivery) => self.dispatch(delivery, SendOptions { deadline, ..SendOptions::default() }).await,
             Err(error) => Err(error.into()),
         };
         match sent {

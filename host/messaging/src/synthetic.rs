@@ -38,7 +38,7 @@ impl Messaging {
             Err(problem) => {
                 let error = problem.message;
                 tracing::warn!(workspace = %row.id, runtime = row.runtime, error, "the adapter gave no reply");
-                self.record_outcome(delivery, Outcome { duration_ms: 0, result: Err(error) }).await;
+                self.record_outcome(delivery, Outcome::failed(Duration::ZERO, error)).await;
                 return Err(DeliveryError::Unreachable);
             }
         };
@@ -47,8 +47,7 @@ impl Messaging {
         }
         let body = response(&id, parts);
         let reply = Reply::json(StatusCode::OK, &body);
-        self.record_outcome(delivery, Outcome { duration_ms: 0, result: Ok((StatusCode::OK, Some(body))) })
-            .await;
+        self.record_outcome(delivery, Outcome::answered(Duration::ZERO, StatusCode::OK, Some(body))).await;
         Ok(reply)
     }
 }

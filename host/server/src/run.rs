@@ -9,6 +9,7 @@ use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use metrics_exporter_prometheus::BuildError;
+use net::AuthoritiesError;
 use state::State;
 use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
 use tokio::net::TcpListener;
@@ -66,6 +67,9 @@ pub enum StartError {
     /// Secrets could not be sealed.
     #[error(transparent)]
     Cipher(#[from] CipherError),
+    /// Certificates of agents' authorities can't be read.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
     /// The operating system refused signal handlers.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
@@ -86,13 +90,14 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let cipher = cipher(settings)?;
+    let authorities = settings.messages.authorities()?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
     let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
 
     let opened = tokio::select! {
-        opened = open(settings, &data_dir, cipher) => opened.map(Some),
+        opened = open(settings, &data_dir, cipher, address) => opened.map(Some),
         () = shutdown.draining() => Ok(None),
     };
     let Opened { store, catalog, fleet, written } = match opened {
@@ -107,7 +112,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
             return Err(error);
         }
     };
-    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), shutdown.clone());
+    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
     routes.ready(router(app, &settings.http));
@@ -149,11 +154,16 @@ struct Opened {
     written: JoinHandle<()>,
 }
 
-async fn open(settings: &Settings, data_dir: &DataDir, cipher: Cipher) -> Result<Opened, StartError> {
+async fn open(
+    settings: &Settings,
+    data_dir: &DataDir,
+    cipher: Cipher,
+    address: SocketAddr,
+) -> Result<Opened, StartError> {
     let store = open_store(settings, data_dir).await?;
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
     let (state, written) = State::open(store.clone(), Hub::default()).await?;
-    let fleet = open_fleet(settings, state, catalog.clone(), cipher).await;
+    let fleet = open_fleet(settings, state, catalog.clone(), cipher, address).await;
     Ok(Opened { store, catalog, fleet, written })
 }
 
@@ -185,7 +195,13 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
     Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }
 
-async fn open_fleet(settings: &Settings, state: State, catalog: Catalog, cipher: Cipher) -> Fleet {
+async fn open_fleet(
+    settings: &Settings,
+    state: State,
+    catalog: Catalog,
+    cipher: Cipher,
+    address: SocketAddr,
+) -> Fleet {
     let config = FleetConfig {
         state,
         runtimes: Arc::new(catalog),
@@ -195,6 +211,7 @@ async fn open_fleet(settings: &Settings, state: State, catalog: Catalog, cipher:
         limits: settings.workspaces.limits(),
         provision: settings.provision(),
         saas: settings.saas(),
+        addresses: settings.addresses(address),
     };
     Fleet::open(config).await
 }

@@ -16,7 +16,7 @@ mod signal;
 mod socket;
 mod swaps;
 
-pub use agent::{Agent, Reaction, hang_up, success_reply};
+pub use agent::{Agent, Reaction, Unanswering, feed, hang_up, head, success_reply};
 pub use cli::assert_output;
 pub use cluster::Cluster;
 pub use components::{Components, variant};
