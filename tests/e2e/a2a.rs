@@ -250,7 +250,7 @@ on_both_databases! {
         body["method"] = json!("message/\u{0}send");
         assert_eq!(
             send(&server, &id, &[], body.clone()).await.ok(),
-            json!({ "delivery_mode": "poll", "method": "message/\u{0}send", "status": "queued" })
+            json!({ "delivery_mode": "poll", "method": "message/\u{fffd}send", "status": "queued" })
         );
         body["method"] = json!("message/send");
         send(&server, &id, &[], body).await.ok();
@@ -261,7 +261,7 @@ on_both_databases! {
         assert_eq!(rows[1]["method"], "message/\u{fffd}send");
         for row in &rows {
             assert_eq!((&row["status"], &row["duration_ms"]), (&json!("ok"), &json!(null)));
-            assert_eq!(row["request_body"]["params"]["message"]["parts"], json!([{ "type": "text", "text": "one\u{0}two" }]));
+            assert_eq!(row["request_body"]["params"]["message"]["parts"], json!([{ "type": "text", "text": "one\u{fffd}two" }]));
             assert!(row.get("response_body").is_none());
         }
         // A purge deletes the activity.

@@ -44,7 +44,7 @@ on_both_databases! {
         let row = list(&server, &id, "").await.remove(0);
         let expected = json!({
             "activity_type": "a2a_send", "created_at": row["created_at"], "duration_ms": 7, "error_detail": "late",
-            "id": row["id"], "method": "message/send", "request_body": { "task": 1 }, "response_body": ["r"],
+            "id": row["id"], "method": "message/send", "request_body": { "task": 1.0 }, "response_body": ["r"],
             "source_id": id, "status": "timeout", "summary": "s", "target_id": OTHER_ID, "workspace_id": id,
         });
         assert_eq!(row, expected);

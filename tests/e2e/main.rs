@@ -17,6 +17,7 @@ mod delivery;
 mod guest_cli;
 mod guest_crashes;
 mod hostile;
+mod input;
 mod lifecycle;
 mod org_cli;
 mod orgs;

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::activity::ActivityRow;
 use types::{ActivityId, WorkspaceId};
+use wire_json::{RawJson, Text};
 
 use crate::access::WorkspaceAuth;
 use crate::app::App;
 use crate::errors::{activity_error, report_error};
-use crate::extract::{ValidJson, Validate, given};
+use crate::extract::{ValidJson, Validate, given, given_text};
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::parameters::Query;
@@ -108,15 +109,15 @@ struct View {
     id: ActivityId,
     method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_body: Option<Value>,
+    request_body: Option<RawJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_body: Option<Value>,
+    response_body: Option<RawJson>,
     source_id: Option<WorkspaceId>,
     status: String,
     summary: Option<String>,
     target_id: Option<WorkspaceId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool_trace: Option<Value>,
+    tool_trace: Option<RawJson>,
     workspace_id: WorkspaceId,
 }
 
@@ -129,20 +130,21 @@ impl From<ActivityRow> for View {
             error_detail: row.error_detail,
             id: row.id,
             method: row.method,
-            request_body: row.request_body.map(json_of),
-            response_body: row.response_body.map(json_of),
+            request_body: row.request_body.as_deref().map(json_of),
+            response_body: row.response_body.as_deref().map(json_of),
             source_id: row.source_id,
             status: row.status,
             summary: row.summary,
             target_id: row.target_id,
-            tool_trace: row.tool_trace.map(json_of),
+            tool_trace: row.tool_trace.as_deref().map(json_of),
             workspace_id: row.workspace_id,
         }
     }
 }
 
-fn json_of(text: String) -> Value {
-    serde_json::from_str(&text).unwrap_or(Value::String(text))
+/// Stored as JSON text; a row of an older version as text is a string.
+fn json_of(text: &str) -> RawJson {
+    RawJson::trusted(text.to_owned()).unwrap_or_else(|_| RawJson::render(text))
 }
 
 // === Reports ===
@@ -150,24 +152,24 @@ fn json_of(text: String) -> Value {
 /// The JSON form of a report.
 #[derive(Deserialize)]
 pub struct ReportBody {
-    activity_type: Option<String>,
-    method: Option<String>,
-    summary: Option<String>,
+    activity_type: Option<Text>,
+    method: Option<Text>,
+    summary: Option<Text>,
     target_id: Option<String>,
     source_id: Option<String>,
-    status: Option<String>,
-    error_detail: Option<String>,
+    status: Option<Text>,
+    error_detail: Option<Text>,
     duration_ms: Option<i64>,
-    request_body: Option<Value>,
-    response_body: Option<Value>,
-    metadata: Option<Value>,
+    request_body: Option<RawJson>,
+    response_body: Option<RawJson>,
+    metadata: Option<RawJson>,
 }
 
 impl Validate for Report {
     type Wire = ReportBody;
 
     fn validate(body: ReportBody) -> Result<Self, ApiError> {
-        let Some(activity_type) = given(body.activity_type) else {
+        let Some(activity_type) = given_text(body.activity_type) else {
             let detail = json!({ "detail": "ActivityType is required", "error": "invalid request body" });
             return Err(ApiError::with_body(StatusCode::BAD_REQUEST, detail));
         };
@@ -175,13 +177,13 @@ impl Validate for Report {
             activity_type,
             source_id: given(body.source_id),
             target_id: given(body.target_id),
-            method: given(body.method),
-            summary: given(body.summary),
+            method: given_text(body.method),
+            summary: given_text(body.summary),
             request_body: body.request_body.or(body.metadata),
             response_body: body.response_body,
             duration_ms: body.duration_ms,
-            status: given(body.status),
-            error_detail: given(body.error_detail),
+            status: given_text(body.status),
+            error_detail: given_text(body.error_detail),
         })
     }
 }

@@ -6,9 +6,10 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use types::{TokenId, WorkspaceId};
+use wire_json::Text;
 
 use httpd::error::ApiError;
-use httpd::json::Body;
+use httpd::json::{self, Body};
 
 /// A parameter of the path. Escapes that are no UTF-8 give `?`, which is no id and no name.
 pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> String {
@@ -98,15 +99,16 @@ impl<T: Validate, S: Send + Sync> FromRequest<S> for ValidJson<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let Body(body) = Body::from_request(request, state).await?;
-        let wire = serde_json::from_slice(&body).map_err(|error| {
-            tracing::debug!(%error, "the body is not what the route wants");
-            T::malformed()
-        })?;
-        T::validate(wire).map(Self)
+        T::validate(json::read(&body, T::malformed)?).map(Self)
     }
 }
 
 /// Empty text counts as not given.
 pub(crate) fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+/// The same for free text.
+pub(crate) fn given_text(text: Option<Text>) -> Option<String> {
+    given(text.map(String::from))
 }

@@ -15,7 +15,7 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::import_error;
 use httpd::error::ApiError;
-use httpd::json::{Body, Json};
+use httpd::json::{self, Body, Json};
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
@@ -134,10 +134,7 @@ fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     if body.len() > BODY_BYTES {
         return Err(ApiError::invalid_body());
     }
-    let body: ImportBody = serde_json::from_slice(body).map_err(|error| {
-        tracing::debug!(%error, "the body is not what the route wants");
-        ApiError::invalid_body()
-    })?;
+    let body: ImportBody = json::read(body, ApiError::invalid_body)?;
     let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
         (Some(dir), _) => TemplateSource::Directory(dir),
         (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),

@@ -166,7 +166,7 @@ impl FromRequest<App> for NewOrgToken {
         let AdminAuth(caller) = AdminAuth::from_request_parts(&mut parts, app).await?;
         let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
         // A body that is not JSON counts as an empty one.
-        let body: MintBody = serde_json::from_slice(&body).unwrap_or_default();
+        let body: MintBody = wire_json::from_slice(&body).unwrap_or_default();
         let name = given(body.name);
         if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES) {
             return Err(ApiError::bad_request("name too long (max 100 chars)"));

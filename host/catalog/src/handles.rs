@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use wasm::{
     Problem,
     adapter::{Description, Message, Plan, PlanRequest, Reload},
     classifier::{Diff, Verdict},
     template::{Expansion, Progress},
 };
+use wire_json::RawJson;
 
 use crate::{
     Catalog, defaults,
@@ -142,11 +142,11 @@ impl RuntimeAdapter {
     ///
     /// # Errors
     /// If the adapter objects.
-    pub async fn to_agent(&self, body: Value) -> Result<Value, Problem> {
+    pub async fn to_agent(&self, body: &RawJson) -> Result<RawJson, Problem> {
         if !self.description.translates_messages {
-            return Ok(body);
+            return Ok(body.clone());
         }
-        invoke!(self.handle, "to-agent", adapter, to_agent(&body)).unwrap_or(Ok(body))
+        invoke!(self.handle, "to-agent", adapter, to_agent(body.text())).unwrap_or_else(|| Ok(body.clone()))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Out: compact, keys of ad-hoc objects (`json!`) in alphabetical order, whole floats without
 //! `.0`; clients compare these texts. In: the content type is not looked at, unknown fields are
-//! ignored, and every failure is one of two fixed answers.
+//! ignored, text that was cut within a character is repaired ([`wire_json::from_slice`]), and every failure is
+//! one of three fixed answers.
 
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use wire_json::ReadError;
 
 use super::error::ApiError;
 pub use super::rendered_json::RenderedJson;
@@ -30,11 +32,22 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let Body(body) = Body::from_request(request, state).await?;
-        serde_json::from_slice(&body).map(Json).map_err(|error| {
-            tracing::debug!(%error, "the body does not match what the route expects");
-            ApiError::invalid_body()
-        })
+        read(&body, ApiError::invalid_body).map(Json)
     }
+}
+
+/// Reads a JSON body. `malformed` is the route's answer for one that does not have the form that is wanted.
+///
+/// # Errors
+/// 400: that answer, or one that says that the body is nested too deeply.
+pub fn read<T: DeserializeOwned>(body: &[u8], malformed: impl FnOnce() -> ApiError) -> Result<T, ApiError> {
+    wire_json::from_slice(body).map_err(|error| match error {
+        ReadError::TooDeep => ApiError::bad_request(&error.to_string()),
+        ReadError::Malformed(error) => {
+            tracing::debug!(%error, "the body does not match what the route expects");
+            malformed()
+        }
+    })
 }
 
 /// A body as it came, within the same limits and with the same refusals.

@@ -1,7 +1,6 @@
 //! Activity: a stored row and the event that publishes it, made as a pair.
 
 use events::{Event, definitions};
-use serde_json::Value;
 use store::{
     Change, CommitError,
     activity::{ActivityRow, InsertActivity},
@@ -10,6 +9,7 @@ use store::{
 use tokio::time::timeout;
 use types::{ActivityId, WorkspaceId};
 use uuid::Uuid;
+use wire_json::RawJson;
 
 use crate::{Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
 
@@ -33,11 +33,11 @@ pub struct Entry {
     /// One line for people.
     pub summary: Option<String>,
     /// The request, as JSON.
-    pub request_body: Option<Value>,
+    pub request_body: Option<RawJson>,
     /// The response, as JSON.
-    pub response_body: Option<Value>,
+    pub response_body: Option<RawJson>,
     /// Tools used, as the agent reports them.
-    pub tool_trace: Option<Value>,
+    pub tool_trace: Option<RawJson>,
     /// Milliseconds.
     pub duration_ms: Option<i64>,
     /// `ok` or `error`.
@@ -50,7 +50,7 @@ impl Entry {
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
         // Ids that grow with time: a random one would change another page of the index with each row.
         let (id, created_at) = (ActivityId(Uuid::now_v7()), store::now());
-        let text = |body: &Option<Value>| body.as_ref().map(Value::to_string);
+        let text = |body: &Option<RawJson>| body.as_ref().map(RawJson::to_string);
         let row = ActivityRow {
             id,
             workspace_id: self.workspace_id,

@@ -7,6 +7,7 @@ use fleet::Workspace;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use store::{activity::RECEIVED, queue::NewQueued};
+use wire_json::RawJson;
 
 use crate::{
     activity::{ERROR, Entry, OK},
@@ -55,14 +56,14 @@ pub(crate) struct Delivery {
 pub(crate) struct Outcome {
     pub(crate) duration_ms: i64,
     /// The response with its status, good or bad; or why there is none.
-    pub(crate) result: Result<(StatusCode, Option<Value>), String>,
+    pub(crate) result: Result<(StatusCode, Option<RawJson>), String>,
     /// What is wrong with a response.
     pub(crate) detail: Option<String>,
 }
 
 impl Outcome {
     /// A response came, good or bad.
-    pub(crate) fn answered(elapsed: Duration, status: StatusCode, body: Option<Value>) -> Self {
+    pub(crate) fn answered(elapsed: Duration, status: StatusCode, body: Option<RawJson>) -> Self {
         Self { duration_ms: milliseconds(elapsed), result: Ok((status, body)), detail: None }
     }
 
@@ -141,15 +142,15 @@ impl BusyDelivery {
 
 fn new_queued(delivery: &Delivery) -> NewQueued {
     let body = &delivery.request.body;
-    let number = body.pointer("/params/expires_in_seconds").and_then(Value::as_i64);
+    let number = body.at(&["params", "expires_in_seconds"]).and_then(|number| number.get().parse().ok());
     let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
-    let key = body.pointer("/params/message/messageId").and_then(Value::as_str);
+    let key = body.at(&["params", "message", "messageId"]).and_then(wire_json::raw::string);
     NewQueued {
         workspace_id: delivery.target.row.id,
         caller_id: delivery.caller.workspace(),
         body: body.to_string(),
         method: delivery.request.method().to_owned(),
-        idempotency_key: key.map(str::to_owned),
+        idempotency_key: key,
         expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
     }
 }
@@ -160,6 +161,7 @@ pub(crate) fn is_success(status: StatusCode) -> bool {
 }
 
 /// Tools that an agent says it used.
-fn tool_trace(response: &Value) -> Option<Value> {
-    response.pointer("/result/metadata/tool_trace").filter(|trace| !trace.is_null()).cloned()
+fn tool_trace(response: &RawJson) -> Option<RawJson> {
+    let trace = response.at(&["result", "metadata", "tool_trace"]).map(RawJson::from);
+    trace.filter(|trace| !trace.is_null())
 }

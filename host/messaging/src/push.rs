@@ -6,9 +6,9 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use net::{AgentRequest, AgentResponse, BodyError, CallError, CallLimits, Expired};
-use serde_json::Value;
 use store::workspaces::Status;
 use tokio::time::Instant;
+use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
@@ -105,15 +105,9 @@ impl Messaging {
     /// The body as the runtime wants it, or why its adapter refuses it. While the adapter is missing, traps
     /// or times out, the body is sent as it is: a plain message is better than none.
     async fn translate(&self, delivery: &Delivery) -> Result<Bytes, String> {
-        let body = &delivery.request.body;
         let adapter = self.catalog.adapter(&delivery.target.row.runtime).await;
-        if !adapter.describe().translates_messages {
-            return Ok(body.to_string().into());
-        }
-        match adapter.to_agent(body.clone()).await {
-            Ok(body) => Ok(body.to_string().into()),
-            Err(problem) => Err(problem.message),
-        }
+        let body = adapter.to_agent(&delivery.request.body).await.map_err(|problem| problem.message)?;
+        Ok(Bytes::copy_from_slice(body.text().as_bytes()))
     }
 
     async fn read_response(
@@ -158,16 +152,17 @@ impl Messaging {
     }
 }
 
-fn json_or_text(body: &Bytes) -> Value {
-    let text = || Value::String(String::from_utf8_lossy(body).into_owned());
-    serde_json::from_slice(body).unwrap_or_else(|_| text())
+/// A response as it is stored: text that is no JSON, or is nested too deeply, as a string.
+fn json_or_text(body: &Bytes) -> RawJson {
+    let text = || wire_json::without_nul(&String::from_utf8_lossy(body)).into_owned();
+    RawJson::read(body).unwrap_or_else(|_| RawJson::render(&text()))
 }
 
 /// The agent's own words, else what the status means.
-fn refusal_text(status: StatusCode, body: &Value) -> String {
-    let error = body.get("error");
-    let words = error.and_then(|error| error.as_str().or_else(|| error.get("message")?.as_str()));
-    words.or(status.canonical_reason()).unwrap_or("the agent refused").to_owned()
+fn refusal_text(status: StatusCode, body: &RawJson) -> String {
+    let words = [["error"].as_slice(), &["error", "message"]];
+    let words = words.into_iter().find_map(|path| raw::string(body.at(path)?));
+    words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned())
 }
 
 /// Which URL to register in place of one that redirects. Redirects are not followed, because the address
@@ -194,9 +189,9 @@ mod tests {
             (json!({ "error": { "code": 1 } }), "Bad Gateway"),
             (json!("<html>"), "Bad Gateway"),
         ] {
-            assert_eq!(refusal_text(StatusCode::BAD_GATEWAY, &body), text);
+            assert_eq!(refusal_text(StatusCode::BAD_GATEWAY, &RawJson::from(&body)), text);
         }
         let unknown = StatusCode::from_u16(599).unwrap();
-        assert_eq!(refusal_text(unknown, &json!({})), "the agent refused");
+        assert_eq!(refusal_text(unknown, &RawJson::from(&json!({}))), "the agent refused");
     }
 }

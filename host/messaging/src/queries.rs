@@ -1,13 +1,13 @@
 //! What clients read and report over HTTP: activity, reports of agents, messages that wait.
 
 use chrono::{DateTime, Duration, Utc};
-use serde_json::Value;
 use store::{
     StoreError,
     activity::{ActivityFilter, ActivityRow},
     queue::QueuedRow,
 };
 use types::{ActivityId, QueueItemId, WorkspaceId};
+use wire_json::RawJson;
 
 use crate::{Messaging, activity::Entry, error::LogError};
 
@@ -74,9 +74,9 @@ pub struct Report {
     /// One line of text.
     pub summary: Option<String>,
     /// The request.
-    pub request_body: Option<Value>,
+    pub request_body: Option<RawJson>,
     /// The response.
-    pub response_body: Option<Value>,
+    pub response_body: Option<RawJson>,
     /// Duration in milliseconds.
     pub duration_ms: Option<i64>,
     /// Outcome; `ok` where it is not given.

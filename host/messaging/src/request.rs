@@ -1,16 +1,21 @@
 //! Normalizes messages to JSON-RPC 2.0 with the parts of A2A 0.3.
 //!
 //! Messages in the form of A2A 0.2 and bare ones without an envelope are converted; others are left as they
-//! came.
+//! came. What is converted is put together from the texts of its parts, so that ids and numbers keep theirs.
 
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
 use uuid::Uuid;
+use wire_json::{
+    RawJson, ReadError,
+    raw::{self, Fields, fields},
+};
 
 /// A normalized message.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The whole JSON-RPC request.
-    pub body: Value,
+    pub body: RawJson,
+    method: String,
 }
 
 /// Why a body is no message. The texts are for clients.
@@ -19,6 +24,9 @@ pub enum Malformed {
     /// The body is no JSON object.
     #[error("invalid JSON")]
     NotAnObject,
+    /// The body is nested deeper than agents and databases read it.
+    #[error("{}", ReadError::TooDeep)]
+    TooDeep,
     /// The content is neither text nor a list of parts.
     #[error("invalid params.message.content type")]
     Content,
@@ -32,9 +40,18 @@ impl Malformed {
     #[must_use]
     pub fn hint(self) -> Option<&'static str> {
         match self {
-            Self::NotAnObject => None,
+            Self::NotAnObject | Self::TooDeep => None,
             Self::Content => Some("content must be a string or a list of parts; better send parts"),
             Self::Empty => Some(r#"for instance "parts":[{"kind":"text","text":"hello"}]"#),
+        }
+    }
+}
+
+impl From<ReadError> for Malformed {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::TooDeep => Self::TooDeep,
+            ReadError::Malformed(_) => Self::NotAnObject,
         }
     }
 }
@@ -45,72 +62,105 @@ impl Request {
     /// # Errors
     /// If the body is no message.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let Ok(Value::Object(mut body)) = serde_json::from_slice(bytes) else {
-            return Err(Malformed::NotAnObject);
-        };
-        if !body.contains_key("jsonrpc") {
-            body = envelope(body);
+        let body = RawJson::read(bytes)?;
+        let mut top = body.at(&[]).and_then(fields).ok_or(Malformed::NotAnObject)?;
+        let method = top.get("method").and_then(|method| raw::string(method)).unwrap_or_default();
+        let bare = !top.contains_key("jsonrpc");
+        let params = top.get("params").map_or(Ok(None), |params| normalized_params(params))?;
+        if !bare && params.is_none() {
+            return Ok(Self { body, method });
         }
-        if let Some(Value::Object(message)) = body.get_mut("params").and_then(|it| it.get_mut("message")) {
-            normalize_message(message)?;
+        let (version, id) = (text_json("2.0"), text_json(&Uuid::new_v4().to_string()));
+        if bare {
+            // Of a bare body, only method and params are kept.
+            top.retain(|key, _| matches!(key.as_str(), "method" | "params"));
+            top.entry("method".to_owned()).or_insert(RawValue::NULL);
+            top.entry("params".to_owned()).or_insert(RawValue::NULL);
+            top.insert("id".to_owned(), &id);
+            top.insert("jsonrpc".to_owned(), &version);
         }
-        Ok(Self { body: Value::Object(body) })
+        if let Some(params) = &params {
+            top.insert("params".to_owned(), params);
+        }
+        Ok(Self { body: RawJson::from(&*object(&top)), method })
     }
 
     /// JSON-RPC method; empty if there is none.
     #[must_use]
     pub fn method(&self) -> &str {
-        self.body.get("method").and_then(Value::as_str).unwrap_or_default()
+        &self.method
     }
 
     /// JSON-RPC id; null counts as none.
     #[must_use]
-    pub fn id(&self) -> Option<&Value> {
-        self.body.get("id").filter(|id| !id.is_null())
+    pub fn id(&self) -> Option<RawJson> {
+        self.body.at(&["id"]).map(RawJson::from).filter(|id| !id.is_null())
     }
 
     /// The text parts, joined by line feeds.
     #[must_use]
     pub fn text(&self) -> String {
-        let parts = self.body.pointer("/params/message/parts").and_then(Value::as_array);
-        let texts = parts.into_iter().flatten().filter_map(|part| part.get("text")?.as_str());
+        let parts = self.body.at(&["params", "message", "parts"]).map(raw::items).unwrap_or_default();
+        let texts = parts.into_iter().filter_map(|part| raw::string(fields(part)?.get("text")?));
         texts.collect::<Vec<_>>().join("\n")
     }
 }
 
-/// Wraps method and params of a body without `jsonrpc`; its other keys are dropped.
-fn envelope(mut bare: Map<String, Value>) -> Map<String, Value> {
-    let mut take = |key: &str| bare.remove(key).unwrap_or(Value::Null);
-    let (method, params) = (take("method"), take("params"));
-    [("jsonrpc", json!("2.0")), ("id", json!(Uuid::new_v4())), ("method", method), ("params", params)]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into_iter()
-        .collect()
+/// The params with their message normalized; none if they stay as they are.
+fn normalized_params(params: &RawValue) -> Result<Option<Box<RawValue>>, Malformed> {
+    let Some(mut params) = fields(params) else { return Ok(None) };
+    let Some(mut message) = params.get("message").and_then(|message| fields(message)) else {
+        return Ok(None);
+    };
+    let id = text_json(&Uuid::new_v4().to_string());
+    let named = message.contains_key("messageId");
+    if !named {
+        message.insert("messageId".to_owned(), &id);
+    }
+    let parts = if message.contains_key("parts") { None } else { Some(parts(&mut message)?) };
+    if named && parts.is_none() {
+        return Ok(None);
+    }
+    if let Some(parts) = &parts {
+        message.insert("parts".to_owned(), parts);
+    }
+    let message = object(&message);
+    params.insert("message".to_owned(), &message);
+    Ok(Some(object(&params)))
 }
 
-fn normalize_message(message: &mut Map<String, Value>) -> Result<(), Malformed> {
-    if !message.contains_key("messageId") {
-        message.insert("messageId".to_owned(), json!(Uuid::new_v4()));
+/// The parts of a message in the form of A2A 0.2, whose content is taken out.
+fn parts(message: &mut Fields<'_>) -> Result<Box<RawValue>, Malformed> {
+    let content = message.remove("content").ok_or(Malformed::Empty)?;
+    match content.get().as_bytes().first() {
+        Some(b'[') => Ok(content.to_owned()),
+        Some(b'"') => raw_json(format!(r#"[{{"kind":"text","text":{content}}}]"#)).ok_or(Malformed::Content),
+        _ => Err(Malformed::Content),
     }
-    if message.contains_key("parts") {
-        return Ok(());
-    }
-    let parts = match message.remove("content") {
-        None => return Err(Malformed::Empty),
-        Some(Value::String(text)) => json!([{ "kind": "text", "text": text }]),
-        Some(Value::Array(parts)) => Value::Array(parts),
-        Some(_) => return Err(Malformed::Content),
-    };
-    message.insert("parts".to_owned(), parts);
-    Ok(())
+}
+
+fn object(fields: &Fields<'_>) -> Box<RawValue> {
+    // Texts of JSON under text keys: nothing that can fail.
+    serde_json::value::to_raw_value(fields).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn text_json(text: &str) -> Box<RawValue> {
+    serde_json::value::to_raw_value(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn raw_json(text: String) -> Option<Box<RawValue>> {
+    RawValue::from_string(text).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn read(body: &Value) -> Result<Value, Malformed> {
-        Request::read(body.to_string().as_bytes()).map(|request| request.body)
+        let read = Request::read(body.to_string().as_bytes());
+        read.map(|request| serde_json::from_str(request.body.text()).unwrap())
     }
 
     fn is_uuid(value: &Value) -> bool {
@@ -201,8 +251,33 @@ mod tests {
                 { "kind": "text", "text": "one" }, { "kind": "file" }, { "type": "text", "text": "two" },
             ] } },
         }));
-        assert_eq!((said.text().as_str(), said.method(), said.id()), ("one\ntwo", "", Some(&json!(3))));
+        let id = Some(RawJson::from(&json!(3)));
+        assert_eq!((said.text().as_str(), said.method(), said.id()), ("one\ntwo", "", id));
         let bare = request(json!({ "jsonrpc": "2.0", "id": null, "method": "initialize" }));
         assert_eq!((bare.text().as_str(), bare.method(), bare.id()), ("", "initialize", None));
+    }
+
+    #[test]
+    fn ids_and_numbers_keep_their_text() {
+        let whole =
+            r#"{"jsonrpc":"2.0","id":12345678901234567890123,"method":"m","params":{"x":1.0,"y":[1e2]}}"#;
+        let spaced = whole.replace(',', " , ");
+        assert_eq!(Request::read(spaced.as_bytes()).unwrap().body.text(), whole);
+        let converted = Request::read(
+            br#"{"jsonrpc":"2.0","id":1e2,"params":{"message":{"content":"a","messageId":"m","n":0.10}},"z":-0}"#,
+        );
+        let message = r#"{"messageId":"m","n":0.10,"parts":[{"kind":"text","text":"a"}]}"#;
+        let expected = format!(r#"{{"id":1e2,"jsonrpc":"2.0","params":{{"message":{message}}},"z":-0}}"#);
+        assert_eq!(converted.unwrap().body.text(), expected);
+    }
+
+    #[test]
+    fn cut_text_is_repaired_and_deep_nesting_is_named() {
+        let cut =
+            br#"{"jsonrpc":"2.0","params":{"message":{"parts":[{"text":"cut \ud83d"},{"text":"\u0000"}]}}}"#;
+        assert_eq!(Request::read(cut).unwrap().text(), "cut \u{fffd}\n\u{fffd}");
+        let deep = format!(r#"{{"params":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        let refused = Request::read(deep.as_bytes()).unwrap_err();
+        assert_eq!(refused.to_string(), "nested too deeply: at most 127 levels");
     }
 }

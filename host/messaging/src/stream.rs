@@ -7,8 +7,8 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use net::{AgentBody, AgentResponse};
-use serde_json::Value;
 use tokio::sync::mpsc;
+use wire_json::RawJson;
 
 use crate::{
     Messaging,
@@ -81,7 +81,7 @@ impl Messaging {
             } else {
                 drop(done);
             }
-            let text = Value::String(String::from_utf8_lossy(&recorded).into_owned());
+            let text = RawJson::render(&wire_json::without_nul(&String::from_utf8_lossy(&recorded)));
             let outcome = Outcome::answered(elapsed, status, Some(text)).with_detail(problem);
             messaging.record_outcome(delivery, outcome).await;
         });

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 use store::workspaces::Status;
 use tokio::time::sleep;
 use uuid::Uuid;
 use wasm::adapter::Message;
+use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
@@ -22,7 +25,7 @@ impl Messaging {
         if !matches!(row.status, Status::Online | Status::Degraded) {
             return Err(DeliveryError::NoUrl { status: row.status });
         }
-        let id = delivery.request.id().cloned().unwrap_or_else(|| json!(Uuid::new_v4()));
+        let id = delivery.request.id().unwrap_or_else(|| RawJson::render(&Uuid::new_v4()));
         let message = Message {
             workspace_id: row.id.to_string(),
             request_id: text_of(&id),
@@ -45,21 +48,32 @@ impl Messaging {
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        let body = response(&id, parts);
-        let reply = Reply::json(StatusCode::OK, &body);
+        let body = response(&id, &parts);
+        let reply = Reply {
+            status: StatusCode::OK,
+            body: Bytes::copy_from_slice(body.text().as_bytes()),
+            retry_after: None,
+        };
         self.record_outcome(delivery, Outcome::answered(Duration::ZERO, StatusCode::OK, Some(body))).await;
         Ok(reply)
     }
 }
 
 /// A string as it is, anything else as its JSON.
-fn text_of(id: &Value) -> String {
-    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+fn text_of(id: &RawJson) -> String {
+    id.at(&[]).and_then(raw::string).unwrap_or_else(|| id.to_string())
 }
 
-fn response(id: &Value, parts: Vec<String>) -> Value {
-    let parts: Vec<Value> = parts.into_iter().map(|text| json!({ "kind": "text", "text": text })).collect();
-    json!({ "id": id, "jsonrpc": "2.0", "result": { "parts": parts } })
+/// The answer. Fields in alphabetical order; the id has the text that the request gave it.
+fn response(id: &RawJson, parts: &[String]) -> RawJson {
+    #[derive(Serialize)]
+    struct Response<'a> {
+        id: &'a RawJson,
+        jsonrpc: &'a str,
+        result: Value,
+    }
+    let parts: Vec<Value> = parts.iter().map(|text| json!({ "kind": "text", "text": text })).collect();
+    RawJson::render(&Response { id, jsonrpc: "2.0", result: json!({ "parts": parts }) })
 }
 
 #[cfg(test)]
@@ -67,21 +81,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_repeats_the_id_with_its_type() {
+    fn a_response_repeats_the_id_as_it_came() {
         for (id, text) in [
-            (json!("a"), "a"),
-            (json!(7), "7"),
-            (json!(1.5), "1.5"),
-            (json!(true), "true"),
-            (json!([1, "a"]), r#"[1,"a"]"#),
+            (r#""a""#, "a"),
+            ("7", "7"),
+            ("1.0", "1.0"),
+            ("1e2", "1e2"),
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("true", "true"),
+            (r#"[1,"a"]"#, r#"[1,"a"]"#),
         ] {
-            assert_eq!(text_of(&id), text);
-            assert_eq!(response(&id, Vec::new()).get("id"), Some(&id));
+            let raw = RawJson::read(id.as_bytes()).unwrap();
+            assert_eq!(text_of(&raw), text);
+            let response = response(&raw, &["Aye.".to_owned()]);
+            let parts = r#"{"parts":[{"kind":"text","text":"Aye."}]}"#;
+            assert_eq!(response.text(), format!(r#"{{"id":{id},"jsonrpc":"2.0","result":{parts}}}"#));
         }
-        let response = response(&json!(1), vec!["Aye.".to_owned()]).to_string();
-        assert_eq!(
-            response,
-            r#"{"id":1,"jsonrpc":"2.0","result":{"parts":[{"kind":"text","text":"Aye."}]}}"#
-        );
     }
 }

@@ -129,7 +129,7 @@ mod tests {
     fn events_are_split_over_messages_that_can_be_read_back() {
         let (from, workspace) = (ServerId::random(), WorkspaceId::random());
         let event = |size: usize| {
-            let response_body = json!({ "text": "\"ü".repeat(size) });
+            let response_body = (&json!({ "text": "\"ü".repeat(size) })).into();
             let event =
                 Event::A2aResponse(A2aResponse { duration_ms: 1, method: "m".to_owned(), response_body });
             Arc::new(Envelope::ephemeral(Some(workspace), &event, store::now()))

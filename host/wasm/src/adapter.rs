@@ -8,6 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
+use wire_json::RawJson;
+
 use crate::{FunctionError, Outcome, Problem, Settings, World, call::CallContext, json};
 
 pub(crate) use v0_1::Bindings;
@@ -314,8 +316,8 @@ impl Adapter<'_> {
         self.bindings.synthetic_reply(self.context, settings, message).await
     }
 
-    /// The body of a message as the runtime wants it.
-    pub async fn to_agent(&self, settings: &Settings, body: &Json) -> Outcome<Result<Json, Problem>> {
+    /// The body of a message as the runtime wants it, as JSON text.
+    pub async fn to_agent(&self, settings: &Settings, body: &str) -> Outcome<Result<RawJson, Problem>> {
         self.bindings.to_agent(self.context, settings, body).await
     }
 
@@ -347,7 +349,7 @@ impl Adapter<'_> {
             "synthetic-reply" => {
                 json::answer(self.synthetic_reply(settings, &json::input(function, input)?).await)
             }
-            "to-agent" => json::answer(self.to_agent(settings, &input).await),
+            "to-agent" => json::answer(self.to_agent(settings, &input.to_string()).await),
             _ => return Err(json::unknown(World::Adapter, function)),
         })
     }

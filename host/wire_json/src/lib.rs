@@ -1,13 +1,24 @@
-//! JSON text in the form that clients of the contract compare: compact, keys of ad-hoc objects (`json!`) in
-//! alphabetical order, whole floats without `.0`. Answers and events share it.
+//! JSON text, out and in.
+//!
+//! Out, in the form that clients of the contract compare: compact, keys of ad-hoc objects (`json!`) in
+//! alphabetical order, whole floats without `.0`. Answers and events share it. In, by [`from_slice`] for JSON
+//! with a form, and as [`RawJson`] for JSON that is passed on.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used))]
+
+pub mod raw;
+mod read;
+mod repair;
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
+
+pub use raw::RawJson;
+pub use read::{FreeJson, ReadError, Text, clean, from_slice};
+pub use repair::{MAX_LEVELS, without_nul};
 
 /// The JSON text of a value, as bytes.
 ///

@@ -53,6 +53,8 @@ pub struct ReceivedMessage {
     /// Request line and headers, in lower case.
     pub head: String,
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
 }
 
 #[derive(Default)]
@@ -306,9 +308,10 @@ async fn read_message(socket: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>
             let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
             let length = head.split("content-length: ").nth(1)?.lines().next()?.parse::<usize>().ok()?;
             if bytes.len() >= end + 4 + length {
-                let body = serde_json::from_slice(&bytes[end + 4..end + 4 + length]).unwrap_or(json!(null));
+                let text = String::from_utf8_lossy(&bytes[end + 4..end + 4 + length]).into_owned();
+                let body = serde_json::from_str(&text).unwrap_or(json!(null));
                 bytes.drain(..end + 4 + length);
-                return Some(ReceivedMessage { head, body });
+                return Some(ReceivedMessage { head, body, text });
             }
         }
         if socket.read_buf(bytes).await.ok()? == 0 {

@@ -204,6 +204,26 @@ impl Server {
         Answer::read(request.send().await.expect("the server answers")).await
     }
 
+    /// A request whose body is exactly this. Returns status and body of the answer.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        media: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> (u16, String) {
+        let request = self.http.request(method, format!("{}{path}", self.url)).header("Content-Type", media);
+        let answer = request.body(body.into()).send().await.expect("the server answers");
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.expect("the answer has a body");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Posts a body that is exactly this as JSON.
+    pub async fn post_raw(&self, path: &str, body: impl Into<Vec<u8>>) -> (u16, String) {
+        self.raw(Method::POST, path, "application/json", body).await
+    }
+
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.request(Method::PATCH, path, Some(body)).await
     }

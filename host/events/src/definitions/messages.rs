@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use types::{ActivityId, WorkspaceId};
 use uuid::Uuid;
+use wire_json::RawJson;
 
 use super::fixed::{Inbound, Outbound, QueueDrain};
 
@@ -45,7 +45,7 @@ pub struct A2aResponse {
     /// The A2A method.
     pub method: String,
     /// The answer as it came.
-    pub response_body: Value,
+    pub response_body: RawJson,
 }
 
 /// A row of the activity log. What is `null` when unset and what is absent is the contract's.
@@ -67,10 +67,10 @@ pub struct Activity {
     pub method: Option<String>,
     /// The request; absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_body: Option<Value>,
+    pub request_body: Option<RawJson>,
     /// The response; absent if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_body: Option<Value>,
+    pub response_body: Option<RawJson>,
     /// The source; null for users.
     pub source_id: Option<WorkspaceId>,
     /// How it went, or null.
@@ -81,7 +81,7 @@ pub struct Activity {
     pub target_id: Option<WorkspaceId>,
     /// Tools that were used; absent if not reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tool_trace: Option<Value>,
+    pub tool_trace: Option<RawJson>,
 }
 
 /// A task was handed to another workspace.

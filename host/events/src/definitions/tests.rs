@@ -207,6 +207,7 @@ fn message_shapes() -> Vec<(Event, Value)> {
         let (delegation_id, response_preview) = (s("d"), s("p"));
         Event::DelegationComplete(DelegationComplete { delegation_id, response_preview, target_id: ID, via })
     };
+    let raw = |value: &Value| wire_json::RawJson::from(value);
     let activity = Activity {
         activity_type: s("a2a_receive"),
         created_at: "2026-05-09T10:00:00Z".parse().unwrap(),
@@ -226,13 +227,13 @@ fn message_shapes() -> Vec<(Event, Value)> {
         duration_ms: Some(12),
         error_detail: Some(s("e")),
         method: Some(s("message/send")),
-        request_body: Some(json!({"z": 1, "a": 2})),
-        response_body: Some(json!([1, "x"])),
+        request_body: Some(raw(&json!({"z": 1, "a": 2}))),
+        response_body: Some(raw(&json!([1, "x"]))),
         source_id: Some(ID),
         status: Some(s("ok")),
         summary: Some(s("s")),
         target_id: Some(OTHER),
-        tool_trace: Some(json!([])),
+        tool_trace: Some(raw(&json!([]))),
         ..activity.clone()
     };
     vec![
@@ -248,7 +249,7 @@ fn message_shapes() -> Vec<(Event, Value)> {
             Event::A2aResponse(A2aResponse {
                 duration_ms: 5,
                 method: s("message/send"),
-                response_body: json!({"result": {"parts": []}}),
+                response_body: raw(&json!({"result": {"parts": []}})),
             }),
             json!({"response_body": {"result": {"parts": []}}, "method": "message/send", "duration_ms": 5}),
         ),

@@ -8,6 +8,8 @@ use super::{
     Capabilities, Content, Description, EnvCopy, EnvSet, File, Hosting, Message, Phase, Plan, PlanRequest,
     Reload, Surfaces, Value, Volume,
 };
+use wire_json::RawJson;
+
 use crate::{
     InvalidOutput, Outcome, Problem, Settings,
     call::{self, CallContext},
@@ -130,11 +132,11 @@ impl Bindings {
         &self,
         on: &CallContext,
         settings: &Settings,
-        body: &Json,
-    ) -> Outcome<Result<Json, Problem>> {
-        let body = body.to_string();
+        body: &str,
+    ) -> Outcome<Result<RawJson, Problem>> {
+        let body = body.to_owned();
         call!(self, on, call_to_agent(settings.text(), &body), |answer: Result<String, _>| match answer {
-            Ok(body) => serde_json::from_str(&body)
+            Ok(body) => RawJson::trusted(body)
                 .map(Ok)
                 .map_err(|error| InvalidOutput::new("body", format!("it is not JSON: {error}"))),
             Err(no) => Ok(Err(problem(no))),
