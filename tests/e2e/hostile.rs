@@ -195,7 +195,7 @@ async fn releases_that_fail_conformance_are_never_activated() {
     server.post("/admin/guests/mine/trust", json!({})).await.ok();
     server.settings("mine", json!({ "hosting": "synthetic" })).await.ok();
     let untrusted = server.post("/admin/guests/mine/untrust", json!({})).await;
-    assert!(untrusted.error(400).contains("honoured only for trusted guests"), "{}", untrusted.json);
+    assert!(untrusted.error(400).contains("allowed only for trusted guests"), "{}", untrusted.json);
     assert_unharmed(&server).await;
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -37,6 +38,91 @@ async fn until_writable(server: &Server, name: &str) {
             server.post("/workspaces", named(name)).await.status == 201
         })
         .await;
+}
+
+/// How long an answer may take that does not need the database.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A heartbeat of an agent that works on this many tasks.
+async fn beat(server: &Server, (id, token): (&str, &str), active_tasks: usize) {
+    let body = Some(json!({ "workspace_id": id, "active_tasks": active_tasks }));
+    let beat = server.ask(token, Method::POST, "/registry/heartbeat", body);
+    let answer = timeout(ANSWER_TIMEOUT, beat).await;
+    assert_eq!(answer.expect("a heartbeat waits for no database").ok()["status"], "ok");
+}
+
+/// Sends a message to a mock workspace.
+async fn send(server: &Server, id: &str, text: &str) {
+    let message = json!({ "messageId": text, "role": "user", "parts": [{ "kind": "text", "text": text }] });
+    let body =
+        json!({ "jsonrpc": "2.0", "id": "1", "method": "message/send", "params": { "message": message } });
+    let path = format!("/workspaces/{id}/a2a");
+    let sent = server.post(&path, body);
+    timeout(ANSWER_TIMEOUT, sent).await.expect("a message waits for no database").ok();
+}
+
+/// The texts of the messages that a workspace received, oldest first.
+async fn received(server: &Server, id: &str) -> Vec<String> {
+    let rows = server.get(&format!("/workspaces/{id}/activity?type=a2a_receive&limit=500")).await.ok();
+    let text = |row: &Value| row["request_body"]["params"]["message"]["parts"][0]["text"].clone();
+    let newest_first: Vec<Value> = rows.as_array().unwrap().iter().map(text).collect();
+    newest_first.iter().rev().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// What `/health` says that the server lacks. Its status is 200 whatever that is.
+async fn lacks(server: &Server) -> Value {
+    let health = server.get("/health").await;
+    assert_eq!((health.status.as_u16(), &health.json["status"]), (200, &json!("ok")));
+    health.json["degraded"].clone()
+}
+
+/// Heartbeats and messages while the database can't be written; then it can, and has them in their order.
+async fn works_on_without(database: impl Outage, server: Server) {
+    let mock = server.workspace(named("Mock")).await;
+    let made = server.post("/workspaces", json!({ "name": "Agent", "external": true })).await.ok();
+    let (agent, token) = (made["id"].as_str().unwrap(), made["connection"]["auth_token"].as_str().unwrap());
+    let online =
+        async |server: &Server| server.get(&format!("/workspaces/{agent}")).await.ok()["status"] == "online";
+    assert_eq!(lacks(&server).await, Value::Null);
+    database.begin();
+    futures::future::join_all((1..=1_500).map(|tasks| beat(&server, (agent, token), tasks))).await;
+    let texts: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    let (early, late) = texts.split_at(100);
+    for text in early {
+        send(&server, &mock, text).await;
+    }
+    // A full disk may have room for a few more writes.
+    let mut created = 0;
+    let refused = loop {
+        let answer = timeout(WRITE_TIMEOUT, server.post("/workspaces", named(&created.to_string()))).await;
+        match answer.expect("a change has a deadline") {
+            answer if answer.status == 201 => created += 1,
+            answer => break answer,
+        }
+    };
+    assert_eq!(refused.error(500), "failed to create workspace");
+    server.until("health says so", async |server| lacks(server).await == json!(["database"])).await;
+    for text in late {
+        send(&server, &mock, text).await;
+    }
+    beat(&server, (agent, token), 7).await;
+    assert_eq!(server.get(&format!("/workspaces/{agent}")).await.ok()["active_tasks"], 7);
+    database.end();
+    server.until("health says so", async |server| lacks(server).await == Value::Null).await;
+    beat(&server, (agent, token), 7).await;
+    assert!(online(&server).await);
+    server.until("the rows are stored", async |server| received(server, &mock).await == texts).await;
+    let server = server.restart().await;
+    assert_eq!(received(&server, &mock).await, texts);
+    let kept = server.get(&format!("/workspaces/{agent}")).await.ok();
+    assert_eq!((&kept["active_tasks"], &kept["status"]), (&json!(7), &json!("online")));
+    assert_eq!(names(&server).await.len(), created + 2, "a refused workspace is not made later");
+}
+
+/// A database that a test makes unusable for a while.
+trait Outage {
+    fn begin(&self);
+    fn end(&self);
 }
 
 /// Tests that start a Postgres server of their own; the runner leaves them out where none is installed.
@@ -80,6 +166,46 @@ mod own_postgres {
         let kept = names(&server).await;
         assert!(answered.iter().flatten().all(|name| kept.contains(name)), "an answered write was lost");
         assert!(kept.contains("Before") && kept.contains("After") && !kept.contains("Never"));
+    }
+
+    struct Frozen(Cluster);
+
+    impl Outage for Frozen {
+        fn begin(&self) {
+            self.0.freeze();
+        }
+
+        fn end(&self) {
+            self.0.thaw();
+        }
+    }
+
+    struct Killed(Cluster);
+
+    impl Outage for Killed {
+        fn begin(&self) {
+            self.0.kill();
+        }
+
+        fn end(&self) {
+            self.0.up();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs an installed Postgres"]
+    async fn heartbeats_and_messages_do_not_wait_for_a_frozen_postgres() {
+        let cluster = Cluster::start();
+        let server = Server::start(on(&cluster)).await;
+        works_on_without(Frozen(cluster), server).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs an installed Postgres"]
+    async fn heartbeats_and_messages_do_not_wait_for_a_killed_postgres() {
+        let cluster = Cluster::start();
+        let server = Server::start(on(&cluster)).await;
+        works_on_without(Killed(cluster), server).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,6 +280,29 @@ impl Drop for SmallDisk {
 /// Tests that mount a file system; the runner leaves them out where they run without root.
 mod as_root {
     use super::*;
+
+    struct Full(SmallDisk);
+
+    impl Outage for Full {
+        fn begin(&self) {
+            self.0.fill();
+        }
+
+        fn end(&self) {
+            self.0.clear();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs root"]
+    async fn heartbeats_and_messages_do_not_wait_for_a_full_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = SmallDisk::mount(directory.path());
+        let data = directory.path().join("data");
+        let start = Start::from(Database::sqlite()).env("DATA_DIR", data.to_str().unwrap());
+        let server = Server::start(start).await;
+        works_on_without(Full(disk), server).await;
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "needs root"]

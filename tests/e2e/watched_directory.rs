@@ -90,7 +90,7 @@ async fn a_file_is_never_trusted() {
     let guest = server.guest("sneaky").await;
     assert_eq!((&guest["trusted"], &guest["state"]), (&json!(false), &json!("host_default")));
     let reason = guest["releases"][0]["reason"].as_str().unwrap();
-    assert!(reason.contains("honoured only for trusted guests"), "{reason}");
+    assert!(reason.contains("allowed only for trusted guests"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use httpd::error::ApiError;
 
 /// Class `admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminAuth(pub Caller);
+pub(crate) struct AdminAuth(pub Caller);
 
 impl FromRequestParts<App> for AdminAuth {
     type Rejection = ApiError;
@@ -38,7 +38,7 @@ impl FromRequestParts<App> for AdminAuth {
 
 /// Class `ws`: the path's parameter `id` names the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkspaceAuth {
+pub(crate) struct WorkspaceAuth {
     /// The workspace that the path names. It need not exist.
     pub id: WorkspaceId,
     /// The admitted caller.
@@ -59,7 +59,7 @@ impl FromRequestParts<App> for WorkspaceAuth {
 
 /// Class `ws`, for a workspace that exists: 404 for an unknown one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveWorkspace(pub WorkspaceAuth);
+pub(crate) struct LiveWorkspace(pub WorkspaceAuth);
 
 impl FromRequestParts<App> for LiveWorkspace {
     type Rejection = ApiError;
@@ -74,7 +74,7 @@ impl FromRequestParts<App> for LiveWorkspace {
 }
 
 /// A body of the registry, which names the workspace that it is about.
-pub trait AgentBody: Validate {
+pub(crate) trait AgentBody: Validate {
     /// What the rule grants.
     type Rights: Send;
 
@@ -91,7 +91,7 @@ pub trait AgentBody: Validate {
 
 /// A body of the registry, authenticated for the workspace that it names.
 #[derive(Debug)]
-pub struct AgentAuth<T: AgentBody> {
+pub(crate) struct AgentAuth<T: AgentBody> {
     /// What the rule granted.
     pub rights: T::Rights,
     /// The body.

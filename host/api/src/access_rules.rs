@@ -111,7 +111,7 @@ pub enum AgentProof {
 impl AgentProof {
     /// Whether the caller showed a token that counts.
     #[must_use]
-    pub fn is_proved(self) -> bool {
+    pub(crate) fn is_proved(self) -> bool {
         self != Self::None
     }
 }
@@ -150,19 +150,19 @@ impl Access {
 
     /// Whether the settings have an admin token.
     #[must_use]
-    pub fn has_admin_token(&self) -> bool {
+    pub(crate) fn has_admin_token(&self) -> bool {
         self.admin_token.is_some()
     }
 
     /// Compares in constant time.
     #[must_use]
-    pub fn is_admin_token(&self, bearer: &str) -> bool {
+    pub(crate) fn is_admin_token(&self, bearer: &str) -> bool {
         self.admin_token.as_ref().is_some_and(|token| token.matches(bearer))
     }
 
     /// Whether no credential exists yet: no admin token and no live token.
     #[must_use]
-    pub fn is_uninitialized(&self) -> bool {
+    pub(crate) fn is_uninitialized(&self) -> bool {
         self.admin_token.is_none() && self.fleet.state().tokens().is_empty()
     }
 
@@ -273,7 +273,11 @@ impl Access {
     ///
     /// # Errors
     /// Those of [`agent`](Self::agent).
-    pub async fn card_editor(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+    pub(crate) async fn card_editor(
+        &self,
+        id: WorkspaceId,
+        credentials: &Credentials<'_>,
+    ) -> Result<(), ApiError> {
         let proof = self.agent(id, credentials).await;
         if self.dev_mode && self.fleet.workspaces().get(id).is_some() {
             return Ok(());
@@ -285,7 +289,7 @@ impl Access {
     ///
     /// # Errors
     /// 401 without it.
-    pub fn test_tokens(&self, credentials: &Credentials<'_>) -> Result<(), ApiError> {
+    pub(crate) fn test_tokens(&self, credentials: &Credentials<'_>) -> Result<(), ApiError> {
         let shown = credentials.bearer.is_some_and(|bearer| self.is_admin_token(bearer));
         if self.has_admin_token() && !shown {
             return Err(ApiError::unauthorized("admin auth required"));
@@ -295,14 +299,14 @@ impl Access {
 
     /// The workspace whose live token the bearer is.
     #[must_use]
-    pub fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<WorkspaceId> {
+    pub(crate) fn workspace_of(&self, credentials: &Credentials<'_>) -> Option<WorkspaceId> {
         self.fleet.credentials().authenticate(credentials.bearer?)?.row.owner.workspace()
     }
 
     /// Whether the answer may hold a workspace's private fields. An uninitialized deployment admits every
     /// caller to the admin routes, but that proves nothing about them.
     #[must_use]
-    pub fn can_see_private(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> bool {
+    pub(crate) fn can_see_private(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> bool {
         self.dev_mode
             || credentials.bearer.is_some_and(|bearer| {
                 self.is_admin_token(bearer)
@@ -315,7 +319,7 @@ impl Access {
 
     /// Whether the caller's token is still live. Callers without a token always are valid.
     #[must_use]
-    pub fn is_valid(&self, caller: &Caller) -> bool {
+    pub(crate) fn is_valid(&self, caller: &Caller) -> bool {
         let owner = match caller {
             Caller::OrgToken { .. } => Owner::Organization,
             Caller::Workspace { id, .. } => Owner::Workspace(*id),

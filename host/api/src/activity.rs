@@ -151,7 +151,7 @@ fn json_of(text: &str) -> RawJson {
 
 /// The JSON form of a report.
 #[derive(Deserialize)]
-pub struct ReportBody {
+pub(crate) struct ReportBody {
     activity_type: Option<Text>,
     method: Option<Text>,
     summary: Option<Text>,

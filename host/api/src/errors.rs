@@ -47,7 +47,7 @@ fn failure(cause: &(dyn Error + 'static), text: &str) -> ApiError {
 /// Answers of the admin API: they say in full what a guest did wrong, but not what failed in the server.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn catalog_error(error: CatalogError) -> ApiError {
+pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
     use CatalogError as E;
     let text = error.to_string();
     match &error {
@@ -217,7 +217,7 @@ impl Refusal for TokenError {
 /// Answers about activity that was not read.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn activity_error(error: ActivityError) -> ApiError {
+pub(crate) fn activity_error(error: ActivityError) -> ApiError {
     let text = error.to_string();
     match &error {
         ActivityError::CursorGone => ApiError::new(StatusCode::GONE, &text),
@@ -228,7 +228,7 @@ pub fn activity_error(error: ActivityError) -> ApiError {
 
 /// Answers about reports that were not stored.
 #[must_use]
-pub fn report_error(error: ReportError) -> ApiError {
+pub(crate) fn report_error(error: ReportError) -> ApiError {
     let text = error.to_string();
     match error {
         ReportError::UnknownType | ReportError::InvalidTarget => ApiError::bad_request(&text),
@@ -241,7 +241,7 @@ pub fn report_error(error: ReportError) -> ApiError {
 /// Answers about imports that were refused. Texts are fixed; what the author has to fix goes into `detail`.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn import_error(error: ImportError) -> ApiError {
+pub(crate) fn import_error(error: ImportError) -> ApiError {
     let text = error.to_string();
     match &error {
         ImportError::NotFound => ApiError::not_found(&text),
@@ -270,7 +270,7 @@ pub fn import_error(error: ImportError) -> ApiError {
 /// Answers about messages that were not delivered.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
-pub fn delivery_error(error: DeliveryError) -> ApiError {
+pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
     use DeliveryError as E;
     let text = error.to_string();
     match &error {

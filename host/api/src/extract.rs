@@ -25,7 +25,7 @@ pub(crate) async fn path_param(parts: &mut Parts, name: &str) -> String {
 
 /// The workspace that a path names by `id`: 400 for text that is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkspacePath(pub WorkspaceId);
+pub(crate) struct WorkspacePath(pub WorkspaceId);
 
 impl<S: Send + Sync> FromRequestParts<S> for WorkspacePath {
     type Rejection = ApiError;
@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WorkspacePath {
 
 /// The token that a path names: 404 for text that is no id, as for an unknown token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenPath(pub TokenId);
+pub(crate) struct TokenPath(pub TokenId);
 
 impl<S: Send + Sync> FromRequestParts<S> for TokenPath {
     type Rejection = ApiError;
@@ -51,7 +51,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TokenPath {
 
 /// The guest that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestName(pub String);
+pub(crate) struct GuestName(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for GuestName {
     type Rejection = ApiError;
@@ -63,7 +63,7 @@ impl<S: Send + Sync> FromRequestParts<S> for GuestName {
 
 /// The release that a path names by its digest or the beginning of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReleaseDigest(pub String);
+pub(crate) struct ReleaseDigest(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for ReleaseDigest {
     type Rejection = ApiError;
@@ -74,7 +74,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ReleaseDigest {
 }
 
 /// What a body holds, beyond its JSON form.
-pub trait Validate: Sized {
+pub(crate) trait Validate: Sized {
     /// The JSON form.
     type Wire: DeserializeOwned;
 
@@ -92,7 +92,7 @@ pub trait Validate: Sized {
 
 /// A validated JSON body: 413 above the route's limit, 400 where it is malformed.
 #[derive(Debug, Clone, Copy)]
-pub struct ValidJson<T>(pub T);
+pub(crate) struct ValidJson<T>(pub T);
 
 impl<T: Validate, S: Send + Sync> FromRequest<S> for ValidJson<T> {
     type Rejection = ApiError;

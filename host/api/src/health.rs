@@ -28,16 +28,17 @@ pub const EARLY: [&str; 2] = [HEALTH, HEALTHZ];
 
 /// The routes of a server without state: health, and 503 for all other paths.
 pub fn early_routes() -> Router {
-    health_routes().route("/", any(unavailable)).route("/{*path}", any(unavailable))
+    let early = Router::new().probe(HEALTH, get(healthy)).probe(HEALTHZ, get(healthy));
+    early.route("/", any(unavailable)).route("/{*path}", any(unavailable))
 }
 
 /// `GET /health`, `/healthz`, `/buildinfo` and `/metrics`.
 pub fn routes() -> Router<App> {
-    health_routes().probe("/buildinfo", get(build_info)).probe("/metrics", get(metrics))
-}
-
-fn health_routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().probe(HEALTH, get(health)).probe(HEALTHZ, get(health))
+    Router::new()
+        .probe(HEALTH, get(health))
+        .probe(HEALTHZ, get(health))
+        .probe("/buildinfo", get(build_info))
+        .probe("/metrics", get(metrics))
 }
 
 /// For requests that came before the state, and waited for it in vain.
@@ -45,8 +46,19 @@ async fn unavailable() -> impl IntoResponse {
     (Extension(Unmatched), ApiError::unavailable())
 }
 
-async fn health() -> RenderedJson {
+async fn healthy() -> RenderedJson {
     RenderedJson(Bytes::from_static(br#"{"status":"ok"}"#))
+}
+
+/// The server serves in any case; `degraded` names what it lacks.
+async fn health(State(app): State<App>) -> RenderedJson {
+    let state = app.fleet.state();
+    let lacks = [("activity", state.is_losing_activity()), ("database", state.is_database_failing())];
+    if lacks.iter().all(|(_, lacks)| !lacks) {
+        return healthy().await;
+    }
+    let degraded: Vec<&str> = lacks.into_iter().filter_map(|(name, lacks)| lacks.then_some(name)).collect();
+    RenderedJson(json!({ "degraded": degraded, "status": "ok" }).to_string().into())
 }
 
 async fn build_info() -> Json<Value> {

@@ -77,7 +77,7 @@ async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Js
 
 /// The JSON form of a registration.
 #[derive(Deserialize)]
-pub struct RegisterBody {
+pub(crate) struct RegisterBody {
     id: String,
     #[serde(default)]
     url: Option<String>,
@@ -116,7 +116,7 @@ impl AgentBody for Registration {
 
 /// The JSON form of a heartbeat.
 #[derive(Deserialize)]
-pub struct HeartbeatBody {
+pub(crate) struct HeartbeatBody {
     workspace_id: String,
     #[serde(default)]
     error_rate: Option<f64>,

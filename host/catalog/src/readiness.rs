@@ -37,7 +37,7 @@ impl Catalog {
     }
 
     /// Waits until it is decided what answers for a guest.
-    pub async fn guest_ready(&self, name: &str) {
+    pub(crate) async fn guest_ready(&self, name: &str) {
         if let Ok(guest) = self.guest(name)
             && !guest.is_prepared()
         {

@@ -1,5 +1,4 @@
-//! The one registry of known runtimes: names and aliases of every active adapter, and the names in
-//! the platform's manifest.
+//! Known runtimes: names and aliases of every active adapter, and the names in the platform's manifest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +11,7 @@ use serde::Deserialize;
 /// Runtime that replaces an unknown one.
 pub const FALLBACK: &str = "claude-code";
 
-/// Where a manifest is looked for when no setting names one.
+/// Paths of the manifest, tried in this order when no setting names one.
 const PLACES: [&str; 4] = ["/app/manifest.json", "manifest.json", "../manifest.json", "../../manifest.json"];
 
 /// Names in the platform's manifest.
@@ -41,7 +40,7 @@ impl Manifest {
                 Ok(manifest) => return manifest,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {}
                 Err(error) => {
-                    tracing::warn!(path = %place.display(), %error, "the runtime manifest can't be read; going on without");
+                    tracing::warn!(path = %place.display(), %error, "the runtime manifest can't be read and is ignored");
                     return Self::default();
                 }
             }
@@ -59,7 +58,7 @@ impl Manifest {
     }
 }
 
-/// Which guest answers for which runtime.
+/// Guests by runtime.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Runtimes {
     guests: BTreeMap<String, String>,
@@ -108,7 +107,7 @@ mod tests {
     #[test]
     fn an_unknown_runtime_is_sanitized() {
         let runtimes = runtimes(r#"{"workspace_templates": [{"name": "letta"}]}"#, &["mock"]);
-        for (given, sane) in [("mock", "mock"), (" letta ", "letta"), ("", FALLBACK), ("nobody", FALLBACK)] {
+        for (given, sane) in [("mock", "mock"), (" letta ", "letta"), ("", FALLBACK), ("unknown", FALLBACK)] {
             assert_eq!(runtimes.sanitize(given), sane, "{given:?}");
         }
     }

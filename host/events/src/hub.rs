@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn each_gets_what_it_wants_in_order() {
+    fn subscribers_receive_events_that_pass_their_filter_in_order() {
         let hub = Hub::default();
         let mut all = hub.subscribe(8, |_| true);
         let mut wire = hub.subscribe(8, Envelope::is_client_visible);

@@ -1,4 +1,4 @@
-//! What this server remembers of agents besides their presence.
+//! State of agents that this server keeps in memory, besides presence.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,16 +8,16 @@ use std::{
 
 use types::WorkspaceId;
 
-/// What a runtime does by itself. Kept in memory until the next report that says something else.
+/// Metadata of a heartbeat. Kept in memory until a heartbeat has other metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// What it does, and whether.
+    /// Features of the contract that the runtime implements itself, by name.
     pub capabilities: BTreeMap<String, bool>,
-    /// Silence that a message to it may take, seconds.
+    /// Seconds without a byte after which a message to the agent fails.
     pub idle_timeout_seconds: Option<u64>,
 }
 
-/// What is kept in memory of agents besides their presence.
+/// States by workspace.
 #[derive(Debug, Default)]
 pub(crate) struct AgentStates(Mutex<HashMap<WorkspaceId, AgentState>>);
 

@@ -1,7 +1,7 @@
 //! Calls of agents: registration, heartbeat, change of the agent card.
 //!
-//! Heartbeats are the hottest calls of all. One that changes nothing visible costs no
-//! statement: what it says is kept in memory, and written behind now and then.
+//! Heartbeats are the most frequent calls. One that changes nothing visible costs no statement: presence is
+//! kept in memory, and written behind at intervals.
 
 use std::{
     sync::Arc,
@@ -21,6 +21,7 @@ use store::{
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
+use tokio::time::timeout;
 use types::{WorkspaceId, WorkspaceSpec};
 
 use crate::{
@@ -49,6 +50,9 @@ const UNREACHABLE_PREFIX: &str = "remote://";
 /// How often presence is stored that changed in nothing but its time.
 const PRESENCE_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How long a heartbeat waits for the database at most, for each of its steps that need it.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Cents a month that an agent may claim to have spent.
 const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
 
@@ -57,11 +61,11 @@ const SPEND: std::ops::RangeInclusive<i64> = 0..=1_000_000_000_000;
 pub struct Registration {
     /// Its workspace.
     pub id: WorkspaceId,
-    /// Where it is reached; empty for none.
+    /// URL of the agent; empty for none.
     pub url: String,
-    /// How it describes itself.
+    /// The agent's card.
     pub card: Value,
-    /// How it wants its messages, where it says so.
+    /// Delivery mode that the agent asks for, if any.
     pub mode: Option<DeliveryMode>,
     /// Whether the agent may create its own workspace where none has that id.
     pub may_create: bool,
@@ -72,7 +76,7 @@ pub struct Registration {
 /// Outcome of a registration.
 #[derive(Debug)]
 pub struct Registered {
-    /// How it gets its messages.
+    /// Delivery mode of the workspace from now on.
     pub mode: DeliveryMode,
     /// Why messages will not reach it, though it is registered.
     pub problem: Option<UrlError>,
@@ -106,19 +110,19 @@ pub struct Report {
     pub id: WorkspaceId,
     /// Share of failed calls.
     pub error_rate: f64,
-    /// An example of what fails.
+    /// Text of a recent error.
     pub sample_error: String,
-    /// Tasks it works on.
+    /// Tasks in progress.
     pub active_tasks: i32,
-    /// What it works on.
+    /// Description of the present task.
     pub current_task: String,
     /// Seconds since it started.
     pub uptime_seconds: i64,
-    /// Cents spent this month; 0: it doesn't say.
+    /// Cents spent this month; 0 where the agent doesn't report it.
     pub monthly_spend: i64,
-    /// `wedged`, or empty, where it says so.
+    /// `wedged` or empty; none where the heartbeat has no such field.
     pub runtime_state: Option<String>,
-    /// What it does by itself, where it says so.
+    /// Capabilities; none where the heartbeat has no metadata.
     pub metadata: Option<Metadata>,
     /// The call carried a token of the workspace.
     pub proved: bool,
@@ -151,15 +155,15 @@ impl Fleet {
     }
 
     /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
-    pub async fn record_outbound(&self, id: WorkspaceId) {
+    pub fn record_outbound(&self, id: WorkspaceId) {
         self.workspaces().put_outbound(id, store::now());
-        self.write_presence(id, false).await;
+        self.write_presence(id, false);
     }
 
     /// Registers an agent: its workspace is online, unless its desired state is another one.
     ///
     /// # Errors
-    /// If its workspace isn't there and it may not make one, or it can't be reached where it says.
+    /// If there is no such workspace and the agent may not create one, or its URL is refused.
     pub async fn register(&self, registration: Registration) -> Result<Registered, RegisterError> {
         let known = self.workspaces().get(registration.id);
         let uncallable = registration.url.starts_with(UNREACHABLE_PREFIX);
@@ -175,8 +179,8 @@ impl Fleet {
             }
             self.check_agent_url(&registration.url).await?;
         }
-        let introduce = |fleet: &Self| fleet.plan_registration(&registration, mode);
-        let mut registered = match self.change(introduce).await {
+        let plan = |fleet: &Self| fleet.plan_registration(&registration, mode);
+        let mut registered = match self.change(plan).await {
             // Another request registered it a moment ago, or it is removed.
             Err(RegisterError::Workspace(WorkspaceError::NameTaken)) => {
                 self.state().refresh(&[registration.id]).await.map_err(WorkspaceError::Store)?;
@@ -188,7 +192,7 @@ impl Fleet {
         self.inner.agents.forget_state(registration.id);
         let now = store::now();
         let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
-        self.record_presence(presence, true).await;
+        self.record_presence(presence, true);
         // A new token proves the next calls: the agent gets the secret together with it.
         if registration.proved || registered.token.is_some() {
             registered.inbound_secret = self.credentials().inbound_secret(registration.id).await;
@@ -246,7 +250,7 @@ impl Fleet {
         url: Option<String>,
     ) -> WorkspaceRow {
         let runtime = if mode == DeliveryMode::Poll { POLLING_RUNTIME } else { PUSHED_RUNTIME };
-        let blueprint = NewWorkspaceRow {
+        let new = NewWorkspaceRow {
             id: registration.id,
             name: registration.id.to_string(),
             role: None,
@@ -266,14 +270,14 @@ impl Fleet {
             status: Status::Online,
             observed_generation: 1,
             agent_card: Some(registration.card.clone()),
-            ..blueprint.row()
+            ..new.row()
         }
     }
 
-    /// Takes a heartbeat. What it says is readable at once.
+    /// Records a heartbeat: readable at once.
     ///
     /// # Errors
-    /// If its workspace isn't there, or a change of its status could not be stored.
+    /// If there is no such workspace, or a change of its status could not be stored.
     pub async fn heartbeat(&self, report: Report) -> Result<Acknowledged, WorkspaceError> {
         let id = report.id;
         let mut workspace = self.live(id)?;
@@ -298,7 +302,7 @@ impl Fleet {
         let timeless =
             |row: &PresenceRow| PresenceRow { last_seen_at: None, uptime_seconds: 0, ..row.clone() };
         let visible = timeless(&presence) != timeless(&before);
-        self.record_presence(presence, visible).await;
+        self.record_presence(presence, visible);
         if self.waited_for_runtime(&workspace.row.runtime).await {
             workspace = self.live(id)?;
         }
@@ -312,17 +316,7 @@ impl Fleet {
             sample_error: report.sample_error,
             self_reports_health,
         };
-        let mut judged: Result<(), WorkspaceError> = Ok(());
-        if machine::apply(&workspace.row, &Input::Heartbeat(heartbeat.clone()), store::now()).is_some() {
-            judged = self
-                .change(|fleet: &Self| {
-                    let row = fleet.live(id)?;
-                    let change =
-                        transitions([(row.row.as_ref(), Input::Heartbeat(heartbeat.clone()))], store::now());
-                    Ok(Planned { change, done: () })
-                })
-                .await;
-        }
+        let judged = self.judge(&workspace.row, &Input::Heartbeat(heartbeat)).await;
         if report.current_task != before.current_task {
             let task = Task { active_tasks, current_task: report.current_task };
             self.state().publish_ephemeral(id, &Event::TaskUpdated(task));
@@ -331,14 +325,38 @@ impl Fleet {
             .publish_ephemeral(id, &Event::WorkspaceHeartbeat(Heartbeat { active_tasks, uptime_seconds }));
         self.inner.presence_observers.on_heartbeat(id);
         judged?;
-        let inbound_secret = if report.proved { self.credentials().inbound_secret(id).await } else { None };
+        let inbound_secret = if report.proved {
+            timeout(HEARTBEAT_TIMEOUT, self.credentials().inbound_secret(id)).await.ok().flatten()
+        } else {
+            None
+        };
         Ok(Acknowledged { inbound_secret })
+    }
+
+    /// Changes the status by a heartbeat, where it does.
+    ///
+    /// A database that can't be written holds up no agent, and what the agent says of itself is kept in
+    /// memory. The change of status is left to the next heartbeat then, which is judged by the same rules.
+    async fn judge(&self, row: &WorkspaceRow, heartbeat: &Input) -> Result<(), WorkspaceError> {
+        if machine::apply(row, heartbeat, store::now()).is_none() || self.state().is_database_failing() {
+            return Ok(());
+        }
+        let judged = self.change::<_, WorkspaceError>(|fleet: &Self| {
+            let known = fleet.live(row.id)?;
+            let change = transitions([(known.row.as_ref(), heartbeat.clone())], store::now());
+            Ok(Planned { change, done: () })
+        });
+        match timeout(HEARTBEAT_TIMEOUT, judged).await {
+            Ok(Err(error)) if error.is_outage() => Ok(()),
+            Ok(judged) => judged,
+            Err(_) => Ok(()),
+        }
     }
 
     /// Replaces an agent card.
     ///
     /// # Errors
-    /// If its workspace isn't there, or the card could not be stored.
+    /// If there is no such workspace, or the card could not be stored.
     pub async fn update_card(&self, id: WorkspaceId, card: Value) -> Result<(), WorkspaceError> {
         self.change(|fleet: &Self| {
             let workspace = fleet.live(id)?;
@@ -359,14 +377,14 @@ impl Fleet {
     }
 
     /// Records presence: in memory at once, in the database soon if the change is visible, else within 30 s.
-    async fn record_presence(&self, presence: PresenceRow, visible: bool) {
+    fn record_presence(&self, presence: PresenceRow, visible: bool) {
         let id = presence.workspace_id;
         self.workspaces().put_presence(presence);
-        self.write_presence(id, visible).await;
+        self.write_presence(id, visible);
     }
 
-    /// Writes behind what is known of an agent: soon, or if it wasn't written for a while.
-    async fn write_presence(&self, id: WorkspaceId, soon: bool) {
+    /// Writes presence behind: soon, or when it was not written for [`PRESENCE_INTERVAL`].
+    fn write_presence(&self, id: WorkspaceId, soon: bool) {
         let due = {
             let mut agents = self.inner.agents.lock();
             let agent = agents.entry(id).or_default();
@@ -377,11 +395,12 @@ impl Fleet {
             due
         };
         if due {
-            self.state().write_behind(self.presence(id)).await;
+            self.state().try_write_behind(self.presence(id));
         }
     }
 
-    /// Keeps what the agent does by itself. Returns whether it judges its own health, and its state.
+    /// Keeps metadata and runtime state of a heartbeat. Returns whether the runtime reports its own health, and
+    /// the state.
     fn update_state(&self, report: &Report, row: &WorkspaceRow) -> (bool, Option<String>) {
         let mut agents = self.inner.agents.lock();
         let agent = agents.entry(report.id).or_default();
@@ -404,7 +423,7 @@ impl Fleet {
     }
 
     /// The state of its runtime with which an agent was degraded, before this server began or by another
-    /// one. None where that can't be told: then it is not known to be well.
+    /// server. None where no stored event says so: then the runtime is not known to be well.
     async fn restore_state(&self, id: WorkspaceId) -> Option<String> {
         let filter = EventFilter {
             workspace: Some(id),
@@ -412,8 +431,9 @@ impl Fleet {
             limit: 1,
             ..EventFilter::default()
         };
-        let told = self.store().recent_events(&filter).await.ok()?.pop()?.event()?;
-        let Event::WorkspaceDegraded(degraded) = told else { return None };
+        let last = timeout(HEARTBEAT_TIMEOUT, self.store().recent_events(&filter)).await.ok()?;
+        let last = last.ok()?.pop()?.event()?;
+        let Event::WorkspaceDegraded(degraded) = last else { return None };
         let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
         let mut agents = self.inner.agents.lock();
         Some(agents.entry(id).or_default().runtime_state.get_or_insert_with(|| state.to_owned()).clone())

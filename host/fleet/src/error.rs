@@ -24,6 +24,17 @@ pub enum WorkspaceError {
     Store(#[from] StoreError),
 }
 
+impl WorkspaceError {
+    /// Whether the database as a whole failed or did not answer.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Commit(CommitError::Store(error)) | Self::Store(error) => error.is_outage(),
+            Self::Commit(error) => matches!(error, CommitError::OutcomeUnknown),
+            Self::NotFound | Self::NameTaken | Self::Contended => false,
+        }
+    }
+}
+
 impl From<ChangeError> for WorkspaceError {
     fn from(error: ChangeError) -> Self {
         match error {

@@ -33,7 +33,7 @@ const LEASE: Duration = Duration::from_millis(300);
 /// A server with its own hub and a subscriber to all durable events.
 struct Replica {
     fleet: Fleet,
-    heard: Subscription,
+    subscription: Subscription,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -43,8 +43,8 @@ impl Replica {
         let limits = Limits { lease: LEASE, ..testing::limits() };
         let backend = backend.map(|backend| Arc::new(backend) as Arc<dyn Backend>);
         let (fleet, _) = testing::open(store, backend, limits).await;
-        let heard = fleet.hub().subscribe(100_000, |event| event.seq().is_some());
-        Self { fleet, heard, tasks: Vec::new() }
+        let subscription = fleet.hub().subscribe(100_000, |event| event.seq().is_some());
+        Self { fleet, subscription, tasks: Vec::new() }
     }
 
     /// Begins to keep in step with the others.
@@ -63,7 +63,7 @@ impl Replica {
 
     fn seqs(&mut self) -> Vec<i64> {
         let mut seqs = Vec::new();
-        while let Some(next) = self.heard.try_next() {
+        while let Some(next) = self.subscription.try_next() {
             let Received::Event(event) = next else { panic!("{next:?}") };
             seqs.extend(event.seq().map(|seq| seq.0));
         }
@@ -114,13 +114,15 @@ async fn all_servers_publish_every_event_once_in_order_and_index_the_same_rows()
     timeout(PATIENCE, join_all(writers)).await.unwrap();
     let store = replicas[0].fleet.store().clone();
     let last = store.last_event().await.unwrap();
-    assert!(last.0 >= 64 * 5, "each writer tells at least five things: {last}");
+    assert!(last.0 >= 64 * 5, "each writer publishes at least five events: {last}");
     let fresh = WorkspaceIndex::default();
     fresh.load(store.live_workspaces().await.unwrap());
     assert_eq!(fresh.len(), 48);
     for replica in &mut replicas {
-        until("everything is told", &replica.fleet, async || replica.fleet.state().last_published() == last)
-            .await;
+        until("everything is published", &replica.fleet, async || {
+            replica.fleet.state().last_published() == last
+        })
+        .await;
         assert_eq!(replica.seqs(), (1..=last.0).collect::<Vec<_>>());
         assert_eq!(by_id(replica.fleet.workspaces().list()), by_id(fresh.list()));
     }
@@ -179,7 +181,7 @@ async fn ephemeral_events_are_published_once_on_the_other_servers() {
     let database = Database::postgres().await;
     let replicas = three(&database).await;
     let live = |fleet: &Fleet| fleet.hub().subscribe(1_000, |event| event.seq().is_none());
-    let mut heard: Vec<Subscription> = replicas.iter().map(|replica| live(&replica.fleet)).collect();
+    let mut subscriptions: Vec<Subscription> = replicas.iter().map(|replica| live(&replica.fleet)).collect();
     let id = WorkspaceId::random();
     let task = |number: usize| {
         Event::TaskUpdated(Task { active_tasks: 1, current_task: format!("{number} {}", "x".repeat(500)) })
@@ -192,8 +194,8 @@ async fn ephemeral_events_are_published_once_on_the_other_servers() {
         workspace_id: id,
     };
     // A listener receives from some moment on: the first event is repeated until all servers have it.
-    for subscription in &mut heard {
-        let all_hear = async {
+    for subscription in &mut subscriptions {
+        let received = async {
             loop {
                 replicas[0].fleet.state().publish_ephemeral(id, &task(0));
                 if timeout(Duration::from_millis(50), subscription.next()).await.is_ok() {
@@ -201,16 +203,17 @@ async fn ephemeral_events_are_published_once_on_the_other_servers() {
                 }
             }
         };
-        timeout(PATIENCE, all_hear).await.expect("it is heard");
+        timeout(PATIENCE, received).await.expect("it is published");
     }
     replicas[0].fleet.state().publish_ephemeral(id, &Event::AgentMessage(long));
     for number in 1..=40 {
         replicas[0].fleet.state().publish_ephemeral(id, &task(number));
     }
-    for (which, subscription) in heard.iter_mut().enumerate() {
+    for (which, subscription) in subscriptions.iter_mut().enumerate() {
         let mut found = Vec::new();
         while found.last() != Some(&task(40)) {
-            let Received::Event(event) = timeout(PATIENCE, subscription.next()).await.expect("it is heard")
+            let Received::Event(event) =
+                timeout(PATIENCE, subscription.next()).await.expect("it is published")
             else {
                 panic!("the hub ended")
             };

@@ -1,7 +1,7 @@
 //! Rules for what clients may write into a workspace: its fields, its host directory, its secrets.
 //!
 //! Pure checks, one function per rule. The answers' texts are fixed: an error's `Display` is what a
-//! client that edits gets; creating has one text for all of them ([`INVALID_FIELDS`]).
+//! client that edits gets; creating answers one text for all of them ([`INVALID_FIELDS`]).
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ pub use types::{DeliveryMode, InvalidAccess, InvalidMode, WorkspaceAccess};
 /// The error text for any invalid field of a new workspace.
 pub const INVALID_FIELDS: &str = "invalid workspace fields";
 
-/// Characters that would mean something in YAML or a shell.
+/// Characters with a meaning in YAML or a shell.
 const MARKUP: [char; 9] = ['{', '}', '[', ']', '|', '>', '*', '&', '!'];
 
 /// Host directories that no workspace may have, nor anything below them.
@@ -44,29 +44,29 @@ const RESERVED_KEYS: [&str; 8] = [
 /// A field of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
-    /// What people call the workspace.
+    /// Name of the workspace.
     Name,
-    /// What it is there for.
+    /// Role of the workspace, shown to other agents.
     Role,
     /// The language model.
     Model,
-    /// What runs in it.
+    /// Name of the runtime.
     Runtime,
 }
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
-    /// It must be given.
+    /// The field is required.
     #[error("{0} must not be empty")]
     Empty(Field),
-    /// It has more than one line.
+    /// The field has a line break.
     #[error("{0} must not contain newline characters")]
     Newline(Field),
-    /// It has a character that it may not have.
+    /// The field has a character that is not allowed.
     #[error("{0} contains invalid characters")]
     Character(Field),
-    /// It is too long.
+    /// The field is too long.
     #[error("{0} must be at most {max} characters", max = .0.max_bytes())]
     TooLong(Field),
     /// There is no such tier.
@@ -86,7 +86,7 @@ impl Field {
         }
     }
 
-    /// Whether people write it, so that it ends up in prompts and generated files.
+    /// Whether the field is free text, which ends up in prompts and generated files.
     const fn is_prose(self) -> bool {
         matches!(self, Self::Name | Self::Role)
     }
@@ -118,7 +118,7 @@ impl fmt::Display for Field {
 /// A name: one line, not empty, no markup.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// Says what is wrong with the field.
 pub fn name(text: &str) -> Result<(), FieldError> {
     if text.is_empty() {
         return Err(FieldError::Empty(Field::Name));
@@ -129,7 +129,7 @@ pub fn name(text: &str) -> Result<(), FieldError> {
 /// A role: one line, no markup.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// Says what is wrong with the field.
 pub fn role(text: &str) -> Result<(), FieldError> {
     Field::Role.check(text)
 }
@@ -137,7 +137,7 @@ pub fn role(text: &str) -> Result<(), FieldError> {
 /// A model: one line.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// Says what is wrong with the field.
 pub fn model(text: &str) -> Result<(), FieldError> {
     Field::Model.check(text)
 }
@@ -145,7 +145,7 @@ pub fn model(text: &str) -> Result<(), FieldError> {
 /// A runtime: one line.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// Says what is wrong with the field.
 pub fn runtime(text: &str) -> Result<(), FieldError> {
     Field::Runtime.check(text)
 }
@@ -154,7 +154,7 @@ pub fn runtime(text: &str) -> Result<(), FieldError> {
 ///
 /// # Errors
 /// If there is no such tier.
-pub fn new_tier(tier: i64) -> Result<Option<i32>, FieldError> {
+pub(crate) fn new_tier(tier: i64) -> Result<Option<i32>, FieldError> {
     if tier == 0 { Ok(None) } else { self::tier(tier).map(Some) }
 }
 
@@ -185,18 +185,18 @@ pub fn hibernation_idle_minutes(minutes: Option<i64>) -> Result<Option<i32>, Fie
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("invalid workspace directory")]
 pub enum InvalidDirectory {
-    /// It isn't absolute.
+    /// The path isn't absolute.
     Relative,
-    /// It has a character that would mean something to a backend.
+    /// The path has a character with a meaning for backends.
     Character,
-    /// It goes up.
+    /// The path has `..`.
     Parent,
-    /// It is the system's.
+    /// The path is part of the system.
     System(&'static str),
 }
 
 impl InvalidDirectory {
-    /// What is wrong with it, to be put behind the name of the field.
+    /// What is wrong with the path, as the end of a sentence that begins with the field's name.
     #[must_use]
     pub fn reason(self) -> String {
         match self {
@@ -237,13 +237,13 @@ pub fn workspace_dir(dir: &str) -> Result<(), InvalidDirectory> {
 /// What is wrong with a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Its name can't be that of an environment variable.
+    /// The name is no name of an environment variable.
     #[error("invalid secret key")]
     Key,
     /// The platform sets that variable.
     #[error("reserved key")]
     Reserved,
-    /// Its value is too long, or can't be in an environment variable.
+    /// The value is too long, or has a NUL.
     #[error("invalid secret value")]
     Value,
 }
@@ -251,8 +251,8 @@ pub enum SecretError {
 /// The name of a secret, which becomes an environment variable.
 ///
 /// # Errors
-/// If it can't be one, or is the platform's own.
-pub fn secret_key(key: &str) -> Result<(), SecretError> {
+/// If the text is no name of a variable, or the platform sets that variable.
+pub(crate) fn secret_key(key: &str) -> Result<(), SecretError> {
     let well_formed = key.len() <= SECRET_KEY_BYTES
         && key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -275,7 +275,7 @@ pub fn is_reserved(key: &str) -> bool {
 ///
 /// # Errors
 /// If it doesn't.
-pub fn secret_value(value: &str) -> Result<(), SecretError> {
+pub(crate) fn secret_value(value: &str) -> Result<(), SecretError> {
     if value.len() > SECRET_VALUE_BYTES || value.contains('\0') { Err(SecretError::Value) } else { Ok(()) }
 }
 

@@ -47,7 +47,7 @@ impl ApiError {
         Self::bad_request("invalid request body")
     }
 
-    /// 401: no credential, or not a valid one. The text never tells which tokens exist.
+    /// 401: no credential, or not a valid one. The text never reveals which tokens exist.
     #[must_use]
     pub fn unauthorized(text: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, text)
@@ -105,7 +105,7 @@ impl ApiError {
 
     /// 500 for a failure that is already in the log.
     #[must_use]
-    pub fn opaque() -> Self {
+    pub(crate) fn opaque() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
     }
 

@@ -7,7 +7,7 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod background;
-pub mod client_ip;
+pub(crate) mod client_ip;
 pub mod connection;
 pub mod cors;
 pub mod error;
@@ -21,10 +21,10 @@ pub mod parameters;
 pub mod public_url;
 pub mod rate_limit;
 mod rendered_json;
-pub mod request_log;
+pub(crate) mod request_log;
 pub mod router_ext;
 pub mod run_to_completion;
-pub mod security_headers;
+pub(crate) mod security_headers;
 pub mod serve;
 pub mod settings;
 pub mod shutdown;
@@ -39,4 +39,4 @@ pub use middleware::middleware;
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own
 /// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).
-pub const JSON_BODY_LIMIT: usize = 1024 * 1024;
+pub(crate) const JSON_BODY_LIMIT: usize = 1024 * 1024;

@@ -20,7 +20,7 @@ const EXEMPT: [&str; 6] =
 
 /// Which organization's requests are served.
 #[derive(Debug)]
-pub struct TenantGuard {
+pub(crate) struct TenantGuard {
     /// `None`: those of all organizations.
     org_id: Option<String>,
     /// Whether the web canvas is served from this server's own origin.
@@ -30,7 +30,7 @@ pub struct TenantGuard {
 impl TenantGuard {
     /// The guard of `MOLECULE_ORG_ID`.
     #[must_use]
-    pub fn new(settings: &HttpSettings) -> Self {
+    pub(crate) fn new(settings: &HttpSettings) -> Self {
         Self {
             org_id: settings.org_id().map(ToOwned::to_owned),
             canvas_here: settings.canvas_proxy_url.is_some(),

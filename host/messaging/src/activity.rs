@@ -6,12 +6,11 @@ use store::{
     activity::{ActivityRow, InsertActivity},
     workspaces::WorkspaceIsLive,
 };
-use tokio::time::timeout;
 use types::{ActivityId, WorkspaceId};
 use uuid::Uuid;
 use wire_json::RawJson;
 
-use crate::{Messaging, error::LogError, limits::WRITE_BEHIND_TIMEOUT};
+use crate::{Messaging, error::LogError};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
@@ -102,14 +101,10 @@ impl Messaging {
         }
     }
 
-    /// Writes a row behind; it is lost if its workspace is gone by then. Waits while too many rows wait, up
-    /// to a limit: an agent's answer is worth more than its row.
+    /// Writes a row behind; it is lost if its workspace is gone by then, or if too many rows wait: an
+    /// agent's answer is worth more than its row.
     pub(crate) async fn write_behind(&self, row: ActivityRow) {
-        let workspace = row.workspace_id;
-        let written = self.fleet.state().write_behind(row);
-        if timeout(WRITE_BEHIND_TIMEOUT, written).await.is_err() {
-            tracing::warn!(%workspace, "activity was not kept: the database is away, or far behind");
-        }
+        self.fleet.state().write_behind(row).await;
     }
 
     /// Deletes activity that is older than this.

@@ -134,14 +134,14 @@ impl Messaging {
             self.fleet.state().publish_ephemeral(id, &Event::A2aResponse(response));
         }
         if delivered {
-            self.record_outbound(caller).await;
+            self.record_outbound(caller);
         }
     }
 
     /// Notes the time of a workspace's last outgoing message.
-    pub(crate) async fn record_outbound(&self, caller: Caller) {
+    pub(crate) fn record_outbound(&self, caller: Caller) {
         if let Caller::Workspace(id) = caller {
-            self.fleet.record_outbound(id).await;
+            self.fleet.record_outbound(id);
         }
     }
 }

@@ -36,8 +36,5 @@ pub(crate) const STALE_AFTER: Duration = Duration::from_secs(35 * 60);
 /// How often a queued message is sent before it fails.
 pub(crate) const MAX_ATTEMPTS: i32 = 5;
 
-/// How long a row of activity may wait for room among those to be written.
-pub(crate) const WRITE_BEHIND_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How often the queue is swept for messages that other servers enqueued or that a crash left.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -33,7 +33,7 @@ impl Messaging {
             LogError::NotFound => DeliveryError::NotFound,
             error @ LogError::Commit(_) => DeliveryError::NotQueued(error),
         })?;
-        self.record_outbound(caller).await;
+        self.record_outbound(caller);
         let body = json!({ "delivery_mode": "poll", "method": method, "status": "queued" });
         Ok(Reply::json(StatusCode::OK, &body))
     }

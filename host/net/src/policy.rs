@@ -40,7 +40,7 @@ impl AddressPolicy {
 
     /// Name of the range for which this address is blocked; `None` if an agent may have the address.
     #[must_use]
-    pub fn block_reason(self, ip: IpAddr) -> Option<&'static str> {
+    pub(crate) fn block_reason(self, ip: IpAddr) -> Option<&'static str> {
         if self.development && ip.to_canonical().is_loopback() {
             return None;
         }

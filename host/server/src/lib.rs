@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod background;
 pub mod commands;
 mod deploy_mode;
-pub mod log_buffer;
+pub(crate) mod log_buffer;
 mod log_writer;
 pub mod logging;
 pub mod run;

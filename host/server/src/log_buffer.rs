@@ -28,7 +28,7 @@ const CAPACITY: usize = 4 * 1024 * 1024;
 
 /// Lines that wait to be written. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct LogBuffer(Arc<Shared>);
+pub(crate) struct LogBuffer(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -62,7 +62,7 @@ pub(crate) struct Batch {
 
 impl LogBuffer {
     /// Waits until all lines before this call are written, for a bounded time.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.flush_within(FLUSH_TIMEOUT);
     }
 
@@ -136,7 +136,7 @@ impl LogBuffer {
 
 /// Takes the lines of one event.
 #[derive(Debug)]
-pub struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     buffer: &'a LogBuffer,
     urgent: bool,
 }

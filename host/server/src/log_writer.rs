@@ -21,7 +21,7 @@ pub(crate) struct LogWriter<W> {
     to: W,
     /// A write failed in the middle of a line.
     torn: bool,
-    /// Dropped lines that no log line tells of yet.
+    /// Dropped lines that no log line reports yet.
     unreported: u64,
 }
 

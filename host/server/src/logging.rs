@@ -29,11 +29,11 @@ const DEFAULT_FILTER: &str = "info,sea_orm_migration=warn";
 /// Writes the lines that wait when it is dropped: keep it to the end of the process.
 #[derive(Debug)]
 #[must_use]
-pub struct LogGuard(LogBuffer);
+pub(crate) struct LogGuard(LogBuffer);
 
 impl LogGuard {
     /// Writes text after the lines that wait, as it is.
-    pub fn print(&self, text: &str) {
+    pub(crate) fn print(&self, text: &str) {
         self.0.push(text.as_bytes(), true);
     }
 }
@@ -48,7 +48,7 @@ impl Drop for LogGuard {
 ///
 /// # Errors
 /// When the thread that writes the lines cannot be started.
-pub fn init(format: LogFormat) -> io::Result<LogGuard> {
+pub(crate) fn init(format: LogFormat) -> io::Result<LogGuard> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
     let directives = if directives.trim().is_empty() { DEFAULT_FILTER } else { directives.trim() };
     let filter = EnvFilter::builder().parse_lossy(directives);

@@ -162,7 +162,8 @@ async fn open(
 ) -> Result<Opened, StartError> {
     let store = open_store(settings, data_dir).await?;
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
-    let (state, written) = State::open(store.clone(), Hub::default()).await?;
+    let (state, written) =
+        State::open_with(store.clone(), Hub::default(), settings.storage.behind_bytes()).await?;
     let fleet = open_fleet(settings, state, catalog.clone(), cipher, address).await;
     Ok(Opened { store, catalog, fleet, written })
 }

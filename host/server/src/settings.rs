@@ -83,6 +83,10 @@ pub struct StorageSettings {
     #[arg(long, env = "SECRETS_ENCRYPTION_KEY_PREVIOUS", value_name = "KEY", hide_env_values = true)]
     pub secrets_encryption_key_previous: Option<Secret>,
 
+    /// MiB of activity that wait in memory at most while the database can't be written; more is lost
+    #[arg(long, env = "WRITE_BEHIND_MIB", value_name = "N", default_value = "64", value_parser = positive)]
+    pub write_behind_mib: NonZeroU32,
+
     /// Days that events are kept
     #[arg(long, env = "EVENT_RETENTION_DAYS", value_name = "N", default_value = "30", value_parser = positive)]
     pub event_retention_days: NonZeroU32,
@@ -236,10 +240,18 @@ impl Settings {
     }
 }
 
+impl StorageSettings {
+    /// Bytes of rows that wait to be written at most.
+    #[must_use]
+    pub fn behind_bytes(&self) -> usize {
+        usize::try_from(self.write_behind_mib.get()).unwrap_or(usize::MAX).saturating_mul(1 << 20)
+    }
+}
+
 impl WorkspaceSettings {
     /// The directory of runtime templates, if there is one.
     #[must_use]
-    pub fn runtime_templates(&self) -> Option<PathBuf> {
+    pub(crate) fn runtime_templates(&self) -> Option<PathBuf> {
         const PLACES: [&str; 3] = [
             "workspace-configs-templates",
             "../workspace-configs-templates",

@@ -66,10 +66,22 @@ impl State {
     /// # Errors
     /// If the database can't be read.
     pub async fn open(store: Store, hub: Hub) -> Result<(Self, JoinHandle<()>), StoreError> {
+        Self::open_with(store, hub, store::BEHIND_BYTES).await
+    }
+
+    /// The same. Rows that are written behind take `behind_bytes` at most while they wait.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub async fn open_with(
+        store: Store,
+        hub: Hub,
+        behind_bytes: usize,
+    ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let server = ServerId::random();
         let (replication, ephemeral) = Replication::open(&store, hub, server).await?;
         let observer: Arc<dyn Observer> = Arc::clone(&replication) as _;
-        let (writer, written) = Writer::start(store.clone(), observer);
+        let (writer, written) = Writer::start_with(store.clone(), observer, behind_bytes);
         let (retries, ephemeral) = (Mutex::default(), Mutex::new(ephemeral));
         let inner = Inner { server, store, writer, replication, retries, ephemeral };
         Ok((Self { inner: Arc::new(inner) }, written))
@@ -212,14 +224,26 @@ impl State {
         Ok(())
     }
 
-    /// Writes a row behind; waits while too many rows wait.
+    /// Writes a row behind; waits for a moment while too many rows wait.
     pub async fn write_behind(&self, entry: impl WriteBehind) {
         self.inner.writer.write_behind(entry).await;
     }
 
-    /// Writes a row behind, or not at all when too many rows wait.
+    /// Writes a row behind, without waiting.
     pub fn try_write_behind(&self, entry: impl WriteBehind) {
         self.inner.writer.try_write_behind(entry);
+    }
+
+    /// Whether the database could not be written when that was last tried.
+    #[must_use]
+    pub fn is_database_failing(&self) -> bool {
+        self.inner.writer.is_failing()
+    }
+
+    /// Whether activity is being lost, because too much of it waits for the database.
+    #[must_use]
+    pub fn is_losing_activity(&self) -> bool {
+        self.inner.writer.is_losing_rows()
     }
 
     // === Background ===

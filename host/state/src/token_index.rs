@@ -123,7 +123,7 @@ impl TokenIndex {
     }
 
     /// Drops every token of these workspaces.
-    pub fn drop_of(&self, workspaces: &[WorkspaceId]) {
+    pub(crate) fn drop_of(&self, workspaces: &[WorkspaceId]) {
         let mut index = self.write();
         for workspace in workspaces {
             for hash in index.by_owner.remove(&Owner::Workspace(*workspace)).unwrap_or_default() {

@@ -194,7 +194,7 @@ impl WorkspaceIndex {
     // === Writing ===
 
     /// Takes over the rows that were read for these ids. An id without a row was purged.
-    pub fn refresh_rows(&self, ids: &[WorkspaceId], read: Vec<LoadedWorkspace>) {
+    pub(crate) fn refresh_rows(&self, ids: &[WorkspaceId], read: Vec<LoadedWorkspace>) {
         let mut rows = self.write();
         let found: HashSet<WorkspaceId> = read.iter().map(|loaded| loaded.row.id).collect();
         for id in ids.iter().filter(|id| !found.contains(id)) {

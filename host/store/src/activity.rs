@@ -4,7 +4,7 @@
 //! numbers and times strictly grow in the order of commits, whichever server writes and however long a
 //! row waited to be written behind: who reads on from the last row that he saw misses none.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -20,7 +20,7 @@ use crate::{
     CommitError, Mutation, Store, StoreError,
     entity::activity,
     transaction::Transaction,
-    write_behind::{Buffer, Pending, WriteBehind},
+    write_behind::{Buffer, Pending, Room, WriteBehind},
 };
 
 /// Type of a message that a workspace received: that of nearly all rows.
@@ -178,30 +178,49 @@ impl Mutation for InsertActivity {
 
 impl WriteBehind for ActivityRow {
     fn add_to(self: Box<Self>, pending: &mut Pending) {
-        pending.with(|buffer: &mut Rows| buffer.0.push(*self));
+        pending.with(|buffer: &mut Rows| {
+            buffer.bytes += self.size();
+            buffer.rows.push_back(*self);
+        });
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        Some(self.size())
     }
 }
 
 /// Rows in the order in which they were written behind; none replaces another.
 #[derive(Debug, Default)]
-struct Rows(Vec<ActivityRow>);
+struct Rows {
+    rows: VecDeque<ActivityRow>,
+    bytes: usize,
+}
 
 #[async_trait]
 impl Buffer for Rows {
     fn len(&self) -> usize {
-        self.0.len()
+        self.rows.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn workspaces(&self) -> Vec<WorkspaceId> {
-        self.0.iter().map(|row| row.workspace_id).collect()
+        self.rows.iter().map(|row| row.workspace_id).collect()
     }
 
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        insert(tx, self.0.iter().filter(|row| existing.contains(&row.workspace_id))).await
+        insert(tx, self.rows.iter().filter(|row| existing.contains(&row.workspace_id))).await
     }
 
-    fn drain(&mut self) -> Vec<Box<dyn WriteBehind>> {
-        self.0.drain(..).map(|row| Box::new(row) as _).collect()
+    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
+        let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
+        while let Some(row) = self.rows.pop_front_if(|row| room.takes(row.size())) {
+            self.bytes -= row.size();
+            taken.push(Box::new(row));
+        }
+        taken
     }
 }
 
@@ -228,6 +247,20 @@ pub(crate) async fn insert<'a>(
 }
 
 impl ActivityRow {
+    /// Memory that the row takes, about.
+    fn size(&self) -> usize {
+        let optional = [
+            &self.method,
+            &self.summary,
+            &self.request_body,
+            &self.response_body,
+            &self.tool_trace,
+            &self.error_detail,
+        ];
+        let optional: usize = optional.into_iter().flatten().map(String::len).sum();
+        size_of::<Self>() + self.activity_type.len() + self.status.len() + optional
+    }
+
     /// The row as it is stored, under this number.
     fn stored(&self, seq: i64, at: DateTime<Utc>) -> activity::Model {
         let own = |text: &Option<String>| text.as_deref().map(clean);

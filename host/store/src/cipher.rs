@@ -90,12 +90,6 @@ impl Cipher {
         Ok(Self { current, previous: usable(previous, PREVIOUS, strict)? })
     }
 
-    /// Whether what is sealed from now on is encrypted.
-    #[must_use]
-    pub fn encrypts(&self) -> bool {
-        self.current.is_some()
-    }
-
     /// Seals a value: encrypted if there is a key, else as it is.
     ///
     /// # Errors
@@ -199,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_again() {
         let cipher = cipher(KEY);
-        assert!(cipher.encrypts());
+        assert!(cipher.current.is_some());
         for plain in ["", "x", "sk-0123456789", &"long ".repeat(20_000)] {
             let sealed = cipher.seal(plain.as_bytes()).unwrap();
             assert_eq!(sealed.version, 1);
@@ -262,7 +256,7 @@ mod tests {
     #[test]
     fn without_a_key_values_are_plain() {
         let cipher = Cipher::new(None, None, false).unwrap();
-        assert!(!cipher.encrypts());
+        assert!(cipher.current.is_none());
         let sealed = cipher.seal(b"secret").unwrap();
         assert_eq!(sealed, Sealed { bytes: b"secret".to_vec(), version: 0 });
         assert_eq!(cipher.open(&sealed.bytes, 0).unwrap(), b"secret");
@@ -300,7 +294,7 @@ mod tests {
         ] {
             assert_eq!(Cipher::new(Some(text), None, true).is_ok(), usable, "{text:?}");
             assert_eq!(Cipher::new(Some(KEY), Some(text), true).is_ok(), usable, "previous {text:?}");
-            assert_eq!(Cipher::new(Some(text), None, false).unwrap().encrypts(), usable, "{text:?}");
+            assert_eq!(Cipher::new(Some(text), None, false).unwrap().current.is_some(), usable, "{text:?}");
         }
     }
 
@@ -325,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_tells_no_key() {
+    fn debug_output_contains_no_key() {
         let shown = format!("{:?}", with_previous(Some(KEY), RAW));
         assert_eq!(shown, "Cipher { current: true, previous: true }");
     }

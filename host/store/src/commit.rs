@@ -55,8 +55,12 @@ pub(crate) async fn commit_group(
     }
     tx.sequencer.save(&tx.db).await?;
     tx.db.commit().await.map_err(StoreError::from).map_err(|error| {
-        // Only the answer may have been lost.
-        if error.is_outage() { CommitError::OutcomeUnknown } else { error.into() }
+        // Only the answer may have been lost, except where the database is in this process.
+        if error.is_outage() && !store.is_single_process() {
+            CommitError::OutcomeUnknown
+        } else {
+            error.into()
+        }
     })?;
     Ok(published)
 }

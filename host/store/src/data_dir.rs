@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_has_one_server() {
+    fn a_second_server_on_a_data_directory_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("deep/data");
         let first = DataDir::open(&path).unwrap();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_no_directory() {
+    fn a_file_as_data_directory_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = DataDir::open(file.path()).unwrap_err();
         assert!(error.to_string().contains("can't be used as data directory (DATA_DIR)"), "{error}");

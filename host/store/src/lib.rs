@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+mod behind;
 mod change;
 mod cipher;
 mod clock;
@@ -19,6 +20,7 @@ pub mod guests;
 pub mod layouts;
 mod leases;
 mod migrate;
+mod outage;
 pub mod presence;
 pub mod queue;
 mod retention;
@@ -43,6 +45,7 @@ use sea_orm::{
 };
 use tokio::sync::Notify;
 
+pub use behind::BEHIND_BYTES;
 pub use change::{Change, CommitError, Mutation, Precondition, WorkspaceEvent};
 pub use cipher::{Cipher, CipherError, Sealed};
 pub use clock::next_event_time;
@@ -125,22 +128,9 @@ impl StoreError {
     /// Whether the database as a whole failed, not a single statement.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        use sqlx::Error as E;
         match self {
-            Self::Timeout | Self::Database(DbErr::ConnectionAcquire(_) | DbErr::Conn(_)) => true,
-            Self::Database(
-                DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)),
-            ) => {
-                matches!(
-                    error.as_ref(),
-                    E::Io(_)
-                        | E::Tls(_)
-                        | E::Protocol(_)
-                        | E::PoolTimedOut
-                        | E::PoolClosed
-                        | E::WorkerCrashed
-                )
-            }
+            Self::Timeout => true,
+            Self::Database(error) => outage::is_outage(error),
             _ => false,
         }
     }
@@ -209,7 +199,7 @@ async fn migrate_alone(options: ConnectOptions) -> Result<(), StoreError> {
 fn sqlite(url: &str, connections: u32, temporary: &'static str) -> ConnectOptions {
     let mut options = common(url);
     options.max_connections(connections).min_connections(1).test_before_acquire(false);
-    options.idle_timeout(None).max_lifetime(None);
+    options.idle_timeout(None).max_lifetime(None).map_sqlx_sqlite_pool_opts(outage::close_stuck);
     // With a write-ahead log, NORMAL loses nothing to a killed process; power loss may cost the last
     // transactions, never order.
     options.map_sqlx_sqlite_opts(move |sqlite| {

@@ -16,7 +16,7 @@ use crate::{
     activity::clean,
     entity::presence,
     transaction::Transaction,
-    write_behind::{Buffer, Pending, WriteBehind},
+    write_behind::{Buffer, Pending, Room, WriteBehind},
 };
 
 /// What an agent said of itself last, and when.
@@ -120,8 +120,8 @@ impl Buffer for Presences {
         Ok(())
     }
 
-    fn drain(&mut self) -> Vec<Box<dyn WriteBehind>> {
-        self.0.drain().map(|(_, row)| Box::new(row) as _).collect()
+    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
+        self.0.extract_if(|_, _| room.takes(0)).map(|(_, row)| Box::new(row) as _).collect()
     }
 }
 

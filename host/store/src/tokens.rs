@@ -17,7 +17,7 @@ use crate::{
     entity::token,
     statement::IDS,
     transaction::Transaction,
-    write_behind::{Buffer, Pending, WriteBehind},
+    write_behind::{Buffer, Pending, Room, WriteBehind},
 };
 
 pub use crate::entity::token::{RevokedBy, TokenKind};
@@ -260,7 +260,7 @@ impl Buffer for TokensUsed {
         Ok(())
     }
 
-    fn drain(&mut self) -> Vec<Box<dyn WriteBehind>> {
-        self.0.drain().map(|(id, at)| Box::new(TokenUsed { id, at }) as _).collect()
+    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
+        self.0.extract_if(|_, _| room.takes(0)).map(|(id, at)| Box::new(TokenUsed { id, at }) as _).collect()
     }
 }

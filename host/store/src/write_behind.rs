@@ -2,35 +2,29 @@
 //! may be lost with the process.
 //!
 //! Open like mutations: an entry is a type beside its table, and knows the [`Buffer`] in which entries of
-//! its kind wait.
+//! its kind wait. `behind` is the queue of them.
 
 use std::{
     any::Any,
     collections::HashSet,
     fmt::{Debug, Formatter},
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::time::Instant;
 use types::WorkspaceId;
 
 use crate::{StoreError, transaction::Transaction};
-
-/// Rows are stored when this many wait …
-pub(crate) const PENDING_ROWS: usize = 128;
-
-/// … with those that arrived meanwhile, up to this many in one transaction …
-pub(crate) const FLUSHED_ROWS: usize = 512;
-
-/// … or when the first has waited this long. After a failure, the time until the next try.
-const FLUSH_AFTER: Duration = Duration::from_millis(5);
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A row to be written behind.
 pub trait WriteBehind: Debug + Send + Sync + 'static {
     /// Puts the row into the buffer of its kind.
     fn add_to(self: Box<Self>, pending: &mut Pending);
+
+    /// Memory that the row takes while it waits, in bytes; it is lost where that exceeds the limit. None of
+    /// rows that replace each other: there are never more of them than workspaces or tokens.
+    fn bytes(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Rows of one kind that wait to be stored: all of them, or the newest of those that replace each other.
@@ -38,6 +32,11 @@ pub trait WriteBehind: Debug + Send + Sync + 'static {
 pub(crate) trait Buffer: Any + Debug + Send + Sync {
     /// Rows that wait.
     fn len(&self) -> usize;
+
+    /// Sum of [`WriteBehind::bytes`].
+    fn bytes(&self) -> usize {
+        0
+    }
 
     /// Workspaces without which a row is left out.
     fn workspaces(&self) -> Vec<WorkspaceId> {
@@ -47,23 +46,39 @@ pub(crate) trait Buffer: Any + Debug + Send + Sync {
     /// Stores the rows, except those of workspaces that do not exist.
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError>;
 
-    /// Takes out all rows, as an entry each.
-    fn drain(&mut self) -> Vec<Box<dyn WriteBehind>>;
+    /// Takes out the oldest rows, as an entry each: as many as there are or `room` has space for.
+    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>>;
+}
+
+/// What may still be taken for one transaction.
+#[derive(Debug)]
+pub(crate) struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Room {
+    pub(crate) const ALL: Self = Self { rows: usize::MAX, bytes: usize::MAX };
+
+    pub(crate) fn new(rows: usize, bytes: usize) -> Self {
+        Self { rows, bytes }
+    }
+
+    /// Whether a row of this size is taken. One that exceeds the bytes is the last.
+    pub(crate) fn takes(&mut self, bytes: usize) -> bool {
+        if self.rows == 0 || self.bytes == 0 {
+            return false;
+        }
+        self.rows -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        true
+    }
 }
 
 /// Everything that waits to be stored.
+#[derive(Default)]
 pub struct Pending {
     buffers: Vec<Box<dyn Buffer>>,
-    /// When it is to be stored.
-    pub(crate) due: Instant,
-    /// Whether the last try failed, so that the next waits.
-    pub(crate) retries: bool,
-}
-
-impl Default for Pending {
-    fn default() -> Self {
-        Self { buffers: Vec::new(), due: Instant::now(), retries: false }
-    }
 }
 
 impl Debug for Pending {
@@ -94,28 +109,32 @@ impl Pending {
         self.buffers().map(Buffer::len).sum()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffers().map(Buffer::bytes).sum()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.buffers.clear();
-        self.retries = false;
-    }
-
-    pub(crate) fn push(&mut self, entry: Box<dyn WriteBehind>) {
-        if self.is_empty() {
-            self.due = Instant::now() + FLUSH_AFTER;
+    /// Takes out the oldest rows of each kind, as far as there is room.
+    pub(crate) fn take(&mut self, mut room: Room) -> Self {
+        if room.rows >= self.len() && room.bytes >= self.bytes() {
+            return std::mem::take(self);
         }
-        entry.add_to(self);
+        let mut taken = Self::default();
+        for buffer in &mut self.buffers {
+            buffer.take(&mut room).into_iter().for_each(|entry| entry.add_to(&mut taken));
+        }
+        taken
     }
 
     /// Takes out all rows, each by itself.
     pub(crate) fn split(&mut self) -> Vec<Self> {
-        let entries = self.buffers.iter_mut().flat_map(|buffer| buffer.drain());
-        let one = |entry| {
+        let entries = self.buffers.iter_mut().flat_map(|buffer| buffer.take(&mut Room { ..Room::ALL }));
+        let one = |entry: Box<dyn WriteBehind>| {
             let mut one = Self::default();
-            one.push(entry);
+            entry.add_to(&mut one);
             one
         };
         entries.map(one).collect()
@@ -123,20 +142,7 @@ impl Pending {
 
     /// Takes back rows that could not be stored.
     pub(crate) fn requeue(&mut self, mut other: Self) {
-        let entries = other.buffers.iter_mut().flat_map(|buffer| buffer.drain());
+        let entries = other.buffers.iter_mut().flat_map(|buffer| buffer.take(&mut Room { ..Room::ALL }));
         entries.for_each(|entry| entry.add_to(self));
-    }
-
-    /// Gives up rows that the database will never take.
-    pub(crate) fn discard(&mut self, error: &dyn std::error::Error) {
-        tracing::error!(%error, rows = self.len(), "rows written behind can't be stored; they are lost");
-        metrics::counter!("isomer_behind_rows_lost_total").increment(self.len() as u64);
-        self.clear();
-    }
-
-    pub(crate) fn retry_later(&mut self, error: &dyn std::error::Error) {
-        tracing::warn!(%error, rows = self.len(), "rows written behind could not be stored; they are kept for the next try");
-        self.due = Instant::now() + RETRY_AFTER;
-        self.retries = true;
     }
 }

@@ -30,7 +30,7 @@ const ROOTS: &[&str] = &["/configs", "/root", "/home", "/workspace", "/opt", "/v
 const CREDENTIAL_FILES: &[&str] = &[".auth_token", ".platform_inbound_secret"];
 
 /// A variable's name: `[A-Za-z_][A-Za-z0-9_]*`, at most 256 bytes.
-pub fn env_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
+pub(crate) fn env_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
     let mut chars = name.chars();
     let first = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if !first || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') || name.len() > 256 {
@@ -43,7 +43,7 @@ pub fn env_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
 }
 
 /// A variable that an adapter may set: a name that isn't the platform's.
-pub fn settable_env(at: &str, name: &str) -> Result<(), InvalidOutput> {
+pub(crate) fn settable_env(at: &str, name: &str) -> Result<(), InvalidOutput> {
     env_name(at, name)?;
     let upper = name.to_ascii_uppercase();
     if PLATFORM_ENV.contains(&upper.as_str())
@@ -55,7 +55,7 @@ pub fn settable_env(at: &str, name: &str) -> Result<(), InvalidOutput> {
 }
 
 /// A variable's value: no NUL, at most 32 KiB.
-pub fn env_value(at: &str, value: &str) -> Result<(), InvalidOutput> {
+pub(crate) fn env_value(at: &str, value: &str) -> Result<(), InvalidOutput> {
     if value.contains('\0') || value.len() > 32 * 1024 {
         return Err(InvalidOutput::new(at, "a value has no NUL and at most 32 KiB"));
     }
@@ -64,7 +64,7 @@ pub fn env_value(at: &str, value: &str) -> Result<(), InvalidOutput> {
 
 /// A relative path that stays where it is put: `a/b`, without `.`, `..`, empty parts, backslashes
 /// or control characters, at most 512 bytes.
-pub fn plain_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
+pub(crate) fn plain_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
     let plain = path.len() <= 512
         && !path.chars().any(|c| c.is_control() || c == '\\')
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
@@ -78,7 +78,7 @@ pub fn plain_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
 }
 
 /// A plain path that a guest may have written to: none of the platform's credential files.
-pub fn relative_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
+pub(crate) fn relative_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
     plain_path(at, path)?;
     if path.split('/').any(|part| CREDENTIAL_FILES.contains(&part)) {
         return Err(InvalidOutput::new(at, format!("`{path}` holds a credential of the platform")));
@@ -87,7 +87,7 @@ pub fn relative_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
 }
 
 /// An absolute path inside a container or on a remote host, below one of the allowed directories.
-pub fn placed_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
+pub(crate) fn placed_path(at: &str, path: &str) -> Result<(), InvalidOutput> {
     let inside = ROOTS
         .iter()
         .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
@@ -111,7 +111,7 @@ pub fn runtime_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
 }
 
 /// An image's or a volume's name: `[a-z0-9-]`, 1 to `max` characters.
-pub fn base_name(at: &str, name: &str, max: usize) -> Result<(), InvalidOutput> {
+pub(crate) fn base_name(at: &str, name: &str, max: usize) -> Result<(), InvalidOutput> {
     if slug(name, max) {
         return Ok(());
     }
@@ -132,7 +132,7 @@ pub fn label(at: &str, text: &str, max: usize) -> Result<(), InvalidOutput> {
 }
 
 /// At most `max` of something.
-pub fn at_most(at: &str, count: usize, max: usize) -> Result<(), InvalidOutput> {
+pub(crate) fn at_most(at: &str, count: usize, max: usize) -> Result<(), InvalidOutput> {
     if count > max {
         return Err(InvalidOutput::new(at, format!("{count} are too many, {max} are allowed")));
     }

@@ -61,7 +61,7 @@ impl World {
 
     /// The interface that a component of this world exports, without its version.
     #[must_use]
-    pub fn interface(self) -> &'static str {
+    pub(crate) fn interface(self) -> &'static str {
         match self {
             Self::Adapter => "isomer:adapter/adapter",
             Self::Template => "isomer:template/resolver",

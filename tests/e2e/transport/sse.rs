@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use types::{EventId, EventSeq, Owner, WorkspaceId};
 
-use crate::transport::sockets::{ADMIN, DEV, TestServer, large, narrow, patient};
+use crate::transport::socket_client::{ADMIN, DEV, TestServer, large, narrow, patient};
 use crate::transport::wire::{Answer, Client, WAIT_TIMEOUT, request};
 
 const PING: &str = ": ping\n\n";

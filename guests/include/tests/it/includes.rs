@@ -242,7 +242,7 @@ fn marks_name_the_file_that_a_node_comes_from() {
 }
 
 #[test]
-fn externals_stay_in_place() {
+fn external_tags_are_checked_and_kept() {
     let external = "!external {repo: o/r, ref: v1.0, path: a.yaml}";
     assert_eq!(resolved(&[("org.yaml", &format!("- {external}"))]), format!("[{external}]"));
     for (fields, missing) in [

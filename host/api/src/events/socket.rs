@@ -119,7 +119,7 @@ enum End {
 
 impl End {
     const SHUTDOWN: Self = Self::Close(CloseCode::Away, "the server is stopping");
-    const TIMEOUT: Self = Self::Close(CloseCode::Away, "nothing was heard from you");
+    const TIMEOUT: Self = Self::Close(CloseCode::Away, "no message or pong arrived in time");
     const SLOW: Self = Self::Close(CloseCode::Again, "you are too slow; resume with ?since=");
     const REVOKED: Self = Self::Close(CloseCode::Policy, "the token was revoked");
     const TOO_LARGE: Self = Self::Close(CloseCode::Size, "the message is too large");

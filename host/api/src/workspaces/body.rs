@@ -14,7 +14,7 @@ use httpd::error::ApiError;
 
 /// A new workspace.
 #[derive(Debug, Deserialize)]
-pub struct CreateBody {
+pub(crate) struct CreateBody {
     name: String,
     role: Option<String>,
     template: Option<String>,
@@ -78,7 +78,7 @@ impl Validate for NewWorkspace {
 
 /// An edit: missing fields stay as they are.
 #[derive(Debug, Deserialize)]
-pub struct EditBody {
+pub(crate) struct EditBody {
     name: Option<String>,
     #[serde(default, deserialize_with = "given")]
     role: Option<Option<String>>,

@@ -36,7 +36,7 @@ fn hosting(probes: &mut Probes<'_>, description: &Description, trusted: bool) ->
     Err(probes.fail(
         "hosting",
         format!(
-            "`{}` hosting is honoured only for trusted guests. If you trust this one: isomer guest trust NAME",
+            "`{}` hosting is allowed only for trusted guests. If you trust this one: isomer guest trust NAME",
             description.hosting
         ),
     ))

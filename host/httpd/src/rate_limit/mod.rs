@@ -47,7 +47,7 @@ use crate::settings::HttpSettings;
 mod table;
 
 /// How often [`RateLimits::forget_idle`] should be called.
-pub const FORGET_EVERY: Duration = Duration::from_secs(5 * 60);
+pub(crate) const FORGET_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// What one address may send, in budgets of one caller.
 const CEILING: u32 = 10;
@@ -288,7 +288,7 @@ impl RateLimits {
     }
 
     /// Drops the budgets of callers that sent nothing for a while; see [`FORGET_EVERY`].
-    pub fn forget_idle(&self) {
+    pub(crate) fn forget_idle(&self) {
         [&self.ceiling, &self.callers, &self.mint, &self.mcp].into_iter().for_each(KeyedLimiter::forget_idle);
     }
 

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equals_no_more_go_than_must() {
+    fn only_as_many_equal_entries_are_evicted_as_needed() {
         let table = Table::with_shards(1, 32);
         (0..33).for_each(|number| set(&table, number, 1));
         assert_eq!(table.len(), 31);
@@ -236,14 +236,14 @@ mod tests {
         for number in 1..10_000 {
             set(&table, number, u64::from(number));
             assert!(table.len() <= 64);
-            // The newcomer got in, whatever the others do.
+            // The new key is stored although the table is full.
             assert_eq!(get(&table, number), Some(u64::from(number)));
         }
         assert_eq!(get(&table, 0), Some(1_000_000));
     }
 
     #[test]
-    fn it_never_holds_more_than_it_may() {
+    fn a_full_table_stays_within_its_capacity() {
         let table = Table::new();
         let capacity = u32::try_from(CAPACITY).expect("small");
         (0..capacity * 3 / 2).for_each(|number| set(&table, number, 1));

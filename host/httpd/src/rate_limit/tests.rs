@@ -74,7 +74,7 @@ fn retry_after_is_never_zero() {
 }
 
 #[test]
-fn extremes_count_right() {
+fn the_largest_and_the_smallest_quota_are_counted() {
     let (most, clock) = limiter(per_minute(u32::MAX));
     assert_eq!(allowed(&most, Key::Org).0, u32::MAX - 1);
     let (least, _) = limiter(per_minute(1));

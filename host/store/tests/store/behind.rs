@@ -8,9 +8,10 @@ use std::sync::{
 
 use chrono::DateTime;
 use futures::future::join_all;
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use store::{
-    Change, Store,
+    Change, CommitError, Store, Writer,
+    activity::ActivityRow,
     presence::PresenceRow,
     tokens::{InsertToken, RevokeTokensOf, RevokedBy, TokenKind, TokenUsed},
     workspaces::{InsertWorkspaces, PurgeWorkspaces, WorkspaceRow},
@@ -18,7 +19,10 @@ use store::{
 use tokio::time::timeout;
 use types::{Owner, TokenId, WorkspaceId};
 
-use crate::database::{Database, WAIT_TIMEOUT, on_both, token, workspace, writer};
+use crate::{
+    database::{Database, WAIT_TIMEOUT, Witness, on_both, token, workspace, writer},
+    messaging::{all, said},
+};
 
 fn presence(workspace_id: WorkspaceId, uptime_seconds: i64) -> PresenceRow {
     PresenceRow { workspace_id, uptime_seconds, ..PresenceRow::default() }
@@ -27,6 +31,12 @@ fn presence(workspace_id: WorkspaceId, uptime_seconds: i64) -> PresenceRow {
 async fn uptime(store: &Store, id: WorkspaceId) -> Option<i64> {
     let loaded = store.workspaces(&[id]).await.unwrap().pop()?;
     Some(loaded.presence?.uptime_seconds)
+}
+
+/// The numbers that rows of activity have for a summary, oldest first.
+async fn summaries(store: &Store, id: WorkspaceId) -> Vec<usize> {
+    let rows = store.activity(&all(id)).await.unwrap();
+    rows.into_iter().rev().map(|row| row.summary.unwrap().parse().unwrap()).collect()
 }
 
 fn many(count: usize) -> Vec<WorkspaceRow> {
@@ -160,17 +170,55 @@ on_both! {
         stored.expect("it was stored while changes went on");
     }
 
-    async fn a_full_write_behind_queue_waits_and_loses_no_row(database: &Database) {
+    async fn many_rows_at_once_are_all_stored_in_their_order(database: &Database) {
         let store = database.store().await;
         let (writer, written, _) = writer(&store);
         let rows = many(2_000);
         writer.commit(Change::of(InsertWorkspaces(rows.clone()))).await.unwrap();
-        // Not polled in between, so the queue of 1,024 fills and senders wait.
+        // Not polled in between, so that more than fit into a transaction wait.
         join_all(rows.iter().map(|row| writer.write_behind(presence(row.id, 3)))).await;
+        join_all((0..2_000).map(|number| writer.write_behind(said(rows[0].id, &number.to_string())))).await;
         drop(writer);
         timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         let stored = store.live_workspaces().await.unwrap();
         assert!(stored.iter().all(|it| it.presence.as_ref().is_some_and(|it| it.uptime_seconds == 3)));
+        assert!(summaries(&store, rows[0].id).await.iter().eq(&(0..2_000).collect::<Vec<_>>()));
+    }
+
+    async fn rows_wait_within_their_limit_while_the_database_is_locked(database: &Database) {
+        const LIMIT: usize = 64 << 10;
+        let store = database.store().await;
+        let (writer, written) = Writer::start_with(store.clone(), Arc::new(Witness::default()), LIMIT);
+        let [one, other] = [workspace("one"), workspace("other")];
+        writer.commit(Change::of(InsertWorkspaces(vec![one.clone(), other.clone()]))).await.unwrap();
+        let raw = database.raw().await;
+        let lock = raw.begin().await.unwrap();
+        lock.execute_unprepared("UPDATE event_head SET seq = seq").await.unwrap();
+        // What waits in the moment of the failure is kept, too.
+        writer.write_behind(said(one.id, "0")).await;
+        let refused = timeout(WAIT_TIMEOUT, writer.commit(Change::default())).await.unwrap();
+        assert!(matches!(refused, Err(CommitError::Store(_) | CommitError::OutcomeUnknown)), "{refused:?}");
+        assert!(writer.is_failing() && !writer.is_losing_rows());
+        let body = Some(format!("\"{}\"", "x".repeat(1_000)));
+        let flood = async {
+            for number in 1..200 {
+                let row = ActivityRow { request_body: body.clone(), ..said(one.id, &number.to_string()) };
+                writer.write_behind(row).await;
+                writer.write_behind(presence(other.id, number)).await;
+            }
+        };
+        timeout(WAIT_TIMEOUT, flood).await.expect("no sender waits");
+        assert!(writer.is_losing_rows());
+        lock.rollback().await.unwrap();
+        timeout(WAIT_TIMEOUT, writer.commit(Change::default())).await.unwrap().unwrap();
+        assert!(!writer.is_failing());
+        drop(writer);
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
+        let kept = summaries(&store, one.id).await;
+        assert!((30..LIMIT / 1_000).contains(&kept.len()), "{} rows", kept.len());
+        assert!(kept.iter().eq(&(0..kept.len()).collect::<Vec<_>>()), "the first ones, in order: {kept:?}");
+        assert_eq!(uptime(&store, other.id).await, Some(199));
+        raw.close().await.unwrap();
     }
 
     async fn write_behind_and_changes_do_not_deadlock(database: &Database) {

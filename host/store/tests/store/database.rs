@@ -51,23 +51,23 @@ pub use databases::on_both_databases as on_both;
 /// Records the changes that it observes.
 #[derive(Default)]
 pub struct Witness {
-    told: Mutex<Vec<(Change, Vec<Arc<Envelope>>)>>,
+    observed: Mutex<Vec<(Change, Vec<Arc<Envelope>>)>>,
 }
 
 impl Witness {
     pub fn seqs(&self) -> Vec<EventSeq> {
-        let told = self.told.lock().unwrap();
-        told.iter().flat_map(|(_, events)| events.iter().filter_map(|event| event.seq())).collect()
+        let observed = self.observed.lock().unwrap();
+        observed.iter().flat_map(|(_, events)| events.iter().filter_map(|event| event.seq())).collect()
     }
 
     pub fn changes(&self) -> usize {
-        self.told.lock().unwrap().len()
+        self.observed.lock().unwrap().len()
     }
 }
 
 impl Observer for Witness {
     fn committed(&self, change: &Change, events: &[Arc<Envelope>]) {
-        self.told.lock().unwrap().push((change.clone(), events.to_vec()));
+        self.observed.lock().unwrap().push((change.clone(), events.to_vec()));
     }
 
     fn outcome_unknown(&self) {}

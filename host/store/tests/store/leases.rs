@@ -47,7 +47,7 @@ on_both! {
         let second = second.await.unwrap();
         // Databases count whole milliseconds.
         assert!(began.elapsed() + Duration::from_millis(2) >= SHORT, "it was handed over before its end");
-        assert!(first.until < began + SHORT, "its holder stops before anybody else begins");
+        assert!(first.until < began + SHORT, "its holder stops before another server begins");
         assert_eq!(second.fence.epoch, first.fence.epoch + 1);
         assert!(!store.is_held(&first.fence).await.unwrap());
         let late = writer.commit(Change::default().require(LeaseIsHeld(first.fence))).await;

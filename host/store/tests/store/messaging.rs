@@ -13,7 +13,7 @@ use types::{ActivityId, QueueItemId, WorkspaceId};
 
 use crate::database::{Database, WAIT_TIMEOUT, on_both, workspace, writer};
 
-fn said(workspace_id: WorkspaceId, summary: &str) -> ActivityRow {
+pub fn said(workspace_id: WorkspaceId, summary: &str) -> ActivityRow {
     ActivityRow {
         id: ActivityId::random(),
         workspace_id,
@@ -32,7 +32,7 @@ fn said(workspace_id: WorkspaceId, summary: &str) -> ActivityRow {
     }
 }
 
-fn all(workspace: WorkspaceId) -> ActivityFilter {
+pub fn all(workspace: WorkspaceId) -> ActivityFilter {
     ActivityFilter {
         workspace,
         activity_type: None,
@@ -74,7 +74,8 @@ async fn keys(store: &Store, workspace: WorkspaceId) -> Vec<String> {
 
 on_both! {
     async fn times_increase_across_writers(database: &Database) {
-        let (store, one, row) = with_one(database).await;
+        let (store, _writer, row) = with_one(database).await;
+        let (one, one_written, _) = writer(&store);
         let (other, other_written, _) = writer(&database.store().await);
         let at = store::now();
         let write = async |writer: &Writer, number: i64| {
@@ -86,18 +87,12 @@ on_both! {
             }
         };
         join_all((0..300).map(|number| write(if number % 2 == 0 { &one } else { &other }, number))).await;
-        drop(other);
-        timeout(WAIT_TIMEOUT, other_written).await.unwrap().unwrap();
-        let read = timeout(WAIT_TIMEOUT, async {
-            loop {
-                let rows = store.activity(&all(row.id)).await.unwrap();
-                if rows.len() == 300 {
-                    return rows;
-                }
-                tokio::task::yield_now().await;
-            }
-        });
-        let rows = read.await.unwrap();
+        drop((one, other));
+        for written in [one_written, other_written] {
+            timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
+        }
+        let rows = store.activity(&all(row.id)).await.unwrap();
+        assert_eq!(rows.len(), 300);
         assert!(rows.is_sorted_by(|newer, older| newer.created_at > older.created_at));
         // From any row on, those after it and no others.
         let place = store.activity_place(row.id, rows[100].id).await.unwrap();
@@ -112,19 +107,14 @@ on_both! {
         for _ in 0..2 {
             writer.commit(Change::of(InsertActivity(vec![twice.clone()]))).await.unwrap();
         }
-        writer.write_behind(said(WorkspaceId::random(), "of no workspace")).await;
+        let (behind, written, _) = crate::database::writer(&store);
+        behind.write_behind(said(WorkspaceId::random(), "of no workspace")).await;
         let odd = ActivityRow { method: Some("a\0b".to_owned()), ..said(row.id, "odd") };
-        writer.write_behind(odd).await;
-        let rows = timeout(WAIT_TIMEOUT, async {
-            loop {
-                let rows = store.activity(&all(row.id)).await.unwrap();
-                if rows.len() == 2 {
-                    return rows;
-                }
-                tokio::task::yield_now().await;
-            }
-        });
-        let rows = rows.await.unwrap();
+        behind.write_behind(odd).await;
+        drop(behind);
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
+        let rows = store.activity(&all(row.id)).await.unwrap();
+        assert_eq!(rows.len(), 2);
         assert_eq!(rows[0].method.as_deref(), Some("a\u{fffd}b"));
         assert_eq!(rows[1], twice);
         assert_eq!(store.delete_activity_before(rows[0].created_at).await.unwrap(), 1);

@@ -75,13 +75,13 @@ on_both! {
             assert_eq!(found, (from + 1..=EVENTS as i64).collect::<Vec<_>>(), "from {from}");
         }
         // Each observer got the changes of its own writer, in order.
-        let mut told = 0;
+        let mut observed = 0;
         for (_, _, witness) in &writers {
             assert!(witness.seqs().is_sorted());
-            told += witness.seqs().len();
+            observed += witness.seqs().len();
             assert!(witness.changes() > 0);
         }
-        assert_eq!(told, EVENTS);
+        assert_eq!(observed, EVENTS);
     }
 }
 
@@ -120,12 +120,12 @@ async fn old_events_are_deleted_in_batches_between_changes() {
     for _ in 0..4_500 {
         change = change.with_event(WorkspaceId::random(), Event::WorkspaceOffline(Empty {}));
     }
-    let told = writer.commit(change).await.unwrap();
+    let events = writer.commit(change).await.unwrap();
     let raw = database.raw().await;
     let turns = "CREATE TABLE turns (seq BIGINT); CREATE TRIGGER turn AFTER UPDATE ON event_head \
                  BEGIN INSERT INTO turns VALUES (new.seq); END";
     raw.execute_unprepared(turns).await.unwrap();
-    assert_eq!(store.delete_events_before(told[4_400].at()).await.unwrap(), 4_400);
+    assert_eq!(store.delete_events_before(events[4_400].at()).await.unwrap(), 4_400);
     assert_eq!(store.first_event().await.unwrap(), Some(EventSeq(4_401)));
     let sql = "SELECT COUNT(*) FROM turns";
     let turns = raw.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap().unwrap();
