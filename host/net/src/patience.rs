@@ -12,6 +12,12 @@ pub trait IdleClock: fmt::Debug + Send + Sync {
     fn deadline(&self) -> Instant;
     /// The agent said something just now.
     fn reset(&self);
+    /// When [`on_long`](Self::on_long) is to be called, unless the call ends before; `None` once it was.
+    fn long_at(&self) -> Option<Instant> {
+        None
+    }
+    /// The call takes long.
+    fn on_long(&self) {}
 }
 
 /// Bounds of one call, besides those of the client.
@@ -49,7 +55,7 @@ impl Watch {
     pub(crate) fn start(limits: CallLimits, header_timeout: Duration) -> Self {
         let now = Instant::now();
         let headers = now.checked_add(header_timeout);
-        let first = earliest(&limits, headers).map_or(now, |(at, _)| at);
+        let first = earliest(&limits, headers).map_or(now, |(at, _)| wake_up(&limits, at));
         Self { limits, headers, timer: Box::pin(sleep_until(first)) }
     }
 
@@ -69,14 +75,24 @@ impl Watch {
     pub(crate) async fn expired(&mut self) -> Expired {
         loop {
             self.timer.as_mut().await;
+            let now = Instant::now();
+            if let Some(idle) = self.limits.idle.as_ref().filter(|idle| idle.long_at().is_some_and(|at| at <= now)) {
+                idle.on_long();
+            }
             // A bound may have moved since the timer was set.
             match earliest(&self.limits, self.headers) {
-                Some((at, expired)) if at <= Instant::now() => return expired,
-                Some((at, _)) => self.timer.as_mut().reset(at),
+                Some((at, expired)) if at <= now => return expired,
+                Some((at, _)) => self.timer.as_mut().reset(wake_up(&self.limits, at)),
                 None => std::future::pending().await,
             }
         }
     }
+}
+
+/// When to look: at the earliest bound, or when the call begins to be a long one.
+fn wake_up(limits: &CallLimits, bound: Instant) -> Instant {
+    let long = limits.idle.as_ref().and_then(|idle| idle.long_at());
+    long.map_or(bound, |long| long.min(bound))
 }
 
 fn earliest(limits: &CallLimits, headers: Option<Instant>) -> Option<(Instant, Expired)> {

@@ -243,6 +243,13 @@ impl Observer for Replication {
         }
     }
 
+    fn stored(&self, events: Vec<(WorkspaceId, Event)>) {
+        for (workspace, event) in events {
+            let envelope = Envelope::ephemeral(Some(workspace), &event, store::next_event_time());
+            self.publish_ephemeral(Arc::new(envelope));
+        }
+    }
+
     fn outcome_unknown(&self) {
         self.behind.notify_one();
     }
