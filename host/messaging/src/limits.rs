@@ -36,5 +36,16 @@ pub(crate) const STALE_AFTER: Duration = Duration::from_secs(35 * 60);
 /// How often a queued message is sent before it fails.
 pub(crate) const MAX_ATTEMPTS: i32 = 5;
 
+/// Bytes of the rows of activity in one answer at most, by their texts. A row has up to 1 MiB of request and twice
+/// 10 MiB of response.
+pub(crate) const ACTIVITY_PAGE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Rows of activity in one answer, unless the client says how many; and at most.
+pub(crate) const ACTIVITY_ROWS: u64 = 100;
+pub(crate) const MAX_ACTIVITY_ROWS: u64 = 500;
+
+/// Bytes of a text of an activity row at most, apart from its bodies: method, summary, status and error.
+pub(crate) const ACTIVITY_TEXT_BYTES: usize = 4096;
+
 /// How often the queue is swept for messages that other servers enqueued or that a crash left.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

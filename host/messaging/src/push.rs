@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use net::{AgentRequest, AgentResponse, BodyError, CallError, CallLimits, Expired};
 use store::workspaces::Status;
 use tokio::time::Instant;
+use types::clip;
 use wire_json::{RawJson, raw};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     deliver::SendOptions,
     delivery::{Answer, BusyDelivery, Delivery, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
-    limits::DELIVERY_TIMEOUT,
+    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT},
     stream,
 };
 
@@ -162,14 +163,15 @@ fn json_or_text(body: &Bytes) -> RawJson {
 fn refusal_text(status: StatusCode, body: &RawJson) -> String {
     let words = [["error"].as_slice(), &["error", "message"]];
     let words = words.into_iter().find_map(|path| raw::string(body.at(path)?));
-    words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned())
+    let words = words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned());
+    clip(words, ACTIVITY_TEXT_BYTES)
 }
 
 /// Which URL to register in place of one that redirects. Redirects are not followed, because the address
 /// behind was not checked.
 fn redirect_text(headers: &HeaderMap) -> String {
     let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
-    match location {
+    match location.map(|url| clip(url.to_owned(), ACTIVITY_TEXT_BYTES)) {
         Some(url) => format!("the agent's URL redirects, and redirects are not followed: register {url:?}"),
         None => "the agent's URL redirects without saying where to: register the URL that answers".to_owned(),
     }
