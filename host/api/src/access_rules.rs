@@ -172,7 +172,8 @@ impl Access {
     /// 401, with different texts for a missing and for a wrong credential.
     pub fn admin(&self, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
         if self.dev_mode {
-            return Ok(Caller::DevMode);
+            // A live token is named in what it makes; a wrong one is not needed either.
+            return Ok(credentials.bearer.and_then(|bearer| self.token(bearer)).unwrap_or(Caller::DevMode));
         }
         if self.is_uninitialized() {
             return Ok(Caller::Uninitialized);
@@ -214,7 +215,7 @@ impl Access {
     }
 
     /// The rule of the registry's routes, for the workspace that the body names. A workspace without any
-    /// token passes without proof.
+    /// token passes without proof, but not with a wrong one.
     ///
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
@@ -224,9 +225,7 @@ impl Access {
         id: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<AgentProof, ApiError> {
-        let caller = credentials.bearer.and_then(|bearer| {
-            if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
-        });
+        let caller = self.bearer_of(credentials)?;
         let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
         if self.fleet.workspaces().get(id).is_none() {
             let known = self.fleet.find(id).await;
@@ -244,10 +243,20 @@ impl Access {
         match caller {
             _ if is_admin => Ok(AgentProof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
-            _ if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
-            _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
-            _ => Err(ApiError::unauthorized("invalid workspace auth token")),
+            Some(_) => Err(ApiError::unauthorized("invalid workspace auth token")),
+            None if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
+            None => Err(ApiError::unauthorized("missing workspace auth token")),
         }
+    }
+
+    /// The caller whose bearer a request shows, if it shows one.
+    ///
+    /// # Errors
+    /// 401 for one that is neither the admin token nor a live token.
+    pub fn bearer_of(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, ApiError> {
+        let Some(bearer) = credentials.bearer else { return Ok(None) };
+        let caller = if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) };
+        caller.map(Some).ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))
     }
 
     /// The rule for registering the agent of a workspace, which may not exist yet.
@@ -279,7 +288,8 @@ impl Access {
         credentials: &Credentials<'_>,
     ) -> Result<(), ApiError> {
         let proof = self.agent(id, credentials).await;
-        if self.dev_mode && self.fleet.workspaces().get(id).is_some() {
+        let open = self.dev_mode && credentials.bearer.is_none();
+        if open && self.fleet.workspaces().get(id).is_some() {
             return Ok(());
         }
         proof.map(drop)

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::import_error;
+use crate::extract::{flag, optional_flag};
 use httpd::error::ApiError;
 use httpd::json::{self, Body, Json};
 use httpd::parameters::Query;
@@ -22,6 +23,10 @@ use httpd::run_to_completion::run_to_completion;
 
 /// Media type of a template directory in the body.
 const TAR: &str = "application/x-tar";
+
+/// Levels of JSON in the body of an import at most: two for each of the 64 levels of workspaces, which the importer
+/// counts and names, and as many as other bodies may have, for what is in one.
+const TEMPLATE_LEVELS: usize = 192;
 
 /// `/org/templates` and `/org/import`.
 pub fn routes(_: &App) -> Router<App> {
@@ -42,8 +47,9 @@ async fn templates(
     State(app): State<App>,
     _: AdminAuth,
     Query(query): Query<TemplatesQuery>,
-) -> Json<Vec<TemplateSummary>> {
-    Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
+) -> Result<Json<Vec<TemplateSummary>>, ApiError> {
+    let include_broken = flag("include_broken", query.include_broken.as_deref())?;
+    Ok(Json(app.orgs.templates(include_broken).await))
 }
 
 // === Importing ===
@@ -107,8 +113,7 @@ fn options(
         Some("reconcile") => Some(Mode::Reconcile),
         Some(_) => return Err(bad_request("mode must be 'merge' or 'reconcile'")),
     };
-    let in_query = query.dry_run.map(|word| word.parse::<bool>()).transpose();
-    let in_query = in_query.map_err(|_| bad_request("dry_run must be 'true' or 'false'"))?;
+    let in_query = optional_flag("dry_run", query.dry_run.as_deref())?;
     let dry_run =
         agreed(in_query, dry_run).ok_or_else(|| bad_request("dry_run differs between query and body"))?;
     Ok((mode, dry_run.unwrap_or(false)))
@@ -134,7 +139,7 @@ fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     if body.len() > BODY_BYTES {
         return Err(ApiError::invalid_body());
     }
-    let body: ImportBody = json::read(body, ApiError::invalid_body)?;
+    let body: ImportBody = json::read_within(body, TEMPLATE_LEVELS, ApiError::invalid_body)?;
     let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
         (Some(dir), _) => TemplateSource::Directory(dir),
         (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),

@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use super::CliError;
+use super::{CliError, printable};
 
 /// A server and the token for it.
 pub(super) struct Client {
@@ -74,31 +74,32 @@ impl Client {
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
-        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let json: Value = wire_json::from_slice(&body).unwrap_or_default();
         if status.is_success() {
             return Ok(json);
         }
         // A request for confirmation has a message instead of an error.
-        let words = json.get("error").or(json.get("message")).and_then(Value::as_str).map(str::to_owned);
+        let words = json.get("error").or(json.get("message")).and_then(Value::as_str);
+        let words = words.map(|words| printable(words).into_owned());
         let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
         if status == reqwest::StatusCode::UNAUTHORIZED {
             message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
         }
         if let Some(detail) = json.get("detail").and_then(Value::as_str) {
             message.push_str(": ");
-            message.push_str(detail);
+            message.push_str(&printable(detail));
         }
         for need in json.get("missing_env").and_then(Value::as_array).into_iter().flatten() {
             message.push_str("\n  ");
-            message.push_str(&need.as_str().map_or_else(|| need.to_string(), str::to_owned));
+            message.push_str(&printable(&need.as_str().map_or_else(|| need.to_string(), str::to_owned)));
         }
         if let Some(suggestion) = json.get("suggestion").and_then(Value::as_str) {
             message.push('\n');
-            message.push_str(suggestion);
+            message.push_str(&printable(suggestion));
         }
         for line in lines(&json, "backtrace").into_iter().chain(findings(&json)) {
             message.push_str("\n  ");
-            message.push_str(&line);
+            message.push_str(&printable(&line));
         }
         Err(CliError::Refused { message })
     }

@@ -13,9 +13,9 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::client::Client;
-use super::print::{line, text};
+use super::print::{json_line, line, text};
 use super::workspaces::Workspaces;
-use super::{CliError, ServerArgs};
+use super::{CliError, ServerArgs, printable};
 
 /// Delays between attempts to reconnect: the first and the longest. Each is twice the one before.
 const MIN_DELAY: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
     view.connected = true;
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(frame) = message else { continue };
-        let Ok(mut event) = serde_json::from_str::<Value>(&frame) else { continue };
+        let Ok(mut event) = wire_json::from_slice::<Value>(frame.as_bytes()) else { continue };
         if let Some(fields) = event.as_object_mut() {
             // The names that the list of past events has for these fields.
             for (from, to) in [("event", "event_type"), ("timestamp", "created_at")] {
@@ -145,12 +145,12 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
 
 fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> CliError {
     let body = answer.body().as_deref().unwrap_or_default();
-    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let json: Value = wire_json::from_slice(body).unwrap_or_default();
     let status = answer.status();
     let mut message = json
         .get("error")
         .and_then(Value::as_str)
-        .map_or_else(|| format!("the server answered {status}"), str::to_owned);
+        .map_or_else(|| format!("the server answered {status}"), |error| printable(error).into_owned());
     if status.as_u16() == 401 {
         message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
     }
@@ -200,7 +200,7 @@ impl View {
             return Ok(true);
         }
         if self.as_json {
-            return Ok(line(event.to_string()));
+            return Ok(json_line(event));
         }
         if !self.names.contains_key(&of) {
             // A new workspace. If the server doesn't answer, the subscription ends anyway.

@@ -8,12 +8,14 @@ pub mod events;
 pub mod guest;
 pub mod orgs;
 mod print;
+mod printable;
 pub mod send;
 pub mod workspaces;
 
 use clap::Args;
 
 use self::client::Client;
+pub use self::printable::{printable, printable_lines};
 
 /// The server to talk to.
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ use store::{
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use tokio::time::timeout;
-use types::{WorkspaceId, WorkspaceSpec};
+use types::{WorkspaceId, WorkspaceSpec, clip};
 
 use crate::{
     agent_states::Metadata,
@@ -32,7 +32,7 @@ use crate::{
     machine::{self, Input},
     new_row::NewWorkspaceRow,
     presence::PresenceObserver,
-    rules::{DeliveryMode, WorkspaceAccess},
+    rules::{DeliveryMode, REPORTED_BYTES, WorkspaceAccess},
 };
 
 /// Runtime of a workspace that registered itself and polls for messages.
@@ -126,6 +126,18 @@ pub struct Report {
     pub metadata: Option<Metadata>,
     /// The call carried a token of the workspace.
     pub proved: bool,
+}
+
+impl Report {
+    /// With texts of bounded size: a heartbeat is worth more than the end of a long text.
+    fn clipped(self) -> Self {
+        Self {
+            sample_error: clip(self.sample_error, REPORTED_BYTES),
+            current_task: clip(self.current_task, REPORTED_BYTES),
+            runtime_state: self.runtime_state.map(|state| clip(state, REPORTED_BYTES)),
+            ..self
+        }
+    }
 }
 
 /// Outcome of a heartbeat.
@@ -279,6 +291,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, or a change of its status could not be stored.
     pub async fn heartbeat(&self, report: Report) -> Result<Acknowledged, WorkspaceError> {
+        let report = report.clipped();
         let id = report.id;
         let mut workspace = self.live(id)?;
         let before = self.presence(id);

@@ -1,20 +1,23 @@
 //! Activity: a stored row and the event that publishes it, made as a pair.
 
+use chrono::{DateTime, Utc};
 use events::{Event, definitions};
 use store::{
-    Change, CommitError,
-    activity::{ActivityRow, InsertActivity},
+    Change, CommitError, StoreError,
+    activity::{ActivityRow, EndAbandonedActivity, InsertActivity, LoggedActivity},
     workspaces::WorkspaceIsLive,
 };
-use types::{ActivityId, WorkspaceId};
+use types::{ActivityId, WorkspaceId, clip};
 use uuid::Uuid;
 use wire_json::RawJson;
 
-use crate::{Messaging, error::LogError};
+use crate::{Messaging, error::LogError, limits::{ABANDONED_ROWS, ACTIVITY_TEXT_BYTES}};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
 pub(crate) const ERROR: &str = "error";
+/// Of a delivery that has not ended.
+pub(crate) const PENDING: &str = "pending";
 
 /// Activity of a workspace, to be recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +66,29 @@ impl Begun {
 }
 
 impl Entry {
+    /// The row alone.
+    pub(crate) fn into_row(self) -> ActivityRow {
+        self.into_row_and_event().0
+    }
+
+    /// With texts of bounded size: those of agents may be as large as their answers.
+    fn clipped(self) -> Self {
+        let clipped = |text: Option<String>| text.map(|text| clip(text, ACTIVITY_TEXT_BYTES));
+        Self {
+            activity_type: clip(self.activity_type, ACTIVITY_TEXT_BYTES),
+            method: clipped(self.method),
+            summary: clipped(self.summary),
+            status: clip(self.status, ACTIVITY_TEXT_BYTES),
+            error_detail: clipped(self.error_detail),
+            ..self
+        }
+    }
+
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
+        self.clipped().into_parts()
+    }
+
+    fn into_parts(self) -> (ActivityRow, Event) {
         let Begun { id, at: created_at } = self.begun.unwrap_or_else(Begun::now);
         let text = |body: &Option<RawJson>| body.as_ref().map(RawJson::to_string);
         let row = ActivityRow {

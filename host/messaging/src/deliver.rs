@@ -71,7 +71,7 @@ impl Messaging {
     ) -> Result<Delivery, DeliveryError> {
         let target = self.target(target).await?;
         self.authorize(&target, caller)?;
-        Ok(Delivery { request: Request::read(body)?, target, caller })
+        Ok(Delivery { request: Request::read(body)?, target, caller, begun: None })
     }
 
     /// Takes the message the way that its workspace is delivered to.
@@ -129,10 +129,11 @@ impl Messaging {
             }
             _ => None,
         };
-        self.log_behind(delivery.into_entry(outcome)).await;
+        // Before the activity of the same message, which is published when its row is readable.
         if let Some(response) = response {
             self.fleet.state().publish_ephemeral(id, &Event::A2aResponse(response));
         }
+        self.log_behind(delivery.into_entry(outcome)).await;
         if delivered {
             self.record_outbound(caller);
         }

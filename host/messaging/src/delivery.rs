@@ -10,7 +10,7 @@ use store::{activity::RECEIVED, queue::NewQueued};
 use wire_json::RawJson;
 
 use crate::{
-    activity::{ERROR, Entry, OK},
+    activity::{Begun, ERROR, Entry, OK, PENDING},
     caller::Caller,
     error::DeliveryError,
     request::Request,
@@ -49,6 +49,8 @@ pub(crate) struct Delivery {
     pub(crate) target: Arc<Workspace>,
     pub(crate) caller: Caller,
     pub(crate) request: Request,
+    /// Id and time of its activity, where they are chosen before it ends.
+    pub(crate) begun: Option<Begun>,
 }
 
 /// How a delivery ended.
@@ -88,9 +90,30 @@ impl Reply {
 }
 
 impl Delivery {
+    /// The activity that records that it has not ended.
+    pub(crate) fn pending_entry(&self) -> Entry {
+        let Self { target, caller, request, begun } = self;
+        let method = request.method().to_owned();
+        Entry {
+            workspace_id: target.row.id,
+            activity_type: RECEIVED.to_owned(),
+            source_id: caller.workspace(),
+            target_id: Some(target.row.id),
+            summary: Some(format!("{method} → {}", target.row.name)),
+            method: Some(method),
+            request_body: Some(request.body.clone()),
+            response_body: None,
+            tool_trace: None,
+            duration_ms: None,
+            status: PENDING.to_owned(),
+            error_detail: None,
+            begun: *begun,
+        }
+    }
+
     /// The activity that records this outcome.
     pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request } = self;
+        let Self { target, caller, request, begun } = self;
         let (method, name) = (request.method().to_owned(), &target.row.name);
         let (status, response_body, summary, error_detail) = match outcome.result {
             Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), outcome.detail),
@@ -109,6 +132,7 @@ impl Delivery {
             duration_ms: Some(outcome.duration_ms),
             status: if status.is_some_and(is_success) { OK } else { ERROR }.to_owned(),
             error_detail,
+            begun,
         }
     }
 }

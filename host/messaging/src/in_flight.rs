@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,8 +14,11 @@ use std::{
 use events::PublishObserver;
 use fleet::Fleet;
 use net::IdleClock;
+use store::activity::StartedActivity;
 use tokio::time::Instant;
 use types::WorkspaceId;
+
+use crate::{delivery::Delivery, limits::LONG_DELIVERY};
 
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
@@ -42,27 +45,33 @@ struct Published {
 pub(crate) struct DeliveryClock {
     in_flight: Arc<InFlight>,
     published: Arc<Published>,
-    id: WorkspaceId,
+    delivery: Delivery,
     fleet: Fleet,
     default_timeout: Duration,
+    /// When the delivery is a long one.
+    long_at: Instant,
+    /// Its activity was written.
+    written: AtomicBool,
 }
 
 impl InFlight {
     /// Begins a delivery, which ends when the clock is dropped.
     pub(crate) fn start(
         self: &Arc<Self>,
-        id: WorkspaceId,
+        delivery: Delivery,
         fleet: &Fleet,
         timeout: Duration,
     ) -> DeliveryClock {
-        let published = self.enter(id);
+        let published = self.enter(delivery.target.row.id);
         published.reset();
         DeliveryClock {
             in_flight: Arc::clone(self),
             published,
-            id,
+            delivery,
             fleet: fleet.clone(),
             default_timeout: timeout,
+            long_at: Instant::now() + LONG_DELIVERY,
+            written: AtomicBool::new(false),
         }
     }
 
@@ -116,9 +125,15 @@ impl Published {
     }
 }
 
+impl DeliveryClock {
+    fn id(&self) -> WorkspaceId {
+        self.delivery.target.row.id
+    }
+}
+
 impl IdleClock for DeliveryClock {
     fn deadline(&self) -> Instant {
-        let timeout = self.fleet.idle_timeout(self.id).unwrap_or(self.default_timeout);
+        let timeout = self.fleet.idle_timeout(self.id()).unwrap_or(self.default_timeout);
         let last = self.published.last();
         // A heartbeat may report any number.
         last.checked_add(timeout).unwrap_or(last + self.default_timeout)
@@ -127,17 +142,29 @@ impl IdleClock for DeliveryClock {
     fn reset(&self) {
         self.published.reset();
     }
+
+    fn long_at(&self) -> Option<Instant> {
+        (!self.written.load(Ordering::Relaxed)).then_some(self.long_at)
+    }
+
+    /// Writes the activity of a delivery that has not ended.
+    fn on_long(&self) {
+        self.written.store(true, Ordering::Relaxed);
+        let row = self.delivery.pending_entry().into_row();
+        let state = self.fleet.state();
+        state.try_write_behind(StartedActivity { row, owner: state.server() });
+    }
 }
 
 impl std::fmt::Debug for DeliveryClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeliveryClock").field("workspace", &self.id).finish_non_exhaustive()
+        f.debug_struct("DeliveryClock").field("workspace", &self.id()).finish_non_exhaustive()
     }
 }
 
 impl Drop for DeliveryClock {
     fn drop(&mut self) {
-        self.in_flight.leave(self.id);
+        self.in_flight.leave(self.id());
     }
 }
 

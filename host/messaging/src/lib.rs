@@ -39,7 +39,7 @@ pub use delivery::{Answer, Reply};
 pub use error::{DeliveryError, LogError};
 pub use headers::MessageHeaders;
 pub use limits::{ActivityRetention, Limits};
-pub use queries::{ActivityError, ActivityQuery, Reader, Report, ReportError};
+pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
 pub use stream::{AgentStream, StreamBroken};
 

@@ -24,6 +24,13 @@ pub struct Limits {
 /// Users wait as long as they like.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// How long a delivery takes until its activity is written, so that a crash leaves a trace of it. Most end
+/// before, and are written once.
+pub(crate) const LONG_DELIVERY: Duration = Duration::from_secs(1);
+
+/// Rows of servers that ended which are ended at a time.
+pub(crate) const ABANDONED_ROWS: u64 = 100;
+
 /// Pieces of a stream that wait for a sender who reads slowly.
 pub(crate) const STREAM_CHUNKS: usize = 8;
 
@@ -35,6 +42,17 @@ pub(crate) const STALE_AFTER: Duration = Duration::from_secs(35 * 60);
 
 /// How often a queued message is sent before it fails.
 pub(crate) const MAX_ATTEMPTS: i32 = 5;
+
+/// Bytes of the rows of activity in one answer at most, by their texts. A row has up to 1 MiB of request and twice
+/// 10 MiB of response.
+pub(crate) const ACTIVITY_PAGE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Rows of activity in one answer, unless the client says how many; and at most.
+pub(crate) const ACTIVITY_ROWS: u64 = 100;
+pub(crate) const MAX_ACTIVITY_ROWS: u64 = 500;
+
+/// Bytes of a text of an activity row at most, apart from its bodies: method, summary, status and error.
+pub(crate) const ACTIVITY_TEXT_BYTES: usize = 4096;
 
 /// How often the queue is swept for messages that other servers enqueued or that a crash left.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -8,20 +8,22 @@ use http::{HeaderMap, StatusCode, header};
 use net::{AgentRequest, AgentResponse, BodyError, CallError, CallLimits, Expired};
 use store::workspaces::Status;
 use tokio::time::Instant;
+use types::clip;
 use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
+    activity::Begun,
     caller::Caller,
     deliver::SendOptions,
     delivery::{Answer, BusyDelivery, Delivery, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
-    limits::DELIVERY_TIMEOUT,
+    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT},
     stream,
 };
 
 impl Messaging {
-    pub(crate) async fn push(&self, delivery: Delivery, options: SendOptions) -> Result<Answer, Undelivered> {
+    pub(crate) async fn push(&self, mut delivery: Delivery, options: SendOptions) -> Result<Answer, Undelivered> {
         let row = &delivery.target.row;
         if row.status == Status::Hibernated {
             return Err(self.wake(&delivery).await.into());
@@ -39,6 +41,7 @@ impl Messaging {
                 return Err(DeliveryError::NotTranslatable(reason).into());
             }
         };
+        delivery.begun = Some(Begun::now());
         let limits = self.limits(&delivery, options.deadline);
         let message = AgentRequest { body, headers: options.headers.into_next() };
         let sent = Instant::now();
@@ -60,7 +63,7 @@ impl Messaging {
             Caller::User => None,
             Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
         };
-        let clock = self.in_flight.start(delivery.target.row.id, &self.fleet, self.limits.idle_timeout);
+        let clock = self.in_flight.start(delivery.clone(), &self.fleet, self.limits.idle_timeout);
         CallLimits { deadline: deadline.or(limit), idle: Some(Arc::new(clock)) }
     }
 
@@ -162,14 +165,15 @@ fn json_or_text(body: &Bytes) -> RawJson {
 fn refusal_text(status: StatusCode, body: &RawJson) -> String {
     let words = [["error"].as_slice(), &["error", "message"]];
     let words = words.into_iter().find_map(|path| raw::string(body.at(path)?));
-    words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned())
+    let words = words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned());
+    clip(words, ACTIVITY_TEXT_BYTES)
 }
 
 /// Which URL to register in place of one that redirects. Redirects are not followed, because the address
 /// behind was not checked.
 fn redirect_text(headers: &HeaderMap) -> String {
     let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
-    match location {
+    match location.map(|url| clip(url.to_owned(), ACTIVITY_TEXT_BYTES)) {
         Some(url) => format!("the agent's URL redirects, and redirects are not followed: register {url:?}"),
         None => "the agent's URL redirects without saying where to: register the URL that answers".to_owned(),
     }

@@ -15,6 +15,7 @@ use crate::{logging, run};
 use ::cli::events::{self, EventsArgs};
 use ::cli::guest::{self, GuestArgs};
 use ::cli::orgs::{self, OrgArgs};
+use ::cli::printable_lines;
 use ::cli::send::{self, SendArgs};
 use ::cli::workspaces::{self, WorkspaceArgs};
 
@@ -85,7 +86,7 @@ fn exit<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("isomer: {}", with_causes(&error));
+            eprintln!("isomer: {}", printable_lines(&with_causes(&error)));
             ExitCode::FAILURE
         }
     }

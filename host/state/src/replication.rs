@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use events::{Envelope, Hub};
+use events::{Envelope, Event, Hub};
 use store::{Change, Notification, Observer, Store, StoreError};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, timeout},
 };
-use types::{EventSeq, ServerId};
+use types::{EventSeq, ServerId, WorkspaceId};
 
 use crate::{
     ephemeral::{self, EphemeralQueue, Message},

@@ -16,6 +16,7 @@ mod commit;
 mod data_dir;
 mod entity;
 mod events;
+mod guarded;
 pub mod guests;
 pub mod layouts;
 mod leases;
@@ -37,7 +38,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr,
+    ConnectOptions, Database, DbBackend, DbErr, RuntimeErr,
     sqlx::{
         self,
         sqlite::{SqliteJournalMode, SqliteSynchronous},
@@ -51,6 +52,7 @@ pub use cipher::{Cipher, CipherError, Sealed};
 pub use clock::next_event_time;
 pub use data_dir::{DataDir, DataDirError};
 pub use events::{EPHEMERAL_BYTES, EventFilter, Notification, NotificationListener};
+use guarded::Pool;
 pub use leases::{Fence, Lease, LeaseIsHeld};
 pub use transaction::Transaction;
 pub use write_behind::{Pending, WriteBehind};
@@ -85,9 +87,9 @@ pub fn now() -> DateTime<Utc> {
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Writes. On SQLite a single connection, since it has one writer at a time.
-    db: DatabaseConnection,
+    db: Pool,
     /// Reads. On Postgres the same connections.
-    read: DatabaseConnection,
+    read: Pool,
     /// Notified of commits that didn't go by way of the writer.
     beside_writer: Arc<Notify>,
 }
@@ -150,13 +152,13 @@ impl Store {
             // temporary file, that costs as much as the rows.
             let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
             let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
-            Self { read, db, beside_writer: Arc::default() }
+            Self { read: read.into(), db: db.into(), beside_writer: Arc::default() }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             // Without the timeouts of other statements: another server may need a while for its migration.
             let mut options = common(url);
             options.max_connections(1);
             migrate_alone(options).await?;
-            let db = Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?;
+            let db = Pool::from(Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?);
             Self { read: db.clone(), db, beside_writer: Arc::default() }
         } else {
             return Err(StoreError::UnknownDatabase);

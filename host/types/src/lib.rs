@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clip;
 mod condition;
 pub mod defaults;
 mod ids;
@@ -11,6 +12,7 @@ mod spec;
 mod string_enum;
 mod workspace;
 
+pub use clip::clip;
 pub use condition::{Condition, ConditionStatus};
 pub use ids::{ActivityId, EventId, EventSeq, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
 pub use spec::{InitialMemory, OrgSpec, PluginSpec, ScheduleSpec, SealedText, WorkspaceSpec};

@@ -56,7 +56,7 @@ impl Source {
         }
         if path.extension().is_some_and(|extension| extension == "json") {
             let bytes = fs::read(&path).map_err(failed)?;
-            let template = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
+            let template = wire_json::from_slice(&bytes).map_err(|error| failed(io::Error::other(error)))?;
             return Ok(Self::Inline { path, template });
         }
         let mut pack = Pack::default();

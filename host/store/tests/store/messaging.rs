@@ -41,7 +41,9 @@ pub fn all(workspace: WorkspaceId) -> ActivityFilter {
         before: None,
         since: None,
         after: None,
+        oldest_first: false,
         limit: 10_000,
+        bytes: u64::MAX,
     }
 }
 
@@ -91,12 +93,12 @@ on_both! {
         for written in [one_written, other_written] {
             timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         }
-        let rows = store.activity(&all(row.id)).await.unwrap();
+        let rows = store.activity(&all(row.id)).await.unwrap().rows;
         assert_eq!(rows.len(), 300);
         assert!(rows.is_sorted_by(|newer, older| newer.created_at > older.created_at));
         // From any row on, those after it and no others.
         let place = store.activity_place(row.id, rows[100].id).await.unwrap();
-        let after = store.activity(&ActivityFilter { after: place, ..all(row.id) }).await.unwrap();
+        let after = store.activity(&ActivityFilter { after: place, ..all(row.id) }).await.unwrap().rows;
         assert!(after.iter().eq(rows[..100].iter().rev()));
         assert_eq!(store.activity_place(WorkspaceId::random(), rows[100].id).await.unwrap(), None);
     }
@@ -113,14 +115,14 @@ on_both! {
         behind.write_behind(odd).await;
         drop(behind);
         timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
-        let rows = store.activity(&all(row.id)).await.unwrap();
+        let rows = store.activity(&all(row.id)).await.unwrap().rows;
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[0].method.as_deref(), Some("a\u{fffd}b"));
         assert_eq!(rows[1], twice);
         assert_eq!(store.delete_activity_before(rows[0].created_at).await.unwrap(), 1);
-        assert_eq!(store.activity(&all(row.id)).await.unwrap(), rows[..1]);
+        assert_eq!(store.activity(&all(row.id)).await.unwrap().rows, rows[..1]);
         writer.commit(Change::of(PurgeWorkspaces(vec![row.id]))).await.unwrap();
-        assert_eq!(store.activity(&all(row.id)).await.unwrap(), []);
+        assert_eq!(store.activity(&all(row.id)).await.unwrap().rows, []);
     }
 
     async fn messages_are_dequeued_once_and_in_order(database: &Database) {
@@ -152,7 +154,7 @@ on_both! {
 
     async fn activity_of_a_queued_message_is_stored_with_it_or_not_at_all(database: &Database) {
         let (store, _writer, row) = with_one(database).await;
-        let listed = async || store.activity(&all(row.id)).await.unwrap();
+        let listed = async || store.activity(&all(row.id)).await.unwrap().rows;
         store.enqueue(message(row.id, "a"), Some(&said(row.id, "first"))).await.unwrap();
         store.enqueue(message(row.id, "a"), Some(&said(row.id, "second"))).await.unwrap();
         let summaries: Vec<_> = listed().await.into_iter().map(|row| row.summary.unwrap()).collect();
