@@ -292,8 +292,9 @@ on_both_databases! {
         }
         // Responses between agents are published as activity, not as A2A_RESPONSE.
         send(&server, &id, &[("Authorization", &format!("Bearer {token}"))], hello()).await.ok();
+        let first = socket.event().await;
         send(&server, &sibling, &[], hello()).await.ok();
-        let (first, second) = (socket.event().await, socket.event().await);
+        let second = socket.event().await;
         assert_eq!((&first["event"], &first["payload"]["source_id"]), (&json!("ACTIVITY_LOGGED"), &json!(sibling)));
         assert_eq!((&second["event"], &second["workspace_id"]), (&json!("ACTIVITY_LOGGED"), &json!(sibling)));
         assert_eq!(second["payload"]["summary"], "message/send → Sibling (queued for poll)");

@@ -7,6 +7,7 @@
 mod a2a;
 mod access;
 mod activity;
+mod agent_activity;
 mod agent_addresses;
 mod agent_calls;
 mod agent_streams;

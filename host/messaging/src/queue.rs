@@ -52,6 +52,9 @@ impl Messaging {
     /// server that has its database for itself (`starting`), no message is under way.
     pub(crate) async fn sweep_queue(&self, starting: bool) -> Result<(), StoreError> {
         let store = self.fleet.store();
+        if starting && store.is_single_process() {
+            self.end_abandoned().await?;
+        }
         let stale =
             if starting && store.is_single_process() { store::now() } else { store::now() - STALE_AFTER };
         let pending = store.requeue_expired(stale, MAX_ATTEMPTS).await?;
