@@ -102,6 +102,9 @@ on_both_databases! {
         let sent = ask(Method::POST, &format!("/workspaces/{AGENT}/a2a"), message()).await;
         assert_eq!(sent.error(502), "workspace URL is not publicly routable");
         assert!(sent.json["hint"].as_str().unwrap().contains("MOLECULE_ENV=development"), "{}", sent.json);
+        let explained = server.ask("admin", Method::GET, &format!("/workspaces/{AGENT}/explain"), None).await.ok();
+        assert_eq!(explained["delivery_problem"]["error"], "hostname \"localhost\" resolves to forbidden address: loopback address");
+        assert!(explained["delivery_problem"]["hint"].as_str().unwrap().contains("MOLECULE_ENV=development"));
         let private = json!({ "id": AGENT, "url": "http://192.168.0.1", "agent_card": { "name": "A" }, "delivery_mode": "push" });
         let token = registered["auth_token"].as_str().unwrap();
         let refused = server.ask(token, Method::POST, "/registry/register", Some(private)).await;

@@ -61,6 +61,8 @@ on_both_databases! {
             let detail = answer.json["detail"].as_str().unwrap();
             assert!(detail.starts_with("its certificate can't be verified: ") && detail.contains(reason), "{detail}");
             assert!(answer.json["hint"].as_str().unwrap().contains("AGENT_CA_FILE"));
+            let explained = server.get(&format!("/workspaces/{id}/explain")).await.ok();
+            assert_eq!(explained["delivery_problem"]["error"], detail);
             assert_eq!(failed_row(&server, &id).await["error_detail"], detail);
             assert_eq!(agent.received(0).await.len(), 0);
         }

@@ -6,7 +6,7 @@ use store::workspaces::{Container, DesiredState, Hosting, Status};
 use types::{Condition, WorkspaceId};
 
 use crate::{
-    Workspace, decide, error::WorkspaceError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
+    Workspace, decide, delivery_problems::DeliveryProblem, error::WorkspaceError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
 /// State of a workspace. Fields are in the order of the answer.
@@ -41,6 +41,9 @@ pub struct Explanation {
     pub conditions: Vec<Condition>,
     /// None where the workspace waits for nothing.
     pub awaiting: Option<Awaiting>,
+    /// Why messages do not reach its agent. None where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_problem: Option<DeliveryProblem>,
 }
 
 /// Something that a workspace waits for.
@@ -83,6 +86,7 @@ impl Fleet {
             last_error: row.last_sample_error.clone(),
             conditions: row.conditions.clone(),
             awaiting: self.awaiting(&workspace, &context),
+            delivery_problem: self.delivery_problem(id, row.url.as_deref()),
         })
     }
 

@@ -16,6 +16,7 @@ use types::WorkspaceId;
 
 use crate::{
     agent_states::AgentStates,
+    delivery_problems::DeliveryProblems,
     error::WorkspaceError,
     limits::Limits,
     machine::{self, Input, Transition},
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) addresses: AgentAddresses,
     pub(crate) work: WorkQueue,
     pub(crate) agents: AgentStates,
+    pub(crate) delivery_problems: DeliveryProblems,
     pub(crate) presence_observers: PresenceObservers,
 }
 
@@ -87,6 +89,7 @@ impl Fleet {
             addresses: config.addresses,
             work: WorkQueue::default(),
             agents: AgentStates::default(),
+            delivery_problems: DeliveryProblems::default(),
             presence_observers: PresenceObservers::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -49,6 +49,7 @@ impl Messaging {
             Ok(response) => response,
             Err(error) => return Err(self.not_answered(delivery, sent.elapsed(), error).await),
         };
+        self.fleet.record_reached(delivery.target.row.id);
         let content_type =
             stream::content_type(delivery.request.method(), response.status, &response.headers);
         match content_type.filter(|_| options.streaming) {
@@ -76,6 +77,13 @@ impl Messaging {
         // Which bound was exceeded is for users too; causes from the operating system are for the log.
         let expired = error.source().and_then(|cause| cause.downcast_ref::<Expired>());
         let text = expired.map_or_else(|| error.to_string(), |expired| format!("{error}: {expired}"));
+        match &error {
+            CallError::Url(problem) => self.fleet.record_unreached(workspace, &problem.to_string(), hint),
+            CallError::Tls(_) | CallError::Unreachable(_) => {
+                self.fleet.record_unreached(workspace, &text, hint);
+            }
+            CallError::NoResponse(_) | CallError::InvalidResponse(_) => self.fleet.record_reached(workspace),
+        }
         let failure = match error {
             // The agent was not even looked for: clients know this as a mistake in the workspace.
             CallError::Url(error) => return DeliveryError::NotRoutable(error).into(),

@@ -52,14 +52,20 @@ impl AgentAddresses {
         self.check_resolved(&url, &found)
     }
 
-    /// Why messages to an agent with this URL can't be delivered though it may register it: `localhost` in
-    /// production.
+    /// Why messages to an agent with this URL can't be delivered though it has it, as far as that can be told
+    /// without looking its host up: `localhost` in production, or a URL from before the server's settings
+    /// changed.
     #[must_use]
     pub fn problem(&self, url: &str) -> Option<UrlError> {
         let url = agent_url::parse(url).ok()?;
-        let loopback = matches!(url.host(), Some(Host::Domain("localhost")));
-        let label = loopback.then(|| self.policy.block_reason(IpAddr::from([127, 0, 0, 1])))??;
-        Some(UrlError::Blocked(label))
+        let address = match url.host()? {
+            Host::Domain("localhost") => IpAddr::from([127, 0, 0, 1]),
+            Host::Domain(_) => return self.check_url(&url).err(),
+            Host::Ipv4(ip) => ip.into(),
+            Host::Ipv6(ip) => ip.into(),
+        };
+        let blocked = self.policy.block_reason(address).map(UrlError::Blocked);
+        blocked.or_else(|| self.check_resolved(&url, &[address]).err())
     }
 
     /// Whether the URL leads to an agent, as far as that can be told without looking its host up.
