@@ -18,7 +18,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let owner = Table::alter().table("activity_logs").add_column(&mut uuid("owner")).to_owned();
+        let owner = Table::alter().table("activity_logs").add_column(uuid("owner")).to_owned();
         manager.alter_table(owner).await?;
         // Nearly all rows have no owner, and are not in it.
         let index = Index::create()
@@ -31,7 +31,9 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.drop_index(Index::drop().name("activity_logs_owner").table("activity_logs").to_owned()).await?;
+        manager
+            .drop_index(Index::drop().name("activity_logs_owner").table("activity_logs").to_owned())
+            .await?;
         let owner = Table::alter().table("activity_logs").drop_column("owner").to_owned();
         manager.alter_table(owner).await
     }

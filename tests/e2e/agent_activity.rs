@@ -16,7 +16,8 @@ fn message(text: &str) -> Value {
 
 /// Sends without waiting for the answer, which may never come.
 fn begin(server: &Server, id: &str, text: &str) -> tokio::task::JoinHandle<()> {
-    let request = reqwest::Client::new().post(format!("{}/workspaces/{id}/a2a", server.url)).json(&message(text));
+    let request =
+        reqwest::Client::new().post(format!("{}/workspaces/{id}/a2a", server.url)).json(&message(text));
     tokio::spawn(async move {
         let _ = request.send().await;
     })

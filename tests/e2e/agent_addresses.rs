@@ -71,7 +71,7 @@ on_both_databases! {
         let mock = server.workspace(json!({ "name": "Mock", "runtime": "mock" })).await;
         let headers = [("X-Isomer-Hops", "99999999999999999999")];
         let path = format!("/workspaces/{mock}/a2a");
-        refused_with(508, server.with(&headers, Method::POST, &path, Some(message())).await);
+        refused_with(508, &server.with(&headers, Method::POST, &path, Some(message())).await);
         assert_eq!(agent.received(0).await.len(), 33);
     }
 
@@ -85,7 +85,7 @@ on_both_databases! {
         server.post(&format!("/workspaces/{AGENT}/a2a"), message()).await.ok();
         assert_eq!(create(&server, "http://[::1]:9").await.status, 201);
         for url in ["http://10.0.0.1", "http://169.254.169.254", "http://0.0.0.0"] {
-            refused_with(400, create(&server, url).await);
+            refused_with(400, &create(&server, url).await);
         }
     }
 
@@ -114,6 +114,6 @@ on_both_databases! {
 }
 
 #[track_caller]
-fn refused_with(status: u16, answer: Answer) {
+fn refused_with(status: u16, answer: &Answer) {
     assert_eq!(answer.status, status, "{}", answer.json);
 }

@@ -23,6 +23,7 @@ mod lifecycle;
 mod org_cli;
 mod orgs;
 mod outages;
+mod queue;
 mod registry;
 mod replicas;
 mod sockets;

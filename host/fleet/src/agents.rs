@@ -205,6 +205,7 @@ impl Fleet {
         let now = store::now();
         let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
         self.record_presence(presence, true);
+        self.inner.presence_observers.on_heartbeat(registration.id);
         // A new token proves the next calls: the agent gets the secret together with it.
         if registration.proved || registered.token.is_some() {
             registered.inbound_secret = self.credentials().inbound_secret(registration.id).await;

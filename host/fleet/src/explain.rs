@@ -6,7 +6,8 @@ use store::workspaces::{Container, DesiredState, Hosting, Status};
 use types::{Condition, WorkspaceId};
 
 use crate::{
-    Workspace, decide, delivery_problems::DeliveryProblem, error::WorkspaceError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
+    Workspace, decide, delivery_problems::DeliveryProblem, error::WorkspaceError, fleet::Fleet,
+    limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
 /// State of a workspace. Fields are in the order of the answer.

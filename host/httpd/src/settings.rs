@@ -48,6 +48,11 @@ pub struct HttpSettings {
     /// X-Forwarded-For names the client's address [default: none, the header is ignored]
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "LIST", default_value = "", hide_default_value = true)]
     pub trusted_proxies: TrustedProxies,
+
+    /// Seconds that open requests and deliveries may take after a signal to stop; what is left then is
+    /// queued. Give a supervisor that kills some seconds more
+    #[arg(long, env = "DRAIN_SECONDS", value_name = "N", default_value = "30", value_parser = positive)]
+    pub drain_seconds: NonZeroU32,
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ use types::{ActivityId, WorkspaceId, clip};
 use uuid::Uuid;
 use wire_json::RawJson;
 
-use crate::{Messaging, error::LogError, limits::{ABANDONED_ROWS, ACTIVITY_TEXT_BYTES}};
+use crate::{
+    Messaging,
+    error::LogError,
+    limits::{ABANDONED_ROWS, ACTIVITY_TEXT_BYTES},
+};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
@@ -204,7 +208,8 @@ impl Messaging {
         let rows = state.store().abandoned_activity(state.server(), ABANDONED_ROWS).await?;
         for row in rows {
             let id = row.workspace_id;
-            let name = self.fleet.workspaces().get(id).map_or_else(|| id.to_string(), |it| it.row.name.clone());
+            let name =
+                self.fleet.workspaces().get(id).map_or_else(|| id.to_string(), |it| it.row.name.clone());
             let (row, event) = abandoned(row, &name);
             match state.commit(Change::of(EndAbandonedActivity(row)).with_event(id, event)).await {
                 // Another server was earlier, or its own server lives and ended it.

@@ -12,7 +12,7 @@ use types::WorkspaceId;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Answer, Delivery, Outcome, Undelivered, is_success},
+    delivery::{Answer, Delivery, Origin, Outcome, Undelivered, is_success},
     error::DeliveryError,
     headers::MessageHeaders,
     request::Request,
@@ -50,6 +50,7 @@ impl Messaging {
     /// # Errors
     /// If the message was not delivered, or no answer came.
     pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
+        let _counted = self.stopping.begin();
         let SendRequest { target, body, caller, deadline, headers } = message;
         let delivery = self.prepare(target, &body, caller).await?;
         if let Some(hops) = headers.excess_hops() {
@@ -71,7 +72,8 @@ impl Messaging {
     ) -> Result<Delivery, DeliveryError> {
         let target = self.target(target).await?;
         self.authorize(&target, caller)?;
-        Ok(Delivery { request: Request::read(body)?, target, caller, begun: None })
+        let origin = Origin::Sender;
+        Ok(Delivery { request: Request::read(body)?, target, caller, origin, begun: None })
     }
 
     /// Takes the message the way that its workspace is delivered to.
@@ -136,6 +138,14 @@ impl Messaging {
         self.log_behind(delivery.into_entry(outcome)).await;
         if delivered {
             self.record_outbound(caller);
+        }
+    }
+
+    /// Records that the agent was not reached. An unreachable agent is tried many times for each message of the queue,
+    /// which would bury its other activity.
+    pub(crate) async fn record_unreached(&self, delivery: Delivery, outcome: Outcome) {
+        if delivery.origin == Origin::Sender {
+            self.record_outcome(delivery, outcome).await;
         }
     }
 

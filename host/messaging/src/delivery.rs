@@ -51,6 +51,16 @@ pub(crate) struct Delivery {
     pub(crate) request: Request,
     /// Id and time of its activity, where they are chosen before it ends.
     pub(crate) begun: Option<Begun>,
+    pub(crate) origin: Origin,
+}
+
+/// Where a delivery comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The sender waits for the answer.
+    Sender,
+    /// The queue, which tries again: a try that does not reach the agent is not recorded.
+    Queue,
 }
 
 /// How a delivery ended.
@@ -92,7 +102,7 @@ impl Reply {
 impl Delivery {
     /// The activity that records that it has not ended.
     pub(crate) fn pending_entry(&self) -> Entry {
-        let Self { target, caller, request, begun } = self;
+        let Self { target, caller, request, begun, .. } = self;
         let method = request.method().to_owned();
         Entry {
             workspace_id: target.row.id,
@@ -113,7 +123,7 @@ impl Delivery {
 
     /// The activity that records this outcome.
     pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request, begun } = self;
+        let Self { target, caller, request, origin: _, begun } = self;
         let (method, name) = (request.method().to_owned(), &target.row.name);
         let (status, response_body, summary, error_detail) = match outcome.result {
             Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), outcome.detail),
@@ -168,13 +178,12 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
     let body = &delivery.request.body;
     let number = body.at(&["params", "expires_in_seconds"]).and_then(|number| number.get().parse().ok());
     let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
-    let key = body.at(&["params", "message", "messageId"]).and_then(wire_json::raw::string);
     NewQueued {
         workspace_id: delivery.target.row.id,
         caller_id: delivery.caller.workspace(),
         body: body.to_string(),
         method: delivery.request.method().to_owned(),
-        idempotency_key: key,
+        key: None,
         expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
     }
 }

@@ -18,7 +18,10 @@ use store::activity::StartedActivity;
 use tokio::time::Instant;
 use types::WorkspaceId;
 
-use crate::{delivery::Delivery, limits::LONG_DELIVERY};
+use crate::{
+    delivery::{Delivery, Origin},
+    limits::LONG_DELIVERY,
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
@@ -143,8 +146,10 @@ impl IdleClock for DeliveryClock {
         self.published.reset();
     }
 
+    /// A message from the queue needs no trace beside its item there.
     fn long_at(&self) -> Option<Instant> {
-        (!self.written.load(Ordering::Relaxed)).then_some(self.long_at)
+        (self.delivery.origin == Origin::Sender && !self.written.load(Ordering::Relaxed))
+            .then_some(self.long_at)
     }
 
     /// Writes the activity of a delivery that has not ended.

@@ -11,6 +11,7 @@
 mod activity;
 mod background;
 mod caller;
+mod claimed;
 mod deliver;
 mod delivery;
 mod error;
@@ -23,6 +24,7 @@ mod push;
 mod queries;
 mod queue;
 mod request;
+mod stopping;
 mod stream;
 mod synthetic;
 
@@ -43,7 +45,7 @@ pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, 
 pub use request::{Malformed, Request};
 pub use stream::{AgentStream, StreamBroken};
 
-use crate::{in_flight::InFlight, pending::PendingIndex};
+use crate::{claimed::Claimed, in_flight::InFlight, pending::PendingIndex, stopping::Stopping};
 
 /// Delivers messages. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct Messaging {
     catalog: Catalog,
     agents: AgentClient,
     pending: Arc<PendingIndex>,
+    running: Arc<Claimed>,
+    stopping: Stopping,
     in_flight: Arc<InFlight>,
     limits: Limits,
 }
@@ -66,6 +70,7 @@ impl Messaging {
         let in_flight = Arc::<InFlight>::default();
         fleet.state().hub().observe(Arc::clone(&in_flight) as _);
         let agents = AgentClient::new(fleet.addresses().clone(), authorities, limits.header_timeout);
-        Self { fleet, catalog, agents, pending, in_flight, limits }
+        let (running, stopping) = (Arc::default(), Stopping::default());
+        Self { fleet, catalog, agents, pending, running, stopping, in_flight, limits }
     }
 }

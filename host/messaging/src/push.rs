@@ -18,12 +18,16 @@ use crate::{
     deliver::SendOptions,
     delivery::{Answer, BusyDelivery, Delivery, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
-    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT},
+    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT, LONG_DELIVERY},
     stream,
 };
 
 impl Messaging {
-    pub(crate) async fn push(&self, mut delivery: Delivery, options: SendOptions) -> Result<Answer, Undelivered> {
+    pub(crate) async fn push(
+        &self,
+        mut delivery: Delivery,
+        options: SendOptions,
+    ) -> Result<Answer, Undelivered> {
         let row = &delivery.target.row;
         if row.status == Status::Hibernated {
             return Err(self.wake(&delivery).await.into());
@@ -45,7 +49,11 @@ impl Messaging {
         let limits = self.limits(&delivery, options.deadline);
         let message = AgentRequest { body, headers: options.headers.into_next() };
         let sent = Instant::now();
-        let response = match self.agents.post(url, &message, limits).await {
+        let response = tokio::select! {
+            response = self.agents.post(url, &message, limits) => response,
+            () = self.stopping.cut() => Err(CallError::NoResponse("the server stops".into())),
+        };
+        let response = match response {
             Ok(response) => response,
             Err(error) => return Err(self.not_answered(delivery, sent.elapsed(), error).await),
         };
@@ -77,26 +85,37 @@ impl Messaging {
         // Which bound was exceeded is for users too; causes from the operating system are for the log.
         let expired = error.source().and_then(|cause| cause.downcast_ref::<Expired>());
         let text = expired.map_or_else(|| error.to_string(), |expired| format!("{error}: {expired}"));
-        match &error {
-            CallError::Url(problem) => self.fleet.record_unreached(workspace, &problem.to_string(), hint),
-            CallError::Tls(_) | CallError::Unreachable(_) => {
-                self.fleet.record_unreached(workspace, &text, hint);
-            }
-            CallError::NoResponse(_) | CallError::InvalidResponse(_) => self.fleet.record_reached(workspace),
-        }
-        let failure = match error {
+        let outcome = Outcome::failed(elapsed, text.clone());
+        match error {
             // The agent was not even looked for: clients know this as a mistake in the workspace.
-            CallError::Url(error) => return DeliveryError::NotRoutable(error).into(),
-            CallError::NoResponse(_) => {
-                let outcome = Outcome::failed(elapsed, text);
-                return Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome)));
+            CallError::Url(problem) => {
+                self.fleet.record_unreached(workspace, &problem.to_string(), hint);
+                // What took long has a row already.
+                if elapsed >= LONG_DELIVERY {
+                    self.record_unreached(delivery, outcome).await;
+                }
+                DeliveryError::NotRoutable(problem).into()
             }
-            CallError::Tls(detail) => DeliveryError::Insecure { detail, hint: hint.unwrap_or_default() },
-            CallError::Unreachable(_) => DeliveryError::Unreachable,
-            CallError::InvalidResponse(_) => DeliveryError::InvalidResponse { detail: text.clone() },
-        };
-        self.record_outcome(delivery, Outcome::failed(elapsed, text)).await;
-        failure.into()
+            CallError::Tls(detail) => {
+                self.fleet.record_unreached(workspace, &text, hint);
+                self.record_unreached(delivery, outcome).await;
+                DeliveryError::Insecure { detail, hint: hint.unwrap_or_default() }.into()
+            }
+            CallError::Unreachable(_) => {
+                self.fleet.record_unreached(workspace, &text, hint);
+                self.record_unreached(delivery, outcome).await;
+                DeliveryError::Unreachable.into()
+            }
+            CallError::NoResponse(_) => {
+                self.fleet.record_reached(workspace);
+                Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome)))
+            }
+            CallError::InvalidResponse(_) => {
+                self.fleet.record_reached(workspace);
+                self.record_outcome(delivery, outcome).await;
+                DeliveryError::InvalidResponse { detail: text }.into()
+            }
+        }
     }
 
     /// Wakes the hibernated target of a message. Returns the answer to the sender.
@@ -132,7 +151,11 @@ impl Messaging {
             self.record_outcome(delivery, Outcome::failed(elapsed, detail.clone())).await;
             return Err(DeliveryError::InvalidResponse { detail });
         }
-        let body = match body.collect().await {
+        let body = tokio::select! {
+            body = body.collect() => body,
+            () = self.stopping.cut() => Err(BodyError::Incomplete),
+        };
+        let body = match body {
             Ok(body) => body,
             Err(error) => {
                 let delivered = is_success(status);

@@ -14,6 +14,7 @@ use crate::{
     Messaging,
     delivery::{Delivery, Outcome},
     limits::{RECORDED_STREAM_BYTES, STREAM_CHUNKS},
+    stopping::Stopping,
 };
 
 /// Methods whose answer is a stream, of A2A 0.3 and 1.0.
@@ -73,9 +74,9 @@ impl Messaging {
         let AgentResponse { status, elapsed, body, .. } = response;
         let (to_sender, chunks) = mpsc::channel(STREAM_CHUNKS);
         let (done, complete) = tokio::sync::oneshot::channel();
-        let messaging = self.clone();
+        let (messaging, counted) = (self.clone(), self.stopping.begin());
         tokio::spawn(async move {
-            let (recorded, problem) = relay(body, to_sender).await;
+            let (recorded, problem) = relay(body, to_sender, &messaging.stopping).await;
             if problem.is_none() {
                 let _ = done.send(());
             } else {
@@ -84,17 +85,26 @@ impl Messaging {
             let text = RawJson::render(&wire_json::without_nul(&String::from_utf8_lossy(&recorded)));
             let outcome = Outcome::answered(elapsed, status, Some(text)).with_detail(problem);
             messaging.record_outcome(delivery, outcome).await;
+            drop(counted);
         });
         AgentStream { status, content_type, chunks, complete }
     }
 }
 
 /// Reads a stream to its end. Returns the beginning of its text, and why it is not whole.
-async fn relay(mut body: AgentBody, to_sender: mpsc::Sender<Bytes>) -> (BytesMut, Option<String>) {
+async fn relay(
+    mut body: AgentBody,
+    to_sender: mpsc::Sender<Bytes>,
+    stopping: &Stopping,
+) -> (BytesMut, Option<String>) {
     let mut recorded = BytesMut::new();
     let mut to_sender = Some(to_sender);
     loop {
-        let chunk = match body.chunk().await {
+        let chunk = tokio::select! {
+            chunk = body.chunk() => chunk,
+            () = stopping.cut() => return (recorded, Some("the server stopped first".to_owned())),
+        };
+        let chunk = match chunk {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return (recorded, None),
             Err(error) => return (recorded, Some(error.to_string())),
@@ -104,6 +114,7 @@ async fn relay(mut body: AgentBody, to_sender: mpsc::Sender<Bytes>) -> (BytesMut
         if let Some(sender) = &to_sender {
             let left = tokio::select! {
                 sent = sender.send(chunk) => sent.is_err(),
+                () = stopping.cut() => return (recorded, Some("the server stopped first".to_owned())),
                 error = body.expired() => return (recorded, Some(error.to_string())),
             };
             if left {

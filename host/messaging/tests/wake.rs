@@ -93,7 +93,7 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         addresses: Default::default(),
     };
     let fleet = Fleet::open(config).await;
-    let limits = Limits { header_timeout: TIMEOUT, idle_timeout: TIMEOUT };
+    let limits = Limits { server_lease: TIMEOUT, header_timeout: TIMEOUT, idle_timeout: TIMEOUT };
     let messaging = Messaging::new(fleet.clone(), catalog, limits, Default::default());
     let reconciler = tokio::spawn({
         let fleet = fleet.clone();

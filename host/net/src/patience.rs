@@ -76,7 +76,9 @@ impl Watch {
         loop {
             self.timer.as_mut().await;
             let now = Instant::now();
-            if let Some(idle) = self.limits.idle.as_ref().filter(|idle| idle.long_at().is_some_and(|at| at <= now)) {
+            if let Some(idle) =
+                self.limits.idle.as_ref().filter(|idle| idle.long_at().is_some_and(|at| at <= now))
+            {
                 idle.on_long();
             }
             // A bound may have moved since the timer was set.

@@ -1,5 +1,6 @@
 //! `isomer serve`: from settings to a server that listens, and back to a process that ends.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
+use messaging::Messaging;
 use metrics_exporter_prometheus::BuildError;
 use net::AuthoritiesError;
 use state::State;
@@ -29,6 +31,8 @@ use httpd::shutdown::Shutdown;
 
 /// How long the last writes and closing the database may take after the last request.
 const LAST_WRITES: Duration = Duration::from_secs(15);
+/// The part of the time to drain that is left for storing what deliveries ended with: at most this, and a quarter.
+const LAST_OUTCOMES: Duration = Duration::from_secs(5);
 /// How long the answers may take to requests that wait for a server whose start failed or was stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -94,7 +98,9 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
-    let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
+    let drain = Duration::from_secs(settings.http.drain_seconds.get().into());
+    let limits = Limits { drain, ..Limits::default() };
+    let serving = tokio::spawn(serve::serve(listener, routes.clone(), limits, shutdown.clone()));
 
     let opened = tokio::select! {
         opened = open(settings, &data_dir, cipher, address) => opened.map(Some),
@@ -115,6 +121,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
+    let delivering = tokio::spawn(stop_deliveries(app.messaging.clone(), drain, shutdown.clone()));
     routes.ready(router(app, &settings.http));
     // The routes hold the fleet, and the writer ends with its last clone.
     drop(routes);
@@ -124,6 +131,11 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
         shutdown.end();
     }
 
+    if let Err(error) = delivering.await {
+        tracing::error!(error = &error as &dyn std::error::Error, "the end of deliveries panicked");
+    }
+
+    let stored = Cell::new(false);
     let closing = async {
         tasks.shutdown().await;
         catalog.store_counters().await;
@@ -131,18 +143,34 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
         if let Err(error) = written.await {
             tracing::error!(error = &error as &dyn std::error::Error, "the writer panicked");
         }
+        stored.set(true);
         if let Err(error) = store.close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the database was not closed in order");
         }
     };
     tokio::select! {
-        closed = timeout(LAST_WRITES, closing) => if closed.is_err() {
-            tracing::warn!("the last writes were not stored, or the database was not closed, in time");
+        closed = timeout(LAST_WRITES, closing) => match closed {
+            Ok(()) => {}
+            Err(_) if stored.get() => tracing::warn!("the database was not closed in time; nothing is lost"),
+            Err(_) => tracing::warn!(
+                "the last writes were not stored in time: activity and heartbeats of the last seconds may be lost"
+            ),
         },
         () = shutdown.forced() => {}
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Once the server drains, ends deliveries in time for their outcomes to be stored, and for their senders to be
+/// answered.
+async fn stop_deliveries(messaging: Messaging, drain: Duration, shutdown: Shutdown) {
+    shutdown.draining().await;
+    let last = LAST_OUTCOMES.min(drain / 4);
+    tokio::select! {
+        _ = messaging.stop(drain - last, last) => {}
+        () = shutdown.forced() => {}
+    }
 }
 
 /// What depends on the database.

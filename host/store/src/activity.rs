@@ -223,7 +223,11 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn abandoned_activity(&self, server: ServerId, limit: u64) -> Result<Vec<ActivityRow>, StoreError> {
+    pub async fn abandoned_activity(
+        &self,
+        server: ServerId,
+        limit: u64,
+    ) -> Result<Vec<ActivityRow>, StoreError> {
         use activity::Column as C;
         let mut query = activity::Entity::find().filter(C::Owner.is_not_null()).filter(C::Owner.ne(server.0));
         if !self.is_single_process() {
@@ -387,7 +391,8 @@ impl Buffer for Rows {
     }
 
     fn take_events(&mut self) -> Vec<(WorkspaceId, Event)> {
-        let events = self.rows.iter_mut().filter_map(|logged| Some((logged.row.workspace_id, logged.event.take()?)));
+        let events =
+            self.rows.iter_mut().filter_map(|logged| Some((logged.row.workspace_id, logged.event.take()?)));
         events.collect()
     }
 
@@ -421,7 +426,8 @@ async fn insert_owned<'a>(
         let owner = owner.map(|server| server.0);
         activity::Model { owner, ..row.stored(seq, at) }.into_active_model().reset_all()
     });
-    let replaced = [C::Summary, C::ResponseBody, C::ToolTrace, C::DurationMs, C::Status, C::ErrorDetail, C::Owner];
+    let replaced =
+        [C::Summary, C::ResponseBody, C::ToolTrace, C::DurationMs, C::Status, C::ErrorDetail, C::Owner];
     let mut rows = rows.collect::<Vec<_>>().into_iter();
     while rows.len() > 0 {
         let power = 1 << rows.len().ilog2();

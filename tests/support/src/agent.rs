@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Notify, mpsc},
-    task::JoinHandle,
+    sync::{Notify, Semaphore, mpsc},
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -42,6 +42,8 @@ pub enum Reaction {
     Reset,
     /// Writes what the test sends, and closes the connection when the test drops its end. See [`feed`].
     Feed(Feed),
+    /// Waits for a permit, then gives a [`success_reply`].
+    Hold(Arc<Semaphore>),
 }
 
 /// The agent's end of a [`feed`].
@@ -86,7 +88,13 @@ pub struct Agent {
 
 impl Agent {
     pub async fn start() -> Self {
-        Self::listen("http", None).await
+        Self::listen("http", 0, None).await
+    }
+
+    /// Starts an agent at the address that another one had.
+    pub async fn start_again(url: &str) -> Self {
+        let (_, port) = url.rsplit_once(':').expect("a port");
+        Self::listen("http", port.parse().expect("a number"), None).await
     }
 
     /// An agent with TLS: a certificate for this name, and for no other, signed by an authority of its own.
@@ -112,20 +120,22 @@ impl Agent {
             .with_no_client_auth()
             .with_single_cert(vec![own.der().clone()], key)
             .expect("a key that fits");
-        let agent = Self::listen("https", Some(TlsAcceptor::from(Arc::new(config)))).await;
+        let agent = Self::listen("https", 0, Some(TlsAcceptor::from(Arc::new(config)))).await;
         (agent, certificate.pem())
     }
 
-    async fn listen(scheme: &str, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("localhost:0").await.expect("a free port");
+    async fn listen(scheme: &str, port: u16, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(("localhost", port)).await.expect("a free port");
         let url = format!("{scheme}://localhost:{}", listener.local_addr().expect("bound").port());
         let shared = Arc::<Shared>::default();
         let all = Arc::clone(&shared);
         let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 all.state().connections += 1;
                 let (shared, tls) = (Arc::clone(&all), tls.clone());
-                tokio::spawn(async move {
+                // Aborted with the agent.
+                connections.spawn(async move {
                     match tls {
                         None => serve(socket, Arc::clone(&shared)).await,
                         Some(tls) => {
@@ -137,6 +147,7 @@ impl Agent {
                     shared.state().closed += 1;
                     shared.arrival.notify_waiters();
                 });
+                while connections.try_join_next().is_some() {}
             }
         });
         Self { url, shared, task }
@@ -279,6 +290,12 @@ async fn serve(mut socket: impl Connection, shared: Arc<Shared>) {
                     let _ = socket.write_all(&bytes).await;
                 }
                 return;
+            }
+            Reaction::Hold(permits) => {
+                permits.acquire().await.expect("not closed").forget();
+                let body = success_reply(&message.body);
+                let head = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = socket.write_all((head + &body).as_bytes()).await;
             }
         }
     }

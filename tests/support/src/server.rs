@@ -121,6 +121,16 @@ impl Server {
         self.start_again().await
     }
 
+    /// Waits for the end of a server that a signal stops, and starts it again on the same data. Returns the log of
+    /// the stopped server, too.
+    pub async fn wait_and_restart(mut self) -> (Self, String) {
+        // Senders and agents of the test go on meanwhile.
+        let status = tokio::task::block_in_place(|| self.child.wait().expect("the process ends"));
+        assert!(status.success(), "the server ended with {status}: {}", self.log());
+        let log = self.log();
+        (self.start_again().await, log)
+    }
+
     /// Kills the server and starts it again on the same data.
     pub async fn kill_and_restart(mut self) -> Self {
         self.kill();
