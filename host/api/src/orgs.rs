@@ -7,7 +7,10 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
-use orgs::{Action, Import, ImportError, Imported, ImportedWorkspace, Mode, TemplateSource, TemplateSummary};
+use orgs::{
+    Action, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
+    TemplateSummary,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -16,17 +19,13 @@ use crate::app::App;
 use crate::errors::import_error;
 use crate::extract::{flag, optional_flag};
 use httpd::error::ApiError;
-use httpd::json::{self, Body, Json};
+use httpd::json::{Body, Json};
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
 
 /// Media type of a template directory in the body.
 const TAR: &str = "application/x-tar";
-
-/// Levels of JSON in the body of an import at most: two for each of the 64 levels of workspaces, which the importer
-/// counts and names, and as many as other bodies may have, for what is in one.
-const TEMPLATE_LEVELS: usize = 192;
 
 /// `/org/templates` and `/org/import`.
 pub fn routes(_: &App) -> Router<App> {
@@ -139,7 +138,13 @@ fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     if body.len() > BODY_BYTES {
         return Err(ApiError::invalid_body());
     }
-    let body: ImportBody = json::read_within(body, TEMPLATE_LEVELS, ApiError::invalid_body)?;
+    let body: ImportBody = orgs::from_json(body).map_err(|error| match error {
+        JsonError::TooDeep => import_error(ImportError::Nesting(error)),
+        JsonError::Invalid(error) => {
+            tracing::debug!(%error, "the body is not what the route wants");
+            ApiError::invalid_body()
+        }
+    })?;
     let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
         (Some(dir), _) => TemplateSource::Directory(dir),
         (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),
@@ -168,6 +173,9 @@ fn done(imported: &Imported, reconciles: bool) -> Value {
     if let Some(error) = &imported.error {
         add("error", json!(error));
     }
+    if let Some(detail) = &imported.detail {
+        add("detail", json!(detail));
+    }
     if !imported.warnings.is_empty() {
         add("warnings", json!(imported.warnings));
     }
@@ -179,6 +187,9 @@ fn entry(workspace: &ImportedWorkspace) -> Value {
     if let Some(fields) = entry.as_object_mut() {
         if workspace.action == Action::Keep {
             fields.insert("skipped".to_owned(), json!(true));
+        }
+        if !workspace.channels.is_empty() {
+            fields.insert("channels".to_owned(), json!(workspace.channels));
         }
         if !workspace.channels_skipped.is_empty() {
             fields.insert("channels_skipped".to_owned(), json!(workspace.channels_skipped));
@@ -214,6 +225,7 @@ fn dry_run_plan(imported: &Imported) -> Value {
         json!({ "action": "remove", "id": removed.id, "path": path })
     });
     json!({
+        "detail": imported.detail,
         "dry_run": true,
         "error": imported.error,
         "missing_env": imported.missing_env,

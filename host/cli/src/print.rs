@@ -13,6 +13,11 @@ pub(super) fn line(text: impl AsRef<str>) -> bool {
     write(&printable(text.as_ref()))
 }
 
+/// Writes a line to standard error, where it has a reader.
+pub(super) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", printable(text.as_ref()));
+}
+
 /// Writes text with the lines that it has.
 pub(super) fn lines(text: &str) -> bool {
     write(&printable_lines(text))

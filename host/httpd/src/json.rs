@@ -41,29 +41,13 @@ where
 /// # Errors
 /// 400: that answer, or one that says that the body is nested too deeply.
 pub fn read<T: DeserializeOwned>(body: &[u8], malformed: impl FnOnce() -> ApiError) -> Result<T, ApiError> {
-    wire_json::from_slice(body).map_err(|error| unread(error, malformed))
-}
-
-/// The same for JSON that may be nested as deeply as this.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_within<T: DeserializeOwned>(
-    body: &[u8],
-    levels: usize,
-    malformed: impl FnOnce() -> ApiError,
-) -> Result<T, ApiError> {
-    wire_json::from_slice_within(body, levels).map_err(|error| unread(error, malformed))
-}
-
-fn unread(error: ReadError, malformed: impl FnOnce() -> ApiError) -> ApiError {
-    match error {
+    wire_json::from_slice(body).map_err(|error| match error {
         ReadError::TooDeep { .. } => ApiError::bad_request(&error.to_string()),
         ReadError::Malformed(error) => {
             tracing::debug!(%error, "the body does not match what the route expects");
             malformed()
         }
-    }
+    })
 }
 
 /// A body as it came, within the same limits and with the same refusals.

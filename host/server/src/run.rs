@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
@@ -13,7 +14,7 @@ use messaging::Messaging;
 use metrics_exporter_prometheus::BuildError;
 use net::AuthoritiesError;
 use state::State;
-use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
+use store::{Cipher, CipherError, DataDir, DataDirError, DatabaseUrl, DatabaseUrlError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,6 +23,7 @@ use wasm::{AotCache, Sandbox, SandboxError};
 use crate::background;
 use crate::logging::LogFormat;
 use crate::settings::Settings;
+use crate::settings_check;
 use crate::wiring;
 use api::app::router;
 use api::health::EARLY;
@@ -56,6 +58,9 @@ pub enum StartError {
     /// The database can't be used.
     #[error("cannot open the database (see DATABASE_URL and DATA_DIR)")]
     Store(#[from] StoreError),
+    /// The database's URL can't be used.
+    #[error(transparent)]
+    DatabaseUrl(#[from] DatabaseUrlError),
     /// The sandbox of guests could not be set up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -90,11 +95,15 @@ pub enum StartError {
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
+    for sentence in settings_check::without_effect(settings, is_set) {
+        tracing::warn!("{sentence}");
+    }
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let cipher = cipher(settings)?;
     let authorities = settings.messages.authorities()?;
+    let database = database_url(settings, &data_dir)?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
@@ -103,7 +112,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let serving = tokio::spawn(serve::serve(listener, routes.clone(), limits, shutdown.clone()));
 
     let opened = tokio::select! {
-        opened = open(settings, &data_dir, cipher, address) => opened.map(Some),
+        opened = open(settings, &data_dir, &database, cipher, address) => opened.map(Some),
         () = shutdown.draining() => Ok(None),
     };
     let Opened { store, catalog, fleet, written } = match opened {
@@ -162,6 +171,11 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Whether a variable has a value. A blank one counts as unset.
+fn is_set(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| !value.trim().is_empty())
+}
+
 /// Once the server drains, ends deliveries in time for their outcomes to be stored, and for their senders to be
 /// answered.
 async fn stop_deliveries(messaging: Messaging, drain: Duration, shutdown: Shutdown) {
@@ -185,10 +199,11 @@ struct Opened {
 async fn open(
     settings: &Settings,
     data_dir: &DataDir,
+    database: &DatabaseUrl,
     cipher: Cipher,
     address: SocketAddr,
 ) -> Result<Opened, StartError> {
-    let store = open_store(settings, data_dir).await?;
+    let store = Store::open(database).await?;
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
     let (state, written) =
         State::open_with(store.clone(), Hub::default(), settings.storage.behind_bytes()).await?;
@@ -211,10 +226,11 @@ fn cipher(settings: &Settings) -> Result<Cipher, CipherError> {
     Cipher::new(key, previous, settings.access.production())
 }
 
-async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, StoreError> {
-    let embedded = || data_dir.database_url();
-    let url = settings.storage.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
-    Store::connect(&url).await
+fn database_url(settings: &Settings, data_dir: &DataDir) -> Result<DatabaseUrl, DatabaseUrlError> {
+    match &settings.storage.database_url {
+        Some(url) => DatabaseUrl::parse(url.expose()),
+        None => DatabaseUrl::parse(&data_dir.database_url()),
+    }
 }
 
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
@@ -271,11 +287,19 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
     if settings.logging.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
-        // The reader of standard output may be gone; `println!` would panic.
-        let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
+        print(welcome(address, &data_dir.to_string(), mode));
     }
     if let Some(hint) = settings.access.hint() {
         tracing::warn!("{hint}");
+    }
+}
+
+/// Prints to standard output, whose reader may be gone (`println!` would panic) or stall: a thread of its own
+/// waits for it.
+fn print(text: String) {
+    let printing = move || drop(writeln!(io::stdout(), "{text}"));
+    if let Err(error) = thread::Builder::new().name("welcome".to_owned()).spawn(printing) {
+        tracing::warn!(%error, "no thread can be started to print where the server listens");
     }
 }
 

@@ -146,6 +146,7 @@ on_both_databases! {
             assert!(detail.contains("workspaces may be nested 64 deep"), "{detail}");
         }
         let refused = server.post("/org/import", template(200)).await;
-        assert_eq!(refused.error(400), "nested too deeply: at most 192 levels");
+        assert_eq!(refused.error(400), "invalid org template");
+        assert!(refused.json["detail"].as_str().unwrap().contains("workspaces may be nested 64 deep"));
     }
 }

@@ -86,6 +86,7 @@ impl Server {
     }
 
     async fn start_on(start: Start, data: Arc<TempDir>) -> Self {
+        crate::use_ring();
         let mut program = program();
         program.arg("serve").env("PORT", "0").env("BIND_ADDR", "127.0.0.1").env("DATA_DIR", data.path());
         // The default of the tests; `start.env` overrides it.

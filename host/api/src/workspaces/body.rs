@@ -86,7 +86,7 @@ impl Validate for NewWorkspace {
 
 impl From<MemoryBody> for InitialMemory {
     fn from(body: MemoryBody) -> Self {
-        Self { content: body.content.into(), scope: body.scope.into() }
+        Self { content: body.content.into_string().into(), scope: body.scope.into() }
     }
 }
 

@@ -107,7 +107,11 @@ fn created(made: &Created, platform_url: &str) -> Value {
             "awareness_namespace": format!("workspace:{}", row.id),
             "id": row.id,
             "name": row.name,
-            "status": if hosting == Hosting::Container { Status::Provisioning } else { row.status },
+            "status": if hosting == Hosting::Container && row.status != Status::Paused {
+                Status::Provisioning
+            } else {
+                row.status
+            },
             "workspace_access": row.workspace_access,
         }),
     }

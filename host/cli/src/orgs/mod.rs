@@ -69,7 +69,7 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
         OrgTask::Import { template, mode, dry_run } => {
             let source = Source::find(&template.template)?;
             if !as_json {
-                eprintln!("{}", printable(&source.to_string()));
+                print::note(source.to_string());
             }
             let answer = import(&client, &source, &mode, dry_run).await?;
             if as_json {
@@ -79,7 +79,8 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
             } else {
                 show::imported(&answer, &client.get("/workspaces").await?);
             }
-            match answer.get("error").and_then(Value::as_str) {
+            let error = ["detail", "error"].into_iter().find_map(|field| answer.get(field)?.as_str());
+            match error {
                 Some(error) => Err(CliError::refused(format!(
                     "{}. The workspaces after it were not created; mend the template and import it again",
                     printable(error)
