@@ -12,8 +12,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use types::WorkspaceId;
 
-use crate::fleet::Fleet;
-
 /// Why messages do not reach an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeliveryProblem {
@@ -36,40 +34,35 @@ pub(crate) struct DeliveryProblems {
 }
 
 impl DeliveryProblems {
-    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, DeliveryProblem>> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Fleet {
-    /// Remembers why a message did not reach its agent.
-    pub fn record_unreached(&self, id: WorkspaceId, error: &str, hint: Option<&'static str>) {
-        let store = &self.inner.delivery_problems;
-        let mut problems = store.lock();
+    /// Remembers why a message did not reach its agent, and forgets workspaces that are gone.
+    pub(crate) fn insert(
+        &self,
+        id: WorkspaceId,
+        error: &str,
+        hint: Option<&'static str>,
+        is_live: impl Fn(WorkspaceId) -> bool,
+    ) {
+        let mut problems = self.lock();
         let since = problems.get(&id).filter(|known| known.error == error).and_then(|known| known.since);
         let since = since.or_else(|| Some(store::now()));
-        problems.retain(|id, _| self.workspaces().get(*id).is_some());
+        problems.retain(|id, _| is_live(*id));
         problems.insert(id, DeliveryProblem { error: error.to_owned(), hint, since });
-        store.count.store(problems.len(), Ordering::Relaxed);
+        self.count.store(problems.len(), Ordering::Relaxed);
     }
 
-    /// Forgets it: a message reached the agent.
-    pub fn record_reached(&self, id: WorkspaceId) {
-        let store = &self.inner.delivery_problems;
-        if store.count.load(Ordering::Relaxed) > 0 {
-            let mut problems = store.lock();
+    pub(crate) fn remove(&self, id: WorkspaceId) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let mut problems = self.lock();
             problems.remove(&id);
-            store.count.store(problems.len(), Ordering::Relaxed);
+            self.count.store(problems.len(), Ordering::Relaxed);
         }
     }
 
-    /// Why messages do not reach the agent with this URL: what its URL says, else what the last message met.
-    pub(crate) fn delivery_problem(&self, id: WorkspaceId, url: Option<&str>) -> Option<DeliveryProblem> {
-        let known = self.inner.delivery_problems.lock().get(&id).cloned();
-        let of_url = || {
-            let problem = self.addresses().problem(url?)?;
-            Some(DeliveryProblem { error: problem.to_string(), hint: problem.hint(), since: None })
-        };
-        known.or_else(of_url)
+    pub(crate) fn get(&self, id: WorkspaceId) -> Option<DeliveryProblem> {
+        self.lock().get(&id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, DeliveryProblem>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -91,6 +91,25 @@ impl Fleet {
         })
     }
 
+    /// Remembers why a message did not reach its agent.
+    pub fn record_unreached(&self, id: WorkspaceId, error: &str, hint: Option<&'static str>) {
+        let is_live = |id| self.workspaces().get(id).is_some();
+        self.inner.delivery_problems.insert(id, error, hint, is_live);
+    }
+
+    /// Forgets it: a message reached the agent.
+    pub fn record_reached(&self, id: WorkspaceId) {
+        self.inner.delivery_problems.remove(id);
+    }
+
+    /// Why messages do not reach the agent with this URL: what the last message met, else what its URL says.
+    fn delivery_problem(&self, id: WorkspaceId, url: Option<&str>) -> Option<DeliveryProblem> {
+        self.inner.delivery_problems.get(id).or_else(|| {
+            let problem = self.addresses().problem(url?)?;
+            Some(DeliveryProblem { error: problem.to_string(), hint: problem.hint(), since: None })
+        })
+    }
+
     fn awaiting(&self, workspace: &Workspace, context: &decide::Context) -> Option<Awaiting> {
         let row = &workspace.row;
         let awaiting = |what: &str, deadline, then: &str| {

@@ -23,6 +23,7 @@ mod poll;
 mod push;
 mod queries;
 mod queue;
+mod relay;
 mod request;
 mod stopping;
 mod stream;
