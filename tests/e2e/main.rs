@@ -15,6 +15,7 @@ mod agent_tls;
 mod breaker;
 mod canvas;
 mod cli_connections;
+mod clocks;
 mod crashes;
 mod delivery;
 mod guest_cli;
