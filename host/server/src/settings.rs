@@ -227,7 +227,7 @@ impl Settings {
     #[must_use]
     pub fn addresses(&self, listening: SocketAddr) -> AgentAddresses {
         let policy = AddressPolicy { saas: self.saas(), development: self.access.development() };
-        let urls = [&self.http.platform_url, &self.access.external_platform_url];
+        let urls = [&self.http.platform_url, &self.http.external_platform_url];
         let urls: Vec<String> = urls.into_iter().flatten().map(ToString::to_string).collect();
         AgentAddresses::new(policy, Some(listening), urls.iter().map(String::as_str))
     }
