@@ -5,7 +5,8 @@
 use std::fmt;
 
 use fleet::Fleet;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use types::{OrgId, Owner, TokenId, WorkspaceId};
@@ -213,8 +214,8 @@ impl Access {
         }
     }
 
-    /// The rule of the registry's routes, for the workspace that the body names. A workspace without any
-    /// token passes without proof.
+    /// The rule of the registry's routes, for the workspace that the body names. A workspace for which
+    /// no token was ever made passes without proof.
     ///
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
@@ -244,10 +245,24 @@ impl Access {
         match caller {
             _ if is_admin => Ok(AgentProof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
-            _ if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
-            _ if credentials.bearer.is_none() => Err(ApiError::unauthorized("missing workspace auth token")),
-            _ => Err(ApiError::unauthorized("invalid workspace auth token")),
+            _ if !self.fleet.state().tokens().ever_had_any(id) => Ok(AgentProof::None),
+            _ => Err(self.agent_refusal(id, credentials)),
         }
+    }
+
+    /// The answer to an agent without a valid token. Where all tokens of its workspace were revoked, it says
+    /// how to get another.
+    fn agent_refusal(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> ApiError {
+        let what = if credentials.bearer.is_none() { "missing" } else { "invalid" };
+        let text = format!("{what} workspace auth token");
+        if self.fleet.state().tokens().has_any(id) {
+            return ApiError::unauthorized(&text);
+        }
+        let hint = format!(
+            "All tokens of this workspace were revoked. Make one with POST /workspaces/{id}/tokens and an admin \
+             or organization token, and give it to the agent; or register with such a token as bearer."
+        );
+        ApiError::with_body(StatusCode::UNAUTHORIZED, json!({ "error": text, "hint": hint }))
     }
 
     /// The rule for registering the agent of a workspace, which may not exist yet.

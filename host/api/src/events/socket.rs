@@ -41,7 +41,7 @@ pub(super) async fn open(
     State(app): State<App>,
     Query(resume): Query<Resume>,
     handshake: Handshake,
-    SocketAuth { audience, caller }: SocketAuth,
+    SocketAuth { audience, caller, protocol }: SocketAuth,
 ) -> Result<Response, ApiError> {
     let since = resume.since.as_deref().map(parse).transpose()?;
     let limits = app.event_limits;
@@ -56,7 +56,7 @@ pub(super) async fn open(
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(limits.inbound))
         .max_frame_size(Some(limits.inbound));
-    Ok(handshake.accept(config, move |socket| {
+    Ok(handshake.accept(config, protocol, move |socket| {
         Socket { socket, events, limits, access, caller, shutdown, _open: Open::new(permits) }.run()
     }))
 }
