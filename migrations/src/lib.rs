@@ -11,6 +11,8 @@ mod m0003_traffic;
 mod m0004_guest_components;
 mod m0005_drop_jobs;
 mod m0006_fewer_indexes;
+mod m0007_queue_claims;
+mod m0010_setups;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -25,6 +27,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_guest_components::Migration),
             Box::new(m0005_drop_jobs::Migration),
             Box::new(m0006_fewer_indexes::Migration),
+            Box::new(m0007_queue_claims::Migration),
+            Box::new(m0010_setups::Migration),
         ]
     }
 }

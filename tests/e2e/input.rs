@@ -1,6 +1,9 @@
 //! Input that clients and agents send in good faith, and input of those that don't: it never costs more than
 //! itself, and both databases treat it the same.
 
+mod limits;
+mod nul;
+mod terminal;
 mod text;
 
 use serde_json::json;

@@ -81,7 +81,10 @@ async fn template_errors_name_their_position() {
     assert_output(
         &org(&["import", &file]),
         false,
-        &["missing required environment variables\n  A_KEY\n", "POST /settings/secrets"],
+        &[
+            "missing required environment variables: org.yaml:2:16: A_KEY is not set\n  A_KEY\n",
+            "POST /settings/secrets",
+        ],
     );
     assert_output(
         &org(&["import", &file, "--dry-run"]),
@@ -92,6 +95,33 @@ async fn template_errors_name_their_position() {
     assert_output(
         &org(&["import", &file]),
         false,
-        &["+ A", "workspace B: tier must be 1, 2, 3 or 4, not 9. The workspaces after it were not created"],
+        &[
+            "+ A",
+            "org.yaml:2:56: workspace B: tier must be 1, 2, 3 or 4, not 9. The workspaces after it were not created",
+        ],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_part_of_a_template_is_skipped_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    fs::create_dir_all(at("node_modules/left-pad")).unwrap();
+    fs::write(at("node_modules/left-pad/index.js"), "x").unwrap();
+    fs::write(at("org.yaml"), "name: T\nworkspaces: [{name: A, runtime: mock, Tier: 1}]\n").unwrap();
+    std::os::unix::fs::symlink("me@host.1:2", at(".#org.yaml")).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), mode).unwrap();
+    let server = Server::start(Database::sqlite()).await;
+    let output = isomer(&server, &["import", dir.path().to_str().unwrap()]);
+    let shown = assert_output(&output, true, &["1 created (+)", "did you mean `tier`?"]);
+    let said = format!("{shown}{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["1 file\n", ".#org.yaml is a link to a file that doesn't exist", "pipe is a FIFO"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let file = at("big.json");
+    fs::write(&file, vec![b' '; 5 << 20]).unwrap();
+    assert_output(&isomer(&server, &["import", file.to_str().unwrap()]), false, &["5 MiB", "4 MiB"]);
+    let output = isomer(&server, &["import", at("pipe").to_str().unwrap()]);
+    assert_output(&output, false, &["it is a FIFO"]);
 }

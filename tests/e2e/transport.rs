@@ -2,6 +2,7 @@
 
 mod access;
 mod bodies;
+mod broken_output;
 mod connections;
 mod cors;
 mod liveness;

@@ -7,6 +7,7 @@ use isomer_sdk::{Node as Out, Problem, Scalar, TemplateTree, Value};
 use crate::{
     MAX_NESTING, MAX_NODES, MAX_TEXT_BYTES,
     node::{Graph, Id, Kind, Node},
+    too_deep,
 };
 
 /// Copies the nodes below `root`, level by level. A child's index is assigned when its parent is written, so
@@ -55,7 +56,7 @@ struct Output {
 impl Output {
     fn check_capacity(&self, depth: usize, children: usize) -> Result<(), String> {
         if children > 0 && depth >= MAX_NESTING {
-            return Err(format!("nested more than {MAX_NESTING} deep"));
+            return Err(too_deep());
         }
         if (self.assigned as usize).saturating_add(children) > MAX_NODES {
             return Err(format!("the template expands to more than {MAX_NODES} nodes"));

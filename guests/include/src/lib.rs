@@ -19,6 +19,7 @@ mod merge;
 mod node;
 mod parse;
 mod path;
+mod surrogates;
 mod walk;
 
 use isomer_sdk::{Expansion, NoSettings, Problem, Progress, Resolver};
@@ -32,10 +33,12 @@ const MAX_FILE_BYTES: usize = 1 << 20;
 /// Indicators (`, [ ] { } : ?`) of one file. The parser reads a flow collection ahead as tokens of
 /// some fifty bytes each; without a limit a file of commas would fill the guest's memory.
 const MAX_INDICATORS: usize = 160_000;
-/// Nodes of the whole tree, and of all files together as they are written.
-const MAX_NODES: usize = 100_000;
-/// Depth of the tree; the root stands at 1.
-const MAX_NESTING: usize = 48;
+/// Nodes of the whole tree, and of all files together as they are written. Hosts of the first release take
+/// 100,000 nodes and 48 levels.
+const MAX_NODES: usize = 200_000;
+/// Depth of the tree; the root stands at 1. The host counts workspaces nested in each other, of which it allows
+/// fewer than fit here.
+const MAX_NESTING: usize = 192;
 /// Bytes of all scalars of the tree. Smaller than the limit of all files, as tree and files share the guest's
 /// memory; only aliases and repeated includes can exceed it.
 const MAX_TEXT_BYTES: usize = 8 << 20;
@@ -54,6 +57,10 @@ impl Resolver for IncludeResolver {
     fn expand(_: &NoSettings, request: &Expansion) -> Progress {
         expand(request)
     }
+}
+
+fn too_deep() -> String {
+    format!("nested more than {MAX_NESTING} deep; workspaces may be nested 64 deep")
 }
 
 /// One round of a resolution.

@@ -12,6 +12,8 @@ use crate::{
     MAX_FILE_BYTES, MAX_INDICATORS, MAX_NESTING, MAX_NODES,
     directive::{self, EXTERNAL, INCLUDE},
     node::{Directive, File, Graph, Id, Kind, Node, place},
+    surrogates::{self, Readable, Replaced},
+    too_deep,
 };
 
 /// Parses a file and adds it to the graph.
@@ -20,6 +22,7 @@ use crate::{
 /// the nodes that its aliases name.
 pub(crate) fn parse<'a>(graph: &mut Graph<'a>, path: &str, bytes: &'a [u8]) -> Result<usize, Problem> {
     let text = decode(path, bytes)?;
+    let Readable { text, replaced } = surrogates::readable(text);
     let file = graph.files.len();
     let first = graph.nodes.len();
     let mut reader = Reader {
@@ -29,8 +32,12 @@ pub(crate) fn parse<'a>(graph: &mut Graph<'a>, path: &str, bytes: &'a [u8]) -> R
         open: Vec::new(),
         anchors: BTreeMap::new(),
         directives: Vec::new(),
+        replaced: &replaced,
     };
-    let root = reader.read(Parser::new_from_str(text))?;
+    let root = match text {
+        Cow::Borrowed(text) => reader.read(Parser::new_from_str(text), |text| text)?,
+        Cow::Owned(text) => reader.read(Parser::new_from_str(&text), |text| text.into_owned().into())?,
+    };
     let directives = reader.directives;
     graph.files.push(File { path: path.to_owned(), root, nodes: first..graph.nodes.len(), directives });
     Ok(file)
@@ -71,6 +78,8 @@ struct Reader<'g, 'a> {
     /// Nodes by anchor; none for a collection that is still open.
     anchors: BTreeMap<usize, Option<Id>>,
     directives: Vec<Directive>,
+    /// Escapes that were replaced before the parser read the text.
+    replaced: &'g [Replaced],
 }
 
 /// A collection whose end is not reached yet.
@@ -87,25 +96,22 @@ enum Items<'a> {
 }
 
 impl<'a> Reader<'_, 'a> {
-    /// Reads the file's document and returns its root.
-    fn read(&mut self, mut parser: Parser<'a, StrInput<'a>>) -> Result<Id, Problem> {
+    /// Reads the file's first document and returns its root. Further ones are not even parsed: the host warns
+    /// of them.
+    fn read<'p>(
+        &mut self,
+        mut parser: Parser<'p, StrInput<'p>>,
+        keep: impl Fn(Cow<'p, str>) -> Cow<'a, str>,
+    ) -> Result<Id, Problem> {
         let mut root = None;
-        let mut documents = 0;
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| {
                 let mark = self.mark(*error.marker());
                 self.problem(mark, format!("not YAML: {}", directive::shown(error.info())))
             })?;
             match event {
-                Event::StreamEnd => break,
-                Event::DocumentStart(_) => documents += 1,
-                Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
-                event if documents == 1 => root = self.event(event, span)?.or(root),
-                event if is_empty_document(&event) => {}
-                _ => {
-                    return Err(self
-                        .problem(self.mark(span.start), "a template is one document: this is a second one"));
-                }
+                Event::DocumentEnd => break,
+                event => root = self.event(kept(event, &keep), span)?.or(root),
             }
         }
         root.ok_or_else(|| self.problem(Mark { file: self.file, line: 1, column: 1 }, "empty document"))
@@ -124,6 +130,7 @@ impl<'a> Reader<'_, 'a> {
                 None => return Err(self.problem(mark, "an alias to an anchor that is not there")),
             },
             Event::Scalar(text, style, anchor, tag) => {
+                let text = surrogates::restored(self.replaced, text, style, span);
                 let id = self.scalar(text, style, tag.as_deref(), mark)?;
                 self.bind(anchor, Some(id));
                 id
@@ -202,7 +209,7 @@ impl<'a> Reader<'_, 'a> {
 
     fn begin(&mut self, open: Open<'a>) -> Result<Option<Id>, Problem> {
         if self.open.len() >= MAX_NESTING {
-            return Err(self.problem(open.mark, format!("nested more than {MAX_NESTING} deep")));
+            return Err(self.problem(open.mark, too_deep()));
         }
         self.bind(open.anchor, None);
         self.open.push(open);
@@ -257,11 +264,30 @@ impl<'a> Reader<'_, 'a> {
 
     fn mark(&self, marker: Marker) -> Mark {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Mark { file: self.file, line: number(marker.line()), column: number(marker.col() + 1) }
+        let column = surrogates::column(self.replaced, marker) + 1;
+        Mark { file: self.file, line: number(marker.line()), column: number(column) }
     }
 
     fn problem(&self, mark: Mark, message: impl Into<String>) -> Problem {
         Problem::at(place(self.path, mark.line, mark.column), message)
+    }
+}
+
+/// An event whose texts live as long as the graph.
+fn kept<'p, 'a>(event: Event<'p>, keep: &impl Fn(Cow<'p, str>) -> Cow<'a, str>) -> Event<'a> {
+    let owned = |tag: Option<Cow<'p, Tag>>| tag.map(|tag| Cow::Owned(tag.into_owned()));
+    match event {
+        Event::Nothing => Event::Nothing,
+        Event::StreamStart => Event::StreamStart,
+        Event::StreamEnd => Event::StreamEnd,
+        Event::DocumentStart(explicit) => Event::DocumentStart(explicit),
+        Event::DocumentEnd => Event::DocumentEnd,
+        Event::Alias(anchor) => Event::Alias(anchor),
+        Event::Scalar(text, style, anchor, tag) => Event::Scalar(keep(text), style, anchor, owned(tag)),
+        Event::SequenceStart(anchor, tag) => Event::SequenceStart(anchor, owned(tag)),
+        Event::SequenceEnd => Event::SequenceEnd,
+        Event::MappingStart(anchor, tag) => Event::MappingStart(anchor, owned(tag)),
+        Event::MappingEnd => Event::MappingEnd,
     }
 }
 

@@ -109,6 +109,18 @@ impl<T: AgentBody + Send> FromRequest<App> for AgentAuth<T> {
     }
 }
 
+/// Any caller, but none with a bearer that is no live token: an agent would take the answer for its proof.
+#[derive(Debug, Clone, Copy)]
+pub struct NoWrongBearer;
+
+impl FromRequestParts<App> for NoWrongBearer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        app.access.bearer_of(&Credentials::of(&parts.headers)).map(|_| Self)
+    }
+}
+
 /// Class `admin` as a layer, for routes with a layer that must only see admitted requests.
 pub fn admin<S>(access: &Arc<Access>, methods: MethodRouter<S>) -> MethodRouter<S>
 where

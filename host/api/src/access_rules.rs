@@ -173,7 +173,8 @@ impl Access {
     /// 401, with different texts for a missing and for a wrong credential.
     pub fn admin(&self, credentials: &Credentials<'_>) -> Result<Caller, ApiError> {
         if self.dev_mode {
-            return Ok(Caller::DevMode);
+            // A live token is named in what it makes; a wrong one is not needed either.
+            return Ok(credentials.bearer.and_then(|bearer| self.token(bearer)).unwrap_or(Caller::DevMode));
         }
         if self.is_uninitialized() {
             return Ok(Caller::Uninitialized);
@@ -214,8 +215,8 @@ impl Access {
         }
     }
 
-    /// The rule of the registry's routes, for the workspace that the body names. A workspace for which
-    /// no token was ever made passes without proof.
+    /// The rule of the registry's routes, for the workspace that the body names. A workspace for which no token
+    /// was ever made passes without proof, but not with a wrong one.
     ///
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
@@ -225,9 +226,7 @@ impl Access {
         id: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<AgentProof, ApiError> {
-        let caller = credentials.bearer.and_then(|bearer| {
-            if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) }
-        });
+        let caller = self.bearer_of(credentials).map_err(|_| self.agent_refusal(id, credentials))?;
         let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
         if self.fleet.workspaces().get(id).is_none() {
             let known = self.fleet.find(id).await;
@@ -245,7 +244,7 @@ impl Access {
         match caller {
             _ if is_admin => Ok(AgentProof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
-            _ if !self.fleet.state().tokens().ever_had_any(id) => Ok(AgentProof::None),
+            None if !self.fleet.state().tokens().ever_had_any(id) => Ok(AgentProof::None),
             _ => Err(self.agent_refusal(id, credentials)),
         }
     }
@@ -255,7 +254,8 @@ impl Access {
     fn agent_refusal(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> ApiError {
         let what = if credentials.bearer.is_none() { "missing" } else { "invalid" };
         let text = format!("{what} workspace auth token");
-        if self.fleet.state().tokens().has_any(id) {
+        let tokens = self.fleet.state().tokens();
+        if tokens.has_any(id) || !tokens.ever_had_any(id) {
             return ApiError::unauthorized(&text);
         }
         let hint = format!(
@@ -263,6 +263,16 @@ impl Access {
              or organization token, and give it to the agent; or register with such a token as bearer."
         );
         ApiError::with_body(StatusCode::UNAUTHORIZED, json!({ "error": text, "hint": hint }))
+    }
+
+    /// The caller whose bearer a request shows, if it shows one.
+    ///
+    /// # Errors
+    /// 401 for one that is neither the admin token nor a live token.
+    pub fn bearer_of(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, ApiError> {
+        let Some(bearer) = credentials.bearer else { return Ok(None) };
+        let caller = if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) };
+        caller.map(Some).ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))
     }
 
     /// The rule for registering the agent of a workspace, which may not exist yet.
@@ -294,7 +304,8 @@ impl Access {
         credentials: &Credentials<'_>,
     ) -> Result<(), ApiError> {
         let proof = self.agent(id, credentials).await;
-        if self.dev_mode && self.fleet.workspaces().get(id).is_some() {
+        let open = self.dev_mode && credentials.bearer.is_none();
+        if open && self.fleet.workspaces().get(id).is_some() {
             return Ok(());
         }
         proof.map(drop)

@@ -2,18 +2,19 @@
 
 use axum::Router;
 use axum::extract::{FromRequestParts, State};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use chrono::{DateTime, Utc};
-use http::StatusCode;
+use chrono::{DateTime, SecondsFormat, Utc};
 use http::request::Parts;
-use messaging::{ActivityQuery, Report};
+use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use messaging::{ActivityList, ActivityQuery, NextRows, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::activity::ActivityRow;
 use types::{ActivityId, WorkspaceId};
 use wire_json::{RawJson, Text};
 
-use crate::access::WorkspaceAuth;
+use crate::access::{Caller, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::{activity_error, report_error};
 use crate::extract::{ValidJson, Validate, given, given_text};
@@ -22,9 +23,6 @@ use httpd::json::Json;
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 
-const DEFAULT_ROWS: u64 = 100;
-const MAX_ROWS: u64 = 500;
-
 /// `/workspaces/:id/activity`.
 pub fn routes(_: &App) -> Router<App> {
     Router::new().endpoint("/workspaces/{id}/activity", get(list).post(report))
@@ -32,9 +30,25 @@ pub fn routes(_: &App) -> Router<App> {
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
-async fn list(State(app): State<App>, Wanted(query): Wanted) -> Answer<Vec<View>> {
-    let rows = app.messaging.activity(query).await.map_err(activity_error)?;
-    Ok(Json(rows.into_iter().map(View::from).collect()))
+async fn list(State(app): State<App>, Wanted(query): Wanted, uri: Uri) -> Result<Response, ApiError> {
+    let ActivityList { rows, next } = app.messaging.activity(query).await.map_err(activity_error)?;
+    let rows: Vec<View> = rows.into_iter().map(View::from).collect();
+    Ok((next.and_then(|next| link(&uri, next)), Json(rows)).into_response())
+}
+
+/// A `Link` header (RFC 8288) to the rows that did not fit: the same query, after the last row of this answer.
+/// Clients that don't know it go on by the last row too.
+fn link(uri: &Uri, next: NextRows) -> Option<[(HeaderName, HeaderValue); 1]> {
+    let (name, value) = match next {
+        NextRows::After(id) => ("since_id", id.to_string()),
+        NextRows::Before(at) => ("before_ts", at.to_rfc3339_opts(SecondsFormat::Micros, true)),
+    };
+    let mut query: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
+    query.retain(|pair| !pair.is_empty() && pair.split('=').next() != Some(name));
+    let pair = format!("{name}={value}");
+    query.push(&pair);
+    let link = HeaderValue::try_from(format!("<?{}>; rel=\"next\"", query.join("&"))).ok()?;
+    Some([(header::LINK, link)])
 }
 
 async fn report(
@@ -69,11 +83,11 @@ impl FromRequestParts<App> for Wanted {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let auth = WorkspaceAuth::from_request_parts(parts, app).await?;
         let Query(query) = Query::from_request_parts(parts, app).await?;
-        wanted(auth.id, query).map(Self)
+        wanted(&auth, query).map(Self)
     }
 }
 
-fn wanted(workspace: WorkspaceId, query: ListQuery) -> Result<ActivityQuery, ApiError> {
+fn wanted(auth: &WorkspaceAuth, query: ListQuery) -> Result<ActivityQuery, ApiError> {
     let bad = ApiError::bad_request;
     let peer = given(query.peer_id).map(|text| WorkspaceId::parse(&text)).transpose();
     let before = given(query.before_ts).map(|text| DateTime::parse_from_rfc3339(&text)).transpose();
@@ -88,14 +102,15 @@ fn wanted(workspace: WorkspaceId, query: ListQuery) -> Result<ActivityQuery, Api
     };
     let limit = query.limit.and_then(|text| text.parse::<i64>().ok()).and_then(|n| u64::try_from(n).ok());
     Ok(ActivityQuery {
-        workspace,
+        workspace: auth.id,
+        by_own_agent: matches!(auth.caller, Caller::Workspace { .. }),
         activity_type: given(query.r#type),
         source: given(query.source),
         peer,
         before,
         since_secs,
         after: given(query.since_id),
-        limit: limit.filter(|limit| *limit > 0).unwrap_or(DEFAULT_ROWS).min(MAX_ROWS),
+        limit: limit.filter(|limit| *limit > 0),
     })
 }
 

@@ -68,7 +68,7 @@ impl App {
     /// Puts the parts together.
     #[must_use]
     pub fn new(access: &AccessSettings, http: HttpParts, services: Services, shutdown: Shutdown) -> Self {
-        let HttpParts { metrics, limits, cors } = http;
+        let HttpParts { metrics, limits, cors, external_url } = http;
         let Services { catalog, fleet, messaging, orgs, tasks } = services;
         Self(Arc::new(Parts {
             access: Arc::new(Access::new(access, fleet.clone())),
@@ -76,7 +76,7 @@ impl App {
             limits,
             tasks,
             catalog,
-            external_url: access.external_platform_url.clone(),
+            external_url,
             test_tokens: access.test_tokens(),
             orgs,
             messaging,
@@ -114,6 +114,8 @@ pub struct HttpParts {
     pub limits: Arc<RateLimits>,
     /// Decides which web origins may call.
     pub cors: Arc<Cors>,
+    /// The server's address for agents outside of it, if the operator set one.
+    pub external_url: Option<Uri>,
 }
 
 /// The domain's services.

@@ -245,16 +245,19 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
     match &error {
         ImportError::NotFound => ApiError::not_found(&text),
         ImportError::SettingsLookup(_) => failure(&error, &text),
-        ImportError::MissingEnv { missing, required, template } => ApiError::with_body(
-            StatusCode::PRECONDITION_FAILED,
-            json!({
+        ImportError::MissingEnv { missing, required, template, detail } => {
+            let mut body = json!({
                 "error": text,
                 "missing_env": missing,
                 "required_env": required,
                 "suggestion": SUGGESTION,
                 "template": template,
-            }),
-        ),
+            });
+            if let (Some(detail), Some(fields)) = (detail, body.as_object_mut()) {
+                fields.insert("detail".to_owned(), json!(detail));
+            }
+            ApiError::with_body(StatusCode::PRECONDITION_FAILED, body)
+        }
         _ => {
             let mut body = json!({ "error": text });
             if let (Some(detail), Some(fields)) = (error.detail(), body.as_object_mut()) {

@@ -112,3 +112,15 @@ pub(crate) fn given(text: Option<String>) -> Option<String> {
 pub(crate) fn given_text(text: Option<Text>) -> Option<String> {
     given(text.map(String::from))
 }
+
+/// A parameter of the query that is `true` or `false`; `false` where it is not given. What an operator meant by
+/// another value is not guessed: half of these parameters decide what is deleted.
+pub(crate) fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
+    Ok(optional_flag(name, text)?.unwrap_or(false))
+}
+
+/// The same, where it matters whether it is given.
+pub(crate) fn optional_flag(name: &str, text: Option<&str>) -> Result<Option<bool>, ApiError> {
+    let flag = text.map(str::parse).transpose();
+    flag.map_err(|_| ApiError::bad_request(&format!("{name} must be 'true' or 'false'")))
+}

@@ -6,11 +6,12 @@ use axum::routing::{delete, get, post, put};
 use catalog::{CallResult, Catalog, GuestUpdate, GuestView, ReleaseView, Source};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use wire_json::FreeJson;
 
 use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::catalog_error;
-use crate::extract::{GuestName, ReleaseDigest};
+use crate::extract::{GuestName, ReleaseDigest, flag};
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
@@ -54,8 +55,7 @@ async fn view(catalog: &Catalog, name: &str) -> Answer<GuestView> {
 
 #[derive(Deserialize)]
 struct PushQuery {
-    #[serde(default)]
-    activate: bool,
+    activate: Option<String>,
 }
 
 async fn push(
@@ -66,8 +66,9 @@ async fn push(
     Body(component): Body,
 ) -> Answer<ReleaseView> {
     let (catalog, by) = (app.catalog.clone(), caller.to_string());
+    let activate = flag("activate", query.activate.as_deref())?;
     run_to_completion(async move {
-        catalog.push(&name, component, Source::Upload, &by, query.activate).await.map_err(catalog_error)
+        catalog.push(&name, component, Source::Upload, &by, activate).await.map_err(catalog_error)
     })
     .await
     .map(Json)
@@ -117,9 +118,9 @@ async fn configure(
     app: State<App>,
     caller: AdminAuth,
     name: GuestName,
-    Json(settings): Json<Value>,
+    Json(settings): Json<FreeJson>,
 ) -> Answer<GuestView> {
-    update(app, caller, name, GuestUpdate::Settings(settings)).await
+    update(app, caller, name, GuestUpdate::Settings(settings.into_value())).await
 }
 
 async fn enable(app: State<App>, caller: AdminAuth, name: GuestName) -> Answer<GuestView> {

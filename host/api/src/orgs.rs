@@ -7,15 +7,19 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
-use orgs::{Action, Import, ImportError, Imported, ImportedWorkspace, Mode, TemplateSource, TemplateSummary};
+use orgs::{
+    Action, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
+    TemplateSummary,
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::import_error;
+use crate::extract::{flag, optional_flag};
 use httpd::error::ApiError;
-use httpd::json::{self, Body, Json};
+use httpd::json::{Body, Json};
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
@@ -42,8 +46,9 @@ async fn templates(
     State(app): State<App>,
     _: AdminAuth,
     Query(query): Query<TemplatesQuery>,
-) -> Json<Vec<TemplateSummary>> {
-    Json(app.orgs.templates(query.include_broken.as_deref() == Some("true")).await)
+) -> Result<Json<Vec<TemplateSummary>>, ApiError> {
+    let include_broken = flag("include_broken", query.include_broken.as_deref())?;
+    Ok(Json(app.orgs.templates(include_broken).await))
 }
 
 // === Importing ===
@@ -107,8 +112,7 @@ fn options(
         Some("reconcile") => Some(Mode::Reconcile),
         Some(_) => return Err(bad_request("mode must be 'merge' or 'reconcile'")),
     };
-    let in_query = query.dry_run.map(|word| word.parse::<bool>()).transpose();
-    let in_query = in_query.map_err(|_| bad_request("dry_run must be 'true' or 'false'"))?;
+    let in_query = optional_flag("dry_run", query.dry_run.as_deref())?;
     let dry_run =
         agreed(in_query, dry_run).ok_or_else(|| bad_request("dry_run differs between query and body"))?;
     Ok((mode, dry_run.unwrap_or(false)))
@@ -134,7 +138,13 @@ fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
     if body.len() > BODY_BYTES {
         return Err(ApiError::invalid_body());
     }
-    let body: ImportBody = json::read(body, ApiError::invalid_body)?;
+    let body: ImportBody = orgs::from_json(body).map_err(|error| match error {
+        JsonError::TooDeep => import_error(ImportError::Nesting(error)),
+        JsonError::Invalid(error) => {
+            tracing::debug!(%error, "the body is not what the route wants");
+            ApiError::invalid_body()
+        }
+    })?;
     let source = match (body.dir.filter(|dir| !dir.is_empty()), body.template) {
         (Some(dir), _) => TemplateSource::Directory(dir),
         (None, Some(template)) => TemplateSource::Inline(Value::Object(template)),
@@ -163,6 +173,9 @@ fn done(imported: &Imported, reconciles: bool) -> Value {
     if let Some(error) = &imported.error {
         add("error", json!(error));
     }
+    if let Some(detail) = &imported.detail {
+        add("detail", json!(detail));
+    }
     if !imported.warnings.is_empty() {
         add("warnings", json!(imported.warnings));
     }
@@ -174,6 +187,9 @@ fn entry(workspace: &ImportedWorkspace) -> Value {
     if let Some(fields) = entry.as_object_mut() {
         if workspace.action == Action::Keep {
             fields.insert("skipped".to_owned(), json!(true));
+        }
+        if !workspace.channels.is_empty() {
+            fields.insert("channels".to_owned(), json!(workspace.channels));
         }
         if !workspace.channels_skipped.is_empty() {
             fields.insert("channels_skipped".to_owned(), json!(workspace.channels_skipped));
@@ -209,6 +225,7 @@ fn dry_run_plan(imported: &Imported) -> Value {
         json!({ "action": "remove", "id": removed.id, "path": path })
     });
     json!({
+        "detail": imported.detail,
         "dry_run": true,
         "error": imported.error,
         "missing_env": imported.missing_env,

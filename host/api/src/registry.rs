@@ -10,8 +10,11 @@ use fleet::{Metadata, Registration, Report};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::WorkspaceId;
+use wire_json::{FreeJson, Text};
 
-use crate::access::{Access, AgentAuth, AgentBody, AgentProof, Credentials, RegistrationRights};
+use crate::access::{
+    Access, AgentAuth, AgentBody, AgentProof, Credentials, NoWrongBearer, RegistrationRights,
+};
 use crate::app::App;
 use crate::errors::Refuse as _;
 use crate::extract::Validate;
@@ -62,7 +65,7 @@ async fn update_card(State(app): State<App>, auth: AgentAuth<Card>) -> Answer {
     Ok(Json(json!({ "status": "updated" })))
 }
 
-async fn check_access(State(app): State<App>, Json(body): Json<CheckBody>) -> Json<Value> {
+async fn check_access(State(app): State<App>, _: NoWrongBearer, Json(body): Json<CheckBody>) -> Json<Value> {
     let ids = (WorkspaceId::parse(&body.caller_id), WorkspaceId::parse(&body.target_id));
     let allowed =
         matches!(ids, (Ok(caller), Ok(target)) if app.fleet.workspaces().can_communicate(caller, target));
@@ -77,7 +80,7 @@ pub(crate) struct RegisterBody {
     id: String,
     #[serde(default)]
     url: Option<String>,
-    agent_card: Value,
+    agent_card: FreeJson,
     #[serde(default)]
     delivery_mode: Option<String>,
 }
@@ -113,21 +116,25 @@ impl AgentBody for Registration {
 /// The JSON form of a heartbeat.
 #[derive(Deserialize)]
 pub(crate) struct HeartbeatBody {
-    workspace_id: String,
+    #[serde(default)]
+    workspace_id: Option<String>,
+    /// Another name of the same: some agents know themselves by the field of their registration.
+    #[serde(default)]
+    id: Option<String>,
     #[serde(default)]
     error_rate: Option<f64>,
     #[serde(default)]
-    sample_error: Option<String>,
+    sample_error: Option<Text>,
     #[serde(default)]
     active_tasks: Option<i32>,
     #[serde(default)]
-    current_task: Option<String>,
+    current_task: Option<Text>,
     #[serde(default)]
     uptime_seconds: Option<i64>,
     #[serde(default)]
     monthly_spend: Option<i64>,
     #[serde(default)]
-    runtime_state: Option<String>,
+    runtime_state: Option<Text>,
     #[serde(default)]
     runtime_metadata: Option<MetadataBody>,
 }
@@ -135,7 +142,7 @@ pub(crate) struct HeartbeatBody {
 #[derive(Deserialize)]
 struct MetadataBody {
     #[serde(default)]
-    capabilities: Option<BTreeMap<String, bool>>,
+    capabilities: Option<BTreeMap<Text, bool>>,
     #[serde(default)]
     idle_timeout_seconds: Option<f64>,
 }
@@ -145,19 +152,25 @@ impl Validate for Report {
 
     fn validate(body: HeartbeatBody) -> Result<Self, ApiError> {
         let metadata = body.runtime_metadata.map(|metadata| Metadata {
-            capabilities: metadata.capabilities.unwrap_or_default(),
+            capabilities: metadata
+                .capabilities
+                .into_iter()
+                .flatten()
+                .map(|(name, is)| (name.into(), is))
+                .collect(),
             // Whole seconds; the conversion saturates at the range of the type.
             idle_timeout_seconds: metadata.idle_timeout_seconds.filter(|s| *s > 0.0).map(|s| s as u64),
         });
+        let id = body.workspace_id.or(body.id).ok_or_else(ApiError::invalid_body)?;
         Ok(Self {
-            id: parse(&body.workspace_id)?,
+            id: parse(&id)?,
             error_rate: body.error_rate.unwrap_or_default(),
-            sample_error: body.sample_error.unwrap_or_default(),
+            sample_error: body.sample_error.unwrap_or_default().into(),
             active_tasks: body.active_tasks.unwrap_or_default(),
-            current_task: body.current_task.unwrap_or_default(),
+            current_task: body.current_task.unwrap_or_default().into(),
             uptime_seconds: body.uptime_seconds.unwrap_or_default(),
             monthly_spend: body.monthly_spend.unwrap_or_default(),
-            runtime_state: body.runtime_state,
+            runtime_state: body.runtime_state.map(String::from),
             metadata,
             proved: false,
         })
@@ -189,7 +202,7 @@ struct Card {
 #[derive(Deserialize)]
 struct CardBody {
     workspace_id: String,
-    agent_card: Value,
+    agent_card: FreeJson,
 }
 
 impl Validate for Card {
@@ -226,7 +239,8 @@ fn parse(id: &str) -> Result<WorkspaceId, ApiError> {
     WorkspaceId::parse(id).map_err(|_| ApiError::invalid_body())
 }
 
-fn card(card: Value) -> Result<Value, ApiError> {
+fn card(card: FreeJson) -> Result<Value, ApiError> {
+    let card = card.into_value();
     let fits = card.is_object() && card.to_string().len() <= CARD_BYTES;
     if fits { Ok(card) } else { Err(ApiError::invalid_body()) }
 }

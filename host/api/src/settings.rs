@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::Args;
-use http::Uri;
 
 /// Names (`MOLECULE_ENV`) of a deployment on a developer's machine.
 const DEVELOPMENT: [&str; 2] = ["development", "dev"];
@@ -29,11 +28,6 @@ pub struct AccessSettings {
     /// `1`: GET /admin/workspaces/:id/test-token hands out tokens in production too
     #[arg(long, env = "MOLECULE_ENABLE_TEST_TOKENS", value_name = "1")]
     pub molecule_enable_test_tokens: Option<String>,
-
-    /// URL of this server for agents outside of it, as it stands in their connection instructions
-    /// [default: from the request]
-    #[arg(long, env = "EXTERNAL_PLATFORM_URL", value_name = "URL")]
-    pub external_platform_url: Option<Uri>,
 }
 
 impl AccessSettings {

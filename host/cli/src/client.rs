@@ -1,28 +1,43 @@
 //! HTTP client of a running server.
 
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::LOCATION;
+use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder};
+use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::CliError;
+use super::address::Address;
+use super::{CliError, printable, tls};
+
+/// How long a connection may take. An answer may take as long as an agent works.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server and the token for it.
 pub(super) struct Client {
     http: reqwest::Client,
-    server: String,
+    address: Address,
+    tls: ClientConfig,
     token: Option<String>,
 }
 
 impl Client {
-    pub(super) fn new(server: &str, token: Option<&str>) -> Result<Self, CliError> {
-        if server.starts_with("https:") {
-            let message = "isomer talks plain HTTP only. Run the command on the server's host, or through a tunnel, with an http:// URL";
-            return Err(CliError::Refused { message: message.to_owned() });
+    pub(super) fn new(server: &str, authority: Option<&Path>, token: Option<&str>) -> Result<Self, CliError> {
+        let address = Address::parse(server)?;
+        let tls = tls::config(address.secure, authority)?;
+        // A redirect would turn a POST into a GET.
+        let mut http = reqwest::Client::builder().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
+        if address.loopback {
+            http = http.no_proxy();
         }
-        Ok(Self {
-            http: reqwest::Client::new(),
-            server: server.trim_end_matches('/').to_owned(),
-            token: token.map(str::to_owned),
-        })
+        let http = http.tls_backend_preconfigured(tls.clone()).build();
+        let http = http.map_err(|error| {
+            CliError::refused(format!("requests can't be sent (see HTTP_PROXY and HTTPS_PROXY): {error}"))
+        })?;
+        Ok(Self { http, address, tls, token: token.map(str::to_owned) })
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, CliError> {
@@ -49,9 +64,27 @@ impl Client {
         self.send(self.request(Method::POST, path).header("Content-Type", media).body(bytes)).await
     }
 
-    /// The server's URL, without a slash at the end.
-    pub(super) fn server(&self) -> &str {
-        &self.server
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) fn tls(&self) -> ClientConfig {
+        self.tls.clone()
+    }
+
+    /// Why no answer came.
+    pub(super) fn unreachable(&self, source: impl Error + Send + Sync + 'static) -> CliError {
+        let server = self.address.url.clone();
+        match tls::failure(&source) {
+            Some(rustls::Error::InvalidMessage(_)) => CliError::refused(format!(
+                "the server at {server} doesn't speak TLS. If that is right, give its URL with http:// instead of https://"
+            )),
+            Some(failure) => CliError::refused(format!(
+                "the server at {server} can't be trusted: {failure}. A private certificate authority is named with \
+                 --ca-file or ISOMER_CA_FILE"
+            )),
+            None => CliError::Unreachable { server, source: source.into() },
+        }
     }
 
     pub(super) fn token(&self) -> Option<&str> {
@@ -59,7 +92,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.server));
+        let request = self.http.request(method, format!("{}{path}", self.address.url));
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -67,38 +100,44 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Value, CliError> {
-        let unreachable = |source: reqwest::Error| CliError::Unreachable {
-            server: self.server.clone(),
-            source: source.into(),
-        };
+        let unreachable = |source: reqwest::Error| self.unreachable(source.without_url());
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
+        if status.is_redirection() {
+            let to =
+                response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("another URL");
+            return Err(CliError::refused(format!(
+                "the server at {} sends requests on to {to}. Give the URL of the server there with --server",
+                self.address.url
+            )));
+        }
         let body = response.bytes().await.map_err(unreachable)?;
-        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let json: Value = wire_json::from_slice(&body).unwrap_or_default();
         if status.is_success() {
             return Ok(json);
         }
         // A request for confirmation has a message instead of an error.
-        let words = json.get("error").or(json.get("message")).and_then(Value::as_str).map(str::to_owned);
+        let words = json.get("error").or(json.get("message")).and_then(Value::as_str);
+        let words = words.map(|words| printable(words).into_owned());
         let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
         if status == reqwest::StatusCode::UNAUTHORIZED {
             message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
         }
         if let Some(detail) = json.get("detail").and_then(Value::as_str) {
             message.push_str(": ");
-            message.push_str(detail);
+            message.push_str(&printable(detail));
         }
         for need in json.get("missing_env").and_then(Value::as_array).into_iter().flatten() {
             message.push_str("\n  ");
-            message.push_str(&need.as_str().map_or_else(|| need.to_string(), str::to_owned));
+            message.push_str(&printable(&need.as_str().map_or_else(|| need.to_string(), str::to_owned)));
         }
         if let Some(suggestion) = json.get("suggestion").and_then(Value::as_str) {
             message.push('\n');
-            message.push_str(suggestion);
+            message.push_str(&printable(suggestion));
         }
         for line in lines(&json, "backtrace").into_iter().chain(findings(&json)) {
             message.push_str("\n  ");
-            message.push_str(&line);
+            message.push_str(&printable(&line));
         }
         Err(CliError::Refused { message })
     }

@@ -1,21 +1,23 @@
 //! `isomer events`: past events, and new ones as they happen.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt as _;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::time::sleep;
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
 use super::client::Client;
-use super::print::{line, text};
+use super::print::{json_line, line, note, text};
 use super::workspaces::Workspaces;
-use super::{CliError, ServerArgs};
+use super::{CliError, ServerArgs, printable};
 
 /// Delays between attempts to reconnect: the first and the longest. Each is twice the one before.
 const MIN_DELAY: Duration = Duration::from_secs(1);
@@ -83,7 +85,7 @@ async fn follow(client: &Client, view: &mut View) -> Result<(), CliError> {
             Err(CliError::Unreachable { .. }) => {}
             Err(error) => return Err(error),
         }
-        eprintln!("isomer: the connection to the server ended; reconnecting in {} s", wait.as_secs());
+        note(format!("isomer: the connection to the server ended; reconnecting in {} s", wait.as_secs()));
         sleep(wait).await;
         wait = (wait * 2).min(MAX_DELAY);
     }
@@ -97,17 +99,12 @@ enum Ended {
 }
 
 async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Result<Ended, CliError> {
-    let mut url = format!("{}/ws", client.server().replacen("http", "ws", 1));
+    let address = client.address();
+    let mut url = format!("{}/ws", address.url.replacen("http", "ws", 1));
     if let Some(last) = view.last {
         url.push_str(&format!("?since={last}"));
     }
-    let bad = |_| {
-        CliError::refused(format!(
-            "{} is not the URL of a server. Give one such as http://127.0.0.1:8080 with --server",
-            client.server()
-        ))
-    };
-    let mut request = url.into_client_request().map_err(bad)?;
+    let mut request = url.into_client_request().map_err(|source| client.unreachable(source))?;
     if let Some(token) = client.token() {
         let value = HeaderValue::from_str(&format!("Bearer {token}"));
         let value = value.map_err(|_| {
@@ -115,19 +112,22 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
         })?;
         request.headers_mut().insert("Authorization", value);
     }
-    let mut socket = match connect_async(request).await {
+    let (host, port) = &address.socket;
+    let stream =
+        TcpStream::connect((host.as_str(), *port)).await.map_err(|source| client.unreachable(source))?;
+    let connector = address.secure.then(|| Connector::Rustls(Arc::new(client.tls())));
+    let connected = client_async_tls_with_config(request, stream, None, connector);
+    let mut socket = match connected.await {
         Ok((socket, _)) => socket,
         Err(SocketError::Http(answer)) => return Err(refusal(&answer)),
-        Err(source) => {
-            let server = client.server().to_owned();
-            return Err(CliError::Unreachable { server, source: source.into() });
-        }
+        Err(SocketError::Io(source)) => return Err(client.unreachable(source)),
+        Err(source) => return Err(client.unreachable(source)),
     };
     *wait = MIN_DELAY;
     view.connected = true;
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(frame) = message else { continue };
-        let Ok(mut event) = serde_json::from_str::<Value>(&frame) else { continue };
+        let Ok(mut event) = wire_json::from_slice::<Value>(frame.as_bytes()) else { continue };
         if let Some(fields) = event.as_object_mut() {
             // The names that the list of past events has for these fields.
             for (from, to) in [("event", "event_type"), ("timestamp", "created_at")] {
@@ -145,12 +145,12 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
 
 fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> CliError {
     let body = answer.body().as_deref().unwrap_or_default();
-    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let json: Value = wire_json::from_slice(body).unwrap_or_default();
     let status = answer.status();
     let mut message = json
         .get("error")
         .and_then(Value::as_str)
-        .map_or_else(|| format!("the server answered {status}"), str::to_owned);
+        .map_or_else(|| format!("the server answered {status}"), |error| printable(error).into_owned());
     if status.as_u16() == 401 {
         message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
     }
@@ -200,7 +200,7 @@ impl View {
             return Ok(true);
         }
         if self.as_json {
-            return Ok(line(event.to_string()));
+            return Ok(json_line(event));
         }
         if !self.names.contains_key(&of) {
             // A new workspace. If the server doesn't answer, the subscription ends anyway.

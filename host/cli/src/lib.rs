@@ -1,24 +1,32 @@
 //! The commands: clients of a running server, and tools for authors of guests that need no server.
 
 #![forbid(unsafe_code)]
+// These macros panic where the output can't be written.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
+mod address;
 mod client;
 pub mod events;
 pub mod guest;
 pub mod orgs;
 mod print;
+mod printable;
 pub mod send;
+mod tls;
 pub mod workspaces;
+
+use std::path::PathBuf;
 
 use clap::Args;
 
 use self::client::Client;
+pub use self::printable::{printable, printable_lines};
 
 /// The server to talk to.
 #[derive(Debug, Args)]
 struct ServerArgs {
-    /// URL of the server
+    /// URL of the server, or its host and port
     #[arg(
         long,
         env = "ISOMER_URL",
@@ -27,6 +35,10 @@ struct ServerArgs {
         global = true
     )]
     server: String,
+    /// File with the certificates of a private authority, in PEM format, that servers with https may have
+    /// [default: those that the system trusts]
+    #[arg(long, env = "ISOMER_CA_FILE", value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
     /// Admin token of the server
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
@@ -37,7 +49,7 @@ struct ServerArgs {
 
 impl ServerArgs {
     fn client(&self) -> Result<Client, CliError> {
-        Client::new(&self.server, self.token.as_deref())
+        Client::new(&self.server, self.ca_file.as_deref(), self.token.as_deref())
     }
 }
 

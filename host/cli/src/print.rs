@@ -6,13 +6,35 @@ use std::io::{self, Write as _};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
-/// Writes a line. `false`: the output is closed (`| head`), which is not an error.
+use super::printable::{printable, printable_json, printable_lines};
+
+/// Writes one line. `false`: the output is closed (`| head`), which is not an error.
 pub(super) fn line(text: impl AsRef<str>) -> bool {
-    writeln!(io::stdout(), "{}", text.as_ref()).is_ok()
+    write(&printable(text.as_ref()))
 }
 
+/// Writes a line to standard error, where it has a reader.
+pub(super) fn note(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", printable(text.as_ref()));
+}
+
+/// Writes text with the lines that it has.
+pub(super) fn lines(text: &str) -> bool {
+    write(&printable_lines(text))
+}
+
+/// Writes JSON on several lines.
 pub(super) fn json(value: &Value) {
-    line(serde_json::to_string_pretty(value).unwrap_or_default());
+    write(&printable_json(&serde_json::to_string_pretty(value).unwrap_or_default()));
+}
+
+/// Writes JSON on one line.
+pub(super) fn json_line(value: &Value) -> bool {
+    write(&printable_json(&value.to_string()))
+}
+
+fn write(printable: &str) -> bool {
+    writeln!(io::stdout(), "{printable}").is_ok()
 }
 
 pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -27,10 +49,24 @@ pub(super) fn items<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
-pub(super) fn table(header: &[&str]) -> Table {
+/// Rows in columns.
+pub(super) struct Columns(Table);
+
+pub(super) fn table(header: &[&str]) -> Columns {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
-    table
+    Columns(table)
+}
+
+impl Columns {
+    /// Each text is on one line.
+    pub(super) fn add_row<const N: usize>(&mut self, row: [String; N]) {
+        self.0.add_row(row.map(|text| printable(&text).into_owned()));
+    }
+
+    pub(super) fn print(&self) {
+        write(&self.0.trim_fmt());
+    }
 }
 
 /// A line of a tree.

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::workspaces::Workspaces;
-use super::{CliError, ServerArgs, print};
+use super::{CliError, ServerArgs, print, printable};
 
 /// Send a message to an agent.
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub async fn run(args: SendArgs) -> Result<(), CliError> {
         print::json(&answer);
         return Ok(());
     }
-    print::line(answer_text(&answer, &args.workspace)?);
+    print::lines(&answer_text(&answer, &args.workspace)?);
     Ok(())
 }
 
@@ -71,7 +71,7 @@ fn answer_text(answer: &Value, to: &str) -> Result<String, CliError> {
     if let Some(error) = answer.get("error") {
         let words = error.get("message").unwrap_or(error);
         let words = words.as_str().map_or_else(|| words.to_string(), str::to_owned);
-        return Err(CliError::refused(format!("{to} answered with an error: {words}")));
+        return Err(CliError::refused(format!("{to} answered with an error: {}", printable(&words))));
     }
     let lines: Vec<&str> = PART_POINTERS.iter().flat_map(|pointer| texts(answer, pointer)).collect();
     let artifacts = answer.pointer("/result/artifacts").and_then(Value::as_array).into_iter().flatten();

@@ -22,7 +22,7 @@ use store::{
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use tokio::time::timeout;
-use types::{WorkspaceId, WorkspaceSpec};
+use types::{WorkspaceId, WorkspaceSpec, clip};
 
 use crate::{
     agent_states::Metadata,
@@ -32,7 +32,7 @@ use crate::{
     machine::{self, Input},
     new_row::NewWorkspaceRow,
     presence::PresenceObserver,
-    rules::{DeliveryMode, WorkspaceAccess},
+    rules::{DeliveryMode, REPORTED_BYTES, WorkspaceAccess},
 };
 
 /// Runtime of a workspace that registered itself and polls for messages.
@@ -126,6 +126,18 @@ pub struct Report {
     pub proved: bool,
 }
 
+impl Report {
+    /// With texts of bounded size: a heartbeat is worth more than the end of a long text.
+    fn clipped(self) -> Self {
+        Self {
+            sample_error: clip(self.sample_error, REPORTED_BYTES),
+            current_task: clip(self.current_task, REPORTED_BYTES),
+            runtime_state: self.runtime_state.map(|state| clip(state, REPORTED_BYTES)),
+            ..self
+        }
+    }
+}
+
 /// Outcome of a heartbeat.
 #[derive(Debug)]
 pub struct Acknowledged {
@@ -185,6 +197,7 @@ impl Fleet {
         let now = store::now();
         let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
         self.record_presence(presence, true);
+        self.inner.presence_observers.on_heartbeat(registration.id);
         // A new token proves the next calls: the agent gets the secret together with it.
         if registration.proved || registered.token.is_some() {
             registered.inbound_secret = self.credentials().inbound_secret(registration.id).await;
@@ -274,6 +287,7 @@ impl Fleet {
     /// # Errors
     /// If there is no such workspace, or a change of its status could not be stored.
     pub async fn heartbeat(&self, report: Report) -> Result<Acknowledged, WorkspaceError> {
+        let report = report.clipped();
         let id = report.id;
         let mut workspace = self.live(id)?;
         let before = self.presence(id);

@@ -8,6 +8,7 @@ use store::{
     Change,
     layouts::{DeleteLayouts, LayoutRow, PutLayouts},
     secrets::{PutSecrets, SecretRow},
+    setups::{DeleteSetups, InsertSetups, SetupRow},
     tokens::{RevokeTokensOf, RevokedBy},
     workspaces::{InsertWorkspaces, NoOtherChildren, WorkspaceIsLive},
 };
@@ -31,6 +32,8 @@ pub struct BatchEntry {
     pub relative: (f64, f64),
     /// Its secrets, sealed.
     pub secrets: Vec<SecretRow>,
+    /// Its setup, if it has one.
+    pub setup: Option<SetupRow>,
 }
 
 /// What a batch does, planned on the index.
@@ -76,11 +79,19 @@ impl Fleet {
         existing.into_iter().for_each(|parent| change.push_precondition(WorkspaceIsLive(parent)));
 
         let mut events: Vec<_> = plan.before.into_iter().map(|event| (None, event)).collect();
-        let (mut rows, mut layouts, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+        let mut paused: HashSet<WorkspaceId> = HashSet::new();
+        let (mut rows, mut layouts) = (Vec::new(), Vec::new());
+        let (mut secrets, mut setups) = (Vec::new(), Vec::new());
         for entry in plan.entries {
             let (x, y) = entry.absolute;
-            let begun = self.begin(entry.workspace.row());
+            let parent = entry.workspace.parent_id;
+            let below_paused =
+                parent.is_some_and(|parent| paused.contains(&parent) || self.workspaces().is_paused(parent));
+            let begun = self.begin(entry.workspace.row(), below_paused);
             let row = begun.row;
+            if below_paused {
+                paused.insert(row.id);
+            }
             for event in begun.events {
                 let event = match event {
                     Event::WorkspaceProvisioning(_) => Event::WorkspaceProvisioning(Provisioning::Imported {
@@ -97,11 +108,13 @@ impl Fleet {
             }
             layouts.push(LayoutRow { workspace_id: row.id, x, y, collapsed: false });
             secrets.extend(entry.secrets);
+            setups.extend(entry.setup);
             rows.push(row);
         }
         change.push(InsertWorkspaces(rows));
         change.push(PutLayouts(layouts));
         change.push(PutSecrets(secrets));
+        change.push(InsertSetups(setups));
         events.append(&mut change.events);
         events.extend(plan.after.into_iter().map(|event| (None, event)));
         change.events = events;
@@ -126,6 +139,7 @@ impl Fleet {
         let ids: Vec<WorkspaceId> = all.iter().map(|(workspace, _)| workspace.row.id).collect();
         change.push_precondition(NoOtherChildren(ids.clone()));
         change.push(DeleteLayouts(ids.clone()));
+        change.push(DeleteSetups(ids.clone()));
         change.push(RevokeTokensOf { workspaces: ids, by: RevokedBy::Removal });
         change
     }

@@ -8,10 +8,11 @@ use store::{
     Change,
     layouts::{LayoutRow, PutLayouts},
     secrets::{PutSecrets, SecretRow},
+    setups::{InsertSetups, SetupRow},
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow},
 };
-use types::{InitialMemory, WorkspaceId, WorkspaceSpec, defaults};
+use types::{InitialMemory, WorkspaceId, WorkspaceSetup, WorkspaceSpec, defaults};
 use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
@@ -63,7 +64,7 @@ pub struct NewWorkspace {
     pub max_concurrent_tasks: i64,
     /// Its place on the canvas.
     pub position: Option<(f64, f64)>,
-    /// What its agent remembers from the start. Kept in the row's spec until there is a memory to fill.
+    /// What its agent remembers from the start. Kept in its setup until there is a memory to fill.
     pub initial_memories: Vec<InitialMemory>,
 }
 
@@ -115,6 +116,7 @@ pub enum CreateError {
 struct Checked {
     row: WorkspaceRow,
     secrets: Vec<SecretRow>,
+    setup: Option<SetupRow>,
     position: (f64, f64),
 }
 
@@ -148,15 +150,18 @@ impl Fleet {
             if row.parent_id.is_some_and(|parent| fleet.workspaces().get(parent).is_none()) {
                 return Err(CreateError::NoParent);
             }
-            let begun = fleet.begin(row);
+            let below_paused = row.parent_id.is_some_and(|parent| fleet.workspaces().is_paused(parent));
+            let begun = fleet.begin(row, below_paused);
             row = begun.row;
-            let waits = row.status == Status::AwaitingAgent;
+            let waits = row.status == Status::AwaitingAgent
+                || row.status == Status::Paused && row.hosting == Hosting::Operator && row.url.is_none();
             let token = waits.then(|| NewToken::of_workspace(TokenKind::Agent, row.id, by, now));
             let (x, y) = checked.position;
             let layout = LayoutRow { workspace_id: row.id, x, y, collapsed: false };
             let mut change = Change::of(InsertWorkspaces(vec![row.clone()]))
                 .with(PutLayouts(vec![layout]))
-                .with(PutSecrets(checked.secrets.clone()));
+                .with(PutSecrets(checked.secrets.clone()))
+                .with(InsertSetups(checked.setup.clone().into_iter().collect()));
             if let Some(parent) = row.parent_id {
                 change.push_precondition(WorkspaceIsLive(parent));
             }
@@ -221,15 +226,13 @@ impl Fleet {
             budget_limit: new.budget_limit,
             max_concurrent_tasks: i32::try_from(new.max_concurrent_tasks.max(1)).unwrap_or(i32::MAX),
             url,
-            spec: WorkspaceSpec {
-                template: new.template.clone(),
-                model,
-                initial_memories: new.initial_memories.clone(),
-                ..WorkspaceSpec::default()
-            },
+            spec: WorkspaceSpec { template: new.template.clone(), model, ..WorkspaceSpec::default() },
         };
+        let setup =
+            WorkspaceSetup { initial_memories: new.initial_memories.clone(), ..WorkspaceSetup::default() };
+        let setup = SetupRow::of(id, &setup);
         let row = blueprint.row();
-        Ok(Checked { row, secrets, position: new.position.unwrap_or_default() })
+        Ok(Checked { row, secrets, setup, position: new.position.unwrap_or_default() })
     }
 
     /// The named template, if it exists. How long starts may take is read again with it.

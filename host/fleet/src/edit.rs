@@ -1,7 +1,7 @@
 //! Editing a workspace: all of an edit or nothing.
 
 use store::{
-    Change,
+    Change, WorkspaceEvent,
     layouts::{LayoutRow, PutLayouts},
     workspaces::{Hosting, NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
@@ -12,6 +12,7 @@ use crate::{
     error::WorkspaceError,
     event,
     fleet::{Fleet, Planned},
+    machine::{self, Input},
     rules::{self, FieldError, InvalidDirectory},
 };
 
@@ -122,16 +123,42 @@ impl Fleet {
             let mut change = Change::default();
             if !keys.is_empty() {
                 let row = fleet.edited(&workspace.row, &edit, &mut change)?;
+                // Nothing below a paused workspace runs, so what is moved there is paused.
+                let parent = edit.parent_id.is_some().then_some(row.parent_id).flatten();
+                let paused = parent.filter(|parent| fleet.workspaces().is_paused(*parent));
                 // Written even if only the layout changes: other servers go by the row's revision.
-                change.push(UpdateWorkspaces(vec![row.revised(store::now())]));
+                let mut rows = vec![row.revised(store::now())];
+                let mut events = Vec::new();
+                if paused.is_some() {
+                    fleet.pause_moved(&mut rows, &mut events);
+                }
+                change.push(UpdateWorkspaces(rows));
                 if let Some(layout) = laid_out(&workspace, &edit) {
                     change.push(PutLayouts(vec![layout]));
                 }
                 change.events.push((Some(id), event::updated(keys)));
+                change.events.extend(events);
             }
             Ok(Planned { change, done: Edited { needs_restart } })
         })
         .await
+    }
+
+    /// Pauses the one moved row, and adds the rows below it, paused.
+    fn pause_moved(&self, rows: &mut Vec<WorkspaceRow>, events: &mut Vec<WorkspaceEvent>) {
+        let now = store::now();
+        let Some(moved) = rows.pop() else { return };
+        let below = self.workspaces().descendants(moved.id);
+        let mut pause = |row: &WorkspaceRow| {
+            let paused = machine::apply(row, &Input::Pause, now)?;
+            events.extend(paused.events.into_iter().map(|event| (Some(row.id), event)));
+            Some(paused.row)
+        };
+        // The transition counts one revision more than what is written.
+        let revision = moved.revision;
+        let paused = pause(&moved).map(|row| WorkspaceRow { revision, ..row });
+        rows.push(paused.unwrap_or(moved));
+        rows.extend(below.iter().filter_map(|workspace| pause(&workspace.row)));
     }
 
     fn edited(

@@ -69,11 +69,19 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
     changed.then(|| next.finish())
 }
 
-/// The first transition of a workspace that is being made: `row` is as it will be inserted, provisioning.
+/// The first transition of a workspace that is being made: `row` is as it will be inserted, provisioning. With
+/// `paused` its first attempt begins when it is resumed.
 #[must_use]
-pub(crate) fn create(row: WorkspaceRow, now: DateTime<Utc>) -> Transition {
+pub(crate) fn create(row: WorkspaceRow, paused: bool, now: DateTime<Utc>) -> Transition {
     let mut next = Draft { row, events: Vec::new(), now };
     match next.row.hosting {
+        _ if paused => {
+            let event = event::provisioning(&next.row);
+            next.set_status(Status::Provisioning, event);
+            next.row.desired = DesiredState::Paused;
+            let event = event::paused(&next.row);
+            next.set_status(Status::Paused, event);
+        }
         Hosting::Container => next.begin_attempt(),
         Hosting::Operator | Hosting::Synthetic => {
             let event = event::provisioning(&next.row);

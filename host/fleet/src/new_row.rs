@@ -91,10 +91,22 @@ impl Fleet {
         if self.inner.saas { defaults::HOSTED_TIER } else { defaults::TIER }
     }
 
-    /// The first transition of a new workspace. It fails at once where no backend could start it.
-    pub(crate) fn begin(&self, row: WorkspaceRow) -> Transition {
+    /// Domain of the agents' mail addresses.
+    #[must_use]
+    pub fn mail_domain(&self) -> &str {
+        &self.inner.provision.git_domain
+    }
+
+    /// The first transition of a new workspace. Below a paused ancestor it is paused. It fails at once where no
+    /// backend could start it.
+    ///
+    /// It is created later than every known workspace, its parent among them, whatever the clock says: lists
+    /// are in the order of creation.
+    pub(crate) fn begin(&self, row: WorkspaceRow, below_paused: bool) -> Transition {
         let now = store::now();
-        let mut begun = machine::create(WorkspaceRow { created_at: now, ..row }, now);
+        let last = self.workspaces().last_created_at();
+        let created_at = last.map_or_else(store::next_event_time, store::time_after);
+        let mut begun = machine::create(WorkspaceRow { created_at, ..row }, below_paused, now);
         if begun.row.hosting == Hosting::Container && self.inner.backend.is_none() {
             let no = Input::StartFailed { attempt: 1, error: NO_BACKEND.to_owned(), missing: Vec::new() };
             if let Some(failed) = machine::apply(&begun.row, &no, now) {

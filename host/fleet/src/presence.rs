@@ -7,10 +7,10 @@ use std::{
 
 use types::WorkspaceId;
 
-/// Is called for each heartbeat, once its presence is readable. Heartbeats are the hottest calls: an
+/// Is called for each heartbeat and each registration, once its presence is readable. Heartbeats are the hottest calls: an
 /// implementation returns at once and keeps what it can't do at once for a task of its own, bounded.
 pub trait PresenceObserver: Send + Sync {
-    /// The agent of this workspace sent a heartbeat.
+    /// The agent of this workspace sent a heartbeat, or registered.
     fn on_heartbeat(&self, workspace: WorkspaceId);
 }
 

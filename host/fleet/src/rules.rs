@@ -29,6 +29,10 @@ const SECRET_KEY_BYTES: usize = 128;
 /// Bytes in a secret at most.
 const SECRET_VALUE_BYTES: usize = 64 * 1024;
 
+/// Bytes of a text that an agent reports of itself at most: its task, an example of its errors. Presence goes to
+/// other servers in notifications of less than 8,000 bytes, which have both of them.
+pub(crate) const REPORTED_BYTES: usize = 1024;
+
 /// Variables that the platform itself sets in every workspace.
 const RESERVED_KEYS: [&str; 8] = [
     "WORKSPACE_ID",

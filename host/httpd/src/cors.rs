@@ -9,10 +9,11 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::origin;
+use crate::host_guard::HostGuard;
 use crate::settings::HttpSettings;
 
 /// Where the web canvas runs on a developer's machine.
-const DEFAULT_ORIGINS: &str = "http://localhost:3000,http://localhost:3001";
+const DEFAULT_ORIGINS: [&str; 2] = ["http://localhost:3000", "http://localhost:3001"];
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE,OPTIONS");
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
     "Origin,Content-Type,X-Workspace-Id,Authorization,X-Molecule-Org-Slug,X-Molecule-Org-Id,\
@@ -20,14 +21,17 @@ const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 const EXPOSE_HEADERS: HeaderValue =
     HeaderValue::from_static("Retry-After,X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset");
+/// Characters of a refused origin that are logged.
+const SHOWN_ORIGIN: usize = 200;
 /// Seconds a browser may remember a preflight answer.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// The allowed origins.
+/// The allowed origins, and in development mode the hosts that requests may be for.
 #[derive(Debug)]
 pub struct Cors {
     origins: Vec<String>,
     any: bool,
+    hosts: Option<HostGuard>,
 }
 
 /// What the policy says about one `Origin`.
@@ -43,18 +47,20 @@ enum Verdict {
 }
 
 impl Cors {
-    /// The policy of `CORS_ORIGINS`, plus the platform's own public origin, which agents send.
+    /// The policy of `CORS_ORIGINS`, plus the platform's own public origins, which agents send.
     #[must_use]
-    pub fn new(settings: &HttpSettings) -> Self {
-        let list = settings.cors_origins.as_deref().unwrap_or(DEFAULT_ORIGINS);
-        let mut origins: Vec<String> = list
-            .split(',')
-            .map(|origin| origin.trim().to_lowercase())
-            .filter(|origin| !origin.is_empty())
-            .collect();
-        let any = origins.iter().any(|origin| origin == "*");
-        origins.push(settings.platform_origin());
-        Self { origins, any }
+    pub fn new(settings: &HttpSettings, dev_mode: bool) -> Self {
+        let (mut origins, any) = match &settings.cors_origins {
+            Some(list) => (list.origins.clone(), list.any),
+            None => (DEFAULT_ORIGINS.map(str::to_owned).to_vec(), false),
+        };
+        origins.extend(settings.public_origins());
+        Self { origins, any, hosts: dev_mode.then(|| HostGuard::new(settings)) }
+    }
+
+    /// Whether a request is for this server, as far as that matters.
+    pub(crate) fn admits_host(&self, headers: &HeaderMap) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.admits(headers))
     }
 
     /// Does the request come from a page of an allowed origin, or of this server? An origin that only
@@ -71,7 +77,7 @@ impl Cors {
         };
         if origin::is_own(origin, headers) {
             Verdict::Own
-        } else if self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+        } else if self.origins.iter().any(|allowed| origin::is_same(allowed, origin)) {
             Verdict::Named
         } else if self.any {
             Verdict::Any
@@ -105,8 +111,9 @@ impl Cors {
 impl Decision {
     /// The answer, where no route gives it: a refusal, or that to a preflight.
     pub(crate) fn answer(&self) -> Option<Response> {
-        let CrossOrigin { verdict, preflight, .. } = self.0.as_ref()?;
+        let CrossOrigin { origin, verdict, preflight } = self.0.as_ref()?;
         if *verdict == Verdict::Refused {
+            log_refusal(origin);
             return Some(StatusCode::FORBIDDEN.into_response());
         }
         preflight.then(|| {
@@ -125,6 +132,16 @@ impl Decision {
             permit(headers, *preflight);
         }
     }
+}
+
+/// The answer to a refusal has no body, so that only the log tells an operator what to set.
+fn log_refusal(origin: &HeaderValue) {
+    let shown: String = String::from_utf8_lossy(origin.as_bytes()).chars().take(SHOWN_ORIGIN).collect();
+    tracing::info!(
+        origin = ?shown,
+        "refused by CORS: allowed are CORS_ORIGINS, the origins of PLATFORM_URL and EXTERNAL_PLATFORM_URL, and the \
+         request's own Host, which a reverse proxy may rewrite"
+    );
 }
 
 /// Says who may read the answer.
@@ -162,7 +179,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("own.example"));
         let origin = HeaderValue::from_str(origin).expect("valid");
-        Cors::new(&settings).judge(&origin, &headers)
+        Cors::new(&settings, false).judge(&origin, &headers)
     }
 
     #[test]
@@ -186,11 +203,43 @@ mod tests {
             (list, "https://x.a.example", Refused),
             (list, "http://localhost:3000", Refused),
             (list, "http://host.docker.internal:8080", Named),
-            (Some("https://*.example"), "https://a.example", Refused),
+            (list, "https://a.example:443", Named),
+            (Some("https://a.example:443/"), "https://a.example", Named),
             (Some("*,https://a.example"), "https://a.example", Named),
             (Some("*,https://a.example"), "https://evil.example", Any),
         ] {
             assert_eq!(verdict(list, origin), expected, "{list:?} {origin}");
+        }
+    }
+
+    #[test]
+    fn the_origins_of_both_public_urls_are_always_allowed() {
+        let flags = [
+            "--cors-origins",
+            "https://a.example",
+            "--platform-url",
+            "http://Inside.example:8080/base",
+            "--external-platform-url",
+            "https://Outside.example:443/",
+        ];
+        let cors = Cors::new(&HttpSettings::from_flags(flags).expect("valid"), false);
+        for (origin, expected) in [
+            ("http://inside.example:8080", Verdict::Named),
+            ("https://outside.example", Verdict::Named),
+            ("HTTPS://OUTSIDE.example:443", Verdict::Named),
+            ("http://outside.example", Verdict::Refused),
+            ("http://localhost:3000", Verdict::Refused),
+        ] {
+            let value = HeaderValue::from_static(origin);
+            assert_eq!(cors.judge(&value, &HeaderMap::new()), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn entries_that_no_origin_can_match_are_refused() {
+        for list in ["https://*.example", "https://a.example, a.example", "null", "https://a.example/app"] {
+            let refused = HttpSettings::from_flags(["--cors-origins", list]).expect_err(list).to_string();
+            assert!(refused.contains("is not an origin such as"), "{refused}");
         }
     }
 }

@@ -42,7 +42,7 @@ where
 /// 400: that answer, or one that says that the body is nested too deeply.
 pub fn read<T: DeserializeOwned>(body: &[u8], malformed: impl FnOnce() -> ApiError) -> Result<T, ApiError> {
     wire_json::from_slice(body).map_err(|error| match error {
-        ReadError::TooDeep => ApiError::bad_request(&error.to_string()),
+        ReadError::TooDeep { .. } => ApiError::bad_request(&error.to_string()),
         ReadError::Malformed(error) => {
             tracing::debug!(%error, "the body does not match what the route expects");
             malformed()

@@ -7,15 +7,18 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod background;
+mod canvas;
 pub(crate) mod client_ip;
 pub mod connection;
 pub mod cors;
 pub mod error;
 pub mod headers;
+mod host_guard;
 pub mod json;
 pub mod metrics;
 pub mod middleware;
 pub mod origin;
+pub mod origin_list;
 pub mod panics;
 pub mod parameters;
 pub mod public_url;

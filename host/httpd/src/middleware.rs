@@ -9,6 +9,7 @@
 //! | span and clock of the request log | log line, `X-Request-Id` |
 //! | | security headers |
 //! | request metrics | request metrics |
+//! | in development mode: is the `Host` ours? | |
 //! | CORS: refuse, or answer a preflight | CORS headers |
 //! | tenant guard | |
 //! | rate limit | rate limit headers |
@@ -32,8 +33,10 @@ use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
 use crate::JSON_BODY_LIMIT;
+use crate::canvas::Canvas;
 use crate::client_ip::TrustedProxies;
 use crate::cors::{Cors, Decision};
+use crate::host_guard;
 use crate::metrics::Metrics;
 use crate::panics;
 use crate::rate_limit::{QuotaStatus, RateLimits};
@@ -65,7 +68,11 @@ where
         metrics: Arc::clone(metrics),
     });
     let around = MiddlewareLayer { policy };
-    routes.fallback(router_ext::not_found).layer((around, DefaultBodyLimit::max(JSON_BODY_LIMIT)))
+    let routes = match settings.canvas_proxy_url.as_ref().and_then(Canvas::new).map(Arc::new) {
+        Some(canvas) => routes.fallback(async move |request: Request| canvas.answer(request).await),
+        None => routes.fallback(router_ext::not_found),
+    };
+    routes.layer((around, DefaultBodyLimit::max(JSON_BODY_LIMIT)))
 }
 
 /// What requests are judged by.
@@ -150,6 +157,9 @@ struct After {
 
 impl Policy {
     fn judge(&self, request: &Request) -> Verdict {
+        if !self.cors.admits_host(request.headers()) {
+            return Verdict::Answer(host_guard::misdirected());
+        }
         let cors = self.cors.decide(request);
         if let Some(response) = cors.answer() {
             return Verdict::Answer(response);

@@ -1,8 +1,9 @@
 //! One span and one log line per request, tied together by an id that the client gets too; and the request
 //! metrics, which need the same clock, route and status.
 //!
-//! Requests are named by their route pattern. Paths, query strings and headers are not logged:
-//! they can carry tokens and other people's data.
+//! Requests are named by their route pattern. Query strings and headers are not logged: they can carry tokens
+//! and other people's data. Paths are logged where no route matched, because operators look for what a proxy or
+//! a misspelled client asked for.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +22,8 @@ use super::router_ext::Unmatched;
 
 /// Target of the line per request, so that operators can filter it by name.
 const TARGET: &str = "isomer::access";
+/// Characters of a path without a route that are logged.
+const PATH_CHARACTERS: usize = 200;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A request from its head to the head of its answer. Dropped without an answer, it is counted as one
@@ -33,6 +36,8 @@ pub(crate) struct Exchange {
     started: Instant,
     method: &'static str,
     route: Option<MatchedPath>,
+    /// The path of a request without a route.
+    path: Option<String>,
     answered: bool,
 }
 
@@ -53,7 +58,8 @@ impl Exchange {
             caller = Empty,
         );
         let (method, route) = (method_label(request.method()), route.cloned());
-        Self { metrics: Arc::clone(metrics), span, id, started, method, route, answered: false }
+        let path = route.is_none().then(|| printable(request.uri().path()));
+        Self { metrics: Arc::clone(metrics), span, id, started, method, route, path, answered: false }
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -69,12 +75,18 @@ impl Exchange {
         let route = self.route.as_ref().filter(|_| !unmatched).map(MatchedPath::as_str);
         self.metrics.requests.add(route, (self.method, status), took);
         let latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.span.in_scope(|| tracing::info!(target: TARGET, status, latency_us, "answered"));
+        let path = self.path.as_deref();
+        self.span.in_scope(|| tracing::info!(target: TARGET, status, latency_us, path, "answered"));
         let mut text = [0; Hyphenated::LENGTH];
         if let Ok(id) = HeaderValue::from_str(self.id.hyphenated().encode_lower(&mut text)) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
     }
+}
+
+/// The beginning of a path in printable ASCII.
+fn printable(path: &str) -> String {
+    path.chars().take(PATH_CHARACTERS).flat_map(char::escape_default).collect()
 }
 
 impl Drop for Exchange {

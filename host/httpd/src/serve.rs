@@ -239,8 +239,8 @@ async fn answer(
 
 // === Bodies ===
 
-/// A request's body; fails when the client stops sending in the middle.
-struct IdleTimeoutBody {
+/// A body; fails when its sender stops in the middle.
+pub(crate) struct IdleTimeoutBody {
     body: Incoming,
     idle: Duration,
     next_by: Option<Instant>,
@@ -248,7 +248,7 @@ struct IdleTimeoutBody {
 }
 
 impl IdleTimeoutBody {
-    fn new(body: Incoming, idle: Duration) -> Self {
+    pub(crate) fn new(body: Incoming, idle: Duration) -> Self {
         Self { body, idle, next_by: None, timer: Timer::default() }
     }
 }
@@ -268,7 +268,7 @@ impl http_body::Body for IdleTimeoutBody {
         let idle = self.idle;
         let by = *self.next_by.get_or_insert_with(|| Instant::now() + idle);
         if self.timer.poll(by, cx) {
-            return Poll::Ready(Some(Err("the client stopped sending".into())));
+            return Poll::Ready(Some(Err("the other end stopped sending".into())));
         }
         Poll::Pending
     }

@@ -7,6 +7,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 
 use crate::client_ip::TrustedProxies;
+use crate::origin_list::OriginList;
 
 /// Settings of the HTTP server.
 #[derive(Debug, Clone, Args)]
@@ -28,16 +29,21 @@ pub struct HttpSettings {
     /// Web origins that may call the API, comma separated; `*` allows any, without cookies
     /// [default: http://localhost:3000,http://localhost:3001]
     #[arg(long, env = "CORS_ORIGINS", value_name = "LIST")]
-    pub cors_origins: Option<String>,
+    pub cors_origins: Option<OriginList>,
 
-    /// Address of the web canvas; set it when the canvas is served from this server's own origin
-    #[arg(long, env = "CANVAS_PROXY_URL", value_name = "URL")]
+    /// Server of the web canvas: paths that no route has are its pages, and a path in this URL is not used
+    #[arg(long, env = "CANVAS_PROXY_URL", value_name = "URL", value_parser = http_url)]
     pub canvas_proxy_url: Option<Uri>,
 
     /// This server's address as agents reach it; its origin is always allowed by CORS
     /// [default: http://host.docker.internal:PORT]
-    #[arg(long, env = "PLATFORM_URL", value_name = "URL")]
+    #[arg(long, env = "PLATFORM_URL", value_name = "URL", value_parser = http_url)]
     pub platform_url: Option<Uri>,
+
+    /// URL of this server for agents outside of it, as it stands in their connection instructions; its
+    /// origin is always allowed by CORS [default: from the request]
+    #[arg(long, env = "EXTERNAL_PLATFORM_URL", value_name = "URL", value_parser = http_url)]
+    pub external_platform_url: Option<Uri>,
 
     /// Requests a minute that each caller may send, all at once or spread; a caller is a bearer
     /// token, else an address (from one address, ten times that in all); not in dev mode
@@ -48,6 +54,11 @@ pub struct HttpSettings {
     /// X-Forwarded-For names the client's address [default: none, the header is ignored]
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "LIST", default_value = "", hide_default_value = true)]
     pub trusted_proxies: TrustedProxies,
+
+    /// Seconds that open requests and deliveries may take after a signal to stop; what is left then is
+    /// queued. Give a supervisor that kills some seconds more
+    #[arg(long, env = "DRAIN_SECONDS", value_name = "N", default_value = "30", value_parser = positive)]
+    pub drain_seconds: NonZeroU32,
 }
 
 #[cfg(test)]
@@ -88,14 +99,37 @@ impl HttpSettings {
     /// `scheme://host[:port]` of this server as agents name it in `Origin`.
     #[must_use]
     pub fn platform_origin(&self) -> String {
-        match self.platform_url.clone().map(Uri::into_parts) {
-            Some(url) => {
-                let scheme = url.scheme.as_ref().map_or("http", Scheme::as_str);
-                let authority = url.authority.as_ref().map_or("", Authority::as_str);
-                format!("{scheme}://{authority}").to_lowercase()
-            }
+        match &self.platform_url {
+            Some(url) => origin_of(url),
             None => format!("http://host.docker.internal:{}", self.port),
         }
+    }
+
+    /// The origins of this server's public URLs.
+    pub(crate) fn public_origins(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.platform_origin()).chain(self.external_platform_url.as_ref().map(origin_of))
+    }
+}
+
+fn origin_of(url: &Uri) -> String {
+    let scheme = url.scheme().map_or("http", Scheme::as_str);
+    let authority = url.authority().map_or("", Authority::as_str);
+    format!("{scheme}://{authority}").to_lowercase()
+}
+
+/// Parses a setting that is a URL of a server.
+///
+/// # Errors
+/// Says what is missing.
+pub fn http_url(text: &str) -> Result<Uri, &'static str> {
+    const EXPECTED: &str = "must be a URL such as https://isomer.example";
+    let url: Uri = text.trim().parse().map_err(|_| EXPECTED)?;
+    let known = matches!(url.scheme().map(Scheme::as_str), Some("http" | "https"));
+    let host = url.authority().filter(|authority| !authority.host().is_empty());
+    match host {
+        Some(host) if host.as_str().contains('@') => Err("must not contain a user name or password"),
+        Some(_) if known && url.query().is_none() => Ok(url),
+        _ => Err(EXPECTED),
     }
 }
 
@@ -140,6 +174,16 @@ mod tests {
         assert_eq!(settings(&[]).platform_origin(), "http://host.docker.internal:8080");
         let url = settings(&["--platform-url", "https://Isomer.Example:8443/base/"]);
         assert_eq!(url.platform_origin(), "https://isomer.example:8443");
+    }
+
+    #[test]
+    fn urls_without_scheme_or_host_are_refused() {
+        for flag in ["--platform-url", "--external-platform-url", "--canvas-proxy-url"] {
+            for bad in ["isomer:8080", "isomer", "/canvas", "ftp://isomer", "http://", "http://a?b=c"] {
+                let refused = HttpSettings::from_flags([flag, bad]).expect_err(bad).to_string();
+                assert!(refused.contains("must be a URL such as"), "{refused}");
+            }
+        }
     }
 
     #[test]

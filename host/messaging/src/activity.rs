@@ -6,11 +6,11 @@ use store::{
     activity::{ActivityRow, InsertActivity},
     workspaces::WorkspaceIsLive,
 };
-use types::{ActivityId, WorkspaceId};
+use types::{ActivityId, WorkspaceId, clip};
 use uuid::Uuid;
 use wire_json::RawJson;
 
-use crate::{Messaging, error::LogError};
+use crate::{Messaging, error::LogError, limits::ACTIVITY_TEXT_BYTES};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
@@ -46,7 +46,24 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// With texts of bounded size: those of agents may be as large as their answers.
+    fn clipped(self) -> Self {
+        let clipped = |text: Option<String>| text.map(|text| clip(text, ACTIVITY_TEXT_BYTES));
+        Self {
+            activity_type: clip(self.activity_type, ACTIVITY_TEXT_BYTES),
+            method: clipped(self.method),
+            summary: clipped(self.summary),
+            status: clip(self.status, ACTIVITY_TEXT_BYTES),
+            error_detail: clipped(self.error_detail),
+            ..self
+        }
+    }
+
     pub(crate) fn into_row_and_event(self) -> (ActivityRow, Event) {
+        self.clipped().into_parts()
+    }
+
+    fn into_parts(self) -> (ActivityRow, Event) {
         // Ids that grow with time: a random one would change another page of the index with each row.
         let (id, created_at) = (ActivityId(Uuid::now_v7()), store::now());
         let text = |body: &Option<RawJson>| body.as_ref().map(RawJson::to_string);

@@ -1,28 +1,37 @@
 //! What messaging does in the background.
 
+use std::time::Duration;
+
 use tasks::{BackgroundTask, Progress};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Messaging,
-    limits::{ActivityRetention, SWEEP_INTERVAL},
+    limits::{ActivityRetention, RENEWALS, SWEEP_INTERVAL},
 };
 
 impl Messaging {
     /// Background tasks of messaging, to be started by the server.
     #[must_use]
     pub fn background_tasks(&self, retention: ActivityRetention) -> Vec<BackgroundTask> {
+        // Since when this server renews its lease without a gap.
+        let (held, held_since) = watch::channel(None);
         let messaging = self.clone();
-        // Only once: after a panic of the task, messages that are under way still are.
-        let mut first = true;
         let queue = BackgroundTask::new("a2a-queue", SWEEP_INTERVAL, move |progress| {
-            let starting = std::mem::take(&mut first);
-            messaging.clone().run_queue(starting, progress)
+            messaging.clone().run_queue(held_since.clone(), progress)
         });
-        vec![queue, self.activity_retention(retention)]
+        let messaging = self.clone();
+        let lease = BackgroundTask::new("a2a-lease", self.server_lease, move |progress| {
+            messaging.clone().renew_lease(held.clone(), progress)
+        });
+        vec![lease, queue, self.activity_retention(retention)]
     }
 
-    fn activity_retention(&self, ActivityRetention { age, interval }: ActivityRetention) -> BackgroundTask {
+    fn activity_retention(&self, retention: ActivityRetention) -> BackgroundTask {
+        let ActivityRetention { age, queue_age, interval } = retention;
         let messaging = self.clone();
         BackgroundTask::new("activity-retention", interval, move |progress| {
             let messaging = messaging.clone();
@@ -32,28 +41,67 @@ impl Messaging {
                     progress.report();
                     sleep(interval).await;
                     messaging.delete_old_activity(age).await;
+                    messaging.delete_finished(queue_age).await;
                 }
             }
         })
     }
 
-    /// Sweeps the queue at once and in every interval; in between, follows heartbeats.
-    async fn run_queue(self, mut starting: bool, progress: Progress) {
+    /// Deletes messages of the queue that were finished longer ago than this.
+    async fn delete_finished(&self, age: chrono::Duration) {
+        match self.fleet.store().delete_finished_queued(store::now() - age).await {
+            Ok(0) => {}
+            Ok(messages) => tracing::info!(messages, "finished messages of the queue deleted"),
+            Err(error) => tracing::warn!(%error, "finished messages of the queue could not be deleted"),
+        }
+    }
+
+    /// Renews the lease that says that this server lives.
+    async fn renew_lease(self, held: watch::Sender<Option<Instant>>, progress: Progress) {
+        let length = self.server_lease;
+        let mut until = Instant::now();
         loop {
-            match self.sweep_queue(starting).await {
-                Ok(()) => starting = false,
+            let asked = Instant::now();
+            match self.fleet.store().renew_server(self.fleet.state().server(), length).await {
+                Ok(()) => {
+                    if held.borrow().is_none() || until < asked {
+                        held.send_replace(Some(asked));
+                    }
+                    until = asked + length;
+                }
                 Err(error) => {
+                    held.send_replace(None);
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the message queue could not be swept");
+                    tracing::warn!(error, "this server's lease could not be renewed");
                 }
             }
             progress.report();
-            let next_sweep = Instant::now() + SWEEP_INTERVAL;
+            sleep(length / RENEWALS).await;
+        }
+    }
+
+    /// Sweeps the queue at once and in every interval; in between, follows heartbeats and back-off.
+    ///
+    /// What other servers were delivering is taken over when they don't renew their leases. After an outage of the
+    /// database none could: so only a server that renewed its own for a whole lease does it. A database of one process
+    /// has no other servers, only earlier ones.
+    async fn run_queue(self, held_since: watch::Receiver<Option<Instant>>, progress: Progress) {
+        let alone = self.fleet.store().is_single_process();
+        loop {
+            let settled = held_since.borrow().is_some_and(|since| since.elapsed() >= self.server_lease);
+            if let Err(error) = self.sweep_queue(alone || settled).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the message queue could not be swept");
+            }
+            progress.report();
+            let next_sweep =
+                Instant::now() + SWEEP_INTERVAL.min(self.server_lease.max(Duration::from_secs(1)));
             loop {
-                tokio::select! {
-                    () = sleep_until(next_sweep) => break,
-                    reported = self.pending.reported() => reported.into_iter().for_each(|id| self.drain(id)),
+                let found = self.pending.next(next_sweep).await;
+                if found.is_empty() {
+                    break;
                 }
+                found.into_iter().for_each(|(id, trigger)| self.drain(id, trigger));
             }
         }
     }

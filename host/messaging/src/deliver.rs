@@ -12,7 +12,7 @@ use types::WorkspaceId;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Delivery, Outcome, Reply, Undelivered, is_success},
+    delivery::{Delivery, Origin, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
     request::Request,
 };
@@ -37,6 +37,7 @@ impl Messaging {
     /// # Errors
     /// If the message was not delivered, or no answer came.
     pub async fn deliver(&self, message: SendRequest) -> Result<Reply, DeliveryError> {
+        let _counted = self.stopping.begin();
         let delivery = self.prepare(message.target, &message.body, message.caller).await?;
         match self.dispatch(delivery, message.deadline).await {
             Ok(reply) => Ok(reply),
@@ -54,7 +55,7 @@ impl Messaging {
     ) -> Result<Delivery, DeliveryError> {
         let target = self.target(target).await?;
         self.authorize(&target, caller)?;
-        Ok(Delivery { request: Request::read(body)?, target, caller })
+        Ok(Delivery { request: Request::read(body)?, target, caller, origin: Origin::Sender })
     }
 
     /// Takes the message the way that its workspace is delivered to.
@@ -118,6 +119,14 @@ impl Messaging {
         }
         if delivered {
             self.record_outbound(caller);
+        }
+    }
+
+    /// Records that the agent was not reached. An unreachable agent is tried many times for each message of the queue,
+    /// which would bury its other activity.
+    pub(crate) async fn record_unreached(&self, delivery: Delivery, outcome: Outcome) {
+        if delivery.origin == Origin::Sender {
+            self.record_outcome(delivery, outcome).await;
         }
     }
 

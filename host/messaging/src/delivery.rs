@@ -31,6 +31,16 @@ pub(crate) struct Delivery {
     pub(crate) target: Arc<Workspace>,
     pub(crate) caller: Caller,
     pub(crate) request: Request,
+    pub(crate) origin: Origin,
+}
+
+/// Where a delivery comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The sender waits for the answer.
+    Sender,
+    /// The queue, which tries again: a try that does not reach the agent is not recorded.
+    Queue,
 }
 
 /// How a delivery ended.
@@ -50,7 +60,7 @@ impl Reply {
 impl Delivery {
     /// The activity that records this outcome.
     pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request } = self;
+        let Self { target, caller, request, origin: _ } = self;
         let (method, name) = (request.method().to_owned(), &target.row.name);
         let (status, response_body, summary, error_detail) = match outcome.result {
             Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
@@ -104,13 +114,12 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
     let body = &delivery.request.body;
     let number = body.at(&["params", "expires_in_seconds"]).and_then(|number| number.get().parse().ok());
     let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
-    let key = body.at(&["params", "message", "messageId"]).and_then(wire_json::raw::string);
     NewQueued {
         workspace_id: delivery.target.row.id,
         caller_id: delivery.caller.workspace(),
         body: body.to_string(),
         method: delivery.request.method().to_owned(),
-        idempotency_key: key,
+        key: None,
         expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
     }
 }

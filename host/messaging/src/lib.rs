@@ -11,6 +11,7 @@
 mod activity;
 mod background;
 mod caller;
+mod claimed;
 mod deliver;
 mod delivery;
 mod error;
@@ -21,6 +22,7 @@ mod push;
 mod queries;
 mod queue;
 mod request;
+mod stopping;
 mod synthetic;
 
 use std::sync::Arc;
@@ -35,10 +37,10 @@ pub use deliver::SendRequest;
 pub use delivery::Reply;
 pub use error::{DeliveryError, LogError};
 pub use limits::{ActivityRetention, Limits};
-pub use queries::{ActivityError, ActivityQuery, Reader, Report, ReportError};
+pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
 
-use crate::pending::PendingIndex;
+use crate::{claimed::Claimed, pending::PendingIndex, stopping::Stopping};
 
 /// Delivers messages. Cheap to clone.
 #[derive(Clone)]
@@ -47,6 +49,9 @@ pub struct Messaging {
     catalog: Catalog,
     agents: AgentClient,
     pending: Arc<PendingIndex>,
+    running: Arc<Claimed>,
+    stopping: Stopping,
+    server_lease: std::time::Duration,
 }
 
 impl Messaging {
@@ -57,6 +62,7 @@ impl Messaging {
         let pending = Arc::<PendingIndex>::default();
         fleet.observe_presence(Arc::clone(&pending) as _);
         let agents = AgentClient::new(limits.addresses, limits.header_timeout);
-        Self { fleet, catalog, agents, pending }
+        let (running, stopping) = (Arc::default(), Stopping::default());
+        Self { fleet, catalog, agents, pending, running, stopping, server_lease: limits.server_lease }
     }
 }

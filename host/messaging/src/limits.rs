@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use net::AddressPolicy;
 
-/// How long activity is kept.
+/// How long activity and finished messages of the queue are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivityRetention {
-    /// Age at which rows are deleted.
+    /// Age at which rows of activity are deleted.
     pub age: chrono::Duration,
+    /// Time since their end at which messages of the queue are deleted.
+    pub queue_age: chrono::Duration,
     /// How often they are.
     pub interval: Duration,
 }
@@ -16,6 +18,8 @@ pub struct ActivityRetention {
 /// What an operator may change.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// Without a sign of life for so long, a server is gone, and what it was delivering is queued again.
+    pub server_lease: Duration,
     /// How long an agent may work before its response headers.
     pub header_timeout: Duration,
     /// Where agents may be.
@@ -26,11 +30,41 @@ pub struct Limits {
 /// Users wait as long as they like.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// Age at which a dequeued message counts as lost with its server, and is requeued.
-pub(crate) const STALE_AFTER: Duration = Duration::from_secs(35 * 60);
-
-/// How often a queued message is sent before it fails.
+/// How often a queued message is sent before it fails. Tries that don't reach its agent don't count.
 pub(crate) const MAX_ATTEMPTS: i32 = 5;
+
+/// Pause after the first try that did not reach the agent, and after the first attempt that failed. Each doubles with
+/// every failure in a row. A heartbeat of the agent ends it.
+pub(crate) const UNREACHED_BACK_OFF: Duration = Duration::from_secs(1);
+pub(crate) const ATTEMPT_BACK_OFF: Duration = Duration::from_secs(5);
+
+/// The longest pause: an agent that was away for an hour gets its messages this long after it is back.
+pub(crate) const LONGEST_BACK_OFF: chrono::Duration = chrono::Duration::minutes(5);
+
+/// Queued messages that a server delivers at the same time. A bound on memory: each holds a body of at most 1 MiB, and
+/// for a moment an answer of at most 10 MiB.
+pub(crate) const CLAIMED_DELIVERIES: usize = 512;
+
+/// Pauses between the tries to store how a delivery ended; the last one repeats.
+pub(crate) const STORE_OUTCOME_PAUSES: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// How long a message that is sent twice is the same message.
+pub(crate) const SAME_MESSAGE: chrono::Duration = chrono::Duration::hours(24);
+
+/// A server renews its lease so many times within the lease.
+pub(crate) const RENEWALS: u32 = 3;
+
+/// Bytes of the rows of activity in one answer at most, by their texts. A row has up to 1 MiB of request and twice
+/// 10 MiB of response.
+pub(crate) const ACTIVITY_PAGE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Rows of activity in one answer, unless the client says how many; and at most.
+pub(crate) const ACTIVITY_ROWS: u64 = 100;
+pub(crate) const MAX_ACTIVITY_ROWS: u64 = 500;
+
+/// Bytes of a text of an activity row at most, apart from its bodies: method, summary, status and error.
+pub(crate) const ACTIVITY_TEXT_BYTES: usize = 4096;
 
 /// How often the queue is swept for messages that other servers enqueued or that a crash left.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

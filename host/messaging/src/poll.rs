@@ -13,7 +13,7 @@ use crate::{
 
 impl Messaging {
     pub(crate) async fn deliver_poll(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
-        let Delivery { target, caller, request } = delivery;
+        let Delivery { target, caller, request, origin: _ } = delivery;
         let method = request.method().to_owned();
         let entry = Entry {
             workspace_id: target.row.id,

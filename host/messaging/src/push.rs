@@ -8,6 +8,7 @@ use http::StatusCode;
 use net::{AgentResponse, BodyError, CallError};
 use store::workspaces::Status;
 use tokio::time::Instant;
+use types::clip;
 use wire_json::{RawJson, raw};
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     caller::Caller,
     delivery::{BusyDelivery, Delivery, Outcome, Reply, Undelivered},
     error::DeliveryError,
-    limits::DELIVERY_TIMEOUT,
+    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT},
 };
 
 impl Messaging {
@@ -46,7 +47,11 @@ impl Messaging {
             }
         };
         let sent = Instant::now();
-        match self.agents.post(url, message, deadline.or(limit)).await {
+        let response = tokio::select! {
+            response = self.agents.post(url, message, deadline.or(limit)) => response,
+            () = self.stopping.cut() => Err(CallError::NoResponse("the server stops".into())),
+        };
+        match response {
             Ok(response) => Ok(self.read_response(delivery, response).await?),
             Err(CallError::Url(error)) => {
                 tracing::warn!(workspace = %row.id, %error, "an agent's URL may not be called");
@@ -59,9 +64,12 @@ impl Messaging {
                 if matches!(error, CallError::NoResponse(_)) {
                     return Err(Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome))));
                 }
-                self.record_outcome(delivery, outcome).await;
-                let reached = matches!(error, CallError::InvalidResponse(_));
-                Err(if reached { DeliveryError::InvalidResponse } else { DeliveryError::Unreachable }.into())
+                if matches!(error, CallError::InvalidResponse(_)) {
+                    self.record_outcome(delivery, outcome).await;
+                    return Err(DeliveryError::InvalidResponse.into());
+                }
+                self.record_unreached(delivery, outcome).await;
+                Err(DeliveryError::Unreachable.into())
             }
         }
     }
@@ -131,7 +139,8 @@ fn json_or_text(body: &Bytes) -> RawJson {
 fn refusal_text(status: StatusCode, body: &RawJson) -> String {
     let words = [["error"].as_slice(), &["error", "message"]];
     let words = words.into_iter().find_map(|path| raw::string(body.at(path)?));
-    words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned())
+    let words = words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned());
+    clip(words, ACTIVITY_TEXT_BYTES)
 }
 
 #[cfg(test)]

@@ -1,15 +1,21 @@
 //! What clients read and report over HTTP: activity, reports of agents, messages that wait.
 
 use chrono::{DateTime, Duration, Utc};
+use fleet::rules::DeliveryMode;
 use store::{
     StoreError,
-    activity::{ActivityFilter, ActivityRow},
+    activity::{ActivityFilter, ActivityRow, RECEIVED},
     queue::QueuedRow,
 };
 use types::{ActivityId, QueueItemId, WorkspaceId};
 use wire_json::RawJson;
 
-use crate::{Messaging, activity::Entry, error::LogError};
+use crate::{
+    Messaging,
+    activity::Entry,
+    error::LogError,
+    limits::{ACTIVITY_PAGE_BYTES, ACTIVITY_ROWS, MAX_ACTIVITY_ROWS},
+};
 
 /// Kinds of activity that agents may report.
 const REPORTED: [&str; 7] =
@@ -36,8 +42,28 @@ pub struct ActivityQuery {
     /// Only rows after the one with this id, the oldest first; without it the newest come first. Text that
     /// is no id is the id of no row.
     pub after: Option<String>,
-    /// Rows at most.
-    pub limit: u64,
+    /// Rows at most, where the client says so.
+    pub limit: Option<u64>,
+    /// The workspace's own agent asks.
+    pub by_own_agent: bool,
+}
+
+/// Rows of activity, and where the next ones are if rows were left out because of their size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActivityList {
+    /// The rows.
+    pub rows: Vec<ActivityRow>,
+    /// What the next ones are asked for by.
+    pub next: Option<NextRows>,
+}
+
+/// The parameter that asks for the rows after a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextRows {
+    /// Those after this row, the oldest first.
+    After(ActivityId),
+    /// Those before this time, the newest first.
+    Before(DateTime<Utc>),
 }
 
 /// Why activity could not be read.
@@ -116,7 +142,8 @@ impl Messaging {
     ///
     /// # Errors
     /// If the cursor is gone, or the database can't be read.
-    pub async fn activity(&self, query: ActivityQuery) -> Result<Vec<ActivityRow>, ActivityError> {
+    pub async fn activity(&self, query: ActivityQuery) -> Result<ActivityList, ActivityError> {
+        let oldest_first = self.is_first_poll(&query);
         let store = self.fleet.store();
         let after = match &query.after {
             None => None,
@@ -142,9 +169,29 @@ impl Messaging {
             before: query.before,
             since,
             after,
-            limit: query.limit,
+            oldest_first,
+            limit: query.limit.unwrap_or(ACTIVITY_ROWS).min(MAX_ACTIVITY_ROWS),
+            bytes: ACTIVITY_PAGE_BYTES,
         };
-        store.activity(&filter).await.map_err(ActivityError::Read)
+        let page = store.activity(&filter).await.map_err(ActivityError::Read)?;
+        let next = page.rows.last().filter(|_| page.is_cut).map(|last| match after {
+            None if !oldest_first => NextRows::Before(last.created_at),
+            _ => NextRows::After(last.id),
+        });
+        Ok(ActivityList { rows: page.rows, next })
+    }
+
+    /// Whether an agent that polls reads its messages for the first time. Two clients take the newest 100 rows as
+    /// the oldest first, and go on after the last one: newest first, they would miss what came in between.
+    fn is_first_poll(&self, query: &ActivityQuery) -> bool {
+        let unfiltered = query.after.is_none()
+            && query.source.is_none()
+            && query.peer.is_none()
+            && query.before.is_none()
+            && query.activity_type.as_deref() == Some(RECEIVED);
+        let workspace = self.fleet.workspaces().get(query.workspace);
+        let polls = workspace.is_some_and(|workspace| workspace.row.delivery_mode == DeliveryMode::Poll);
+        query.by_own_agent && query.limit == Some(ACTIVITY_ROWS) && unfiltered && polls
     }
 
     /// Stores what the agent of a workspace reports. The row is readable when this returns.

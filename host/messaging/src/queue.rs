@@ -1,21 +1,20 @@
-//! The queue of messages to busy agents: durable, and sent again one at a time when the agent has capacity.
+//! The queue of messages to busy agents: durable, and sent again when the agent has capacity.
 
 use http::StatusCode;
 use serde_json::json;
 use store::{
     StoreError,
-    queue::{self, QueuedRow},
+    queue::{Capacity, Claim, QueuedRow, Swept},
     workspaces::Status,
 };
-use tokio::time::Instant;
 use types::WorkspaceId;
 
 use crate::{
     Messaging,
-    caller::Caller,
-    delivery::{BusyDelivery, Reply, Undelivered},
+    delivery::{BusyDelivery, Reply},
     error::DeliveryError,
-    limits::{DELIVERY_TIMEOUT, MAX_ATTEMPTS, STALE_AFTER},
+    limits::{LONGEST_BACK_OFF, MAX_ATTEMPTS, SAME_MESSAGE},
+    pending::{ClaimGuard, Trigger},
 };
 
 /// Capability of agents that keep a queue of their own.
@@ -32,7 +31,8 @@ impl Messaging {
             return Err(DeliveryError::BusyNativeQueue);
         }
         let (row, event) = entry.into_row_and_event();
-        let (queue_id, depth) = match self.fleet.store().enqueue(message, Some(&row)).await {
+        let queued = self.fleet.store().enqueue(message, Some(&row), store::now() - SAME_MESSAGE).await;
+        let (queue_id, depth) = match queued {
             Ok(queued) => queued,
             Err(error) => {
                 self.write_behind(row).await;
@@ -41,77 +41,98 @@ impl Messaging {
             }
         };
         self.fleet.state().publish_ephemeral(id, &event);
-        self.pending.add([id]);
+        self.pending.add(id);
         let text = "workspace agent busy — request queued, will dispatch when capacity available";
         let body = json!({ "message": text, "queue_depth": depth, "queue_id": queue_id, "queued": true });
         Ok(Reply::json(StatusCode::ACCEPTED, &body))
     }
 
-    /// Requeues and expires messages, then sends one to each agent that has capacity. At the start of a
-    /// server that has its database for itself (`starting`), no message is under way.
-    pub(crate) async fn sweep_queue(&self, starting: bool) -> Result<(), StoreError> {
-        let store = self.fleet.store();
-        let stale =
-            if starting && store.is_single_process() { store::now() } else { store::now() - STALE_AFTER };
-        let pending = store.requeue_expired(stale, MAX_ATTEMPTS).await?;
-        // Added only: a message may have been enqueued since the query.
-        self.pending.add(pending.iter().copied());
-        pending.into_iter().for_each(|id| self.drain(id));
+    /// Requeues and drops what has to be, then sends messages to agents that have capacity. `requeue_others`: a server
+    /// without a lease is gone.
+    pub(crate) async fn sweep_queue(&self, requeue_others: bool) -> Result<(), StoreError> {
+        let running = self.running.ids();
+        let server = self.fleet.state().server();
+        let sweep = Swept {
+            server,
+            running: &running,
+            requeue_others,
+            max_attempts: MAX_ATTEMPTS,
+            longest_wait: LONGEST_BACK_OFF,
+        };
+        let waiting = self.fleet.store().sweep_queue(&sweep).await?;
+        self.pending.swept(&waiting).into_iter().for_each(|id| self.drain(id, Trigger::Due));
         Ok(())
     }
 
-    /// Sends the next queued message to an agent if it has capacity. Returns at once.
-    pub(crate) fn drain(&self, id: WorkspaceId) {
-        if !self.has_capacity(id) {
+    /// Sends queued messages to an agent, as many as it has capacity for. Returns at once.
+    pub(crate) fn drain(&self, id: WorkspaceId, trigger: Trigger) {
+        if self.stopping.is_draining() || self.capacity(id).is_none() {
             return;
         }
-        let Some(guard) = self.pending.start_drain(id) else { return };
-        let messaging = self.clone();
+        let Some(guard) = self.pending.start_claiming(id, trigger) else { return };
+        let (messaging, running) = (self.clone(), self.stopping.begin());
         tokio::spawn(async move {
-            if let Err(error) = messaging.send_next(id).await {
+            if let Err(error) = messaging.claim_all(id, trigger, guard).await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(workspace = %id, error, "a queued message can't be sent: the database failed");
+                tracing::warn!(workspace = %id, error, "queued messages can't be sent: the database failed");
             }
-            drop(guard);
+            drop(running);
         });
     }
 
-    fn has_capacity(&self, id: WorkspaceId) -> bool {
-        self.fleet.workspaces().get(id).is_some_and(|workspace| {
-            let tasks = workspace.presence.as_ref().map_or(0, |presence| presence.active_tasks);
-            matches!(workspace.row.status, Status::Online | Status::Degraded)
-                && tasks < workspace.row.max_concurrent_tasks
-        })
+    /// What the agent of a workspace can take. None where it can't take a message now.
+    fn capacity(&self, id: WorkspaceId) -> Option<Capacity> {
+        let workspace = self.fleet.workspaces().get(id)?;
+        let presence = workspace.presence.as_ref();
+        let capacity = Capacity {
+            max: workspace.row.max_concurrent_tasks,
+            active: presence.map_or(0, |presence| presence.active_tasks),
+            reported_at: presence.and_then(|presence| presence.last_seen_at),
+        };
+        let takes_work = matches!(workspace.row.status, Status::Online | Status::Degraded);
+        (takes_work && capacity.active < capacity.max).then_some(capacity)
     }
 
-    async fn send_next(&self, id: WorkspaceId) -> Result<(), StoreError> {
-        let Some(row) = self.fleet.store().dequeue(id).await? else {
-            self.pending.remove(id);
-            return Ok(());
-        };
-        let failure = self.send_queued(&row).await;
-        let outcome = match &failure {
-            None => queue::Outcome::Completed,
-            Some(error) => queue::Outcome::Undelivered { error, max_attempts: MAX_ATTEMPTS },
-        };
-        self.fleet.store().complete(&row, outcome).await
-    }
-
-    /// Delivers a message from the queue. Returns why it was not delivered.
-    async fn send_queued(&self, row: &QueuedRow) -> Option<String> {
-        let caller = row.caller_id.map_or(Caller::User, Caller::Workspace);
-        let deadline = Some(Instant::now() + DELIVERY_TIMEOUT);
-        let sent = match self.prepare(row.workspace_id, row.body.as_bytes(), caller).await {
-            Ok(delivery) => self.dispatch(delivery, deadline).await,
-            Err(error) => Err(error.into()),
-        };
-        match sent {
-            Ok(_) => None,
-            Err(Undelivered::Busy(busy)) => {
-                self.log_behind(busy.entry).await;
-                Some("workspace agent busy".to_owned())
+    /// Claims messages and begins to deliver them, until the agent has no capacity left or nothing is due.
+    async fn claim_all(
+        &self,
+        id: WorkspaceId,
+        mut trigger: Trigger,
+        mut guard: ClaimGuard,
+    ) -> Result<(), StoreError> {
+        loop {
+            // Before the claim: what is claimed is delivered.
+            let permit = self.running.permit();
+            let claim = match (permit, self.capacity(id)) {
+                (Some(permit), Some(capacity)) if !self.stopping.is_draining() => {
+                    let (server, early) = (self.fleet.state().server(), trigger == Trigger::Heartbeat);
+                    let store = self.fleet.store();
+                    match store.claim_queued(id, server, capacity, early, LONGEST_BACK_OFF).await? {
+                        Claim::Taken(row) => {
+                            self.begin_delivery(*row, permit);
+                            continue;
+                        }
+                        other => other,
+                    }
+                }
+                _ => Claim::Later,
+            };
+            if claim == Claim::Empty {
+                guard.is_empty();
             }
-            Err(Undelivered::Failed(error)) => Some(error.to_string()),
+            match guard.again() {
+                Some(next) => trigger = next,
+                None => return Ok(()),
+            }
         }
+    }
+
+    fn begin_delivery(&self, row: QueuedRow, permit: crate::claimed::Permit) {
+        let running = self.running.begin(row.id, permit);
+        let (messaging, counted) = (self.clone(), self.stopping.begin());
+        tokio::spawn(async move {
+            messaging.deliver_claimed(row).await;
+            drop((running, counted));
+        });
     }
 }

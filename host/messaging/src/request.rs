@@ -25,7 +25,7 @@ pub enum Malformed {
     #[error("invalid JSON")]
     NotAnObject,
     /// The body is nested deeper than agents and databases read it.
-    #[error("{}", ReadError::TooDeep)]
+    #[error("{}", ReadError::TooDeep { levels: wire_json::MAX_LEVELS })]
     TooDeep,
     /// The content is neither text nor a list of parts.
     #[error("invalid params.message.content type")]
@@ -50,7 +50,7 @@ impl Malformed {
 impl From<ReadError> for Malformed {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::TooDeep => Self::TooDeep,
+            ReadError::TooDeep { .. } => Self::TooDeep,
             ReadError::Malformed(_) => Self::NotAnObject,
         }
     }
@@ -82,7 +82,7 @@ impl Request {
         if let Some(params) = &params {
             top.insert("params".to_owned(), params);
         }
-        Ok(Self { body: RawJson::from(&*object(&top)), method })
+        Ok(Self { body: RawJson::from(object(&top)), method })
     }
 
     /// JSON-RPC method; empty if there is none.

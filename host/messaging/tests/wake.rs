@@ -93,7 +93,8 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         saas: false,
     };
     let fleet = Fleet::open(config).await;
-    let limits = Limits { header_timeout: TIMEOUT, addresses: AddressPolicy::default() };
+    let limits =
+        Limits { server_lease: TIMEOUT, header_timeout: TIMEOUT, addresses: AddressPolicy::default() };
     let messaging = Messaging::new(fleet.clone(), catalog, limits);
     let reconciler = tokio::spawn({
         let fleet = fleet.clone();

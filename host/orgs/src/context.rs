@@ -1,6 +1,6 @@
 //! One import under way: its report and its events.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use events::{
     Event,
@@ -11,6 +11,7 @@ use types::WorkspaceId;
 
 use crate::{
     assembler::Assembly,
+    fields::with_place,
     plan::{Action, Plan},
     report::{Imported, ImportedWorkspace, Mode, RemovedWorkspace},
     template::Org,
@@ -19,7 +20,7 @@ use crate::{
 /// What all steps of an import know.
 pub(crate) struct ImportContext<'a> {
     pub(crate) fleet: &'a Fleet,
-    pub(crate) org: &'a Org,
+    pub(crate) org: Arc<Org>,
     pub(crate) started: Instant,
     /// Directory of the template as the client named it; empty for inline and uploaded templates.
     pub(crate) dir: String,
@@ -41,6 +42,7 @@ impl ImportContext<'_> {
                 parent: node.parent,
                 tier: node.tier,
                 runtime: node.runtime.clone(),
+                channels: if *action == Action::Create { node.channels.clone() } else { Vec::new() },
                 channels_skipped: node.channels_skipped.clone(),
             });
         }
@@ -49,7 +51,11 @@ impl ImportContext<'_> {
             mode: self.mode,
             workspaces,
             removed: plan.orphans.iter().flat_map(|orphan| self.removed(*orphan)).collect(),
-            error: assembly.error.clone(),
+            error: assembly.error.as_ref().map(|error| error.message.clone()),
+            detail: assembly
+                .error
+                .as_ref()
+                .and_then(|error| error.at.as_ref().map(|at| with_place(Some(at), &error.message))),
             missing_env: Vec::new(),
             warnings: warnings.to_vec(),
         }

@@ -3,7 +3,12 @@
 use store::StoreError;
 use wasm::Problem;
 
-use crate::{fields::InvalidValue, template::Requirement, upload::UploadError};
+use crate::{
+    fields::{InvalidValue, with_place},
+    json::JsonError,
+    template::Requirement,
+    upload::UploadError,
+};
 
 /// Why an import did not begin. Nothing was created. The texts go to clients as they are.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +28,9 @@ pub enum ImportError {
     /// The tree has a value that its field does not take.
     #[error("invalid org template")]
     Template(#[from] InvalidValue),
+    /// The inline template is nested deeper than any template.
+    #[error("invalid org template")]
+    Nesting(#[source] JsonError),
     /// The request has neither a directory nor a template with a name.
     #[error("provide 'dir' or 'template'")]
     MissingSource,
@@ -38,6 +46,8 @@ pub enum ImportError {
         required: Vec<Requirement>,
         /// Name of the template.
         template: String,
+        /// Where the template asks for them; none for an inline template.
+        detail: Option<String>,
     },
 }
 
@@ -45,14 +55,12 @@ impl ImportError {
     /// What the template's author has to change, with its place; none where the error itself is enough.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
-        let with_place = |at: &Option<String>, text: String| match at {
-            Some(at) => format!("{at}: {text}"),
-            None => text,
-        };
         match self {
             Self::Upload(error) => Some(error.to_string()),
-            Self::Expansion(problem) => Some(with_place(&problem.at, problem.message.clone())),
-            Self::Template(invalid) => Some(with_place(&invalid.at, invalid.to_string())),
+            Self::Expansion(problem) => Some(with_place(problem.at.as_ref(), &problem.message)),
+            Self::Template(invalid) => Some(with_place(invalid.at.as_ref(), &invalid.to_string())),
+            Self::Nesting(error) => Some(error.to_string()),
+            Self::MissingEnv { detail, .. } => detail.clone(),
             _ => None,
         }
     }

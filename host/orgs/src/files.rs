@@ -8,13 +8,19 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Component, Path, PathBuf},
 };
 
 use bytes::Bytes;
+use rustix::fs::OFlags;
 use wasm::template::Answer;
 
-use crate::limits::FILE_BYTES;
+use crate::{
+    file_kind,
+    limits::{FILE_BYTES, shown_size},
+    similar_path,
+};
 
 /// Variables of a directory of the template.
 const ENV: &str = ".env";
@@ -56,32 +62,76 @@ impl Files {
 
     /// The answer to a resolver that asks for a path.
     pub(crate) fn answer(&self, path: &str) -> Answer {
-        let found = match normalize_path(path) {
-            Some(path) if !has_credentials(&path) => self.read(&path, has_credentials),
-            Some(_) => Err(credentials()),
-            None => Err(ReadError::Refused("the path escapes root, the template's directory".to_owned())),
-        };
-        match found {
+        let Some(normalized) = normalize_path(path) else { return Answer::Refused(escapes()) };
+        match self.read_content(&normalized) {
             Ok(bytes) => Answer::Bytes(bytes),
-            Err(ReadError::Missing) => Answer::Missing,
+            // An entry that is missing is looked for by its other name.
+            Err(ReadError::Missing) if ENTRIES.contains(&path) => Answer::Missing,
+            Err(ReadError::Missing) => self
+                .similar(&normalized)
+                .map_or(Answer::Missing, |similar| Answer::Refused(missing(Some(&similar)))),
             Err(ReadError::Refused(reason)) => Answer::Refused(reason),
         }
     }
 
-    /// The text of a file below `directory`, such as a prompt. None if it is missing or refused; the latter
-    /// is logged.
-    pub(crate) fn text(&self, directory: &str, path: &str) -> Option<String> {
+    /// The text of a file below `directory`, such as a prompt.
+    ///
+    /// # Errors
+    /// Why it can't be had, in words for the author.
+    pub(crate) fn text(&self, directory: &str, path: &str) -> Result<String, String> {
         let normalized = normalize_path(directory).and_then(|directory| normalize_below(&directory, path));
-        let found = normalized.map(|path| {
-            if has_credentials(&path) { Err(credentials()) } else { self.read(&path, has_credentials) }
-        });
-        logged(directory, path, found)
+        let normalized = normalized.ok_or_else(escapes)?;
+        match self.read_content(&normalized) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(ReadError::Missing) => Err(missing(self.similar(&normalized).as_deref())),
+            Err(ReadError::Refused(reason)) => Err(reason),
+        }
     }
 
-    /// The text of a directory's `.env`. None if it is missing or refused; the latter is logged.
-    pub(crate) fn env(&self, directory: &str) -> Option<String> {
-        let path = normalize_path(directory).map(|directory| directory.join(ENV));
-        logged(directory, ENV, path.map(|path| self.read(&path, |_| false)))
+    /// The text of a directory's `.env`; empty if there is none.
+    ///
+    /// # Errors
+    /// Why it can't be read, in words for the author.
+    pub(crate) fn env(&self, directory: &str) -> Result<String, String> {
+        let Some(path) = normalize_path(directory) else { return Ok(String::new()) };
+        match self.read(&path.join(ENV), |_| false) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(ReadError::Missing) => Ok(String::new()),
+            Err(ReadError::Refused(reason)) => Err(reason),
+        }
+    }
+
+    /// Checks that there is such a directory.
+    ///
+    /// # Errors
+    /// Why not, in words for the author.
+    pub(crate) fn check_directory(&self, path: &str) -> Result<(), String> {
+        let normalized = normalize_path(path).ok_or_else(escapes)?;
+        let exists = match self {
+            Self::None => false,
+            Self::InMemory(files) => files.keys().any(|file| Path::new(file).starts_with(&normalized)),
+            Self::Directory { root, containment_root } => fs::canonicalize(root.join(&normalized))
+                .is_ok_and(|real| real.is_dir() && real.starts_with(containment_root)),
+        };
+        if exists { Ok(()) } else { Err(missing(self.similar(&normalized).as_deref())) }
+    }
+
+    /// A path of the template that differs from a missing one in case or Unicode normal form only.
+    fn similar(&self, missing: &Path) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::InMemory(files) => {
+                let paths = files.keys().flat_map(|file| Path::new(file).ancestors());
+                similar_path::among(paths, missing)
+            }
+            Self::Directory { root, containment_root } => {
+                similar_path::below(root, containment_root, missing)
+            }
+        }
+    }
+
+    fn read_content(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
+        if has_credentials(path) { Err(credentials()) } else { self.read(path, has_credentials) }
     }
 
     /// `is_refused` judges the real path of a file, behind all links.
@@ -90,7 +140,8 @@ impl Files {
             Self::None => Err(ReadError::Missing),
             Self::InMemory(files) => {
                 let bytes = path.to_str().and_then(|path| files.get(path)).ok_or(ReadError::Missing)?;
-                if bytes.len() as u64 > FILE_BYTES { Err(too_large()) } else { Ok(bytes.to_vec()) }
+                check_size(bytes.len() as u64)?;
+                Ok(bytes.to_vec())
             }
             Self::Directory { root, containment_root } => {
                 let real = fs::canonicalize(root.join(path)).map_err(|_| ReadError::Missing)?;
@@ -101,41 +152,69 @@ impl Files {
                 if is_refused(&real) {
                     return Err(credentials());
                 }
-                let file = fs::File::open(&real).map_err(|_| ReadError::Missing)?;
-                if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-                    return Err(ReadError::Refused("it is not a file".to_owned()));
-                }
-                let mut bytes = Vec::new();
-                let read = file.take(FILE_BYTES + 1).read_to_end(&mut bytes);
-                read.map_err(|_| ReadError::Refused("it can't be read".to_owned()))?;
-                if bytes.len() as u64 > FILE_BYTES { Err(too_large()) } else { Ok(bytes) }
+                read_file(&real)
             }
         }
     }
 }
 
-/// What was read, as a text that both databases can store: without NUL.
-fn logged(directory: &str, path: &str, found: Option<Result<Vec<u8>, ReadError>>) -> Option<String> {
-    match found {
-        Some(Ok(bytes)) => Some(String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}")),
-        Some(Err(ReadError::Missing)) => None,
-        refused => {
-            tracing::warn!(directory, path, ?refused, "a file of a template may not be read");
-            None
-        }
+/// The text of a file that an operator placed; empty if it is missing.
+///
+/// # Errors
+/// Why it can't be read.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    match read_file(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(ReadError::Missing) => Ok(String::new()),
+        Err(ReadError::Refused(reason)) => Err(reason),
     }
+}
+
+/// Reads a file at its real path. To open a FIFO would block until something writes to it, and to open a device
+/// may have effects, so the kind is checked before.
+fn read_file(real: &Path) -> Result<Vec<u8>, ReadError> {
+    let unreadable = |_| ReadError::Refused("it can't be read".to_owned());
+    let check = |metadata: &fs::Metadata| match file_kind::special(metadata.file_type()) {
+        Some(kind) => Err(ReadError::Refused(format!("it is {kind}, not a file"))),
+        None => check_size(metadata.len()),
+    };
+    check(&fs::metadata(real).map_err(|_| ReadError::Missing)?)?;
+    // It may have been replaced since.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(real);
+    let file = opened.map_err(unreadable)?;
+    check(&file.metadata().map_err(unreadable)?)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    check_size(bytes.len() as u64)?;
+    Ok(bytes)
+}
+
+fn check_size(bytes: u64) -> Result<(), ReadError> {
+    if bytes <= FILE_BYTES {
+        return Ok(());
+    }
+    let (size, limit) = (shown_size(bytes), shown_size(FILE_BYTES));
+    Err(ReadError::Refused(format!("it has {size}, and a file of a template has {limit} at most")))
 }
 
 fn has_credentials(path: &Path) -> bool {
     path.file_name().is_some_and(|name| CREDENTIALS.iter().any(|it| name == *it))
 }
 
-fn too_large() -> ReadError {
-    ReadError::Refused(format!("it is larger than {} MiB", FILE_BYTES >> 20))
-}
-
 fn credentials() -> ReadError {
     ReadError::Refused("files with credentials can't be included".to_owned())
+}
+
+fn escapes() -> String {
+    "the path escapes root, the template's directory".to_owned()
+}
+
+fn missing(similar: Option<&str>) -> String {
+    similar.map_or_else(
+        || "missing file".to_owned(),
+        |similar| format!("missing file; `{similar}` differs only in case or Unicode form"),
+    )
 }
 
 /// A relative path without `.` and `..`; none if it is absolute or leads out of its base.
@@ -223,33 +302,74 @@ mod tests {
         }
         symlink(".env", here.join("innocent.yaml")).unwrap();
         assert!(refused(files.answer("innocent.yaml")).contains("credentials"));
-        assert_eq!(files.env("").as_deref(), Some("A=1"));
+        assert_eq!(files.env("").as_deref(), Ok("A=1"));
         for path in [".env", "roles/../.env", "innocent.yaml"] {
-            assert_eq!(files.text("", path), None, "{path} must not become a prompt");
+            let error = files.text("", path).unwrap_err();
+            assert!(error.contains("credentials"), "{path} must not become a prompt: {error}");
         }
     }
 
     #[test]
-    fn large_files_are_refused() {
+    fn large_files_are_refused_with_their_size() {
         let (dir, files) = templates();
-        fs::write(dir.path().join("templates/a/big.yaml"), vec![b' '; (FILE_BYTES + 1) as usize]).unwrap();
-        assert!(refused(files.answer("big.yaml")).contains("1 MiB"));
+        fs::write(dir.path().join("templates/a/big.yaml"), vec![b' '; 3 << 20]).unwrap();
+        assert!(refused(files.answer("big.yaml")).contains("it has 3 MiB"));
+        assert!(refused(files.answer("big.yaml")).contains("1 MiB at most"));
         let sent = Files::InMemory([("big.yaml".to_owned(), Bytes::from(vec![0; (1 << 20) + 1]))].into());
-        assert!(refused(sent.answer("big.yaml")).contains("1 MiB"));
+        assert!(refused(sent.answer("big.yaml")).contains("1 MiB at most"));
+    }
+
+    #[test]
+    fn sockets_fifos_and_devices_are_refused_without_opening_them() {
+        let (dir, files) = templates();
+        let here = dir.path().join("templates/a");
+        let fifo = here.join("fifo.yaml");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+            .unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(here.join("socket.yaml")).unwrap();
+        symlink("fifo.yaml", here.join(".env")).unwrap();
+        assert!(refused(files.answer("fifo.yaml")).contains("a FIFO, not a file"));
+        assert!(refused(files.answer("socket.yaml")).contains("a socket, not a file"));
+        assert!(files.text("", "fifo.yaml").unwrap_err().contains("a FIFO"));
+        assert!(files.env("").unwrap_err().contains("a FIFO"));
+        let device = Files::Directory { root: "/dev".into(), containment_root: "/dev".into() };
+        assert!(refused(device.answer("zero")).contains("a device, not a file"));
+    }
+
+    #[test]
+    fn a_file_that_differs_only_in_case_or_normal_form_is_named() {
+        let (dir, files) = templates();
+        let here = dir.path().join("templates/a");
+        fs::write(here.join("roles/J\u{e9}r\u{f4}me.md"), "x").unwrap();
+        let sent = ["roles/x.yaml", "roles/J\u{e9}r\u{f4}me.md"].map(|path| (path.to_owned(), Bytes::new()));
+        let sent = Files::InMemory(sent.into());
+        for files in [&files, &sent] {
+            for path in ["Roles/x.yaml", "roles/X.YAML", "ROLES/./X.yaml"] {
+                let reason = refused(files.answer(path));
+                assert!(reason.contains("missing file; `roles/x.yaml` differs"), "{path}: {reason}");
+            }
+            let error = files.text("roles", "Je\u{301}ro\u{302}me.md").unwrap_err();
+            assert!(error.contains("`roles/J\u{e9}r\u{f4}me.md`"), "{error}");
+            assert_eq!(files.check_directory("roles"), Ok(()));
+            assert!(files.check_directory("Roles").unwrap_err().contains("`roles`"));
+            assert_eq!(files.check_directory("none").unwrap_err(), "missing file");
+        }
+        // Names outside of the templates' directory are not disclosed.
+        symlink("../..", here.join("up")).unwrap();
+        assert_eq!(files.answer("up/Secret.yaml"), Answer::Missing);
     }
 
     #[test]
     fn texts_are_read_below_their_directory() {
-        let (dir, files) = templates();
-        assert_eq!(files.text("roles", "x.yaml").as_deref(), Some("name: X"));
-        assert_eq!(files.text("roles", "../roles/x.yaml").as_deref(), Some("name: X"));
-        assert_eq!(files.text("roles", "../../b/y.yaml"), None);
-        assert_eq!(files.text("../b", "y.yaml"), None);
-        assert_eq!(files.text("", "/etc/passwd"), None);
-        assert_eq!((files.env("../b"), files.env("/etc"), files.env("roles")), (None, None, None));
-        fs::write(dir.path().join("templates/a/nul.md"), "a\0b").unwrap();
-        assert_eq!(files.text("", "nul.md").as_deref(), Some("a\u{fffd}b"));
-        drop(dir);
-        assert_eq!(Files::None.text("", "x"), None);
+        let (_dir, files) = templates();
+        assert_eq!(files.text("roles", "x.yaml").as_deref(), Ok("name: X"));
+        assert_eq!(files.text("roles", "../roles/x.yaml").as_deref(), Ok("name: X"));
+        for (directory, path) in [("roles", "../../b/y.yaml"), ("../b", "y.yaml"), ("", "/etc/passwd")] {
+            assert!(files.text(directory, path).unwrap_err().contains("escapes root"), "{directory} {path}");
+        }
+        for directory in ["../b", "/etc", "roles"] {
+            assert_eq!(files.env(directory).as_deref(), Ok(""), "{directory}");
+        }
+        Files::None.text("", "x").unwrap_err();
     }
 }

@@ -2,27 +2,26 @@
 //! missing workspaces, removes those without a place, and publishes the events. So an import happens
 //! completely or not at all, and each `started` event has its `completed` or `failed`.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe};
+use std::{cell::RefCell, collections::HashSet, panic::AssertUnwindSafe, sync::Arc};
 
-use bytes::Bytes;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use events::definitions::ImportFailure;
 use fleet::{BatchEntry, BatchPlan, NewWorkspaceRow, WorkspaceError};
 use futures::FutureExt as _;
-use serde_json::Value as Json;
-use store::CommitError;
+use store::{CommitError, setups::SetupRow};
+use types::SealedText;
 
 use crate::{
     Orgs,
-    assembler::{Assembly, ResolvedNode},
+    assembler::{Assembler, Assembly, NodeError, ResolvedNode},
     context::ImportContext,
-    decode,
     error::ImportError,
+    fields::InvalidValue,
     files::Files,
     plan::{Action, Plan, names},
     report::{Imported, Mode},
     requirements::Requirements,
-    template::Org,
-    upload,
+    source::{Template, TemplateSource},
 };
 
 /// An organization to be imported.
@@ -36,17 +35,6 @@ pub struct Import {
     pub dry_run: bool,
 }
 
-/// Where a template is.
-#[derive(Debug)]
-pub enum TemplateSource {
-    /// In a directory among the server's templates.
-    Directory(String),
-    /// In the request, as JSON.
-    Inline(Json),
-    /// In a tar archive.
-    Archive(Bytes),
-}
-
 impl Orgs {
     /// Imports an organization.
     ///
@@ -54,8 +42,10 @@ impl Orgs {
     /// If the template is missing or invalid, or required settings are missing.
     pub async fn import(&self, import: Import) -> Result<Imported, ImportError> {
         let started = std::time::Instant::now();
-        let (dir, files, org) = self.read(import.source).await?;
-        let context = ImportContext { fleet: &self.fleet, org: &org, started, dir, mode: import.mode };
+        let Template { dir, files, org } = self.read(import.source).await?;
+        let org = Arc::new(org);
+        let context =
+            ImportContext { fleet: &self.fleet, org: Arc::clone(&org), started, dir, mode: import.mode };
         let requirements = Requirements::of(&org);
         let settings = match self.fleet.credentials().global_secret_names().await {
             Ok(settings) => settings,
@@ -67,12 +57,13 @@ impl Orgs {
         let missing = requirements.missing(&settings);
         if !missing.is_empty() && !import.dry_run {
             context.record_failure(ImportFailure::MissingEnv, missing.len(), false).await;
-            let (required, template) = (requirements.required, org.name);
-            return Err(ImportError::MissingEnv { missing, required, template });
+            let detail = requirements.places(&missing);
+            let (required, template) = (requirements.required(), org.name.clone());
+            return Err(ImportError::MissingEnv { missing, required, template, detail });
         }
         let applied = AssertUnwindSafe(self.apply(&context, files, settings, import.dry_run)).catch_unwind();
         let imported = match applied.await {
-            Ok(imported) => imported,
+            Ok(applied) => applied?,
             Err(panic) => {
                 context.record_failure(ImportFailure::Internal, 0, import.dry_run).await;
                 std::panic::resume_unwind(panic);
@@ -81,30 +72,37 @@ impl Orgs {
         Ok(Imported { missing_env: missing, ..imported })
     }
 
-    /// The template's directory as the client named it, its files, and its content.
-    async fn read(&self, source: TemplateSource) -> Result<(String, Files, Org), ImportError> {
-        let (dir, files) = match source {
-            TemplateSource::Inline(template) => {
-                let org = decode::org(&decode::tree(&template), self.limits)?;
-                if org.name.is_empty() {
-                    return Err(ImportError::MissingSource);
-                }
-                return Ok((String::new(), Files::None, org));
-            }
-            TemplateSource::Directory(dir) => {
-                let files = self.directory(&dir).ok_or(ImportError::Directory)?;
-                (dir, files)
-            }
-            TemplateSource::Archive(archive) => {
-                // Unpacking may be 32 MiB of work.
-                let unpacked = tokio::task::spawn_blocking(move || upload::unpack(&archive)).await;
-                let unpacked =
-                    unpacked.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-                (String::new(), unpacked?)
-            }
-        };
-        let org = self.template(&files).await?;
-        Ok((dir, files, org))
+    /// Assembles every workspace of a template. It reads many files, so it runs off the async threads.
+    async fn assemble(
+        &self,
+        context: &ImportContext<'_>,
+        files: Files,
+        globals: HashSet<String>,
+    ) -> Result<Assembly, InvalidValue> {
+        // Templates name any runtimes, by name or alias.
+        self.catalog.all_ready().await;
+        let (orgs, org, dir) = (self.clone(), Arc::clone(&context.org), context.dir.clone());
+        let assembly = tokio::task::spawn_blocking(move || {
+            let seal = |plain: &[u8]| {
+                let sealed = orgs.fleet.credentials().seal(plain).ok()?;
+                Some(SealedText { sealed: BASE64_STANDARD.encode(sealed.bytes), version: sealed.version })
+            };
+            let assembler = Assembler {
+                org: &org,
+                dir: &dir,
+                files: &files,
+                runtimes: &orgs.catalog,
+                default_tier: orgs.fleet.default_tier(),
+                globals: &globals,
+                personas: &orgs.personas_dir,
+                mail_domain: orgs.fleet.mail_domain(),
+                setup_bytes: orgs.limits.setup_bytes,
+                crons: RefCell::default(),
+                seal: &seal,
+            };
+            assembler.assemble()
+        });
+        assembly.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
     /// Changes the fleet, or with `dry_run` only reports the plan.
@@ -114,18 +112,17 @@ impl Orgs {
         files: Files,
         settings: HashSet<String>,
         dry_run: bool,
-    ) -> Imported {
-        let mut assembly = self.assemble(context.org.clone(), context.dir.clone(), files, settings).await;
+    ) -> Result<Imported, ImportError> {
+        let mut assembly = self.assemble(context, files, settings).await?;
         self.check_urls(&mut assembly).await;
-        let mut warnings: Vec<String> = assembly.unsupported.warnings().collect();
-        let externals = context.org.externals.iter();
-        warnings
-            .extend(externals.map(|it| format!("{it} is not fetched yet; what it stands for is left out")));
+        let warnings = context.org.warnings.iter().cloned();
+        let warnings = warnings.chain(assembly.notes.sentences()).chain(assembly.unsupported.warnings());
+        let warnings: Vec<String> = warnings.collect();
         let reconciles = context.mode == Some(Mode::Reconcile) && assembly.error.is_none();
-        let names = reconciles.then(|| names(context.org));
+        let names = reconciles.then(|| names(&context.org));
         let report = |plan: &Plan| context.report(plan, &assembly, &warnings);
         if dry_run {
-            return report(&Plan::of(&assembly.nodes, names.as_ref(), self.fleet.workspaces()));
+            return Ok(report(&Plan::of(&assembly.nodes, names.as_ref(), self.fleet.workspaces())));
         }
         let entries: Vec<BatchEntry> = assembly.nodes.iter().map(|node| self.entry(node)).collect();
         let applied = self.fleet.apply_batch(|fleet| {
@@ -139,7 +136,7 @@ impl Orgs {
                 done: imported,
             }
         });
-        match applied.await {
+        Ok(match applied.await {
             Ok(imported) => imported,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "an import could not be stored");
@@ -152,7 +149,7 @@ impl Orgs {
                 }
                 nothing
             }
-        }
+        })
     }
 
     /// Ends the tree at the first external agent whose URL the platform may not call.
@@ -161,7 +158,8 @@ impl Orgs {
         for (index, node) in assembly.nodes.iter().enumerate() {
             let Some(url) = &node.url else { continue };
             if let Err(error) = self.fleet.check_agent_url(url).await {
-                refused = Some((index, format!("workspace {}: {error}", node.name)));
+                let message = format!("workspace {}: {error}", node.name);
+                refused = Some((index, NodeError { at: node.url_at.clone(), message }));
                 break;
             }
         }
@@ -200,7 +198,8 @@ impl Orgs {
             spec: node.spec.clone(),
         };
         let position = node.position;
-        BatchEntry { workspace, absolute: position.absolute, relative: position.relative, secrets }
+        let setup = SetupRow::of(node.id, &node.setup);
+        BatchEntry { workspace, absolute: position.absolute, relative: position.relative, secrets, setup }
     }
 }
 

@@ -21,6 +21,12 @@ pub(crate) const RESOLVED_BYTES: usize = 16 << 20;
 /// Files that a resolver is given.
 pub(crate) const RESOLVED_FILES: usize = 4_096;
 
+/// Bytes of an organization's name: it is stored with each workspace.
+pub(crate) const NAME_BYTES: usize = 255;
+
+/// Bytes of a role: every list of workspaces has it. Real ones have some thousands.
+pub(crate) const ROLE_BYTES: usize = 64 << 10;
+
 /// How large an organization may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -28,10 +34,26 @@ pub struct Limits {
     pub nodes: usize,
     /// Workspaces nested in each other.
     pub levels: usize,
+    /// Bytes that all its workspaces are set up with. A text that several of them share counts once.
+    pub setup_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { nodes: 2_000, levels: 64 }
+        Self { nodes: 2_000, levels: 64, setup_bytes: 32 << 20 }
+    }
+}
+
+/// A number of bytes for people.
+#[must_use]
+pub fn shown_size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1_024 => return format!("{bytes} bytes"),
+        1_024..1_048_576 => (1_024, "KiB"),
+        _ => (1_048_576, "MiB"),
+    };
+    match (bytes % unit) * 10 / unit {
+        0 => format!("{} {name}", bytes / unit),
+        tenths => format!("{}.{tenths} {name}", bytes / unit),
     }
 }

@@ -8,7 +8,10 @@ use std::{
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
-use crate::{Orgs, decode::count, error::ImportError, requirements::Requirements, template::Requirement};
+use crate::{
+    Orgs, decode::count, error::ImportError, file_kind::SKIPPED_DIRECTORIES, requirements::Requirements,
+    template::Requirement,
+};
 
 /// Templates that are read concurrently.
 const CONCURRENT_READS: usize = 4;
@@ -74,15 +77,15 @@ impl Orgs {
         };
         let summary = match self.template(&files).await {
             Ok(org) => {
-                let Requirements { required, recommended } = Requirements::of(&org);
+                let requirements = Requirements::of(&org);
                 TemplateSummary {
                     workspaces: count(&org.workspaces),
                     description: org.description,
                     error: None,
                     name: org.name,
                     reason: None,
-                    recommended_env: recommended,
-                    required_env: required,
+                    recommended_env: requirements.recommended(),
+                    required_env: requirements.required(),
                     dir,
                 }
             }
@@ -106,8 +109,10 @@ fn directories(root: &Path) -> Vec<String> {
         let mut names = Vec::new();
         for entry in fs::read_dir(root)? {
             let entry = entry?;
+            let name = entry.file_name().into_string();
+            let name = name.ok().filter(|name| !SKIPPED_DIRECTORIES.contains(&name.as_str()));
             if entry.file_type()?.is_dir() {
-                names.extend(entry.file_name().into_string());
+                names.extend(name);
             }
         }
         names.sort_unstable();

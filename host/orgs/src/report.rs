@@ -2,7 +2,7 @@
 
 use types::WorkspaceId;
 
-use crate::{assembler::SkippedChannel, plan::Action, template::Requirement};
+use crate::{channels::SkippedChannel, plan::Action, template::Requirement};
 
 /// What an import does to existing workspaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +38,11 @@ pub struct Imported {
     pub removed: Vec<RemovedWorkspace>,
     /// Why `workspaces` ends before the template does.
     pub error: Option<String>,
+    /// The error with the file, line and column of its cause; none for an inline template.
+    pub detail: Option<String>,
     /// Missing settings. Only a dry run goes on despite them.
     pub missing_env: Vec<Requirement>,
-    /// Parts of the template that have no effect yet.
+    /// What of the template has no effect, with its place.
     pub warnings: Vec<String>,
 }
 
@@ -59,6 +61,8 @@ pub struct ImportedWorkspace {
     pub tier: i32,
     /// Its runtime.
     pub runtime: String,
+    /// Types of the channels that it got.
+    pub channels: Vec<String>,
     /// Channels that it can't have.
     pub channels_skipped: Vec<SkippedChannel>,
 }

@@ -23,8 +23,15 @@ pub(crate) enum ResolveError {
     Problem(Problem),
 }
 
+/// A template's tree, and the files that it was made of.
+pub(crate) struct Resolved {
+    pub(crate) tree: Tree,
+    /// Path and content of each file.
+    pub(crate) texts: Vec<(String, Vec<u8>)>,
+}
+
 /// Resolves a template.
-pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Result<Tree, ResolveError> {
+pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Result<Resolved, ResolveError> {
     let (entry, answer) = read(files, read_entry).await;
     if answer == Answer::Missing {
         return Err(ResolveError::NoEntry);
@@ -39,7 +46,13 @@ pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Resul
     };
     for _ in 0..ROUNDS {
         match resolver.expand(&request).await {
-            Progress::Done(tree) => return Ok(tree),
+            Progress::Done(tree) => {
+                let texts = request.files.into_iter().filter_map(|file| match file.answer {
+                    Answer::Bytes(bytes) => Some((file.path, bytes)),
+                    Answer::Missing | Answer::Refused(_) => None,
+                });
+                return Ok(Resolved { tree, texts: texts.collect() });
+            }
             Progress::Failed(problem) => return Err(ResolveError::Problem(problem)),
             Progress::Need(paths) => {
                 let known: HashSet<&str> = request.files.iter().map(|file| file.path.as_str()).collect();

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use types::{InitialMemory, PluginSpec};
+use serde::Serialize;
+use types::{InitialMemory, PluginSpec, SharedText};
+
+use crate::fields::{Marks, Place};
 
 /// A whole template.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,10 +17,17 @@ pub(crate) struct Org {
     pub(crate) workspaces: Vec<Node>,
     /// Memories with scope `GLOBAL`.
     pub(crate) global_memories: Vec<InitialMemory>,
-    pub(crate) required_env: Vec<Requirement>,
-    pub(crate) recommended_env: Vec<Requirement>,
-    /// Place and repository of each `!external` part, none of which is fetched yet.
-    pub(crate) externals: Vec<String>,
+    pub(crate) required_env: Vec<Placed<Requirement>>,
+    pub(crate) recommended_env: Vec<Placed<Requirement>>,
+    /// What its author should look at.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A value and where it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Placed<T> {
+    pub(crate) at: Option<Place>,
+    pub(crate) value: T,
 }
 
 /// Values for workspaces that have none of their own.
@@ -32,6 +41,7 @@ pub(crate) struct Defaults {
     pub(crate) prompts: Prompts,
     pub(crate) category_routing: Routing,
     pub(crate) initial_memories: Vec<InitialMemory>,
+    pub(crate) marks: Marks,
 }
 
 /// A workspace of a template.
@@ -48,7 +58,7 @@ pub(crate) struct Node {
     pub(crate) files_dir: String,
     /// `false`: neither the node nor anything below it is created.
     pub(crate) spawning: Option<bool>,
-    pub(crate) system_prompt: String,
+    pub(crate) system_prompt: SharedText,
     pub(crate) model: String,
     /// Absolute directory of the host; may have `${VAR}`.
     pub(crate) workspace_dir: String,
@@ -68,9 +78,10 @@ pub(crate) struct Node {
     pub(crate) url: String,
     /// Position of a root node on the canvas.
     pub(crate) canvas: (f64, f64),
-    pub(crate) required_env: Vec<Requirement>,
-    pub(crate) recommended_env: Vec<Requirement>,
+    pub(crate) required_env: Vec<Placed<Requirement>>,
+    pub(crate) recommended_env: Vec<Placed<Requirement>>,
     pub(crate) children: Vec<Node>,
+    pub(crate) marks: Marks,
 }
 
 impl Node {
@@ -121,7 +132,7 @@ pub(crate) struct Prompts {
 /// A text, or the file that has it. A text wins over a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Prompt {
-    pub(crate) text: String,
+    pub(crate) text: SharedText,
     /// Relative to the node's `files_dir`.
     pub(crate) file: String,
 }
@@ -133,16 +144,16 @@ pub(crate) struct Schedule {
     /// Five fields.
     pub(crate) cron_expr: String,
     pub(crate) timezone: String,
-    pub(crate) prompt: String,
+    pub(crate) prompt: SharedText,
     /// Relative to the node's `files_dir`; read into `prompt` where that is empty.
     pub(crate) prompt_file: String,
     pub(crate) enabled: bool,
+    pub(crate) marks: Marks,
 }
 
 /// A chat channel of an agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Channel {
-    #[serde(rename = "type")]
     pub(crate) kind: String,
     /// May have `${VAR}` and credentials.
     pub(crate) config: BTreeMap<String, String>,

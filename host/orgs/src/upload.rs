@@ -11,8 +11,9 @@ use bytes::Bytes;
 use tar::{Archive, EntryType};
 
 use crate::{
+    file_kind::SKIPPED_DIRECTORIES,
     files::{ENTRIES, Files},
-    limits::{UPLOAD_BYTES, UPLOAD_FILES},
+    limits::{UPLOAD_BYTES, UPLOAD_FILES, shown_size},
 };
 
 /// Why an archive is not a template directory. The texts go to the client.
@@ -22,8 +23,13 @@ pub enum UploadError {
     #[error("the archive can't be read: it is no tar archive, or not all of it arrived")]
     Unreadable,
     /// An entry is neither a file nor a directory.
-    #[error("{0}: only files and directories can be sent, no links and no devices")]
-    Kind(String),
+    #[error("{path}: it is {kind}; only files and directories can be sent")]
+    Kind {
+        /// Path of the entry.
+        path: String,
+        /// What it is.
+        kind: &'static str,
+    },
     /// An absolute path, or one with `..`.
     #[error("{0}: paths must be relative and without `..`")]
     Path(String),
@@ -31,36 +37,63 @@ pub enum UploadError {
     #[error("{0}: it is there twice")]
     Twice(String),
     /// The archive exceeds a limit.
-    #[error("at most {UPLOAD_FILES} files and {} MiB can be sent", UPLOAD_BYTES >> 20)]
-    TooMuch,
+    #[error("the archive has more than {UPLOAD_FILES} files; the last one that fits is {0}")]
+    TooMany(String),
+    /// The archive exceeds a limit.
+    #[error("{path} has {}; all files together may have {}", shown_size(*bytes), shown_size(UPLOAD_BYTES as u64))]
+    TooLarge {
+        /// Path of the largest file.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
     /// The archive has no `org.yaml` at its top.
     #[error("there is no org.yaml at the top of the archive")]
     NoTemplate,
 }
 
-/// Unpacks an archive. All of it may lie below one directory, as `tar` writes it when given a directory.
+/// Unpacks an archive. All of it may lie below one directory, as `tar` writes it when given a directory. What
+/// other tools keep in a directory is left out: versions, dependencies, and locks of editors.
 ///
 /// # Errors
 /// See [`UploadError`].
 pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
     let mut files = BTreeMap::new();
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
+    let mut largest = (String::new(), 0);
     let mut archive = Archive::new(Cursor::new(archive));
     for entry in archive.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;
         let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => {}
-            EntryType::Directory | EntryType::XGlobalHeader => continue,
-            _ => return Err(UploadError::Kind(shown)),
+        let kind = entry.header().entry_type();
+        if kind == EntryType::XGlobalHeader || is_left_out(&shown, kind) {
+            continue;
+        }
+        let kind = match kind {
+            EntryType::Regular | EntryType::Continuous => None,
+            EntryType::Directory => continue,
+            EntryType::Symlink | EntryType::Link => Some("a link"),
+            EntryType::Fifo => Some("a FIFO"),
+            EntryType::Char | EntryType::Block => Some("a device"),
+            _ => Some("a special file"),
+        };
+        if let Some(kind) = kind {
+            return Err(UploadError::Kind { path: shown, kind });
         }
         let path = relative(&shown).ok_or_else(|| UploadError::Path(shown.clone()))?;
+        bytes += entry.size();
+        if entry.size() > largest.1 {
+            largest = (shown.clone(), entry.size());
+        }
+        if bytes > UPLOAD_BYTES as u64 {
+            let (path, bytes) = largest;
+            return Err(UploadError::TooLarge { path, bytes });
+        }
+        if files.len() == UPLOAD_FILES {
+            return Err(UploadError::TooMany(files.keys().next_back().cloned().unwrap_or_default()));
+        }
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(unreadable)?;
-        bytes += content.len();
-        if files.len() == UPLOAD_FILES || bytes > UPLOAD_BYTES {
-            return Err(UploadError::TooMuch);
-        }
         if files.insert(path, Bytes::from(content)).is_some() {
             return Err(UploadError::Twice(shown));
         }
@@ -74,6 +107,14 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
 fn unreadable(error: io::Error) -> UploadError {
     tracing::debug!(error = &error as &dyn std::error::Error, "an uploaded archive can't be read");
     UploadError::Unreadable
+}
+
+/// Editors mark a file that is being edited by a link of such a name to nothing.
+fn is_left_out(path: &str, kind: EntryType) -> bool {
+    let mut parts = path.split('/');
+    parts.any(|part| {
+        SKIPPED_DIRECTORIES.contains(&part) || kind == EntryType::Symlink && part.starts_with(".#")
+    })
 }
 
 /// A path of an archive without `.`; none if it is absolute, has `..`, or isn't UTF-8.
@@ -146,9 +187,14 @@ mod tests {
             let refused = paths(&files(&["org.yaml", path])).unwrap_err();
             assert_eq!(refused, UploadError::Path(path.to_owned()));
         }
-        for kind in [EntryType::Symlink, EntryType::Link, EntryType::Fifo, EntryType::Char] {
-            let refused = paths(&archive(&[("org.yaml", EntryType::Regular), ("x", kind)])).unwrap_err();
-            assert_eq!(refused, UploadError::Kind("x".to_owned()));
+        for (entry, kind) in [
+            (EntryType::Symlink, "a link"),
+            (EntryType::Link, "a link"),
+            (EntryType::Fifo, "a FIFO"),
+            (EntryType::Char, "a device"),
+        ] {
+            let refused = paths(&archive(&[("org.yaml", EntryType::Regular), ("x", entry)])).unwrap_err();
+            assert_eq!(refused, UploadError::Kind { path: "x".to_owned(), kind });
         }
     }
 
@@ -169,6 +215,34 @@ mod tests {
         let many: Vec<String> = (0..UPLOAD_FILES).map(|number| format!("f{number}")).collect();
         let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
         many.push("org.yaml");
-        assert_eq!(paths(&files(&many)).unwrap_err(), UploadError::TooMuch);
+        let last = format!("f{}", UPLOAD_FILES - 1);
+        assert!(matches!(paths(&files(&many)).unwrap_err(), UploadError::TooMany(_)), "{last}");
+    }
+
+    #[test]
+    fn what_other_tools_keep_in_a_directory_is_left_out() {
+        let regular = |path| (path, EntryType::Regular);
+        let sent = archive(&[
+            regular("acme/org.yaml"),
+            ("acme/.#org.yaml", EntryType::Symlink),
+            regular("acme/.git/config"),
+            ("acme/node_modules/x", EntryType::Symlink),
+            regular("acme/node_modules/y/org.yaml"),
+            regular("acme/roles/.terraform/big"),
+            ("acme/.git/fsmonitor", EntryType::Fifo),
+        ]);
+        assert_eq!(paths(&sent).unwrap(), ["org.yaml"]);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_named_with_its_size() {
+        let mut builder = Builder::new(Vec::new());
+        for (path, bytes) in [("org.yaml", 4), ("data/big.bin", (32 << 20) + 1)] {
+            let mut header = Header::new_gnu();
+            header.set_size(bytes);
+            builder.append_data(&mut header, path, io::repeat(b'x').take(bytes)).unwrap();
+        }
+        let refused = paths(&builder.into_inner().unwrap()).unwrap_err().to_string();
+        assert_eq!(refused, "data/big.bin has 32 MiB; all files together may have 32 MiB");
     }
 }

@@ -22,6 +22,14 @@ const PLATFORM_SECRETS: [&str; 14] = [
     "AWS_SESSION_TOKEN",
 ];
 
+/// A value with its references replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Expanded {
+    pub(crate) text: String,
+    /// At least one of its variables is not set.
+    pub(crate) is_missing: bool,
+}
+
 /// Replaces references by the values in `own`. Only a value that is a single reference may also come from
 /// the environment of this process. A reference to an unset variable stays as written; a value that is such
 /// a reference and nothing else becomes empty.
@@ -29,17 +37,28 @@ pub(crate) fn expand(
     value: &str,
     own: &BTreeMap<String, String>,
     process: impl Fn(&str) -> Option<String>,
-) -> String {
+) -> Expanded {
     let pieces = pieces(value);
     if let [Piece::Reference { name, .. }] = pieces.as_slice() {
         let from_process = || (!PLATFORM_SECRETS.contains(name)).then(|| process(name)).flatten();
-        return own.get(*name).cloned().or_else(from_process).unwrap_or_default();
+        let found = own.get(*name).cloned().or_else(from_process).filter(|value| !value.is_empty());
+        return Expanded { is_missing: found.is_none(), text: found.unwrap_or_default() };
     }
-    let text = |piece| match piece {
-        Piece::Text(text) => text,
-        Piece::Reference { name, written } => own.get(name).map_or(written, String::as_str),
-    };
-    pieces.into_iter().map(text).collect()
+    let mut is_missing = false;
+    let mut text = String::new();
+    for piece in pieces {
+        text.push_str(match piece {
+            Piece::Text(text) => text,
+            Piece::Reference { name, written } => own.get(name).map_or_else(
+                || {
+                    is_missing = true;
+                    written
+                },
+                String::as_str,
+            ),
+        });
+    }
+    Expanded { text, is_missing }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +110,7 @@ mod tests {
     fn expanded(value: &str) -> String {
         let own = [("A", "1"), ("B", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let process = |name: &str| (name != "UNSET").then(|| format!("process {name}"));
-        expand(value, &own.into(), process)
+        expand(value, &own.into(), process).text
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn activity_retention(settings: &Settings) -> ActivityRetention {
     let hours = settings.messages.activity_cleanup_interval_hours.get();
     ActivityRetention {
         age: chrono::Duration::days(settings.messages.activity_retention_days.get().into()),
+        queue_age: chrono::Duration::days(settings.messages.a2a_queue_retention_days.get().into()),
         interval: Duration::from_secs(u64::from(hours) * HOUR),
     }
 }

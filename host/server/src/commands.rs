@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::ffi::OsStr;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -15,6 +16,7 @@ use crate::{logging, run};
 use ::cli::events::{self, EventsArgs};
 use ::cli::guest::{self, GuestArgs};
 use ::cli::orgs::{self, OrgArgs};
+use ::cli::printable_lines;
 use ::cli::send::{self, SendArgs};
 use ::cli::workspaces::{self, WorkspaceArgs};
 
@@ -85,7 +87,8 @@ fn exit<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("isomer: {}", with_causes(&error));
+            // The reader of standard error may be gone; `eprintln!` would panic.
+            let _ = writeln!(io::stderr(), "isomer: {}", printable_lines(&with_causes(&error)));
             ExitCode::FAILURE
         }
     }

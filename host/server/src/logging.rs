@@ -9,6 +9,7 @@ use std::thread;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 
 use crate::log_buffer::LogBuffer;
 use crate::log_writer::LogWriter;
@@ -49,9 +50,7 @@ impl Drop for LogGuard {
 /// # Errors
 /// When the thread that writes the lines cannot be started.
 pub(crate) fn init(format: LogFormat) -> io::Result<LogGuard> {
-    let directives = std::env::var("RUST_LOG").unwrap_or_default();
-    let directives = if directives.trim().is_empty() { DEFAULT_FILTER } else { directives.trim() };
-    let filter = EnvFilter::builder().parse_lossy(directives);
+    let (filter, ignored) = filter(&std::env::var("RUST_LOG").unwrap_or_default());
     let buffer = LogBuffer::default();
     LogWriter::new(buffer.clone(), io::stderr()).start()?;
     let lines = tracing_subscriber::fmt()
@@ -66,7 +65,22 @@ pub(crate) fn init(format: LogFormat) -> io::Result<LogGuard> {
         Ok(()) => print_panics_through(buffer.clone()),
         Err(error) => tracing::debug!(%error, "logging was already started"),
     }
+    for directive in ignored {
+        tracing::warn!(%directive, "a part of RUST_LOG is neither a level nor target=level, and is ignored");
+    }
     Ok(LogGuard(buffer))
+}
+
+/// The filter that `RUST_LOG` describes, and the parts of it that can't be read. (The subscriber's own lenient
+/// parser prints them with a macro that panics where standard error can't be written.)
+fn filter(directives: &str) -> (EnvFilter, Vec<String>) {
+    let parts = || directives.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let (valid, ignored): (Vec<&str>, Vec<&str>) =
+        parts().partition(|part| part.parse::<Directive>().is_ok());
+    let valid = if valid.is_empty() { DEFAULT_FILTER.to_owned() } else { valid.join(",") };
+    let ignored = ignored.into_iter().map(str::to_owned).collect();
+    // The parts were parsed before, so that this cannot fail.
+    (EnvFilter::builder().parse(valid).unwrap_or_default(), ignored)
 }
 
 /// Panic messages stay in order with the log, and a reader of standard error that stalls blocks no thread
@@ -87,4 +101,25 @@ fn panic_message(panic: &PanicHookInfo<'_>, backtrace: &Backtrace) -> String {
         _ => "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n".to_owned(),
     };
     format!("\nthread '{name}' {panic}\n{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unreadable_parts_of_the_filter_are_ignored_by_name() {
+        for (directives, effective, expected_ignored) in [
+            ("", DEFAULT_FILTER, &[][..]),
+            (" , ", DEFAULT_FILTER, &[]),
+            ("warn, isomer::access=debug", "isomer::access=debug,warn", &[]),
+            ("!!", DEFAULT_FILTER, &["!!"]),
+            ("isomer=loud,debug", "debug", &["isomer=loud"]),
+        ] {
+            let (filter, ignored) = filter(directives);
+            let expected = EnvFilter::builder().parse(effective).expect("valid");
+            assert_eq!(filter.to_string(), expected.to_string(), "{directives}");
+            assert_eq!(ignored, expected_ignored, "{directives}");
+        }
+    }
 }

@@ -1,16 +1,19 @@
 //! `isomer serve`: from settings to a server that listens, and back to a process that ends.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
+use messaging::Messaging;
 use metrics_exporter_prometheus::BuildError;
 use state::State;
-use store::{Cipher, CipherError, DataDir, DataDirError, Store, StoreError};
+use store::{Cipher, CipherError, DataDir, DataDirError, DatabaseUrl, DatabaseUrlError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -19,6 +22,7 @@ use wasm::{AotCache, Sandbox, SandboxError};
 use crate::background;
 use crate::logging::LogFormat;
 use crate::settings::Settings;
+use crate::settings_check;
 use crate::wiring;
 use api::app::router;
 use api::health::EARLY;
@@ -28,6 +32,8 @@ use httpd::shutdown::Shutdown;
 
 /// How long the last writes and closing the database may take after the last request.
 const LAST_WRITES: Duration = Duration::from_secs(15);
+/// The part of the time to drain that is left for storing what deliveries ended with: at most this, and a quarter.
+const LAST_OUTCOMES: Duration = Duration::from_secs(5);
 /// How long the answers may take to requests that wait for a server whose start failed or was stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -51,6 +57,9 @@ pub enum StartError {
     /// The database can't be used.
     #[error("cannot open the database (see DATABASE_URL and DATA_DIR)")]
     Store(#[from] StoreError),
+    /// The database's URL can't be used.
+    #[error(transparent)]
+    DatabaseUrl(#[from] DatabaseUrlError),
     /// The sandbox of guests could not be set up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -82,17 +91,23 @@ pub enum StartError {
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
+    for sentence in settings_check::without_effect(settings, is_set) {
+        tracing::warn!("{sentence}");
+    }
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let cipher = cipher(settings)?;
+    let database = database_url(settings, &data_dir)?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
-    let serving = tokio::spawn(serve::serve(listener, routes.clone(), Limits::default(), shutdown.clone()));
+    let drain = Duration::from_secs(settings.http.drain_seconds.get().into());
+    let limits = Limits { drain, ..Limits::default() };
+    let serving = tokio::spawn(serve::serve(listener, routes.clone(), limits, shutdown.clone()));
 
     let opened = tokio::select! {
-        opened = open(settings, &data_dir, cipher) => opened.map(Some),
+        opened = open(settings, &data_dir, &database, cipher) => opened.map(Some),
         () = shutdown.draining() => Ok(None),
     };
     let Opened { store, catalog, fleet, written } = match opened {
@@ -110,6 +125,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
+    let delivering = tokio::spawn(stop_deliveries(app.messaging.clone(), drain, shutdown.clone()));
     routes.ready(router(app, &settings.http));
     // The routes hold the fleet, and the writer ends with its last clone.
     drop(routes);
@@ -119,6 +135,11 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
         shutdown.end();
     }
 
+    if let Err(error) = delivering.await {
+        tracing::error!(error = &error as &dyn std::error::Error, "the end of deliveries panicked");
+    }
+
+    let stored = Cell::new(false);
     let closing = async {
         tasks.shutdown().await;
         catalog.store_counters().await;
@@ -126,18 +147,39 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
         if let Err(error) = written.await {
             tracing::error!(error = &error as &dyn std::error::Error, "the writer panicked");
         }
+        stored.set(true);
         if let Err(error) = store.close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the database was not closed in order");
         }
     };
     tokio::select! {
-        closed = timeout(LAST_WRITES, closing) => if closed.is_err() {
-            tracing::warn!("the last writes were not stored, or the database was not closed, in time");
+        closed = timeout(LAST_WRITES, closing) => match closed {
+            Ok(()) => {}
+            Err(_) if stored.get() => tracing::warn!("the database was not closed in time; nothing is lost"),
+            Err(_) => tracing::warn!(
+                "the last writes were not stored in time: activity and heartbeats of the last seconds may be lost"
+            ),
         },
         () = shutdown.forced() => {}
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Whether a variable has a value. A blank one counts as unset.
+fn is_set(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| !value.trim().is_empty())
+}
+
+/// Once the server drains, ends deliveries in time for their outcomes to be stored, and for their senders to be
+/// answered.
+async fn stop_deliveries(messaging: Messaging, drain: Duration, shutdown: Shutdown) {
+    shutdown.draining().await;
+    let last = LAST_OUTCOMES.min(drain / 4);
+    tokio::select! {
+        _ = messaging.stop(drain - last, last) => {}
+        () = shutdown.forced() => {}
+    }
 }
 
 /// What depends on the database.
@@ -149,8 +191,13 @@ struct Opened {
     written: JoinHandle<()>,
 }
 
-async fn open(settings: &Settings, data_dir: &DataDir, cipher: Cipher) -> Result<Opened, StartError> {
-    let store = open_store(settings, data_dir).await?;
+async fn open(
+    settings: &Settings,
+    data_dir: &DataDir,
+    database: &DatabaseUrl,
+    cipher: Cipher,
+) -> Result<Opened, StartError> {
+    let store = Store::open(database).await?;
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
     let (state, written) =
         State::open_with(store.clone(), Hub::default(), settings.storage.behind_bytes()).await?;
@@ -173,10 +220,11 @@ fn cipher(settings: &Settings) -> Result<Cipher, CipherError> {
     Cipher::new(key, previous, settings.access.production())
 }
 
-async fn open_store(settings: &Settings, data_dir: &DataDir) -> Result<Store, StoreError> {
-    let embedded = || data_dir.database_url();
-    let url = settings.storage.database_url.as_ref().map_or_else(embedded, |url| url.expose().to_owned());
-    Store::connect(&url).await
+fn database_url(settings: &Settings, data_dir: &DataDir) -> Result<DatabaseUrl, DatabaseUrlError> {
+    match &settings.storage.database_url {
+        Some(url) => DatabaseUrl::parse(url.expose()),
+        None => DatabaseUrl::parse(&data_dir.database_url()),
+    }
 }
 
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
@@ -226,11 +274,19 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
     if settings.logging.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
-        // The reader of standard output may be gone; `println!` would panic.
-        let _ = writeln!(io::stdout(), "{}", welcome(address, &data_dir.to_string(), mode));
+        print(welcome(address, &data_dir.to_string(), mode));
     }
     if let Some(hint) = settings.access.hint() {
         tracing::warn!("{hint}");
+    }
+}
+
+/// Prints to standard output, whose reader may be gone (`println!` would panic) or stall: a thread of its own
+/// waits for it.
+fn print(text: String) {
+    let printing = move || drop(writeln!(io::stdout(), "{text}"));
+    if let Err(error) = thread::Builder::new().name("welcome".to_owned()).spawn(printing) {
+        tracing::warn!(%error, "no thread can be started to print where the server listens");
     }
 }
 

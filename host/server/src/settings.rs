@@ -168,7 +168,16 @@ pub struct MessageSettings {
     #[arg(long, env = "ACTIVITY_RETENTION_DAYS", value_name = "N", default_value = "7", value_parser = positive)]
     pub activity_retention_days: NonZeroU32,
 
-    /// Hours between two deletions of activity that is too old
+    /// Days that messages of the queue are kept after they were delivered, dropped, or failed
+    #[arg(long, env = "A2A_QUEUE_RETENTION_DAYS", value_name = "N", default_value = "7", value_parser = positive)]
+    pub a2a_queue_retention_days: NonZeroU32,
+
+    /// Seconds without a sign of life after which a server counts as gone, and the messages that it was
+    /// delivering are queued again
+    #[arg(long, env = "SERVER_LEASE_SECONDS", value_name = "N", default_value = "30", value_parser = positive)]
+    pub server_lease_seconds: NonZeroU32,
+
+    /// Hours between two deletions of activity and finished messages that are too old
     #[arg(long, env = "ACTIVITY_CLEANUP_INTERVAL_HOURS", value_name = "N", default_value = "6", value_parser = positive)]
     pub activity_cleanup_interval_hours: NonZeroU32,
 }
@@ -198,6 +207,7 @@ impl Settings {
     #[must_use]
     pub fn delivery(&self) -> messaging::Limits {
         messaging::Limits {
+            server_lease: Duration::from_secs(self.messages.server_lease_seconds.get().into()),
             header_timeout: Duration::from_secs(self.messages.a2a_proxy_response_header_timeout.get().into()),
             addresses: AddressPolicy { saas: self.saas(), development: self.access.development() },
         }

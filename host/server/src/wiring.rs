@@ -26,7 +26,8 @@ pub fn http_parts(settings: &Settings) -> Result<HttpParts, BuildError> {
     Ok(HttpParts {
         metrics: Arc::new(Metrics::new()?),
         limits: Arc::new(RateLimits::new(&settings.http, dev_mode)),
-        cors: Arc::new(Cors::new(&settings.http)),
+        cors: Arc::new(Cors::new(&settings.http, dev_mode)),
+        external_url: settings.http.external_platform_url.clone(),
     })
 }
 

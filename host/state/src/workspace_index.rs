@@ -106,6 +106,12 @@ impl WorkspaceIndex {
         self.read().in_order.values().cloned().collect()
     }
 
+    /// When the youngest live workspace was created.
+    #[must_use]
+    pub fn last_created_at(&self) -> Option<DateTime<Utc>> {
+        self.read().in_order.last_key_value().map(|((created_at, _), _)| *created_at)
+    }
+
     /// Number of live workspaces.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -161,6 +167,13 @@ impl WorkspaceIndex {
         self.ancestors(id).into_iter().find(|above| above.row.status == Status::Paused)
     }
 
+    /// Whether a workspace or one above it is paused: then nothing below it runs.
+    #[must_use]
+    pub fn is_paused(&self, id: WorkspaceId) -> bool {
+        let is_paused = self.get(id).is_some_and(|workspace| workspace.row.status == Status::Paused);
+        is_paused || self.paused_above(id).is_some()
+    }
+
     /// Can the two communicate? They can when they are the same, siblings (roots are siblings), or one is an
     /// ancestor of the other. Unknown workspaces can communicate with themselves only, removed ones with none.
     #[must_use]
@@ -200,7 +213,7 @@ impl WorkspaceIndex {
         for id in ids.iter().filter(|id| !found.contains(id)) {
             // Purged, if it was known: no row that was read before may bring it back.
             if let Some(known) = rows.by_id.get(id).cloned() {
-                let (at, parent) = (known.row.updated_at, known.row.parent_id);
+                let (at, parent) = (last_written(&known.row), known.row.parent_id);
                 rows.remove(*id);
                 rows.removed.insert(*id, Tombstone { revision: i64::MAX, at, parent });
             }
@@ -264,6 +277,11 @@ impl WorkspaceIndex {
     fn write(&self) -> RwLockWriteGuard<'_, Rows> {
         self.rows.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Times of creation run ahead of the clock where that stands still or goes back.
+fn last_written(row: &WorkspaceRow) -> DateTime<Utc> {
+    row.updated_at.max(row.created_at)
 }
 
 #[async_trait]
@@ -345,7 +363,8 @@ impl Rows {
         }
         if row.status == Status::Removed {
             self.remove(row.id);
-            let tombstone = Tombstone { revision: row.revision, at: row.updated_at, parent: row.parent_id };
+            let tombstone =
+                Tombstone { revision: row.revision, at: last_written(&row), parent: row.parent_id };
             self.removed.insert(row.id, tombstone);
             return false;
         }

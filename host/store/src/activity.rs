@@ -9,8 +9,8 @@ use std::collections::{HashSet, VecDeque};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, Order, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
 use types::{ActivityId, WorkspaceId};
@@ -25,6 +25,12 @@ use crate::{
 
 /// Type of a message that a workspace received: that of nearly all rows.
 pub const RECEIVED: &str = "a2a_receive";
+
+/// Bytes of a row: its texts, and about as much as the rest has as JSON.
+const SIZE: &str = "CAST(400 + octet_length(activity_type) + COALESCE(octet_length(method), 0) \
+                    + COALESCE(octet_length(summary), 0) + COALESCE(octet_length(error_detail), 0) \
+                    + COALESCE(octet_length(request_body), 0) + COALESCE(octet_length(response_body), 0) \
+                    + COALESCE(octet_length(tool_trace), 0) AS BIGINT)";
 
 /// Rows in one statement at most, a power of two. The statements of all smaller powers are prepared once and
 /// fit into the connection's cache.
@@ -80,8 +86,21 @@ pub struct ActivityFilter {
     pub since: Option<DateTime<Utc>>,
     /// Only those after this one; then the oldest come first, else the newest.
     pub after: Option<Place>,
+    /// The newest rows are selected, and the oldest of them comes first.
+    pub oldest_first: bool,
     /// This many at most.
     pub limit: u64,
+    /// Bytes of their texts at most. A first row is there even if it exceeds them.
+    pub bytes: u64,
+}
+
+/// Rows of activity in the order of their filter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActivityPage {
+    /// The rows.
+    pub rows: Vec<ActivityRow>,
+    /// Rows at the end were left out: with them, the page would exceed its bytes.
+    pub is_cut: bool,
 }
 
 /// The place of a row among all.
@@ -96,50 +115,25 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn activity(&self, filter: &ActivityFilter) -> Result<Vec<ActivityRow>, StoreError> {
+    pub async fn activity(&self, filter: &ActivityFilter) -> Result<ActivityPage, StoreError> {
         use activity::Column as C;
-        let mut query = activity::Entity::find().filter(C::WorkspaceId.eq(filter.workspace.0));
-        if let Some(kind) = &filter.activity_type {
-            query = query.filter(C::ActivityType.eq(kind));
-            // Databases use a partial index where its condition stands in the query, word for word.
-            if kind != RECEIVED {
-                query = query.filter(Expr::cust("activity_type <> 'a2a_receive'"));
-            }
+        // Sizes first: a row has up to 30 MiB, and databases know the size of a text without reading it.
+        let sizes = selected(filter).select_only().column(C::Seq).expr(Expr::cust(SIZE));
+        let mut sizes: Vec<(i64, i64)> = sizes.into_tuple().all(&self.read).await?;
+        if filter.oldest_first {
+            sizes.reverse();
         }
-        match filter.by_agents {
-            Some(true) => query = query.filter(C::SourceId.is_not_null()),
-            Some(false) => query = query.filter(C::SourceId.is_null()),
-            None => {}
+        let fitting = fitting(sizes.iter().map(|(_, size)| *size), filter.bytes);
+        let order: Vec<i64> = sizes.iter().take(fitting).map(|(seq, _)| *seq).collect();
+        if order.is_empty() {
+            return Ok(ActivityPage { rows: Vec::new(), is_cut: false });
         }
-        if let Some(peer) = filter.peer {
-            let is_peer = |column: C| {
-                let found = Expr::col(column).eq(peer.0);
-                // The indexes of sources and targets hold other workspaces only, and say so in these words.
-                if peer == filter.workspace {
-                    found
-                } else {
-                    found.and(Expr::col(column).ne(Expr::col(C::WorkspaceId)))
-                }
-            };
-            query = query.filter(is_peer(C::SourceId).or(is_peer(C::TargetId)));
-        }
-        if let Some(before) = filter.before {
-            query = query.filter(C::CreatedAt.lt(before));
-        }
-        if let Some(since) = filter.since {
-            query = query.filter(C::CreatedAt.gt(since));
-        }
-        query = match filter.after {
-            // Times grow with numbers; this form is one that indexes help with.
-            Some(Place { at, seq }) => query
-                .filter(C::CreatedAt.gte(at))
-                .filter(C::Seq.gt(seq))
-                .order_by_asc(C::CreatedAt)
-                .order_by_asc(C::Seq),
-            None => query.order_by_desc(C::CreatedAt).order_by_desc(C::Seq),
-        };
-        let rows = query.limit(filter.limit).all(&self.read).await?;
-        Ok(rows.into_iter().map(ActivityRow::from).collect())
+        let ascending = filter.after.is_some() || filter.oldest_first;
+        let direction = if ascending { Order::Asc } else { Order::Desc };
+        let is_cut = order.len() < sizes.len();
+        let rows = activity::Entity::find().filter(C::Seq.is_in(order)).order_by(C::Seq, direction);
+        let rows = rows.all(&self.read).await?;
+        Ok(ActivityPage { rows: rows.into_iter().map(ActivityRow::from).collect(), is_cut })
     }
 
     /// The place of a row of this workspace, if it is there.
@@ -161,6 +155,62 @@ impl Store {
             .await?;
         Ok(found.map(|(at, seq)| Place { at, seq }))
     }
+}
+
+/// The query of a filter, in its order.
+fn selected(filter: &ActivityFilter) -> Select<activity::Entity> {
+    use activity::Column as C;
+    let mut query = activity::Entity::find().filter(C::WorkspaceId.eq(filter.workspace.0));
+    if let Some(kind) = &filter.activity_type {
+        query = query.filter(C::ActivityType.eq(kind));
+        // Databases use a partial index where its condition stands in the query, word for word.
+        if kind != RECEIVED {
+            query = query.filter(Expr::cust("activity_type <> 'a2a_receive'"));
+        }
+    }
+    match filter.by_agents {
+        Some(true) => query = query.filter(C::SourceId.is_not_null()),
+        Some(false) => query = query.filter(C::SourceId.is_null()),
+        None => {}
+    }
+    if let Some(peer) = filter.peer {
+        let is_peer = |column: C| {
+            let found = Expr::col(column).eq(peer.0);
+            // The indexes of sources and targets hold other workspaces only, and say so in these words.
+            if peer == filter.workspace {
+                found
+            } else {
+                found.and(Expr::col(column).ne(Expr::col(C::WorkspaceId)))
+            }
+        };
+        query = query.filter(is_peer(C::SourceId).or(is_peer(C::TargetId)));
+    }
+    if let Some(before) = filter.before {
+        query = query.filter(C::CreatedAt.lt(before));
+    }
+    if let Some(since) = filter.since {
+        query = query.filter(C::CreatedAt.gt(since));
+    }
+    match filter.after {
+        // Times grow with numbers; this form is one that indexes help with.
+        Some(Place { at, seq }) => query
+            .filter(C::CreatedAt.gte(at))
+            .filter(C::Seq.gt(seq))
+            .order_by_asc(C::CreatedAt)
+            .order_by_asc(C::Seq),
+        None => query.order_by_desc(C::CreatedAt).order_by_desc(C::Seq),
+    }
+    .limit(filter.limit)
+}
+
+/// How many of these sizes fit: all from the beginning as long as their sum does, and the first in any case.
+fn fitting(sizes: impl Iterator<Item = i64>, bytes: u64) -> usize {
+    let mut sum = 0_u64;
+    let sums = sizes.map(|size| {
+        sum = sum.saturating_add(size.unsigned_abs());
+        sum
+    });
+    sums.enumerate().take_while(|(at, sum)| *at == 0 || *sum <= bytes).count()
 }
 
 // === Writing ===
@@ -263,22 +313,21 @@ impl ActivityRow {
 
     /// The row as it is stored, under this number.
     fn stored(&self, seq: i64, at: DateTime<Utc>) -> activity::Model {
-        let own = |text: &Option<String>| text.as_deref().map(clean);
         activity::Model {
             seq,
             id: self.id.0,
             workspace_id: self.workspace_id.0,
-            activity_type: clean(&self.activity_type),
+            activity_type: self.activity_type.clone(),
             source_id: self.source_id.map(Uuid::from),
             target_id: self.target_id.map(Uuid::from),
-            method: own(&self.method),
-            summary: own(&self.summary),
+            method: self.method.clone(),
+            summary: self.summary.clone(),
             request_body: self.request_body.clone(),
             response_body: self.response_body.clone(),
             tool_trace: self.tool_trace.clone(),
             duration_ms: self.duration_ms,
-            status: clean(&self.status),
-            error_detail: own(&self.error_detail),
+            status: self.status.clone(),
+            error_detail: self.error_detail.clone(),
             created_at: at,
         }
     }

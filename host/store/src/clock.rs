@@ -14,6 +14,13 @@ pub fn next_event_time() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(take(1) + 1).unwrap_or_else(crate::now)
 }
 
+/// The same, and later than this time, which may be another server's.
+#[must_use]
+pub fn time_after(at: DateTime<Utc>) -> DateTime<Utc> {
+    advance(at.timestamp_micros());
+    next_event_time()
+}
+
 /// Reserves this many times, one microsecond apart. Returns the time before the first.
 pub(crate) fn take(count: i64) -> i64 {
     CLOCK.take(crate::now().timestamp_micros(), count)

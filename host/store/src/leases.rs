@@ -100,11 +100,27 @@ impl Store {
     }
 
     /// Milliseconds since 1970 by the database's clock, in its SQL.
-    fn clock_ms(&self) -> &'static str {
-        match self.backend() {
-            DbBackend::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
-            _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-        }
+    pub(crate) fn clock_ms(&self) -> &'static str {
+        clock_ms(self.backend())
+    }
+}
+
+/// How the names of leases begin that only say that a server lives. Each server has its own.
+pub(crate) const SERVERS: &str = "server:";
+
+/// The SQL condition that the server whose id this column has renews its lease.
+pub(crate) fn live_server(backend: DbBackend, column: &str) -> String {
+    let now = clock_ms(backend);
+    format!(
+        "EXISTS (SELECT 1 FROM leases WHERE leases.holder = {column} AND leases.name LIKE '{SERVERS}%' \
+         AND leases.expires_ms > {now})"
+    )
+}
+
+fn clock_ms(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+        _ => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
     }
 }
 

@@ -13,9 +13,12 @@ mod change;
 mod cipher;
 mod clock;
 mod commit;
+mod connect;
 mod data_dir;
+mod database_url;
 mod entity;
 mod events;
+mod guarded;
 pub mod guests;
 pub mod layouts;
 mod leases;
@@ -23,9 +26,11 @@ mod migrate;
 mod outage;
 pub mod presence;
 pub mod queue;
+mod reach;
 mod retention;
 pub mod secrets;
 mod sequencer;
+pub mod setups;
 mod statement;
 pub mod tokens;
 mod transaction;
@@ -33,47 +38,25 @@ pub mod workspaces;
 mod write_behind;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
-use sea_orm::{
-    ConnectOptions, Database, DatabaseConnection, DbBackend, DbErr, RuntimeErr,
-    sqlx::{
-        self,
-        sqlite::{SqliteJournalMode, SqliteSynchronous},
-    },
-};
+use sea_orm::{ConnAcquireErr, DbBackend, DbErr, RuntimeErr, sqlx};
 use tokio::sync::Notify;
 
 pub use behind::BEHIND_BYTES;
 pub use change::{Change, CommitError, Mutation, Precondition, WorkspaceEvent};
 pub use cipher::{Cipher, CipherError, Sealed};
-pub use clock::next_event_time;
+pub use clock::{next_event_time, time_after};
 pub use data_dir::{DataDir, DataDirError};
+pub use database_url::{DatabaseUrl, DatabaseUrlError};
 pub use events::{EPHEMERAL_BYTES, EventFilter, Notification, NotificationListener};
+use guarded::Pool;
 pub use leases::{Fence, Lease, LeaseIsHeld};
+pub use reach::Unreachable;
 pub use transaction::Transaction;
 pub use write_behind::{Pending, WriteBehind};
 pub use writer::{Observer, Writer};
-
-/// Connections to Postgres at most.
-const POSTGRES_CONNECTIONS: u32 = 16;
-
-/// Connections that only read SQLite.
-const SQLITE_READERS: u32 = 4;
-
-/// How long a statement waits for a connection, and SQLite for its file lock.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages in the write-ahead log before they are copied into the database: 16 MiB instead of 4. Pages of indexes
-/// change with every group of rows and are copied less often: a quarter of the CPU of a row of activity.
-const CHECKPOINT_PAGES: &str = "4000";
-
-/// When Postgres ends an idle transaction: a server that froze while it held the lock on the order of
-/// commits must not block the others.
-const IDLE_TRANSACTION_TIMEOUT: &str = "5s";
-
-/// How long a statement waits for a lock of another server: longer than [`IDLE_TRANSACTION_TIMEOUT`].
-const LOCK_TIMEOUT: &str = "8s";
 
 /// The time, as precise as every database keeps it: to the microsecond.
 #[must_use]
@@ -85,9 +68,9 @@ pub fn now() -> DateTime<Utc> {
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Writes. On SQLite a single connection, since it has one writer at a time.
-    db: DatabaseConnection,
+    db: Pool,
     /// Reads. On Postgres the same connections.
-    read: DatabaseConnection,
+    read: Pool,
     /// Notified of commits that didn't go by way of the writer.
     beside_writer: Arc<Notify>,
 }
@@ -97,13 +80,23 @@ pub struct Store {
 pub enum StoreError {
     /// The database answered with an error, or not at all.
     #[error("the database failed")]
-    Database(#[from] DbErr),
+    Database(#[source] DbErr),
     /// The row to change doesn't exist.
     #[error("the row is gone")]
     Gone,
-    /// `DATABASE_URL` names an unsupported database.
-    #[error("DATABASE_URL must begin with postgres:// or sqlite:")]
-    UnknownDatabase,
+    /// `DATABASE_URL` can't be used.
+    #[error(transparent)]
+    Url(Arc<DatabaseUrlError>),
+    /// Postgres can't be reached, or not be used.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The pool had no connection in time.
+    #[error(
+        "no connection to the database within {} s: it refuses connections, does not answer, or all connections \
+         are in use",
+        connect::CONNECTION_TIMEOUT.as_secs()
+    )]
+    NoConnection,
     /// A query took longer than it may.
     #[error("the database did not answer in time")]
     Timeout,
@@ -118,8 +111,26 @@ pub enum StoreError {
     },
 }
 
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        match error {
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => Self::NoConnection,
+            error => Self::Database(error),
+        }
+    }
+}
+
+impl From<DatabaseUrlError> for StoreError {
+    fn from(error: DatabaseUrlError) -> Self {
+        Self::Url(Arc::new(error))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::NoConnection;
+        }
         Self::Database(DbErr::Conn(RuntimeErr::SqlxError(error.into())))
     }
 }
@@ -129,7 +140,7 @@ impl StoreError {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Timeout => true,
+            Self::Timeout | Self::NoConnection | Self::Unreachable(_) => true,
             Self::Database(error) => outage::is_outage(error),
             _ => false,
         }
@@ -137,36 +148,6 @@ impl StoreError {
 }
 
 impl Store {
-    /// Connects to `url` (`postgres://…` or `sqlite:…`) and brings the schema up to date.
-    ///
-    /// # Errors
-    /// If the database can't be reached or migrated, or a newer version of Isomer migrated it.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let store = if url.starts_with("sqlite:") {
-            // Not by the writer: what a new index sorts may be too large for memory. And before any other
-            // connection: several that make a new file use its write-ahead log find it locked.
-            migrate_alone(sqlite(url, 1, "DEFAULT")).await?;
-            // A statement of many rows copies the pages that it changes, to be able to undo itself. In a
-            // temporary file, that costs as much as the rows.
-            let db = Database::connect(sqlite(url, 1, "MEMORY")).await?;
-            let read = Database::connect(sqlite(url, SQLITE_READERS, "DEFAULT")).await?;
-            Self { read, db, beside_writer: Arc::default() }
-        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            // Without the timeouts of other statements: another server may need a while for its migration.
-            let mut options = common(url);
-            options.max_connections(1);
-            migrate_alone(options).await?;
-            let db = Database::connect(postgres(url, POSTGRES_CONNECTIONS)).await?;
-            Self { read: db.clone(), db, beside_writer: Arc::default() }
-        } else {
-            return Err(StoreError::UnknownDatabase);
-        };
-        if store.is_single_process() {
-            store.free_all_leases().await?;
-        }
-        Ok(store)
-    }
-
     /// Whether only this process can use the database.
     #[must_use]
     pub fn is_single_process(&self) -> bool {
@@ -185,50 +166,4 @@ impl Store {
     fn backend(&self) -> DbBackend {
         self.db.get_database_backend()
     }
-}
-
-/// Brings the schema up to date, on a connection of its own.
-async fn migrate_alone(options: ConnectOptions) -> Result<(), StoreError> {
-    let alone = Database::connect(options).await?;
-    let migrated = migrate::up(&alone).await;
-    alone.close().await?;
-    migrated
-}
-
-/// `temporary` is where temporary data are kept, as the pragma `temp_store` calls it.
-fn sqlite(url: &str, connections: u32, temporary: &'static str) -> ConnectOptions {
-    let mut options = common(url);
-    options.max_connections(connections).min_connections(1).test_before_acquire(false);
-    options.idle_timeout(None).max_lifetime(None).map_sqlx_sqlite_pool_opts(outage::close_stuck);
-    // With a write-ahead log, NORMAL loses nothing to a killed process; power loss may cost the last
-    // transactions, never order.
-    options.map_sqlx_sqlite_opts(move |sqlite| {
-        sqlite
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(CONNECTION_TIMEOUT)
-            .foreign_keys(true)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-            .pragma("temp_store", temporary)
-    });
-    options
-}
-
-fn postgres(url: &str, connections: u32) -> ConnectOptions {
-    let mut options = common(url);
-    options.max_connections(connections);
-    options.map_sqlx_postgres_opts(|postgres| {
-        postgres.application_name("isomer").options([
-            ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
-            ("lock_timeout", LOCK_TIMEOUT),
-        ])
-    });
-    options
-}
-
-fn common(url: &str) -> ConnectOptions {
-    let mut options = ConnectOptions::new(url);
-    options.sqlx_logging(false).connect_timeout(CONNECTION_TIMEOUT).acquire_timeout(CONNECTION_TIMEOUT);
-    options
 }

@@ -13,7 +13,6 @@ use types::WorkspaceId;
 
 use crate::{
     StoreError,
-    activity::clean,
     entity::presence,
     transaction::Transaction,
     write_behind::{Buffer, Pending, Room, WriteBehind},
@@ -111,7 +110,7 @@ impl Buffer for Presences {
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
         let rows = self.0.values().filter(|row| existing.contains(&row.workspace_id));
         let rows: Vec<_> =
-            rows.map(|row| presence::Model::from(storable(row)).into_active_model().reset_all()).collect();
+            rows.map(|row| presence::Model::from(row.clone()).into_active_model().reset_all()).collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -137,13 +136,4 @@ fn newer() -> OnConflict {
         conflict.value(column, Expr::case(newer, new(column)).finally(known(column)));
     }
     conflict
-}
-
-/// The row with texts that every database takes.
-fn storable(row: &PresenceRow) -> PresenceRow {
-    PresenceRow {
-        current_task: clean(&row.current_task),
-        sample_error: row.sample_error.as_deref().map(clean),
-        ..row.clone()
-    }
 }

@@ -1,13 +1,19 @@
-//! Queued messages, for agents that are busy. Each is stored before its sender has an answer, and
-//! dequeued by one server at a time; only the server that dequeued it last may write its outcome.
+//! Queued messages, for agents that are busy. Each is stored before its sender has an answer.
+//!
+//! A server claims a message to deliver it (`claims`), and what servers leave behind is put in order by sweeps
+//! (`sweep`). All transactions of the queue are in the one order of commits: so what a claim counts is true when it
+//! commits, and two servers never lock the same rows in different orders.
+
+mod claims;
+mod sweep;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _,
-    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
-    sea_query::{Expr, ExprTrait as _, OnConflict},
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
+    sea_query::{Expr, ExprTrait as _},
 };
-use types::{QueueItemId, WorkspaceId};
+use types::{QueueItemId, ServerId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
@@ -18,6 +24,8 @@ use crate::{
 };
 
 pub use crate::entity::queued::QueueStatus;
+pub use claims::{Capacity, Claim, Outcome};
+pub use sweep::{Swept, WaitingWorkspace};
 
 /// Priority of a task; there are no others yet.
 const TASK: i32 = 50;
@@ -37,8 +45,8 @@ pub struct QueuedRow {
     pub body: String,
     /// Its method.
     pub method: String,
-    /// A message with the same key for the same workspace is the same one while it waits.
-    pub idempotency_key: Option<String>,
+    /// Digest by which the same message is recognized when it is sent again.
+    pub key: Option<String>,
     /// When it came.
     pub enqueued_at: DateTime<Utc>,
     /// When it was sent, if it is on its way.
@@ -47,33 +55,20 @@ pub struct QueuedRow {
     pub completed_at: Option<DateTime<Utc>>,
     /// When it loses its meaning.
     pub expires_at: Option<DateTime<Utc>>,
-    /// How often it was sent.
+    /// How often it was sent, not counting tries that did not reach the agent.
     pub attempts: i32,
     /// Where it stands.
     pub status: QueueStatus,
     /// What went wrong last.
     pub last_error: Option<String>,
-}
-
-impl From<QueuedRow> for queued::Model {
-    fn from(row: QueuedRow) -> Self {
-        Self {
-            id: row.id.0,
-            workspace_id: row.workspace_id.0,
-            caller_id: row.caller_id.map(Uuid::from),
-            priority: row.priority,
-            body: row.body,
-            method: row.method,
-            idempotency_key: row.idempotency_key,
-            enqueued_at: row.enqueued_at,
-            dispatched_at: row.dispatched_at,
-            completed_at: row.completed_at,
-            expires_at: row.expires_at,
-            attempts: row.attempts,
-            status: row.status,
-            last_error: row.last_error,
-        }
-    }
+    /// When it may be sent again, unless its agent reports earlier.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Tries in a row that did not reach the agent.
+    pub unreached: i32,
+    /// Server that delivers it.
+    pub owner: Option<ServerId>,
+    /// How often it was claimed.
+    pub claim: i64,
 }
 
 impl From<queued::Model> for QueuedRow {
@@ -85,7 +80,7 @@ impl From<queued::Model> for QueuedRow {
             priority: row.priority,
             body: row.body,
             method: row.method,
-            idempotency_key: row.idempotency_key,
+            key: row.idempotency_key,
             enqueued_at: row.enqueued_at,
             dispatched_at: row.dispatched_at,
             completed_at: row.completed_at,
@@ -93,6 +88,10 @@ impl From<queued::Model> for QueuedRow {
             attempts: row.attempts,
             status: row.status,
             last_error: row.last_error,
+            not_before: row.not_before,
+            unreached: row.unreached,
+            owner: row.owner.map(ServerId),
+            claim: row.claim,
         }
     }
 }
@@ -108,29 +107,16 @@ pub struct NewQueued {
     pub body: String,
     /// JSON-RPC method.
     pub method: String,
-    /// The same key for the same workspace is the same message, while it waits.
-    pub idempotency_key: Option<String>,
+    /// Digest by which the same message is recognized when it is sent again.
+    pub key: Option<String>,
     /// When it is dropped undelivered.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// How a delivery ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome<'a> {
-    /// Delivered.
-    Completed,
-    /// Not delivered. It is queued again, unless there were as many attempts as allowed.
-    Undelivered {
-        /// The reason.
-        error: &'a str,
-        /// Attempts after which it failed.
-        max_attempts: i32,
-    },
-}
-
 impl Store {
-    /// Enqueues a message, unless it is queued already, and stores the activity that goes with it in the
-    /// same transaction. Returns its id, and how many wait for that workspace.
+    /// Enqueues a message, and stores the activity that goes with it in the same transaction. A message with the
+    /// same key that came later than `same_since`, and that waits or was delivered, is the same message.
+    /// Returns its id, and how many wait for that workspace.
     ///
     /// # Errors
     /// If the database fails, or the workspace is gone.
@@ -138,16 +124,17 @@ impl Store {
         &self,
         new: NewQueued,
         activity: Option<&ActivityRow>,
+        same_since: DateTime<Utc>,
     ) -> Result<(QueueItemId, u64), StoreError> {
         let workspace = new.workspace_id;
-        let row = QueuedRow {
-            id: QueueItemId::random(),
-            workspace_id: workspace,
-            caller_id: new.caller_id,
+        let row = queued::Model {
+            id: QueueItemId::random().0,
+            workspace_id: workspace.0,
+            caller_id: new.caller_id.map(Uuid::from),
             priority: TASK,
             body: new.body,
             method: clean(&new.method),
-            idempotency_key: new.idempotency_key.as_deref().map(clean),
+            idempotency_key: new.key,
             enqueued_at: crate::now(),
             dispatched_at: None,
             completed_at: None,
@@ -155,27 +142,44 @@ impl Store {
             attempts: 0,
             status: QueueStatus::Queued,
             last_error: None,
+            not_before: None,
+            unreached: 0,
+            owner: None,
+            claim: 0,
+            finished_at: None,
         };
         let mut tx = Transaction::begin(self, 0, 0).await?;
         activity::insert(&mut tx, activity.into_iter()).await?;
         tx.sequencer.save(&tx.db).await?;
-        let inserted =
-            queued::Entity::insert(queued::Model::from(row.clone()).into_active_model().reset_all())
-                .on_conflict(OnConflict::new().do_nothing().to_owned())
-                .exec_without_returning(&tx.db)
-                .await?;
-        let mut id = row.id;
-        if inserted == 0 {
-            let same = queued::Entity::find()
-                .filter(queued::Column::WorkspaceId.eq(workspace.0))
-                .filter(queued::Column::IdempotencyKey.eq(row.idempotency_key))
-                .filter(queued::Column::Status.is_in([QueueStatus::Queued, QueueStatus::Dispatched]));
-            id = QueueItemId(same.one(&tx.db).await?.ok_or(StoreError::Gone)?.id);
-        }
+        let same = match &row.idempotency_key {
+            Some(key) => same_message(&tx.db, key, same_since).await?,
+            None => None,
+        };
+        let id = match same {
+            Some(id) => id,
+            None => {
+                let id = QueueItemId(row.id);
+                let insert = queued::Entity::insert(row.into_active_model().reset_all());
+                insert.exec_without_returning(&tx.db).await?;
+                id
+            }
+        };
         let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace.0));
         let depth = waiting.filter(waits(crate::now())).count(&tx.db).await?;
         tx.db.commit().await?;
         Ok((id, depth))
+    }
+
+    /// The message with this key that came later than `since`, unless it was given up.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn queued_by_key(
+        &self,
+        key: &str,
+        since: DateTime<Utc>,
+    ) -> Result<Option<QueueItemId>, StoreError> {
+        same_message(&self.read, key, since).await
     }
 
     /// A message by id, in whatever state.
@@ -184,79 +188,6 @@ impl Store {
     /// If the database fails.
     pub async fn queued(&self, id: QueueItemId) -> Result<Option<QueuedRow>, StoreError> {
         Ok(queued::Entity::find_by_id(id.0).one(&self.read).await?.map(QueuedRow::from))
-    }
-
-    /// Dequeues the next message of this workspace.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn dequeue(&self, workspace: WorkspaceId) -> Result<Option<QueuedRow>, StoreError> {
-        let skip = if self.backend() == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
-        let sql = format!(
-            "UPDATE a2a_queue SET status = 'dispatched', dispatched_at = $1, attempts = attempts + 1 \
-             WHERE id = (SELECT id FROM a2a_queue WHERE workspace_id = $2 AND status = 'queued' \
-                         AND (expires_at IS NULL OR expires_at > $1) \
-                         ORDER BY priority DESC, enqueued_at LIMIT 1 {skip}) RETURNING *"
-        );
-        let values = [crate::now().into(), workspace.0.into()];
-        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
-        let row = queued::Entity::find().from_raw_sql(statement).one(&self.db).await?;
-        Ok(row.map(QueuedRow::from))
-    }
-
-    /// Records the outcome of a delivery, unless another server dequeued the message since.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn complete(&self, row: &QueuedRow, outcome: Outcome<'_>) -> Result<(), StoreError> {
-        use queued::Column as C;
-        let ours = C::Id.eq(row.id.0).and(C::Attempts.eq(row.attempts));
-        let update = queued::Entity::update_many().filter(ours).filter(C::Status.eq(QueueStatus::Dispatched));
-        let update = match outcome {
-            Outcome::Completed => update
-                .col_expr(C::Status, Expr::value(QueueStatus::Completed))
-                .col_expr(C::CompletedAt, Expr::value(crate::now())),
-            Outcome::Undelivered { error, max_attempts } => update
-                .col_expr(C::Status, Expr::value(after(row.attempts, max_attempts)))
-                .col_expr(C::DispatchedAt, Expr::value(None::<DateTime<Utc>>))
-                .col_expr(C::LastError, Expr::value(clean(error))),
-        };
-        update.exec(&self.db).await?;
-        Ok(())
-    }
-
-    /// Drops expired messages, and requeues those dispatched before `stale`: the server that dequeued them
-    /// is gone. Returns the workspaces for which messages wait.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn requeue_expired(
-        &self,
-        stale: DateTime<Utc>,
-        max_attempts: i32,
-    ) -> Result<Vec<WorkspaceId>, StoreError> {
-        use queued::Column as C;
-        queued::Entity::update_many()
-            .col_expr(C::Status, Expr::value(QueueStatus::Dropped))
-            .col_expr(C::LastError, Expr::value("expired"))
-            .filter(C::Status.eq(QueueStatus::Queued))
-            .filter(C::ExpiresAt.lte(crate::now()))
-            .exec(&self.db)
-            .await?;
-        let sql = "UPDATE a2a_queue SET dispatched_at = NULL, last_error = 'its server ended meanwhile', \
-                   status = CASE WHEN attempts >= $1 THEN 'failed' ELSE 'queued' END \
-                   WHERE status = 'dispatched' AND dispatched_at < $2";
-        let values = [max_attempts.into(), stale.into()];
-        self.db.execute_raw(Statement::from_sql_and_values(self.backend(), sql, values)).await?;
-        let workspaces: Vec<Uuid> = queued::Entity::find()
-            .select_only()
-            .column(C::WorkspaceId)
-            .distinct()
-            .filter(waits(crate::now()))
-            .into_tuple()
-            .all(&self.db)
-            .await?;
-        Ok(workspaces.into_iter().map(WorkspaceId).collect())
     }
 
     /// Drops messages enqueued before `time`, of one workspace or of all. Returns how many.
@@ -268,28 +199,46 @@ impl Store {
         time: DateTime<Utc>,
         workspace: Option<WorkspaceId>,
     ) -> Result<u64, StoreError> {
-        let note = format!("dropped as stale at {}", crate::now().to_rfc3339_opts(SecondsFormat::Secs, true));
-        let mut sql = "UPDATE a2a_queue SET status = 'dropped', \
+        let now = crate::now();
+        let note = format!("dropped as stale at {}", now.to_rfc3339_opts(SecondsFormat::Secs, true));
+        let mut sql = "UPDATE a2a_queue SET status = 'dropped', finished_at = $3, \
                        last_error = CASE WHEN last_error IS NULL THEN CAST($1 AS TEXT) \
                                          ELSE last_error || '; ' || CAST($1 AS TEXT) END \
                        WHERE status = 'queued' AND enqueued_at < $2"
             .to_owned();
-        let mut values = vec![note.into(), time.into()];
+        let mut values = vec![note.into(), time.into(), now.into()];
         if let Some(workspace) = workspace {
-            sql.push_str(" AND workspace_id = $3");
+            sql.push_str(" AND workspace_id = $4");
             values.push(workspace.0.into());
         }
+        let tx = Transaction::begin(self, 0, 0).await?.db;
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
-        Ok(self.db.execute_raw(statement).await?.rows_affected())
+        let dropped = tx.execute_raw(statement).await?.rows_affected();
+        tx.commit().await?;
+        Ok(dropped)
     }
+}
+
+async fn same_message(
+    db: &impl sea_orm::ConnectionTrait,
+    key: &str,
+    since: DateTime<Utc>,
+) -> Result<Option<QueueItemId>, StoreError> {
+    use queued::Column as C;
+    let found: Option<Uuid> = queued::Entity::find()
+        .select_only()
+        .column(C::Id)
+        .filter(C::IdempotencyKey.eq(key))
+        .filter(C::EnqueuedAt.gt(since))
+        .filter(C::Status.is_in([QueueStatus::Queued, QueueStatus::Dispatched, QueueStatus::Completed]))
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(found.map(QueueItemId))
 }
 
 fn waits(now: DateTime<Utc>) -> Expr {
     let forever = queued::Column::ExpiresAt.is_null();
-    queued::Column::Status.eq(QueueStatus::Queued).and(forever.or(queued::Column::ExpiresAt.gt(now)))
-}
-
-/// The state of a message that was not delivered.
-fn after(attempts: i32, max_attempts: i32) -> QueueStatus {
-    if attempts >= max_attempts { QueueStatus::Failed } else { QueueStatus::Queued }
+    // Databases use a partial index where its condition stands in the query, word for word.
+    Expr::cust("status = 'queued'").and(forever.or(queued::Column::ExpiresAt.gt(now)))
 }

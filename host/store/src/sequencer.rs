@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use events::{Envelope, Event};
-use sea_orm::{ConnectionTrait as _, DatabaseTransaction, Statement};
+use sea_orm::{ConnectionTrait as _, Statement};
 use types::{EventSeq, WorkspaceId};
 
-use crate::{StoreError, clock, events::is_stored};
+use crate::{StoreError, clock, events::is_stored, guarded::Tx};
 
 /// The place of one transaction in the order of commits.
 #[derive(Debug)]
@@ -29,11 +29,7 @@ pub(crate) struct Sequencer {
 impl Sequencer {
     /// Locks the row of `event_head`, so that no other server commits before this transaction ends, and
     /// takes this many event numbers and event times.
-    pub(crate) async fn acquire(
-        tx: &DatabaseTransaction,
-        numbers: usize,
-        times: usize,
-    ) -> Result<Self, StoreError> {
+    pub(crate) async fn acquire(tx: &Tx, numbers: usize, times: usize) -> Result<Self, StoreError> {
         let [numbers, times] = [numbers, times].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
         let (now, mut before) = (crate::now(), clock::take(times));
         let sql = "UPDATE event_head SET seq = seq + $1, \
@@ -79,7 +75,7 @@ impl Sequencer {
     }
 
     /// Stores the last number and time of activity rows, for the next transaction.
-    pub(crate) async fn save(&self, tx: &DatabaseTransaction) -> Result<(), StoreError> {
+    pub(crate) async fn save(&self, tx: &Tx) -> Result<(), StoreError> {
         if self.activity_assigned {
             let sql = "UPDATE event_head SET activity_seq = $1, activity_us = $2";
             let values = [self.activity_seq.into(), self.activity_us.into()];

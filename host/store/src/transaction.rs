@@ -1,14 +1,12 @@
 //! The transaction in which mutations write.
 
-use sea_orm::{DatabaseTransaction, TransactionTrait as _};
-
-use crate::{Store, StoreError, sequencer::Sequencer};
+use crate::{Store, StoreError, guarded::Tx, sequencer::Sequencer};
 
 /// A transaction that holds its place in the order of commits. Opaque outside of this crate, so that SQL
 /// stays here.
 #[derive(Debug)]
 pub struct Transaction {
-    pub(crate) db: DatabaseTransaction,
+    pub(crate) db: Tx,
     pub(crate) sequencer: Sequencer,
 }
 

@@ -7,8 +7,8 @@ mod row;
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait,
-    QueryFilter as _, QueryOrder as _, QueryResult, QuerySelect as _, QueryTrait as _, Select,
+    ColumnTrait as _, ConnectionTrait as _, DbErr, EntityTrait, QueryFilter as _, QueryOrder as _,
+    QueryResult, QuerySelect as _, QueryTrait as _, Select,
 };
 use types::WorkspaceId;
 use uuid::Uuid;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     Store, StoreError,
     entity::{json_column::JsonColumn, layout, presence, text_column::TextColumn, workspace},
+    guarded::{Pool, Tx},
     layouts::LayoutRow,
     presence::PresenceRow,
     statement::IDS,
@@ -146,20 +147,17 @@ fn first_id(part: u8) -> Uuid {
 
 /// A query that owns its connection, so that it can be spawned.
 trait AllOf<M> {
-    fn all_of(self, db: DatabaseConnection) -> impl Future<Output = Result<Vec<M>, DbErr>> + Send + 'static;
+    fn all_of(self, db: Pool) -> impl Future<Output = Result<Vec<M>, DbErr>> + Send + 'static;
 }
 
 impl<E: EntityTrait> AllOf<E::Model> for Select<E> {
-    async fn all_of(self, db: DatabaseConnection) -> Result<Vec<E::Model>, DbErr> {
+    async fn all_of(self, db: Pool) -> Result<Vec<E::Model>, DbErr> {
         self.all(&db).await
     }
 }
 
 /// Runs a query and reads its columns by position. By name, as `all` reads them, takes half as long again.
-async fn rows_of(
-    query: Select<workspace::Entity>,
-    db: DatabaseConnection,
-) -> Result<Vec<WorkspaceRow>, DbErr> {
+async fn rows_of(query: Select<workspace::Entity>, db: Pool) -> Result<Vec<WorkspaceRow>, DbErr> {
     let found = db.query_all_raw(query.build(db.get_database_backend())).await?;
     found.iter().map(row_at).collect()
 }
@@ -231,7 +229,7 @@ fn joined(
 
 /// Which of these workspaces exist, removed ones included.
 pub(crate) async fn existing_ids(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     ids: HashSet<WorkspaceId>,
 ) -> Result<HashSet<WorkspaceId>, StoreError> {
     if ids.is_empty() {

@@ -4,16 +4,22 @@
 
 #![forbid(unsafe_code)]
 
+mod clip;
 mod condition;
 pub mod defaults;
 mod ids;
+mod setup;
+mod shared_text;
 mod spec;
 mod string_enum;
 mod workspace;
 
+pub use clip::clip;
 pub use condition::{Condition, ConditionStatus};
 pub use ids::{ActivityId, EventId, EventSeq, OrgId, Owner, QueueItemId, ServerId, TokenId, WorkspaceId};
-pub use spec::{InitialMemory, OrgSpec, PluginSpec, ScheduleSpec, SealedText, WorkspaceSpec};
+pub use setup::{InitialMemory, PluginSpec, ScheduleSpec, SealedText, WorkspaceSetup};
+pub use shared_text::SharedText;
+pub use spec::{OrgSpec, WorkspaceSpec};
 pub use string_enum::{StringEnum, UnknownVariant};
 pub use workspace::{
     Container, DeliveryMode, DesiredState, Hosting, InvalidAccess, InvalidMode, Status, WorkspaceAccess,

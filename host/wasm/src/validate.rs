@@ -283,17 +283,17 @@ mod tests {
             (1..=length).map(|next| if next < length { vec![next] } else { vec![] }).collect::<Vec<_>>()
         };
         let deep = |length| arena("tree", &chain(length), |node| node.iter().copied());
-        deep(48).unwrap();
-        assert!(deep(49).unwrap_err().why.contains("deeper than 48"));
+        deep(192).unwrap();
+        assert!(deep(193).unwrap_err().why.contains("deeper than 192"));
         let wide = |count: u32| {
             vec![(1..count).collect::<Vec<_>>()]
                 .into_iter()
                 .chain((1..count).map(|_| vec![]))
                 .collect::<Vec<_>>()
         };
-        arena("tree", &wide(100_000), |node| node.iter().copied()).unwrap();
+        arena("tree", &wide(200_000), |node| node.iter().copied()).unwrap();
         assert!(
-            arena("tree", &wide(100_001), |node| node.iter().copied()).unwrap_err().why.contains("too many")
+            arena("tree", &wide(200_001), |node| node.iter().copied()).unwrap_err().why.contains("too many")
         );
     }
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 pub use raw::RawJson;
-pub use read::{FreeJson, ReadError, Text, clean, from_slice};
+pub use read::{FreeJson, ReadError, Text, clean, from_slice, from_slice_within};
 pub use repair::{MAX_LEVELS, without_nul};
 
 /// The JSON text of a value, as bytes.

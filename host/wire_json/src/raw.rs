@@ -26,8 +26,9 @@ impl RawJson {
     /// # Errors
     /// If the bytes are no JSON, or are nested too deeply.
     pub fn read(bytes: &[u8]) -> Result<Self, ReadError> {
-        let text = repair(bytes, Nul::Replace, MAX_LEVELS).map_err(|_| ReadError::TooDeep)?;
-        RawValue::from_string(text).map(Self::of).map_err(ReadError::Malformed)
+        let text =
+            repair(bytes, Nul::Replace, MAX_LEVELS).map_err(|_| ReadError::TooDeep { levels: MAX_LEVELS })?;
+        RawValue::from_string(text).map(Self::from).map_err(ReadError::Malformed)
     }
 
     /// JSON text that was made here or read before, as it is.
@@ -35,17 +36,13 @@ impl RawJson {
     /// # Errors
     /// If it is no JSON after all.
     pub fn trusted(text: String) -> serde_json::Result<Self> {
-        RawValue::from_string(text).map(Self::of)
+        RawValue::from_string(text).map(Self::from)
     }
 
     /// The JSON text of a value, in the form of [`to_vec`](crate::to_vec). What has no JSON form is null.
     #[must_use]
     pub fn render<T: Serialize + ?Sized>(value: &T) -> Self {
         crate::to_vec(value).ok().and_then(|text| Self::read(&text).ok()).unwrap_or_default()
-    }
-
-    fn of(raw: Box<RawValue>) -> Self {
-        Self(raw.into())
     }
 
     /// The text.
@@ -88,14 +85,21 @@ pub fn string(raw: &RawValue) -> Option<String> {
 impl Default for RawJson {
     /// `null`.
     fn default() -> Self {
-        Self::of(RawValue::NULL.to_owned())
+        Self::from(RawValue::NULL)
     }
 }
 
 impl From<&RawValue> for RawJson {
     /// A part of JSON that was read.
     fn from(part: &RawValue) -> Self {
-        Self::of(part.to_owned())
+        Self::from(part.to_owned())
+    }
+}
+
+impl From<Box<RawValue>> for RawJson {
+    /// JSON that was put together from parts that were read.
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(raw.into())
     }
 }
 
@@ -160,7 +164,7 @@ mod tests {
             assert!(matches!(error, ReadError::Malformed(_)), "{malformed}");
         }
         let deep = "[".repeat(100_000);
-        assert!(matches!(RawJson::read(deep.as_bytes()), Err(ReadError::TooDeep)));
+        assert!(matches!(RawJson::read(deep.as_bytes()), Err(ReadError::TooDeep { .. })));
     }
 
     #[test]

@@ -12,8 +12,11 @@ use crate::repair::{MAX_LEVELS, Nul, TooDeep, repair, without_nul};
 /// Why bytes are not the JSON that is wanted.
 #[derive(Debug)]
 pub enum ReadError {
-    /// Arrays and objects are nested deeper than [`MAX_LEVELS`].
-    TooDeep,
+    /// Arrays and objects are nested deeper than the levels that are read.
+    TooDeep {
+        /// Levels at most.
+        levels: usize,
+    },
     /// They are no JSON, or JSON of another form.
     Malformed(serde_json::Error),
 }
@@ -21,7 +24,7 @@ pub enum ReadError {
 impl std::fmt::Display for ReadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::TooDeep => write!(f, "nested too deeply: at most {MAX_LEVELS} levels"),
+            Self::TooDeep { levels } => write!(f, "nested too deeply: at most {levels} levels"),
             Self::Malformed(_) => f.write_str("malformed JSON"),
         }
     }
@@ -30,7 +33,7 @@ impl std::fmt::Display for ReadError {
 impl std::error::Error for ReadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::TooDeep => None,
+            Self::TooDeep { .. } => None,
             Self::Malformed(error) => Some(error),
         }
     }
@@ -50,10 +53,23 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ReadError> {
         Err(error) => error,
     };
     match repair(bytes, Nul::Keep, MAX_LEVELS) {
-        Err(TooDeep) => Err(ReadError::TooDeep),
+        Err(TooDeep) => Err(ReadError::TooDeep { levels: MAX_LEVELS }),
         Ok(repaired) if repaired.as_bytes() == bytes => Err(ReadError::Malformed(error)),
         Ok(repaired) => serde_json::from_str(&repaired).map_err(ReadError::Malformed),
     }
+}
+
+/// Reads JSON that may be nested deeper than other JSON, as org templates are. The levels bound the stack that
+/// this and every walk over the value takes.
+///
+/// # Errors
+/// As [`from_slice`].
+pub fn from_slice_within<T: DeserializeOwned>(bytes: &[u8], levels: usize) -> Result<T, ReadError> {
+    let text = repair(bytes, Nul::Keep, levels).map_err(|_| ReadError::TooDeep { levels })?;
+    let mut text = serde_json::Deserializer::from_str(&text);
+    text.disable_recursion_limit();
+    let value = T::deserialize(&mut text).map_err(ReadError::Malformed)?;
+    text.end().map(|()| value).map_err(ReadError::Malformed)
 }
 
 /// Free text from outside: NULs become U+FFFD, because no database takes them.
@@ -162,5 +178,9 @@ mod tests {
         let deep = "[".repeat(128) + &"]".repeat(128);
         let error = from_slice::<Value>(deep.as_bytes()).expect_err("deep");
         assert_eq!(error.to_string(), "nested too deeply: at most 127 levels");
+        assert!(from_slice_within::<Value>(deep.as_bytes(), 128).is_ok());
+        for (levels, text) in [(127, deep.as_str()), (128, "[1]]"), (128, "{} x")] {
+            assert!(from_slice_within::<Value>(text.as_bytes(), levels).is_err(), "{text}");
+        }
     }
 }

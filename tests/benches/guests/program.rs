@@ -55,7 +55,9 @@ fn start(data: &Path) -> (Child, Duration) {
             Err(_) => std::thread::sleep(Duration::from_micros(200)),
         }
     };
-    socket.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
+    socket
+        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).expect("it answers");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -127,4 +127,26 @@ on_both_databases! {
         let stored = format!(r#""response_body":"{deep}""#);
         server.until("the row is there", async |server| activity(server, &id, "").await.contains(&stored)).await;
     }
+
+    async fn workspaces_of_a_template_are_nested_as_deeply_in_json_as_in_yaml(database: Database) {
+        let server = Server::start(database).await;
+        let template = |levels: u32| {
+            let node = |below: Option<Value>, level: u32| {
+                json!({ "name": format!("W{level}"), "runtime": "mock", "children": below.into_iter().collect::<Vec<_>>() })
+            };
+            let root = (1..=levels).rev().fold(None, |below, level| Some(node(below, level)));
+            json!({ "template": { "name": "Deep", "workspaces": [root] } })
+        };
+        let made = server.post("/org/import", template(64)).await;
+        assert_eq!((made.status.as_u16(), &made.json["count"]), (201, &json!(64)));
+        for levels in [65, 90] {
+            let refused = server.post("/org/import", template(levels)).await;
+            assert_eq!(refused.error(400), "invalid org template");
+            let detail = refused.json["detail"].as_str().unwrap();
+            assert!(detail.contains("workspaces may be nested 64 deep"), "{detail}");
+        }
+        let refused = server.post("/org/import", template(200)).await;
+        assert_eq!(refused.error(400), "invalid org template");
+        assert!(refused.json["detail"].as_str().unwrap().contains("workspaces may be nested 64 deep"));
+    }
 }

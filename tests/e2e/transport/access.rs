@@ -49,8 +49,8 @@ async fn a_malformed_bearer_counts_as_none() {
         "Authorization: right",
         "Authorization: Bearer ",
         "Cookie: session=right",
-        "Origin: http://own.example",
-        "Referer: http://own.example/",
+        "Origin: http://own.localhost",
+        "Referer: http://own.localhost/",
     ] {
         let answer = server.ask("GET", "/who", &[header]).await;
         assert_eq!(answer.status(), 401, "{header}");

@@ -19,7 +19,7 @@ async fn without_an_origin_there_are_no_cors_headers() {
 #[tokio::test]
 async fn the_same_origin_gets_no_cors_headers() {
     let server = Server::start(&[]).await;
-    for origin in ["Origin: http://own.example", "Origin: https://own.example"] {
+    for origin in ["Origin: http://own.localhost", "Origin: https://own.localhost"] {
         for (method, status) in [("GET", 200), ("OPTIONS", 204)] {
             let answer = server.ask(method, "/health", &[origin]).await;
             assert_eq!(answer.status(), status, "{method} {origin}");

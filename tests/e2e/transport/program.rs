@@ -148,6 +148,73 @@ fn bad_limits_are_explained_instead_of_ignored() {
     }
 }
 
+#[test]
+fn urls_and_origins_that_match_nothing_are_refused() {
+    for (variable, value, reason) in [
+        ("CORS_ORIGINS", "https://*.example", "`https://*.example` is not an origin"),
+        ("CORS_ORIGINS", "https://a.example,b.example", "`b.example` is not an origin"),
+        ("PLATFORM_URL", "isomer:8080", "must be a URL such as"),
+        ("EXTERNAL_PLATFORM_URL", "/base", "must be a URL such as"),
+        ("CANVAS_PROXY_URL", "localhost:3000", "must be a URL such as"),
+    ] {
+        let mut program = Command::new(program_file());
+        let output = program.arg("serve").env_clear().env(variable, value).output().expect("ran");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(reason), "{errors}");
+    }
+}
+
+#[test]
+fn settings_without_effect_are_named_at_the_start() {
+    let variables = [
+        ("MOLECULE_ENV", "developement"),
+        ("CONFIGS_DIR", "/no/such/directory"),
+        ("REDIS_URL", "redis://u:hunter2@localhost"),
+        ("RUST_LOG", "info,isomer=loud"),
+    ];
+    let mut program = Program::start(&variables);
+    program.signal(Signal::TERM);
+    let (code, log) = program.ended();
+    assert_eq!(code, Some(0), "{log}");
+    for text in [
+        "MOLECULE_ENV=developement has no effect",
+        "CONFIGS_DIR is not a directory that can be read: /no/such/directory",
+        "without effect in this version of Isomer: REDIS_URL",
+        "a part of RUST_LOG",
+        "isomer=loud",
+    ] {
+        assert!(log.contains(text), "{text} in {log}");
+    }
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[tokio::test]
+async fn in_development_mode_only_names_of_this_machine_are_answered() {
+    let variables = [("MOLECULE_ENV", "dev"), ("EXTERNAL_PLATFORM_URL", "https://isomer.example")];
+    let open = Program::start(&variables);
+    let production = Program::start(&[]);
+    for (host, status) in [
+        ("localhost", 200),
+        ("127.0.0.1:8080", 200),
+        ("host.docker.internal:8080", 200),
+        ("isomer.example", 200),
+        ("rebound.evil.example:8080", 421),
+    ] {
+        for (program, expected) in [(&open, status), (&production, 200)] {
+            let mut client = Client::connect(program.address).await;
+            let origin = format!("Origin: http://{host}");
+            let text = format!("GET /workspaces HTTP/1.1\r\nHost: {host}\r\n{origin}\r\n\r\n");
+            client.write(&text).await;
+            let answer = client.answer().await;
+            assert_eq!(answer.status(), expected, "{host}: {answer:?}");
+            if expected == 421 {
+                assert!(answer.body.contains("EXTERNAL_PLATFORM_URL"), "{answer:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_log_names_the_exhausted_budget_without_the_token() {
     let variables = [
@@ -179,6 +246,7 @@ async fn all_background_tasks_report_progress() {
     let path = guests.path().to_str().expect("UTF-8");
     let program = Program::start(&[("MOLECULE_ENV", "dev"), ("GUESTS_DIR", path)]);
     let expected = [
+        "a2a-lease",
         "a2a-queue",
         "activity-retention",
         "broadcaster",

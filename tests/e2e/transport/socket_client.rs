@@ -127,8 +127,8 @@ pub(crate) struct Socket(pub(crate) WebSocketStream<TcpStream>);
 impl Socket {
     pub(crate) async fn over(stream: TcpStream, target: &str, headers: &[&str]) -> Self {
         let mut request = Request::builder()
-            .uri(format!("ws://own.example{target}"))
-            .header("Host", "own.example")
+            .uri(format!("ws://own.localhost{target}"))
+            .header("Host", "own.localhost")
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
             .header("Sec-WebSocket-Version", "13")

@@ -151,7 +151,7 @@ async fn a_client_too_far_behind_gets_one_resync_and_continues_live() {
 #[tokio::test]
 async fn a_since_that_is_not_a_number_is_refused() {
     let test = TestServer::start(DEV).await;
-    for since in ["x", "-1", "1.5", ""] {
+    for since in ["x", "-1", "1.5"] {
         let answer = test.server.ask("GET", &format!("/ws?since={since}"), &HANDSHAKE).await;
         assert_eq!(seen(&answer), (400, r#"{"error":"since must be the number of an event"}"#), "{since}");
     }

@@ -59,7 +59,7 @@ async fn canvas_sockets_by_mode_and_token() {
     let with_any: &[&str] = &["--cors-origins", "*"];
     let (admin_any, fresh): (&[&str], &[&str]) = (&[ADMIN, with_any].concat(), &[]);
     let named = "Origin: http://localhost:3000";
-    let (own, other) = ("Origin: https://own.example", "Origin: http://evil.example");
+    let (own, other) = ("Origin: https://own.localhost", "Origin: http://evil.example");
     let (good, bad) = ("Authorization: Bearer secret", "Authorization: Bearer wrong");
     let (good_offer, bad_offer) = (offering("secret"), offering("wrong"));
     let (good_offer, bad_offer) = (good_offer.as_str(), bad_offer.as_str());

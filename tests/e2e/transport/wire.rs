@@ -157,7 +157,7 @@ impl Server {
 
 /// A request as bytes.
 pub(crate) fn request(method: &str, target: &str, headers: &[&str], body: &str) -> String {
-    let mut lines = vec![format!("{method} {target} HTTP/1.1"), "Host: own.example".to_owned()];
+    let mut lines = vec![format!("{method} {target} HTTP/1.1"), "Host: own.localhost".to_owned()];
     lines.extend(headers.iter().map(ToString::to_string));
     if !body.is_empty() {
         lines.push(format!("Content-Length: {}", body.len()));

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Notify,
-    task::JoinHandle,
+    sync::{Notify, Semaphore},
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -28,6 +28,8 @@ pub enum Reaction {
     WriteAndClose(Vec<u8>),
     /// Keeps the connection open without an answer.
     Stall,
+    /// Waits for a permit, then gives a [`success_reply`].
+    Hold(Arc<Semaphore>),
 }
 
 #[derive(Debug, Clone)]
@@ -67,14 +69,27 @@ pub struct Agent {
 
 impl Agent {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("localhost:0").await.expect("a free port");
+        Self::listen(0).await
+    }
+
+    /// Starts an agent at the address that another one had.
+    pub async fn start_again(url: &str) -> Self {
+        let (_, port) = url.rsplit_once(':').expect("a port");
+        Self::listen(port.parse().expect("a number")).await
+    }
+
+    async fn listen(port: u16) -> Self {
+        let listener = TcpListener::bind(("localhost", port)).await.expect("a free port");
         let url = format!("http://localhost:{}", listener.local_addr().expect("bound").port());
         let shared = Arc::<Shared>::default();
         let all = Arc::clone(&shared);
         let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 all.state().connections += 1;
-                tokio::spawn(serve(socket, Arc::clone(&all)));
+                // Aborted with the agent.
+                connections.spawn(serve(socket, Arc::clone(&all)));
+                while connections.try_join_next().is_some() {}
             }
         });
         Self { url, shared, task }
@@ -148,6 +163,12 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
                 return;
             }
             Reaction::Stall => std::future::pending().await,
+            Reaction::Hold(permits) => {
+                permits.acquire().await.expect("not closed").forget();
+                let body = success_reply(&message.body);
+                let head = format!("HTTP/1.1 200 X\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = socket.write_all((head + &body).as_bytes()).await;
+            }
         }
     }
 }

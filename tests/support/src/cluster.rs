@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::unix::{fs::MetadataExt as _, fs::chown, process::CommandExt as _},
+    fs::Permissions,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -10,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::free_port;
+use crate::{Certificate, free_port};
 
 /// The user that runs Postgres where the tests run as root, which Postgres refuses.
 const POSTGRES: &str = "postgres";
@@ -26,6 +30,8 @@ pub struct Cluster {
     port: u16,
     /// User and group to run it as, where the tests run as root.
     user: Option<(u32, u32)>,
+    /// Arguments of the server besides the usual ones.
+    options: String,
 }
 
 impl Cluster {
@@ -34,6 +40,40 @@ impl Cluster {
     /// runner leaves out there.
     #[must_use]
     pub fn start() -> Self {
+        let mut cluster = Self::new();
+        cluster.choose_port();
+        cluster
+    }
+
+    /// A server that takes connections by TLS only: as `postgres` without a password.
+    #[must_use]
+    pub fn with_tls(certificate: &Certificate) -> Self {
+        let mut cluster = Self::new();
+        let rules = "hostssl all postgres all trust\nhostssl all all all scram-sha-256\n";
+        for (name, text) in [
+            ("server.crt", certificate.chain.as_str()),
+            ("server.key", certificate.key.as_str()),
+            ("pg_hba.conf", rules),
+        ] {
+            cluster.write(name, text);
+        }
+        cluster.options = " -c ssl=on".to_owned();
+        cluster.choose_port();
+        cluster
+    }
+
+    /// Writes a file into the data directory, as the server's user.
+    fn write(&self, name: &str, text: &str) {
+        let path = self.data().join(name);
+        fs::write(&path, text).expect("written");
+        // Postgres refuses a key that others may read.
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("changed");
+        if let Some((uid, gid)) = self.user {
+            chown(&path, Some(uid), Some(gid)).expect("root may change owners");
+        }
+    }
+
+    fn new() -> Self {
         let binaries = binaries().expect("Postgres is installed below /usr/lib/postgresql");
         let directory = tempfile::Builder::new().prefix("postgres-").tempdir().expect("a directory");
         let root = fs::metadata("/proc/self").expect("Linux has /proc").uid() == 0;
@@ -41,18 +81,26 @@ impl Cluster {
         if let Some((uid, gid)) = user {
             chown(directory.path(), Some(uid), Some(gid)).expect("root may change owners");
         }
-        let mut cluster = Self { directory, binaries, port: 0, user };
+        let cluster = Self { directory, binaries, port: 0, user, options: String::new() };
         cluster
             .run("initdb", &["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"])
             .expect("initdb succeeds");
+        cluster
+    }
+
+    fn choose_port(&mut self) {
         for attempt in 1.. {
-            cluster.port = free_port();
-            match cluster.try_up() {
+            self.port = free_port();
+            match self.try_up() {
                 Ok(()) => break,
                 Err(error) => assert!(attempt < ATTEMPTS, "Postgres does not start: {error}"),
             }
         }
-        cluster
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     #[must_use]
@@ -68,9 +116,10 @@ impl Cluster {
     fn try_up(&self) -> Result<(), String> {
         // Shared memory in files of the data directory: System V segments would outlive a kill.
         let options = format!(
-            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c dynamic_shared_memory_type=mmap",
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c dynamic_shared_memory_type=mmap{}",
             self.port,
-            self.data().display()
+            self.data().display(),
+            self.options
         );
         self.run("pg_ctl", &["start", "--wait", "--silent", "--options", &options])
     }
@@ -151,7 +200,7 @@ fn binaries() -> Option<PathBuf> {
     found.into_iter().rev().find(|bin| bin.join("initdb").exists())
 }
 
-fn postgres_user() -> (u32, u32) {
+pub(crate) fn postgres_user() -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").expect("users are listed");
     let line =
         users.lines().find(|line| line.starts_with(&format!("{POSTGRES}:"))).expect("Postgres has a user");

@@ -6,24 +6,38 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod agent;
+mod certificates;
 mod cli;
 mod cluster;
 mod components;
+mod nginx;
 mod paths;
+mod pgbouncer;
 mod ports;
 mod server;
 mod signal;
 mod socket;
 mod swaps;
+mod tls;
 
 pub use agent::{Agent, Reaction, hang_up, success_reply};
+pub use certificates::{Authority, Certificate};
 pub use cli::assert_output;
 pub use cluster::Cluster;
 pub use components::{Components, variant};
 pub use databases::{Database, on_both_databases};
+pub use nginx::Nginx;
 pub use paths::{compiled_guests, program_file, scratch, workspace};
+pub use pgbouncer::PgBouncer;
 pub use ports::free_port;
 pub use server::{Answer, Server, Start, files, program};
 pub use signal::{Signal, signal, stop};
 pub use socket::Socket;
 pub use swaps::{Swaps, swap_under_load};
+pub use tls::TlsProxy;
+
+/// What reqwest needs before the first client of a process: it has no TLS provider of its own.
+pub fn use_ring() {
+    // An error says that the process has a provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -86,6 +86,7 @@ impl Server {
     }
 
     async fn start_on(start: Start, data: Arc<TempDir>) -> Self {
+        crate::use_ring();
         let mut program = program();
         program.arg("serve").env("PORT", "0").env("BIND_ADDR", "127.0.0.1").env("DATA_DIR", data.path());
         // The default of the tests; `start.env` overrides it.
@@ -119,6 +120,16 @@ impl Server {
         let status = stop(&mut self.child);
         assert!(status.success(), "the server ended with {status}: {}", self.log());
         self.start_again().await
+    }
+
+    /// Waits for the end of a server that a signal stops, and starts it again on the same data. Returns the log of
+    /// the stopped server, too.
+    pub async fn wait_and_restart(mut self) -> (Self, String) {
+        // Senders and agents of the test go on meanwhile.
+        let status = tokio::task::block_in_place(|| self.child.wait().expect("the process ends"));
+        assert!(status.success(), "the server ended with {status}: {}", self.log());
+        let log = self.log();
+        (self.start_again().await, log)
     }
 
     /// Kills the server and starts it again on the same data.

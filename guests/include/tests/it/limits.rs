@@ -27,17 +27,18 @@ fn large_files_and_other_encodings_are_refused() {
 #[test]
 fn deep_nesting_is_refused() {
     let nested = |depth: usize| format!("{}x{}", "[".repeat(depth - 1), "]".repeat(depth - 1));
-    resolved(&[("org.yaml", &nested(48))]);
-    refused(&[("org.yaml", &nested(50))], "org.yaml:1:49", "nested more than 48 deep");
-    refused(&[("org.yaml", &nested(49))], "org.yaml:1:48", "nested more than 48 deep");
-    // 24 levels here and 24 there.
-    let outer = |inner: &str| format!("{}!include a.yaml{}", "[".repeat(24), inner);
+    let too_deep = "nested more than 192 deep; workspaces may be nested 64 deep";
+    resolved(&[("org.yaml", &nested(192))]);
+    refused(&[("org.yaml", &nested(194))], "org.yaml:1:193", too_deep);
+    refused(&[("org.yaml", &nested(193))], "org.yaml:1:192", too_deep);
+    // 96 levels here and 96 there.
+    let outer = |inner: &str| format!("{}!include a.yaml{}", "[".repeat(96), inner);
     let host =
-        |depth: usize| Host::with(&[("org.yaml", &outer(&"]".repeat(24))), ("a.yaml", &nested(depth))]);
-    host(24).resolve().unwrap();
-    expect(host(25).resolve(), "a.yaml:1:24", "nested more than 48 deep");
+        |depth: usize| Host::with(&[("org.yaml", &outer(&"]".repeat(96))), ("a.yaml", &nested(depth))]);
+    host(96).resolve().unwrap();
+    expect(host(97).resolve(), "a.yaml:1:96", too_deep);
     refused(&[("org.yaml", &"[".repeat(100_000))], "org.yaml:1:256", "not YAML");
-    refused(&[("org.yaml", &"- ".repeat(100_000))], "org.yaml:1:97", "nested more than 48 deep");
+    refused(&[("org.yaml", &"- ".repeat(100_000))], "org.yaml:1:385", too_deep);
     // Flow mappings on one line are read ahead; the parser's own limit ends that.
     refused(&[("org.yaml", &"{a: ".repeat(10_000))], "org.yaml:1:1021", "not YAML");
 }
@@ -51,13 +52,13 @@ fn many_indicators_are_refused() {
 #[test]
 fn many_nodes_are_refused() {
     let list = |items: usize| "- x\n".repeat(items);
-    resolved(&[("org.yaml", &list(99_999))]);
-    refused(&[("org.yaml", &list(100_001))], "org.yaml:100001:3", "more than 100000 nodes");
+    resolved(&[("org.yaml", &list(199_999))]);
+    refused(&[("org.yaml", &list(200_001))], "org.yaml:200001:3", "more than 200000 nodes");
     let twice = |items: usize| {
         Host::with(&[("org.yaml", "[!include a.yaml, !include a.yaml]")]).and("a.yaml", bytes(list(items)))
     };
-    twice(49_998).resolve().unwrap();
-    expect(twice(49_999).resolve(), "a.yaml:1:1", "expands to more than 100000 nodes");
+    twice(99_998).resolve().unwrap();
+    expect(twice(99_999).resolve(), "a.yaml:1:1", "expands to more than 200000 nodes");
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn alias_bombs_are_refused() {
         bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
     }
     let problem = Host::with(&[("org.yaml", &bomb)]).resolve().unwrap_err();
-    assert!(problem.message.contains("more than 100000 nodes"), "{problem:?}");
+    assert!(problem.message.contains("more than 200000 nodes"), "{problem:?}");
 
     let text = format!("a: &a {}\nb: [{}]", "x".repeat(1_000_000), ["*a"; 9].join(", "));
     let problem = Host::with(&[("org.yaml", &text)]).resolve().unwrap_err();

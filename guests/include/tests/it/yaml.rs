@@ -89,12 +89,36 @@ fn keys_are_distinct_texts() {
 }
 
 #[test]
-fn a_template_is_one_document() {
-    refused(&[("org.yaml", "a: 1\n---\nb: 2\n")], "org.yaml:3:1", "second one");
-    refused(&[("org.yaml", "a: 1\n...\n---\n- b\n")], "org.yaml:4:1", "second one");
-    for text in ["a: 1\n---\n", "---\na: 1\n...\n", "%YAML 1.2\n---\na: 1\n", "a: 1\n---\n# nothing\n---\n"] {
+fn the_first_document_of_a_file_counts() {
+    for text in [
+        "a: 1\n---\n",
+        "---\na: 1\n...\n",
+        "%YAML 1.2\n---\na: 1\n",
+        "a: 1\n---\n# nothing\n---\n",
+        "a: 1\n---\nb: 2\n",
+        "a: 1\n...\n---\n- b\n",
+        "a: 1\n---\n{{ not: yaml: ]\n",
+        "a: 1\n---\nb: !include none.yaml\n",
+    ] {
         assert_eq!(resolved(&[("org.yaml", text)]), "{a: 1}", "{text:?}");
     }
+    refused(&[("org.yaml", "---\n---\na: 1\n")], "org.yaml:1:1", "empty document");
+}
+
+#[test]
+fn escapes_of_json_are_read() {
+    let json = r#"{"a": "\ud83d\ude80 \ud83d", "b\ud83d\ude80": 'x \ud83d\ude80', "c": "\/\u00e9"}"#;
+    assert_eq!(resolved(&[("org.yaml", json)]), r#"{"a": "🚀 �", "b🚀": "x \\ud83d\\ude80", "c": "/é"}"#);
+    // Only double-quoted scalars have escapes.
+    let block =
+        "a: |\n  {\"x\": \"\\ud83d\\ude80\"} \\ud83d\nb: \\ud83d\\ude80 # \\ud83d\nc: \"\\ud83d\\ude80\"\n";
+    assert_eq!(
+        resolved(&[("org.yaml", block)]),
+        r#"{a: "{\"x\": \"\\ud83d\\ude80\"} \\ud83d\n", b: \ud83d\ude80, c: "🚀"}"#
+    );
+    // Columns are those of the file.
+    let at = r#"{"a": "\ud83d\ude80\ud83d\ude80", "b": !include c.yaml}"#;
+    refused(&[("org.yaml", at)], "org.yaml:1:40", "missing file");
 }
 
 #[test]

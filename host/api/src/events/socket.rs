@@ -21,6 +21,7 @@ use super::{Limits, handshake::SocketAuth};
 use crate::access::{Access, Caller};
 use crate::app::App;
 use crate::connection_limiter::{LimitReached, Permit};
+use crate::extract::given;
 use httpd::error::ApiError;
 use httpd::parameters::Query;
 use httpd::shutdown::Shutdown;
@@ -43,7 +44,8 @@ pub(super) async fn open(
     handshake: Handshake,
     SocketAuth { audience, caller, protocol }: SocketAuth,
 ) -> Result<Response, ApiError> {
-    let since = resume.since.as_deref().map(parse).transpose()?;
+    // Clients that saw no event yet send it empty.
+    let since = given(resume.since).as_deref().map(parse).transpose()?;
     let limits = app.event_limits;
     let permits = permits(&app, audience).map_err(too_many)?;
     let mut events = EventStream::live(&app.fleet, audience, limits.socket_queue);

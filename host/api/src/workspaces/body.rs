@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use fleet::{Edit, NewWorkspace};
 use serde::{Deserialize, Deserializer};
 use types::{InitialMemory, WorkspaceId};
+use wire_json::Text;
 
 use crate::access::{Credentials, WorkspaceAuth};
 use crate::app::App;
@@ -31,7 +32,14 @@ pub(crate) struct CreateBody {
     secrets: Option<BTreeMap<String, String>>,
     max_concurrent_tasks: Option<i64>,
     canvas: Option<Place>,
-    initial_memories: Option<Vec<InitialMemory>>,
+    initial_memories: Option<Vec<MemoryBody>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MemoryBody {
+    content: Text,
+    #[serde(default)]
+    scope: Text,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,8 +79,14 @@ impl Validate for NewWorkspace {
             secrets: body.secrets.unwrap_or_default(),
             max_concurrent_tasks: body.max_concurrent_tasks.unwrap_or(1),
             position: body.canvas.map(|place| (place.x, place.y)),
-            initial_memories: body.initial_memories.unwrap_or_default(),
+            initial_memories: body.initial_memories.into_iter().flatten().map(InitialMemory::from).collect(),
         })
+    }
+}
+
+impl From<MemoryBody> for InitialMemory {
+    fn from(body: MemoryBody) -> Self {
+        Self { content: body.content.into_string().into(), scope: body.scope.into() }
     }
 }
 

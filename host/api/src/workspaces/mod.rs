@@ -17,7 +17,7 @@ use self::body::EditRequest;
 use crate::access::{AdminAuth, Credentials, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::Refuse as _;
-use crate::extract::{ValidJson, WorkspacePath};
+use crate::extract::{ValidJson, WorkspacePath, flag};
 pub use crate::workspace_list::ListCache;
 use crate::workspace_view::{View, gone};
 use httpd::error::ApiError;
@@ -62,9 +62,11 @@ async fn show(
     Query(query): Query<ShowQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    // Other values than this count as not given: so the contract has it.
+    let include_removed = query.include_removed.as_deref() == Some("true");
     let found = app.fleet.find(id).await.or_refuse("query failed")?;
     let workspace = found.ok_or_else(|| ApiError::not_found("workspace not found"))?;
-    if workspace.row.is_removed() && query.include_removed.as_deref() != Some("true") {
+    if workspace.row.is_removed() && !include_removed {
         return Err(gone(&workspace.row));
     }
     let private = app.access.can_see_private(id, &Credentials::of(&headers));
@@ -105,7 +107,11 @@ fn created(made: &Created, platform_url: &str) -> Value {
             "awareness_namespace": format!("workspace:{}", row.id),
             "id": row.id,
             "name": row.name,
-            "status": if hosting == Hosting::Container { Status::Provisioning } else { row.status },
+            "status": if hosting == Hosting::Container && row.status != Status::Paused {
+                Status::Provisioning
+            } else {
+                row.status
+            },
             "workspace_access": row.workspace_access,
         }),
     }
@@ -132,8 +138,8 @@ async fn remove(
     WorkspacePath(id): WorkspacePath,
     Query(query): Query<RemoveQuery>,
 ) -> Answer {
-    let is_true = |text: Option<String>| text.as_deref() == Some("true");
-    let removal = Removal { confirmed: is_true(query.confirm), purge: is_true(query.purge) };
+    let confirmed = flag("confirm", query.confirm.as_deref())?;
+    let removal = Removal { confirmed, purge: flag("purge", query.purge.as_deref())? };
     let failed = "internal error processing delete request";
     let fleet = app.fleet.clone();
     let descendants =
@@ -182,7 +188,7 @@ async fn hibernate(
     auth: WorkspaceAuth,
     Query(query): Query<HibernateQuery>,
 ) -> Answer {
-    let force = query.force.as_deref() == Some("true");
+    let force = flag("force", query.force.as_deref())?;
     app.fleet.hibernate(auth.id, force).await.or_refuse("lookup failed")?;
     Ok(Json(json!({ "status": Status::Hibernated })))
 }

@@ -1,6 +1,5 @@
 //! `isomer guest check`: the checks of activation, without a server.
 
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use catalog::{CatalogError, Verdict};
@@ -20,17 +19,15 @@ pub(super) async fn run(file: &Path, settings: &Value, trusted: bool, as_json: b
             &json!({ "digest": component.digest(), "imports": component.imports(), "conformance": found }),
         );
     } else {
-        let mut out = io::stdout().lock();
-        // A closed pipe is not an error.
-        let _ = writeln!(out, "{}  {} bytes", component.digest(), bytes.len());
+        print::line(format!("{}  {} bytes", component.digest(), bytes.len()));
         for import in component.imports() {
-            let _ = writeln!(out, "imports  {import}");
+            print::line(format!("imports  {import}"));
         }
         for finding in &found.findings {
             let detail = finding.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            let _ = writeln!(out, "{:<8} {}{detail}", finding.verdict.to_string(), finding.probe);
+            print::line(format!("{:<8} {}{detail}", finding.verdict.to_string(), finding.probe));
             for frame in &finding.backtrace {
-                let _ = writeln!(out, "           at {frame}");
+                print::line(format!("           at {frame}"));
             }
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn list(value: &Value) {
             failures(guest).to_string(),
         ]);
     }
-    line(table.trim_fmt());
+    table.print();
 }
 
 pub(super) fn guest(value: &Value) {
@@ -57,7 +57,7 @@ pub(super) fn guest(value: &Value) {
             text(release, "reason").to_owned(),
         ]);
     }
-    line(table.trim_fmt());
+    table.print();
 }
 
 pub(super) fn release(value: &Value) {

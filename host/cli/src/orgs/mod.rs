@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use self::source::Source;
 use super::client::Client;
 use super::print::{items, text};
-use super::{CliError, ServerArgs, print};
+use super::{CliError, ServerArgs, print, printable};
 
 /// Import and remove organizations.
 #[derive(Debug, Args)]
@@ -69,7 +69,7 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
         OrgTask::Import { template, mode, dry_run } => {
             let source = Source::find(&template.template)?;
             if !as_json {
-                eprintln!("{source}");
+                print::note(source.to_string());
             }
             let answer = import(&client, &source, &mode, dry_run).await?;
             if as_json {
@@ -79,9 +79,11 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
             } else {
                 show::imported(&answer, &client.get("/workspaces").await?);
             }
-            match answer.get("error").and_then(Value::as_str) {
+            let error = ["detail", "error"].into_iter().find_map(|field| answer.get(field)?.as_str());
+            match error {
                 Some(error) => Err(CliError::refused(format!(
-                    "{error}. The workspaces after it were not created; mend the template and import it again"
+                    "{}. The workspaces after it were not created; mend the template and import it again",
+                    printable(error)
                 ))),
                 None => Ok(()),
             }
@@ -125,14 +127,15 @@ async fn delete(client: &Client, there: &Value, confirm: bool, as_json: bool) ->
     let roots: Vec<&Value> = items(there, "nodes").filter(is_root).collect();
     let name = |node: &Value| items(node, "path").filter_map(Value::as_str).collect::<String>();
     if roots.is_empty() {
-        return Err(CliError::refused(format!("{} has no workspaces to remove", text(there, "org"))));
+        let org = printable(text(there, "org"));
+        return Err(CliError::refused(format!("{org} has no workspaces to remove")));
     }
     if !confirm {
         let names: Vec<String> = roots.iter().map(|root| name(root)).collect();
-        let names = names.join(", ");
+        let (org, names) = (printable(text(there, "org")), names.join(", "));
+        let names = printable(&names);
         let message = format!(
-            "{} was not removed: this removes {names} and all workspaces below. Remove them with --confirm",
-            text(there, "org")
+            "{org} was not removed: this removes {names} and all workspaces below. Remove them with --confirm"
         );
         return Err(CliError::refused(message));
     }

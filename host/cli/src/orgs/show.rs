@@ -28,7 +28,7 @@ pub(super) fn templates(value: &Value) {
             about,
         ]);
     }
-    line(table.trim_fmt());
+    table.print();
 }
 
 fn requirement(value: &Value) -> String {

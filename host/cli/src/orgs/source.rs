@@ -1,27 +1,40 @@
 //! Finds an org template: local files, or a template of the server.
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use orgs::limits::{UPLOAD_BYTES, UPLOAD_FILES};
+use orgs::{
+    SKIPPED_DIRECTORIES,
+    limits::{BODY_BYTES, UPLOAD_BYTES, UPLOAD_FILES, shown_size},
+    special,
+};
+use rustix::fs::OFlags;
 use serde_json::Value;
 use tar::{Builder, Header};
 
 use crate::CliError;
 
-/// Directories that are never part of an org template.
-const SKIPPED: [&str; 2] = [".git", ".external-cache"];
-
 /// Levels of directories at most: a symbolic link to a parent directory would never end.
 const MAX_DEPTH: usize = 64;
+
+/// Files that an error about too many bytes names.
+const MAX_NAMED: usize = 3;
 
 /// An org template.
 #[derive(Debug)]
 pub(super) enum Source {
     /// Local files, packed.
-    Archive { path: PathBuf, files: usize, bytes: Vec<u8> },
+    Archive {
+        path: PathBuf,
+        files: usize,
+        bytes: Vec<u8>,
+        /// What was left out, and why.
+        skipped: Vec<String>,
+    },
     /// A local JSON file.
     Inline { path: PathBuf, template: Value },
     /// A template of the server.
@@ -31,8 +44,11 @@ pub(super) enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Archive { path, files: 1, .. } => write!(f, "{}: 1 file", path.display()),
-            Self::Archive { path, files, .. } => write!(f, "{}: {files} files", path.display()),
+            Self::Archive { path, files, skipped, .. } => {
+                let plural = if *files == 1 { "" } else { "s" };
+                write!(f, "{}: {files} file{plural}", path.display())?;
+                skipped.iter().try_for_each(|skipped| write!(f, "\nskipped: {skipped}"))
+            }
             Self::Inline { path, .. } => write!(f, "{}", path.display()),
             Self::Named(name) => write!(f, "{name}: an org template of the server"),
         }
@@ -44,40 +60,39 @@ impl Source {
     pub(super) fn find(named: &str) -> Result<Self, CliError> {
         let path = PathBuf::from(named);
         let failed = |source| CliError::File { path: named.to_owned(), source };
-        if path.is_dir() {
-            let mut pack = Pack::default();
-            pack.directory(&path, Path::new(""), 0).map_err(failed)?;
-            return pack.finish(path).map_err(failed);
-        }
-        if !path.is_file() {
+        let Ok(metadata) = fs::metadata(&path) else {
             let is_path = named.starts_with('.') || named.contains('/') && !path.is_relative();
             let missing = || failed(io::ErrorKind::NotFound.into());
             return if is_path { Err(missing()) } else { Ok(Self::Named(named.to_owned())) };
+        };
+        if metadata.is_dir() {
+            let mut found = Found::default();
+            found.directory(&path, Path::new(""), 0).map_err(failed)?;
+            return found.pack(path).map_err(failed);
+        }
+        if let Some(kind) = special(metadata.file_type()) {
+            return Err(failed(io::Error::other(format!("it is {kind}, neither a file nor a directory"))));
         }
         if path.extension().is_some_and(|extension| extension == "json") {
-            let bytes = fs::read(&path).map_err(failed)?;
-            let template = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
+            let bytes = read(&path, BODY_BYTES).map_err(failed)?;
+            let template = orgs::from_json(&bytes).map_err(|error| failed(io::Error::other(error)))?;
             return Ok(Self::Inline { path, template });
         }
-        let mut pack = Pack::default();
-        pack.file(&path, Path::new("org.yaml")).map_err(failed)?;
-        pack.finish(path).map_err(failed)
+        let mut found = Found::default();
+        found.add(&path, Path::new("org.yaml")).map_err(failed)?;
+        found.pack(path).map_err(failed)
     }
 }
 
-/// An archive under construction. Symbolic links are replaced by their targets.
-struct Pack {
-    builder: Builder<Vec<u8>>,
-    files: usize,
+/// Files of a template. Symbolic links count as their targets.
+#[derive(Default)]
+struct Found {
+    /// Where each file is, its path in the template, and its size.
+    files: Vec<(PathBuf, PathBuf, u64)>,
+    skipped: Vec<String>,
 }
 
-impl Default for Pack {
-    fn default() -> Self {
-        Self { builder: Builder::new(Vec::new()), files: 0 }
-    }
-}
-
-impl Pack {
+impl Found {
     fn directory(&mut self, from: &Path, to: &Path, depth: usize) -> io::Result<()> {
         if depth > MAX_DEPTH {
             return Err(io::Error::other(format!("{}: directories are nested too deeply", from.display())));
@@ -87,36 +102,96 @@ impl Pack {
         for entry in entries {
             let (name, from) = (entry.file_name(), entry.path());
             let to = to.join(&name);
-            if SKIPPED.iter().any(|skipped| name == *skipped) {
+            if SKIPPED_DIRECTORIES.iter().any(|skipped| name == *skipped) {
                 continue;
             }
             if from.is_dir() {
                 self.directory(&from, &to, depth + 1)?;
             } else {
-                self.file(&from, &to)?;
+                self.add(&from, &to)?;
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let named = |error: io::Error| io::Error::other(format!("{}: {error}", from.display()));
-        let content = fs::read(from).map_err(named)?;
-        let mut header = Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        self.builder.append_data(&mut header, to, content.as_slice())?;
-        self.files += 1;
-        if self.files > UPLOAD_FILES || self.builder.get_ref().len() > UPLOAD_BYTES {
-            let (files, mib) = (UPLOAD_FILES, UPLOAD_BYTES >> 20);
-            return Err(io::Error::other(format!("an org template has at most {files} files and {mib} MiB")));
+    /// Adds a file. Links to nothing, such as the locks of editors, sockets, FIFOs and devices are left out.
+    fn add(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        match fs::metadata(from) {
+            Ok(metadata) => match special(metadata.file_type()) {
+                None => self.files.push((from.to_owned(), to.to_owned(), metadata.len())),
+                Some(kind) => self.skipped.push(format!("{} is {kind}", from.display())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.skipped.push(format!("{} is a link to a file that doesn't exist", from.display()));
+            }
+            Err(error) => return Err(named(from, &error)),
+        }
+        if self.files.len() > UPLOAD_FILES {
+            let text =
+                format!("an org template has at most {UPLOAD_FILES} files; {} is one more", from.display());
+            return Err(io::Error::other(text));
         }
         Ok(())
     }
 
-    fn finish(self, path: PathBuf) -> io::Result<Source> {
-        Ok(Source::Archive { path, files: self.files, bytes: self.builder.into_inner()? })
+    fn pack(self, path: PathBuf) -> io::Result<Source> {
+        self.check_size()?;
+        let mut builder = Builder::new(Vec::new());
+        let files = self.files.len();
+        for (from, to, _) in &self.files {
+            let content = read(from, UPLOAD_BYTES)?;
+            let mut header = Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, to, content.as_slice())?;
+        }
+        let bytes = builder.into_inner()?;
+        if bytes.len() > UPLOAD_BYTES {
+            return Err(self.too_large(bytes.len() as u64));
+        }
+        Ok(Source::Archive { path, files, bytes, skipped: self.skipped })
     }
+
+    /// Before anything is read: a file may be larger than the memory.
+    fn check_size(&self) -> io::Result<()> {
+        let sum = self.files.iter().map(|(.., bytes)| bytes).sum();
+        if sum > UPLOAD_BYTES as u64 { Err(self.too_large(sum)) } else { Ok(()) }
+    }
+
+    fn too_large(&self, sum: u64) -> io::Error {
+        let mut largest: Vec<(u64, &Path)> =
+            self.files.iter().map(|(from, _, bytes)| (*bytes, from.as_path())).collect();
+        largest.sort_unstable_by(|one, other| other.cmp(one));
+        let shown = largest.iter().take(MAX_NAMED);
+        let shown: Vec<String> =
+            shown.map(|(bytes, path)| format!("{} ({})", path.display(), shown_size(*bytes))).collect();
+        let (sum, allowed) = (shown_size(sum), shown_size(UPLOAD_BYTES as u64));
+        io::Error::other(format!(
+            "an org template has at most {allowed}, and this one has {sum}. The largest files are: {}",
+            shown.join(", ")
+        ))
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes. One that was replaced by a FIFO meanwhile doesn't block.
+fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let open = || {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
+    };
+    let file = open().map_err(|error| named(path, &error))?;
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| named(path, &error))?;
+    if bytes.len() > limit {
+        let size = fs::metadata(path).map_or(bytes.len() as u64, |metadata| metadata.len());
+        let (size, limit) = (shown_size(size), shown_size(limit as u64));
+        return Err(io::Error::other(format!("{} has {size}, at most {limit} can be sent", path.display())));
+    }
+    Ok(bytes)
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -154,5 +229,49 @@ mod tests {
         for path in ["./acme", "/nowhere/acme"] {
             Source::find(path).unwrap_err();
         }
+    }
+
+    #[test]
+    fn what_other_tools_leave_in_a_directory_is_skipped_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        for path in ["node_modules/x", ".terraform/y", "roles/.git/z"] {
+            fs::create_dir_all(at(path)).unwrap();
+            fs::write(at(path).join("big"), vec![b'x'; 1 << 20]).unwrap();
+        }
+        fs::write(at("org.yaml"), "name: A").unwrap();
+        symlink("me@host.1234:5678", at(".#org.yaml")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(at("agent.sock")).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("roles/pipe"), mode).unwrap();
+        symlink("/dev/zero", at("zero")).unwrap();
+        let source = Source::find(dir.path().to_str().unwrap()).unwrap();
+        let shown = source.to_string();
+        let Source::Archive { files: 1, skipped, .. } = source else { panic!("{source:?}") };
+        assert_eq!(skipped.len(), 4);
+        for part in [
+            ".#org.yaml is a link to a file that doesn't exist",
+            "agent.sock is a socket",
+            "roles/pipe is a FIFO",
+            "zero is a device",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        let error = Source::find(at("roles/pipe").to_str().unwrap()).unwrap_err();
+        assert!(format!("{error:?}").contains("it is a FIFO"), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_named_with_its_size_and_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("org.yaml"), "name: A").unwrap();
+        // A terabyte, none of it on the disk.
+        fs::File::create(dir.path().join("disk.img")).unwrap().set_len(1 << 40).unwrap();
+        let error = format!("{:?}", Source::find(dir.path().to_str().unwrap()).unwrap_err());
+        assert!(error.contains("at most 32 MiB") && error.contains("disk.img (1048576 MiB)"), "{error}");
+        let json = dir.path().join("org.json");
+        fs::write(&json, vec![b' '; 5 << 20]).unwrap();
+        let error = format!("{:?}", Source::find(json.to_str().unwrap()).unwrap_err());
+        assert!(error.contains("has 5 MiB, at most 4 MiB"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::{CliError, print::text};
+use crate::{CliError, print::text, printable};
 
 /// Characters of the shortest beginning of an id.
 const MIN_PREFIX: usize = 4;
@@ -35,7 +35,8 @@ impl Workspaces {
                 Err(CliError::refused(format!("no workspace is called {named}. `isomer ws list` shows all")))
             }
             several => {
-                let lines = several.iter().map(|it| format!("\n  {}  {}", text(it, "id"), self.place(it)));
+                let line = |it: &&Value| format!("{}  {}", text(it, "id"), self.place(it));
+                let lines = several.iter().map(|it| format!("\n  {}", printable(&line(it))));
                 let lines: String = lines.collect();
                 Err(CliError::refused(format!(
                     "several workspaces are called {named}. Name one by its id:{lines}"
@@ -55,6 +56,7 @@ impl Workspaces {
             self.list.iter().filter(|it| text(it, "parent_id") == id).map(|it| text(it, "name")).collect();
         (!children.is_empty()).then(|| {
             let (name, children) = (self.name(id), children.join(", "));
+            let (name, children) = (printable(name), printable(&children));
             format!("{name} was not removed: it has workspaces below it ({children}). Remove them all with --confirm")
         })
     }

@@ -37,7 +37,8 @@ enum WorkspaceTask {
     Update(Box<UpdateArgs>),
     /// Restart a workspace
     Restart(Named),
-    /// Pause a workspace and all workspaces below it, until they are resumed
+    /// Pause a workspace and all workspaces below it, until they are resumed; what is created or moved below it later
+    /// is paused too
     Pause(Named),
     /// Resume a workspace and all paused workspaces below it
     Resume(Named),

@@ -35,7 +35,7 @@ pub(super) fn list(value: &Value) {
     if names.is_empty() {
         line("There are no workspaces. Create one: isomer ws create hello --runtime mock");
     } else {
-        line(table.trim_fmt());
+        table.print();
     }
 }
 

@@ -150,11 +150,20 @@ fn new_workspaces_are_in_a_possible_state() {
         (Hosting::Operator, Some(URL), Status::Online, "WORKSPACE_PROVISIONING WORKSPACE_ONLINE"),
         (Hosting::Synthetic, None, Status::Online, "WORKSPACE_PROVISIONING WORKSPACE_ONLINE"),
     ] {
-        let made = create(WorkspaceRow { hosting, url: url.map(str::to_owned), ..row("new") }, now());
+        let made = create(WorkspaceRow { hosting, url: url.map(str::to_owned), ..row("new") }, false, now());
         assert!(is_possible(&made.row), "{made:?}");
         assert_eq!((made.row.status, event_names(&made).as_str()), (status, events));
         assert_eq!(made.row.attempt, i32::from(hosting == Hosting::Container));
         assert_eq!(is_converged(&made.row), hosting != Hosting::Container);
+
+        // Below a paused ancestor, the first attempt begins with the resumption.
+        let made = create(WorkspaceRow { hosting, url: url.map(str::to_owned), ..row("new") }, true, now());
+        assert!(is_possible(&made.row), "{made:?}");
+        assert_eq!(event_names(&made), "WORKSPACE_PROVISIONING WORKSPACE_PAUSED");
+        assert_eq!((made.row.attempt, made.row.status), (0, Status::Paused));
+        assert!(is_converged(&made.row));
+        let resumed = apply(&made.row, &Input::Resume, now()).unwrap().row;
+        assert_eq!((resumed.attempt, resumed.status), (i32::from(hosting == Hosting::Container), status));
     }
 }
 

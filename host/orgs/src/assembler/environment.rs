@@ -1,21 +1,36 @@
 //! The variables of a workspace in layers: persona, then the template's `.env`, then the workspace's own.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use fleet::rules;
 
 use super::Assembler;
-use crate::env_file;
+use crate::{
+    env_file,
+    fields::{Place, with_place},
+    files::read_text,
+    notes::Notes,
+};
 
 impl Assembler<'_> {
-    /// Variables of a directory of the template.
-    pub(super) fn env(&self, directory: &str) -> BTreeMap<String, String> {
-        self.files.env(directory).map(|text| env_file::parse(&text)).unwrap_or_default()
+    /// Variables of a directory of the template, which is named at `at`. A file that can't be read is noted.
+    pub(super) fn env(
+        &self,
+        directory: &str,
+        at: Option<&Place>,
+        notes: &mut Notes,
+    ) -> BTreeMap<String, String> {
+        let text = self.files.env(directory).unwrap_or_else(|reason| {
+            let name = if directory.is_empty() { ".env".to_owned() } else { format!("{directory}/.env") };
+            notes.add(|| with_place(at, &format!("`{name}` is not used: {reason}")));
+            String::new()
+        });
+        env_file::parse(&text)
     }
 
     /// Variables of a workspace, without those that the platform reserves. `env` has those of the template.
     pub(super) fn secrets(&self, files_dir: &str, env: BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let mut secrets = persona(self.personas, files_dir);
+        let mut secrets = persona(self.personas, files_dir, self.mail_domain);
         secrets.extend(env);
         secrets.retain(|key, _| !rules::is_reserved(key));
         secrets
@@ -24,7 +39,7 @@ impl Assembler<'_> {
 
 /// Variables of the persona that has the name of a node's directory. A persona without an `env` file may have
 /// a `token` file with its token for Gitea.
-fn persona(personas: &Path, files_dir: &str) -> BTreeMap<String, String> {
+fn persona(personas: &Path, files_dir: &str, mail_domain: &str) -> BTreeMap<String, String> {
     // Nested and external directories end with the persona's name.
     let key = files_dir.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -35,12 +50,20 @@ fn persona(personas: &Path, files_dir: &str) -> BTreeMap<String, String> {
         tracing::debug!(files_dir, "the directory's name is no persona key; the persona layer is skipped");
         return BTreeMap::new();
     }
-    let read = |file: &str| fs::read_to_string(personas.join(key).join(file)).unwrap_or_default();
+    let read = |file: &str| {
+        let text = read_text(&personas.join(key).join(file));
+        text.unwrap_or_else(|reason| {
+            tracing::warn!(persona = key, file, reason, "a file of a persona is not used");
+            String::new()
+        })
+    };
     let variables = env_file::parse(&read("env"));
     let token = read("token");
     match token.trim() {
         token if variables.is_empty() && !token.is_empty() => {
-            [("GITEA_TOKEN", token), ("GITEA_USER", key)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+            let mail = format!("{key}@{mail_domain}");
+            let identity = [("GITEA_TOKEN", token), ("GITEA_USER", key), ("GITEA_USER_EMAIL", &mail)];
+            identity.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
         }
         _ => variables,
     }
@@ -48,10 +71,12 @@ fn persona(personas: &Path, files_dir: &str) -> BTreeMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(personas: &Path, files_dir: &str) -> Vec<(String, String)> {
-        persona(personas, files_dir).into_iter().collect()
+        persona(personas, files_dir, "agents.invalid").into_iter().collect()
     }
 
     fn pair(key: &str, value: &str) -> (String, String) {
@@ -64,7 +89,11 @@ mod tests {
         fs::create_dir(dir.path().join("lead")).unwrap();
         assert_eq!(read(dir.path(), "lead"), []);
         fs::write(dir.path().join("lead/token"), " secret\n").unwrap();
-        let from_token = [pair("GITEA_TOKEN", "secret"), pair("GITEA_USER", "lead")];
+        let from_token = [
+            pair("GITEA_TOKEN", "secret"),
+            pair("GITEA_USER", "lead"),
+            pair("GITEA_USER_EMAIL", "lead@agents.invalid"),
+        ];
         assert_eq!(read(dir.path(), "teams/lead/"), from_token);
         fs::write(dir.path().join("lead/env"), "# nothing\n").unwrap();
         assert_eq!(read(dir.path(), "lead"), from_token);

@@ -54,8 +54,12 @@ pub(super) fn global_memories(all: &[InitialMemory]) -> Vec<InitialMemory> {
 }
 
 fn with_scope(memory: &InitialMemory, scope: &str) -> Option<InitialMemory> {
-    let (content, _) = memory.content.split_at(memory.content.floor_char_boundary(MEMORY_BYTES));
-    (!content.is_empty()).then(|| InitialMemory { content: content.to_owned(), scope: scope.to_owned() })
+    if memory.content.is_empty() {
+        return None;
+    }
+    let (cut, rest) = memory.content.split_at(memory.content.floor_char_boundary(MEMORY_BYTES));
+    let content = if rest.is_empty() { memory.content.clone() } else { cut.into() };
+    Some(InitialMemory { content, scope: scope.to_owned() })
 }
 
 #[cfg(test)]
@@ -92,10 +96,8 @@ mod tests {
 
     #[test]
     fn memories_have_a_known_scope_and_a_limited_size() {
-        let memory = |content: &str, scope: &str| InitialMemory {
-            content: content.to_owned(),
-            scope: scope.to_owned(),
-        };
+        let memory =
+            |content: &str, scope: &str| InitialMemory { content: content.into(), scope: scope.to_owned() };
         let long = "ä".repeat(60_000);
         let all =
             [memory("a", ""), memory("b", "team"), memory("c", "else"), memory("", ""), memory(&long, "")];
@@ -106,10 +108,8 @@ mod tests {
 
     #[test]
     fn global_memories_are_global_whatever_their_scope() {
-        let memory = |content: &str, scope: &str| InitialMemory {
-            content: content.to_owned(),
-            scope: scope.to_owned(),
-        };
+        let memory =
+            |content: &str, scope: &str| InitialMemory { content: content.into(), scope: scope.to_owned() };
         let all = [memory("a", "local"), memory("b", "else"), memory("", "")];
         assert_eq!(global_memories(&all), [memory("a", "GLOBAL"), memory("b", "GLOBAL")]);
     }

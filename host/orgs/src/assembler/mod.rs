@@ -3,12 +3,15 @@
 
 mod environment;
 mod merge;
-mod spec;
+mod prompts;
+mod setup;
+mod size;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
@@ -17,13 +20,15 @@ use fleet::{
     rules::{self, WorkspaceAccess},
 };
 use store::workspaces::Hosting;
-use types::WorkspaceId;
-use types::{SealedText, WorkspaceSpec};
+use types::{InitialMemory, OrgSpec, SealedText, WorkspaceId, WorkspaceSetup, WorkspaceSpec};
 
-pub use self::spec::SkippedChannel;
+use self::{merge::memories, prompts::PromptTexts, size::Size};
 use crate::{
-    files::Files,
+    channels::SkippedChannel,
+    fields::{InvalidValue, Place},
+    files::{Files, normalize_path},
     layout::{ChildFrame, Frame},
+    notes::Notes,
     template::{Node, Org},
     unsupported::Unsupported,
     variables::expand,
@@ -54,10 +59,15 @@ pub(crate) struct ResolvedNode {
     pub(crate) workspace_access: WorkspaceAccess,
     pub(crate) max_concurrent_tasks: i32,
     pub(crate) url: Option<String>,
+    /// Where the URL is written.
+    pub(crate) url_at: Option<Place>,
     pub(crate) position: Position,
     pub(crate) spec: WorkspaceSpec,
+    pub(crate) setup: WorkspaceSetup,
     /// Variables in plain text, to be sealed as workspace secrets.
     pub(crate) secrets: BTreeMap<String, String>,
+    /// Types of its channels.
+    pub(crate) channels: Vec<String>,
     pub(crate) channels_skipped: Vec<SkippedChannel>,
 }
 
@@ -81,6 +91,12 @@ pub(crate) struct Assembler<'a> {
     pub(crate) globals: &'a HashSet<String>,
     /// Directory with the variables of personas.
     pub(crate) personas: &'a Path,
+    /// Domain of the agents' mail addresses.
+    pub(crate) mail_domain: &'a str,
+    /// Bytes that all workspaces may be set up with.
+    pub(crate) setup_bytes: usize,
+    /// Cron expressions and time zones that were checked.
+    pub(crate) crons: RefCell<HashMap<(String, String), Result<(), String>>>,
     /// Seals what may hold credentials.
     pub(crate) seal: &'a dyn Fn(&[u8]) -> Option<SealedText>,
 }
@@ -91,25 +107,59 @@ pub(crate) struct Assembly {
     /// Parents before their children, in the template's order.
     pub(crate) nodes: Vec<ResolvedNode>,
     /// What is wrong with the next node.
-    pub(crate) error: Option<String>,
+    pub(crate) error: Option<NodeError>,
     pub(crate) unsupported: Unsupported,
+    pub(crate) notes: Notes,
+}
+
+/// What is wrong with a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeError {
+    pub(crate) at: Option<Place>,
+    /// With the name of the workspace.
+    pub(crate) message: String,
+}
+
+/// Why a tree ends before the template does.
+enum Stop {
+    Invalid(NodeError),
+    TooLarge(InvalidValue),
+}
+
+/// What all nodes of one template share while they are assembled.
+struct Shared<'a> {
+    org_env: BTreeMap<String, String>,
+    prompts: PromptTexts<'a>,
+    /// Cut and filtered once, so that workspaces share their texts.
+    default_memories: Vec<InitialMemory>,
+    size: RefCell<Size>,
 }
 
 impl Assembler<'_> {
     /// Assembles all workspaces. Reads files of the template.
-    pub(crate) fn assemble(&self) -> Assembly {
-        let org_env = self.env("");
+    ///
+    /// # Errors
+    /// If they are set up with more than is allowed.
+    pub(crate) fn assemble(&self) -> Result<Assembly, InvalidValue> {
         let mut assembly = Assembly::default();
+        let shared = Shared {
+            org_env: self.env("", None, &mut assembly.notes),
+            prompts: PromptTexts::new(self.files, &self.org.defaults),
+            default_memories: memories(&self.org.defaults.initial_memories),
+            size: RefCell::default(),
+        };
         for node in self.org.workspaces.iter().filter(|node| node.spawns()) {
             let position = Position { absolute: node.canvas, relative: node.canvas };
-            let added = self.add(&mut assembly, node, None, position, &Frame::of(node), &org_env);
-            if let Err(error) = added {
-                assembly.error = Some(error);
-                break;
+            match self.add(&mut assembly, node, None, position, &Frame::of(node), &shared) {
+                Ok(()) => {}
+                Err(Stop::TooLarge(error)) => return Err(error),
+                Err(Stop::Invalid(error)) => {
+                    assembly.error = Some(error);
+                    break;
+                }
             }
         }
-        self.add_global_memories(&mut assembly);
-        assembly
+        Ok(assembly)
     }
 
     /// Adds a workspace and everything below it.
@@ -120,16 +170,17 @@ impl Assembler<'_> {
         parent: Option<usize>,
         position: Position,
         frame: &Frame,
-        org_env: &BTreeMap<String, String>,
-    ) -> Result<(), String> {
-        let resolved = self.resolve(node, org_env, &mut assembly.unsupported)?;
+        shared: &Shared<'_>,
+    ) -> Result<(), Stop> {
+        let resolved = self.resolve(node, shared, assembly).map_err(Stop::Invalid)?;
+        shared.size.borrow_mut().add(&resolved, node, self.setup_bytes).map_err(Stop::TooLarge)?;
         let index = assembly.nodes.len();
         assembly.nodes.push(ResolvedNode { parent, position, ..resolved });
         let (left, top) = position.absolute;
         let spawning = node.children.iter().filter(|child| child.spawns());
         for (child, ChildFrame { x, y, frame }) in spawning.zip(&frame.children) {
             let position = Position { absolute: (left + x, top + y), relative: (*x, *y) };
-            self.add(assembly, child, Some(index), position, frame, org_env)?;
+            self.add(assembly, child, Some(index), position, frame, shared)?;
         }
         Ok(())
     }
@@ -138,18 +189,26 @@ impl Assembler<'_> {
     fn resolve(
         &self,
         node: &Node,
-        org_env: &BTreeMap<String, String>,
-        unsupported: &mut Unsupported,
-    ) -> Result<ResolvedNode, String> {
+        shared: &Shared<'_>,
+        assembly: &mut Assembly,
+    ) -> Result<ResolvedNode, NodeError> {
         let defaults = &self.org.defaults;
-        check_name(&node.name)?;
-        let invalid = |problem: String| format!("workspace {}: {problem}", node.name);
+        check_name(&node.name)
+            .map_err(|message| NodeError { at: node.marks.of("name").cloned(), message })?;
+        let error = |at: Option<&Place>, problem: String| NodeError {
+            at: at.cloned(),
+            message: format!("workspace {}: {problem}", node.name),
+        };
+        let invalid = |field: &str, problem: String| error(node.marks.of(field), problem);
 
         let asked = first_given(&[&node.runtime, &defaults.runtime]).unwrap_or_default().trim();
         let model = first_given(&[&node.model, &defaults.model]);
-        for (field, text) in [("model", model.unwrap_or_default()), ("runtime", asked)] {
+        for (field, own, text) in
+            [("model", &node.model, model.unwrap_or_default()), ("runtime", &node.runtime, asked)]
+        {
             if text.len() > MODEL_BYTES || text.contains(['\n', '\r']) {
-                return Err(invalid(format!("invalid {field}")));
+                let marks = if own.trim().is_empty() { &defaults.marks } else { &node.marks };
+                return Err(error(marks.of(field), format!("invalid {field}")));
             }
         }
         let external = node.external || asked.eq_ignore_ascii_case(types::defaults::OPERATOR_RUNTIME);
@@ -160,16 +219,20 @@ impl Assembler<'_> {
         };
         let facts = self.runtimes.info(&runtime);
         let hosting = if external { Hosting::Operator } else { facts.hosting };
-        let tier = [node.tier, defaults.tier].into_iter().find(|tier| *tier != 0);
-        let tier = tier.map_or(Ok(self.default_tier), |tier| {
-            rules::tier(tier).map_err(|_| invalid(format!("tier must be 1, 2, 3 or 4, not {tier}")))
+        let tiers = [(node.tier, &node.marks), (defaults.tier, &defaults.marks)];
+        let tier = tiers.into_iter().find(|(tier, _)| *tier != 0);
+        let tier = tier.map_or(Ok(self.default_tier), |(tier, marks)| {
+            let problem = || format!("tier must be 1, 2, 3 or 4, not {tier}");
+            rules::tier(tier).map_err(|_| error(marks.of("tier"), problem()))
         })?;
 
-        let mut env = org_env.clone();
+        let mut env = shared.org_env.clone();
         if !node.files_dir.is_empty() {
-            env.extend(self.env(&node.files_dir));
+            env.extend(self.env(&node.files_dir, node.marks.of("files_dir"), &mut assembly.notes));
         }
-        let (workspace_dir, workspace_access) = workspace_dir(node, &env).map_err(invalid)?;
+        let (workspace_dir, workspace_access) =
+            workspace_dir(node, &env).map_err(|(field, problem)| invalid(field, problem))?;
+        let (setup, (channels, channels_skipped)) = self.setup(node, hosting, &env, shared, assembly);
         let secrets =
             if hosting == Hosting::Container { self.secrets(&node.files_dir, env) } else { BTreeMap::new() };
         let model = model.map(str::to_owned).or_else(|| {
@@ -177,7 +240,14 @@ impl Assembler<'_> {
             let default = facts.default_model.unwrap_or_else(|| types::defaults::MODEL.to_owned());
             (hosting == Hosting::Container && !by_variable).then_some(default)
         });
-        let (spec, channels_skipped) = self.spec(node, model.as_deref(), hosting, unsupported);
+        let template = normalize_path(&node.template).filter(|_| !node.template.is_empty());
+        let org = OrgSpec { dir: self.dir.to_owned(), name: self.org.name.clone(), ..OrgSpec::default() };
+        let spec = WorkspaceSpec {
+            template: template.map(|path| path.to_string_lossy().into_owned()),
+            model,
+            org: Some(org),
+            ..WorkspaceSpec::default()
+        };
         Ok(ResolvedNode {
             id: WorkspaceId::random(),
             parent: None,
@@ -190,9 +260,12 @@ impl Assembler<'_> {
             workspace_access,
             max_concurrent_tasks: i32::try_from(node.max_concurrent_tasks.max(1)).unwrap_or(i32::MAX),
             url: Some(node.url.clone()).filter(|url| external && !url.is_empty()),
+            url_at: node.marks.of("url").cloned(),
             position: Position::default(),
             spec,
+            setup,
             secrets,
+            channels,
             channels_skipped,
         })
     }
@@ -222,22 +295,25 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A workspace's directory of the host, and its access to that.
+/// A workspace's directory of the host, and its access to that; else the field that is wrong, and why.
 fn workspace_dir(
     node: &Node,
     env: &BTreeMap<String, String>,
-) -> Result<(Option<String>, WorkspaceAccess), String> {
+) -> Result<(Option<String>, WorkspaceAccess), (&'static str, String)> {
     let process = |name: &str| std::env::var(name).ok();
-    let dir = Some(expand(&node.workspace_dir, env, process)).filter(|dir| !dir.is_empty());
+    let dir = Some(expand(&node.workspace_dir, env, process).text).filter(|dir| !dir.is_empty());
     if let Some(dir) = &dir {
-        rules::workspace_dir(dir).map_err(|wrong| format!("workspace_dir {}", wrong.reason()))?;
+        let wrong = rules::workspace_dir(dir);
+        wrong.map_err(|wrong| ("workspace_dir", format!("workspace_dir {}", wrong.reason())))?;
     }
+    let field = "workspace_access";
     let word = if node.workspace_access.is_empty() { "none" } else { &node.workspace_access };
     let access: WorkspaceAccess = word
         .parse()
-        .map_err(|_| format!("workspace_access=\"{word}\" — must be 'none', 'read_only', or 'read_write'"))?;
+        .map_err(|_| format!("workspace_access=\"{word}\" — must be 'none', 'read_only', or 'read_write'"))
+        .map_err(|problem| (field, problem))?;
     if access != WorkspaceAccess::None && dir.is_none() {
-        return Err(format!("workspace_access=\"{word}\" requires workspace_dir to be set"));
+        return Err((field, format!("workspace_access=\"{word}\" requires workspace_dir to be set")));
     }
     Ok((dir, access))
 }

@@ -5,7 +5,10 @@ use std::{fs, time::Duration};
 use fleet::{Adapter, RuntimeInfo};
 
 use super::*;
-use crate::template::{Defaults, Prompt, Prompts, Schedule};
+use crate::{
+    fields::Marks,
+    template::{Defaults, Prompt, Prompts, Schedule},
+};
 
 /// Runtimes of the first-party guests that the tests need.
 struct KnownRuntimes;
@@ -51,6 +54,10 @@ impl Fixture {
     }
 
     fn assemble(&self) -> Assembly {
+        self.try_assemble(32 << 20).unwrap()
+    }
+
+    fn try_assemble(&self, setup_bytes: usize) -> Result<Assembly, InvalidValue> {
         let root = self.dir.path().join("t");
         fs::create_dir_all(&root).unwrap();
         let containment_root = fs::canonicalize(self.dir.path()).unwrap();
@@ -63,6 +70,9 @@ impl Fixture {
             default_tier: 3,
             globals: &self.globals,
             personas: &self.dir.path().join("personas"),
+            mail_domain: "agents.invalid",
+            setup_bytes,
+            crons: RefCell::default(),
             seal: &|_| Some(SealedText { sealed: "sealed".to_owned(), version: 1 }),
         };
         assembler.assemble()
@@ -144,7 +154,7 @@ fn a_default_model_is_used_only_where_nothing_else_names_one() {
 
 #[test]
 fn prompts_of_the_node_win_over_those_of_the_defaults() {
-    let prompt = |text: &str, file: &str| Prompt { text: text.to_owned(), file: file.to_owned() };
+    let prompt = |text: &str, file: &str| Prompt { text: text.into(), file: file.to_owned() };
     for (own, default, expected) in [
         (prompt("own", "own.md"), prompt("default", ""), Some("own")),
         (prompt("", "own.md"), prompt("default", ""), Some("file of the node")),
@@ -160,8 +170,8 @@ fn prompts_of_the_node_win_over_those_of_the_defaults() {
         fixture.file("t/a/own.md", "\nfile of the node\n\n");
         fixture.file("t/default.md", "file of  \nthe template");
         fixture.file("x.md", "secret");
-        let org = fixture.only().spec.org.unwrap();
-        assert_eq!(org.initial_prompt.as_deref(), expected, "{own:?}");
+        let setup = fixture.only().setup;
+        assert_eq!(setup.initial_prompt.as_deref(), expected, "{own:?}");
     }
 }
 
@@ -174,31 +184,84 @@ fn an_invalid_node_ends_the_tree_in_depth_first_order() {
     };
     let found = Fixture::new(vec![tree, named("E")], Defaults::default()).assemble();
     assert_eq!(found.nodes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["A", "B", "C"]);
-    assert_eq!(found.error.as_deref(), Some("workspace Bad: workspace_dir must be an absolute path"));
+    let error = found.error.map(|error| error.message);
+    assert_eq!(error.as_deref(), Some("workspace Bad: workspace_dir must be an absolute path"));
 }
 
 #[test]
-fn schedules_without_prompt_or_cron_are_skipped() {
-    let schedule = |cron: &str, prompt: &str, file: &str| Schedule {
+fn schedules_that_can_not_run_are_left_out_and_noted() {
+    let schedule = |cron: &str, timezone: &str, prompt: &str, file: &str| Schedule {
         name: "s".to_owned(),
         cron_expr: cron.to_owned(),
-        timezone: "UTC".to_owned(),
-        prompt: prompt.to_owned(),
+        timezone: timezone.to_owned(),
+        prompt: prompt.into(),
         prompt_file: file.to_owned(),
         enabled: true,
+        marks: Marks::default(),
     };
     let schedules = vec![
-        schedule("0 9 * * 1", "go", ""),
-        schedule("0 9 * *", "go", ""),
-        schedule("0 9 * * 1", "", "none.md"),
-        schedule("0 9 * * 1", "", "s.md"),
+        schedule("0 9 * * 1", "UTC", "go", ""),
+        schedule("0 9 * *", "UTC", "go", ""),
+        schedule("0 9 30 2 *", "UTC", "go", ""),
+        schedule("0 9 * * 1", "Europe/Berln", "go", ""),
+        schedule("0 9 * * 1", "UTC", "", "none.md"),
+        schedule("0 9 * * 1", "UTC", "", "S.md"),
+        schedule("0 9 * * 1", "UTC", "", "s.md"),
     ];
     let fixture = Fixture::new(vec![Node { schedules, ..named("A") }], Defaults::default());
-    fixture.file("t/s.md", "from a file");
-    let kept = fixture.only().spec.org.unwrap().schedules;
-    let prompts: Vec<&str> = kept.iter().map(|it| it.prompt.as_str()).collect();
-    assert_eq!(prompts, ["go", "from a file"]);
+    fixture.file("t/s.md", "from a file\n");
+    let found = fixture.assemble();
+    let prompts: Vec<&str> = found.nodes[0].setup.schedules.iter().map(|it| &*it.prompt).collect();
+    assert_eq!(prompts, ["go", "from a file\n"]);
+    let notes: Vec<String> = found.notes.sentences().collect();
+    for (note, part) in notes.iter().zip([
+        "the schedule `s` of A is left out: `0 9 * *` is no cron expression: it needs five fields",
+        "never matches a date",
+        "`Europe/Berln` is no time zone",
+        "prompt_file `none.md` is not used: missing file",
+        "it has no prompt",
+        "missing file; `s.md` differs only in case",
+        "it has no prompt",
+    ]) {
+        assert!(note.contains(part), "{part}: {notes:?}");
+    }
+    assert_eq!(notes.len(), 7);
 }
+
+#[test]
+fn a_text_that_workspaces_share_counts_once_and_what_is_too_much_is_refused() {
+    let prompts = Prompts {
+        initial: Prompt { text: "x".repeat(1 << 20).into(), file: String::new() },
+        ..Prompts::default()
+    };
+    let memories = vec![InitialMemory { content: "y".repeat(2 << 20).into(), scope: String::new() }];
+    let defaults = Defaults { prompts: prompts.clone(), initial_memories: memories, ..Defaults::default() };
+    let nodes = |count: usize| (0..count).map(|number| named(&format!("N{number}"))).collect::<Vec<_>>();
+    let fixture = Fixture::new(nodes(500), defaults);
+    let found = fixture.try_assemble(2 << 20).unwrap();
+    let digests: HashSet<String> = found
+        .nodes
+        .iter()
+        .map(|node| node.setup.initial_prompt.as_ref().unwrap().digest().to_owned())
+        .collect();
+    assert_eq!((found.nodes.len(), digests.len()), (500, 1));
+
+    let mut own = nodes(5);
+    for (number, node) in own.iter_mut().enumerate() {
+        node.system_prompt = format!("{number}{}", "z".repeat(number << 20)).into();
+    }
+    let fixture = Fixture::new(own, Defaults::default());
+    let error = fixture.try_assemble((3 << 20) + 1_000).unwrap_err();
+    let parts = ["up to N3 have 6 MiB", "3 MiB are allowed", "N3 (3 MiB), N2 (2 MiB), N1 (1 MiB)"];
+    for part in parts {
+        assert!(error.message.contains(part), "{part}: {error}");
+    }
+    // Variables are sealed for each workspace, so they count for each.
+    let fixture = Fixture::new(nodes(5), Defaults::default());
+    fixture.file("t/.env", &format!("A={}", "x".repeat(1 << 19)));
+    assert!(fixture.try_assemble(2 << 20).unwrap_err().message.contains("up to N3"));
+}
+
 #[test]
 fn models_and_runtimes_of_the_defaults_are_checked_too() {
     let long = "x".repeat(MODEL_BYTES + 1);
@@ -207,7 +270,8 @@ fn models_and_runtimes_of_the_defaults_are_checked_too() {
         (Defaults { runtime: "a\nb".to_owned(), ..Defaults::default() }, "runtime"),
     ] {
         let found = Fixture::new(vec![named("A")], defaults).assemble();
-        assert_eq!((found.error, found.nodes.len()), (Some(format!("workspace A: invalid {field}")), 0));
+        let error = found.error.map(|error| error.message);
+        assert_eq!((error, found.nodes.len()), (Some(format!("workspace A: invalid {field}")), 0));
     }
 }
 
@@ -217,5 +281,5 @@ fn files_with_credentials_are_no_prompts() {
         Prompts { initial: Prompt { file: ".env".to_owned(), ..Prompt::default() }, ..Prompts::default() };
     let fixture = Fixture::new(vec![Node { prompts, ..named("A") }], Defaults::default());
     fixture.file("t/.env", "TOKEN=secret");
-    assert_eq!(fixture.only().spec.org.unwrap().initial_prompt, None);
+    assert_eq!(fixture.only().setup.initial_prompt, None);
 }

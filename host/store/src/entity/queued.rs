@@ -42,6 +42,16 @@ pub(crate) struct Model {
     pub(crate) status: QueueStatus,
     #[sea_orm(column_type = "Text", nullable)]
     pub(crate) last_error: Option<String>,
+    /// When it may be sent again, unless its agent reports earlier.
+    pub(crate) not_before: Option<DateTimeUtc>,
+    /// Tries in a row that did not reach the agent. They are not attempts.
+    pub(crate) unreached: i32,
+    /// Server that delivers it.
+    pub(crate) owner: Option<Uuid>,
+    /// How often it was claimed: the outcome of an earlier claim must not overwrite that of a later one.
+    pub(crate) claim: i64,
+    /// When it was completed, dropped, or failed.
+    pub(crate) finished_at: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QuerySelect as _, QueryTrait as _,
+    ColumnTrait as _, EntityTrait as _, ExprTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QuerySelect as _, QueryTrait as _,
     sea_query::{Expr, OnConflict},
 };
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::{
     Store, StoreError,
     entity::{guest_component, guest_release},
+    guarded::Tx,
     transaction::Transaction,
 };
 
@@ -108,7 +109,7 @@ impl Store {
 
 /// Stores a component unless the database has it, by its length: the bytes were stored shortly before,
 /// but the last release with the same ones may have been deleted meanwhile.
-pub(super) async fn ensure(tx: &DatabaseTransaction, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) async fn ensure(tx: &Tx, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
     let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let this = guest_component::Entity::find().filter(guest_component::Column::Digest.eq(digest));
     if this.filter(Expr::cust(LENGTH).eq(length)).count(tx).await? == 0 {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use events::{Event, definitions::GuestChanged};
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
     sea_query::{Expr, OnConflict},
 };
 
@@ -20,6 +20,7 @@ use crate::{
     Change, CommitError, Mutation, Store, StoreError, WorkspaceEvent,
     commit::commit_group,
     entity::{guest, guest_component, guest_release},
+    guarded::Tx,
     transaction::Transaction,
 };
 
@@ -107,7 +108,7 @@ impl Store {
 }
 
 /// Inserts a new row, or replaces the one of the revision before.
-async fn write_row(tx: &DatabaseTransaction, row: &GuestRow) -> Result<(), CommitError> {
+async fn write_row(tx: &Tx, row: &GuestRow) -> Result<(), CommitError> {
     let written = if row.revision == 0 {
         guest::Entity::insert(row.model())
             .on_conflict(OnConflict::column(guest::Column::Name).do_nothing().to_owned())
@@ -131,11 +132,7 @@ async fn write_row(tx: &DatabaseTransaction, row: &GuestRow) -> Result<(), Commi
     if written == 1 { Ok(()) } else { Err(CommitError::Conflict) }
 }
 
-async fn write_release(
-    tx: &DatabaseTransaction,
-    guest: &str,
-    change: &ReleaseMutation,
-) -> Result<(), StoreError> {
+async fn write_release(tx: &Tx, guest: &str, change: &ReleaseMutation) -> Result<(), StoreError> {
     match change {
         ReleaseMutation::Put { release, component } => {
             insert_release(tx, release).await?;
@@ -170,7 +167,7 @@ async fn write_release(
     Ok(())
 }
 
-async fn insert_release(tx: &DatabaseTransaction, release: &ReleaseRow) -> Result<(), StoreError> {
+async fn insert_release(tx: &Tx, release: &ReleaseRow) -> Result<(), StoreError> {
     use guest_release::Column as C;
     let known = OnConflict::columns([C::Guest, C::Digest])
         .update_columns([C::State, C::Reason, C::Version])
@@ -181,7 +178,7 @@ async fn insert_release(tx: &DatabaseTransaction, release: &ReleaseRow) -> Resul
 
 /// Gives the releases of `guest` that `which` selects a state; returns how many they are.
 async fn set_state(
-    tx: &DatabaseTransaction,
+    tx: &Tx,
     guest: &str,
     which: Expr,
     state: ReleaseState,

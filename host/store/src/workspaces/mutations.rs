@@ -16,6 +16,7 @@ use super::WorkspaceRow;
 use crate::{
     CommitError, Mutation, StoreError, WorkspaceEvent,
     entity::{event, workspace},
+    setups::DeleteSetups,
     statement::{ROWS, replacing},
     transaction::Transaction,
 };
@@ -105,8 +106,10 @@ impl Mutation for UpdateWorkspaces {
 
 #[async_trait]
 impl Mutation for PurgeWorkspaces {
-    /// Rows of other tables are deleted by their foreign keys; events have none.
+    /// Rows of other tables are deleted by their foreign keys; events have none, and texts of setups may be
+    /// shared.
     async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        DeleteSetups(self.0.clone()).execute(tx).await?;
         for ids in self.0.chunks(ROWS) {
             let ids = || ids.iter().map(|id| id.0);
             let events = event::Entity::delete_many().filter(event::Column::WorkspaceId.is_in(ids()));

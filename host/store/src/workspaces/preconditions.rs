@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _,
-    PaginatorTrait as _, QueryFilter as _, QuerySelect as _, Statement,
+    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QuerySelect as _, Statement,
 };
 use types::{Status, WorkspaceId};
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     Precondition, StoreError,
     entity::{text_column::TextColumn, workspace},
+    guarded::Tx,
     statement::IDS,
     transaction::Transaction,
 };
@@ -83,11 +84,7 @@ impl Precondition for NoCycle {
 }
 
 /// Whether `upper` is `id` or an ancestor of it.
-async fn is_at_or_above(
-    tx: &DatabaseTransaction,
-    upper: WorkspaceId,
-    id: WorkspaceId,
-) -> Result<bool, StoreError> {
+async fn is_at_or_above(tx: &Tx, upper: WorkspaceId, id: WorkspaceId) -> Result<bool, StoreError> {
     let sql = "WITH RECURSIVE up(id) AS (\
                  SELECT CAST($1 AS UUID) UNION SELECT w.parent_id FROM workspaces w JOIN up ON w.id = up.id \
                  WHERE w.parent_id IS NOT NULL) \

@@ -35,7 +35,7 @@ async fn uptime(store: &Store, id: WorkspaceId) -> Option<i64> {
 
 /// The numbers that rows of activity have for a summary, oldest first.
 async fn summaries(store: &Store, id: WorkspaceId) -> Vec<usize> {
-    let rows = store.activity(&all(id)).await.unwrap();
+    let rows = store.activity(&all(id)).await.unwrap().rows;
     rows.into_iter().rev().map(|row| row.summary.unwrap().parse().unwrap()).collect()
 }
 

@@ -13,3 +13,4 @@ mod leases;
 mod messaging;
 mod order;
 mod schema;
+mod setups;

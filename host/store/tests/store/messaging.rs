@@ -1,15 +1,17 @@
 //! Activity in the order of commits, and the queue of messages.
 
+use std::collections::HashSet;
+
 use chrono::Duration;
 use futures::future::join_all;
 use store::{
     Change, Store, Writer,
     activity::{ActivityFilter, ActivityRow, InsertActivity},
-    queue::{NewQueued, Outcome, QueueStatus},
-    workspaces::{InsertWorkspaces, PurgeWorkspaces, WorkspaceRow},
+    queue::{Capacity, Claim, NewQueued, Outcome, QueueStatus, QueuedRow, Swept},
+    workspaces::{InsertWorkspaces, PurgeWorkspaces, Status, UpdateWorkspaces, WorkspaceRow},
 };
 use tokio::time::timeout;
-use types::{ActivityId, QueueItemId, WorkspaceId};
+use types::{ActivityId, QueueItemId, ServerId, WorkspaceId};
 
 use crate::database::{Database, WAIT_TIMEOUT, on_both, workspace, writer};
 
@@ -41,7 +43,9 @@ pub fn all(workspace: WorkspaceId) -> ActivityFilter {
         before: None,
         since: None,
         after: None,
+        oldest_first: false,
         limit: 10_000,
+        bytes: u64::MAX,
     }
 }
 
@@ -51,7 +55,7 @@ fn message(workspace_id: WorkspaceId, key: &str) -> NewQueued {
         caller_id: None,
         body: format!("\"{key}\""),
         method: "m".to_owned(),
-        idempotency_key: Some(key.to_owned()),
+        key: Some(key.to_owned()),
         expires_at: None,
     }
 }
@@ -64,12 +68,44 @@ async fn with_one(database: &Database) -> (Store, Writer, WorkspaceRow) {
     (store, writer, row)
 }
 
-async fn keys(store: &Store, workspace: WorkspaceId) -> Vec<String> {
-    let mut keys = Vec::new();
-    while let Some(row) = store.dequeue(workspace).await.unwrap() {
-        keys.extend(row.idempotency_key);
+const MAX: i32 = 2;
+
+fn capacity(max: i32) -> Capacity {
+    Capacity { max, active: 0, reported_at: None }
+}
+
+async fn claim(store: &Store, workspace: WorkspaceId, server: ServerId) -> Option<QueuedRow> {
+    let claim =
+        store.claim_queued(workspace, server, capacity(100), false, Duration::minutes(5)).await.unwrap();
+    match claim {
+        Claim::Taken(row) => Some(*row),
+        Claim::Later | Claim::Empty => None,
     }
-    keys
+}
+
+async fn enqueue(store: &Store, new: NewQueued) -> (QueueItemId, u64) {
+    store.enqueue(new, None, store::now() - Duration::hours(1)).await.unwrap()
+}
+
+/// The ids of the workspaces for which messages wait.
+async fn sweep(store: &Store, server: ServerId, requeue_others: bool) -> Vec<WorkspaceId> {
+    let running = HashSet::new();
+    let sweep = Swept {
+        server,
+        running: &running,
+        requeue_others,
+        max_attempts: MAX,
+        longest_wait: Duration::minutes(5),
+    };
+    store.sweep_queue(&sweep).await.unwrap().into_iter().map(|waiting| waiting.id).collect()
+}
+
+fn attempted(error: &str) -> Outcome {
+    Outcome::Attempted {
+        error: error.to_owned(),
+        max_attempts: MAX,
+        not_before: store::now() + Duration::hours(1),
+    }
 }
 
 on_both! {
@@ -91,12 +127,12 @@ on_both! {
         for written in [one_written, other_written] {
             timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
         }
-        let rows = store.activity(&all(row.id)).await.unwrap();
+        let rows = store.activity(&all(row.id)).await.unwrap().rows;
         assert_eq!(rows.len(), 300);
         assert!(rows.is_sorted_by(|newer, older| newer.created_at > older.created_at));
         // From any row on, those after it and no others.
         let place = store.activity_place(row.id, rows[100].id).await.unwrap();
-        let after = store.activity(&ActivityFilter { after: place, ..all(row.id) }).await.unwrap();
+        let after = store.activity(&ActivityFilter { after: place, ..all(row.id) }).await.unwrap().rows;
         assert!(after.iter().eq(rows[..100].iter().rev()));
         assert_eq!(store.activity_place(WorkspaceId::random(), rows[100].id).await.unwrap(), None);
     }
@@ -113,81 +149,129 @@ on_both! {
         behind.write_behind(odd).await;
         drop(behind);
         timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
-        let rows = store.activity(&all(row.id)).await.unwrap();
+        let rows = store.activity(&all(row.id)).await.unwrap().rows;
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[0].method.as_deref(), Some("a\u{fffd}b"));
         assert_eq!(rows[1], twice);
         assert_eq!(store.delete_activity_before(rows[0].created_at).await.unwrap(), 1);
-        assert_eq!(store.activity(&all(row.id)).await.unwrap(), rows[..1]);
+        assert_eq!(store.activity(&all(row.id)).await.unwrap().rows, rows[..1]);
         writer.commit(Change::of(PurgeWorkspaces(vec![row.id]))).await.unwrap();
-        assert_eq!(store.activity(&all(row.id)).await.unwrap(), []);
+        assert_eq!(store.activity(&all(row.id)).await.unwrap().rows, []);
     }
 
-    async fn messages_are_dequeued_once_and_in_order(database: &Database) {
+    async fn messages_are_claimed_once_and_in_order(database: &Database) {
         let (store, _writer, row) = with_one(database).await;
+        let server = ServerId::random();
         let mut ids = Vec::new();
         for (number, key) in ["a", "b", "c"].into_iter().enumerate() {
-            let (id, depth) = store.enqueue(message(row.id, key), None).await.unwrap();
+            let (id, depth) = enqueue(&store, message(row.id, key)).await;
             assert_eq!(depth, number as u64 + 1);
             ids.push(id);
         }
-        assert_eq!(store.enqueue(message(row.id, "b"), None).await.unwrap(), (ids[1], 3));
+        assert_eq!(enqueue(&store, message(row.id, "b")).await, (ids[1], 3));
         let gone = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
-        assert_eq!(store.enqueue(gone, None).await.unwrap().1, 3);
-        let nameless = NewQueued { idempotency_key: None, ..message(row.id, "") };
-        assert_eq!(store.enqueue(nameless, None).await.unwrap().1, 4);
-        let taken = join_all((0..8).map(|_| store.dequeue(row.id))).await;
-        let mut taken: Vec<QueueItemId> = taken.into_iter().filter_map(Result::unwrap).map(|row| row.id).collect();
+        assert_eq!(enqueue(&store, gone).await.1, 3);
+        let nameless = || NewQueued { key: None, ..message(row.id, "") };
+        assert_eq!(enqueue(&store, nameless()).await.1, 4);
+        assert_eq!(enqueue(&store, nameless()).await.1, 5);
+        let taken = join_all((0..8).map(|_| claim(&store, row.id, server))).await;
+        let mut taken: Vec<QueueItemId> = taken.into_iter().flatten().map(|row| row.id).collect();
         taken.sort();
         taken.dedup();
-        assert_eq!(taken.len(), 4, "each once");
-        // On its way, it still is the same one; delivered, no more.
-        assert_eq!(store.enqueue(message(row.id, "b"), None).await.unwrap().0, ids[1]);
-        let b = store.queued(ids[1]).await.unwrap().unwrap();
-        store.complete(&b, Outcome::Completed).await.unwrap();
-        let (again, depth) = store.enqueue(message(row.id, "b"), None).await.unwrap();
-        assert!(again != ids[1] && depth == 1);
-        assert!(store.enqueue(message(WorkspaceId::random(), "x"), None).await.is_err());
+        assert_eq!(taken.len(), 5, "each once");
+        // On its way and delivered, it still is the same message; given up, no more.
+        assert_eq!(enqueue(&store, message(row.id, "b")).await.0, ids[1]);
+        store.finish_claim(ids[1], 1, &Outcome::Completed).await.unwrap();
+        assert_eq!(enqueue(&store, message(row.id, "b")).await.0, ids[1]);
+        assert_eq!(store.queued_by_key("b", store::now() - Duration::hours(1)).await.unwrap(), Some(ids[1]));
+        assert_eq!(store.queued_by_key("b", store::now()).await.unwrap(), None, "a day later, it is another one");
+        store.finish_claim(ids[2], 1, &Outcome::Failed("no".to_owned())).await.unwrap();
+        let (again, depth) = enqueue(&store, message(row.id, "c")).await;
+        assert!(again != ids[2] && depth == 1);
+        let of_none = message(WorkspaceId::random(), "x");
+        assert!(store.enqueue(of_none, None, store::now()).await.is_err());
+        // Keys and methods may be as long as a body.
+        let long = NewQueued { method: "m".repeat(600_000), ..message(row.id, "long") };
+        enqueue(&store, long).await;
+    }
+
+    async fn an_agent_gets_no_more_messages_at_once_than_it_has_capacity_for(database: &Database) {
+        let (store, _writer, row) = with_one(database).await;
+        let other = database.store().await;
+        for number in 0..9 {
+            enqueue(&store, message(row.id, &number.to_string())).await;
+        }
+        let server = ServerId::random();
+        let claim = async |store: &Store, capacity: Capacity| {
+            match store.claim_queued(row.id, server, capacity, false, Duration::minutes(5)).await.unwrap() {
+                Claim::Taken(row) => Some(*row),
+                Claim::Later => None,
+                Claim::Empty => panic!("messages wait"),
+            }
+        };
+        // Two servers at the same time.
+        let claims = join_all((0..12).map(|number| {
+            let store = if number % 2 == 0 { &store } else { &other };
+            claim(store, capacity(3))
+        })).await;
+        let claims: Vec<QueuedRow> = claims.into_iter().flatten().collect();
+        assert_eq!(claims.len(), 3);
+        // Three tasks that the agent reports now may be these three; of an earlier report, they are others.
+        let report = |active, reported_at| Capacity { max: 5, active, reported_at };
+        assert_eq!(claim(&store, report(3, Some(claims[0].enqueued_at))).await, None);
+        assert!(claim(&store, report(3, Some(store::now() + Duration::minutes(1)))).await.is_some());
+        assert_eq!(claim(&store, report(5, Some(store::now() + Duration::minutes(1)))).await, None);
+        // A delivery that ended makes room.
+        store.finish_claim(claims[0].id, claims[0].claim, &Outcome::Completed).await.unwrap();
+        assert!(claim(&store, capacity(4)).await.is_some());
+        assert_eq!(claim(&store, capacity(4)).await, None);
     }
 
     async fn activity_of_a_queued_message_is_stored_with_it_or_not_at_all(database: &Database) {
         let (store, _writer, row) = with_one(database).await;
-        let listed = async || store.activity(&all(row.id)).await.unwrap();
-        store.enqueue(message(row.id, "a"), Some(&said(row.id, "first"))).await.unwrap();
-        store.enqueue(message(row.id, "a"), Some(&said(row.id, "second"))).await.unwrap();
+        let listed = async || store.activity(&all(row.id)).await.unwrap().rows;
+        let enqueue = async |new, said| store.enqueue(new, Some(&said), store::now() - Duration::hours(1)).await;
+        enqueue(message(row.id, "a"), said(row.id, "first")).await.unwrap();
+        enqueue(message(row.id, "a"), said(row.id, "second")).await.unwrap();
         let summaries: Vec<_> = listed().await.into_iter().map(|row| row.summary.unwrap()).collect();
         assert_eq!(summaries, ["second", "first"]);
         let of_no_workspace = message(WorkspaceId::random(), "b");
-        assert!(store.enqueue(of_no_workspace, Some(&said(row.id, "third"))).await.is_err());
+        assert!(enqueue(of_no_workspace, said(row.id, "third")).await.is_err());
         assert_eq!(listed().await.len(), 2);
     }
 
     async fn messages_in_flight_at_a_crash_are_requeued_until_the_attempt_limit(database: &Database) {
         let (store, writer, row) = with_one(database).await;
-        let (id, _) = store.enqueue(message(row.id, "a"), None).await.unwrap();
+        let [one, other] = [ServerId::random(), ServerId::random()];
+        let (id, _) = enqueue(&store, message(row.id, "a")).await;
         let late = NewQueued { expires_at: Some(store::now()), ..message(row.id, "late") };
-        let (late, _) = store.enqueue(late, None).await.unwrap();
-        let first = store.dequeue(row.id).await.unwrap().unwrap();
-        // It may still be on its way.
-        let earlier = store::now() - Duration::minutes(1);
-        assert!(store.requeue_expired(earlier, 2).await.unwrap().is_empty());
+        let (late, _) = enqueue(&store, late).await;
+        store.renew_server(one, std::time::Duration::from_secs(60)).await.unwrap();
+        let first = claim(&store, row.id, one).await.unwrap();
+        // Its server lives.
+        assert!(sweep(&store, other, true).await.is_empty());
         assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Dispatched);
         let expired = store.queued(late).await.unwrap().unwrap();
         assert_eq!((expired.status, expired.last_error.as_deref()), (QueueStatus::Dropped, Some("expired")));
-        assert_eq!(store.requeue_expired(store::now(), 2).await.unwrap(), [row.id]);
-        let second = store.dequeue(row.id).await.unwrap().unwrap();
-        assert_eq!((second.id, second.attempts), (id, 2));
-        // The earlier attempt can no longer record an outcome.
-        store.complete(&first, Outcome::Completed).await.unwrap();
-        assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Dispatched);
-        store.complete(&second, Outcome::Undelivered { error: "no", max_attempts: 2 }).await.unwrap();
+        store.release_leases(one).await.unwrap();
+        assert!(sweep(&store, other, false).await.is_empty(), "others may just not have renewed their leases yet");
+        assert_eq!(sweep(&store, other, true).await, [row.id]);
+        let second = claim(&store, row.id, other).await.unwrap();
+        assert_eq!((second.id, second.attempts, second.claim), (id, 2, 2));
+        // The earlier claim can no longer record an outcome.
+        for outcome in [Outcome::Completed, attempted("late"), Outcome::Returned] {
+            store.finish_claim(id, first.claim, &outcome).await.unwrap();
+            assert_eq!(store.queued(id).await.unwrap().unwrap(), second);
+        }
+        store.finish_claim(id, second.claim, &attempted("no")).await.unwrap();
         let failed = store.queued(id).await.unwrap().unwrap();
         assert_eq!((failed.status, failed.last_error.as_deref(), failed.dispatched_at), (QueueStatus::Failed, Some("no"), None));
 
-        store.enqueue(message(row.id, "b"), None).await.unwrap();
-        let (c, _) = store.enqueue(message(row.id, "c"), None).await.unwrap();
-        let b = store.dequeue(row.id).await.unwrap().unwrap();
-        store.complete(&b, Outcome::Undelivered { error: "busy", max_attempts: 5 }).await.unwrap();
+        enqueue(&store, message(row.id, "b")).await;
+        let (c, _) = enqueue(&store, message(row.id, "c")).await;
+        let b = claim(&store, row.id, one).await.unwrap();
+        store.finish_claim(b.id, b.claim, &attempted("busy")).await.unwrap();
+        let earlier = store::now() - Duration::minutes(1);
         assert_eq!(store.drop_stale_queued(earlier, None).await.unwrap(), 0);
         assert_eq!(store.drop_stale_queued(store::now(), Some(WorkspaceId::random())).await.unwrap(), 0);
         assert_eq!(store.drop_stale_queued(store::now(), Some(row.id)).await.unwrap(), 2);
@@ -195,8 +279,64 @@ on_both! {
         let notes: Vec<String> = join_all(notes).await.into_iter().filter_map(|row| row.unwrap()?.last_error).collect();
         assert!(notes[0].starts_with("busy; dropped as stale at 2"), "{notes:?}");
         assert!(notes[1].starts_with("dropped as stale at 2"), "{notes:?}");
-        assert_eq!(keys(&store, row.id).await, [] as [String; 0]);
+        assert_eq!(claim(&store, row.id, one).await, None);
         writer.commit(Change::of(PurgeWorkspaces(vec![row.id]))).await.unwrap();
         assert_eq!(store.queued(id).await.unwrap(), None);
+    }
+
+    async fn a_message_that_was_requeued_too_early_is_not_sent_again_once_it_is_known_to_be_delivered(database: &Database) {
+        let (store, _writer, row) = with_one(database).await;
+        let [one, other] = [ServerId::random(), ServerId::random()];
+        let (id, _) = enqueue(&store, message(row.id, "a")).await;
+        let first = claim(&store, row.id, one).await.unwrap();
+        assert_eq!(sweep(&store, other, true).await, [row.id]);
+        store.finish_claim(id, first.claim, &Outcome::Completed).await.unwrap();
+        assert_eq!(store.queued(id).await.unwrap().unwrap().status, QueueStatus::Completed);
+        assert_eq!(claim(&store, row.id, other).await, None);
+    }
+
+    async fn tries_that_do_not_reach_the_agent_are_no_attempts_and_wait(database: &Database) {
+        let (store, _writer, row) = with_one(database).await;
+        let server = ServerId::random();
+        let (id, _) = enqueue(&store, message(row.id, "a")).await;
+        let unreached = |not_before| Outcome::Unreached { error: "away".to_owned(), not_before };
+        for number in 1..=7 {
+            let claimed = claim(&store, row.id, server).await.unwrap();
+            assert_eq!((claimed.attempts, claimed.claim), (1, number));
+            store.finish_claim(id, claimed.claim, &unreached(store::now())).await.unwrap();
+        }
+        let seen = store.queued(id).await.unwrap().unwrap();
+        assert_eq!((seen.status, seen.attempts, seen.unreached), (QueueStatus::Queued, 0, 7));
+        let claimed = claim(&store, row.id, server).await.unwrap();
+        store.finish_claim(id, claimed.claim, &unreached(store::now() + Duration::minutes(4))).await.unwrap();
+        assert_eq!(claim(&store, row.id, server).await, None, "too early");
+        assert_eq!(sweep(&store, server, true).await, [row.id], "it waits");
+        let early = store.claim_queued(row.id, server, capacity(1), true, Duration::minutes(5)).await.unwrap();
+        assert!(matches!(early, Claim::Taken(_)), "its agent reported: {early:?}");
+        // The clock was set back by an hour.
+        let far = unreached(store::now() + Duration::hours(1));
+        store.finish_claim(id, claimed.claim + 1, &far).await.unwrap();
+        let claimed = claim(&store, row.id, server).await.unwrap();
+        store.finish_claim(id, claimed.claim, &Outcome::Returned).await.unwrap();
+        let seen = store.queued(id).await.unwrap().unwrap();
+        assert_eq!((seen.status, seen.attempts, seen.not_before, seen.owner), (QueueStatus::Queued, 0, None, None));
+    }
+
+    async fn finished_messages_are_deleted_and_those_of_removed_workspaces_dropped(database: &Database) {
+        let (store, writer, row) = with_one(database).await;
+        let server = ServerId::random();
+        let (done, _) = enqueue(&store, message(row.id, "a")).await;
+        let (waiting, _) = enqueue(&store, message(row.id, "b")).await;
+        let claimed = claim(&store, row.id, server).await.unwrap();
+        store.finish_claim(done, claimed.claim, &Outcome::Completed).await.unwrap();
+        let removed = WorkspaceRow { status: Status::Removed, removed_at: Some(store::now()), revision: row.revision + 1, ..row };
+        writer.commit(Change::of(UpdateWorkspaces(vec![removed]))).await.unwrap();
+        assert_eq!(sweep(&store, server, true).await, []);
+        let dropped = store.queued(waiting).await.unwrap().unwrap();
+        assert_eq!((dropped.status, dropped.last_error.as_deref()), (QueueStatus::Dropped, Some("its workspace was removed")));
+        let before = store::now() - Duration::minutes(1);
+        assert_eq!(store.delete_finished_queued(before).await.unwrap(), 0);
+        assert_eq!(store.delete_finished_queued(store::now()).await.unwrap(), 2);
+        assert_eq!(store.queued(waiting).await.unwrap(), None);
     }
 }

@@ -136,7 +136,7 @@ impl Bindings {
     ) -> Outcome<Result<RawJson, Problem>> {
         let body = body.to_owned();
         call!(self, on, call_to_agent(settings.text(), &body), |answer: Result<String, _>| match answer {
-            Ok(body) => RawJson::trusted(body)
+            Ok(body) => RawJson::read(body.as_bytes())
                 .map(Ok)
                 .map_err(|error| InvalidOutput::new("body", format!("it is not JSON: {error}"))),
             Err(no) => Ok(Err(problem(no))),

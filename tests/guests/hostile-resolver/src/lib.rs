@@ -44,10 +44,10 @@ impl Resolver for HostileResolver {
             "dangling" => vec![sequence(&[9])],
             "orphan" => vec![scalar("x", 1, 1), scalar("y", 1, 1)],
             "deep" => {
-                (1..=60).map(|next| if next < 60 { sequence(&[next]) } else { sequence(&[]) }).collect()
+                (1..=250).map(|next| if next < 250 { sequence(&[next]) } else { sequence(&[]) }).collect()
             }
             "wide" => {
-                let children: Vec<u32> = (1..=100_000).collect();
+                let children: Vec<u32> = (1..=200_000).collect();
                 let mut nodes = vec![sequence(&children)];
                 nodes.extend(children.iter().map(|_| scalar("", 1, 1)));
                 nodes

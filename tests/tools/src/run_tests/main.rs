@@ -32,6 +32,10 @@ use run::Run;
 /// The server where tests may create databases.
 const DATABASE: &str = "TEST_DATABASE_URL";
 
+/// Where Debian installs programs that some tests start.
+const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
+const NGINX: &str = "/usr/sbin/nginx";
+
 fn main() -> ExitCode {
     match test() {
         Ok(true) => ExitCode::SUCCESS,
@@ -49,6 +53,13 @@ fn test() -> io::Result<bool> {
     let mut skipped = Vec::new();
     if !has_postgres_programs() {
         skipped.push(("own_postgres::", "an installed Postgres"));
+    }
+    for (module, need, program) in
+        [("own_pgbouncer::", "PgBouncer", PGBOUNCER), ("own_nginx::", "nginx", NGINX)]
+    {
+        if !Path::new(program).exists() {
+            skipped.push((module, need));
+        }
     }
     if !rustix::process::geteuid().is_root() {
         skipped.push(("as_root::", "root"));

@@ -1,0 +1,196 @@
+//! The web canvas behind this server: what no route matches goes to `CANVAS_PROXY_URL`, streamed both ways and
+//! without credentials.
+//!
+//! Bounds: an answer must begin within [`HEAD_TIMEOUT`] and go on within [`IDLE_TIMEOUT`]; [`SOCKETS`] WebSockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::copy_bidirectional;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::error::ApiError;
+use crate::router_ext::Unmatched;
+use crate::serve::IdleTimeoutBody;
+
+/// Paths of the API: what is unknown below them is an error, not a page.
+const API: [&str; 7] =
+    ["/workspaces/", "/admin/", "/registry/", "/settings/", "/org/", "/orgs/", "/webhooks/"];
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take to begin.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may pause.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an unused connection is kept. Shorter than servers of pages usually keep theirs (5 s).
+const POOL_TIMEOUT: Duration = Duration::from_secs(4);
+/// After which silence the system checks whether the other end of a WebSocket is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// WebSockets that are passed on at the same time.
+const SOCKETS: usize = 256;
+
+/// Headers that concern one connection only.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What pages of the canvas may do. Answers of this server get a stricter policy.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data: blob:; connect-src 'self' ws: wss:; font-src 'self' data:",
+);
+
+/// The canvas.
+pub(crate) struct Canvas {
+    /// Scheme and host. A path in the setting is not used.
+    origin: Uri,
+    client: Client<HttpsConnector<HttpConnector>, Body>,
+    sockets: Arc<Semaphore>,
+}
+
+impl Canvas {
+    /// The canvas at a URL. `None`: TLS can't be set up.
+    pub(crate) fn new(url: &Uri) -> Option<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        let tls = HttpsConnectorBuilder::new().with_tls_config(tls()?).https_or_http().enable_http1();
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_idle_timeout(POOL_TIMEOUT).pool_timer(TokioTimer::new());
+        let client = client.build(tls.wrap_connector(tcp));
+        Some(Self { origin: url.clone(), client, sockets: Arc::new(Semaphore::new(SOCKETS)) })
+    }
+
+    /// The canvas' answer, or an error for what is below a path of the API.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let mut response = if API.iter().any(|path| request.uri().path().starts_with(path)) {
+            ApiError::not_found("not found").into_response()
+        } else {
+            self.forward(request).await.unwrap_or_else(|error| {
+                tracing::warn!(error, "the canvas (CANVAS_PROXY_URL) does not answer");
+                let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+                (StatusCode::BAD_GATEWAY, text, "canvas unavailable").into_response()
+            })
+        };
+        response.extensions_mut().insert(Unmatched);
+        response
+    }
+
+    async fn forward(&self, mut request: Request) -> Result<Response, String> {
+        let socket = match is_websocket(request.headers()) {
+            true => request.extensions_mut().remove::<OnUpgrade>(),
+            false => None,
+        };
+        let permit = match &socket {
+            Some(_) => {
+                Some(Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| "too many WebSockets")?)
+            }
+            None => None,
+        };
+        let (parts, body) = request.into_parts();
+        let mut onward = http::Request::new(body);
+        *onward.method_mut() = parts.method;
+        *onward.version_mut() = Version::HTTP_11;
+        *onward.uri_mut() = self.target(&parts.uri).ok_or("the path can't be asked for")?;
+        *onward.headers_mut() = parts.headers;
+        drop_hop_by_hop(onward.headers_mut(), socket.is_some());
+        for secret in [header::AUTHORIZATION, header::COOKIE, header::HOST] {
+            onward.headers_mut().remove(secret);
+        }
+        let answer = timeout(HEAD_TIMEOUT, self.client.request(onward)).await;
+        let mut answer = answer.map_err(|_| "no answer in time")?.map_err(|error| with_causes(&error))?;
+        let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if upgraded {
+            let theirs = hyper::upgrade::on(&mut answer);
+            let (Some(ours), Some(permit)) = (socket, permit) else {
+                return Err("an upgrade that was not asked for".to_owned());
+            };
+            tokio::spawn(pass_on(ours, theirs, permit));
+        }
+        let (mut parts, body) = answer.into_parts();
+        parts.version = Version::HTTP_11;
+        drop_hop_by_hop(&mut parts.headers, upgraded);
+        parts.headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(PAGE_POLICY);
+        Ok(Response::from_parts(parts, Body::new(IdleTimeoutBody::new(body, IDLE_TIMEOUT))))
+    }
+
+    fn target(&self, uri: &Uri) -> Option<Uri> {
+        let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let scheme = self.origin.scheme().cloned().unwrap_or(Scheme::HTTP);
+        let authority = self.origin.authority()?.clone();
+        Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().ok()
+    }
+}
+
+/// Trusts the certificates that the system trusts.
+fn tls() -> Option<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions();
+    let config =
+        config.inspect_err(|error| tracing::error!(%error, "the canvas can't be reached by TLS")).ok()?;
+    Some(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Removes what concerns one connection. An upgrade is asked for, and granted, on each connection anew.
+fn drop_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+    if upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+}
+
+/// Carries the bytes of a WebSocket until one side ends it.
+async fn pass_on(ours: OnUpgrade, theirs: OnUpgrade, _permit: OwnedSemaphorePermit) {
+    if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
+        // Either side may end a socket without ceremony.
+        let _ = copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await;
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,101 @@
+//! Where a template comes from, and how it becomes data: its files are found, resolved to one tree, decoded.
+
+use std::{fs, path::PathBuf};
+
+use bytes::Bytes;
+use serde_json::Value as Json;
+
+use crate::{
+    Orgs, decode, documents,
+    error::ImportError,
+    files::{Files, normalize_path},
+    resolve::{ResolveError, Resolved, resolve},
+    template::Org,
+    upload,
+};
+
+/// Where a template is.
+#[derive(Debug)]
+pub enum TemplateSource {
+    /// In a directory among the server's templates.
+    Directory(String),
+    /// In the request, as JSON.
+    Inline(Json),
+    /// In a tar archive.
+    Archive(Bytes),
+}
+
+/// A template that was read.
+pub(crate) struct Template {
+    /// Its directory as the client named it; empty for inline and uploaded templates.
+    pub(crate) dir: String,
+    pub(crate) files: Files,
+    pub(crate) org: Org,
+}
+
+impl Orgs {
+    /// Reads a template.
+    pub(crate) async fn read(&self, source: TemplateSource) -> Result<Template, ImportError> {
+        let (dir, files) = match source {
+            TemplateSource::Inline(template) => {
+                // Decoding may be a second of work.
+                let limits = self.limits;
+                let decoded = off_async_threads(move || decode::org(&decode::tree(&template), limits)).await;
+                let org = decoded?;
+                if org.name.is_empty() {
+                    return Err(ImportError::MissingSource);
+                }
+                return Ok(Template { dir: String::new(), files: Files::None, org });
+            }
+            TemplateSource::Directory(dir) => {
+                let files = self.directory(&dir).ok_or(ImportError::Directory)?;
+                (dir, files)
+            }
+            TemplateSource::Archive(archive) => {
+                // Unpacking may be 32 MiB of work.
+                (String::new(), off_async_threads(move || upload::unpack(&archive)).await?)
+            }
+        };
+        let org = self.template(&files).await?;
+        Ok(Template { dir, files, org })
+    }
+
+    /// The files of one of the server's templates. None for a name that leads out of their directory.
+    pub(crate) fn directory(&self, dir: &str) -> Option<Files> {
+        let dir = normalize_path(dir).filter(|dir| !dir.as_os_str().is_empty())?;
+        let root: PathBuf = self.templates_dir.join(dir);
+        let containment_root =
+            fs::canonicalize(&self.templates_dir).unwrap_or_else(|_| self.templates_dir.to_path_buf());
+        Some(Files::Directory { root, containment_root })
+    }
+
+    /// Resolves and decodes a template.
+    pub(crate) async fn template(&self, files: &Files) -> Result<Org, ImportError> {
+        let resolved = resolve(&self.catalog.resolver().await, files).await;
+        let Resolved { tree, texts } = resolved.map_err(|error| match error {
+            ResolveError::NoEntry => ImportError::NotFound,
+            ResolveError::Problem(problem) => ImportError::Expansion(problem),
+        })?;
+        let limits = self.limits;
+        off_async_threads(move || {
+            if let Some(problem) = decode::external(&tree) {
+                return Err(ImportError::Expansion(problem));
+            }
+            let mut org = decode::org(&tree, limits)?;
+            for (path, bytes) in &texts {
+                if let Some(line) = documents::second(&String::from_utf8_lossy(bytes)) {
+                    let warning = "a second document begins here; a file of a template is one document, and the \
+                                   rest is ignored";
+                    org.warnings.push(format!("{path}:{line}:1: {warning}"));
+                }
+            }
+            Ok(org)
+        })
+        .await
+    }
+}
+
+async fn off_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+}

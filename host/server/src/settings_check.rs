@@ -1,0 +1,175 @@
+//! Settings that have no effect as they are, or a dangerous one. Each is said at the start.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use clap::CommandFactory as _;
+
+use crate::settings::Settings;
+
+/// Variables of other servers with this API that this one does not read. Those that it reads are known from its
+/// command line, so that an entry may stay when a variable gets its effect.
+const OTHERS: [&str; 42] = [
+    "APPROVAL_EXPIRY_MINUTES",
+    "AUDIT_LEDGER_SALT",
+    "AWARENESS_URL",
+    "A2A_IDLE_TIMEOUT_SECONDS",
+    "CF_ARTIFACTS_API_TOKEN",
+    "CF_ARTIFACTS_NAMESPACE",
+    "CHANNEL_WEBHOOK_ALLOW_UNSIGNED",
+    "CP_ADMIN_API_TOKEN",
+    "CP_PROVISION_URL",
+    "CP_UPSTREAM_URL",
+    "DELEGATION_LEDGER_WRITE",
+    "DELEGATION_RESULT_INBOX_PUSH",
+    "DELEGATION_STUCK_THRESHOLD_S",
+    "DELEGATION_SWEEPER_INTERVAL_S",
+    "DISCORD_APP_PUBLIC_KEY",
+    "GITHUB_APP_ID",
+    "GITHUB_WEBHOOK_SECRET",
+    "IMAGE_AUTO_REFRESH",
+    "LANGFUSE_HOST",
+    "MEMORY_PLUGIN_URL",
+    "MEMORY_V2_CUTOVER",
+    "MOLECULE_CP_SHARED_SECRET",
+    "MOLECULE_CP_URL",
+    "MOLECULE_EXTERNAL_GITEA_URL",
+    "MOLECULE_EXTERNAL_REPO_ALLOWLIST",
+    "MOLECULE_GH_IDENTITY_CONFIG_FILE",
+    "MOLECULE_GITEA_TOKEN",
+    "MOLECULE_IMAGE_PLATFORM",
+    "MOLECULE_IMAGE_REGISTRY",
+    "MOLECULE_IN_DOCKER",
+    "MOLECULE_LOCAL_BUILD_CACHE",
+    "MOLECULE_LOCAL_TEMPLATE_REPO_PREFIX",
+    "MOLECULE_MCP_ALLOW_SEND_MESSAGE",
+    "MOLECULE_ORG_SLUG",
+    "MOLECULE_PROVISION_CONCURRENCY",
+    "PLUGIN_ALLOW_UNPINNED",
+    "PLUGIN_INSTALL_BODY_MAX_BYTES",
+    "PROVISION_SHARED_SECRET",
+    "REDIS_URL",
+    "WORKSPACE_DIR",
+    "WORKSPACE_IMAGE_LOCAL_OVERRIDE",
+    "WS_ALLOW_ORIGINS",
+];
+
+/// One sentence for each setting without effect. `is_set` knows which variables have a value.
+#[must_use]
+pub(crate) fn without_effect(settings: &Settings, is_set: impl Fn(&str) -> bool) -> Vec<String> {
+    let Settings { http, access, storage, guests, workspaces, orgs, .. } = settings;
+    let mut found = Vec::new();
+    let mut warn = |applies: bool, text: String| {
+        if applies {
+            found.push(text);
+        }
+    };
+    let everywhere = http.listen_hosts(true).iter().any(|host| !is_loopback(host));
+    warn(
+        access.dev_mode() && everywhere,
+        "development mode, and BIND_ADDR lets other machines in: every client that reaches this port controls the \
+         server. Set ADMIN_TOKEN, or leave BIND_ADDR out"
+            .to_owned(),
+    );
+    let name = access.molecule_env.as_deref().unwrap_or_default().trim();
+    warn(
+        !name.is_empty() && !access.development() && !access.production(),
+        format!(
+            "MOLECULE_ENV={name} has no effect: known are dev and development (no credentials needed without \
+             ADMIN_TOKEN), prod and production"
+        ),
+    );
+    let tests = access.molecule_enable_test_tokens.as_deref().unwrap_or_default().trim();
+    warn(
+        !matches!(tests, "" | "0" | "1"),
+        format!("MOLECULE_ENABLE_TEST_TOKENS={tests} has no effect: 1 enables them"),
+    );
+    let defaults = Settings::from_flags([]).ok();
+    let usual_limit = defaults.as_ref().is_none_or(|defaults| defaults.http.rate_limit == http.rate_limit);
+    warn(
+        access.dev_mode() && !usual_limit,
+        "RATE_LIMIT has no effect in development mode, which limits nothing".to_owned(),
+    );
+    warn(
+        storage.secrets_encryption_key_previous.is_some() && storage.secrets_encryption_key.is_none(),
+        "SECRETS_ENCRYPTION_KEY_PREVIOUS opens old secrets only: without SECRETS_ENCRYPTION_KEY new ones are \
+         stored in plain text"
+            .to_owned(),
+    );
+    let mut directory = |variable: &str, path: Option<&Path>| {
+        warn(
+            path.is_some_and(|path| std::fs::read_dir(path).is_err()),
+            format!("{variable} is not a directory that can be read: {}", shown(path)),
+        );
+    };
+    directory("CONFIGS_DIR", workspaces.configs_dir.as_deref());
+    directory("ORG_TEMPLATES_DIR", orgs.org_templates_dir.as_deref());
+    let personas = orgs.molecule_persona_root.as_path();
+    let usual_personas =
+        defaults.as_ref().is_none_or(|defaults| defaults.orgs.molecule_persona_root == personas);
+    directory("MOLECULE_PERSONA_ROOT", (!usual_personas).then_some(personas));
+    let manifest = guests.workspace_manifest_path.as_deref();
+    warn(
+        manifest.is_some_and(|path| std::fs::File::open(path).is_err()),
+        format!("WORKSPACE_MANIFEST_PATH can't be read: {}", shown(manifest)),
+    );
+    let command = Settings::command();
+    let read: Vec<&str> =
+        command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let others: Vec<&str> = OTHERS.into_iter().filter(|name| !read.contains(name) && is_set(name)).collect();
+    warn(
+        !others.is_empty(),
+        format!("variables without effect in this version of Isomer: {}", others.join(", ")),
+    );
+    found
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn shown(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(flags: &[&str], set: &[&str]) -> String {
+        let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
+        without_effect(&settings, |name| set.contains(&name)).join("\n")
+    }
+
+    #[test]
+    fn settings_without_effect_are_named() {
+        for (flags, text) in [
+            (&["--molecule-env", "developement"][..], "MOLECULE_ENV=developement has no effect"),
+            (&["--molecule-enable-test-tokens", "true"], "MOLECULE_ENABLE_TEST_TOKENS=true has no effect"),
+            (&["--molecule-env", "dev", "--rate-limit", "5"], "RATE_LIMIT has no effect in development mode"),
+            (
+                &["--secrets-encryption-key-previous", "k"],
+                "SECRETS_ENCRYPTION_KEY_PREVIOUS opens old secrets only",
+            ),
+            (&["--configs-dir", "/no/such"], "CONFIGS_DIR is not a directory that can be read: /no/such"),
+            (&["--org-templates-dir", "/dev/null"], "ORG_TEMPLATES_DIR is not a directory"),
+            (&["--molecule-persona-root", "/no/such"], "MOLECULE_PERSONA_ROOT is not a directory"),
+            (&["--workspace-manifest-path", "/no/such"], "WORKSPACE_MANIFEST_PATH can't be read: /no/such"),
+        ] {
+            assert!(warnings(flags, &[]).starts_with(text), "{flags:?}: {}", warnings(flags, &[]));
+        }
+        let open = ["--molecule-env", "dev", "--bind-addr", "0.0.0.0"];
+        assert!(warnings(&open, &[]).starts_with("development mode, and BIND_ADDR"));
+        let set = ["REDIS_URL", "PORT", "HOME", "CP_UPSTREAM_URL"];
+        assert!(warnings(&[], &set).ends_with("of Isomer: CP_UPSTREAM_URL, REDIS_URL"));
+    }
+
+    #[test]
+    fn settings_with_effect_are_not_named() {
+        let flags = ["--molecule-env", "production", "--rate-limit", "5", "--configs-dir", "/tmp"];
+        assert_eq!(warnings(&flags, &["PORT", "DATA_DIR", "PATH"]), "");
+        assert_eq!(warnings(&["--molecule-env", "dev", "--bind-addr", "[::1]"], &[]), "");
+        assert_eq!(warnings(&["--molecule-enable-test-tokens", "1", "--molecule-env", "Dev"], &[]), "");
+    }
+}
