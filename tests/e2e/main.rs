@@ -10,6 +10,7 @@ mod activity;
 mod breaker;
 mod canvas;
 mod cli_connections;
+mod clocks;
 mod crashes;
 mod delivery;
 mod guest_cli;

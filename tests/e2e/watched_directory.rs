@@ -1,6 +1,6 @@
 //! The watched directory.
 
-use std::{fs, io::Write as _, time::SystemTime};
+use std::{fs, io::Write as _, os::unix::fs::symlink, path::Path, time::SystemTime};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -30,6 +30,67 @@ on_both_databases! {
         fs::write(folder.path().join("next"), &Components::get().mock).unwrap();
         fs::rename(folder.path().join("next"), &file).unwrap();
         server.until("the replaced file answers", async |server| server.reply("mock").await != "second").await;
+    }
+
+    async fn links_are_followed_to_what_they_lead_to(database: Database) {
+        let (server, folder) = watching(database).await;
+        let elsewhere = tempfile::tempdir().unwrap();
+        let release = |name: &str, component: &[u8]| {
+            let directory = elsewhere.path().join(name);
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("mock.wasm"), component).unwrap();
+            directory
+        };
+        let one = release("one", &Components::get().second_mock);
+        let two = release("two", &Components::get().mock);
+        // As Kubernetes mounts a ConfigMap: the file is a link through a link to a directory, and only that one is
+        // replaced.
+        let (data, next) = (elsewhere.path().join("..data"), elsewhere.path().join("..next"));
+        symlink(&one, &data).unwrap();
+        symlink(data.join("mock.wasm"), folder.path().join("mock.wasm")).unwrap();
+        server.until("the first answers", async |server| server.reply("mock").await == "second").await;
+        symlink(&two, &next).unwrap();
+        fs::rename(&next, &data).unwrap();
+        server.until("the next answers", async |server| server.reply("mock").await != "second").await;
+        // And back: bytes that were active before are what the link leads to now.
+        symlink(&one, &next).unwrap();
+        fs::rename(&next, &data).unwrap();
+        server.until("the first answers again", async |server| server.reply("mock").await == "second").await;
+        // A target that is replaced where it is.
+        fs::write(one.join("next"), &Components::get().mock).unwrap();
+        fs::rename(one.join("next"), one.join("mock.wasm")).unwrap();
+        server.until("the new target answers", async |server| server.reply("mock").await != "second").await;
+    }
+
+    async fn a_directory_that_is_made_again_is_watched_and_one_that_is_gone_is_reported(database: Database) {
+        let (server, folder) = watching(database).await;
+        fs::write(folder.path().join("mock.wasm"), &Components::get().second_mock).unwrap();
+        server.until("the file answers", async |server| server.reply("mock").await == "second").await;
+        fs::remove_dir_all(folder.path()).unwrap();
+        let problem = async |server: &Server| {
+            let liveness = server.get("/admin/liveness").await.ok();
+            liveness["subsystems"]["guests-folder"]["problem"].clone()
+        };
+        server.until("liveness says so", async |server| {
+            problem(server).await == "GUESTS_DIR does not exist, or can't be watched"
+        }).await;
+        fs::create_dir(folder.path()).unwrap();
+        server.until("liveness says so", async |server| problem(server).await.is_null()).await;
+        let replace = |directory: &Path, component: &[u8]| {
+            fs::write(directory.join("next"), component).unwrap();
+            fs::rename(directory.join("next"), directory.join("mock.wasm")).unwrap();
+        };
+        replace(folder.path(), &Components::get().mock);
+        server.until("the file answers", async |server| server.reply("mock").await != "second").await;
+        // Replaced in one step by a directory with another file.
+        let other = folder.path().with_extension("other");
+        fs::create_dir(&other).unwrap();
+        replace(&other, &Components::get().second_mock);
+        fs::remove_dir_all(folder.path()).unwrap();
+        fs::rename(&other, folder.path()).unwrap();
+        server.until("the other file answers", async |server| server.reply("mock").await == "second").await;
+        replace(folder.path(), &Components::get().mock);
+        server.until("it is watched, too", async |server| server.reply("mock").await != "second").await;
     }
 
     async fn a_restart_does_not_undo_a_roll_back(database: Database) {

@@ -139,7 +139,8 @@ impl Catalog {
         let release = active.component.digest().to_string();
         let call = active.component.call_by_name(function, &active.settings, input);
         let outcome = call.instrument(span(&guest, &active, function)).await?;
-        self.record_outcome(&guest, &active, function, &outcome);
+        // What an operator tries says nothing about the calls that the guest serves: the breaker ignores it.
+        Self::record_call(&guest, &active, &outcome);
         match outcome.result {
             Ok(answer) => Ok(CallResult {
                 answer,
@@ -169,14 +170,8 @@ impl Catalog {
         outcome.result.ok()
     }
 
-    /// Counts a call, logs what the guest wrote, and trips the breaker after too many failures.
-    fn record_outcome<T>(
-        &self,
-        guest: &Arc<Guest>,
-        active: &Arc<ActiveRelease>,
-        function: &str,
-        outcome: &Outcome<T>,
-    ) {
+    /// Counts a call, and logs what the guest wrote.
+    fn record_call<T>(guest: &Guest, active: &ActiveRelease, outcome: &Outcome<T>) {
         active.stats.record(outcome);
         let release = active.component.digest().short();
         for line in &outcome.report.log {
@@ -193,11 +188,22 @@ impl Catalog {
             let dropped = outcome.report.log_dropped;
             tracing::warn!(target: "isomer::guest", guest = guest.name, release, dropped, "log beyond the limit dropped");
         }
+    }
+
+    /// Records a call that the guest served, and trips the breaker after too many failures.
+    fn record_outcome<T>(
+        &self,
+        guest: &Arc<Guest>,
+        active: &Arc<ActiveRelease>,
+        function: &str,
+        outcome: &Outcome<T>,
+    ) {
+        Self::record_call(guest, active, outcome);
         let Err(failure) = &outcome.result else {
             active.breaker.succeeded();
             return;
         };
-        let backtrace = failure.backtrace().join(" < ");
+        let (release, backtrace) = (active.component.digest().short(), failure.backtrace().join(" < "));
         tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
         // An answer that is refused, or an input too large for the guest's memory, may be the caller's
         // doing; it must not take the guest out of service for all callers.

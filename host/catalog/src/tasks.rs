@@ -99,7 +99,11 @@ impl Catalog {
                     Some(watcher) => watcher,
                     None => watch_again(&directory, &progress).await,
                 };
-                watcher.run(&catalog, || progress.report()).await;
+                let report = |problem: Option<&str>| match problem {
+                    None => progress.report(),
+                    Some(problem) => progress.report_problem(problem),
+                };
+                watcher.run(&catalog, report).await;
             }
         })
     }

@@ -1,11 +1,20 @@
 //! The watched directory: dropping or replacing `NAME.wasm` pushes and activates it as a release of
 //! guest `NAME`. Never more than that: a file can't make a guest trusted.
+//!
+//! Events tell of changes at once. What they don't tell of is found by looking (`scan`): links whose targets
+//! change, and a directory that is made again.
+
+mod scan;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +25,7 @@ use notify::{
 use tokio::{sync::mpsc, time::Instant};
 use wasm::Digest;
 
+use self::scan::{Looks, Print, identity};
 use crate::{Catalog, CatalogError, Source};
 
 /// How long a file must be left alone before it is read. A writer that closes and opens again
@@ -28,6 +38,12 @@ const DEBOUNCE_AT_START: Duration = Duration::from_secs(2);
 
 /// Delay before a file is pushed again that could not be stored.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How often the directory is looked at beside the events.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Events that wait at most; when more come, the whole directory is read instead.
+const EVENTS: usize = 1_024;
 
 /// `pushed_by` of releases from the directory.
 const BY: &str = "folder";
@@ -44,9 +60,20 @@ pub struct WatchError {
 /// A directory being watched.
 pub struct GuestWatcher {
     directory: PathBuf,
+    watch: Option<Watch>,
+    looks: Looks,
+    /// Digest of what each name led to when it was read last.
+    read: HashMap<PathBuf, String>,
+}
+
+/// The events of one directory. A directory that is made again is another one.
+struct Watch {
+    identity: Option<(u64, u64)>,
     /// What was there when the watch began.
     present: Vec<PathBuf>,
-    events: mpsc::UnboundedReceiver<FileEvent>,
+    events: mpsc::Receiver<FileEvent>,
+    /// Events were lost because too many waited.
+    lost: Arc<AtomicBool>,
     _watcher: notify::RecommendedWatcher,
 }
 
@@ -64,6 +91,8 @@ struct PendingFile {
     /// It may be older than what the operator did since: only bytes that the guest never had are
     /// pushed.
     new_only: bool,
+    /// No one is known to have written it: it is pushed only if it has other bytes than when it was read.
+    unread: bool,
 }
 
 impl GuestWatcher {
@@ -77,9 +106,156 @@ impl GuestWatcher {
     pub fn watch(directory: &Path) -> Result<Self, WatchError> {
         let failed = |source| WatchError { path: directory.display().to_string(), source };
         fs::create_dir_all(directory).map_err(|error| failed(error.into()))?;
-        let (sender, events) = mpsc::unbounded_channel();
-        // The receiver is gone only when the server ends.
-        let send = move |event| drop(sender.send(event));
+        let watch = Some(Watch::begin(directory).map_err(failed)?);
+        Ok(Self { directory: directory.to_owned(), watch, looks: Looks::default(), read: HashMap::new() })
+    }
+
+    #[must_use]
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Pushes files that are there and files that come. Calls `progress` at least once in each
+    /// [`GuestWatcher::TICK`], unless a push takes longer, and says what is wrong, if anything.
+    pub async fn run(mut self, catalog: &Catalog, progress: impl Fn(Option<&str>) + Send) {
+        let mut pending = BTreeMap::new();
+        self.note_present(&mut pending);
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            progress(self.watch.is_none().then_some(MISSING));
+            let next = pending.iter().min_by_key(|(_, pending)| pending.due);
+            let next = next.map(|(path, pending): (&PathBuf, &PendingFile)| (path.clone(), pending.due));
+            let due = async {
+                match &next {
+                    Some((_, due)) => tokio::time::sleep_until(*due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let event = async {
+                match &mut self.watch {
+                    Some(watch) => watch.events.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = event => match event {
+                    Some(event) => self.note(&mut pending, event),
+                    // Its watcher is gone: the next look begins a new watch.
+                    None => self.watch = None,
+                },
+                _ = looks.tick() => self.look(&mut pending),
+                () = due => {
+                    let ready = next.and_then(|(path, _)| pending.remove_entry(&path));
+                    if let Some((path, file)) = ready
+                        && self.push(catalog, &path, &file).await == PushOutcome::Retry
+                    {
+                        // Unless it was written again meanwhile: then that is what waits.
+                        let due = Instant::now() + RETRY;
+                        pending.entry(path).or_insert(PendingFile { due, ..file });
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&self, pending: &mut BTreeMap<PathBuf, PendingFile>, event: FileEvent) {
+        let due = Instant::now() + DEBOUNCE;
+        match event {
+            FileEvent::Written(path) => {
+                pending.insert(path, PendingFile { due, new_only: false, unread: false });
+            }
+            FileEvent::Overflow => {
+                for path in guests_in(&self.directory) {
+                    pending.entry(path).or_insert(PendingFile { due, new_only: true, unread: false });
+                }
+            }
+        }
+    }
+
+    fn note_present(&mut self, pending: &mut BTreeMap<PathBuf, PendingFile>) {
+        let present = self.watch.as_mut().map(|watch| std::mem::take(&mut watch.present));
+        let present = present.unwrap_or_default();
+        self.looks.know(&present);
+        for path in present {
+            let due = Instant::now() + remaining_debounce(&path);
+            // A name that was read before has other bytes by now, or nothing happens.
+            let known = self.read.contains_key(&path);
+            pending.entry(path).or_insert(PendingFile { due, new_only: !known, unread: true });
+        }
+    }
+
+    /// Looks at the directory itself, and at what the names in it lead to.
+    fn look(&mut self, pending: &mut BTreeMap<PathBuf, PendingFile>) {
+        let now = identity(&self.directory);
+        if self.watch.as_ref().is_none_or(|watch| watch.identity != now) {
+            let was_there = self.watch.take().is_some();
+            match now.map(|_| Watch::begin(&self.directory)) {
+                Some(Ok(watch)) => {
+                    tracing::info!(directory = %self.directory.display(), "GUESTS_DIR is another directory now; it is watched");
+                    self.watch = Some(watch);
+                    self.note_present(pending);
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "GUESTS_DIR can't be watched; trying again");
+                }
+                None if was_there => {
+                    tracing::error!(directory = %self.directory.display(), "GUESTS_DIR is gone; it is watched again once it is there");
+                }
+                None => {}
+            }
+            return;
+        }
+        if self.watch.as_ref().is_some_and(|watch| watch.lost.swap(false, Ordering::Relaxed)) {
+            self.note(pending, FileEvent::Overflow);
+        }
+        for path in self.looks.look(&self.directory) {
+            let due = Instant::now();
+            pending.entry(path).or_insert(PendingFile { due, new_only: false, unread: true });
+        }
+    }
+
+    async fn push(&mut self, catalog: &Catalog, path: &Path, file: &PendingFile) -> PushOutcome {
+        let Some(name) = guest_name(path) else { return PushOutcome::Done };
+        let print = Print::of(path);
+        let known = self.read.get(path).filter(|_| file.unread).cloned();
+        match try_push(catalog, name, path, file.new_only, known.as_deref()).await {
+            Ok(digest) => {
+                self.looks.set_read(path, print);
+                if let Some(digest) = digest {
+                    self.read.insert(path.to_owned(), digest);
+                }
+                PushOutcome::Done
+            }
+            // Gone again before it was read.
+            Err(CatalogError::ComponentMissing) if !path.exists() => PushOutcome::Done,
+            Err(error) => {
+                tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
+                if matches!(error, CatalogError::Store(_) | CatalogError::Commit(_)) {
+                    PushOutcome::Retry
+                } else {
+                    self.looks.set_read(path, print);
+                    PushOutcome::Done
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong while there is no directory to watch.
+const MISSING: &str = "GUESTS_DIR does not exist, or can't be watched";
+
+impl Watch {
+    fn begin(directory: &Path) -> Result<Self, notify::Error> {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let lost = Arc::<AtomicBool>::default();
+        let full = Arc::clone(&lost);
+        let send = move |event| {
+            if sender.try_send(event).is_err() {
+                full.store(true, Ordering::Relaxed);
+            }
+        };
+        let identity = identity(directory);
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
                 Ok(event) if event.need_rescan() => send(FileEvent::Overflow),
@@ -91,66 +267,10 @@ impl GuestWatcher {
                     tracing::warn!(%error, "the watch of GUESTS_DIR failed; reading the whole directory");
                     send(FileEvent::Overflow);
                 }
-            })
-            .map_err(failed)?;
-        watcher.watch(directory, RecursiveMode::NonRecursive).map_err(failed)?;
+            })?;
+        watcher.watch(directory, RecursiveMode::NonRecursive)?;
         let present = guests_in(directory);
-        Ok(Self { directory: directory.to_owned(), present, events, _watcher: watcher })
-    }
-
-    #[must_use]
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Pushes files that are there and files that come. Calls `progress` at least once in each
-    /// [`GuestWatcher::TICK`], unless a push takes longer.
-    pub async fn run(mut self, catalog: &Catalog, progress: impl Fn() + Send) {
-        let mut pending = BTreeMap::new();
-        for path in std::mem::take(&mut self.present) {
-            let due = Instant::now() + remaining_debounce(&path);
-            pending.insert(path, PendingFile { due, new_only: true });
-        }
-        loop {
-            progress();
-            let next = pending.iter().min_by_key(|(_, pending)| pending.due);
-            let next = next.map(|(path, pending): (&PathBuf, &PendingFile)| (path.clone(), pending.due));
-            let due = async {
-                match &next {
-                    Some((_, due)) => tokio::time::sleep_until(*due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                event = self.events.recv() => match event {
-                    Some(event) => self.note(&mut pending, event),
-                    None => return,
-                },
-                () = tokio::time::sleep(Self::TICK) => {}
-                () = due => {
-                    let ready = next.and_then(|(path, _)| pending.remove_entry(&path));
-                    if let Some((path, PendingFile { new_only, .. })) = ready
-                        && push(catalog, &path, new_only).await == PushOutcome::Retry
-                    {
-                        // Unless it was written again meanwhile: then that is what waits.
-                        let due = Instant::now() + RETRY;
-                        pending.entry(path).or_insert(PendingFile { due, new_only });
-                    }
-                }
-            }
-        }
-    }
-
-    fn note(&self, pending: &mut BTreeMap<PathBuf, PendingFile>, event: FileEvent) {
-        let due = Instant::now() + DEBOUNCE;
-        match event {
-            FileEvent::Written(path) => drop(pending.insert(path, PendingFile { due, new_only: false })),
-            FileEvent::Overflow => {
-                for path in guests_in(&self.directory) {
-                    pending.entry(path).or_insert(PendingFile { due, new_only: true });
-                }
-            }
-        }
+        Ok(Self { identity, present, events, lost, _watcher: watcher })
     }
 }
 
@@ -195,28 +315,18 @@ enum PushOutcome {
     Retry,
 }
 
-async fn push(catalog: &Catalog, path: &Path, new_only: bool) -> PushOutcome {
-    let Some(name) = guest_name(path) else { return PushOutcome::Done };
-    match try_push(catalog, name, path, new_only).await {
-        Ok(()) => PushOutcome::Done,
-        // Gone again before it was read.
-        Err(CatalogError::ComponentMissing) if !path.exists() => PushOutcome::Done,
-        Err(error) => {
-            tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
-            if matches!(error, CatalogError::Store(_) | CatalogError::Commit(_)) {
-                PushOutcome::Retry
-            } else {
-                PushOutcome::Done
-            }
-        }
-    }
-}
-
-async fn try_push(catalog: &Catalog, name: &str, path: &Path, new_only: bool) -> Result<(), CatalogError> {
+/// Pushes the file unless it has the digest `known`. Returns its digest.
+async fn try_push(
+    catalog: &Catalog,
+    name: &str,
+    path: &Path,
+    new_only: bool,
+    known: Option<&str>,
+) -> Result<Option<String>, CatalogError> {
     let limit = catalog.limits().component_bytes;
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
-        return Ok(());
+        return Ok(None);
     }
     let size = metadata.len();
     if size > limit as u64 {
@@ -226,13 +336,16 @@ async fn try_push(catalog: &Catalog, name: &str, path: &Path, new_only: bool) ->
     }
     let bytes = tokio::fs::read(path).await?;
     let digest = Digest::of(&bytes).to_string();
+    if known == Some(&digest) {
+        return Ok(Some(digest));
+    }
     if let Ok(guest) = catalog.guest(name) {
         let record = guest.read();
         let active = record.active().is_some_and(|active| active.digest == digest);
         if active || (new_only && record.release(&digest).is_some_and(|release| !release.is_untried())) {
-            return Ok(());
+            return Ok(Some(digest));
         }
     }
     catalog.push(name, bytes.into(), Source::Folder, BY, true).await?;
-    Ok(())
+    Ok(Some(digest))
 }

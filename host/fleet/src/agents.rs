@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use credentials::NewToken;
 use events::{
     Event,
@@ -194,8 +195,8 @@ impl Fleet {
             registered => registered?,
         };
         self.inner.agents.forget_state(registration.id);
-        let now = store::now();
-        let presence = PresenceRow { last_seen_at: Some(now), ..self.presence(registration.id) };
+        let before = self.presence(registration.id);
+        let presence = PresenceRow { last_seen_at: Some(call_time(&before)), ..before };
         self.record_presence(presence, true);
         self.inner.presence_observers.on_heartbeat(registration.id);
         // A new token proves the next calls: the agent gets the secret together with it.
@@ -294,7 +295,7 @@ impl Fleet {
         let partial = report.metadata.is_none() && report.uptime_seconds == 0;
         let presence = PresenceRow {
             workspace_id: id,
-            last_seen_at: Some(store::now()),
+            last_seen_at: Some(call_time(&before)),
             last_outbound_at: before.last_outbound_at,
             active_tasks: report.active_tasks,
             current_task: report.current_task.clone(),
@@ -447,4 +448,11 @@ impl Fleet {
         let mut agents = self.inner.agents.lock();
         Some(agents.entry(id).or_default().runtime_state.get_or_insert_with(|| state.to_owned()).clone())
     }
+}
+
+/// The time of a call after `before`: later than that of any call before it that is known, so that the newest
+/// presence wins although clocks are set.
+fn call_time(before: &PresenceRow) -> DateTime<Utc> {
+    let after = before.last_seen_at.and_then(|last| last.checked_add_signed(TimeDelta::microseconds(1)));
+    after.map_or_else(store::now, |after| after.max(store::now()))
 }

@@ -1,5 +1,7 @@
 //! The next step of a workspace's reconciliation, from its row and what was just observed. Pure, and one
 //! step at a time: the reconciler observes again after each.
+//!
+//! All times are of one clock that no one sets ([`state::steady_now`]), those of the row included.
 
 use std::time::Duration;
 

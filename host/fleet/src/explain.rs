@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use state::steady_now;
 use store::workspaces::{Container, DesiredState, Hosting, Status};
 use types::{Condition, WorkspaceId};
 
@@ -90,7 +91,7 @@ impl Fleet {
             failures: row.failures,
             converged: machine::is_converged(row),
             container: (row.hosting == Hosting::Container).then_some(row.container),
-            last_seen_at: context.last_seen,
+            last_seen_at: workspace.presence.as_ref().and_then(|presence| presence.last_seen_at),
             last_error: row.last_sample_error.clone(),
             configuration_error: row.agent_card.as_ref().and_then(configuration_error),
             conditions: row.conditions.clone(),
@@ -103,8 +104,11 @@ impl Fleet {
         let awaiting = |what: &str, deadline, then: &str| {
             Some(Awaiting { what: what.to_owned(), since: row.status_since, deadline, then: then.to_owned() })
         };
-        let deadline = decide::deadline(row, context).map(|(at, _)| at);
-        let silent_since = decide::silent_since(row, context);
+        // Deadlines are measured by the steady clock, and shown by the machine's.
+        let shown = |at| store::now() + (at - steady_now());
+        let timed = self.with_local_times(row);
+        let deadline = decide::deadline(&timed, context).map(|(at, _)| shown(at));
+        let silent_since = shown(decide::silent_since(&timed, context));
         match (row.status, row.hosting) {
             (Status::Provisioning, _) if row.container == Container::Running => awaiting(
                 "the first call of its agent",
@@ -131,7 +135,7 @@ impl Fleet {
             }
             (Status::Offline, _) => awaiting(
                 "the back-off after a failure to end",
-                row.retry_at,
+                timed.retry_at.map(shown),
                 "the workspace is started again",
             ),
             (Status::Hibernated, _) => {

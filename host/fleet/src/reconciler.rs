@@ -17,6 +17,7 @@ use chrono::{DateTime, Utc};
 use events::{Received, Subscription};
 use futures::StreamExt as _;
 use provision::{BackendError, NotReady, Observation};
+use state::{LocalTimes, steady_now};
 use store::{
     CommitError, Fence, Lease, LeaseIsHeld, StoreError,
     workspaces::{DesiredState, Hosting, Status, WorkspaceRow},
@@ -155,7 +156,8 @@ impl Fleet {
 
     // === One workspace ===
 
-    /// Takes steps until there is nothing to do. Returns when to reconcile the workspace again.
+    /// Takes steps until there is nothing to do. Returns when to reconcile the workspace again, by the steady
+    /// clock.
     pub(crate) async fn reconcile_one(
         &self,
         id: WorkspaceId,
@@ -188,7 +190,10 @@ impl Fleet {
         }
         let row = &workspace.row;
         let observed = self.observe(row).await;
-        let next = || decide::next_step(row, observed.as_ref(), &self.decision_context(row), store::now());
+        let next = || {
+            let timed = self.with_local_times(row);
+            decide::next_step(&timed, observed.as_ref(), &self.decision_context(row), steady_now())
+        };
         let mut step = next();
         if step == Step::Record(Input::HeartbeatTimeout) && self.refresh_presence(id).await? {
             step = next();
@@ -287,11 +292,15 @@ impl Fleet {
         )
     }
 
+    /// The row with times of the steady clock, by which all waiting is measured.
+    pub(crate) fn with_local_times(&self, row: &WorkspaceRow) -> WorkspaceRow {
+        let times = self.workspaces().local_times(row.id);
+        times.unwrap_or_else(|| LocalTimes::of_stored(row, None)).applied_to(row)
+    }
+
     pub(crate) fn decision_context(&self, row: &WorkspaceRow) -> decide::Context {
-        let workspace = self.workspaces().get(row.id);
-        let presence = workspace.as_ref().and_then(|workspace| workspace.presence.as_ref());
         decide::Context {
-            last_seen: presence.and_then(|presence| presence.last_seen_at),
+            last_seen: self.workspaces().local_times(row.id).and_then(|times| times.last_seen),
             leading_since: self.inner.work.since(),
             ancestor_paused: self.workspaces().paused_above(row.id).is_some(),
             provision_timeout: self.provision_timeout(&row.runtime),
@@ -412,7 +421,7 @@ impl InFlight {
         };
         let again = self.running.remove(&id).unwrap_or_default();
         let later = match result {
-            Ok(Ok(until)) => until.map(|until| (until - store::now()).to_std().unwrap_or_default()),
+            Ok(Ok(until)) => until.map(|until| (until - steady_now()).to_std().unwrap_or_default()),
             Ok(Err(Interrupted::LeadershipLost)) => None,
             Ok(Err(error)) => {
                 tracing::warn!(workspace = %id, error = &error as &dyn std::error::Error, "a reconciliation was interrupted");

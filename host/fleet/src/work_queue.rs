@@ -18,7 +18,7 @@ pub(crate) struct WorkQueue {
     waiting: Mutex<BTreeSet<WorkspaceId>>,
     notify: Notify,
     open: AtomicBool,
-    /// Since when this server leads.
+    /// Since when this server leads, by its steady clock.
     since: Mutex<Option<DateTime<Utc>>>,
 }
 
@@ -42,13 +42,13 @@ impl WorkQueue {
         }
     }
 
-    /// Since when this server leads; none while it doesn't.
+    /// Since when this server leads, by its steady clock; none while it doesn't.
     pub(crate) fn since(&self) -> Option<DateTime<Utc>> {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_open(&self, open: bool) {
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = open.then(store::now);
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = open.then(state::steady_now);
         self.open.store(open, Ordering::Release);
         if !open {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -9,6 +9,7 @@
 mod background;
 mod ephemeral;
 mod index;
+mod local_times;
 mod peers;
 mod replication;
 mod state;
@@ -18,6 +19,7 @@ mod token_index;
 mod workspace_index;
 
 pub use index::Index;
+pub use local_times::{LocalTimes, steady_now};
 pub use state::{ChangeError, MAX_ATTEMPTS, Planned, State};
 pub use token_index::{LiveToken, TokenIndex, token_hash};
 pub use workspace_index::{Workspace, WorkspaceIndex};

@@ -46,7 +46,7 @@ fn token(workspace: WorkspaceId) -> TokenRow {
     }
 }
 
-fn row(name: &str) -> WorkspaceRow {
+pub(crate) fn row(name: &str) -> WorkspaceRow {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
     WorkspaceRow {
         id: WorkspaceId::random(),

@@ -21,7 +21,7 @@ use store::{
 };
 use types::WorkspaceId;
 
-use crate::index::Index;
+use crate::{index::Index, local_times::LocalTimes};
 
 /// Levels of the tree that access checks look up at most.
 const ACCESS_LEVELS: usize = 32;
@@ -50,6 +50,8 @@ pub struct WorkspaceIndex {
 struct Rows {
     by_id: HashMap<WorkspaceId, Arc<Workspace>>,
     in_order: BTreeMap<SortKey, Arc<Workspace>>,
+    /// Of live workspaces.
+    times: HashMap<WorkspaceId, LocalTimes>,
     /// Children by parent; roots under `None`.
     children: HashMap<Option<WorkspaceId>, BTreeSet<SortKey>>,
     /// Removed while this process runs: some 70 bytes each.
@@ -104,6 +106,12 @@ impl WorkspaceIndex {
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Workspace>> {
         self.read().in_order.values().cloned().collect()
+    }
+
+    /// The times of a live workspace by this server's own clock.
+    #[must_use]
+    pub fn local_times(&self, id: WorkspaceId) -> Option<LocalTimes> {
+        self.read().times.get(&id).copied()
     }
 
     /// When the youngest live workspace was created.
@@ -224,18 +232,23 @@ impl WorkspaceIndex {
                 rows.change(id, |workspace| workspace.layout = layout);
             }
             if let Some(presence) = presence {
-                rows.change(id, |workspace| workspace.merge_presence(presence));
+                rows.put_newer_presence(id, presence);
             }
         }
     }
 
     /// Takes over what an agent reported. A report does not include the time of its last message, so that stays.
     pub fn put_presence(&self, mut presence: PresenceRow) {
-        self.write().change(presence.workspace_id, |workspace| {
+        let (id, seen) = (presence.workspace_id, presence.last_seen_at);
+        let mut rows = self.write();
+        rows.change(id, |workspace| {
             let known = workspace.presence.as_ref().and_then(|known| known.last_outbound_at);
             presence.last_outbound_at = presence.last_outbound_at.max(known);
             workspace.presence = Some(Arc::new(presence));
         });
+        if let Some(times) = rows.times.get_mut(&id) {
+            times.saw(seen);
+        }
     }
 
     /// Takes over that an agent sent a message.
@@ -249,13 +262,7 @@ impl WorkspaceIndex {
 
     /// Takes over what an agent reported to another server, if it is newer than what is known. Is it?
     pub fn put_newer_presence(&self, presence: PresenceRow) -> bool {
-        let mut newer = false;
-        self.write().change(presence.workspace_id, |workspace| {
-            let known = workspace.presence.as_ref().and_then(|known| known.last_seen_at);
-            newer = presence.last_seen_at > known;
-            workspace.merge_presence(presence);
-        });
-        newer
+        self.write().put_newer_presence(presence.workspace_id, presence)
     }
 
     /// Replaces everything, at start.
@@ -264,6 +271,8 @@ impl WorkspaceIndex {
         rows.by_id.reserve(loaded.len());
         for loaded in loaded {
             if loaded.row.status != Status::Removed {
+                let times = LocalTimes::of_stored(&loaded.row, loaded.presence.as_ref());
+                rows.times.insert(loaded.row.id, times);
                 rows.insert(Arc::new(loaded.into()));
             }
         }
@@ -369,14 +378,32 @@ impl Rows {
             return false;
         }
         self.removed.remove(&row.id);
-        let mut workspace = match self.by_id.get(&row.id) {
+        let known = self.by_id.get(&row.id);
+        let known_times = known.and_then(|known| Some((known.row.as_ref(), *self.times.get(&row.id)?)));
+        let times = LocalTimes::of_written(&row, known_times);
+        let mut workspace = match known {
             Some(known) => Workspace::clone(known),
             None => Workspace::of(row.clone()),
         };
         workspace.row = Arc::new(row);
         self.remove(workspace.row.id);
+        self.times.insert(workspace.row.id, times);
         self.insert(Arc::new(workspace));
         true
+    }
+
+    /// Takes over a presence that was reported to another server, if it is newer than the known one. Is it?
+    fn put_newer_presence(&mut self, id: WorkspaceId, presence: PresenceRow) -> bool {
+        let (seen, mut newer) = (presence.last_seen_at, false);
+        self.change(id, |workspace| {
+            let known = workspace.presence.as_ref().and_then(|known| known.last_seen_at);
+            newer = presence.last_seen_at > known;
+            workspace.merge_presence(presence);
+        });
+        if let (true, Some(times), Some(seen)) = (newer, self.times.get_mut(&id), seen) {
+            times.heard(seen);
+        }
+        newer
     }
 
     fn change(&mut self, id: WorkspaceId, change: impl FnOnce(&mut Workspace)) {
@@ -399,6 +426,7 @@ impl Rows {
         let Some(workspace) = self.by_id.remove(&id) else {
             return;
         };
+        self.times.remove(&id);
         self.in_order.remove(&workspace.sort_key());
         if let Some(siblings) = self.children.get_mut(&workspace.row.parent_id) {
             siblings.remove(&workspace.sort_key());

@@ -1,5 +1,6 @@
 //! Leases: who does what only one server may do. The database's clock decides when one is over, so
-//! servers needn't agree on theirs; the holder's own clock says, early, when to stop.
+//! servers needn't agree on theirs; the holder's own monotonic clock says, early, when to stop. A database whose
+//! clock was set back may have a lease that ends far ahead: no lease lasts that long, so it is free.
 
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,9 @@ impl Precondition for LeaseIsHeld {
 /// How much earlier than the database a holder takes its lease for over, as a share of its length.
 const MARGIN: u32 = 4;
 
+/// How much longer than one that is asked for another holder's lease may be, milliseconds.
+const LONGER_MS: i64 = 60_000;
+
 impl Store {
     /// Takes the lease if it is free, or renews it if it is `holder`'s. None if another holder has it.
     ///
@@ -62,6 +66,7 @@ impl Store {
                epoch = CASE WHEN leases.holder = excluded.holder THEN leases.epoch ELSE leases.epoch + 1 END, \
                holder = excluded.holder, expires_ms = excluded.expires_ms \
              WHERE leases.holder = excluded.holder OR leases.expires_ms <= {now} \
+               OR leases.expires_ms > {now} + $3 + {LONGER_MS} \
              RETURNING epoch"
         );
         let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);

@@ -128,6 +128,7 @@ struct Record {
 #[derive(Debug, Default)]
 struct State {
     last: Option<Report>,
+    problem: Option<String>,
     restarts: u64,
 }
 
@@ -144,7 +145,18 @@ pub struct Progress(Arc<Record>);
 impl Progress {
     /// Notes that the task got around to its work just now.
     pub fn report(&self) {
-        self.0.state().last = Some(Report { at: Instant::now(), time: Utc::now() });
+        self.note(None);
+    }
+
+    /// The same, of a task that can't do its work: for operators, in words and without secrets.
+    pub fn report_problem(&self, problem: &str) {
+        self.note(Some(problem.to_owned()));
+    }
+
+    fn note(&self, problem: Option<String>) {
+        let mut state = self.0.state();
+        state.last = Some(Report { at: Instant::now(), time: Utc::now() });
+        state.problem = problem;
     }
 }
 
@@ -159,6 +171,9 @@ pub struct Liveness {
     pub stale: bool,
     /// How often it was started again after a panic.
     pub restarts: u64,
+    /// Why it can't do its work, if it can't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl BackgroundTasks {
@@ -203,6 +218,7 @@ impl Record {
             seconds_ago: age.as_secs(),
             stale: age > self.interval * STALE_INTERVALS,
             restarts: state.restarts,
+            problem: state.problem.clone(),
         })
     }
 }
@@ -412,7 +428,7 @@ mod tests {
     #[test]
     fn times_are_utc_with_microseconds() {
         let time = DateTime::from_timestamp(1_700_000_000, 1_999).expect("a time");
-        let state = State { last: Some(Report { at: Instant::now(), time }), restarts: 0 };
+        let state = State { last: Some(Report { at: Instant::now(), time }), ..State::default() };
         let record = Record { interval: SECOND, state: Mutex::new(state) };
         let seen = record.liveness().expect("it has reported");
         assert_eq!(seen.last_tick_at, "2023-11-14T22:13:20.000001Z");

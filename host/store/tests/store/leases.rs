@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use sea_orm::ConnectionTrait as _;
 use store::{Change, CommitError, Lease, LeaseIsHeld, Store};
 use tokio::time::timeout;
 use types::ServerId;
@@ -54,6 +55,21 @@ on_both! {
         assert!(matches!(late, Err(CommitError::PreconditionFailed(failed)) if failed.is::<LeaseIsHeld>()));
         writer.commit(Change::default().require(LeaseIsHeld(second.fence))).await.unwrap();
         assert!(take(&store, one, SHORT).await.is_none());
+    }
+
+    async fn a_lease_from_before_the_clock_was_set_back_is_free(database: &Database) {
+        let store = database.store().await;
+        let [one, other] = [ServerId::random(), ServerId::random()];
+        let first = take(&store, one, SHORT).await.unwrap();
+        let raw = database.raw().await;
+        for ahead in ["1800000", "3600000"] {
+            let sql = format!("UPDATE leases SET expires_ms = expires_ms + {ahead} WHERE name = '{NAME}'");
+            raw.execute_unprepared(&sql).await.unwrap();
+        }
+        let second = take(&store, other, LONG).await.expect("it would be held for more than an hour");
+        assert_eq!(second.fence.epoch, first.fence.epoch + 1);
+        assert!(take(&store, one, SHORT).await.is_none(), "this one is not too long");
+        raw.close().await.unwrap();
     }
 
     async fn a_released_lease_is_free_at_once(database: &Database) {

@@ -64,6 +64,9 @@ fn test() -> io::Result<bool> {
     if !rustix::process::geteuid().is_root() {
         skipped.push(("as_root::", "root"));
     }
+    if !has_faketime() {
+        skipped.push(("faketime::", "the library faketime"));
+    }
     if is_set("CI") {
         let mut missing: Vec<&str> = skipped.iter().map(|(_, need)| *need).collect();
         if !postgres {
@@ -107,6 +110,14 @@ fn test() -> io::Result<bool> {
 
 fn is_set(variable: &str) -> bool {
     env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+fn has_faketime() -> bool {
+    let libraries = Path::new("/usr/lib").read_dir();
+    libraries.is_ok_and(|mut libraries| {
+        libraries
+            .any(|library| library.is_ok_and(|it| it.path().join("faketime/libfaketimeMT.so.1").exists()))
+    })
 }
 
 fn has_postgres_programs() -> bool {
