@@ -13,9 +13,9 @@ pub(super) fn line(text: impl AsRef<str>) -> bool {
     write(&printable(text.as_ref()))
 }
 
-/// Writes a line to standard error, where it has a reader.
+/// Writes text with the lines that it has to standard error, whose reader may be gone.
 pub(super) fn note(text: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", printable(text.as_ref()));
+    let _ = writeln!(io::stderr(), "{}", printable_lines(text.as_ref()));
 }
 
 /// Writes text with the lines that it has.

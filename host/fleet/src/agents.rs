@@ -19,7 +19,7 @@ use serde_json::Value;
 use store::{
     Change, EventFilter,
     presence::PresenceRow,
-    tokens::{InsertToken, TokenKind},
+    tokens::{InsertToken, NeverHadToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use tokio::time::timeout;
@@ -70,7 +70,7 @@ pub struct Registration {
     pub mode: Option<DeliveryMode>,
     /// Whether the agent may create its own workspace where none has that id.
     pub may_create: bool,
-    /// The call carried a token of the workspace. One that has no token yet needs none.
+    /// The call carried a token of the workspace. A workspace that never had a token needs none.
     pub proved: bool,
 }
 
@@ -90,7 +90,7 @@ pub struct Registered {
 /// Why an agent was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// The workspace has a token, and the caller did not present it.
+    /// The workspace has or had a token, and the caller presented no valid one.
     #[error("missing workspace auth token")]
     Unproven,
     /// Messages are to be pushed, and the agent named no URL.
@@ -220,7 +220,7 @@ impl Fleet {
         mode: DeliveryMode,
     ) -> Result<Planned<Registered>, RegisterError> {
         let (id, now) = (registration.id, store::now());
-        if !registration.proved && self.state().tokens().has_any(id) {
+        if !registration.proved && self.state().tokens().ever_had_any(id) {
             return Err(RegisterError::Unproven);
         }
         // The URL of an agent that polls isn't checked, because it is never called.
@@ -243,6 +243,10 @@ impl Fleet {
             .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
+        }
+        if !registration.proved {
+            // The index may not know yet what another server issued and revoked a moment ago.
+            change = change.require(NeverHadToken(id));
         }
         Ok(Planned { change, done: Registered { mode, problem, token, inbound_secret: None } })
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::Value;
 use state::steady_now;
 use store::workspaces::{Container, DesiredState, Hosting, Status};
 use types::{Condition, WorkspaceId};
@@ -40,6 +41,8 @@ pub struct Explanation {
     /// Last call of the agent.
     pub last_seen_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
+    /// Why the agent can't work yet, where its card says `not_configured`.
+    pub configuration_error: Option<String>,
     pub conditions: Vec<Condition>,
     /// None where the workspace waits for nothing.
     pub awaiting: Option<Awaiting>,
@@ -59,6 +62,14 @@ pub struct Awaiting {
     pub deadline: Option<DateTime<Utc>>,
     /// What happens at the deadline; without one, what happens once the wait is over.
     pub then: String,
+}
+
+/// The reason of an agent whose card says that it is not configured.
+fn configuration_error(card: &Value) -> Option<String> {
+    let text = |field| card.get(field).and_then(Value::as_str);
+    let reason = || text("configuration_error").filter(|reason| !reason.is_empty());
+    (text("configuration_status") == Some("not_configured"))
+        .then(|| reason().unwrap_or("its card gives no reason").to_owned())
 }
 
 impl Fleet {
@@ -86,6 +97,7 @@ impl Fleet {
             container: (row.hosting == Hosting::Container).then_some(row.container),
             last_seen_at: workspace.presence.as_ref().and_then(|presence| presence.last_seen_at),
             last_error: row.last_sample_error.clone(),
+            configuration_error: row.agent_card.as_ref().and_then(configuration_error),
             conditions: row.conditions.clone(),
             awaiting: self.awaiting(&workspace, &context),
             delivery_problem: self.delivery_problem(id, row.url.as_deref()),

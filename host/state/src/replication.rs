@@ -68,7 +68,7 @@ impl Replication {
         let published = Mutex::new(Published { seq, deferred: VecDeque::new() });
         let (workspaces, tokens) = (Arc::<WorkspaceIndex>::default(), Arc::<TokenIndex>::default());
         workspaces.load(store.live_workspaces().await?);
-        tokens.load(store.live_tokens().await?);
+        tokens.load(store.live_tokens().await?, store.workspaces_with_tokens().await?);
         let indexes: Vec<Arc<dyn Index>> = vec![Arc::clone(&workspaces) as _, Arc::clone(&tokens) as _];
         let indexes = RwLock::new(indexes);
         let (ephemeral, queue) = mpsc::channel(ephemeral::QUEUE);

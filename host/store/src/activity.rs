@@ -489,12 +489,6 @@ impl ActivityRow {
     }
 }
 
-/// Postgres takes no text with a NUL, and one such row would hold up all that are stored with it. JSON
-/// texts have none: it is escaped there.
-pub(crate) fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
 impl From<activity::Model> for ActivityRow {
     fn from(row: activity::Model) -> Self {
         Self {

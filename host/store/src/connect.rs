@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm::{
-    ConnectOptions, Database,
-    sqlx::{
-        Executor as _,
-        postgres::PgConnectOptions,
-        sqlite::{SqliteJournalMode, SqliteSynchronous},
-    },
+use sea_orm::{ConnectOptions, Database};
+use sqlx::{
+    Executor as _,
+    postgres::PgConnectOptions,
+    sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 
 use crate::{

@@ -4,7 +4,7 @@
 
 use std::{fmt, fs, io, path::Path, str::FromStr as _};
 
-use sea_orm::sqlx::{
+use sqlx::{
     ConnectOptions as _,
     postgres::{PgConnectOptions, PgSslMode},
     sqlite::SqliteConnectOptions,

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use sea_orm::sqlx::{
-    self, Connection as _, PgConnection, Row as _,
+use sqlx::{
+    Connection as _, PgConnection, Row as _,
     postgres::{PgConnectOptions, PgRow},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a Postgres that refuses connections, or is starting, is waited for; also how long one may take to
 /// answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REACH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delays between attempts: the first and the longest.
 const MIN_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_millis(500);
@@ -40,7 +40,7 @@ pub enum Unreachable {
         source: Cause,
     },
     /// A connection, but no answer.
-    #[error("Postgres at {at} did not answer within {} s", PATIENCE.as_secs())]
+    #[error("Postgres at {at} did not answer within {} s", REACH_TIMEOUT.as_secs())]
     NoAnswer {
         /// Host and port, or socket.
         at: String,
@@ -97,7 +97,7 @@ pub(crate) async fn check(options: &PgConnectOptions) -> Result<(), Unreachable>
     place.resolve(options).await?;
     let mut first = place.connect(options).await?;
     let mut second = place.connect(options).await?;
-    let sessions = timeout(PATIENCE, have_own_sessions(&mut first, &mut second)).await;
+    let sessions = timeout(REACH_TIMEOUT, have_own_sessions(&mut first, &mut second)).await;
     let shared = match sessions {
         Ok(Ok(own)) => !own,
         Ok(Err(error)) => return Err(place.explain(error)),
@@ -108,7 +108,7 @@ pub(crate) async fn check(options: &PgConnectOptions) -> Result<(), Unreachable>
     }
     for connection in [first, second] {
         // Dropped, the connection ends as well, but Postgres would log that.
-        let _ = timeout(PATIENCE, connection.close()).await;
+        let _ = timeout(REACH_TIMEOUT, connection.close()).await;
     }
     Ok(())
 }
@@ -154,7 +154,7 @@ impl Place {
             return Ok(());
         }
         let host = options.get_host();
-        let resolved = timeout(PATIENCE, tokio::net::lookup_host((host, options.get_port()))).await;
+        let resolved = timeout(REACH_TIMEOUT, tokio::net::lookup_host((host, options.get_port()))).await;
         match resolved.map_err(|_| self.no_answer())? {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -164,7 +164,7 @@ impl Place {
     }
 
     async fn connect(&self, options: &PgConnectOptions) -> Result<PgConnection, Unreachable> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + REACH_TIMEOUT;
         let mut delay = MIN_DELAY;
         let mut last = None;
         loop {
