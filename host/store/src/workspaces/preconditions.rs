@@ -106,21 +106,12 @@ impl Precondition for PausedAbove {
 }
 
 /// Whether `upper` is `id` or an ancestor of it.
-async fn is_at_or_above(
-    tx: &Tx,
-    upper: WorkspaceId,
-    id: WorkspaceId,
-) -> Result<bool, StoreError> {
+async fn is_at_or_above(tx: &Tx, upper: WorkspaceId, id: WorkspaceId) -> Result<bool, StoreError> {
     Ok(count_upwards(tx, id, "WHERE up.id = $2", upper.0.into()).await? > 0)
 }
 
 /// How many of a workspace and its ancestors fulfill a condition on `up.id`, in which `$2` is `value`.
-async fn count_upwards(
-    tx: &Tx,
-    id: WorkspaceId,
-    condition: &str,
-    value: Value,
-) -> Result<i64, StoreError> {
+async fn count_upwards(tx: &Tx, id: WorkspaceId, condition: &str, value: Value) -> Result<i64, StoreError> {
     let backend = tx.get_database_backend();
     // SQLite has no type for UUIDs: a cast would make a number of it.
     let first = if backend == DbBackend::Postgres { "CAST($1 AS UUID)" } else { "$1" };
