@@ -12,8 +12,9 @@ use types::WorkspaceId;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Delivery, Origin, Outcome, Reply, Undelivered, is_success},
+    delivery::{Answer, Delivery, Origin, Outcome, Undelivered, is_success},
     error::DeliveryError,
+    headers::MessageHeaders,
     request::Request,
     same_message::Key,
 };
@@ -31,6 +32,18 @@ pub struct SendRequest {
     pub deadline: Option<Instant>,
     /// The sender's name for this message, if it gives one: the same message under the same name is delivered once.
     pub idempotency_key: Option<String>,
+    /// Headers that the message came with.
+    pub headers: MessageHeaders,
+}
+
+/// How a message is sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SendOptions {
+    /// Until when its sender waits, if the sender says so.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) headers: MessageHeaders,
+    /// Its sender takes an answer in pieces.
+    pub(crate) streaming: bool,
 }
 
 impl Messaging {
@@ -39,13 +52,18 @@ impl Messaging {
     ///
     /// # Errors
     /// If the message was not delivered, or no answer came.
-    pub async fn deliver(&self, message: SendRequest) -> Result<Reply, DeliveryError> {
+    pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
         let _counted = self.stopping.begin();
-        let delivery = self.prepare(message.target, &message.body, message.caller).await?;
-        let name = message.idempotency_key.as_deref();
-        match Key::of(message.target, message.caller, &message.body, name, &delivery.request) {
-            Some(key) => self.send_once(key, delivery, message.deadline).await,
-            None => self.send(delivery, message.deadline).await,
+        let SendRequest { target, body, caller, deadline, headers, idempotency_key } = message;
+        let delivery = self.prepare(target, &body, caller).await?;
+        if let Some(hops) = headers.excess_hops() {
+            return Err(DeliveryError::Loop { hops });
+        }
+        let key = Key::of(target, caller, &body, idempotency_key.as_deref(), &delivery.request);
+        let options = SendOptions { deadline, headers, streaming: true };
+        match key {
+            Some(key) => self.send_once(key, delivery, options).await,
+            None => self.send(delivery, options).await,
         }
     }
 
@@ -53,12 +71,12 @@ impl Messaging {
     pub(crate) async fn send(
         &self,
         delivery: Delivery,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, DeliveryError> {
-        match self.dispatch(delivery, deadline).await {
-            Ok(reply) => Ok(reply),
+        options: SendOptions,
+    ) -> Result<Answer, DeliveryError> {
+        match self.dispatch(delivery, options).await {
+            Ok(answer) => Ok(answer),
             Err(Undelivered::Failed(error)) => Err(error),
-            Err(Undelivered::Busy(busy)) => self.enqueue(*busy).await,
+            Err(Undelivered::Busy(busy)) => Ok(self.enqueue(*busy).await?.into()),
         }
     }
 
@@ -71,21 +89,22 @@ impl Messaging {
     ) -> Result<Delivery, DeliveryError> {
         let target = self.target(target).await?;
         self.authorize(&target, caller)?;
-        Ok(Delivery { request: Request::read(body)?, target, caller, origin: Origin::Sender, key: None })
+        let origin = Origin::Sender;
+        Ok(Delivery { request: Request::read(body)?, target, caller, origin, begun: None, key: None })
     }
 
     /// Takes the message the way that its workspace is delivered to.
     pub(crate) async fn dispatch(
         &self,
         delivery: Delivery,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Undelivered> {
+        options: SendOptions,
+    ) -> Result<Answer, Undelivered> {
         if delivery.target.row.delivery_mode == DeliveryMode::Poll {
-            return Ok(self.deliver_poll(delivery).await?);
+            return Ok(self.deliver_poll(delivery).await?.into());
         }
         match delivery.target.row.hosting {
-            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?),
-            Hosting::Operator | Hosting::Container => self.push(delivery, deadline).await,
+            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?.into()),
+            Hosting::Operator | Hosting::Container => self.push(delivery, options).await,
         }
     }
 
@@ -129,10 +148,11 @@ impl Messaging {
             }
             _ => None,
         };
-        self.log_behind(delivery.into_entry(outcome)).await;
+        // Before the activity of the same message, which is published when its row is readable.
         if let Some(response) = response {
             self.fleet.state().publish_ephemeral(id, &Event::A2aResponse(response));
         }
+        self.log_behind(delivery.into_entry(outcome)).await;
         if delivered {
             self.record_outbound(caller);
         }

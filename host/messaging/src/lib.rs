@@ -15,6 +15,8 @@ mod claimed;
 mod deliver;
 mod delivery;
 mod error;
+mod headers;
+mod in_flight;
 mod limits;
 mod pending;
 mod poll;
@@ -22,27 +24,33 @@ mod push;
 mod queries;
 mod queue;
 mod recent;
+mod relay;
 mod request;
 mod same_message;
 mod stopping;
+mod stream;
 mod synthetic;
 
 use std::sync::Arc;
 
 use catalog::Catalog;
 use fleet::Fleet;
-use net::AgentClient;
+use net::{AgentAuthorities, AgentClient};
 
 pub use activity::Entry;
 pub use caller::Caller;
 pub use deliver::SendRequest;
-pub use delivery::Reply;
+pub use delivery::{Answer, Reply};
 pub use error::{DeliveryError, LogError};
+pub use headers::MessageHeaders;
 pub use limits::{ActivityRetention, Limits};
 pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
+pub use stream::{AgentStream, StreamBroken};
 
-use crate::{claimed::Claimed, pending::PendingIndex, recent::Recent, stopping::Stopping};
+use crate::{
+    claimed::Claimed, in_flight::InFlight, pending::PendingIndex, recent::Recent, stopping::Stopping,
+};
 
 /// Delivers messages. Cheap to clone.
 #[derive(Clone)]
@@ -54,19 +62,22 @@ pub struct Messaging {
     running: Arc<Claimed>,
     stopping: Stopping,
     recent: Arc<Recent>,
-    server_lease: std::time::Duration,
+    in_flight: Arc<InFlight>,
+    limits: Limits,
 }
 
 impl Messaging {
     /// Messages go to the workspaces of this fleet; adapters of this catalog translate messages, and answer
-    /// for synthetic workspaces.
+    /// for synthetic workspaces. Agents' certificates may be signed by these authorities, besides the system's.
     #[must_use]
-    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits) -> Self {
+    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits, authorities: AgentAuthorities) -> Self {
         let pending = Arc::<PendingIndex>::default();
         fleet.observe_presence(Arc::clone(&pending) as _);
-        let agents = AgentClient::new(limits.addresses, limits.header_timeout);
+        let in_flight = Arc::<InFlight>::default();
+        fleet.state().hub().observe(Arc::clone(&in_flight) as _);
+        let agents = AgentClient::new(fleet.addresses().clone(), authorities, limits.header_timeout);
         let (running, stopping) = (Arc::default(), Stopping::default());
         let recent = Arc::default();
-        Self { fleet, catalog, agents, pending, running, stopping, recent, server_lease: limits.server_lease }
+        Self { fleet, catalog, agents, pending, running, stopping, recent, in_flight, limits }
     }
 }

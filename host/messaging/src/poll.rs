@@ -13,7 +13,7 @@ use crate::{
 
 impl Messaging {
     pub(crate) async fn deliver_poll(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
-        let Delivery { target, caller, request, origin: _, key } = delivery;
+        let Delivery { target, caller, request, key, .. } = delivery;
         let method = request.method().to_owned();
         let entry = Entry {
             workspace_id: target.row.id,
@@ -29,6 +29,7 @@ impl Messaging {
             status: OK.to_owned(),
             error_detail: None,
             key,
+            begun: None,
         };
         self.log(entry).await.map_err(|error| match error {
             LogError::NotFound => DeliveryError::NotFound,

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    delivery::Reply,
+    delivery::{Answer, Reply},
     error::DeliveryError,
     limits::{REMEMBERED_ANSWER_BYTES, REMEMBERED_BYTES},
 };
@@ -24,9 +24,9 @@ const OVERHEAD: usize = 256;
 /// Digest of a message.
 pub(crate) type Digest = [u8; 32];
 
-/// The answer to a message that was delivered.
+/// The known answer to a message that was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Known {
     Reply(Reply),
     /// The agent took the message; its response broke off, or was too large.
     Incomplete,
@@ -48,7 +48,7 @@ struct Messages {
 enum State {
     /// Under way; others with the same key wait here.
     Running(Option<Arc<Notify>>),
-    Delivered(Answer),
+    Delivered(Known),
 }
 
 pub(crate) enum Begun {
@@ -57,7 +57,7 @@ pub(crate) enum Begun {
     /// Another one is, until this ends.
     Second(OwnedNotified),
     /// It was delivered.
-    Delivered(Answer),
+    Delivered(Known),
 }
 
 /// A message under way. When it is dropped without an answer, the next one with its key is the first.
@@ -66,20 +66,22 @@ pub(crate) struct Running {
     key: Digest,
 }
 
-impl Answer {
-    /// The answer of a delivery; none if the message was not delivered, and may be sent again.
-    pub(crate) fn of(result: &Result<Reply, DeliveryError>) -> Option<Self> {
+impl Known {
+    /// The answer of a delivery; none if the message was not delivered, and may be sent
+    /// again, or if the answer is a stream.
+    pub(crate) fn of(result: &Result<Answer, DeliveryError>) -> Option<Self> {
         match result {
-            Ok(reply) => Some(Self::Reply(reply.clone())),
+            Ok(Answer::Whole(reply)) => Some(Self::Reply(reply.clone())),
+            Ok(Answer::Stream(_)) => None,
             Err(DeliveryError::IncompleteResponse { delivered: true }) => Some(Self::Incomplete),
             Err(DeliveryError::TooLarge { delivered: true }) => Some(Self::TooLarge),
             Err(_) => None,
         }
     }
 
-    pub(crate) fn into_result(self) -> Result<Reply, DeliveryError> {
+    pub(crate) fn into_result(self) -> Result<Answer, DeliveryError> {
         match self {
-            Self::Reply(reply) => Ok(reply),
+            Self::Reply(reply) => Ok(reply.into()),
             Self::Incomplete => Err(DeliveryError::IncompleteResponse { delivered: true }),
             Self::TooLarge => Err(DeliveryError::TooLarge { delivered: true }),
         }
@@ -129,11 +131,11 @@ impl Messages {
 
 impl Running {
     /// The message was delivered. A large answer is not remembered: it is read from the database where needed.
-    pub(crate) fn finish(self, mut answer: Answer) {
+    pub(crate) fn finish(self, mut answer: Known) {
         if answer.bytes() > REMEMBERED_ANSWER_BYTES {
             return;
         }
-        if let Answer::Reply(reply) = &mut answer {
+        if let Known::Reply(reply) = &mut answer {
             // A body may be a part of a larger buffer.
             reply.body = Bytes::copy_from_slice(&reply.body);
         }
@@ -169,8 +171,8 @@ mod tests {
 
     use super::*;
 
-    fn reply(size: usize) -> Answer {
-        Answer::Reply(Reply { status: StatusCode::OK, body: vec![b'x'; size].into() })
+    fn reply(size: usize) -> Known {
+        Known::Reply(Reply { status: StatusCode::OK, body: vec![b'x'; size].into(), retry_after: None })
     }
 
     fn first(recent: &Arc<Recent>, key: Digest) -> Running {

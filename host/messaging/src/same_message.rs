@@ -27,13 +27,15 @@ use wire_json::raw;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Delivery, Reply},
+    deliver::SendOptions,
+    delivery::{Answer, Delivery, Reply},
     error::DeliveryError,
     limits::{DELIVERY_TIMEOUT, SAME_MESSAGE_PAUSES},
     poll,
     queue::queued_reply,
-    recent::{Answer, Begun, Digest},
+    recent::{Begun, Digest, Known},
     request::Request,
+    stream,
 };
 
 /// By what a message is recognized.
@@ -42,7 +44,8 @@ pub(crate) struct Key(Digest);
 
 impl Key {
     /// The key of a message with this body as it was sent, under the name that the sender gives it, if it gives one.
-    /// None for messages without a unique name.
+    /// None for messages without a unique name, and for those whose answer is a stream: it is not kept, and a sender
+    /// that lost it wants another.
     pub(crate) fn of(
         target: WorkspaceId,
         caller: Caller,
@@ -50,6 +53,9 @@ impl Key {
         name: Option<&str>,
         request: &Request,
     ) -> Option<Self> {
+        if stream::is_streaming(request.method()) {
+            return None;
+        }
         let id = request.body.at(&["params", "message", "messageId"]).and_then(raw::string);
         // One that was made up for a message without an id is not in what was sent.
         let is_given = |id: &str| std::str::from_utf8(sent).is_ok_and(|body| body.contains(id));
@@ -87,9 +93,9 @@ impl Messaging {
         &self,
         key: Key,
         delivery: Delivery,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, DeliveryError> {
-        let patience = deadline.unwrap_or_else(|| Instant::now() + DELIVERY_TIMEOUT);
+        options: SendOptions,
+    ) -> Result<Answer, DeliveryError> {
+        let patience = options.deadline.unwrap_or_else(|| Instant::now() + DELIVERY_TIMEOUT);
         let running = loop {
             match self.recent.begin(key.0) {
                 Begun::First(running) => break running,
@@ -106,12 +112,12 @@ impl Messaging {
             running.finish(answer.clone());
             return answer.into_result();
         }
-        let result = self.send(Delivery { key: Some(text.clone()), ..delivery }, deadline).await;
+        let result = self.send(Delivery { key: Some(text.clone()), ..delivery }, options).await;
         if is_worked_on && !self.fleet.store().is_single_process() {
             // After the row with the key.
             self.fleet.state().write_behind(ReleaseMessage(text)).await;
         }
-        if let Some(answer) = Answer::of(&result) {
+        if let Some(answer) = Known::of(&result) {
             running.finish(answer);
         }
         result
@@ -124,7 +130,7 @@ impl Messaging {
         key: &str,
         delivery: &Delivery,
         patience: Instant,
-    ) -> Result<Option<Answer>, DeliveryError> {
+    ) -> Result<Option<Known>, DeliveryError> {
         let mut pauses = SAME_MESSAGE_PAUSES.into_iter();
         let mut pause = Duration::ZERO;
         loop {
@@ -155,7 +161,7 @@ impl Messaging {
         &self,
         key: &str,
         delivery: &Delivery,
-    ) -> Result<Option<Option<Answer>>, StoreError> {
+    ) -> Result<Option<Option<Known>>, StoreError> {
         let store = self.fleet.store();
         let is_ours =
             store.is_single_process() || store.claim_message(key, self.fleet.state().server()).await?;
@@ -169,19 +175,19 @@ impl Messaging {
         })
     }
 
-    async fn answer(&self, earlier: Earlier, delivery: &Delivery) -> Result<Answer, StoreError> {
+    async fn answer(&self, earlier: Earlier, delivery: &Delivery) -> Result<Known, StoreError> {
         Ok(match earlier {
             Earlier::Queued(id) => {
                 let depth = self.fleet.store().queue_depth(delivery.target.row.id).await?;
-                Answer::Reply(queued_reply(id, depth))
+                Known::Reply(queued_reply(id, depth))
             }
             Earlier::Delivered(Some(body)) => {
-                Answer::Reply(Reply { status: StatusCode::OK, body: body.into() })
+                Known::Reply(Reply { status: StatusCode::OK, body: body.into(), retry_after: None })
             }
             Earlier::Delivered(None) if delivery.target.row.delivery_mode == DeliveryMode::Poll => {
-                Answer::Reply(poll::reply(delivery.request.method()))
+                Known::Reply(poll::reply(delivery.request.method()))
             }
-            Earlier::Delivered(None) => Answer::Incomplete,
+            Earlier::Delivered(None) => Known::Incomplete,
         })
     }
 }

@@ -31,6 +31,8 @@ pub struct Model {
     #[sea_orm(column_type = "Text", nullable)]
     pub idempotency_key: Option<String>,
     pub created_at: DateTimeUtc,
+    /// Server that will end the row; none once it has ended.
+    pub owner: Option<Uuid>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
