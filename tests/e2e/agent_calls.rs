@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{
-    Agent, Answer, Database, Reaction, Server, Start, Unanswering, hang_up, head, on_both_databases,
+    Agent, Answer, Database, Reaction, Server, Start, Unanswering, break_off, hang_up, head,
+    on_both_databases,
 };
 
 async fn workspace(server: &Server, url: &str) -> String {
@@ -137,8 +138,7 @@ on_both_databases! {
             assert_eq!((agent.received(0).await.len(), agent.connections()), (3 * (number + 1), connections + 1));
         }
         // Only once, only on a connection that was used before, and only before the first byte.
-        let beginning = || Reaction::WriteAndClose(b"HTTP/1.1 20".to_vec());
-        for reactions in [vec![hang_up(), hang_up()], vec![hang_up()], vec![Reaction::Reset], vec![beginning()]] {
+        for reactions in [vec![hang_up(), hang_up()], vec![hang_up()], vec![Reaction::Reset], vec![break_off()]] {
             if reactions.len() == 2 || matches!(&reactions[0], Reaction::WriteAndClose(bytes) if !bytes.is_empty()) {
                 send(&server, &id, &[]).await.ok();
             }

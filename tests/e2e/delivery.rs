@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{
-    Agent, Answer, Components, Database, Reaction, Server, Socket, Start, hang_up, on_both_databases,
+    Agent, Answer, Components, Database, Reaction, Server, Socket, Start, break_off, on_both_databases,
     success_reply,
 };
 
@@ -158,7 +158,7 @@ on_both_databases! {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
         heartbeat(&server, &id, 1).await;
-        agent.react([hang_up(), hang_up()]);
+        agent.react([break_off(), break_off()]);
         let first = send(&server, &id, "first").await;
         assert_eq!(first.status, 202);
         assert_eq!((&first.json["queued"], &first.json["queue_depth"]), (&json!(true), &json!(1)));
@@ -207,15 +207,15 @@ on_both_databases! {
         assert_eq!(agent.received(1).await[0].body, translated);
         assert_eq!(row(&server, &id, 1).await["request_body"], sent, "activity shows the message as it was sent");
         // Messages from the queue are translated, too.
-        agent.react([hang_up(), hang_up()]);
+        agent.react([break_off()]);
         let queued = server.post(&path, sent).await;
         assert_eq!(queued.status, 202);
         server.until("the queued message is sent", async |server| {
             let body = json!({ "workspace_id": id, "active_tasks": 0 });
             server.ask(&token, Method::POST, "/registry/heartbeat", Some(body)).await.ok();
-            agent.received(3).await.len() == 4
+            agent.received(2).await.len() == 3
         }).await;
-        assert_eq!(agent.received(4).await[3].body, translated);
+        assert_eq!(agent.received(3).await[2].body, translated);
     }
 
     async fn a_failing_translation_sends_the_message_as_it_is(database: Database) {
@@ -243,7 +243,7 @@ on_both_databases! {
     async fn a_message_fails_after_five_attempts(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;
-        agent.react((0..6).map(|_| hang_up()));
+        agent.react((0..6).map(|_| break_off()));
         let queued = send(&server, &id, "hello").await.ok();
         let mut seen = 0;
         server.until("it failed", async |server| {
@@ -272,7 +272,7 @@ on_both_databases! {
         let metadata = json!({ "capabilities": { "session": true } });
         let body = json!({ "workspace_id": id, "active_tasks": 1, "runtime_metadata": metadata });
         server.post("/registry/heartbeat", body).await.ok();
-        agent.react([hang_up(), hang_up()]);
+        agent.react([break_off()]);
         let raw = reqwest::Client::new().post(format!("{}{path}", server.url));
         let answer = raw.json(&text_message("other")).send().await.expect("it answers");
         assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"30".parse().unwrap()));
@@ -290,7 +290,7 @@ on_both_databases! {
         let other = make(json!({ "name": "Other", "external": true })).await;
         let target = make(json!({ "name": "Target", "runtime": "external", "url": agent.url })).await;
         let (from, to) = (sender["id"].as_str().unwrap(), target["id"].as_str().unwrap());
-        agent.react([hang_up()]);
+        agent.react([break_off()]);
         let sent = server.ask(&token(&sender), Method::POST, &format!("/workspaces/{to}/a2a"), Some(text_message("hello"))).await;
         let item = sent.json["queue_id"].as_str().unwrap();
         let read_item = async |bearer: &str, id: &str, item: &str| {

@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use support::{Agent, Answer, Database, Reaction, Server, Signal, Start, hang_up, on_both_databases};
+use support::{Agent, Answer, Database, Reaction, Server, Signal, Start, break_off, on_both_databases};
 
 /// A server that notices soon that another one is gone, and that stops soon.
 fn quick(database: &Database) -> Start {
@@ -35,7 +35,7 @@ async fn send(server: &Server, id: &str, text: &str) -> Answer {
 
 /// Sends a message that the agent does not answer. Returns the id of the queued message.
 async fn queue(server: &Server, agent: &Agent, id: &str, text: &str) -> String {
-    agent.react([hang_up()]);
+    agent.react([break_off()]);
     let answer = send(server, id, text).await;
     assert_eq!(answer.status, 202, "{}", answer.json);
     answer.json["queue_id"].as_str().unwrap().to_owned()
@@ -122,7 +122,7 @@ on_both_databases! {
     async fn an_expired_message_is_dropped_while_its_agent_is_away(database: Database) {
         let (server, agent) = (Server::start(quick(&database)).await, Agent::start().await);
         let id = workspace(&server, &agent.url, 1).await;
-        agent.react([hang_up()]);
+        agent.react([break_off()]);
         let mut body = message("hello");
         body["params"]["expires_in_seconds"] = json!(2);
         let queued = server.post(&format!("/workspaces/{id}/a2a"), body).await.ok();
@@ -285,7 +285,7 @@ on_both_databases! {
             let long = |text: &str, times: usize| if text == "é" { text.repeat(times) } else { text.to_owned() };
             body["params"]["message"]["messageId"] = json!(long(message_id, 6_000));
             body["method"] = json!(long(method, 20_000));
-            agent.react([hang_up()]);
+            agent.react([break_off()]);
             let headers = [("Idempotency-Key", &*header.repeat(6_000))];
             let answer = server.with(&headers, reqwest::Method::POST, &format!("/workspaces/{id}/a2a"), Some(body)).await;
             assert_eq!(answer.status, 202, "{}", answer.json);
@@ -300,7 +300,7 @@ on_both_databases! {
         let ask = async |method, path: &str, body| server.ask("admin", method, path, body).await;
         let body = json!({ "name": "Agent", "runtime": "external", "url": agent.url });
         let id = ask(reqwest::Method::POST, "/workspaces", Some(body)).await.ok()["id"].as_str().unwrap().to_owned();
-        agent.react([hang_up()]);
+        agent.react([break_off()]);
         let queued = ask(reqwest::Method::POST, &format!("/workspaces/{id}/a2a"), Some(message("hello"))).await.ok();
         ask(reqwest::Method::DELETE, &format!("/workspaces/{id}?confirm=true"), None).await.ok();
         let path = format!("/workspaces/{id}/a2a/queue/{}", queued["queue_id"].as_str().unwrap());

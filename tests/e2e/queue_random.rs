@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use support::{Agent, Answer, Database, Reaction, Server, Start, hang_up, on_both_databases};
+use support::{Agent, Answer, Database, Reaction, Server, Start, break_off, on_both_databases};
 
 const STEPS: u32 = 60;
 
@@ -106,7 +106,7 @@ on_both_databases! {
             match random.below(12) {
                 0..=4 => {
                     if let Some(agent) = &visitor.agent && random.below(3) > 0 {
-                        agent.react([hang_up()]);
+                        agent.react([break_off()]);
                     }
                     let text = format!("m{step}");
                     match post(&servers[at], &path, &message(&text)).await {

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use support::{Agent, Answer, Database, Reaction, Server, Start, hang_up, on_both_databases};
+use support::{Agent, Answer, Database, Reaction, Server, Start, break_off, on_both_databases};
 
 const FIRST: &str = "6f1c3b52-77a9-4d0e-9f7b-0d6c0a3e1b11";
 const SECOND: &str = "6F1C3B52-77A9-4D0E-9F7B-0D6C0A3E1B22";
@@ -104,7 +104,7 @@ on_both_databases! {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = push_workspace(&server, "Agent", &agent).await;
         let body = message(FIRST, "hello");
-        agent.react([hang_up()]);
+        agent.react([break_off()]);
         let first = send(&server, &id, &body, &[]).await;
         assert_eq!(first.status, 202);
         let server = server.restart().await;

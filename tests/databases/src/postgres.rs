@@ -99,9 +99,10 @@ pub async fn remove_leftovers(server: &str) -> Result<usize, DbErr> {
 
 async fn remove_leftovers_on(connection: &DatabaseConnection) -> Result<usize, DbErr> {
     let query = format!(
-        "SELECT datname FROM pg_database WHERE starts_with(datname, '{PREFIX}') AND NOT EXISTS (
-             SELECT 1 FROM pg_stat_activity
-             WHERE application_name = '{PREFIX}' || split_part(datname, '_', 3))"
+        // Sessions have a column `datname`, too.
+        "SELECT d.datname FROM pg_database d WHERE starts_with(d.datname, '{PREFIX}') AND NOT EXISTS (
+             SELECT 1 FROM pg_stat_activity s
+             WHERE s.application_name = '{PREFIX}' || split_part(d.datname, '_', 3))"
     );
     let query = Statement::from_string(connection.get_database_backend(), query);
     let mut removed = 0;

@@ -67,7 +67,7 @@ on_both_databases! {
         server.until("the row is there", async |server| activity(server, &id, "").await.contains(&stored)).await;
         let rows = activity(&server, &id, "").await;
         assert!(rows.contains(r#""params":{"message":"#) && rows.contains(&format!(r#""n":{NUMBERS}"#)), "{rows}");
-        for name in ["ACTIVITY_LOGGED", "A2A_RESPONSE"] {
+        for name in ["A2A_RESPONSE", "ACTIVITY_LOGGED"] {
             let frame = socket.text().await;
             assert!(frame.contains(name) && frame.contains(&stored), "{frame}");
         }
@@ -91,7 +91,7 @@ on_both_databases! {
     async fn queued_numbers_keep_their_text(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = server.workspace(json!({ "name": "Agent", "runtime": "external", "url": agent.url })).await;
-        agent.react([support::hang_up()]);
+        agent.react([support::break_off()]);
         let message = format!(r#"{{"jsonrpc":"2.0","id":{ID},"method":"m","params":{{"n":{NUMBERS},"cut":"\ud83d"}}}}"#);
         let (status, answer) = server.post_raw(&format!("/workspaces/{id}/a2a"), message).await;
         assert_eq!(status, 202, "{answer}");

@@ -243,9 +243,14 @@ impl Unanswering {
     }
 }
 
-/// Closes the connection without an answer.
+/// Closes the connection without an answer. On a connection that was used before, the message is sent again.
 pub fn hang_up() -> Reaction {
     Reaction::WriteAndClose(Vec::new())
+}
+
+/// Closes the connection at the begin of an answer: the agent has the message, and is busy to its sender.
+pub fn break_off() -> Reaction {
+    Reaction::WriteAndClose(b"HTTP/1.1 20".to_vec())
 }
 
 /// A JSON-RPC result. Its keys are not in alphabetical order, so that tests notice a rewritten body.
