@@ -1,6 +1,10 @@
 //! The catalog itself: opening it, finding guests in it, calling them, counting calls.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use events::{Feed, GuestEvent};
@@ -58,10 +62,13 @@ impl Catalog {
     ) -> Result<Self, CatalogError> {
         stats::describe();
         let components = ComponentCache::open(components)?;
-        if let Err(error) = components.sweep() {
-            tracing::warn!(%error, "unfinished component files could not be removed");
-        }
         let stored = bootstrap::seeded(&store).await?;
+        let digests: HashSet<&str> =
+            stored.iter().flat_map(|(_, releases)| releases).map(|release| release.digest.as_str()).collect();
+        match components.sweep(|digest| digests.contains(digest)) {
+            Ok(unused) => unused.iter().for_each(|digest| sandbox.evict(digest)),
+            Err(error) => tracing::warn!(%error, "component files without use could not be removed"),
+        }
         let guests = stored.into_iter().filter_map(|(row, releases)| Guest::stored(row, releases));
         let guests: BTreeMap<_, _> = guests.map(|guest| (guest.name.clone(), Arc::new(guest))).collect();
         let catalog = Self {
