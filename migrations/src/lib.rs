@@ -12,6 +12,7 @@ mod m0004_guest_components;
 mod m0005_drop_jobs;
 mod m0006_fewer_indexes;
 mod m0007_queue_claims;
+mod m0008_activity_owner;
 mod m0010_setups;
 
 /// Applies missing migrations in order.
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_drop_jobs::Migration),
             Box::new(m0006_fewer_indexes::Migration),
             Box::new(m0007_queue_claims::Migration),
+            Box::new(m0008_activity_owner::Migration),
             Box::new(m0010_setups::Migration),
         ]
     }

@@ -82,14 +82,14 @@ on_both_databases! {
         assert_eq!(line, "post /deep?x=1 http/1.1");
         let mut names: Vec<&str> = headers.lines().map(|line| line.split_once(':').unwrap().0).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-length", "content-type", "host"]);
+        assert_eq!(names, ["content-length", "content-type", "host", "x-isomer-hops"]);
         let row = row(&server, &id, 1).await;
         assert_eq!((&row["status"], &row["method"]), (&json!("ok"), &json!("message/send")));
         assert_eq!(row["response_body"], serde_json::from_str::<Value>(&text).unwrap());
         assert!(row["duration_ms"].is_i64());
-        assert_eq!(socket.event().await["event"], "ACTIVITY_LOGGED");
         let response = socket.event().await;
         assert_eq!((&response["event"], &response["payload"]["response_body"]), (&json!("A2A_RESPONSE"), &row["response_body"]));
+        assert_eq!(socket.event().await["event"], "ACTIVITY_LOGGED");
         // The next message uses the same connection.
         send(&server, &id, "again").await.ok();
         assert_eq!(agent.connections(), 1);
@@ -207,15 +207,15 @@ on_both_databases! {
         assert_eq!(agent.received(1).await[0].body, translated);
         assert_eq!(row(&server, &id, 1).await["request_body"], sent, "activity shows the message as it was sent");
         // Messages from the queue are translated, too.
-        agent.react([hang_up()]);
+        agent.react([hang_up(), hang_up()]);
         let queued = server.post(&path, sent).await;
         assert_eq!(queued.status, 202);
         server.until("the queued message is sent", async |server| {
             let body = json!({ "workspace_id": id, "active_tasks": 0 });
             server.ask(&token, Method::POST, "/registry/heartbeat", Some(body)).await.ok();
-            agent.received(2).await.len() == 3
+            agent.received(3).await.len() == 4
         }).await;
-        assert_eq!(agent.received(3).await[2].body, translated);
+        assert_eq!(agent.received(4).await[3].body, translated);
     }
 
     async fn a_failing_translation_sends_the_message_as_it_is(database: Database) {
@@ -272,7 +272,7 @@ on_both_databases! {
         let metadata = json!({ "capabilities": { "session": true } });
         let body = json!({ "workspace_id": id, "active_tasks": 1, "runtime_metadata": metadata });
         server.post("/registry/heartbeat", body).await.ok();
-        agent.react([hang_up()]);
+        agent.react([hang_up(), hang_up()]);
         let raw = reqwest::Client::new().post(format!("{}{path}", server.url));
         let answer = raw.json(&text_message("other")).send().await.expect("it answers");
         assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"30".parse().unwrap()));

@@ -7,6 +7,11 @@
 mod a2a;
 mod access;
 mod activity;
+mod agent_activity;
+mod agent_addresses;
+mod agent_calls;
+mod agent_streams;
+mod agent_tls;
 mod breaker;
 mod canvas;
 mod cli_connections;

@@ -49,12 +49,13 @@ on_both_databases! {
         let made = row(&server, AGENT).await;
         assert_eq!((&made["name"], &made["runtime"], &made["status"]), (&json!(AGENT), &json!("external"), &json!("online")));
         assert_eq!(made["agent_card"], card());
-        // A repeated registration issues no new token, returns the same secret and records no event.
+        // A repeated registration issues no new token, returns the same secret, and is announced too.
         let again = register(&server, token, body(AGENT, &json!({}))).await.ok();
         assert!(again.get("auth_token").is_none());
         assert_eq!(again["platform_inbound_secret"], secret);
         let online = json!({ "agent_card": card(), "delivery_mode": "poll", "url": "" });
-        assert_eq!(events_of(&server, AGENT).await, [("WORKSPACE_ONLINE".to_owned(), online)]);
+        let online = ("WORKSPACE_ONLINE".to_owned(), online);
+        assert_eq!(events_of(&server, AGENT).await, [online.clone(), online]);
         for (bearer, text) in [(None, "missing workspace auth token"), (Some("x"), "invalid workspace auth token")] {
             let answer = match bearer {
                 None => server.post("/registry/register", body(AGENT, &json!({}))).await,
@@ -79,7 +80,7 @@ on_both_databases! {
             (body(AGENT, &json!({ "agent_card": { "name": "x".repeat(65 * 1024) } })), "invalid request body"),
             (body(AGENT, &json!({ "delivery_mode": "webhook" })), "delivery_mode must be 'push' or 'poll'"),
             (push(""), "url is required for push-mode workspaces"),
-            (push("http://127.0.0.1:1"), "url targets a blocked address: loopback address"),
+            (push("http://169.254.169.254"), "url targets a blocked address: link-local address (cloud metadata endpoint)"),
             (push("gopher://a"), "url scheme must be http or https, got \"gopher\""),
         ] {
             assert_eq!(server.post("/registry/register", body).await.error(400), text);
@@ -198,6 +199,10 @@ on_both_databases! {
             &json!({}),
             &json!({ "error_rate": 0, "runtime_state": "wedged", "sample_error": "" }),
         ]);
+        // A registration ends the wedged state for good.
+        register(&server, token, body(AGENT, &json!({}))).await.ok();
+        heartbeat(&server, token, report(json!({}))).await.ok();
+        assert_eq!(row(&server, AGENT).await["status"], "online");
         // Reports do not resume a paused workspace.
         server.post(&format!("/workspaces/{AGENT}/pause"), json!({})).await.ok();
         heartbeat(&server, token, report(json!({}))).await.ok();
@@ -225,13 +230,13 @@ on_both_databases! {
 
     async fn an_address_that_fails_the_check_is_not_stored(database: Database) {
         let server = Server::start(database).await;
-        let own = json!({ "url": "http://127.0.0.1:5432" });
+        let own = json!({ "url": "http://10.0.0.1:5432" });
         let answer = server.post("/registry/register", body(AGENT, &own)).await.ok();
         let token = answer["auth_token"].as_str().unwrap();
         assert_eq!(row(&server, AGENT).await["url"], "");
-        let push = json!({ "delivery_mode": "push", "url": "http://127.0.0.1:5432" });
+        let push = json!({ "delivery_mode": "push", "url": "http://10.0.0.1:5432" });
         let refused = register(&server, token, body(AGENT, &push)).await;
-        assert_eq!(refused.error(400), "url targets a blocked address: loopback address");
+        assert_eq!(refused.error(400), "url targets a blocked address: RFC-1918 private address");
     }
 
     async fn a_purged_workspace_may_register_again(database: Database) {
@@ -244,6 +249,47 @@ on_both_databases! {
         let answer = heartbeat(&server, token, json!({ "workspace_id": AGENT })).await.ok();
         assert_eq!(answer["platform_inbound_secret"], again["platform_inbound_secret"]);
         assert_eq!(server.get("/workspaces").await.ok()[0]["id"], AGENT);
+    }
+
+    async fn after_a_revocation_an_agent_needs_a_credential(database: Database) {
+        // In development mode the web canvas edits cards without a credential.
+        let mut server = Server::start(Start::from(database).env("MOLECULE_ENV", "staging")).await;
+        let made = server.post("/registry/register", body(AGENT, &json!({}))).await.ok();
+        let token = made["auth_token"].as_str().unwrap();
+        let org = server.ask(token, Method::POST, "/org/tokens", Some(json!({}))).await.ok();
+        let org = org["auth_token"].as_str().unwrap();
+        let listed = server.ask(token, Method::GET, &format!("/workspaces/{AGENT}/tokens"), None).await.ok();
+        let path = format!("/workspaces/{AGENT}/tokens/{}", listed["tokens"][0]["id"].as_str().unwrap());
+        server.ask(org, Method::DELETE, &path, None).await.ok();
+        let before = row(&server, AGENT).await;
+        // After a restart too, when the index is loaded from the rows.
+        for restart in [false, true] {
+            if restart {
+                server = server.restart().await;
+            }
+            for (route, sent) in [
+                ("register", body(AGENT, &json!({ "agent_card": { "name": "Other" } }))),
+                ("heartbeat", json!({ "workspace_id": AGENT, "current_task": "x" })),
+                ("update-card", json!({ "workspace_id": AGENT, "agent_card": { "name": "Other" } })),
+            ] {
+                let path = format!("/registry/{route}");
+                for (bearer, text) in [(None, "missing workspace auth token"), (Some(token), "invalid workspace auth token")] {
+                    let answer = match bearer {
+                        None => server.post(&path, sent.clone()).await,
+                        Some(bearer) => server.ask(bearer, Method::POST, &path, Some(sent.clone())).await,
+                    };
+                    assert_eq!(answer.error(401), text, "{route}");
+                    let hint = answer.json["hint"].as_str().unwrap();
+                    assert!(hint.contains(&format!("POST /workspaces/{AGENT}/tokens")), "{hint}");
+                }
+            }
+            let after = row(&server, AGENT).await;
+            assert_eq!((&after["agent_card"], &after["status"]), (&before["agent_card"], &json!("online")));
+        }
+        // With a credential it gets a token of its own again.
+        let again = register(&server, org, body(AGENT, &json!({}))).await.ok();
+        let fresh = again["auth_token"].as_str().unwrap();
+        heartbeat(&server, fresh, json!({ "workspace_id": AGENT })).await.ok();
     }
 
     async fn concurrent_registrations_create_one_workspace(database: Database) {

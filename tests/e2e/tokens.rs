@@ -55,6 +55,20 @@ on_both_databases! {
             assert!(known.get(field).is_some(), "{field}");
         }
         assert!(stripped.get("last_outbound_at").is_some());
+        // Nor where an agent is reached, by the row or by its card.
+        let agent = json!({ "name": "P", "runtime": "external", "url": "http://localhost:9/a" });
+        let agent = make(&server, token, agent).await;
+        let card = json!({ "name": "P", "url": "http://localhost:9/a", "additionalInterfaces": [{ "transport": "GRPC", "url": "http://localhost:9/b" }] });
+        let update = json!({ "workspace_id": agent, "agent_card": card });
+        server.ask(token, Method::POST, "/registry/update-card", Some(update)).await.ok();
+        let path = format!("/workspaces/{agent}");
+        let known = get(&server, token, &path).await.ok();
+        assert_eq!((&known["url"], &known["agent_card"]), (&json!("http://localhost:9/a"), &card));
+        let stripped = server.get(&path).await.ok();
+        let bare = json!({ "name": "P", "additionalInterfaces": [{ "transport": "GRPC" }] });
+        assert_eq!((&stripped["url"], &stripped["agent_card"]), (&json!(""), &bare));
+        assert!(!stripped.to_string().contains("localhost"), "{stripped}");
+        server.ask(token, Method::DELETE, &path, None).await.ok();
         // The removal of the last workspace revokes the last token, which opens the install again.
         server.ask(token, Method::DELETE, &format!("/workspaces/{id}"), None).await.ok();
         assert_eq!(server.get("/workspaces").await.ok(), json!([]));

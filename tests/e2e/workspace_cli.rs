@@ -8,12 +8,19 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use support::{Database, Server, Start, assert_output, free_port, program};
 
 fn isomer(server: &Server, arguments: &[&str]) -> Output {
     program().args(arguments).env("ISOMER_URL", &server.url).env("MY_KEY", "hush").output().expect("it runs")
+}
+
+async fn poller_id(server: &Server) -> String {
+    let all = server.get("/workspaces").await.ok();
+    let poller = all.as_array().unwrap().iter().find(|row| row["name"] == "Poller");
+    poller.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,6 +99,15 @@ async fn workspaces_are_managed_by_the_cli() {
             "until       no deadline",
             "then        the workspace is online",
         ],
+    );
+    let card = json!({ "name": "Poller", "configuration_status": "not_configured", "configuration_error": "no API key" });
+    let body = json!({ "id": poller_id(&server).await, "agent_card": card });
+    server.ask(token, Method::POST, "/registry/register", Some(body)).await.ok();
+    assert_output(&ws(&["explain", "Poller"]), true, &["agent       is not configured: no API key"]);
+    assert_output(
+        &isomer(&server, &["send", "Poller", "hello"]),
+        true,
+        &["The agent of Poller is not configured: no API key", "Poller polls for messages"],
     );
     assert_output(&ws(&["explain", "CEO"]), true, &["CEO waits for nothing"]);
     assert_output(

@@ -333,6 +333,21 @@ on_both_databases! {
         assert_eq!(explained["awaiting"]["what"], "its agent to call POST /registry/register or /registry/heartbeat");
         assert_eq!(explained["awaiting"]["then"], "the workspace is online");
         assert_eq!(explained["generation"], explained["observed_generation"]);
+        assert_eq!(explained["configuration_error"], Value::Null);
+        let mut bearer = String::new();
+        for (card, reason) in [
+            (json!({ "configuration_status": "not_configured", "configuration_error": "no API key" }), json!("no API key")),
+            (json!({ "configuration_status": "not_configured" }), json!("its card gives no reason")),
+            (json!({ "configuration_status": "ready", "configuration_error": "old" }), Value::Null),
+        ] {
+            let body = json!({ "id": id, "agent_card": card, "delivery_mode": "poll" });
+            let registered = server.ask(&bearer, Method::POST, "/registry/register", Some(body)).await.ok();
+            if let Some(token) = registered["auth_token"].as_str() {
+                bearer = token.to_owned();
+            }
+            let explained = server.get(&format!("/workspaces/{id}/explain")).await.ok();
+            assert_eq!(explained["configuration_error"], reason, "{card}");
+        }
         assert_eq!(server.get(&format!("/workspaces/{UNKNOWN}/explain")).await.error(404), "workspace not found");
     }
 

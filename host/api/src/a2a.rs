@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
-use messaging::{Caller, DeliveryError, Reply, SendRequest};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use messaging::{AgentStream, Answer, Caller, DeliveryError, MessageHeaders, Reply, SendRequest};
 use tokio::time::Instant;
 use types::WorkspaceId;
 
@@ -24,6 +25,7 @@ use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
+use httpd::shutdown::Shutdown;
 
 /// How names of callers inside the platform begin. Requests from outside may not use them.
 const RESERVED_PREFIXES: [&str; 4] = ["webhook:", "system:", "test:", "channel:"];
@@ -38,14 +40,41 @@ pub fn routes(_: &App) -> Router<App> {
 
 async fn send(State(app): State<App>, Message(message): Message) -> Result<Response, ApiError> {
     let messaging = app.messaging.clone();
-    let reply =
+    let answer =
         run_to_completion(async move { messaging.deliver(message).await.map_err(delivery_error) }).await?;
-    Ok(response(reply))
+    Ok(match answer {
+        Answer::Whole(reply) => whole(reply),
+        Answer::Stream(stream) => streamed(stream, app.shutdown.for_one()),
+    })
 }
 
 /// The agent's answer as it came.
-fn response(reply: Reply) -> Response {
-    (reply.status, [(header::CONTENT_TYPE, "application/json")], reply.body).into_response()
+fn whole(reply: Reply) -> Response {
+    let Reply { status, body, retry_after } = reply;
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    if let Some(retry_after) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after);
+    }
+    response
+}
+
+/// The agent's stream, piece by piece. It ends when the server drains.
+fn streamed(stream: AgentStream, shutdown: Shutdown) -> Response {
+    let (status, content_type) = (stream.status, stream.content_type.clone());
+    let chunks = futures::stream::unfold((stream, shutdown), |(mut stream, shutdown)| async move {
+        let chunk = tokio::select! {
+            chunk = stream.chunk() => chunk.transpose()?,
+            () = shutdown.draining() => return None,
+        };
+        Some((chunk, (stream, shutdown)))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        // Proxies such as nginx collect a response before they pass it on, unless this says not to.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (status, headers, Body::from_stream(chunks)).into_response()
 }
 
 /// A message whose sender is authenticated.
@@ -63,7 +92,8 @@ impl FromRequest<App> for Message {
         let body = body.map_err(|rejection| unreadable(&rejection))?;
         let target = WorkspaceId::parse(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
         let caller = sender(app, target, &headers)?;
-        Ok(Self(SendRequest { target, body, caller, deadline }))
+        let headers = MessageHeaders::of_request(&headers);
+        Ok(Self(SendRequest { target, body, caller, deadline, headers }))
     }
 }
 

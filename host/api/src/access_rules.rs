@@ -5,7 +5,8 @@
 use std::fmt;
 
 use fleet::Fleet;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use types::{OrgId, Owner, TokenId, WorkspaceId};
@@ -214,8 +215,8 @@ impl Access {
         }
     }
 
-    /// The rule of the registry's routes, for the workspace that the body names. A workspace without any
-    /// token passes without proof, but not with a wrong one.
+    /// The rule of the registry's routes, for the workspace that the body names. A workspace for which no token
+    /// was ever made passes without proof, but not with a wrong one.
     ///
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
@@ -225,7 +226,7 @@ impl Access {
         id: WorkspaceId,
         credentials: &Credentials<'_>,
     ) -> Result<AgentProof, ApiError> {
-        let caller = self.bearer_of(credentials)?;
+        let caller = self.bearer_of(credentials).map_err(|_| self.agent_refusal(id, credentials))?;
         let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
         if self.fleet.workspaces().get(id).is_none() {
             let known = self.fleet.find(id).await;
@@ -243,10 +244,25 @@ impl Access {
         match caller {
             _ if is_admin => Ok(AgentProof::Admin),
             Some(Caller::Workspace { id: own, .. }) if own == id => Ok(AgentProof::Own),
-            Some(_) => Err(ApiError::unauthorized("invalid workspace auth token")),
-            None if !self.fleet.state().tokens().has_any(id) => Ok(AgentProof::None),
-            None => Err(ApiError::unauthorized("missing workspace auth token")),
+            None if !self.fleet.state().tokens().ever_had_any(id) => Ok(AgentProof::None),
+            _ => Err(self.agent_refusal(id, credentials)),
         }
+    }
+
+    /// The answer to an agent without a valid token. Where all tokens of its workspace were revoked, it says
+    /// how to get another.
+    fn agent_refusal(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> ApiError {
+        let what = if credentials.bearer.is_none() { "missing" } else { "invalid" };
+        let text = format!("{what} workspace auth token");
+        let tokens = self.fleet.state().tokens();
+        if tokens.has_any(id) || !tokens.ever_had_any(id) {
+            return ApiError::unauthorized(&text);
+        }
+        let hint = format!(
+            "All tokens of this workspace were revoked. Make one with POST /workspaces/{id}/tokens and an admin \
+             or organization token, and give it to the agent; or register with such a token as bearer."
+        );
+        ApiError::with_body(StatusCode::UNAUTHORIZED, json!({ "error": text, "hint": hint }))
     }
 
     /// The caller whose bearer a request shows, if it shows one.

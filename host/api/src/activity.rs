@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::{DateTime, SecondsFormat, Utc};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use messaging::{ActivityList, ActivityQuery, NextRows, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use crate::access::{Caller, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::{activity_error, report_error};
 use crate::extract::{ValidJson, Validate, given, given_text};
+use crate::next_page::link;
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::parameters::Query;
@@ -33,22 +34,15 @@ type Answer<T> = Result<Json<T>, ApiError>;
 async fn list(State(app): State<App>, Wanted(query): Wanted, uri: Uri) -> Result<Response, ApiError> {
     let ActivityList { rows, next } = app.messaging.activity(query).await.map_err(activity_error)?;
     let rows: Vec<View> = rows.into_iter().map(View::from).collect();
-    Ok((next.and_then(|next| link(&uri, next)), Json(rows)).into_response())
+    Ok((next.and_then(|next| next_page(&uri, next)), Json(rows)).into_response())
 }
 
-/// A `Link` header (RFC 8288) to the rows that did not fit: the same query, after the last row of this answer.
-/// Clients that don't know it go on by the last row too.
-fn link(uri: &Uri, next: NextRows) -> Option<[(HeaderName, HeaderValue); 1]> {
-    let (name, value) = match next {
-        NextRows::After(id) => ("since_id", id.to_string()),
-        NextRows::Before(at) => ("before_ts", at.to_rfc3339_opts(SecondsFormat::Micros, true)),
-    };
-    let mut query: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
-    query.retain(|pair| !pair.is_empty() && pair.split('=').next() != Some(name));
-    let pair = format!("{name}={value}");
-    query.push(&pair);
-    let link = HeaderValue::try_from(format!("<?{}>; rel=\"next\"", query.join("&"))).ok()?;
-    Some([(header::LINK, link)])
+/// Where the rows go on that did not fit.
+fn next_page(uri: &Uri, next: NextRows) -> Option<[(HeaderName, HeaderValue); 1]> {
+    match next {
+        NextRows::After(id) => link(uri, "since_id", &id.to_string()),
+        NextRows::Before(at) => link(uri, "before_ts", &at.to_rfc3339_opts(SecondsFormat::Micros, true)),
+    }
 }
 
 async fn report(

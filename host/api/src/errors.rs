@@ -119,8 +119,8 @@ impl Refusal for CreateError {
             | Self::Mode(_)
             | Self::Secret(_)
             | Self::Template(_)
-            | Self::Url(_)
             | Self::NoParent => ApiError::bad_request(&self.to_string()),
+            Self::Url(error) => explained(StatusCode::BAD_REQUEST, &error.to_string(), None, error.hint()),
             Self::Seal(error) => failure(&error, &error.to_string()),
             Self::Workspace(error) => error.refusal(failed),
         }
@@ -191,7 +191,8 @@ impl Refusal for RegisterError {
                 ApiError::unauthorized("invalid workspace auth token")
             }
             Self::Unproven => ApiError::unauthorized(&self.to_string()),
-            Self::NoUrl | Self::Url(_) => ApiError::bad_request(&self.to_string()),
+            Self::NoUrl => ApiError::bad_request(&self.to_string()),
+            Self::Url(error) => explained(StatusCode::BAD_REQUEST, &error.to_string(), None, error.hint()),
             Self::Workspace(error) => error.refusal(failed),
         }
     }
@@ -297,7 +298,13 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
         )
         .with_retry_after(E::WAKE_RETRY_SECONDS),
         E::NotTranslatable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
-        E::NotRoutable | E::Unreachable | E::InvalidResponse => ApiError::new(StatusCode::BAD_GATEWAY, &text),
+        E::NotRoutable(url) => explained(StatusCode::BAD_GATEWAY, &text, Some(&url.to_string()), url.hint()),
+        E::Insecure { detail, hint } => explained(StatusCode::BAD_GATEWAY, &text, Some(detail), Some(hint)),
+        E::InvalidResponse { detail } => explained(StatusCode::BAD_GATEWAY, &text, Some(detail), None),
+        E::Unreachable => ApiError::new(StatusCode::BAD_GATEWAY, &text),
+        E::Loop { hops } => {
+            ApiError::with_body(StatusCode::LOOP_DETECTED, json!({ "error": text, "hops": hops }))
+        }
         E::BusyNativeQueue => ApiError::busy(&text, true),
         E::BusyAndNotQueued(cause) => {
             tracing::error!(error = cause as &dyn Error, "a message could not be queued");
@@ -307,9 +314,25 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
             StatusCode::BAD_GATEWAY,
             json!({ "delivery_confirmed": delivered, "error": text }),
         ),
-        E::Refused { status, .. } => ApiError::new(*status, &text),
+        E::Refused { status, detail, retry_after, .. } => {
+            let refusal = explained(*status, &text, detail.as_deref(), None);
+            match retry_after {
+                Some(value) => refusal.with_retry_after(value.clone()),
+                None => refusal,
+            }
+        }
         E::Lookup(_) | E::NotQueued(_) => failure(&error, &text),
     }
+}
+
+/// An error with what is wrong and what to do, where that is known. Clients compare the text of `error`.
+fn explained(status: StatusCode, error: &str, detail: Option<&str>, hint: Option<&str>) -> ApiError {
+    let mut body = json!({ "error": error });
+    if let Some(body) = body.as_object_mut() {
+        body.extend(detail.map(|detail| ("detail".to_owned(), Value::from(detail))));
+        body.extend(hint.map(|hint| ("hint".to_owned(), Value::from(hint))));
+    }
+    ApiError::with_body(status, body)
 }
 
 fn confirmation(children: &[(WorkspaceId, String)]) -> Value {

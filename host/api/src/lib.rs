@@ -23,6 +23,7 @@ pub mod extract;
 pub mod guests;
 pub mod health;
 pub mod liveness;
+mod next_page;
 pub mod orgs;
 pub mod queue;
 pub mod registry;

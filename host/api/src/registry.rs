@@ -47,6 +47,10 @@ async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answ
     let mut answer = json!({ "delivery_mode": registered.mode, "status": "registered" });
     add(&mut answer, "platform_inbound_secret", registered.inbound_secret);
     add(&mut answer, "auth_token", registered.token.map(|token| token.text));
+    if let Some(problem) = registered.problem {
+        add(&mut answer, "warning", Some(format!("messages to this agent will not be delivered: {problem}")));
+        add(&mut answer, "hint", problem.hint().map(str::to_owned));
+    }
     Ok(Json(answer))
 }
 

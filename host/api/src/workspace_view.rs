@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use fleet::{Fleet, Workspace};
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use store::workspaces::{Status, WorkspaceRow};
 use types::WorkspaceId;
@@ -15,7 +15,7 @@ use httpd::error::ApiError;
 #[derive(Debug, Serialize)]
 pub(crate) struct View<'a> {
     active_tasks: i32,
-    agent_card: Option<&'a Value>,
+    agent_card: Option<Card<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget_limit: Option<Option<i64>>,
     collapsed: bool,
@@ -75,7 +75,7 @@ impl<'a> View<'a> {
         let sample_error = said.filter(|said| !said.is_empty()).or(row.last_sample_error.as_deref());
         Self {
             active_tasks: presence.map_or(0, |presence| presence.active_tasks),
-            agent_card: row.agent_card.as_ref(),
+            agent_card: row.agent_card.as_ref().map(|card| Card { card, with_urls: known }),
             budget_limit: known.then_some(row.budget_limit),
             collapsed: layout.is_some_and(|layout| layout.collapsed),
             created_at: known.then_some(row.created_at),
@@ -96,10 +96,33 @@ impl<'a> View<'a> {
             status: row.status,
             tier: row.tier,
             uptime_seconds: presence.map_or(0, |presence| presence.uptime_seconds),
-            url: row.url.as_deref().unwrap_or_default(),
+            url: row.url.as_deref().filter(|_| known).unwrap_or_default(),
             workspace_dir: known.then_some(row.workspace_dir.as_deref()),
             x: layout.map_or(0.0, |layout| layout.x),
             y: layout.map_or(0.0, |layout| layout.y),
+        }
+    }
+}
+
+/// The agent card of a workspace; for callers who may not know where the agent is reached, without any `url`.
+#[derive(Debug)]
+struct Card<'a> {
+    card: &'a Value,
+    with_urls: bool,
+}
+
+impl Serialize for Card<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { card, with_urls } = *self;
+        let part = |card| Self { card, with_urls };
+        match card {
+            _ if with_urls => card.serialize(serializer),
+            Value::Object(fields) => {
+                let fields = fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("url"));
+                serializer.collect_map(fields.map(|(name, card)| (name, part(card))))
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(part)),
+            other => other.serialize(serializer),
         }
     }
 }

@@ -16,6 +16,9 @@ use super::{CliError, printable, tls};
 /// How long a connection may take. An answer may take as long as an agent works.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Levels of an answer's JSON: those of what clients and agents sent, and some around it.
+pub(super) const ANSWER_LEVELS: usize = wire_json::MAX_LEVELS + 16;
+
 /// A server and the token for it.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -112,7 +115,7 @@ impl Client {
             )));
         }
         let body = response.bytes().await.map_err(unreachable)?;
-        let json: Value = wire_json::from_slice(&body).unwrap_or_default();
+        let json: Value = wire_json::from_slice_within(&body, ANSWER_LEVELS).unwrap_or_default();
         if status.is_success() {
             return Ok(json);
         }

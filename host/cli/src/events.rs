@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
-use super::client::Client;
+use super::client::{ANSWER_LEVELS, Client};
 use super::print::{json_line, line, note, text};
 use super::workspaces::Workspaces;
 use super::{CliError, ServerArgs, printable};
@@ -127,7 +127,9 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
     view.connected = true;
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(frame) = message else { continue };
-        let Ok(mut event) = wire_json::from_slice::<Value>(frame.as_bytes()) else { continue };
+        let Ok(mut event) = wire_json::from_slice_within::<Value>(frame.as_bytes(), ANSWER_LEVELS) else {
+            continue;
+        };
         if let Some(fields) = event.as_object_mut() {
             // The names that the list of past events has for these fields.
             for (from, to) in [("event", "event_type"), ("timestamp", "created_at")] {

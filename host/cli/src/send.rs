@@ -34,13 +34,29 @@ pub async fn run(args: SendArgs) -> Result<(), CliError> {
     let parts = json!([{ "kind": "text", "text": args.text }]);
     let message = json!({ "parts": parts, "role": "user" });
     let body = json!({ "method": "message/send", "params": { "message": message } });
-    let answer = client.post(&format!("/workspaces/{id}/a2a"), &body).await?;
+    let answer = client.post(&format!("/workspaces/{id}/a2a"), &body).await;
+    if !args.server.json
+        && let Ok(recipient) = client.get(&format!("/workspaces/{id}")).await
+        && let Some(reason) = configuration_error(&recipient)
+    {
+        print::line(format!("The agent of {} is not configured: {reason}", args.workspace));
+    }
+    let answer = answer?;
     if args.server.json {
         print::json(&answer);
         return Ok(());
     }
     print::lines(&answer_text(&answer, &args.workspace)?);
     Ok(())
+}
+
+/// The reason of an agent whose card says that it is not configured.
+fn configuration_error(recipient: &Value) -> Option<&str> {
+    let card = recipient.get("agent_card")?;
+    let text = |field| card.get(field).and_then(Value::as_str);
+    let reason = || text("configuration_error").filter(|reason| !reason.is_empty());
+    (text("configuration_status") == Some("not_configured"))
+        .then(|| reason().unwrap_or("its card gives no reason"))
 }
 
 /// The text of an answer.

@@ -12,10 +12,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
+use types::WorkspaceId;
 
 use crate::{Class, Envelope};
 
@@ -43,9 +44,16 @@ pub enum Received {
     Closed,
 }
 
+/// Is told of each event of a workspace that clients may see, on the publisher's thread: it returns at once.
+pub trait PublishObserver: Send + Sync {
+    /// An event of this workspace was published, or would have been if anyone had subscribed.
+    fn on_published(&self, workspace: WorkspaceId);
+}
+
 #[derive(Default)]
 struct Shared {
     subscribers: ArcSwap<Subscribers>,
+    observer: OnceLock<Arc<dyn PublishObserver>>,
     dropped: AtomicU64,
 }
 
@@ -82,6 +90,9 @@ impl Hub {
     /// Publishes to every subscriber whose filter accepts the envelope, whatever its class.
     #[expect(clippy::needless_pass_by_value, reason = "a publisher has no further use of it")]
     pub fn publish(&self, envelope: Arc<Envelope>) {
+        if let Some(workspace) = envelope.workspace_id().filter(|_| envelope.is_client_visible()) {
+            self.note(workspace);
+        }
         let mut dropped = 0;
         for subscriber in &self.shared.subscribers.load().list {
             if (subscriber.filter)(&envelope) {
@@ -91,6 +102,18 @@ impl Hub {
         if dropped > 0 {
             self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
+    }
+
+    /// Tells the observer of an event that is not published because it would reach no subscriber.
+    pub fn note(&self, workspace: WorkspaceId) {
+        if let Some(observer) = self.shared.observer.get() {
+            observer.on_published(workspace);
+        }
+    }
+
+    /// Sets the observer of all events. Only the first one stays.
+    pub fn observe(&self, observer: Arc<dyn PublishObserver>) {
+        let _ = self.shared.observer.set(observer);
     }
 
     /// Subscribes to the events that `filter` accepts, from now on. At most `capacity` events wait, and at

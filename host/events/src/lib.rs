@@ -16,4 +16,4 @@ pub use definitions::{Class, Event, class_of};
 pub use envelope::Envelope;
 pub use feed::{Feed, Listener};
 pub use guest::{GuestChange, GuestEvent};
-pub use hub::{Hub, Received, Subscription};
+pub use hub::{Hub, PublishObserver, Received, Subscription};

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use types::WorkspaceId;
@@ -42,6 +42,10 @@ impl AgentStates {
         let agents = self.lock();
         let metadata = agents.get(&id).and_then(|agent| agent.metadata.as_ref());
         metadata.and_then(|metadata| metadata.capabilities.get(capability)).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn idle_timeout(&self, id: WorkspaceId) -> Option<Duration> {
+        self.lock().get(&id)?.metadata.as_ref()?.idle_timeout_seconds.map(Duration::from_secs)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, AgentState>> {

@@ -14,12 +14,12 @@ use events::{
     Event,
     definitions::{CardUpdated, Heartbeat, Task},
 };
-use net::{AddressPolicy, UrlError, agent_url};
+use net::UrlError;
 use serde_json::Value;
 use store::{
     Change, EventFilter,
     presence::PresenceRow,
-    tokens::{InsertToken, TokenKind},
+    tokens::{InsertToken, NeverHadToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use tokio::time::timeout;
@@ -70,7 +70,7 @@ pub struct Registration {
     pub mode: Option<DeliveryMode>,
     /// Whether the agent may create its own workspace where none has that id.
     pub may_create: bool,
-    /// The call carried a token of the workspace. One that has no token yet needs none.
+    /// The call carried a token of the workspace. A workspace that never had a token needs none.
     pub proved: bool,
 }
 
@@ -79,6 +79,8 @@ pub struct Registration {
 pub struct Registered {
     /// Delivery mode of the workspace from now on.
     pub mode: DeliveryMode,
+    /// Why messages will not reach it, though it is registered.
+    pub problem: Option<UrlError>,
     /// A token, if its workspace had none. Shown once.
     pub token: Option<NewToken>,
     /// Proves the platform to the agent. Only for a caller that proved itself, or gets its token now.
@@ -88,7 +90,7 @@ pub struct Registered {
 /// Why an agent was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// The workspace has a token, and the caller did not present it.
+    /// The workspace has or had a token, and the caller presented no valid one.
     #[error("missing workspace auth token")]
     Unproven,
     /// Messages are to be pushed, and the agent named no URL.
@@ -159,6 +161,12 @@ impl Fleet {
         self.inner.agents.has_capability(id, capability)
     }
 
+    /// How long its agent may be silent during a message, where the last heartbeat with metadata says so.
+    #[must_use]
+    pub fn idle_timeout(&self, id: WorkspaceId) -> Option<Duration> {
+        self.inner.agents.idle_timeout(id)
+    }
+
     /// Records that a workspace sent a message just now: readable at once, stored within 30 s.
     pub fn record_outbound(&self, id: WorkspaceId) {
         self.workspaces().put_outbound(id, store::now());
@@ -212,11 +220,12 @@ impl Fleet {
         mode: DeliveryMode,
     ) -> Result<Planned<Registered>, RegisterError> {
         let (id, now) = (registration.id, store::now());
-        if !registration.proved && self.state().tokens().has_any(id) {
+        if !registration.proved && self.state().tokens().ever_had_any(id) {
             return Err(RegisterError::Unproven);
         }
         // The URL of an agent that polls isn't checked, because it is never called.
         let called = mode == DeliveryMode::Push && !registration.url.is_empty();
+        let problem = if called { self.inner.addresses.problem(&registration.url) } else { None };
         let url = called.then(|| registration.url.clone());
         let mut change = match self.workspaces().get(id) {
             Some(known) => {
@@ -235,7 +244,11 @@ impl Fleet {
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
         }
-        Ok(Planned { change, done: Registered { mode, token, inbound_secret: None } })
+        if !registration.proved {
+            // The index may not know yet what another server issued and revoked a moment ago.
+            change = change.require(NeverHadToken(id));
+        }
+        Ok(Planned { change, done: Registered { mode, problem, token, inbound_secret: None } })
     }
 
     /// Whether the platform may call an agent at this address.
@@ -243,7 +256,7 @@ impl Fleet {
     /// # Errors
     /// Says why not.
     pub async fn check_agent_url(&self, url: &str) -> Result<(), UrlError> {
-        agent_url::check(url, AddressPolicy { saas: self.inner.saas, development: false }).await
+        self.inner.addresses.check(url).await
     }
 
     /// The row of a workspace that was not created before: its agent runs already, in no container of the

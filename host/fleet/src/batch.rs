@@ -10,7 +10,7 @@ use store::{
     secrets::{PutSecrets, SecretRow},
     setups::{DeleteSetups, InsertSetups, SetupRow},
     tokens::{RevokeTokensOf, RevokedBy},
-    workspaces::{InsertWorkspaces, NoOtherChildren, WorkspaceIsLive},
+    workspaces::{InsertWorkspaces, NoOtherChildren, PausedAbove, WorkspaceIsLive},
 };
 use types::WorkspaceId;
 
@@ -76,7 +76,10 @@ impl Fleet {
         let new: HashSet<WorkspaceId> = plan.entries.iter().map(|entry| entry.workspace.id).collect();
         let parents = plan.entries.iter().filter_map(|entry| entry.workspace.parent_id);
         let existing: HashSet<WorkspaceId> = parents.filter(|parent| !new.contains(parent)).collect();
-        existing.into_iter().for_each(|parent| change.push_precondition(WorkspaceIsLive(parent)));
+        for parent in existing {
+            change.push_precondition(WorkspaceIsLive(parent));
+            change.push_precondition(self.paused_above(parent));
+        }
 
         let mut events: Vec<_> = plan.before.into_iter().map(|event| (None, event)).collect();
         let mut paused: HashSet<WorkspaceId> = HashSet::new();
@@ -119,6 +122,11 @@ impl Fleet {
         events.extend(plan.after.into_iter().map(|event| (None, event)));
         change.events = events;
         Planned { change, done: plan.done }
+    }
+
+    /// What the index says of pauses above new or moved workspaces must hold when they are committed.
+    pub(crate) fn paused_above(&self, parent: WorkspaceId) -> PausedAbove {
+        PausedAbove { id: parent, is_paused: self.workspaces().is_paused(parent) }
     }
 
     /// The removal of these workspaces and everything below them; unknown and removed ones are left out.

@@ -10,7 +10,7 @@ use store::{
     secrets::{PutSecrets, SecretRow},
     setups::{InsertSetups, SetupRow},
     tokens::{InsertToken, TokenKind},
-    workspaces::{Hosting, InsertWorkspaces, Status, WorkspaceIsLive, WorkspaceRow},
+    workspaces::{Hosting, InsertWorkspaces, PausedAbove, Status, WorkspaceIsLive, WorkspaceRow},
 };
 use types::{InitialMemory, WorkspaceId, WorkspaceSetup, WorkspaceSpec, defaults};
 use wasm::adapter::{Phase, PlanRequest};
@@ -164,6 +164,7 @@ impl Fleet {
                 .with(InsertSetups(checked.setup.clone().into_iter().collect()));
             if let Some(parent) = row.parent_id {
                 change.push_precondition(WorkspaceIsLive(parent));
+                change.push_precondition(PausedAbove { id: parent, is_paused: below_paused });
             }
             if let Some(token) = &token {
                 change.push(InsertToken(token.row.clone()));

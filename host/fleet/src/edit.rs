@@ -3,7 +3,7 @@
 use store::{
     Change, WorkspaceEvent,
     layouts::{LayoutRow, PutLayouts},
-    workspaces::{Hosting, NoCycle, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
+    workspaces::{Hosting, NoCycle, NoOtherChildren, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use types::WorkspaceId;
 
@@ -130,7 +130,7 @@ impl Fleet {
                 let mut rows = vec![row.revised(store::now())];
                 let mut events = Vec::new();
                 if paused.is_some() {
-                    fleet.pause_moved(&mut rows, &mut events);
+                    change.push_precondition(fleet.pause_moved(&mut rows, &mut events));
                 }
                 change.push(UpdateWorkspaces(rows));
                 if let Some(layout) = laid_out(&workspace, &edit) {
@@ -144,11 +144,12 @@ impl Fleet {
         .await
     }
 
-    /// Pauses the one moved row, and adds the rows below it, paused.
-    fn pause_moved(&self, rows: &mut Vec<WorkspaceRow>, events: &mut Vec<WorkspaceEvent>) {
+    /// Pauses the one moved row, and adds the rows below it, paused. Returns that these are all.
+    fn pause_moved(&self, rows: &mut Vec<WorkspaceRow>, events: &mut Vec<WorkspaceEvent>) -> NoOtherChildren {
         let now = store::now();
-        let Some(moved) = rows.pop() else { return };
+        let Some(moved) = rows.pop() else { return NoOtherChildren(Vec::new()) };
         let below = self.workspaces().descendants(moved.id);
+        let all = std::iter::once(moved.id).chain(below.iter().map(|workspace| workspace.row.id)).collect();
         let mut pause = |row: &WorkspaceRow| {
             let paused = machine::apply(row, &Input::Pause, now)?;
             events.extend(paused.events.into_iter().map(|event| (Some(row.id), event)));
@@ -159,6 +160,7 @@ impl Fleet {
         let paused = pause(&moved).map(|row| WorkspaceRow { revision, ..row });
         rows.push(paused.unwrap_or(moved));
         rows.extend(below.iter().filter_map(|workspace| pause(&workspace.row)));
+        NoOtherChildren(all)
     }
 
     fn edited(
@@ -225,6 +227,7 @@ impl Fleet {
         }
         change.push_precondition(WorkspaceIsLive(parent));
         change.push_precondition(NoCycle { child: id, parent });
+        change.push_precondition(self.paused_above(parent));
         Ok(Some(parent))
     }
 }

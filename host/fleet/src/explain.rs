@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::Value;
 use state::steady_now;
 use store::workspaces::{Container, DesiredState, Hosting, Status};
 use types::{Condition, WorkspaceId};
 
 use crate::{
-    Workspace, decide, error::WorkspaceError, fleet::Fleet, limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
+    Workspace, decide, delivery_problems::DeliveryProblem, error::WorkspaceError, fleet::Fleet,
+    limits::CONTAINER_HEARTBEAT_TIMEOUT, machine,
 };
 
 /// State of a workspace. Fields are in the order of the answer.
@@ -39,9 +41,14 @@ pub struct Explanation {
     /// Last call of the agent.
     pub last_seen_at: Option<DateTime<Utc>>,
     pub last_error: Option<String>,
+    /// Why the agent can't work yet, where its card says `not_configured`.
+    pub configuration_error: Option<String>,
     pub conditions: Vec<Condition>,
     /// None where the workspace waits for nothing.
     pub awaiting: Option<Awaiting>,
+    /// Why messages do not reach its agent. None where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery_problem: Option<DeliveryProblem>,
 }
 
 /// Something that a workspace waits for.
@@ -55,6 +62,14 @@ pub struct Awaiting {
     pub deadline: Option<DateTime<Utc>>,
     /// What happens at the deadline; without one, what happens once the wait is over.
     pub then: String,
+}
+
+/// The reason of an agent whose card says that it is not configured.
+fn configuration_error(card: &Value) -> Option<String> {
+    let text = |field| card.get(field).and_then(Value::as_str);
+    let reason = || text("configuration_error").filter(|reason| !reason.is_empty());
+    (text("configuration_status") == Some("not_configured"))
+        .then(|| reason().unwrap_or("its card gives no reason").to_owned())
 }
 
 impl Fleet {
@@ -82,8 +97,29 @@ impl Fleet {
             container: (row.hosting == Hosting::Container).then_some(row.container),
             last_seen_at: workspace.presence.as_ref().and_then(|presence| presence.last_seen_at),
             last_error: row.last_sample_error.clone(),
+            configuration_error: row.agent_card.as_ref().and_then(configuration_error),
             conditions: row.conditions.clone(),
             awaiting: self.awaiting(&workspace, &context),
+            delivery_problem: self.delivery_problem(id, row.url.as_deref()),
+        })
+    }
+
+    /// Remembers why a message did not reach its agent.
+    pub fn record_unreached(&self, id: WorkspaceId, error: &str, hint: Option<&'static str>) {
+        let is_live = |id| self.workspaces().get(id).is_some();
+        self.inner.delivery_problems.insert(id, error, hint, is_live);
+    }
+
+    /// Forgets it: a message reached the agent.
+    pub fn record_reached(&self, id: WorkspaceId) {
+        self.inner.delivery_problems.remove(id);
+    }
+
+    /// Why messages do not reach the agent with this URL: what the last message met, else what its URL says.
+    fn delivery_problem(&self, id: WorkspaceId, url: Option<&str>) -> Option<DeliveryProblem> {
+        self.inner.delivery_problems.get(id).or_else(|| {
+            let problem = self.addresses().problem(url?)?;
+            Some(DeliveryProblem { error: problem.to_string(), hint: problem.hint(), since: None })
         })
     }
 

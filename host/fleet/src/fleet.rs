@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use credentials::Credentials;
 use events::Hub;
+use net::AgentAddresses;
 use provision::Backend;
 use state::{ChangeError, State, Workspace, WorkspaceIndex};
 use store::{
@@ -15,6 +16,7 @@ use types::WorkspaceId;
 
 use crate::{
     agent_states::AgentStates,
+    delivery_problems::DeliveryProblems,
     error::WorkspaceError,
     limits::Limits,
     machine::{self, Input, Transition},
@@ -44,6 +46,8 @@ pub struct FleetConfig {
     pub provision: provision::Settings,
     /// Whether this is a hosted deployment, with agents in private networks.
     pub saas: bool,
+    /// Which URLs agents may have.
+    pub addresses: AgentAddresses,
 }
 
 /// Every workspace of this server's database. Cheap to clone.
@@ -61,8 +65,10 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) provision: provision::Settings,
     pub(crate) saas: bool,
+    pub(crate) addresses: AgentAddresses,
     pub(crate) work: WorkQueue,
     pub(crate) agents: AgentStates,
+    pub(crate) delivery_problems: DeliveryProblems,
     pub(crate) presence_observers: PresenceObservers,
 }
 
@@ -80,8 +86,10 @@ impl Fleet {
             limits: config.limits,
             provision: config.provision,
             saas: config.saas,
+            addresses: config.addresses,
             work: WorkQueue::default(),
             agents: AgentStates::default(),
+            delivery_problems: DeliveryProblems::default(),
             presence_observers: PresenceObservers::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -91,6 +99,12 @@ impl Fleet {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.inner.state
+    }
+
+    /// Which URLs agents may have.
+    #[must_use]
+    pub fn addresses(&self) -> &AgentAddresses {
+        &self.inner.addresses
     }
 
     /// Tokens and secrets.

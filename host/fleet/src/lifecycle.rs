@@ -2,7 +2,7 @@
 
 use store::{
     Change,
-    workspaces::{DesiredState, Hosting, Status},
+    workspaces::{DesiredState, Hosting, NoOtherChildren, Status},
 };
 use types::WorkspaceId;
 
@@ -108,9 +108,14 @@ impl Fleet {
         self.change(|fleet: &Self| {
             let root = fleet.workspaces().get(id).filter(|root| root.row.status != Status::Paused);
             let root = root.ok_or(LifecycleError::AlreadyPaused)?;
-            let below = fleet.workspaces().descendants(id);
-            let all = std::iter::once(root).chain(below).filter(|it| it.row.status != Status::Paused);
-            Ok(fleet.apply_to_all(all, &Input::Pause))
+            let mut all = fleet.workspaces().descendants(id);
+            all.insert(0, root);
+            let ids = all.iter().map(|it| it.row.id).collect();
+            let running = all.into_iter().filter(|it| it.row.status != Status::Paused);
+            let mut planned = fleet.apply_to_all(running, &Input::Pause);
+            // What comes below it meanwhile is paused too.
+            planned.change.push_precondition(NoOtherChildren(ids));
+            Ok(planned)
         })
         .await
     }

@@ -47,12 +47,4 @@ impl Fleet {
         }
         Ok(MissedEvents::Events(events))
     }
-
-    /// Whether the workspace has, or ever had, a token.
-    ///
-    /// # Errors
-    /// If the database can't be read.
-    pub async fn ever_had_token(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
-        Ok(self.state().tokens().has_any(workspace) || self.store().had_token(workspace).await?)
-    }
 }

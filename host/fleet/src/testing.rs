@@ -160,6 +160,7 @@ pub(crate) async fn open_with(
         limits,
         provision: provision::Settings::default(),
         saas: false,
+        addresses: Default::default(),
     };
     (Fleet::open(config).await, written)
 }

@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::rendered_json::RenderedJson;
@@ -15,8 +15,8 @@ use super::rendered_json::RenderedJson;
 pub struct ApiError {
     status: StatusCode,
     body: Value,
-    /// Seconds after which it is worth trying again.
-    retry_after: Option<u32>,
+    /// When it is worth trying again: seconds, or a date.
+    retry_after: Option<HeaderValue>,
 }
 
 /// Seconds after which an agent that is busy is worth trying again.
@@ -84,13 +84,16 @@ impl ApiError {
         if native_session && let Some(fields) = body.as_object_mut() {
             fields.insert("native_session".to_owned(), json!(true));
         }
-        Self { retry_after: Some(BUSY_SECONDS), ..Self::with_body(StatusCode::SERVICE_UNAVAILABLE, body) }
+        Self {
+            retry_after: Some(BUSY_SECONDS.into()),
+            ..Self::with_body(StatusCode::SERVICE_UNAVAILABLE, body)
+        }
     }
 
-    /// The same, with the seconds after which the request is worth sending again.
+    /// The same, with the seconds after which, or the date when, the request is worth sending again.
     #[must_use]
-    pub fn with_retry_after(self, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..self }
+    pub fn with_retry_after(self, when: impl Into<HeaderValue>) -> Self {
+        Self { retry_after: Some(when.into()), ..self }
     }
 
     /// 500: a fault of the server. The cause is logged with its causes; the client does not see it.
@@ -131,8 +134,8 @@ impl IntoResponse for ApiError {
         // A `Value` always has a JSON form.
         let body = wire_json::to_vec(&self.body).unwrap_or_default();
         let mut response = (self.status, RenderedJson(body.into())).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        if let Some(when) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, when);
         }
         response
     }

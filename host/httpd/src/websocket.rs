@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -59,10 +62,12 @@ impl Handshake {
         Some(Self { accept, upgrade: parts.extensions.remove()? })
     }
 
-    /// Accepts the handshake; `run` gets the socket once the client has the answer. No subprotocol is ever selected.
+    /// Accepts the handshake; `run` gets the socket once the client has the answer. `protocol` is the selected
+    /// subprotocol.
     pub fn accept<F>(
         self,
         config: WebSocketConfig,
+        protocol: Option<HeaderValue>,
         run: impl FnOnce(Socket) -> F + Send + 'static,
     ) -> Response
     where
@@ -82,7 +87,11 @@ impl Handshake {
             (UPGRADE, HeaderValue::from_static("websocket")),
             (SEC_WEBSOCKET_ACCEPT, self.accept),
         ];
-        (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+        let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
     }
 }
 

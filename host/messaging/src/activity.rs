@@ -1,20 +1,27 @@
 //! Activity: a stored row and the event that publishes it, made as a pair.
 
+use chrono::{DateTime, Utc};
 use events::{Event, definitions};
 use store::{
-    Change, CommitError,
-    activity::{ActivityRow, InsertActivity},
+    Change, CommitError, StoreError,
+    activity::{ActivityRow, EndAbandonedActivity, InsertActivity, LoggedActivity},
     workspaces::WorkspaceIsLive,
 };
 use types::{ActivityId, WorkspaceId, clip};
 use uuid::Uuid;
 use wire_json::RawJson;
 
-use crate::{Messaging, error::LogError, limits::ACTIVITY_TEXT_BYTES};
+use crate::{
+    Messaging,
+    error::LogError,
+    limits::{ABANDONED_ROWS, ACTIVITY_TEXT_BYTES},
+};
 
 /// Statuses of a row.
 pub(crate) const OK: &str = "ok";
 pub(crate) const ERROR: &str = "error";
+/// Of a delivery that has not ended.
+pub(crate) const PENDING: &str = "pending";
 
 /// Activity of a workspace, to be recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,9 +50,31 @@ pub struct Entry {
     pub status: String,
     /// Cause of an error.
     pub error_detail: Option<String>,
+    /// Id and time of the row, where they were chosen at the begin of what it is about.
+    pub begun: Option<Begun>,
+}
+
+/// Id and time of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    id: ActivityId,
+    at: DateTime<Utc>,
+}
+
+impl Begun {
+    /// A row that begins now.
+    pub(crate) fn now() -> Self {
+        // Ids that grow with time: a random one would change another page of the index with each row.
+        Self { id: ActivityId(Uuid::now_v7()), at: store::now() }
+    }
 }
 
 impl Entry {
+    /// The row alone.
+    pub(crate) fn into_row(self) -> ActivityRow {
+        self.into_row_and_event().0
+    }
+
     /// With texts of bounded size: those of agents may be as large as their answers.
     fn clipped(self) -> Self {
         let clipped = |text: Option<String>| text.map(|text| clip(text, ACTIVITY_TEXT_BYTES));
@@ -64,8 +93,7 @@ impl Entry {
     }
 
     fn into_parts(self) -> (ActivityRow, Event) {
-        // Ids that grow with time: a random one would change another page of the index with each row.
-        let (id, created_at) = (ActivityId(Uuid::now_v7()), store::now());
+        let Begun { id, at: created_at } = self.begun.unwrap_or_else(Begun::now);
         let text = |body: &Option<RawJson>| body.as_ref().map(RawJson::to_string);
         let row = ActivityRow {
             id,
@@ -102,6 +130,33 @@ impl Entry {
     }
 }
 
+/// The end of a row whose server ended before an answer came, and the event that publishes it.
+fn abandoned(row: ActivityRow, name: &str) -> (ActivityRow, Event) {
+    let error = "the server stopped before an answer came";
+    let row = ActivityRow {
+        summary: Some(format!("A2A request to {name} failed: {error}")),
+        status: ERROR.to_owned(),
+        error_detail: Some(error.to_owned()),
+        ..row
+    };
+    let event = definitions::Activity {
+        activity_type: row.activity_type.clone(),
+        created_at: row.created_at,
+        duration_ms: row.duration_ms,
+        error_detail: row.error_detail.clone(),
+        id: row.id,
+        method: row.method.clone(),
+        request_body: row.request_body.as_deref().and_then(|text| RawJson::read(text.as_bytes()).ok()),
+        response_body: None,
+        source_id: row.source_id,
+        status: Some(row.status.clone()),
+        summary: row.summary.clone(),
+        target_id: row.target_id,
+        tool_trace: None,
+    };
+    (row, Event::ActivityLogged(Box::new(event)))
+}
+
 impl Messaging {
     /// Records activity and publishes it. When this returns, the row is durable.
     ///
@@ -133,11 +188,38 @@ impl Messaging {
         }
     }
 
-    /// Publishes activity at once, and writes its row behind.
+    /// Writes a row behind, and publishes it when it is readable.
     pub(crate) async fn log_behind(&self, entry: Entry) {
-        let workspace = entry.workspace_id;
+        let state = self.fleet.state();
         let (row, event) = entry.into_row_and_event();
-        self.write_behind(row).await;
-        self.fleet.state().publish_ephemeral(workspace, &event);
+        let event = state.has_subscribers().then_some(event);
+        if event.is_none() {
+            state.hub().note(row.workspace_id);
+        }
+        state.write_behind(LoggedActivity { row, event }).await;
+    }
+
+    /// Ends the rows of deliveries whose server ended before they did.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn end_abandoned(&self) -> Result<(), StoreError> {
+        let state = self.fleet.state();
+        let rows = state.store().abandoned_activity(state.server(), ABANDONED_ROWS).await?;
+        for row in rows {
+            let id = row.workspace_id;
+            let name =
+                self.fleet.workspaces().get(id).map_or_else(|| id.to_string(), |it| it.row.name.clone());
+            let (row, event) = abandoned(row, &name);
+            match state.commit(Change::of(EndAbandonedActivity(row)).with_event(id, event)).await {
+                // Another server was earlier, or its own server lives and ended it.
+                Ok(_) | Err(CommitError::Conflict) => {}
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(workspace = %id, error, "activity of a server that ended could not be ended");
+                }
+            }
+        }
+        Ok(())
     }
 }

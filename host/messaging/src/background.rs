@@ -24,7 +24,7 @@ impl Messaging {
             messaging.clone().run_queue(held_since.clone(), progress)
         });
         let messaging = self.clone();
-        let lease = BackgroundTask::new("a2a-lease", self.server_lease, move |progress| {
+        let lease = BackgroundTask::new("a2a-lease", self.limits.server_lease, move |progress| {
             messaging.clone().renew_lease(held.clone(), progress)
         });
         vec![lease, queue, self.activity_retention(retention)]
@@ -58,7 +58,7 @@ impl Messaging {
 
     /// Renews the lease that says that this server lives.
     async fn renew_lease(self, held: watch::Sender<Option<Instant>>, progress: Progress) {
-        let length = self.server_lease;
+        let length = self.limits.server_lease;
         let mut until = Instant::now();
         loop {
             let asked = Instant::now();
@@ -88,14 +88,15 @@ impl Messaging {
     async fn run_queue(self, held_since: watch::Receiver<Option<Instant>>, progress: Progress) {
         let alone = self.fleet.store().is_single_process();
         loop {
-            let settled = held_since.borrow().is_some_and(|since| since.elapsed() >= self.server_lease);
+            let settled =
+                held_since.borrow().is_some_and(|since| since.elapsed() >= self.limits.server_lease);
             if let Err(error) = self.sweep_queue(alone || settled).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the message queue could not be swept");
             }
             progress.report();
             let next_sweep =
-                Instant::now() + SWEEP_INTERVAL.min(self.server_lease.max(Duration::from_secs(1)));
+                Instant::now() + SWEEP_INTERVAL.min(self.limits.server_lease.max(Duration::from_secs(1)));
             loop {
                 let found = self.pending.next(next_sweep).await;
                 if found.is_empty() {

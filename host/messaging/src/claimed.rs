@@ -20,6 +20,7 @@ use types::QueueItemId;
 use crate::{
     Messaging,
     caller::Caller,
+    deliver::SendOptions,
     delivery::{Delivery, Origin, Undelivered},
     error::DeliveryError,
     limits::{
@@ -99,7 +100,10 @@ impl Messaging {
         let caller = row.caller_id.map_or(Caller::User, Caller::Workspace);
         let deadline = Some(Instant::now() + DELIVERY_TIMEOUT);
         let sent = match self.prepare(workspace, row.body.as_bytes(), caller).await {
-            Ok(delivery) => self.dispatch(Delivery { origin: Origin::Queue, ..delivery }, deadline).await,
+            Ok(delivery) => {
+                let options = SendOptions { deadline, ..SendOptions::default() };
+                self.dispatch(Delivery { origin: Origin::Queue, ..delivery }, options).await
+            }
             Err(error) => Err(error.into()),
         };
         let error = match sent {

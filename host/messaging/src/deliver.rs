@@ -12,8 +12,9 @@ use types::WorkspaceId;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Delivery, Origin, Outcome, Reply, Undelivered, is_success},
+    delivery::{Answer, Delivery, Origin, Outcome, Undelivered, is_success},
     error::DeliveryError,
+    headers::MessageHeaders,
     request::Request,
 };
 
@@ -28,6 +29,18 @@ pub struct SendRequest {
     pub caller: Caller,
     /// Until when the sender waits, if the sender says so.
     pub deadline: Option<Instant>,
+    /// Headers that the message came with.
+    pub headers: MessageHeaders,
+}
+
+/// How a message is sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SendOptions {
+    /// Until when its sender waits, if the sender says so.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) headers: MessageHeaders,
+    /// Its sender takes an answer in pieces.
+    pub(crate) streaming: bool,
 }
 
 impl Messaging {
@@ -36,13 +49,17 @@ impl Messaging {
     ///
     /// # Errors
     /// If the message was not delivered, or no answer came.
-    pub async fn deliver(&self, message: SendRequest) -> Result<Reply, DeliveryError> {
+    pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
         let _counted = self.stopping.begin();
-        let delivery = self.prepare(message.target, &message.body, message.caller).await?;
-        match self.dispatch(delivery, message.deadline).await {
-            Ok(reply) => Ok(reply),
+        let SendRequest { target, body, caller, deadline, headers } = message;
+        let delivery = self.prepare(target, &body, caller).await?;
+        if let Some(hops) = headers.excess_hops() {
+            return Err(DeliveryError::Loop { hops });
+        }
+        match self.dispatch(delivery, SendOptions { deadline, headers, streaming: true }).await {
+            Ok(answer) => Ok(answer),
             Err(Undelivered::Failed(error)) => Err(error),
-            Err(Undelivered::Busy(busy)) => self.enqueue(*busy).await,
+            Err(Undelivered::Busy(busy)) => Ok(self.enqueue(*busy).await?.into()),
         }
     }
 
@@ -55,21 +72,22 @@ impl Messaging {
     ) -> Result<Delivery, DeliveryError> {
         let target = self.target(target).await?;
         self.authorize(&target, caller)?;
-        Ok(Delivery { request: Request::read(body)?, target, caller, origin: Origin::Sender })
+        let origin = Origin::Sender;
+        Ok(Delivery { request: Request::read(body)?, target, caller, origin, begun: None })
     }
 
     /// Takes the message the way that its workspace is delivered to.
     pub(crate) async fn dispatch(
         &self,
         delivery: Delivery,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Undelivered> {
+        options: SendOptions,
+    ) -> Result<Answer, Undelivered> {
         if delivery.target.row.delivery_mode == DeliveryMode::Poll {
-            return Ok(self.deliver_poll(delivery).await?);
+            return Ok(self.deliver_poll(delivery).await?.into());
         }
         match delivery.target.row.hosting {
-            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?),
-            Hosting::Operator | Hosting::Container => self.push(delivery, deadline).await,
+            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?.into()),
+            Hosting::Operator | Hosting::Container => self.push(delivery, options).await,
         }
     }
 
@@ -113,10 +131,11 @@ impl Messaging {
             }
             _ => None,
         };
-        self.log_behind(delivery.into_entry(outcome)).await;
+        // Before the activity of the same message, which is published when its row is readable.
         if let Some(response) = response {
             self.fleet.state().publish_ephemeral(id, &Event::A2aResponse(response));
         }
+        self.log_behind(delivery.into_entry(outcome)).await;
         if delivered {
             self.record_outbound(caller);
         }

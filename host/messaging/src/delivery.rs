@@ -1,19 +1,20 @@
 //! One message on its way to one agent, and how it can end: a reply, a failure, or a busy agent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fleet::Workspace;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use store::{activity::RECEIVED, queue::NewQueued};
 use wire_json::RawJson;
 
 use crate::{
-    activity::{ERROR, Entry, OK},
+    activity::{Begun, ERROR, Entry, OK, PENDING},
     caller::Caller,
     error::DeliveryError,
     request::Request,
+    stream::AgentStream,
 };
 
 /// The answer to a message.
@@ -23,6 +24,23 @@ pub struct Reply {
     pub status: StatusCode,
     /// JSON, as far as the agent keeps to the protocol.
     pub body: Bytes,
+    /// When the agent wants to be asked again, as it wrote it.
+    pub retry_after: Option<HeaderValue>,
+}
+
+/// The answer to a message, whole or in pieces.
+#[derive(Debug)]
+pub enum Answer {
+    /// A whole answer.
+    Whole(Reply),
+    /// A stream, which the agent may still be writing.
+    Stream(AgentStream),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Whole(reply)
+    }
 }
 
 /// One message on its way to one agent.
@@ -31,6 +49,8 @@ pub(crate) struct Delivery {
     pub(crate) target: Arc<Workspace>,
     pub(crate) caller: Caller,
     pub(crate) request: Request,
+    /// Id and time of its activity, where they are chosen before it ends.
+    pub(crate) begun: Option<Begun>,
     pub(crate) origin: Origin,
 }
 
@@ -49,21 +69,64 @@ pub(crate) struct Outcome {
     pub(crate) duration_ms: i64,
     /// The response with its status, good or bad; or why there is none.
     pub(crate) result: Result<(StatusCode, Option<RawJson>), String>,
+    /// What is wrong with a response.
+    pub(crate) detail: Option<String>,
+}
+
+impl Outcome {
+    /// A response came, good or bad.
+    pub(crate) fn answered(elapsed: Duration, status: StatusCode, body: Option<RawJson>) -> Self {
+        Self { duration_ms: milliseconds(elapsed), result: Ok((status, body)), detail: None }
+    }
+
+    /// No response came.
+    pub(crate) fn failed(elapsed: Duration, error: String) -> Self {
+        Self { duration_ms: milliseconds(elapsed), result: Err(error), detail: None }
+    }
+
+    pub(crate) fn with_detail(self, detail: Option<String>) -> Self {
+        Self { detail, ..self }
+    }
+}
+
+fn milliseconds(elapsed: Duration) -> i64 {
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Reply {
     pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
-        Self { status, body: body.to_string().into() }
+        Self { status, body: body.to_string().into(), retry_after: None }
     }
 }
 
 impl Delivery {
+    /// The activity that records that it has not ended.
+    pub(crate) fn pending_entry(&self) -> Entry {
+        let Self { target, caller, request, begun, .. } = self;
+        let method = request.method().to_owned();
+        Entry {
+            workspace_id: target.row.id,
+            activity_type: RECEIVED.to_owned(),
+            source_id: caller.workspace(),
+            target_id: Some(target.row.id),
+            summary: Some(format!("{method} → {}", target.row.name)),
+            method: Some(method),
+            request_body: Some(request.body.clone()),
+            response_body: None,
+            tool_trace: None,
+            duration_ms: None,
+            status: PENDING.to_owned(),
+            error_detail: None,
+            begun: *begun,
+        }
+    }
+
     /// The activity that records this outcome.
     pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request, origin: _ } = self;
+        let Self { target, caller, request, origin: _, begun } = self;
         let (method, name) = (request.method().to_owned(), &target.row.name);
         let (status, response_body, summary, error_detail) = match outcome.result {
-            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), None),
+            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), outcome.detail),
             Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
         };
         Entry {
@@ -79,6 +142,7 @@ impl Delivery {
             duration_ms: Some(outcome.duration_ms),
             status: if status.is_some_and(is_success) { OK } else { ERROR }.to_owned(),
             error_detail,
+            begun,
         }
     }
 }
@@ -124,8 +188,9 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
     }
 }
 
+/// A redirect is none: the agent did not take the message.
 pub(crate) fn is_success(status: StatusCode) -> bool {
-    status.as_u16() < 400
+    status.is_success()
 }
 
 /// Tools that an agent says it used.

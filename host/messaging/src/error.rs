@@ -1,6 +1,7 @@
 //! Why a message was not delivered.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
+use net::UrlError;
 use store::{CommitError, StoreError, workspaces::Status};
 
 use crate::request::Malformed;
@@ -48,16 +49,34 @@ pub enum DeliveryError {
     Waking,
     /// The agent's URL may not be called.
     #[error("workspace URL is not publicly routable")]
-    NotRoutable,
+    NotRoutable(UrlError),
     /// The runtime's adapter says that this message can't be given to its agents.
     #[error("the runtime's adapter refused the message: {0}")]
     NotTranslatable(String),
     /// The agent, or the adapter that answers for it, was not reached.
     #[error("failed to reach workspace agent")]
     Unreachable,
-    /// The agent was sent the message, and answered with something that is no HTTP.
+    /// No secure connection to the agent could be opened.
     #[error("failed to reach workspace agent")]
-    InvalidResponse,
+    Insecure {
+        /// What is wrong with it.
+        detail: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The agent was sent the message, and answered with something that is no HTTP, or with a status that
+    /// HTTP doesn't have.
+    #[error("failed to reach workspace agent")]
+    InvalidResponse {
+        /// What it answered.
+        detail: String,
+    },
+    /// The message went through too many servers and agents.
+    #[error("the message went through {hops} servers and agents: they pass it on in a circle")]
+    Loop {
+        /// How many.
+        hops: u32,
+    },
     /// The agent is busy and keeps a queue of its own.
     #[error("workspace agent busy — adapter handles retry (native_session)")]
     BusyNativeQueue,
@@ -83,6 +102,10 @@ pub enum DeliveryError {
         status: StatusCode,
         /// The agent's words, else what the status means.
         text: String,
+        /// What the operator should do about it, where that is known.
+        detail: Option<String>,
+        /// When the agent wants to be asked again, as it wrote it.
+        retry_after: Option<HeaderValue>,
     },
 }
 
@@ -95,7 +118,7 @@ impl DeliveryError {
     #[must_use]
     pub fn reached_agent(&self) -> bool {
         match self {
-            Self::InvalidResponse
+            Self::InvalidResponse { .. }
             | Self::BusyNativeQueue
             | Self::BusyAndNotQueued(_)
             | Self::IncompleteResponse { .. }
@@ -109,7 +132,9 @@ impl DeliveryError {
             | Self::NotQueued(_)
             | Self::NoUrl { .. }
             | Self::Waking
-            | Self::NotRoutable
+            | Self::NotRoutable(_)
+            | Self::Insecure { .. }
+            | Self::Loop { .. }
             | Self::NotTranslatable(_)
             | Self::Unreachable => false,
         }

@@ -15,32 +15,38 @@ mod claimed;
 mod deliver;
 mod delivery;
 mod error;
+mod headers;
+mod in_flight;
 mod limits;
 mod pending;
 mod poll;
 mod push;
 mod queries;
 mod queue;
+mod relay;
 mod request;
 mod stopping;
+mod stream;
 mod synthetic;
 
 use std::sync::Arc;
 
 use catalog::Catalog;
 use fleet::Fleet;
-use net::AgentClient;
+use net::{AgentAuthorities, AgentClient};
 
 pub use activity::Entry;
 pub use caller::Caller;
 pub use deliver::SendRequest;
-pub use delivery::Reply;
+pub use delivery::{Answer, Reply};
 pub use error::{DeliveryError, LogError};
+pub use headers::MessageHeaders;
 pub use limits::{ActivityRetention, Limits};
 pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, Report, ReportError};
 pub use request::{Malformed, Request};
+pub use stream::{AgentStream, StreamBroken};
 
-use crate::{claimed::Claimed, pending::PendingIndex, stopping::Stopping};
+use crate::{claimed::Claimed, in_flight::InFlight, pending::PendingIndex, stopping::Stopping};
 
 /// Delivers messages. Cheap to clone.
 #[derive(Clone)]
@@ -51,18 +57,21 @@ pub struct Messaging {
     pending: Arc<PendingIndex>,
     running: Arc<Claimed>,
     stopping: Stopping,
-    server_lease: std::time::Duration,
+    in_flight: Arc<InFlight>,
+    limits: Limits,
 }
 
 impl Messaging {
     /// Messages go to the workspaces of this fleet; adapters of this catalog translate messages, and answer
-    /// for synthetic workspaces.
+    /// for synthetic workspaces. Agents' certificates may be signed by these authorities, besides the system's.
     #[must_use]
-    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits) -> Self {
+    pub fn new(fleet: Fleet, catalog: Catalog, limits: Limits, authorities: AgentAuthorities) -> Self {
         let pending = Arc::<PendingIndex>::default();
         fleet.observe_presence(Arc::clone(&pending) as _);
-        let agents = AgentClient::new(limits.addresses, limits.header_timeout);
+        let in_flight = Arc::<InFlight>::default();
+        fleet.state().hub().observe(Arc::clone(&in_flight) as _);
+        let agents = AgentClient::new(fleet.addresses().clone(), authorities, limits.header_timeout);
         let (running, stopping) = (Arc::default(), Stopping::default());
-        Self { fleet, catalog, agents, pending, running, stopping, server_lease: limits.server_lease }
+        Self { fleet, catalog, agents, pending, running, stopping, in_flight, limits }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use net::AddressPolicy;
-
 /// How long activity and finished messages of the queue are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivityRetention {
@@ -22,13 +20,26 @@ pub struct Limits {
     pub server_lease: Duration,
     /// How long an agent may work before its response headers.
     pub header_timeout: Duration,
-    /// Where agents may be.
-    pub addresses: AddressPolicy,
+    /// How long nothing may be heard of an agent during a message, where its heartbeats don't say otherwise.
+    pub idle_timeout: Duration,
 }
 
 /// How long a delivery may take that another agent asked for, unless that agent sent a deadline of its own.
 /// Users wait as long as they like.
 pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// How long a delivery takes until its activity is written, so that a crash leaves a trace of it. Most end
+/// before, and are written once.
+pub(crate) const LONG_DELIVERY: Duration = Duration::from_secs(1);
+
+/// Rows of servers that ended which are ended at a time.
+pub(crate) const ABANDONED_ROWS: u64 = 100;
+
+/// Pieces of a stream that wait for a sender who reads slowly.
+pub(crate) const STREAM_CHUNKS: usize = 8;
+
+/// Bytes of a stream that are recorded: as many as of another answer.
+pub(crate) const RECORDED_STREAM_BYTES: usize = 10 * 1024 * 1024;
 
 /// How often a queued message is sent before it fails. Tries that don't reach its agent don't count.
 pub(crate) const MAX_ATTEMPTS: i32 = 5;

@@ -13,7 +13,7 @@ use crate::{
 
 impl Messaging {
     pub(crate) async fn deliver_poll(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
-        let Delivery { target, caller, request, origin: _ } = delivery;
+        let Delivery { target, caller, request, .. } = delivery;
         let method = request.method().to_owned();
         let entry = Entry {
             workspace_id: target.row.id,
@@ -28,6 +28,7 @@ impl Messaging {
             duration_ms: None,
             status: OK.to_owned(),
             error_detail: None,
+            begun: None,
         };
         self.log(entry).await.map_err(|error| match error {
             LogError::NotFound => DeliveryError::NotFound,

@@ -1,11 +1,11 @@
 //! Delivery by URL: the message is translated for the runtime, the agent is called, and its response is
 //! read.
 
-use std::error::Error as _;
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
-use net::{AgentResponse, BodyError, CallError};
+use http::{HeaderMap, StatusCode, header};
+use net::{AgentRequest, AgentResponse, BodyError, CallError, CallLimits, Expired};
 use store::workspaces::Status;
 use tokio::time::Instant;
 use types::clip;
@@ -13,18 +13,21 @@ use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
+    activity::Begun,
     caller::Caller,
-    delivery::{BusyDelivery, Delivery, Outcome, Reply, Undelivered},
+    deliver::SendOptions,
+    delivery::{Answer, BusyDelivery, Delivery, Outcome, Reply, Undelivered, is_success},
     error::DeliveryError,
-    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT},
+    limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT, LONG_DELIVERY},
+    stream,
 };
 
 impl Messaging {
     pub(crate) async fn push(
         &self,
-        delivery: Delivery,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Undelivered> {
+        mut delivery: Delivery,
+        options: SendOptions,
+    ) -> Result<Answer, Undelivered> {
         let row = &delivery.target.row;
         if row.status == Status::Hibernated {
             return Err(self.wake(&delivery).await.into());
@@ -34,42 +37,83 @@ impl Messaging {
         let Some(url) = row.url.as_deref().filter(|url| !url.is_empty() && !dormant) else {
             return Err(DeliveryError::NoUrl { status: row.status }.into());
         };
-        let limit = match delivery.caller {
-            Caller::User => None,
-            Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
-        };
-        let message = match self.translate(&delivery).await {
-            Ok(message) => message,
+        let body = match self.translate(&delivery).await {
+            Ok(body) => body,
             Err(reason) => {
-                let outcome = Outcome { duration_ms: 0, result: Err(reason.clone()) };
+                let outcome = Outcome::failed(Duration::ZERO, reason.clone());
                 self.record_outcome(delivery, outcome).await;
                 return Err(DeliveryError::NotTranslatable(reason).into());
             }
         };
+        delivery.begun = Some(Begun::now());
+        let limits = self.limits(&delivery, options.deadline);
+        let message = AgentRequest { body, headers: options.headers.into_next() };
         let sent = Instant::now();
         let response = tokio::select! {
-            response = self.agents.post(url, message, deadline.or(limit)) => response,
+            response = self.agents.post(url, &message, limits) => response,
             () = self.stopping.cut() => Err(CallError::NoResponse("the server stops".into())),
         };
-        match response {
-            Ok(response) => Ok(self.read_response(delivery, response).await?),
-            Err(CallError::Url(error)) => {
-                tracing::warn!(workspace = %row.id, %error, "an agent's URL may not be called");
-                Err(DeliveryError::NotRoutable.into())
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => return Err(self.not_answered(delivery, sent.elapsed(), error).await),
+        };
+        self.fleet.record_reached(delivery.target.row.id);
+        let content_type =
+            stream::content_type(delivery.request.method(), response.status, &response.headers);
+        match content_type.filter(|_| options.streaming) {
+            Some(content_type) => Ok(Answer::Stream(self.pass_on(delivery, response, content_type))),
+            None => Ok(self.read_response(delivery, response).await?.into()),
+        }
+    }
+
+    /// How long the delivery may take. Users wait as long as they like.
+    fn limits(&self, delivery: &Delivery, deadline: Option<Instant>) -> CallLimits {
+        let limit = match delivery.caller {
+            Caller::User => None,
+            Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
+        };
+        let clock = self.in_flight.start(delivery.clone(), &self.fleet, self.limits.idle_timeout);
+        CallLimits { deadline: deadline.or(limit), idle: Some(Arc::new(clock)) }
+    }
+
+    /// Records a message that got no response, unless it is to be queued.
+    async fn not_answered(&self, delivery: Delivery, elapsed: Duration, error: CallError) -> Undelivered {
+        let workspace = delivery.target.row.id;
+        let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+        tracing::info!(%workspace, error = format!("{error}{cause}"), "no response from an agent");
+        let hint = error.hint();
+        // Which bound was exceeded is for users too; causes from the operating system are for the log.
+        let expired = error.source().and_then(|cause| cause.downcast_ref::<Expired>());
+        let text = expired.map_or_else(|| error.to_string(), |expired| format!("{error}: {expired}"));
+        let outcome = Outcome::failed(elapsed, text.clone());
+        match error {
+            // The agent was not even looked for: clients know this as a mistake in the workspace.
+            CallError::Url(problem) => {
+                self.fleet.record_unreached(workspace, &problem.to_string(), hint);
+                // What took long has a row already.
+                if elapsed >= LONG_DELIVERY {
+                    self.record_unreached(delivery, outcome).await;
+                }
+                DeliveryError::NotRoutable(problem).into()
             }
-            Err(error) => {
-                let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
-                tracing::info!(workspace = %row.id, error = format!("{error}{cause}"), "no response from an agent");
-                let outcome = Outcome { duration_ms: elapsed_ms(sent), result: Err(error.to_string()) };
-                if matches!(error, CallError::NoResponse(_)) {
-                    return Err(Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome))));
-                }
-                if matches!(error, CallError::InvalidResponse(_)) {
-                    self.record_outcome(delivery, outcome).await;
-                    return Err(DeliveryError::InvalidResponse.into());
-                }
+            CallError::Tls(detail) => {
+                self.fleet.record_unreached(workspace, &text, hint);
                 self.record_unreached(delivery, outcome).await;
-                Err(DeliveryError::Unreachable.into())
+                DeliveryError::Insecure { detail, hint: hint.unwrap_or_default() }.into()
+            }
+            CallError::Unreachable(_) => {
+                self.fleet.record_unreached(workspace, &text, hint);
+                self.record_unreached(delivery, outcome).await;
+                DeliveryError::Unreachable.into()
+            }
+            CallError::NoResponse(_) => {
+                self.fleet.record_reached(workspace);
+                Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome)))
+            }
+            CallError::InvalidResponse(_) => {
+                self.fleet.record_reached(workspace);
+                self.record_outcome(delivery, outcome).await;
+                DeliveryError::InvalidResponse { detail: text }.into()
             }
         }
     }
@@ -101,32 +145,45 @@ impl Messaging {
         delivery: Delivery,
         response: AgentResponse,
     ) -> Result<Reply, DeliveryError> {
-        let AgentResponse { status, elapsed, body } = response;
-        let duration_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+        let AgentResponse { status, headers, elapsed, body } = response;
+        if !(200..=599).contains(&status.as_u16()) {
+            let detail = format!("it answered with status {}, which HTTP doesn't have", status.as_u16());
+            self.record_outcome(delivery, Outcome::failed(elapsed, detail.clone())).await;
+            return Err(DeliveryError::InvalidResponse { detail });
+        }
+        let body = tokio::select! {
+            body = body.collect() => body,
+            () = self.stopping.cut() => Err(BodyError::Incomplete),
+        };
         let body = match body {
             Ok(body) => body,
             Err(error) => {
-                let delivered = status.as_u16() < 400;
-                let result = if delivered { Ok((status, None)) } else { Err(error.to_string()) };
-                self.record_outcome(delivery, Outcome { duration_ms, result }).await;
+                let delivered = is_success(status);
+                let outcome = if delivered {
+                    Outcome::answered(elapsed, status, None)
+                } else {
+                    Outcome::failed(elapsed, error.to_string())
+                };
+                self.record_outcome(delivery, outcome).await;
                 return Err(match error {
-                    BodyError::Incomplete => DeliveryError::IncompleteResponse { delivered },
+                    BodyError::Incomplete | BodyError::Expired(_) => {
+                        DeliveryError::IncompleteResponse { delivered }
+                    }
                     BodyError::TooLarge => DeliveryError::TooLarge { delivered },
                 });
             }
         };
         let value = json_or_text(&body);
+        let retry_after = headers.get(header::RETRY_AFTER).cloned();
         let refusal = (status.as_u16() >= 300).then(|| refusal_text(status, &value));
-        self.record_outcome(delivery, Outcome { duration_ms, result: Ok((status, Some(value))) }).await;
+        let detail = status.is_redirection().then(|| redirect_text(&headers));
+        let outcome = Outcome::answered(elapsed, status, Some(value)).with_detail(detail.clone());
+        self.record_outcome(delivery, outcome).await;
         match refusal {
-            Some(text) => Err(DeliveryError::Refused { status, text }),
-            None => Ok(Reply { status, body }),
+            Some(text) => Err(DeliveryError::Refused { status, text, detail, retry_after }),
+            None => Ok(Reply { status, body, retry_after }),
         }
     }
-}
-
-fn elapsed_ms(since: Instant) -> i64 {
-    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A response as it is stored: text that is no JSON, or is nested too deeply, as a string.
@@ -141,6 +198,16 @@ fn refusal_text(status: StatusCode, body: &RawJson) -> String {
     let words = words.into_iter().find_map(|path| raw::string(body.at(path)?));
     let words = words.unwrap_or_else(|| status.canonical_reason().unwrap_or("the agent refused").to_owned());
     clip(words, ACTIVITY_TEXT_BYTES)
+}
+
+/// Which URL to register in place of one that redirects. Redirects are not followed, because the address
+/// behind was not checked.
+fn redirect_text(headers: &HeaderMap) -> String {
+    let location = headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
+    match location.map(|url| clip(url.to_owned(), ACTIVITY_TEXT_BYTES)) {
+        Some(url) => format!("the agent's URL redirects, and redirects are not followed: register {url:?}"),
+        None => "the agent's URL redirects without saying where to: register the URL that answers".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -219,6 +219,7 @@ impl Messaging {
             duration_ms: report.duration_ms,
             status: report.status.unwrap_or_else(|| "ok".to_owned()),
             error_detail: report.error_detail,
+            begun: None,
         };
         Ok(self.log(entry).await?)
     }

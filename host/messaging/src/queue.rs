@@ -50,6 +50,7 @@ impl Messaging {
     /// Requeues and drops what has to be, then sends messages to agents that have capacity. `requeue_others`: a server
     /// without a lease is gone.
     pub(crate) async fn sweep_queue(&self, requeue_others: bool) -> Result<(), StoreError> {
+        let ended = if requeue_others { self.end_abandoned().await } else { Ok(()) };
         let running = self.running.ids();
         let server = self.fleet.state().server();
         let sweep = Swept {
@@ -61,7 +62,7 @@ impl Messaging {
         };
         let waiting = self.fleet.store().sweep_queue(&sweep).await?;
         self.pending.swept(&waiting).into_iter().for_each(|id| self.drain(id, Trigger::Due));
-        Ok(())
+        ended
     }
 
     /// Sends queued messages to an agent, as many as it has capacity for. Returns at once.

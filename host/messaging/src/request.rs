@@ -16,6 +16,8 @@ pub struct Request {
     /// The whole JSON-RPC request.
     pub body: RawJson,
     method: String,
+    /// The parts of its message, so that a large body is not parsed again for them.
+    parts: Option<RawJson>,
 }
 
 /// Why a body is no message. The texts are for clients.
@@ -62,27 +64,29 @@ impl Request {
     /// # Errors
     /// If the body is no message.
     pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
-        let body = RawJson::read(bytes)?;
-        let mut top = body.at(&[]).and_then(fields).ok_or(Malformed::NotAnObject)?;
+        let text = raw::compact(bytes)?;
+        let mut top: Fields<'_> = serde_json::from_str(&text).map_err(|_| Malformed::NotAnObject)?;
         let method = top.get("method").and_then(|method| raw::string(method)).unwrap_or_default();
         let bare = !top.contains_key("jsonrpc");
-        let params = top.get("params").map_or(Ok(None), |params| normalized_params(params))?;
+        let Normalized { params, parts } =
+            top.get("params").map_or_else(|| Ok(Normalized::default()), |params| normalized(params))?;
         if !bare && params.is_none() {
-            return Ok(Self { body, method });
+            let body = RawJson::trusted(text).map_err(|_| Malformed::NotAnObject)?;
+            return Ok(Self { body, method, parts });
         }
         let (version, id) = (text_json("2.0"), text_json(&Uuid::new_v4().to_string()));
         if bare {
             // Of a bare body, only method and params are kept.
-            top.retain(|key, _| matches!(key.as_str(), "method" | "params"));
-            top.entry("method".to_owned()).or_insert(RawValue::NULL);
-            top.entry("params".to_owned()).or_insert(RawValue::NULL);
-            top.insert("id".to_owned(), &id);
-            top.insert("jsonrpc".to_owned(), &version);
+            let mut kept = |key: &str| top.remove(key).unwrap_or(RawValue::NULL);
+            let (method, params) = (kept("method"), kept("params"));
+            top = [("id", &*id), ("jsonrpc", &*version), ("method", method), ("params", params)]
+                .map(|(key, value)| (key.into(), value))
+                .into();
         }
         if let Some(params) = &params {
-            top.insert("params".to_owned(), params);
+            top.insert("params".into(), params);
         }
-        Ok(Self { body: RawJson::from(object(&top)), method })
+        Ok(Self { body: RawJson::from(object(&top)), method, parts })
     }
 
     /// JSON-RPC method; empty if there is none.
@@ -100,37 +104,46 @@ impl Request {
     /// The text parts, joined by line feeds.
     #[must_use]
     pub fn text(&self) -> String {
-        let parts = self.body.at(&["params", "message", "parts"]).map(raw::items).unwrap_or_default();
-        let texts = parts.into_iter().filter_map(|part| raw::string(fields(part)?.get("text")?));
+        let parts = self.parts.as_ref().and_then(|parts| parts.at(&[])).map(raw::items);
+        let texts = parts.into_iter().flatten().filter_map(|part| raw::string(fields(part)?.get("text")?));
         texts.collect::<Vec<_>>().join("\n")
     }
 }
 
-/// The params with their message normalized; none if they stay as they are.
-fn normalized_params(params: &RawValue) -> Result<Option<Box<RawValue>>, Malformed> {
-    let Some(mut params) = fields(params) else { return Ok(None) };
+/// Params whose message is normalized.
+#[derive(Debug, Default)]
+struct Normalized {
+    /// None if they stay as they are.
+    params: Option<Box<RawValue>>,
+    /// The parts of the message, if there is one.
+    parts: Option<RawJson>,
+}
+
+fn normalized(params: &RawValue) -> Result<Normalized, Malformed> {
+    let Some(mut params) = fields(params) else { return Ok(Normalized::default()) };
     let Some(mut message) = params.get("message").and_then(|message| fields(message)) else {
-        return Ok(None);
+        return Ok(Normalized::default());
     };
     let id = text_json(&Uuid::new_v4().to_string());
     let named = message.contains_key("messageId");
     if !named {
-        message.insert("messageId".to_owned(), &id);
+        message.insert("messageId".into(), &id);
     }
-    let parts = if message.contains_key("parts") { None } else { Some(parts(&mut message)?) };
-    if named && parts.is_none() {
-        return Ok(None);
+    let made = if message.contains_key("parts") { None } else { Some(made_parts(&mut message)?) };
+    if let Some(made) = &made {
+        message.insert("parts".into(), made);
     }
-    if let Some(parts) = &parts {
-        message.insert("parts".to_owned(), parts);
+    let parts = message.get("parts").map(|parts| RawJson::from(*parts));
+    if named && made.is_none() {
+        return Ok(Normalized { params: None, parts });
     }
     let message = object(&message);
-    params.insert("message".to_owned(), &message);
-    Ok(Some(object(&params)))
+    params.insert("message".into(), &message);
+    Ok(Normalized { params: Some(object(&params)), parts })
 }
 
 /// The parts of a message in the form of A2A 0.2, whose content is taken out.
-fn parts(message: &mut Fields<'_>) -> Result<Box<RawValue>, Malformed> {
+fn made_parts(message: &mut Fields<'_>) -> Result<Box<RawValue>, Malformed> {
     let content = message.remove("content").ok_or(Malformed::Empty)?;
     match content.get().as_bytes().first() {
         Some(b'[') => Ok(content.to_owned()),

@@ -41,7 +41,7 @@ impl Messaging {
             Err(problem) => {
                 let error = problem.message;
                 tracing::warn!(workspace = %row.id, runtime = row.runtime, error, "the adapter gave no reply");
-                self.record_outcome(delivery, Outcome { duration_ms: 0, result: Err(error) }).await;
+                self.record_outcome(delivery, Outcome::failed(Duration::ZERO, error)).await;
                 return Err(DeliveryError::Unreachable);
             }
         };
@@ -49,9 +49,12 @@ impl Messaging {
             sleep(pause).await;
         }
         let body = response(&id, &parts);
-        let reply = Reply { status: StatusCode::OK, body: Bytes::copy_from_slice(body.text().as_bytes()) };
-        self.record_outcome(delivery, Outcome { duration_ms: 0, result: Ok((StatusCode::OK, Some(body))) })
-            .await;
+        let reply = Reply {
+            status: StatusCode::OK,
+            body: Bytes::copy_from_slice(body.text().as_bytes()),
+            retry_after: None,
+        };
+        self.record_outcome(delivery, Outcome::answered(Duration::ZERO, StatusCode::OK, Some(body))).await;
         Ok(reply)
     }
 }

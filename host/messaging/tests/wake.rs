@@ -15,8 +15,7 @@ use events::{Feed, Hub};
 use fleet::{
     Fleet, FleetConfig, NewWorkspace, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
 };
-use isomer_messaging::{Caller, DeliveryError, Limits, Messaging, SendRequest};
-use net::AddressPolicy;
+use isomer_messaging::{Caller, DeliveryError, Limits, MessageHeaders, Messaging, SendRequest};
 use provision::{Backend, BackendError, ContainerSpec, Observation, OwnedContainer};
 use serde_json::json;
 use state::State;
@@ -91,11 +90,11 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
         limits: fleet::Limits::default(),
         provision: ProvisionSettings::default(),
         saas: false,
+        addresses: Default::default(),
     };
     let fleet = Fleet::open(config).await;
-    let limits =
-        Limits { server_lease: TIMEOUT, header_timeout: TIMEOUT, addresses: AddressPolicy::default() };
-    let messaging = Messaging::new(fleet.clone(), catalog, limits);
+    let limits = Limits { server_lease: TIMEOUT, header_timeout: TIMEOUT, idle_timeout: TIMEOUT };
+    let messaging = Messaging::new(fleet.clone(), catalog, limits, Default::default());
     let reconciler = tokio::spawn({
         let fleet = fleet.clone();
         async move { fleet.reconcile(|| ()).await }
@@ -122,8 +121,13 @@ async fn a_message_to_a_hibernated_workspace_wakes_it() {
     assert_eq!(attempt(), None);
 
     let body = json!({ "method": "message/send", "params": { "message": { "content": "hello" } } });
-    let message =
-        SendRequest { target: id, body: body.to_string().into(), caller: Caller::User, deadline: None };
+    let message = SendRequest {
+        target: id,
+        body: body.to_string().into(),
+        caller: Caller::User,
+        deadline: None,
+        headers: MessageHeaders::default(),
+    };
     let error = messaging.deliver(message.clone()).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Waking), "{error}");
     assert_eq!(error.to_string(), "workspace is waking from hibernation — retry in ~15 seconds");

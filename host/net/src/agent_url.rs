@@ -5,12 +5,15 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use url::{Host, ParseError, Url};
 
-use crate::{limits::RESOLVE_TIMEOUT, policy::AddressPolicy};
+use crate::{
+    limits::RESOLVE_TIMEOUT,
+    policy::{AddressPolicy, remedy},
+};
 
 /// What is wrong with an agent's URL. The text is for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,14 +46,31 @@ pub enum UrlError {
         /// Name of the range.
         label: &'static str,
     },
+    /// The URL leads to the platform itself.
+    #[error("url is an address of the platform itself, not of an agent")]
+    Own,
+}
+
+impl UrlError {
+    /// What to do about it, where the text doesn't say so.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Blocked(label) | Self::Forbidden { label, .. } => remedy(label),
+            Self::Own => Some(
+                "register the URL under which the agent itself listens; \
+                 an agent without one registers with delivery_mode poll",
+            ),
+            Self::Unresolved { .. } => Some("check the host name, or register the agent by its IP address"),
+            Self::Missing | Self::Malformed | Self::Scheme(_) => None,
+        }
+    }
 }
 
 /// Checks a URL that an agent reports, and resolves its host if that is a name. `localhost` passes: whether
-/// loopback may be called is decided when a connection is opened.
-///
-/// # Errors
-/// If no agent may have that URL.
-pub async fn check(url: &str, policy: AddressPolicy) -> Result<(), UrlError> {
+/// loopback may be called is decided when a connection is opened. Returns the addresses, as far as they are
+/// known.
+pub(crate) async fn check(url: &Url, policy: AddressPolicy) -> Result<Vec<IpAddr>, UrlError> {
     check_with(url, policy, async |host: &str, port| {
         Ok(lookup(host, port).await?.into_iter().map(|address| address.ip()).collect())
     })
@@ -58,36 +78,36 @@ pub async fn check(url: &str, policy: AddressPolicy) -> Result<(), UrlError> {
 }
 
 async fn check_with(
-    url: &str,
+    url: &Url,
     policy: AddressPolicy,
     resolve: impl AsyncFnOnce(&str, u16) -> Result<Vec<IpAddr>, io::ErrorKind>,
-) -> Result<(), UrlError> {
-    let url = parse(url)?;
+) -> Result<Vec<IpAddr>, UrlError> {
+    let policy = policy.of_registration();
     let literal = match url.host() {
-        Some(Host::Domain("localhost")) => return Ok(()),
+        Some(Host::Domain("localhost")) => {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
         Some(Host::Domain(name)) => {
             let port = url.port_or_known_default().unwrap_or_default();
-            return check_resolved(name, resolve(name, port).await, policy);
+            let found = resolve(name, port).await;
+            check_resolved(name, found.clone(), |ip| policy.block_reason(ip))?;
+            return Ok(found.unwrap_or_default());
         }
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
         Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
         None => return Err(UrlError::Malformed),
     };
-    policy.block_reason(literal).map_or(Ok(()), |label| Err(UrlError::Blocked(label)))
+    policy.block_reason(literal).map_or(Ok(vec![literal]), |label| Err(UrlError::Blocked(label)))
 }
 
-/// Addresses to connect to now. All of them passed the check, so any may be used; another lookup of the
-/// name may give others.
-///
-/// # Errors
-/// If there is none, or one of them is blocked.
-pub async fn resolve(url: &Url, policy: AddressPolicy) -> Result<Vec<SocketAddr>, UrlError> {
+/// Addresses to connect to now. Fails if there is none, or one of them is blocked.
+pub(crate) async fn resolve(url: &Url, policy: AddressPolicy) -> Result<Vec<SocketAddr>, UrlError> {
     let port = url.port_or_known_default().unwrap_or_default();
     let literal = match url.host() {
         Some(Host::Domain(name)) => {
             let found = lookup(name, port).await;
             let ips = found.as_ref().map(|found| found.iter().map(SocketAddr::ip).collect());
-            check_resolved(name, ips.map_err(|kind| *kind), policy)?;
+            check_resolved(name, ips.map_err(|kind| *kind), |ip| policy.block_reason(ip))?;
             return Ok(found.unwrap_or_default());
         }
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
@@ -101,11 +121,8 @@ pub async fn resolve(url: &Url, policy: AddressPolicy) -> Result<Vec<SocketAddr>
 }
 
 /// Reads a URL the way browsers and our own client do: odd spellings of an address (`0x7f.1`,
-/// `2130706433`, `%31`) come out as that address.
-///
-/// # Errors
-/// If it is no URL for HTTP.
-pub fn parse(text: &str) -> Result<Url, UrlError> {
+/// `2130706433`, `%31`) come out as that address. Fails if it is no URL for HTTP.
+pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
     if text.is_empty() {
         return Err(UrlError::Missing);
     }
@@ -135,12 +152,12 @@ async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, io::ErrorKind>
 fn check_resolved(
     name: &str,
     found: Result<Vec<IpAddr>, io::ErrorKind>,
-    policy: AddressPolicy,
+    block_reason: impl Fn(IpAddr) -> Option<&'static str>,
 ) -> Result<(), UrlError> {
     let unresolved = |reason| Err(UrlError::Unresolved { host: name.to_owned(), reason });
     match found {
         Ok(addresses) if addresses.is_empty() => unresolved("no addresses"),
-        Ok(addresses) => match addresses.into_iter().find_map(|ip| policy.block_reason(ip)) {
+        Ok(addresses) => match addresses.into_iter().find_map(block_reason) {
             Some(label) => Err(UrlError::Forbidden { host: name.to_owned(), label }),
             None => Ok(()),
         },
@@ -159,8 +176,8 @@ mod tests {
     /// The answer for a URL whose host, if it is a name, has these addresses.
     async fn answer(url: &str, addresses: &[&str]) -> String {
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
-        let checked = check_with(url, SELF_HOSTED, async |_: &str, _| Ok(addresses)).await;
-        checked.map_or_else(|error| error.to_string(), |()| "ok".to_owned())
+        let checked = async { check_with(&parse(url)?, SELF_HOSTED, async |_: &str, _| Ok(addresses)).await };
+        checked.await.map_or_else(|error: UrlError| error.to_string(), |_| "ok".to_owned())
     }
 
     #[tokio::test]
@@ -238,13 +255,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_without_addresses_is_refused() {
-        let error = check("http://agent.invalid:8000", SAAS).await.unwrap_err().to_string();
+        let error = check(&parse("http://agent.invalid:8000").unwrap(), SAAS).await.unwrap_err().to_string();
         assert!(
             error.starts_with("hostname \"agent.invalid\" cannot be resolved (DNS error): lookup "),
             "{error}"
         );
         let slow = async |_: &str, _| Err(io::ErrorKind::TimedOut);
-        let error = check_with("http://slow.example", SAAS, slow).await.unwrap_err().to_string();
+        let error =
+            check_with(&parse("http://slow.example").unwrap(), SAAS, slow).await.unwrap_err().to_string();
         assert_eq!(error, "hostname \"slow.example\" cannot be resolved (DNS error): lookup timed out");
     }
 
@@ -278,8 +296,9 @@ mod tests {
 
     #[tokio::test]
     async fn hosted_platforms_reach_private_networks() {
-        check("http://10.1.2.3:8000", SAAS).await.unwrap();
-        check("http://[fd00::1]", SAAS).await.unwrap();
-        check("http://127.0.0.1", SAAS).await.unwrap_err();
+        let check = async |url| check(&parse(url).unwrap(), SAAS).await;
+        check("http://10.1.2.3:8000").await.unwrap();
+        check("http://[fd00::1]").await.unwrap();
+        check("http://127.0.0.1").await.unwrap_err();
     }
 }

@@ -1,51 +1,85 @@
-//! The HTTP client for agents: pooled connections, capped bodies, deadlines.
+//! The HTTP client for agents: pooled connections, capped bodies, bounds of time.
 //!
 //! Redirects are not followed. A failure says whether the agent may have begun to work on the message:
 //! only then may the message count as delivered, or be queued for later.
+//!
+//! Agents close idle connections when they like. A message that is written to such a connection at that
+//! moment is lost: where the end comes at once, without a byte of a response, and on a connection that served
+//! a response before, the message is sent once more, on a new connection.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::Client,
+    client::legacy::{
+        Client,
+        connect::{CaptureConnection, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::{
+    addresses::AgentAddresses,
     agent_url::{self, UrlError},
     connector::{ConnectError, Connector},
-    limits::{IDLE_TIMEOUT, MAX_BODY_BYTES},
-    policy::AddressPolicy,
+    limits::{IDLE_CLOSE_WINDOW, MAX_BODY_BYTES, POOL_IDLE_TIMEOUT},
+    patience::{CallLimits, Expired, Watch},
+    socket::Usage,
+    tls::{AgentAuthorities, Tls, TlsError},
 };
 
 /// A client for all agents. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AgentClient {
-    client: Client<Connector, Full<Bytes>>,
+    addresses: AgentAddresses,
+    pooled: Client<Connector, Full<Bytes>>,
+    /// Opens a connection for each request.
+    unpooled: Client<Connector, Full<Bytes>>,
     header_timeout: Duration,
 }
 
-/// An agent's response, as far as it came.
+/// A request to an agent.
+#[derive(Debug, Clone)]
+pub struct AgentRequest {
+    /// JSON.
+    pub body: Bytes,
+    /// Headers besides those of every request.
+    pub headers: HeaderMap,
+}
+
+/// The head of an agent's response.
 #[derive(Debug)]
 pub struct AgentResponse {
     /// Status code.
     pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
     /// Time from the request to the response headers.
     pub elapsed: Duration,
-    /// The whole body, at most 10 MiB.
-    pub body: Result<Bytes, BodyError>,
+    /// The body, still to be read.
+    pub body: AgentBody,
+}
+
+/// The body of a response, bounded by the limits of its call.
+#[derive(Debug)]
+pub struct AgentBody {
+    incoming: Incoming,
+    watch: Watch,
 }
 
 /// Why a body is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The connection or the deadline ended first.
+    /// The connection ended first.
     #[error("the answer broke off")]
     Incomplete,
+    /// A bound of the call was exceeded first.
+    #[error("the answer was not finished: {0}")]
+    Expired(Expired),
     /// The body exceeds the cap.
     #[error("the answer is too large")]
     TooLarge,
@@ -57,6 +91,9 @@ pub enum CallError {
     /// The agent's URL may not be called.
     #[error("its URL can't be used")]
     Url(#[source] UrlError),
+    /// No secure connection could be opened, for this reason.
+    #[error("{0}")]
+    Tls(String),
     /// The request never reached the agent.
     #[error("it can't be reached")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
@@ -68,81 +105,182 @@ pub enum CallError {
     InvalidResponse(#[source] Box<dyn Error + Send + Sync>),
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("timed out")]
-struct TimedOut;
+impl CallError {
+    /// What to do about it, where the text doesn't say so.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Url(error) => error.hint(),
+            Self::Tls(_) => Some(
+                "the agent's certificate has to name its host and be signed by an authority that the server \
+                 trusts: name a private authority's certificate in AGENT_CA_FILE",
+            ),
+            Self::Unreachable(_) | Self::NoResponse(_) | Self::InvalidResponse(_) => None,
+        }
+    }
+}
 
 impl AgentClient {
-    /// A client that connects to addresses of this policy and waits up to `header_timeout` for response
-    /// headers.
+    /// A client that connects to these addresses, trusts these authorities besides the system's, and waits up
+    /// to `header_timeout` for response headers.
     #[must_use]
-    pub fn new(policy: AddressPolicy, header_timeout: Duration) -> Self {
-        let client = Client::builder(TokioExecutor::new())
+    pub fn new(addresses: AgentAddresses, authorities: AgentAuthorities, header_timeout: Duration) -> Self {
+        let connector = Connector { addresses: addresses.clone(), tls: Arc::new(Tls::new(authorities)) };
+        let pooled = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(Connector { policy });
-        Self { client, header_timeout }
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .build(connector.clone());
+        let unpooled = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { addresses, pooled, unpooled, header_timeout }
     }
 
-    /// Sends JSON and waits for the response, until `deadline` at most.
+    /// Sends JSON and waits for the head of the response, within `limits`, which also bound its body.
     ///
     /// # Errors
     /// If no response headers came.
     pub async fn post(
         &self,
         url: &str,
-        json: Bytes,
-        deadline: Option<Instant>,
+        message: &AgentRequest,
+        limits: CallLimits,
     ) -> Result<AgentResponse, CallError> {
-        let mut request = Request::new(Full::new(json));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = request_uri(url).map_err(CallError::Url)?;
-        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let uri = self.request_uri(url).map_err(CallError::Url)?;
         let sent = Instant::now();
-        let header_deadline = sent + self.header_timeout;
-        let header_deadline = deadline.map_or(header_deadline, |deadline| deadline.min(header_deadline));
-        let response = timeout_at(header_deadline, self.client.request(request)).await;
-        let response = response.map_err(|_| CallError::NoResponse(TimedOut.into()))?.map_err(call_error)?;
-        let (status, elapsed) = (response.status(), sent.elapsed());
-        let body = read_body(response.into_body());
-        let body = match deadline {
-            Some(deadline) => timeout_at(deadline, body).await.unwrap_or(Err(BodyError::Incomplete)),
-            None => body.await,
+        let mut watch = Watch::start(limits, self.header_timeout);
+        let response = match exchange(&self.pooled, &uri, message, &mut watch).await {
+            Err(failure) if failure.met_closing_connection && sent.elapsed() < IDLE_CLOSE_WINDOW => {
+                tracing::debug!(%uri, "an agent closed an idle connection: the message is sent on a new one");
+                exchange(&self.unpooled, &uri, message, &mut watch).await
+            }
+            answered => answered,
         };
-        Ok(AgentResponse { status, elapsed, body })
+        let response = response.map_err(|failure| failure.error)?;
+        watch.headers_arrived();
+        let (head, incoming) = response.into_parts();
+        let elapsed = sent.elapsed();
+        let body = AgentBody { incoming, watch };
+        Ok(AgentResponse { status: head.status, headers: head.headers, elapsed, body })
+    }
+
+    /// The URL as it is called: without user name and password, which agents are not sent.
+    fn request_uri(&self, url: &str) -> Result<Uri, UrlError> {
+        let mut url = agent_url::parse(url)?;
+        self.addresses.check_url(&url)?;
+        // Neither can fail for a URL with a host.
+        let _ = (url.set_username(""), url.set_password(None));
+        url.as_str().parse().map_err(|_| UrlError::Malformed)
     }
 }
 
-/// The URL as it is called: without user name and password, which agents are not sent.
-fn request_uri(url: &str) -> Result<Uri, UrlError> {
-    let mut url = agent_url::parse(url)?;
-    // Neither can fail for a URL with a host.
-    let _ = (url.set_username(""), url.set_password(None));
-    url.as_str().parse().map_err(|_| UrlError::Malformed)
-}
-
-async fn read_body(mut body: Incoming) -> Result<Bytes, BodyError> {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            tracing::debug!(%error, "an agent's response broke off");
-            BodyError::Incomplete
-        })?;
-        if let Ok(data) = frame.into_data() {
+impl AgentBody {
+    /// The whole body, at most 10 MiB.
+    ///
+    /// # Errors
+    /// If it broke off, took too long, or is larger.
+    pub async fn collect(mut self) -> Result<Bytes, BodyError> {
+        let mut bytes = BytesMut::new();
+        while let Some(data) = self.data().await? {
             if bytes.len() + data.len() > MAX_BODY_BYTES {
                 return Err(BodyError::TooLarge);
             }
             bytes.extend_from_slice(&data);
         }
+        Ok(bytes.freeze())
     }
-    Ok(bytes.freeze())
+
+    /// The next piece of a stream, which is a sign of life of the agent; `None` at its end.
+    ///
+    /// # Errors
+    /// If it broke off or took too long.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let data = self.data().await?;
+        self.watch.heard();
+        Ok(data)
+    }
+
+    /// Ends when a bound of the call is exceeded, for what its caller does between two chunks.
+    pub async fn expired(&mut self) -> BodyError {
+        BodyError::Expired(self.watch.expired().await)
+    }
+
+    async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = self.incoming.frame() => frame,
+                expired = self.watch.expired() => return Err(BodyError::Expired(expired)),
+            };
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| {
+                tracing::debug!(%error, "an agent's response broke off");
+                BodyError::Incomplete
+            })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
+/// Why an exchange brought no response.
+struct Failure {
+    error: CallError,
+    /// The connection had been used before, and ended before a byte of a response.
+    met_closing_connection: bool,
+}
+
+async fn exchange(
+    client: &Client<Connector, Full<Bytes>>,
+    uri: &Uri,
+    message: &AgentRequest,
+    watch: &mut Watch,
+) -> Result<Response<Incoming>, Failure> {
+    let mut request = Request::new(Full::new(message.body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = message.headers.clone();
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let connection = capture_connection(&mut request);
+    let answered = tokio::select! {
+        biased;
+        answered = client.request(request) => answered,
+        expired = watch.expired() => {
+            // Without a connection there was nothing that the agent could work on.
+            let sent = connection.connection_metadata().is_some();
+            let error = if sent { CallError::NoResponse } else { CallError::Unreachable }(expired.into());
+            return Err(Failure { error, met_closing_connection: false });
+        }
+    };
+    match answered {
+        Ok(response) => {
+            if let Some(usage) = response.extensions().get::<Usage>() {
+                usage.set_answered();
+            }
+            Ok(response)
+        }
+        Err(error) => {
+            let met_closing_connection =
+                is_disconnect(&error) && usage(&connection).is_some_and(|usage| usage.is_reused_and_silent());
+            Err(Failure { error: call_error(error), met_closing_connection })
+        }
+    }
+}
+
+fn usage(connection: &CaptureConnection) -> Option<Usage> {
+    let mut extras = Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut extras);
+    extras.remove()
 }
 
 // === Classifying failures ===
 
 fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
-    if let Some(ConnectError::Url(error)) = find_cause::<ConnectError>(&error) {
-        return CallError::Url(error.clone());
+    match find_cause::<ConnectError>(&error) {
+        Some(ConnectError::Url(error)) => return CallError::Url(error.clone()),
+        Some(ConnectError::Tls(error @ TlsError::Certificate(_))) => {
+            return CallError::Tls(error.to_string());
+        }
+        _ => {}
     }
     if error.is_connect() {
         return CallError::Unreachable(error.into());
@@ -191,6 +329,8 @@ mod tests {
 
     #[test]
     fn urls_are_called_without_credentials() {
+        let client = AgentClient::new(AgentAddresses::default(), AgentAuthorities::default(), Duration::MAX);
+        let request_uri = |url| client.request_uri(url);
         assert_eq!(request_uri("http://me:hush@a.example:81/p?q=1#f").unwrap(), "http://a.example:81/p?q=1");
         assert_eq!(request_uri("http://0x7f.1:81").unwrap(), "http://127.0.0.1:81/");
         assert_eq!(request_uri("ftp://a.example").unwrap_err(), UrlError::Scheme("ftp".to_owned()));

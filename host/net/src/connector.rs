@@ -6,6 +6,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -15,22 +16,25 @@ use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
 
 use crate::{
+    addresses::AgentAddresses,
     agent_url::{self, UrlError},
     limits::CONNECT_TIMEOUT,
-    policy::AddressPolicy,
+    socket::{self, AgentSocket},
+    tls::{Tls, TlsError},
 };
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Connector {
-    pub(crate) policy: AddressPolicy,
+    pub(crate) addresses: AgentAddresses,
+    pub(crate) tls: Arc<Tls>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("its address may not be called")]
     Url(#[source] UrlError),
-    #[error("https isn't spoken to agents yet")]
-    Tls,
+    #[error(transparent)]
+    Tls(TlsError),
     #[error("no connection in time")]
     TimedOut,
     #[error("no connection")]
@@ -38,22 +42,23 @@ pub(crate) enum ConnectError {
 }
 
 impl Connector {
-    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, ConnectError> {
+    async fn connect(self, uri: Uri) -> Result<TokioIo<AgentSocket>, ConnectError> {
         let url = agent_url::parse(&uri.to_string()).map_err(ConnectError::Url)?;
-        let addresses = agent_url::resolve(&url, self.policy).await.map_err(ConnectError::Url)?;
-        if url.scheme() != "http" {
-            return Err(ConnectError::Tls);
-        }
+        let addresses = self.addresses.resolve(&url).await.map_err(ConnectError::Url)?;
         let opened = timeout(CONNECT_TIMEOUT, TcpStream::connect(addresses.as_slice())).await;
         let socket = opened.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Io)?;
-        // A message is written at once; Nagle's algorithm would only delay it.
-        socket.set_nodelay(true).map_err(ConnectError::Io)?;
+        socket::configure(&socket).map_err(ConnectError::Io)?;
+        let socket = if url.scheme() == "https" {
+            AgentSocket::tls(self.tls.handshake(&url, socket).await.map_err(ConnectError::Tls)?)
+        } else {
+            AgentSocket::plain(socket)
+        };
         Ok(TokioIo::new(socket))
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<AgentSocket>;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 
@@ -62,6 +67,6 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.connect(uri))
+        Box::pin(self.clone().connect(uri))
     }
 }

@@ -1,18 +1,25 @@
 //! Calls to agents over HTTP: which addresses agents may have, and a bounded client for them.
 //!
 //! An agent's URL comes from outside. It must not lead the platform to itself, to a cloud's metadata
-//! service or into a private network (SSRF). [`agent_url`] checks a URL when an agent reports it, and
+//! service or into a private network (SSRF). [`AgentAddresses`] checks a URL when an agent reports it, and
 //! [`AgentClient`] checks every address again when it opens a connection. This crate knows no table and
 //! no workspace.
 
 #![forbid(unsafe_code)]
 
-pub mod agent_url;
+mod addresses;
+mod agent_url;
 mod client;
 mod connector;
 mod limits;
+mod patience;
 mod policy;
+mod socket;
+mod tls;
 
+pub use addresses::AgentAddresses;
 pub use agent_url::UrlError;
-pub use client::{AgentClient, AgentResponse, BodyError, CallError};
+pub use client::{AgentBody, AgentClient, AgentRequest, AgentResponse, BodyError, CallError};
+pub use patience::{CallLimits, Expired, IdleClock};
 pub use policy::AddressPolicy;
+pub use tls::{AgentAuthorities, AuthoritiesError};

@@ -11,7 +11,33 @@ pub struct AddressPolicy {
     pub development: bool,
 }
 
+const LOOPBACK: &str = "loopback address";
+const LOOPBACK_6: &str = "IPv6 loopback address";
+const PRIVATE: &str = "RFC-1918 private address";
+const PRIVATE_6: &str = "IPv6 ULA address (RFC-4193 private)";
+
+/// How an operator opens the range with this name, where that is possible.
+pub(crate) fn remedy(label: &str) -> Option<&'static str> {
+    match label {
+        LOOPBACK | LOOPBACK_6 => Some(
+            "in production a loopback address is the server itself: register an address that the server can \
+             reach, or start the server with MOLECULE_ENV=development where everything runs on one machine",
+        ),
+        PRIVATE | PRIVATE_6 => Some(
+            "start the server with MOLECULE_DEPLOY_MODE=saas where agents live in a private network with it, \
+             or register a public address",
+        ),
+        _ => None,
+    }
+}
+
 impl AddressPolicy {
+    /// The stricter policy for URLs that agents report: a developer's agents may be on his machine, but
+    /// private networks are for hosted platforms.
+    pub(crate) fn of_registration(self) -> RegistrationPolicy {
+        RegistrationPolicy(self)
+    }
+
     /// Name of the range for which this address is blocked; `None` if an agent may have the address.
     #[must_use]
     pub(crate) fn block_reason(self, ip: IpAddr) -> Option<&'static str> {
@@ -26,6 +52,18 @@ impl AddressPolicy {
                 None => blocked_v6(ip, private),
             },
         }
+    }
+}
+
+/// See [`AddressPolicy::of_registration`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RegistrationPolicy(AddressPolicy);
+
+impl RegistrationPolicy {
+    pub(crate) fn block_reason(self, ip: IpAddr) -> Option<&'static str> {
+        let own_machine = self.0.development && ip.to_canonical().is_loopback();
+        let policy = AddressPolicy { development: own_machine, ..self.0 };
+        policy.block_reason(ip)
     }
 }
 
@@ -44,13 +82,13 @@ fn blocked_v4(ip: Ipv4Addr, private: bool) -> Option<&'static str> {
     match ip.octets() {
         [0, 0, 0, 0] => Some("unspecified address"),
         [169, 254, ..] => Some("link-local address (cloud metadata endpoint)"),
-        [127, ..] => Some("loopback address"),
+        [127, ..] => Some(LOOPBACK),
         [192, 0, 2, _] => Some("TEST-NET-1 documentation range (RFC-5737)"),
         [198, 51, 100, _] => Some("TEST-NET-2 documentation range (RFC-5737)"),
         [203, 0, 113, _] => Some("TEST-NET-3 documentation range (RFC-5737)"),
         [100, 64..=127, ..] => Some("carrier-grade NAT address (RFC-6598)"),
         [224..=239, ..] => Some("IPv4 multicast address"),
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] if !private => Some("RFC-1918 private address"),
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] if !private => Some(PRIVATE),
         _ => None,
     }
 }
@@ -58,11 +96,11 @@ fn blocked_v4(ip: Ipv4Addr, private: bool) -> Option<&'static str> {
 fn blocked_v6(ip: Ipv6Addr, private: bool) -> Option<&'static str> {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("IPv6 unspecified address"),
-        [0, 0, 0, 0, 0, 0, 0, 1] => Some("IPv6 loopback address"),
+        [0, 0, 0, 0, 0, 0, 0, 1] => Some(LOOPBACK_6),
         [0xfe80..=0xfebf, ..] => Some("IPv6 link-local address (cloud metadata analogue)"),
         [0xfc00..=0xfcff, ..] => Some("IPv6 ULA non-routable prefix (fc00::/8)"),
         [0x2001, 0x0db8, ..] => Some("IPv6 documentation address (RFC-3849 reserved)"),
-        [0xfd00..=0xfdff, ..] if !private => Some("IPv6 ULA address (RFC-4193 private)"),
+        [0xfd00..=0xfdff, ..] if !private => Some(PRIVATE_6),
         _ => None,
     }
 }
@@ -72,15 +110,12 @@ mod tests {
     use super::*;
 
     const LINK_LOCAL: &str = "link-local address (cloud metadata endpoint)";
-    const LOOPBACK: &str = "loopback address";
-    const PRIVATE: &str = "RFC-1918 private address";
     const NAT: &str = "carrier-grade NAT address (RFC-6598)";
     const MULTICAST: &str = "IPv4 multicast address";
     const TEST_1: &str = "TEST-NET-1 documentation range (RFC-5737)";
     const TEST_2: &str = "TEST-NET-2 documentation range (RFC-5737)";
     const TEST_3: &str = "TEST-NET-3 documentation range (RFC-5737)";
     const LINK_LOCAL_6: &str = "IPv6 link-local address (cloud metadata analogue)";
-    const ULA: &str = "IPv6 ULA address (RFC-4193 private)";
     const ULA_RESERVED: &str = "IPv6 ULA non-routable prefix (fc00::/8)";
     const DOCUMENTATION: &str = "IPv6 documentation address (RFC-3849 reserved)";
 
@@ -139,7 +174,7 @@ mod tests {
             ("10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0", PRIVATE),
             ("172.16.0.0", "172.31.255.255", "172.15.255.255", "172.32.0.0", PRIVATE),
             ("192.168.0.0", "192.168.255.255", "192.167.255.255", "192.169.0.0", PRIVATE),
-            ("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fb00::", "fe00::", ULA),
+            ("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fb00::", "fe00::", PRIVATE_6),
         ] {
             for inside in [first, last] {
                 assert_eq!(policy(false).block_reason(inside.parse().unwrap()), Some(label), "{inside}");

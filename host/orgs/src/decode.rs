@@ -13,6 +13,9 @@ use crate::{
     template::{Channel, Defaults, Node, Org, Placed, Prompt, Prompts, Requirement, Routing, Schedule},
 };
 
+/// Levels of free JSON in a template at most.
+const FREE_JSON_LEVELS: usize = 64;
+
 /// Tag of a part that lies in another repository.
 const EXTERNAL: &str = "!external";
 
@@ -186,8 +189,16 @@ fn plugin(value: NodeRef<'_>) -> Result<PluginSpec, InvalidValue> {
         return Ok(PluginSpec { source: value.text()?, config: Json::Null });
     }
     value.record("a plugin", |fields| {
-        Ok(PluginSpec { source: fields.text("source")?, config: fields.json("config") })
+        Ok(PluginSpec { source: fields.text("source")?, config: fields.read("config", free_json)? })
     })
+}
+
+/// Free JSON, which is stored as it is: databases give back what has at most 127 levels, with the row around it.
+fn free_json(value: NodeRef<'_>) -> Result<Json, InvalidValue> {
+    if value.levels() > FREE_JSON_LEVELS {
+        return Err(value.invalid(format!("is nested too deeply: at most {FREE_JSON_LEVELS} levels")));
+    }
+    Ok(value.json())
 }
 
 fn routing(value: NodeRef<'_>) -> Result<Routing, InvalidValue> {

@@ -248,6 +248,26 @@ impl<'a> NodeRef<'a> {
         }
     }
 
+    /// Items of a list, values of a mapping.
+    pub(crate) fn children(self) -> impl Iterator<Item = NodeRef<'a>> {
+        let (items, entries) = match &self.node.value {
+            Value::Scalar { .. } => (&[][..], &[][..]),
+            Value::Sequence(items) => (items.as_slice(), &[][..]),
+            Value::Mapping(entries) => (&[][..], entries.as_slice()),
+        };
+        items.iter().chain(entries.iter().map(|(_, value)| value)).map(move |node| self.with_node(node))
+    }
+
+    /// Levels of lists and mappings.
+    pub(crate) fn levels(self) -> usize {
+        match &self.node.value {
+            Value::Scalar { .. } => 0,
+            Value::Sequence(_) | Value::Mapping(_) => {
+                1 + self.children().map(NodeRef::levels).max().unwrap_or_default()
+            }
+        }
+    }
+
     /// Applies `check` to each item, or to each key and its value.
     pub(crate) fn check_children(
         self,
@@ -367,10 +387,6 @@ impl<'a> Fields<'a> {
     /// Free text that workspaces share.
     pub(crate) fn shared_text(&self, key: &'static str) -> Result<SharedText, InvalidValue> {
         self.free_text(key).map(SharedText::from)
-    }
-
-    pub(crate) fn json(&self, key: &'static str) -> serde_json::Value {
-        self.get(key).map_or(serde_json::Value::Null, NodeRef::json)
     }
 
     pub(crate) fn integer(&self, key: &'static str) -> Result<i64, InvalidValue> {

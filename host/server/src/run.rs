@@ -12,6 +12,7 @@ use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use messaging::Messaging;
 use metrics_exporter_prometheus::BuildError;
+use net::AuthoritiesError;
 use state::State;
 use store::{Cipher, CipherError, DataDir, DataDirError, DatabaseUrl, DatabaseUrlError, Store, StoreError};
 use tokio::net::TcpListener;
@@ -75,6 +76,9 @@ pub enum StartError {
     /// Secrets could not be sealed.
     #[error(transparent)]
     Cipher(#[from] CipherError),
+    /// Certificates of agents' authorities can't be read.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
     /// The operating system refused signal handlers.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
@@ -98,6 +102,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
     let cipher = cipher(settings)?;
+    let authorities = settings.messages.authorities()?;
     let database = database_url(settings, &data_dir)?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
@@ -107,7 +112,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let serving = tokio::spawn(serve::serve(listener, routes.clone(), limits, shutdown.clone()));
 
     let opened = tokio::select! {
-        opened = open(settings, &data_dir, &database, cipher) => opened.map(Some),
+        opened = open(settings, &data_dir, &database, cipher, address) => opened.map(Some),
         () = shutdown.draining() => Ok(None),
     };
     let Opened { store, catalog, fleet, written } = match opened {
@@ -122,7 +127,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
             return Err(error);
         }
     };
-    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), shutdown.clone());
+    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
     let delivering = tokio::spawn(stop_deliveries(app.messaging.clone(), drain, shutdown.clone()));
@@ -196,12 +201,13 @@ async fn open(
     data_dir: &DataDir,
     database: &DatabaseUrl,
     cipher: Cipher,
+    address: SocketAddr,
 ) -> Result<Opened, StartError> {
     let store = Store::open(database).await?;
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
     let (state, written) =
         State::open_with(store.clone(), Hub::default(), settings.storage.behind_bytes()).await?;
-    let fleet = open_fleet(settings, state, catalog.clone(), cipher).await;
+    let fleet = open_fleet(settings, state, catalog.clone(), cipher, address).await;
     Ok(Opened { store, catalog, fleet, written })
 }
 
@@ -234,7 +240,13 @@ async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> 
     Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }
 
-async fn open_fleet(settings: &Settings, state: State, catalog: Catalog, cipher: Cipher) -> Fleet {
+async fn open_fleet(
+    settings: &Settings,
+    state: State,
+    catalog: Catalog,
+    cipher: Cipher,
+    address: SocketAddr,
+) -> Fleet {
     let config = FleetConfig {
         state,
         runtimes: Arc::new(catalog),
@@ -244,6 +256,7 @@ async fn open_fleet(settings: &Settings, state: State, catalog: Catalog, cipher:
         limits: settings.workspaces.limits(),
         provision: settings.provision(),
         saas: settings.saas(),
+        addresses: settings.addresses(address),
     };
     Fleet::open(config).await
 }

@@ -4,6 +4,7 @@
 //! reference. Rules that combine settings live beside their group, so that no other module looks at raw
 //! values.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use catalog::Catalog;
 use clap::{Args, Parser};
 use fleet::Fleet;
 use httpd::settings::{HttpSettings, positive};
-use net::AddressPolicy;
+use net::{AddressPolicy, AgentAddresses, AgentAuthorities, AuthoritiesError};
 use orgs::Orgs;
 
 use crate::deploy_mode::is_saas;
@@ -164,6 +165,15 @@ pub struct MessageSettings {
     #[arg(long, env = "A2A_PROXY_RESPONSE_HEADER_TIMEOUT", value_name = "N", default_value = "1800", value_parser = positive)]
     pub a2a_proxy_response_header_timeout: NonZeroU32,
 
+    /// Seconds that a message waits for an agent of which no event is published meanwhile; agents choose
+    /// another time in their heartbeats [default: 300]
+    #[arg(long, env = "A2A_IDLE_TIMEOUT_SECONDS", value_name = "N")]
+    pub a2a_idle_timeout_seconds: Option<String>,
+
+    /// File with certificates (PEM) of authorities that sign agents' certificates, besides the system's
+    #[arg(long, env = "AGENT_CA_FILE", value_name = "FILE")]
+    pub agent_ca_file: Option<PathBuf>,
+
     /// Days that activity of workspaces is kept
     #[arg(long, env = "ACTIVITY_RETENTION_DAYS", value_name = "N", default_value = "7", value_parser = positive)]
     pub activity_retention_days: NonZeroU32,
@@ -209,8 +219,17 @@ impl Settings {
         messaging::Limits {
             server_lease: Duration::from_secs(self.messages.server_lease_seconds.get().into()),
             header_timeout: Duration::from_secs(self.messages.a2a_proxy_response_header_timeout.get().into()),
-            addresses: AddressPolicy { saas: self.saas(), development: self.access.development() },
+            idle_timeout: self.messages.idle_timeout(),
         }
+    }
+
+    /// Which URLs agents may have, for a server that listens on `listening`.
+    #[must_use]
+    pub fn addresses(&self, listening: SocketAddr) -> AgentAddresses {
+        let policy = AddressPolicy { saas: self.saas(), development: self.access.development() };
+        let urls = [&self.http.platform_url, &self.http.external_platform_url];
+        let urls: Vec<String> = urls.into_iter().flatten().map(ToString::to_string).collect();
+        AgentAddresses::new(policy, Some(listening), urls.iter().map(String::as_str))
     }
 
     /// What of the settings ends up in containers.
@@ -261,6 +280,35 @@ impl WorkspaceSettings {
             operator_heartbeat_timeout: seconds(self.remote_liveness_stale_after),
             ..fleet::Limits::default()
         }
+    }
+}
+
+impl MessageSettings {
+    /// The contract wants the default in place of a bad value.
+    fn idle_timeout(&self) -> Duration {
+        const DEFAULT: u64 = 300;
+        let Some(text) = self.a2a_idle_timeout_seconds.as_deref().map(str::trim).filter(|it| !it.is_empty())
+        else {
+            return Duration::from_secs(DEFAULT);
+        };
+        let seconds = text.parse::<NonZeroU32>().map_or_else(
+            |_| {
+                tracing::warn!(
+                    "A2A_IDLE_TIMEOUT_SECONDS is {text:?}, which is no positive whole number: {DEFAULT} is used"
+                );
+                DEFAULT
+            },
+            |seconds| seconds.get().into(),
+        );
+        Duration::from_secs(seconds)
+    }
+
+    /// Authorities that agents' certificates may be signed by, besides the system's.
+    ///
+    /// # Errors
+    /// If the file can't be used.
+    pub fn authorities(&self) -> Result<AgentAuthorities, AuthoritiesError> {
+        self.agent_ca_file.as_deref().map_or_else(|| Ok(AgentAuthorities::default()), AgentAuthorities::load)
     }
 }
 
@@ -322,6 +370,17 @@ mod tests {
         assert_eq!(settings.logging.log_format, LogFormat::Text);
         assert_eq!(settings.http.rate_limit.get(), 600);
         assert!(settings.access.admin_token.is_none());
+    }
+
+    #[test]
+    fn a_bad_idle_timeout_is_the_default() {
+        for (text, seconds) in
+            [("7", 7), (" 7 ", 7), ("0", 300), ("-1", 300), ("soon", 300), ("1.5", 300), ("", 300)]
+        {
+            let flag = format!("--a2a-idle-timeout-seconds={text}");
+            assert_eq!(settings(&[&flag]).delivery().idle_timeout, Duration::from_secs(seconds), "{text:?}");
+        }
+        assert_eq!(settings(&[]).delivery().idle_timeout, Duration::from_secs(300));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use httpd::rate_limit::RateLimits;
 use httpd::shutdown::Shutdown;
 use messaging::Messaging;
 use metrics_exporter_prometheus::BuildError;
+use net::AgentAuthorities;
 use tasks::BackgroundTasks;
 
 use crate::settings::Settings;
@@ -38,10 +39,17 @@ pub fn early_router(settings: &Settings, http: &HttpParts) -> Router {
 
 /// Puts the parts together.
 #[must_use]
-pub fn app(settings: &Settings, http: HttpParts, catalog: Catalog, fleet: Fleet, shutdown: Shutdown) -> App {
+pub fn app(
+    settings: &Settings,
+    http: HttpParts,
+    catalog: Catalog,
+    fleet: Fleet,
+    authorities: AgentAuthorities,
+    shutdown: Shutdown,
+) -> App {
     let services = Services {
         orgs: settings.orgs.open(&fleet, &catalog, settings.workspaces.configs_dir.as_deref()),
-        messaging: Messaging::new(fleet.clone(), catalog.clone(), settings.delivery()),
+        messaging: Messaging::new(fleet.clone(), catalog.clone(), settings.delivery(), authorities),
         catalog,
         fleet,
         tasks: BackgroundTasks::default(),

@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use events::{Envelope, Hub};
+use events::{Envelope, Event, Hub};
 use store::{Change, Notification, Observer, Store, StoreError};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, timeout},
 };
-use types::{EventSeq, ServerId};
+use types::{EventSeq, ServerId, WorkspaceId};
 
 use crate::{
     ephemeral::{self, EphemeralQueue, Message},
@@ -68,7 +68,7 @@ impl Replication {
         let published = Mutex::new(Published { seq, deferred: VecDeque::new() });
         let (workspaces, tokens) = (Arc::<WorkspaceIndex>::default(), Arc::<TokenIndex>::default());
         workspaces.load(store.live_workspaces().await?);
-        tokens.load(store.live_tokens().await?);
+        tokens.load(store.live_tokens().await?, store.workspaces_with_tokens().await?);
         let indexes: Vec<Arc<dyn Index>> = vec![Arc::clone(&workspaces) as _, Arc::clone(&tokens) as _];
         let indexes = RwLock::new(indexes);
         let (ephemeral, queue) = mpsc::channel(ephemeral::QUEUE);
@@ -240,6 +240,13 @@ impl Observer for Replication {
         match published.deferred.back().map(|(after, _)| *after) {
             Some(after) => published.deferred.extend(ephemeral.into_iter().map(|event| (after, event))),
             None => ephemeral.into_iter().for_each(|event| self.publish_ephemeral(event)),
+        }
+    }
+
+    fn stored(&self, events: Vec<(WorkspaceId, Event)>) {
+        for (workspace, event) in events {
+            let envelope = Envelope::ephemeral(Some(workspace), &event, store::next_event_time());
+            self.publish_ephemeral(Arc::new(envelope));
         }
     }
 

@@ -153,6 +153,7 @@ impl State {
     /// Publishes an ephemeral event: here at once, on other servers within a second, best effort.
     pub fn publish_ephemeral(&self, workspace: WorkspaceId, event: &Event) {
         if !self.has_subscribers() {
+            self.hub().note(workspace);
             return;
         }
         let envelope = Envelope::ephemeral(Some(workspace), event, store::next_event_time());

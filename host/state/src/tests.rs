@@ -15,8 +15,8 @@ use store::{
     presence::PresenceRow,
     tokens::{InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow},
     workspaces::{
-        Container, DeliveryMode, DesiredState, Hosting, InsertWorkspaces, LoadedWorkspace, Status,
-        UpdateWorkspaces, WorkspaceAccess, WorkspaceRow,
+        Container, DeliveryMode, DesiredState, Hosting, InsertWorkspaces, LoadedWorkspace, PurgeWorkspaces,
+        Status, UpdateWorkspaces, WorkspaceAccess, WorkspaceRow,
     },
 };
 use types::{Owner, TokenId, WorkspaceId, WorkspaceSpec};
@@ -106,6 +106,9 @@ fn an_older_read_does_not_restore_a_revoked_token() {
         assert!(!tokens.of(Owner::Workspace(workspace)).iter().any(|live| live.row.id == new.id));
     }
     assert!(!tokens.has_any(workspace) && tokens.is_empty());
+    assert!(tokens.ever_had_any(workspace));
+    tokens.apply(&Change::of(PurgeWorkspaces(vec![workspace])));
+    assert!(!tokens.ever_had_any(workspace));
 }
 
 #[test]

@@ -71,6 +71,8 @@ struct Rows {
     by_id: HashMap<TokenId, [u8; 32]>,
     /// Hashes of an owner's tokens.
     by_owner: HashMap<Owner, Vec<[u8; 32]>>,
+    /// Workspaces for which a token was ever made, until they are purged.
+    bootstrapped: HashSet<WorkspaceId>,
     /// Revoked while this process runs, so that no row that was read before brings them back.
     revoked: HashSet<TokenId>,
 }
@@ -98,15 +100,21 @@ impl TokenIndex {
         self.read().by_owner.contains_key(&Owner::Workspace(workspace))
     }
 
+    /// Whether a token was ever made for this workspace, live or revoked.
+    #[must_use]
+    pub fn ever_had_any(&self, workspace: WorkspaceId) -> bool {
+        self.read().bootstrapped.contains(&workspace)
+    }
+
     /// Whether any token is live.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.read().by_hash.is_empty()
     }
 
-    /// Replaces everything, at start.
-    pub fn load(&self, rows: Vec<TokenRow>) {
-        let mut index = Rows::default();
+    /// Replaces everything, at start: with the live tokens, and the workspaces that ever had one.
+    pub fn load(&self, rows: Vec<TokenRow>, bootstrapped: Vec<WorkspaceId>) {
+        let mut index = Rows { bootstrapped: bootstrapped.into_iter().collect(), ..Rows::default() };
         for row in rows {
             index.insert(row);
         }
@@ -116,6 +124,7 @@ impl TokenIndex {
     /// Takes over a token as it was read; `None` if it does not exist.
     pub fn refresh_row(&self, id: TokenId, row: Option<TokenRow>) {
         let mut index = self.write();
+        index.bootstrapped.extend(row.as_ref().and_then(|row| row.owner.workspace()));
         match row.filter(|row| row.revoked_at.is_none()) {
             Some(row) => index.insert(row),
             None => index.revoke(id),
@@ -132,6 +141,15 @@ impl TokenIndex {
                     index.revoked.insert(token.row.id);
                 }
             }
+        }
+    }
+
+    /// Drops what is known of purged workspaces.
+    fn purge(&self, workspaces: &[WorkspaceId]) {
+        self.drop_of(workspaces);
+        let mut index = self.write();
+        for workspace in workspaces {
+            index.bootstrapped.remove(workspace);
         }
     }
 
@@ -155,7 +173,7 @@ impl Index for TokenIndex {
             } else if let Some(RevokeTokensOf { workspaces, .. }) = mutation.downcast_ref() {
                 self.drop_of(workspaces);
             } else if let Some(PurgeWorkspaces(workspaces)) = mutation.downcast_ref() {
-                self.drop_of(workspaces);
+                self.purge(workspaces);
             }
         }
     }
@@ -170,7 +188,7 @@ impl Index for TokenIndex {
                 Some(Event::WorkspaceRemoved(_)) => self.drop_of(event.workspace_id().as_slice()),
                 // Perhaps of a purge, which deletes the event of the removal.
                 Some(Event::WorkspaceChanged(_)) => {
-                    changed.extend(event.workspace_id().filter(|id| self.has_any(*id)));
+                    changed.extend(event.workspace_id().filter(|id| self.ever_had_any(*id)));
                 }
                 _ => {}
             }
@@ -179,7 +197,7 @@ impl Index for TokenIndex {
         let rows = store.workspaces(&changed).await?;
         let existing: HashSet<WorkspaceId> = rows.into_iter().map(|loaded| loaded.row.id).collect();
         let purged: Vec<WorkspaceId> = changed.into_iter().filter(|id| !existing.contains(id)).collect();
-        self.drop_of(&purged);
+        self.purge(&purged);
         Ok(())
     }
 }
@@ -194,6 +212,7 @@ impl Rows {
             return;
         }
         self.remove(row.id);
+        self.bootstrapped.extend(row.owner.workspace());
         let used_ms = AtomicI64::new(row.last_used_at.map_or(0, |used| used.timestamp_millis()));
         self.by_owner.entry(row.owner).or_default().push(hash);
         self.by_id.insert(row.id, hash);

@@ -8,17 +8,19 @@ use std::collections::{HashSet, VecDeque};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use events::Event;
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, Order, QueryFilter as _,
     QueryOrder as _, QuerySelect as _, Select,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
-use types::{ActivityId, WorkspaceId};
+use types::{ActivityId, ServerId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
     CommitError, Mutation, Store, StoreError,
     entity::activity,
+    leases,
     transaction::Transaction,
     write_behind::{Buffer, Pending, Room, WriteBehind},
 };
@@ -213,6 +215,52 @@ fn fitting(sizes: impl Iterator<Item = i64>, bytes: u64) -> usize {
     sums.enumerate().take_while(|(at, sum)| *at == 0 || *sum <= bytes).count()
 }
 
+// === What ended with its server ===
+
+impl Store {
+    /// Rows of what had not ended when its server did: at most `limit`, the oldest first. `server` is the one
+    /// that asks.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn abandoned_activity(
+        &self,
+        server: ServerId,
+        limit: u64,
+    ) -> Result<Vec<ActivityRow>, StoreError> {
+        use activity::Column as C;
+        let mut query = activity::Entity::find().filter(C::Owner.is_not_null()).filter(C::Owner.ne(server.0));
+        if !self.is_single_process() {
+            let live = leases::live_server(self.backend(), "activity_logs.owner");
+            query = query.filter(Expr::cust(format!("NOT {live}")));
+        }
+        let rows = query.order_by_asc(C::Seq).limit(limit).all(&self.read).await?;
+        Ok(rows.into_iter().map(ActivityRow::from).collect())
+    }
+}
+
+/// A row that a server left unended gets its end. Conflicts when it has one by now.
+#[derive(Debug)]
+pub struct EndAbandonedActivity(pub ActivityRow);
+
+#[async_trait]
+impl Mutation for EndAbandonedActivity {
+    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
+        use activity::Column as C;
+        let row = &self.0;
+        let ended = activity::Entity::update_many()
+            .col_expr(C::Summary, Expr::value(row.summary.clone()))
+            .col_expr(C::Status, Expr::value(row.status.clone()))
+            .col_expr(C::ErrorDetail, Expr::value(row.error_detail.clone()))
+            .col_expr(C::Owner, Expr::value(None::<Uuid>))
+            .filter(C::Id.eq(row.id.0))
+            .filter(C::Owner.is_not_null())
+            .exec(&tx.db)
+            .await?;
+        if ended.rows_affected == 1 { Ok(()) } else { Err(CommitError::Conflict) }
+    }
+}
+
 // === Writing ===
 
 /// New activity rows.
@@ -226,7 +274,36 @@ impl Mutation for InsertActivity {
     }
 }
 
+/// A row to be written behind, and the event that publishes it once it is readable.
+#[derive(Debug)]
+pub struct LoggedActivity {
+    /// The row.
+    pub row: ActivityRow,
+    /// None where it would reach no subscriber.
+    pub event: Option<Event>,
+}
+
+/// A row of something that has not ended. A later row with the same id replaces it. Where none comes, because
+/// `owner` ended before, another server finds it by its owner.
+#[derive(Debug)]
+pub struct StartedActivity {
+    /// The row, as far as it is known.
+    pub row: ActivityRow,
+    /// The server that will write the row at the end.
+    pub owner: ServerId,
+}
+
 impl WriteBehind for ActivityRow {
+    fn add_to(self: Box<Self>, pending: &mut Pending) {
+        Box::new(LoggedActivity { row: *self, event: None }).add_to(pending);
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        Some(self.size())
+    }
+}
+
+impl WriteBehind for LoggedActivity {
     fn add_to(self: Box<Self>, pending: &mut Pending) {
         pending.with(|buffer: &mut Rows| {
             buffer.bytes += self.size();
@@ -239,11 +316,59 @@ impl WriteBehind for ActivityRow {
     }
 }
 
+impl WriteBehind for StartedActivity {
+    fn add_to(self: Box<Self>, pending: &mut Pending) {
+        pending.with(|buffer: &mut Started| {
+            buffer.bytes += self.row.size();
+            buffer.rows.push_back(*self);
+        });
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        Some(self.row.size())
+    }
+}
+
 /// Rows in the order in which they were written behind; none replaces another.
 #[derive(Debug, Default)]
 struct Rows {
-    rows: VecDeque<ActivityRow>,
+    rows: VecDeque<LoggedActivity>,
     bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Started {
+    rows: VecDeque<StartedActivity>,
+    bytes: usize,
+}
+
+#[async_trait]
+impl Buffer for Started {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn workspaces(&self) -> Vec<WorkspaceId> {
+        self.rows.iter().map(|started| started.row.workspace_id).collect()
+    }
+
+    async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
+        let rows = self.rows.iter().filter(|started| existing.contains(&started.row.workspace_id));
+        insert_owned(tx, rows.map(|started| (&started.row, Some(started.owner)))).await
+    }
+
+    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
+        let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
+        while let Some(started) = self.rows.pop_front_if(|started| room.takes(started.row.size())) {
+            self.bytes -= started.row.size();
+            taken.push(Box::new(started));
+        }
+        taken
+    }
 }
 
 #[async_trait]
@@ -257,11 +382,18 @@ impl Buffer for Rows {
     }
 
     fn workspaces(&self) -> Vec<WorkspaceId> {
-        self.rows.iter().map(|row| row.workspace_id).collect()
+        self.rows.iter().map(|logged| logged.row.workspace_id).collect()
     }
 
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        insert(tx, self.rows.iter().filter(|row| existing.contains(&row.workspace_id))).await
+        let rows = self.rows.iter().map(|logged| &logged.row);
+        insert(tx, rows.filter(|row| existing.contains(&row.workspace_id))).await
+    }
+
+    fn take_events(&mut self) -> Vec<(WorkspaceId, Event)> {
+        let events =
+            self.rows.iter_mut().filter_map(|logged| Some((logged.row.workspace_id, logged.event.take()?)));
+        events.collect()
     }
 
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
@@ -275,25 +407,48 @@ impl Buffer for Rows {
 }
 
 /// Stores rows in their order. One that is stored already stays as it is: after a commit whose answer was
-/// lost, rows are stored again.
+/// lost, rows are stored again. One that is stored as started becomes the new one, at its old place.
 pub(crate) async fn insert<'a>(
     tx: &mut Transaction,
     rows: impl Iterator<Item = &'a ActivityRow> + Send,
 ) -> Result<(), StoreError> {
+    insert_owned(tx, rows.map(|row| (row, None))).await
+}
+
+async fn insert_owned<'a>(
+    tx: &mut Transaction,
+    rows: impl Iterator<Item = (&'a ActivityRow, Option<ServerId>)> + Send,
+) -> Result<(), StoreError> {
+    use activity::Column as C;
     let sequencer = &mut tx.sequencer;
-    let rows = rows.map(|row| {
+    let rows = rows.map(|(row, owner)| {
         let (seq, at) = sequencer.assign_activity(row.created_at);
-        row.stored(seq, at).into_active_model().reset_all()
+        let owner = owner.map(|server| server.0);
+        activity::Model { owner, ..row.stored(seq, at) }.into_active_model().reset_all()
     });
+    let replaced =
+        [C::Summary, C::ResponseBody, C::ToolTrace, C::DurationMs, C::Status, C::ErrorDetail, C::Owner];
     let mut rows = rows.collect::<Vec<_>>().into_iter();
     while rows.len() > 0 {
         let power = 1 << rows.len().ilog2();
         activity::Entity::insert_many(rows.by_ref().take(STATEMENT_ROWS.min(power)))
-            .on_conflict(OnConflict::column(activity::Column::Id).do_nothing().to_owned())
+            .on_conflict(
+                OnConflict::column(C::Id)
+                    .update_columns(replaced)
+                    .action_and_where(Expr::col((activity::Entity, C::Owner)).is_not_null())
+                    .to_owned(),
+            )
             .exec_without_returning(&tx.db)
             .await?;
     }
     Ok(())
+}
+
+impl LoggedActivity {
+    /// Memory that the row and its event take, about: the event has its own copy of the texts.
+    fn size(&self) -> usize {
+        self.row.size() * if self.event.is_some() { 2 } else { 1 }
+    }
 }
 
 impl ActivityRow {
@@ -329,14 +484,9 @@ impl ActivityRow {
             status: self.status.clone(),
             error_detail: self.error_detail.clone(),
             created_at: at,
+            owner: None,
         }
     }
-}
-
-/// Postgres takes no text with a NUL, and one such row would hold up all that are stored with it. JSON
-/// texts have none: it is escaped there.
-pub(crate) fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 impl From<activity::Model> for ActivityRow {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
-    activity::{self, ActivityRow, clean},
+    activity::{self, ActivityRow},
     entity::queued,
     transaction::Transaction,
 };
@@ -133,7 +133,7 @@ impl Store {
             caller_id: new.caller_id.map(Uuid::from),
             priority: TASK,
             body: new.body,
-            method: clean(&new.method),
+            method: new.method,
             idempotency_key: new.key,
             enqueued_at: crate::now(),
             dispatched_at: None,

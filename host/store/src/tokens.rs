@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use events::{Event, definitions::TokenChanged};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
-    QueryFilter as _, sea_query::Expr,
+    QueryFilter as _, QuerySelect as _, sea_query::Expr,
 };
 use types::{OrgId, Owner, TokenId, WorkspaceId};
 use uuid::Uuid;
@@ -107,13 +107,20 @@ impl Store {
         Ok(token::Entity::find_by_id(id.0).one(&self.read).await?.map(TokenRow::from))
     }
 
-    /// Whether this workspace ever had a token.
+    /// Every workspace for which a token was ever made, live or revoked.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn had_token(&self, workspace: WorkspaceId) -> Result<bool, StoreError> {
-        let tokens = token::Entity::find().filter(token::Column::WorkspaceId.eq(workspace.0));
-        Ok(tokens.count(&self.read).await? > 0)
+    pub async fn workspaces_with_tokens(&self) -> Result<Vec<WorkspaceId>, StoreError> {
+        let ids: Vec<Uuid> = token::Entity::find()
+            .select_only()
+            .column(token::Column::WorkspaceId)
+            .distinct()
+            .filter(token::Column::WorkspaceId.is_not_null())
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        Ok(ids.into_iter().map(WorkspaceId).collect())
     }
 
     /// A token by its hash, revoked or not.
@@ -217,6 +224,18 @@ impl Precondition for FewerTokensThan {
             .filter(token::Column::Kind.ne(TokenKind::Org))
             .filter(token::Column::RevokedAt.is_null());
         Ok(live.count(&tx.db).await? < self.limit)
+    }
+}
+
+/// No token was ever made for the workspace.
+#[derive(Debug)]
+pub struct NeverHadToken(pub WorkspaceId);
+
+#[async_trait]
+impl Precondition for NeverHadToken {
+    async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
+        let made = token::Entity::find().filter(token::Column::WorkspaceId.eq(self.0.0));
+        Ok(made.count(&tx.db).await? == 0)
     }
 }
 

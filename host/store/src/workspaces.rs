@@ -22,7 +22,7 @@ use crate::{
     statement::IDS,
 };
 pub use mutations::{InsertWorkspaces, PurgeWorkspaces, UpdateWorkspaces, rows_written};
-pub use preconditions::{NoCycle, NoOtherChildren, NoneHasRuntime, WorkspaceIsLive};
+pub use preconditions::{NoCycle, NoOtherChildren, NoneHasRuntime, PausedAbove, WorkspaceIsLive};
 pub use row::WorkspaceRow;
 pub use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use events::Event;
 use types::WorkspaceId;
 
 use crate::{StoreError, transaction::Transaction};
@@ -45,6 +46,11 @@ pub(crate) trait Buffer: Any + Debug + Send + Sync {
 
     /// Stores the rows, except those of workspaces that do not exist.
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError>;
+
+    /// Takes the events by which its rows are published, once they are stored.
+    fn take_events(&mut self) -> Vec<(WorkspaceId, Event)> {
+        Vec::new()
+    }
 
     /// Takes out the oldest rows, as an entry each: as many as there are or `room` has space for.
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>>;
@@ -127,6 +133,11 @@ impl Pending {
             buffer.take(&mut room).into_iter().for_each(|entry| entry.add_to(&mut taken));
         }
         taken
+    }
+
+    /// Takes the events by which the rows are published, once they are stored.
+    pub(crate) fn take_events(&mut self) -> Vec<(WorkspaceId, Event)> {
+        self.buffers.iter_mut().flat_map(|buffer| buffer.take_events()).collect()
     }
 
     /// Takes out all rows, each by itself.

@@ -7,12 +7,13 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use events::Envelope;
+use events::{Envelope, Event};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
+use types::WorkspaceId;
 
 use crate::{
     BEHIND_BYTES, Change, CommitError, Store,
@@ -42,6 +43,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub trait Observer: Send + Sync + 'static {
     /// A change was committed, with these events.
     fn committed(&self, change: &Change, events: &[Arc<Envelope>]);
+
+    /// Rows that were written behind are stored: these events publish them.
+    fn stored(&self, _events: Vec<(WorkspaceId, Event)>) {}
 
     /// A change may have been committed or not: an index should catch up with the database.
     fn outcome_unknown(&self);
@@ -234,7 +238,7 @@ impl Task {
         match stored {
             Ok(Ok(())) => {
                 let stored = std::mem::take(&mut self.batch);
-                self.behind.settled(&stored);
+                self.settle(stored);
                 self.set_writable();
             }
             Ok(Err(error)) if error.is_outage() => self.set_failing(&error),
@@ -246,6 +250,14 @@ impl Task {
         }
     }
 
+    fn settle(&self, mut stored: Pending) {
+        self.behind.settled(&stored);
+        let events = stored.take_events();
+        if !events.is_empty() {
+            self.observer.stored(events);
+        }
+    }
+
     /// Stores each row by itself: one that can't be stored must not hold up the others, and is lost.
     async fn flush_each(&mut self) {
         for one in self.batch.split() {
@@ -254,7 +266,7 @@ impl Task {
                 continue;
             }
             match timeout(TRANSACTION_TIMEOUT, commit::flush(&self.store, &one)).await {
-                Ok(Ok(())) => self.behind.settled(&one),
+                Ok(Ok(())) => self.settle(one),
                 Ok(Err(error)) if !error.is_outage() => {
                     self.behind.settled(&one);
                     tracing::error!(%error, "a row written behind can't be stored; it is lost");

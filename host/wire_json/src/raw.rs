@@ -1,6 +1,7 @@
 //! JSON that is passed on: messages and their answers. It stays text, so that numbers keep their digits and
 //! large bodies cost neither a tree nor its printing.
 
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,32 @@ use crate::repair::{MAX_LEVELS, Nul, repair};
 pub struct RawJson(Arc<RawValue>);
 
 /// The fields of an object; of several with one name, the last.
-pub type Fields<'a> = BTreeMap<String, &'a RawValue>;
+pub type Fields<'a> = BTreeMap<Key<'a>, &'a RawValue>;
+
+/// The name of a field.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(name: &'a str) -> Self {
+        Self(Cow::Borrowed(name))
+    }
+}
+
+impl Borrow<str> for Key<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text of JSON as [`RawJson::read`] makes it, for a parser that finds out whether it is JSON at all.
+///
+/// # Errors
+/// If it is nested too deeply.
+pub fn compact(bytes: &[u8]) -> Result<String, ReadError> {
+    repair(bytes, Nul::Replace, MAX_LEVELS).map_err(|_| ReadError::TooDeep { levels: MAX_LEVELS })
+}
 
 impl RawJson {
     /// Reads JSON: white space goes, half surrogate pairs, bytes that are no UTF-8 and NULs become U+FFFD, all
@@ -26,9 +52,7 @@ impl RawJson {
     /// # Errors
     /// If the bytes are no JSON, or are nested too deeply.
     pub fn read(bytes: &[u8]) -> Result<Self, ReadError> {
-        let text =
-            repair(bytes, Nul::Replace, MAX_LEVELS).map_err(|_| ReadError::TooDeep { levels: MAX_LEVELS })?;
-        RawValue::from_string(text).map(Self::from).map_err(ReadError::Malformed)
+        RawValue::from_string(compact(bytes)?).map(Self::from).map_err(ReadError::Malformed)
     }
 
     /// JSON text that was made here or read before, as it is.

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// Levels of arrays and objects in JSON at most, as in serde_json.
 pub const MAX_LEVELS: usize = 127;
 
@@ -22,14 +24,18 @@ pub(crate) struct TooDeep;
 
 const REPLACEMENT: &str = "\u{fffd}";
 
+/// Some clients begin every text with it; RFC 8259 lets parsers ignore it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Bytes of `\uXXXX`.
 const ESCAPE_BYTES: usize = 6;
 
 /// Compact text with repaired strings, of at most `levels` levels.
 pub(crate) fn repair(bytes: &[u8], nul: Nul, levels: usize) -> Result<String, TooDeep> {
     let text = String::from_utf8_lossy(bytes);
-    let (mut repaired, mut rest, mut level) = (String::with_capacity(text.len()), &*text, 0_usize);
-    while let Some(at) = rest.bytes().position(|byte| b"\"[]{} \n\r\t".contains(&byte)) {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+    let (mut repaired, mut rest, mut level) = (String::with_capacity(text.len()), text, 0_usize);
+    while let Some(at) = rest.bytes().position(is_structural) {
         let (before, found) = rest.split_at(at);
         repaired.push_str(before);
         let (token, after) = found.split_at(1); // all of them are ASCII
@@ -55,6 +61,10 @@ pub(crate) fn repair(bytes: &[u8], nul: Nul, levels: usize) -> Result<String, To
     Ok(repaired)
 }
 
+fn is_structural(byte: u8) -> bool {
+    matches!(byte, b'"' | b'[' | b']' | b'{' | b'}' | b' ' | b'\n' | b'\r' | b'\t')
+}
+
 /// Without white space between them, two scalars would become one: `1 2` is no JSON, `12` is.
 fn needs_space(before: &str, after: &str) -> bool {
     let scalar = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -65,7 +75,7 @@ fn needs_space(before: &str, after: &str) -> bool {
 fn string<'a>(mut rest: &'a str, nul: Nul, repaired: &mut String) -> &'a str {
     repaired.push('"');
     loop {
-        let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\')) else {
+        let Some(at) = memchr2(b'"', b'\\', rest.as_bytes()) else {
             // Never closed.
             repaired.push_str(rest);
             return "";
@@ -124,6 +134,9 @@ pub fn without_nul(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn kept(text: &str) -> String {
@@ -161,8 +174,9 @@ mod tests {
     fn numbers_and_words_are_copied_without_white_space_between_tokens() {
         let text = "{ \"a b\" : [ 1.0 , 1e2,12345678901234567890123 ],\r\n\t\"c\": [true , null] } ";
         assert_eq!(kept(text), r#"{"a b":[1.0,1e2,12345678901234567890123],"c":[true,null]}"#);
+        assert_eq!(kept("\u{feff}{\"a\": \"\u{feff}\"}"), "{\"a\":\"\u{feff}\"}");
         for no_json in ["1 2", "[1 2]", "tr ue", "- 1", "[1 .5]", "{}{}", "\"a\nb\""] {
-            assert!(serde_json::from_str::<serde_json::Value>(&kept(no_json)).is_err(), "{no_json}");
+            assert!(serde_json::from_str::<Value>(&kept(no_json)).is_err(), "{no_json}");
         }
     }
 
@@ -173,7 +187,28 @@ mod tests {
         assert_eq!(repair(nested(4).as_bytes(), Nul::Keep, 3), Err(TooDeep));
         assert_eq!(kept(r#"["[[[[",{"]":"\"["}]"#), r#"["[[[[",{"]":"\"["}]"#);
         // The limit is serde_json's own.
-        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_LEVELS)).is_ok());
-        assert!(serde_json::from_str::<serde_json::Value>(&nested(MAX_LEVELS + 1)).is_err());
+        assert!(serde_json::from_str::<Value>(&nested(MAX_LEVELS)).is_ok());
+        assert!(serde_json::from_str::<Value>(&nested(MAX_LEVELS + 1)).is_err());
+    }
+
+    proptest! {
+        /// JSON that a parser reads means the same afterwards, and has no white space between its tokens.
+        #[test]
+        fn valid_json_keeps_its_meaning(text in "[ -~é🌍\\n\"\\\\]{0,40}", number in any::<f64>(), pretty: bool) {
+            let value = json!({ (text.as_str()): [text, number, null, { "nested": [[], {}, true] }], "b": i64::MIN });
+            let printed = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            prop_assert_eq!(kept(&printed.expect("JSON")), value.to_string());
+        }
+
+        /// Whatever the bytes are, what parsers of strict text read before is read after, and nothing panics.
+        #[test]
+        fn any_bytes_are_repaired(bytes in "[\\[\\]{}\"\\\\udD8cC30 :,\\x00é]{0,60}") {
+            let before = serde_json::from_str::<Value>(&bytes);
+            if let Ok(repaired) = repair(bytes.as_bytes(), Nul::Keep, MAX_LEVELS)
+                && let Ok(before) = before
+            {
+                prop_assert_eq!(serde_json::from_str::<Value>(&repaired).ok(), Some(before));
+            }
+        }
     }
 }

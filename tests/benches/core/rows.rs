@@ -60,6 +60,7 @@ pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
         limits: fleet::Limits::default(),
         provision: ProvisionSettings::default(),
         saas: false,
+        addresses: Default::default(),
     };
     (Fleet::open(config).await, written)
 }

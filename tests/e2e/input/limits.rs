@@ -8,7 +8,10 @@ use super::mock;
 
 /// A page of activity, and the query of the next one.
 async fn page(server: &Server, id: &str, query: &str) -> (Vec<Value>, Option<String>) {
-    let url = format!("{}/workspaces/{id}/activity{query}", server.url);
+    page_of(&format!("{}/workspaces/{id}/activity{query}", server.url)).await
+}
+
+async fn page_of(url: &str) -> (Vec<Value>, Option<String>) {
     let answer = reqwest::get(url).await.expect("it answers");
     assert_eq!(answer.status(), 200);
     let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
@@ -59,6 +62,23 @@ on_both_databases! {
         }
         seen.reverse();
         assert_eq!(seen, newest_first);
+    }
+
+    async fn a_page_of_events_ends_at_its_bytes_too(database: Database) {
+        let server = Server::start(database).await;
+        let id = mock(&server).await;
+        for number in 0..150 {
+            let card = json!({ "number": number, "text": "x".repeat(60_000) });
+            let body = json!({ "workspace_id": id, "agent_card": card });
+            server.post("/registry/update-card", body).await.ok();
+        }
+        let (mut seen, mut pages, mut next) = (Vec::new(), 0, Some("?type=AGENT_CARD_UPDATED&limit=500".to_owned()));
+        while let Some(query) = next.take() {
+            let (events, further) = page_of(&format!("{}/events{query}", server.url)).await;
+            seen.extend(events.iter().map(|event| event["payload"]["agent_card"]["number"].as_u64().unwrap()));
+            (next, pages) = (further, pages + 1);
+        }
+        assert_eq!((seen, pages), ((0..150).rev().collect::<Vec<u64>>(), 2));
     }
 
     async fn a_row_that_exceeds_the_bytes_by_itself_is_listed_alone(database: Database) {

@@ -148,5 +148,24 @@ on_both_databases! {
         let refused = server.post("/org/import", template(200)).await;
         assert_eq!(refused.error(400), "invalid org template");
         assert!(refused.json["detail"].as_str().unwrap().contains("workspaces may be nested 64 deep"));
+        // What is stored as free JSON can be read again.
+        let config = |levels: u32| {
+            let config = (1..levels).fold(json!({}), |below, _| json!({ "a": below }));
+            let plugins = [json!({ "source": "p", "config": config })];
+            json!({ "template": { "name": "Free", "workspaces": [{ "name": "Free", "runtime": "mock", "plugins": plugins }] } })
+        };
+        assert_eq!(server.post("/org/import", config(65)).await.error(400), "invalid org template");
+        assert_eq!(server.post("/org/import", config(64)).await.status, 201);
+        let card = (0..125).fold(json!({}), |below, _| json!({ "a": below }));
+        let id = server.get("/workspaces").await.ok()[0]["id"].clone();
+        let update = server.post("/registry/update-card", json!({ "workspace_id": id, "agent_card": card })).await;
+        assert_eq!(update.status, 200);
+        let server = server.restart().await;
+        let (status, list) = server.raw(reqwest::Method::GET, "/workspaces", "text/plain", "").await;
+        assert!(status == 200 && list.contains("\"Free\"") && list.contains(&"{\"a\":".repeat(125)), "{list}");
+        let listed = support::program().args(["ws", "list"]).env("ISOMER_URL", &server.url).output().expect("it runs");
+        support::assert_output(&listed, true, &["Free", "W64"]);
+        let events = support::program().args(["events"]).env("ISOMER_URL", &server.url).output().expect("it runs");
+        support::assert_output(&events, true, &["AGENT_CARD_UPDATED"]);
     }
 }

@@ -23,15 +23,23 @@ async fn malformed_handshakes_are_refused_before_authentication() {
 }
 
 #[tokio::test]
-async fn the_handshake_follows_the_rfc_and_selects_no_subprotocol() {
+async fn the_handshake_follows_the_rfc_and_selects_an_offered_subprotocol() {
     let test = TestServer::start(DEV).await;
-    for offered in ["Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: chat, molecule-auth.61"] {
-        let answer = test.handshake(&[offered, "Sec-WebSocket-Extensions: permessage-deflate"]).await;
+    for (offered, selected) in [
+        (&[][..], None),
+        (&["Sec-WebSocket-Protocol: chat"], Some("chat")),
+        (&["Sec-WebSocket-Protocol: molecule-auth.61 ,chat, soap"], Some("chat")),
+        (&["Sec-WebSocket-Protocol: molecule-auth.61", "Sec-WebSocket-Protocol: soap"], Some("soap")),
+        (&["Sec-WebSocket-Protocol: molecule-auth.61"], Some("molecule-auth.61")),
+        (&["Sec-WebSocket-Protocol: ,"], None),
+    ] {
+        let answer =
+            test.handshake(&[offered, &["Sec-WebSocket-Extensions: permessage-deflate"]].concat()).await;
         assert_eq!(answer.status(), 101);
         assert_eq!(answer.header("connection"), Some("Upgrade"));
         assert_eq!(answer.header("upgrade"), Some("websocket"));
         assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert_eq!(answer.header("sec-websocket-protocol"), None);
+        assert_eq!(answer.header("sec-websocket-protocol"), selected, "{offered:?}");
         assert_eq!(answer.header("sec-websocket-extensions"), None);
     }
 }

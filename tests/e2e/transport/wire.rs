@@ -50,6 +50,7 @@ async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
         limits: fleet::Limits::default(),
         provision: fleet::ProvisionSettings::default(),
         saas: false,
+        addresses: Default::default(),
     };
     Fleet::open(config).await
 }
@@ -125,7 +126,7 @@ impl Server {
         let catalog = catalog().await;
         let database = Database::sqlite();
         let fleet = fleet(catalog.clone(), &database).await;
-        let mut app = wiring::app(&settings, http, catalog, fleet, shutdown.clone());
+        let mut app = wiring::app(&settings, http, catalog, fleet, Default::default(), shutdown.clone());
         tune(&mut app);
         let router =
             middleware(routes(&app), &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);

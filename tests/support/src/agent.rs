@@ -3,18 +3,24 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, mpsc},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// How long a test waits for a message that must come.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,9 +34,21 @@ pub enum Reaction {
     WriteAndClose(Vec<u8>),
     /// Keeps the connection open without an answer.
     Stall,
+    /// Writes these bytes.
+    Write(Vec<u8>),
+    /// Writes these bytes and then nothing more, and keeps the connection open.
+    WriteAndStall(Vec<u8>),
+    /// Resets the connection without an answer.
+    Reset,
+    /// Writes what the test sends, and closes the connection when the test drops its end. See [`feed`].
+    Feed(Feed),
     /// Waits for a permit, then gives a [`success_reply`].
     Hold(Arc<Semaphore>),
 }
+
+/// The agent's end of a [`feed`].
+#[derive(Debug, Clone)]
+pub struct Feed(Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<u8>>>>);
 
 #[derive(Debug, Clone)]
 pub struct ReceivedMessage {
@@ -52,6 +70,7 @@ struct State {
     reactions: VecDeque<Reaction>,
     messages: Vec<ReceivedMessage>,
     connections: usize,
+    closed: usize,
 }
 
 impl Shared {
@@ -69,26 +88,65 @@ pub struct Agent {
 
 impl Agent {
     pub async fn start() -> Self {
-        Self::listen(0).await
+        Self::listen("http", 0, None).await
     }
 
     /// Starts an agent at the address that another one had.
     pub async fn start_again(url: &str) -> Self {
         let (_, port) = url.rsplit_once(':').expect("a port");
-        Self::listen(port.parse().expect("a number")).await
+        Self::listen("http", port.parse().expect("a number"), None).await
     }
 
-    async fn listen(port: u16) -> Self {
+    /// An agent with TLS: a certificate for this name, and for no other, signed by an authority of its own.
+    /// Returns the authority's certificate, too.
+    pub async fn start_with_tls(name: &str) -> (Self, String) {
+        let authority_key = KeyPair::generate().expect("a key");
+        let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+        // Authorities with one name would be taken for one with two keys.
+        static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        authority.distinguished_name.push(DnType::CommonName, format!("Authority {number}"));
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = authority.self_signed(&authority_key).expect("a certificate");
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate().expect("a key");
+        let own = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let own = own.signed_by(&key, &issuer).expect("a certificate");
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![own.der().clone()], key)
+            .expect("a key that fits");
+        let agent = Self::listen("https", 0, Some(TlsAcceptor::from(Arc::new(config)))).await;
+        (agent, certificate.pem())
+    }
+
+    async fn listen(scheme: &str, port: u16, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("localhost", port)).await.expect("a free port");
-        let url = format!("http://localhost:{}", listener.local_addr().expect("bound").port());
+        let url = format!("{scheme}://localhost:{}", listener.local_addr().expect("bound").port());
         let shared = Arc::<Shared>::default();
         let all = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 all.state().connections += 1;
+                let (shared, tls) = (Arc::clone(&all), tls.clone());
                 // Aborted with the agent.
-                connections.spawn(serve(socket, Arc::clone(&all)));
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(socket, Arc::clone(&shared)).await,
+                        Some(tls) => {
+                            if let Ok(socket) = tls.accept(socket).await {
+                                serve(socket, Arc::clone(&shared)).await;
+                            }
+                        }
+                    }
+                    shared.state().closed += 1;
+                    shared.arrival.notify_waiters();
+                });
                 while connections.try_join_next().is_some() {}
             }
         });
@@ -116,6 +174,20 @@ impl Agent {
         timeout(WAIT_TIMEOUT, enough).await.expect("the messages arrive in time")
     }
 
+    /// Waits until this many connections have ended.
+    pub async fn closed(&self, count: usize) {
+        let enough = async {
+            loop {
+                let change = self.shared.arrival.notified();
+                if self.shared.state().closed >= count {
+                    return;
+                }
+                change.await;
+            }
+        };
+        timeout(WAIT_TIMEOUT, enough).await.expect("the connections end in time");
+    }
+
     pub fn connections(&self) -> usize {
         self.shared.state().connections
     }
@@ -124,6 +196,44 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A reaction that writes what is sent to the other end, when it is sent.
+pub fn feed() -> (mpsc::UnboundedSender<Vec<u8>>, Reaction) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, Reaction::Feed(Feed(Arc::new(tokio::sync::Mutex::new(receiver)))))
+}
+
+/// An answer with this status and these header lines, without a body.
+pub fn head(status: u16, headers: &[&str]) -> Reaction {
+    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let text = format!("HTTP/1.1 {status} X\r\n{lines}Content-Length: 0\r\n\r\n");
+    Reaction::Write(text.into_bytes())
+}
+
+/// An address at which connections are neither accepted nor refused.
+pub struct Unanswering {
+    pub url: String,
+    _listener: std::os::fd::OwnedFd,
+    _waiting: Vec<std::net::TcpStream>,
+}
+
+impl Unanswering {
+    pub fn start() -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+        let listener = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        bind(&listener, &any).expect("a free port");
+        listen(&listener, 0).expect("it listens");
+        let address = getsockname(&listener).expect("bound");
+        let address: std::net::SocketAddr = address.try_into().expect("an address");
+        // The queue of connections to be accepted holds a few; then the next ones wait.
+        let mut waiting = Vec::new();
+        while let Ok(socket) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+            waiting.push(socket);
+        }
+        Self { url: format!("http://localhost:{}", address.port()), _listener: listener, _waiting: waiting }
     }
 }
 
@@ -141,7 +251,7 @@ pub fn success_reply(body: &Value) -> String {
     )
 }
 
-async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
+async fn serve(mut socket: impl Connection, shared: Arc<Shared>) {
     let mut bytes = Vec::new();
     while let Some(message) = read_message(&mut socket, &mut bytes).await {
         let reaction = {
@@ -163,6 +273,24 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
                 return;
             }
             Reaction::Stall => std::future::pending().await,
+            Reaction::Write(bytes) => {
+                let _ = socket.write_all(&bytes).await;
+            }
+            Reaction::WriteAndStall(bytes) => {
+                let _ = socket.write_all(&bytes).await;
+                std::future::pending::<()>().await;
+            }
+            Reaction::Reset => {
+                socket.reset_on_close();
+                return;
+            }
+            Reaction::Feed(Feed(receiver)) => {
+                let mut receiver = receiver.lock().await;
+                while let Some(bytes) = receiver.recv().await {
+                    let _ = socket.write_all(&bytes).await;
+                }
+                return;
+            }
             Reaction::Hold(permits) => {
                 permits.acquire().await.expect("not closed").forget();
                 let body = success_reply(&message.body);
@@ -173,7 +301,25 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-async fn read_message(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<ReceivedMessage> {
+/// A connection, plain or with TLS.
+trait Connection: AsyncRead + AsyncWrite + Unpin {
+    /// The end of the connection resets it.
+    fn reset_on_close(&self);
+}
+
+impl Connection for TcpStream {
+    fn reset_on_close(&self) {
+        rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO)).expect("a socket");
+    }
+}
+
+impl Connection for TlsStream<TcpStream> {
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
+    }
+}
+
+async fn read_message(socket: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Option<ReceivedMessage> {
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();

@@ -20,7 +20,7 @@ mod socket;
 mod swaps;
 mod tls;
 
-pub use agent::{Agent, Reaction, hang_up, success_reply};
+pub use agent::{Agent, Reaction, Unanswering, feed, hang_up, head, success_reply};
 pub use certificates::{Authority, Certificate};
 pub use cli::assert_output;
 pub use cluster::Cluster;

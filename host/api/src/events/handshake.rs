@@ -4,9 +4,9 @@
 //! the operator allowed; that keeps other pages out, not other programs. Agents send their bearer.
 
 use axum::extract::FromRequestParts;
-use http::HeaderMap;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use types::WorkspaceId;
 
 use super::event_stream::Audience;
@@ -15,7 +15,7 @@ use crate::app::App;
 use httpd::error::ApiError;
 use httpd::headers::WORKSPACE_ID;
 
-/// How an offered subprotocol begins that is a bearer in hexadecimal. It is never selected.
+/// How an offered subprotocol begins that is a bearer in hexadecimal.
 const CREDENTIAL: &str = "molecule-auth.";
 
 /// An admitted socket.
@@ -23,6 +23,8 @@ pub(super) struct SocketAuth {
     pub(super) audience: Audience,
     /// None where no credential was asked for.
     pub(super) caller: Option<Caller>,
+    /// The subprotocol that the answer selects: browsers close a socket whose offer was not taken up.
+    pub(super) protocol: Option<HeaderValue>,
 }
 
 impl FromRequestParts<App> for SocketAuth {
@@ -32,12 +34,12 @@ impl FromRequestParts<App> for SocketAuth {
         let headers = &parts.headers;
         let admitted = match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
             Some(id) => agent(app, id.to_str().unwrap_or_default(), headers).await?,
-            None => Self { audience: Audience::Canvas, caller: canvas(app, headers)? },
+            None => Self { audience: Audience::Canvas, caller: canvas(app, headers)?, protocol: None },
         };
         if let Some(caller) = &admitted.caller {
             tracing::Span::current().record("caller", tracing::field::display(caller));
         }
-        Ok(admitted)
+        Ok(Self { protocol: selected(headers), ..admitted })
     }
 }
 
@@ -56,23 +58,21 @@ async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<SocketAuth, A
     }
     let caller = match app.access.workspace(id, &credentials) {
         // Class `ws` needs no bearer in dev mode; here an agent that ever had a token needs one.
-        Ok(Caller::DevMode) | Err(_) => without_token(app, workspace).await?.ok_or_else(refused)?,
+        Ok(Caller::DevMode) | Err(_) => without_token(app, workspace).ok_or_else(refused)?,
         Ok(caller) => caller,
     };
-    Ok(SocketAuth { audience: Audience::Agent(workspace), caller: Some(caller) })
+    Ok(SocketAuth { audience: Audience::Agent(workspace), caller: Some(caller), protocol: None })
 }
 
 /// An agent that never had a token is admitted without one where the deployment is open. A wrong bearer makes
 /// no difference then.
-async fn without_token(app: &App, workspace: WorkspaceId) -> Result<Option<Caller>, ApiError> {
+fn without_token(app: &App, workspace: WorkspaceId) -> Option<Caller> {
     let open = match &app.access {
         access if access.dev_mode() => Caller::DevMode,
         access if access.is_uninitialized() => Caller::Uninitialized,
-        _ => return Ok(None),
+        _ => return None,
     };
-    let had_token = app.fleet.ever_had_token(workspace).await;
-    let had_token = had_token.map_err(|error| ApiError::platform_unavailable(&error))?;
-    Ok((!had_token).then_some(open))
+    (!app.fleet.state().tokens().ever_had_any(workspace)).then_some(open)
 }
 
 // === Canvases ===
@@ -91,9 +91,7 @@ fn canvas(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
 fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let invalid = || ApiError::unauthorized("invalid WebSocket credential");
     let mut found = Credentials::of(headers).bearer().map(str::to_owned);
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL);
-    let offered = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    for hex in offered.filter_map(|offer| offer.trim().strip_prefix(CREDENTIAL)) {
+    for hex in offered(headers).filter_map(|offer| offer.strip_prefix(CREDENTIAL)) {
         let bearer = hex::decode(hex).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let bearer = bearer.filter(|bearer| !bearer.is_empty()).ok_or_else(invalid)?;
         if found.get_or_insert_with(|| bearer.clone()) != &bearer {
@@ -103,9 +101,22 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     Ok(found)
 }
 
+/// The subprotocols that a client offers.
+fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL);
+    let offers = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    offers.map(str::trim).filter(|offer| !offer.is_empty())
+}
+
+/// The first subprotocol that is offered; a credential only where nothing else is.
+fn selected(headers: &HeaderMap) -> Option<HeaderValue> {
+    let plain = offered(headers).find(|offer| !offer.starts_with(CREDENTIAL));
+    plain.or_else(|| offered(headers).next()).and_then(|offer| HeaderValue::from_str(offer).ok())
+}
+
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, header};
+    use http::header;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use chrono::SecondsFormat;
 use events::Envelope;
-use http::header;
+use http::Uri;
 use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
@@ -17,8 +17,9 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::Refuse as _;
 use crate::extract::{given, path_param};
+use crate::next_page::{PAGE_BYTES, link};
 use httpd::error::ApiError;
-use httpd::json::Json;
+use httpd::json::{Json, RenderedJson};
 use httpd::parameters::Query;
 
 const DEFAULT_PAGE: u64 = 100;
@@ -37,8 +38,9 @@ pub(super) async fn all(
     State(app): State<App>,
     _: AdminAuth,
     Query(page): Query<Page>,
+    uri: Uri,
 ) -> Result<Response, ApiError> {
-    answer(&app, page.filter(None)).await
+    answer(&app, &uri, page.filter(None)).await
 }
 
 pub(super) async fn of_one(
@@ -46,8 +48,9 @@ pub(super) async fn of_one(
     _: AdminAuth,
     EventsOf(workspace): EventsOf,
     Query(page): Query<Page>,
+    uri: Uri,
 ) -> Result<Response, ApiError> {
-    answer(&app, workspace.and_then(|id| page.filter(Some(id)))).await
+    answer(&app, &uri, workspace.and_then(|id| page.filter(Some(id)))).await
 }
 
 /// The workspace that a path names. Text that is no id is the id of no workspace: it has no events.
@@ -71,19 +74,26 @@ impl Page {
     }
 }
 
-async fn answer(app: &App, filter: Option<EventFilter>) -> Result<Response, ApiError> {
+async fn answer(app: &App, uri: &Uri, filter: Option<EventFilter>) -> Result<Response, ApiError> {
     let Some(filter) = filter else {
         return Ok(Json(json!([])).into_response());
     };
     let events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
-    Ok(([(header::CONTENT_TYPE, "application/json; charset=utf-8")], text(&events)).into_response())
+    let (text, fitting) = text(&events, PAGE_BYTES);
+    let last = events.get(fitting.saturating_sub(1)).filter(|_| fitting < events.len());
+    let next = last.and_then(|last| link(uri, "before", &last.id().to_string()));
+    Ok((next, RenderedJson(text.into())).into_response())
 }
 
-/// Payloads are stored as JSON text and copied as they are.
-fn text(events: &[Envelope]) -> String {
+/// Payloads are stored as JSON text and copied as they are. Returns how many events fit.
+fn text(events: &[Envelope], bytes: usize) -> (String, usize) {
     let mut text = String::from("[");
-    for (at, event) in events.iter().enumerate() {
-        let comma = if at == 0 { "" } else { "," };
+    let mut fitting = 0;
+    for event in events {
+        if fitting > 0 && text.len() + event.payload().len() > bytes {
+            break;
+        }
+        let comma = if fitting == 0 { "" } else { "," };
         let created_at = event.at().to_rfc3339_opts(SecondsFormat::Micros, true);
         let (name, workspace) = (json!(event.name()), json!(event.workspace_id()));
         let (id, payload, seq) = (event.id(), event.payload(), json!(event.seq()));
@@ -92,9 +102,10 @@ fn text(events: &[Envelope]) -> String {
             text,
             r#"{comma}{{"created_at":"{created_at}","event_type":{name},"id":"{id}","payload":{payload},"seq":{seq},"workspace_id":{workspace}}}"#
         );
+        fitting += 1;
     }
     text.push(']');
-    text
+    (text, fitting)
 }
 
 #[cfg(test)]
@@ -118,11 +129,11 @@ mod tests {
         let about_none = Envelope::stored(nil, EventSeq(6), "a\"b".to_owned(), None, at, "{}".to_owned());
         let id = "00000000-0000-0000-0000-000000000000";
         assert_eq!(
-            text(&[about_one, about_none]),
+            text(&[about_one, about_none], usize::MAX).0,
             format!(
                 r#"[{{"created_at":"2026-05-09T10:00:00.123456Z","event_type":"WORKSPACE_ONLINE","id":"{id}","payload":{{"b": 1.0,"a":"é"}},"seq":7,"workspace_id":"{id}"}},{{"created_at":"2026-05-09T10:00:00.123456Z","event_type":"a\"b","id":"{id}","payload":{{}},"seq":6,"workspace_id":null}}]"#
             )
         );
-        assert_eq!(text(&[]), "[]");
+        assert_eq!(text(&[], 0), ("[]".to_owned(), 0));
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn open(
     State(app): State<App>,
     Query(resume): Query<Resume>,
     handshake: Handshake,
-    SocketAuth { audience, caller }: SocketAuth,
+    SocketAuth { audience, caller, protocol }: SocketAuth,
 ) -> Result<Response, ApiError> {
     // Clients that saw no event yet send it empty.
     let since = given(resume.since).as_deref().map(parse).transpose()?;
@@ -58,7 +58,7 @@ pub(super) async fn open(
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(limits.inbound))
         .max_frame_size(Some(limits.inbound));
-    Ok(handshake.accept(config, move |socket| {
+    Ok(handshake.accept(config, protocol, move |socket| {
         Socket { socket, events, limits, access, caller, shutdown, _open: Open::new(permits) }.run()
     }))
 }

@@ -69,7 +69,7 @@ pub async fn run(args: OrgArgs) -> Result<(), CliError> {
         OrgTask::Import { template, mode, dry_run } => {
             let source = Source::find(&template.template)?;
             if !as_json {
-                print::note(source.to_string());
+                source.to_string().lines().for_each(print::note);
             }
             let answer = import(&client, &source, &mode, dry_run).await?;
             if as_json {

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use serde_json::Value;
 use tar::{Builder, Header};
 
-use crate::CliError;
+use crate::{CliError, printable};
 
 /// Levels of directories at most: a symbolic link to a parent directory would never end.
 const MAX_DEPTH: usize = 64;
@@ -119,10 +119,10 @@ impl Found {
         match fs::metadata(from) {
             Ok(metadata) => match special(metadata.file_type()) {
                 None => self.files.push((from.to_owned(), to.to_owned(), metadata.len())),
-                Some(kind) => self.skipped.push(format!("{} is {kind}", from.display())),
+                Some(kind) => self.skipped.push(format!("{} is {kind}", shown(from))),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.skipped.push(format!("{} is a link to a file that doesn't exist", from.display()));
+                self.skipped.push(format!("{} is a link to a file that doesn't exist", shown(from)));
             }
             Err(error) => return Err(named(from, &error)),
         }
@@ -171,6 +171,11 @@ impl Found {
             shown.join(", ")
         ))
     }
+}
+
+/// A path on one line.
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string()).into_owned()
 }
 
 /// Reads a regular file of at most `limit` bytes. One that was replaced by a FIFO meanwhile doesn't block.

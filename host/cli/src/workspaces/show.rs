@@ -165,6 +165,9 @@ pub(super) fn explanation(value: &Value) {
     if let Some(error) = value.get("last_error").and_then(Value::as_str) {
         line(format!("last error  {error}"));
     }
+    if let Some(reason) = value.get("configuration_error").and_then(Value::as_str) {
+        line(format!("agent       is not configured: {reason}"));
+    }
     for condition in items(value, "conditions") {
         line(format!(
             "{} is {} since {}: {}",

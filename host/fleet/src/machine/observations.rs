@@ -141,13 +141,6 @@ impl Draft {
             return !same_card;
         }
         let url = if has_platform_url(&self.row) { self.row.url.clone() } else { url.map(str::to_owned) };
-        let same = same_card
-            && self.row.status == Status::Online
-            && self.row.url == url
-            && self.row.delivery_mode == delivery_mode;
-        if same {
-            return false;
-        }
         self.row.url = url;
         self.row.agent_card = Some(card.clone());
         self.row.delivery_mode = delivery_mode;

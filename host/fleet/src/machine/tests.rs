@@ -227,7 +227,7 @@ fn each_transition_between_statuses_has_one_event() {
 }
 
 #[test]
-fn a_registration_without_news_has_no_event() {
+fn each_registration_has_one_event_and_keeps_a_url_of_the_platform() {
     let one = WorkspaceRow {
         status: Status::Online,
         url: Some(URL.to_owned()),
@@ -239,9 +239,10 @@ fn a_registration_without_news_has_no_event() {
         card: known_card(),
         delivery_mode: DeliveryMode::Push,
     };
-    assert_eq!(apply(&one, &register(URL), now()), None);
+    assert_eq!(apply(&one, &register(URL), now()).unwrap().events.len(), 1);
     let published = WorkspaceRow { url: Some(PLATFORM_URL.to_owned()), ..one.clone() };
-    assert_eq!(apply(&published, &register(URL), now()), None);
+    let again = apply(&published, &register(URL), now()).unwrap();
+    assert_eq!((again.row.url.as_deref(), again.events.len()), (Some(PLATFORM_URL), 1));
     assert_eq!(apply(&one, &register("https://moved.example"), now()).unwrap().events.len(), 1);
 }
 

@@ -29,6 +29,8 @@ pub struct Model {
     #[sea_orm(column_type = "Text", nullable)]
     pub error_detail: Option<String>,
     pub created_at: DateTimeUtc,
+    /// Server that will end the row; none once it has ended.
+    pub owner: Option<Uuid>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -14,7 +14,6 @@ use types::{QueueItemId, ServerId, WorkspaceId};
 use super::{QueuedRow, waits};
 use crate::{
     Store, StoreError,
-    activity::clean,
     entity::queued::{self, QueueStatus},
     transaction::Transaction,
 };
@@ -159,7 +158,7 @@ impl Store {
                 .col_expr(C::DispatchedAt, Expr::value(None::<DateTime<Utc>>))
                 .col_expr(C::Owner, Expr::value(None::<uuid::Uuid>))
         };
-        let error_of = |error: &str| Expr::value(clean(error));
+        let error_of = |error: &str| Expr::value(error);
         let undo = || Expr::col(C::Attempts).sub(1);
         let update = match outcome {
             Outcome::Completed => ended(QueueStatus::Completed).col_expr(C::CompletedAt, Expr::value(now)),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QuerySelect as _, Statement,
+    QueryFilter as _, QuerySelect as _, Statement, Value,
 };
 use types::{Status, WorkspaceId};
 use uuid::Uuid;
@@ -94,17 +94,45 @@ impl Precondition for NoCycle {
     }
 }
 
+/// Whether a workspace or one above it is paused.
+#[derive(Debug)]
+pub struct PausedAbove {
+    /// The workspace.
+    pub id: WorkspaceId,
+    /// Whether it is.
+    pub is_paused: bool,
+}
+
+#[async_trait]
+impl Precondition for PausedAbove {
+    async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
+        let sql = "JOIN workspaces w ON w.id = up.id WHERE w.status = $2";
+        let paused = Status::Paused.as_str().to_owned().into();
+        Ok((count_upwards(&tx.db, self.id, sql, paused).await? > 0) == self.is_paused)
+    }
+
+    fn workspaces(&self) -> Vec<WorkspaceId> {
+        vec![self.id]
+    }
+}
+
 /// Whether `upper` is `id` or an ancestor of it.
 async fn is_at_or_above(tx: &Tx, upper: WorkspaceId, id: WorkspaceId) -> Result<bool, StoreError> {
-    let sql = "WITH RECURSIVE up(id) AS (\
-                 SELECT CAST($1 AS UUID) UNION SELECT w.parent_id FROM workspaces w JOIN up ON w.id = up.id \
-                 WHERE w.parent_id IS NOT NULL) \
-               SELECT COUNT(*) FROM up WHERE id = $2";
+    Ok(count_upwards(tx, id, "WHERE up.id = $2", upper.0.into()).await? > 0)
+}
+
+/// How many of a workspace and its ancestors fulfill a condition on `up.id`, in which `$2` is `value`.
+async fn count_upwards(tx: &Tx, id: WorkspaceId, condition: &str, value: Value) -> Result<i64, StoreError> {
     let backend = tx.get_database_backend();
     // SQLite has no type for UUIDs: a cast would make a number of it.
-    let sql =
-        if backend == DbBackend::Postgres { sql.to_owned() } else { sql.replace("CAST($1 AS UUID)", "$1") };
-    let statement = Statement::from_sql_and_values(backend, sql, [id.0.into(), upper.0.into()]);
+    let first = if backend == DbBackend::Postgres { "CAST($1 AS UUID)" } else { "$1" };
+    let sql = format!(
+        "WITH RECURSIVE up(id) AS (\
+           SELECT {first} UNION SELECT w.parent_id FROM workspaces w JOIN up ON w.id = up.id \
+           WHERE w.parent_id IS NOT NULL) \
+         SELECT COUNT(*) FROM up {condition}"
+    );
+    let statement = Statement::from_sql_and_values(backend, sql, [id.0.into(), value]);
     let found = tx.query_one_raw(statement).await?.ok_or(StoreError::Gone)?;
-    Ok(found.try_get_by_index::<i64>(0)? > 0)
+    Ok(found.try_get_by_index::<i64>(0)?)
 }

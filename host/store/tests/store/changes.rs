@@ -11,8 +11,8 @@ use store::{
     secrets::{PutSecrets, SecretRow},
     tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokeTokensOf, RevokedBy, TokenKind},
     workspaces::{
-        DesiredState, InsertWorkspaces, NoCycle, NoOtherChildren, PurgeWorkspaces, Status, UpdateWorkspaces,
-        WorkspaceIsLive, WorkspaceRow,
+        DesiredState, InsertWorkspaces, NoCycle, NoOtherChildren, PausedAbove, PurgeWorkspaces, Status,
+        UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow,
     },
 };
 use types::{EventId, EventSeq, Owner, ServerId, WorkspaceId};
@@ -171,6 +171,16 @@ on_both! {
             (other.id, leaf.id, true),
         ] {
             assert_eq!(allowed(&writer, NoCycle { child, parent }).await, holds);
+        }
+
+        for (id, is_paused) in [(root.id, false), (middle.id, true), (leaf.id, true), (other.id, false)] {
+            let paused = WorkspaceRow { status: Status::Paused, ..middle.clone() }.revised(store::now());
+            if id == root.id {
+                assert!(allowed(&writer, PausedAbove { id: leaf.id, is_paused: false }).await);
+                writer.commit(updating(&[paused])).await.unwrap();
+            }
+            assert!(allowed(&writer, PausedAbove { id, is_paused }).await);
+            assert!(!allowed(&writer, PausedAbove { id, is_paused: !is_paused }).await);
         }
 
         for number in 0..3 {

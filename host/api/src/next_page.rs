@@ -1,0 +1,34 @@
+//! Lists that end before their limit because of their size, and say where they go on.
+
+use http::{HeaderName, HeaderValue, Uri, header};
+
+/// Bytes of a page of a list at most, unless its first row has more.
+pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// A `Link` header (RFC 8288) to the rows that did not fit: the same query, with this parameter. Clients that don't
+/// know it go on by the last row too.
+pub(crate) fn link(uri: &Uri, name: &str, value: &str) -> Option<[(HeaderName, HeaderValue); 1]> {
+    let mut query: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
+    query.retain(|pair| !pair.is_empty() && pair.split('=').next() != Some(name));
+    let pair = format!("{name}={value}");
+    query.push(&pair);
+    let link = HeaderValue::try_from(format!("<?{}>; rel=\"next\"", query.join("&"))).ok()?;
+    Some([(header::LINK, link)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_has_the_same_query_after_another_row() {
+        for (uri, expected) in [
+            ("/a", "<?since=2>; rel=\"next\""),
+            ("/a?since=1", "<?since=2>; rel=\"next\""),
+            ("/a?limit=5&since=1&&type=t%20", "<?limit=5&type=t%20&since=2>; rel=\"next\""),
+        ] {
+            let [(_, link)] = link(&uri.parse().expect("a URI"), "since", "2").expect("a link");
+            assert_eq!(link, expected);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Workspaces with a delivery in flight, and when an event of each was last published: what the idle timeout
+//! of a delivery is measured by. Events of other workspaces cost one atomic read, or one lookup while
+//! deliveries are in flight.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use events::PublishObserver;
+use fleet::Fleet;
+use net::IdleClock;
+use store::activity::StartedActivity;
+use tokio::time::Instant;
+use types::WorkspaceId;
+
+use crate::{
+    delivery::{Delivery, Origin},
+    limits::LONG_DELIVERY,
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    workspaces: Mutex<HashMap<WorkspaceId, Entry>>,
+    /// How many there are, to be read without the lock.
+    count: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    deliveries: usize,
+    published: Arc<Published>,
+}
+
+/// When an event was last published.
+#[derive(Debug)]
+struct Published {
+    from: Instant,
+    /// Milliseconds after `from`.
+    last: AtomicU64,
+}
+
+/// The idle clock of one delivery.
+pub(crate) struct DeliveryClock {
+    in_flight: Arc<InFlight>,
+    published: Arc<Published>,
+    delivery: Delivery,
+    fleet: Fleet,
+    default_timeout: Duration,
+    /// When the delivery is a long one.
+    long_at: Instant,
+    /// Its activity was written.
+    written: AtomicBool,
+}
+
+impl InFlight {
+    /// Begins a delivery, which ends when the clock is dropped.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        fleet: &Fleet,
+        timeout: Duration,
+    ) -> DeliveryClock {
+        let published = self.enter(delivery.target.row.id);
+        published.reset();
+        DeliveryClock {
+            in_flight: Arc::clone(self),
+            published,
+            delivery,
+            fleet: fleet.clone(),
+            default_timeout: timeout,
+            long_at: Instant::now() + LONG_DELIVERY,
+            written: AtomicBool::new(false),
+        }
+    }
+
+    fn enter(&self, id: WorkspaceId) -> Arc<Published> {
+        let mut workspaces = self.lock();
+        let entry = workspaces.entry(id).or_insert_with(|| {
+            let published = Published { from: Instant::now(), last: AtomicU64::new(0) };
+            Entry { deliveries: 0, published: Arc::new(published) }
+        });
+        entry.deliveries += 1;
+        let published = Arc::clone(&entry.published);
+        self.count.store(workspaces.len(), Ordering::Relaxed);
+        published
+    }
+
+    fn leave(&self, id: WorkspaceId) {
+        let mut workspaces = self.lock();
+        if let Some(entry) = workspaces.get_mut(&id) {
+            entry.deliveries -= 1;
+            if entry.deliveries == 0 {
+                workspaces.remove(&id);
+            }
+        }
+        self.count.store(workspaces.len(), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Entry>> {
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PublishObserver for InFlight {
+    fn on_published(&self, workspace: WorkspaceId) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        if let Some(entry) = self.lock().get(&workspace) {
+            entry.published.reset();
+        }
+    }
+}
+
+impl Published {
+    fn reset(&self) {
+        let after = u64::try_from(self.from.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(after, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.from + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}
+
+impl DeliveryClock {
+    fn id(&self) -> WorkspaceId {
+        self.delivery.target.row.id
+    }
+}
+
+impl IdleClock for DeliveryClock {
+    fn deadline(&self) -> Instant {
+        let timeout = self.fleet.idle_timeout(self.id()).unwrap_or(self.default_timeout);
+        let last = self.published.last();
+        // A heartbeat may report any number.
+        last.checked_add(timeout).unwrap_or(last + self.default_timeout)
+    }
+
+    fn reset(&self) {
+        self.published.reset();
+    }
+
+    /// A message from the queue needs no trace beside its item there.
+    fn long_at(&self) -> Option<Instant> {
+        (self.delivery.origin == Origin::Sender && !self.written.load(Ordering::Relaxed))
+            .then_some(self.long_at)
+    }
+
+    /// Writes the activity of a delivery that has not ended.
+    fn on_long(&self) {
+        self.written.store(true, Ordering::Relaxed);
+        let row = self.delivery.pending_entry().into_row();
+        let state = self.fleet.state();
+        state.try_write_behind(StartedActivity { row, owner: state.server() });
+    }
+}
+
+impl std::fmt::Debug for DeliveryClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeliveryClock").field("workspace", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for DeliveryClock {
+    fn drop(&mut self) {
+        self.in_flight.leave(self.id());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn events_of_a_workspace_in_flight_reset_its_time() {
+        let in_flight = InFlight::default();
+        let [id, other] = [WorkspaceId::random(), WorkspaceId::random()];
+        let published = in_flight.enter(id);
+        let start = Instant::now();
+        advance(Duration::from_secs(5)).await;
+        in_flight.on_published(other);
+        assert_eq!(published.last(), start);
+        in_flight.on_published(id);
+        assert_eq!(published.last(), start + Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_workspace_is_forgotten_with_its_last_delivery() {
+        let in_flight = InFlight::default();
+        let id = WorkspaceId::random();
+        let first = in_flight.enter(id);
+        assert!(Arc::ptr_eq(&first, &in_flight.enter(id)));
+        in_flight.leave(id);
+        assert_eq!(in_flight.count.load(Ordering::Relaxed), 1);
+        in_flight.leave(id);
+        assert_eq!((in_flight.count.load(Ordering::Relaxed), in_flight.lock().len()), (0, 0));
+    }
+}

@@ -1,0 +1,177 @@
+//! The rule of which URLs agents may have: addresses of the policy, and none of the platform itself. An agent
+//! at the platform's own address would make one message call itself again and again.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Arc,
+};
+
+use url::{Host, Url};
+
+use crate::{
+    agent_url::{self, UrlError},
+    policy::AddressPolicy,
+};
+
+/// Which URLs agents may have. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct AgentAddresses {
+    policy: AddressPolicy,
+    own: Arc<OwnAddresses>,
+}
+
+/// Where the platform itself is reached, as far as it knows.
+#[derive(Debug, Default)]
+struct OwnAddresses {
+    listening: Option<SocketAddr>,
+    urls: Vec<Url>,
+}
+
+impl AgentAddresses {
+    /// The platform listens on `listening`, and is reached by `urls` from outside. Text that is no URL is
+    /// left out.
+    #[must_use]
+    pub fn new<'a>(
+        policy: AddressPolicy,
+        listening: Option<SocketAddr>,
+        urls: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let urls = urls.into_iter().filter_map(|url| agent_url::parse(url).ok()).collect();
+        Self { policy, own: Arc::new(OwnAddresses { listening, urls }) }
+    }
+
+    /// Checks a URL that an agent reports, and resolves its host if that is a name. `localhost` passes: whether
+    /// loopback may be called is decided when a connection is opened.
+    ///
+    /// # Errors
+    /// If no agent may have that URL.
+    pub async fn check(&self, url: &str) -> Result<(), UrlError> {
+        let url = agent_url::parse(url)?;
+        self.check_url(&url)?;
+        let found = agent_url::check(&url, self.policy).await?;
+        self.check_resolved(&url, &found)
+    }
+
+    /// Why messages to an agent with this URL can't be delivered though it has it, as far as that can be told
+    /// without looking its host up: `localhost` in production, or a URL from before the server's settings
+    /// changed.
+    #[must_use]
+    pub fn problem(&self, url: &str) -> Option<UrlError> {
+        let url = agent_url::parse(url).ok()?;
+        let address = match url.host()? {
+            Host::Domain("localhost") => IpAddr::from([127, 0, 0, 1]),
+            Host::Domain(_) => return self.check_url(&url).err(),
+            Host::Ipv4(ip) => ip.into(),
+            Host::Ipv6(ip) => ip.into(),
+        };
+        let blocked = self.policy.block_reason(address).map(UrlError::Blocked);
+        blocked.or_else(|| self.check_resolved(&url, &[address]).err())
+    }
+
+    /// Whether the URL leads to an agent, as far as that can be told without looking its host up.
+    pub(crate) fn check_url(&self, url: &Url) -> Result<(), UrlError> {
+        if self.own.urls.iter().any(|own| is_below(url, own)) { Err(UrlError::Own) } else { Ok(()) }
+    }
+
+    /// Addresses to connect to now. All of them passed the check, so any may be used; another lookup of the
+    /// name may give others.
+    pub(crate) async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, UrlError> {
+        let found = agent_url::resolve(url, self.policy).await?;
+        let ips: Vec<IpAddr> = found.iter().map(SocketAddr::ip).collect();
+        self.check_resolved(url, &ips)?;
+        Ok(found)
+    }
+
+    fn check_resolved(&self, url: &Url, addresses: &[IpAddr]) -> Result<(), UrlError> {
+        let Some(listening) = self.own.listening else { return Ok(()) };
+        let port = url.port_or_known_default();
+        let own = port == Some(listening.port()) && addresses.iter().any(|ip| is_served(listening.ip(), *ip));
+        if own { Err(UrlError::Own) } else { Ok(()) }
+    }
+}
+
+/// Whether a server that listens on `listening` is reached by `ip`.
+fn is_served(listening: IpAddr, ip: IpAddr) -> bool {
+    let (listening, ip) = (listening.to_canonical(), ip.to_canonical());
+    listening == ip || listening.is_unspecified() && (ip.is_loopback() || is_local(ip))
+}
+
+/// Whether an interface of this machine has the address: only then a socket can be bound to it.
+fn is_local(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Whether `url` is the same host and port as `own`, at its path or below. The default ports of both schemes
+/// count as one: a proxy that serves https mostly serves or redirects http too.
+fn is_below(url: &Url, own: &Url) -> bool {
+    let port = |url: &Url| url.port();
+    let path = own.path().trim_end_matches('/');
+    let below = url.path().strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    url.host() == own.host() && port(url) == port(own) && below
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVELOPMENT: AddressPolicy = AddressPolicy { saas: false, development: true };
+
+    fn addresses(listening: &str) -> AgentAddresses {
+        let urls = ["https://Platform.example/", "http://proxy.example:8080/isomer", "nonsense"];
+        AgentAddresses::new(DEVELOPMENT, Some(listening.parse().unwrap()), urls)
+    }
+
+    #[tokio::test]
+    async fn addresses_of_the_platform_are_no_agents() {
+        for (listening, url, own) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080/workspaces/x/a2a", true),
+            ("127.0.0.1:8080", "http://localhost:8080", true),
+            ("127.0.0.1:8080", "http://0x7f.1:8080", true),
+            ("127.0.0.1:8080", "http://[::ffff:127.0.0.1]:8080", true),
+            ("127.0.0.1:8080", "http://127.0.0.1:8081", false),
+            ("127.0.0.1:8080", "http://127.0.0.2:8080", false),
+            ("0.0.0.0:8080", "http://127.0.0.2:8080", true),
+            ("[::]:8080", "http://127.0.0.1:8080", true),
+            ("[::]:8080", "http://[::1]:8080", true),
+            ("[::]:8080", "http://8.8.8.8:8080", false),
+            ("0.0.0.0:80", "http://localhost", true),
+            ("0.0.0.0:443", "https://localhost", true),
+            ("0.0.0.0:443", "http://localhost", false),
+        ] {
+            let refused = addresses(listening).check(url).await;
+            assert_eq!(refused, if own { Err(UrlError::Own) } else { Ok(()) }, "{listening} {url}");
+        }
+    }
+
+    #[test]
+    fn public_urls_of_the_platform_are_no_agents() {
+        for (url, own) in [
+            ("https://platform.example", true),
+            ("https://platform.example:443/workspaces/x/a2a", true),
+            ("http://platform.example/workspaces/x/a2a", true),
+            ("https://me@PLATFORM.example/x?y#z", true),
+            ("https://platform.example:8443", false),
+            ("https://platform.example.org", false),
+            ("http://proxy.example:8080/isomer", true),
+            ("http://proxy.example:8080/isomer/workspaces/x/a2a", true),
+            ("http://proxy.example:8080/isomers", false),
+            ("http://proxy.example:8080/agents/x", false),
+        ] {
+            let checked = addresses("127.0.0.1:1").check_url(&agent_url::parse(url).unwrap());
+            assert_eq!(checked, if own { Err(UrlError::Own) } else { Ok(()) }, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn localhost_is_registered_everywhere_and_callable_in_development_only() {
+        let production = AgentAddresses::default();
+        production.check("http://localhost:9").await.unwrap();
+        let problem = production.problem("http://localhost:9").unwrap();
+        assert!(problem.hint().unwrap().contains("MOLECULE_ENV=development"), "{problem}");
+        assert_eq!(addresses("127.0.0.1:1").problem("http://localhost:9"), None);
+        production.check("http://127.0.0.1:9").await.unwrap_err();
+        addresses("127.0.0.1:1").check("http://127.0.0.1:9").await.unwrap();
+        addresses("127.0.0.1:1").check("http://[::1]:9").await.unwrap();
+        addresses("127.0.0.1:1").check("http://10.0.0.1:9").await.unwrap_err();
+    }
+}

@@ -1,0 +1,160 @@
+//! TLS to agents: which authorities are trusted.
+//!
+//! The system's certificates are read at the first connection that needs them: reading takes tens of
+//! milliseconds, and many servers have agents over plain HTTP only.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use tokio::{net::TcpStream, sync::OnceCell, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use url::{Host, Url};
+
+use crate::limits::HANDSHAKE_TIMEOUT;
+
+/// Certificates of authorities that agents' certificates may be signed by, besides the system's.
+#[derive(Debug, Clone, Default)]
+pub struct AgentAuthorities(Vec<CertificateDer<'static>>);
+
+/// Why a file of authorities can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    /// The file can't be read, or one of its certificates is no PEM.
+    #[error("cannot read the certificates in {} (see AGENT_CA_FILE)", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The file has no certificate that can be an authority's.
+    #[error("{} has no certificate of an authority, as PEM (see AGENT_CA_FILE)", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl AgentAuthorities {
+    /// Reads the certificates of a PEM file.
+    ///
+    /// # Errors
+    /// If it has none, or one that can't be read.
+    pub fn load(path: &Path) -> Result<Self, AuthoritiesError> {
+        let unreadable = |source| AuthoritiesError::Unreadable { path: path.to_owned(), source };
+        let found = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
+        let found: Vec<_> = found.collect::<Result<_, _>>().map_err(unreadable)?;
+        let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
+        if usable == 0 {
+            return Err(AuthoritiesError::Empty { path: path.to_owned() });
+        }
+        Ok(Self(found))
+    }
+}
+
+/// Opens TLS on connections to agents.
+pub(crate) struct Tls {
+    authorities: AgentAuthorities,
+    connector: OnceCell<TlsConnector>,
+}
+
+/// Why there is no TLS connection. The texts become details of activity rows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("its certificate can't be verified: {0}")]
+    Certificate(String),
+    #[error("the TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    #[error("the TLS handshake took too long")]
+    TimedOut,
+    #[error("TLS can't be set up")]
+    Setup(#[source] rustls::Error),
+}
+
+impl Tls {
+    pub(crate) fn new(authorities: AgentAuthorities) -> Self {
+        Self { authorities, connector: OnceCell::new() }
+    }
+
+    /// Makes a TLS connection of an open one, to the host that the URL names.
+    pub(crate) async fn handshake(
+        &self,
+        url: &Url,
+        socket: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, TlsError> {
+        let connector = self.connector.get_or_try_init(|| connector(self.authorities.0.clone())).await?;
+        let host = match url.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(ip)) => ip.to_string(),
+            Some(Host::Ipv6(ip)) => ip.to_string(),
+            None => String::new(),
+        };
+        let host = host
+            .try_into()
+            .map_err(|_| TlsError::Certificate("the URL's host can't be in a certificate".to_owned()))?;
+        let opened = timeout(HANDSHAKE_TIMEOUT, connector.connect(host, socket)).await;
+        opened.map_err(|_| TlsError::TimedOut)?.map_err(classify)
+    }
+}
+
+fn classify(error: io::Error) -> TlsError {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(reason)) => TlsError::Certificate(reason.to_string()),
+        Some(rustls::Error::NoCertificatesPresented) => TlsError::Certificate("it presents none".to_owned()),
+        _ => TlsError::Handshake(error),
+    }
+}
+
+async fn connector(own: Vec<CertificateDer<'static>>) -> Result<TlsConnector, TlsError> {
+    let mut roots = RootCertStore::empty();
+    // Files are read.
+    if let Ok(system) = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await {
+        for error in &system.errors {
+            tracing::warn!(%error, "certificates of the system can't be read");
+        }
+        roots.add_parsable_certificates(system.certs);
+    }
+    roots.add_parsable_certificates(own);
+    if roots.is_empty() {
+        tracing::warn!(
+            "no certificate of an authority was found: agents can't be called by https (see AGENT_CA_FILE)"
+        );
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn load(text: &str) -> Result<AgentAuthorities, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        AgentAuthorities::load(file.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn files_without_a_usable_certificate_are_refused() {
+        for text in ["", "hello", "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n"] {
+            assert!(load(text).unwrap_err().contains("has no certificate of an authority"), "{text}");
+        }
+        let cut = load("-----BEGIN CERTIFICATE-----\naGVsbG8=\n").unwrap_err();
+        assert!(cut.starts_with("cannot read the certificates in "), "{cut}");
+        AgentAuthorities::load(Path::new("/nowhere/ca.pem")).unwrap_err();
+    }
+}
