@@ -147,7 +147,7 @@ impl Catalog {
         let call = active.component.call_by_name(function, &active.settings, input);
         let outcome = call.instrument(span(&guest, &active, function)).await?;
         // What an operator tries says nothing about the calls that the guest serves: the breaker ignores it.
-        Self::record_call(&guest, &active, &outcome);
+        Self::record_call(&guest, &active, function, &outcome);
         match outcome.result {
             Ok(answer) => Ok(CallResult {
                 answer,
@@ -177,8 +177,8 @@ impl Catalog {
         outcome.result.ok()
     }
 
-    /// Counts a call, and logs what the guest wrote.
-    fn record_call<T>(guest: &Guest, active: &ActiveRelease, outcome: &Outcome<T>) {
+    /// Counts a call, and logs what the guest wrote and how it failed.
+    fn record_call<T>(guest: &Guest, active: &ActiveRelease, function: &str, outcome: &Outcome<T>) {
         active.stats.record(outcome);
         let release = active.component.digest().short();
         for line in &outcome.report.log {
@@ -195,6 +195,10 @@ impl Catalog {
             let dropped = outcome.report.log_dropped;
             tracing::warn!(target: "isomer::guest", guest = guest.name, release, dropped, "log beyond the limit dropped");
         }
+        if let Err(failure) = &outcome.result {
+            let backtrace = failure.backtrace().join(" < ");
+            tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
+        }
     }
 
     /// Records a call that the guest served, and trips the breaker after too many failures.
@@ -205,13 +209,11 @@ impl Catalog {
         function: &str,
         outcome: &Outcome<T>,
     ) {
-        Self::record_call(guest, active, outcome);
+        Self::record_call(guest, active, function, outcome);
         let Err(failure) = &outcome.result else {
             active.breaker.succeeded();
             return;
         };
-        let (release, backtrace) = (active.component.digest().short(), failure.backtrace().join(" < "));
-        tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
         // An answer that is refused, or an input too large for the guest's memory, may be the caller's
         // doing; it must not take the guest out of service for all callers.
         let counts = matches!(failure.kind(), FailureKind::Trap | FailureKind::Timeout);
