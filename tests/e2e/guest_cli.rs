@@ -36,6 +36,10 @@ async fn guests_are_managed_by_the_cli() {
     assert_output(&run(&["settings", "mock", r#"{"pause_ms": "soon"}"#]), false, &["/pause_ms"]);
     assert_output(&run(&["settings", "mock", "{pause"]), false, &["not JSON"]);
     assert_output(&run(&["show", "unknown"]), false, &["isomer: guest not found"]);
+    assert_output(&run(&["push", "mine", file]), true, &["is staged"]);
+    assert_output(&run(&["delete", "mine"]), true, &["mine"]);
+    assert_output(&run(&["delete", "mine"]), false, &["isomer: guest not found"]);
+    assert_output(&run(&["delete", "mock"]), false, &["isomer guest disable mock"]);
     let json = run(&["list", "--json"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok());
 }

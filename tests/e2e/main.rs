@@ -20,6 +20,7 @@ mod crashes;
 mod delivery;
 mod guest_cli;
 mod guest_crashes;
+mod guest_deletion;
 mod hostile;
 mod input;
 mod lifecycle;

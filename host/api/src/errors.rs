@@ -58,6 +58,9 @@ pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
         E::OtherWorld { .. }
         | E::NameTaken { .. }
         | E::ReleaseActive
+        | E::FirstParty(_)
+        | E::AnswersForFallback
+        | E::InUse { .. }
         | E::NoPreviousRelease
         | E::Superseded
         | E::ComponentMissing

@@ -1,4 +1,4 @@
-//! Guests, for operators: list, push, swap, roll back, configure, try. Class `admin` throughout.
+//! Guests, for operators: list, push, swap, roll back, configure, try, delete. Class `admin` throughout.
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -24,7 +24,7 @@ pub fn routes(app: &App) -> Router<App> {
     let upload = DefaultBodyLimit::max(app.catalog.limits().component_bytes + 1);
     Router::new()
         .endpoint("/admin/guests", get(list))
-        .endpoint("/admin/guests/{name}", get(show))
+        .endpoint("/admin/guests/{name}", get(show).delete(remove_guest))
         .endpoint("/admin/guests/{name}/releases", post(push).layer(upload))
         .endpoint("/admin/guests/{name}/releases/{digest}", delete(remove))
         .endpoint("/admin/guests/{name}/activate", post(activate))
@@ -51,6 +51,16 @@ async fn show(State(app): State<App>, _: AdminAuth, GuestName(name): GuestName) 
 
 async fn view(catalog: &Catalog, name: &str) -> Answer<GuestView> {
     Ok(Json(catalog.show(name).await.map_err(catalog_error)?))
+}
+
+async fn remove_guest(
+    State(app): State<App>,
+    AdminAuth(caller): AdminAuth,
+    GuestName(name): GuestName,
+) -> Answer<Value> {
+    let (catalog, by, guest) = (app.catalog.clone(), caller.to_string(), name.clone());
+    run_to_completion(async move { catalog.delete_guest(&guest, &by).await.map_err(catalog_error) }).await?;
+    Ok(Json(json!({ "deleted": name })))
 }
 
 #[derive(Deserialize)]

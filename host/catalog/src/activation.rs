@@ -9,7 +9,7 @@ use store::{
     CommitError,
     guests::{GuestRow, PutGuest, ReleaseMutation, ReleaseState},
 };
-use wasm::{Component, Digest, Settings, adapter::Description};
+use wasm::{Component, Digest, Settings, World, adapter::Description};
 
 use crate::{
     Catalog, CatalogError,
@@ -30,9 +30,12 @@ pub(crate) struct Validated {
 }
 
 impl Validated {
-    /// Whether settings or trust changed while the probes ran.
+    /// Whether settings or trust changed while the probes ran, or the guest's world was bound to another one.
     pub(crate) fn is_outdated(&self, guest: &Guest) -> bool {
         let record = guest.read();
+        if record.bound_world().is_some_and(|world| world != self.component.world()) {
+            return true;
+        }
         let settings = Settings::new(&record.row.settings, usize::MAX);
         record.row.trusted != self.trusted || settings.as_ref() != Ok(&self.settings)
     }
@@ -45,9 +48,8 @@ impl Catalog {
         Ok(blocking(move || sandbox.load(&bytes)).await??)
     }
 
-    /// The component of a release of `row`: one that is in service already, else from the AOT cache,
-    /// else compiled.
-    pub(crate) async fn load_release(&self, row: &GuestRow, digest: &str) -> Result<Component, CatalogError> {
+    /// The component of a release: one that is in service already, else from the AOT cache, else compiled.
+    pub(crate) async fn load_release(&self, digest: &str) -> Result<Component, CatalogError> {
         let Ok(digest) = digest.parse::<Digest>() else { return Err(CatalogError::NoRelease) };
         let in_service = || {
             self.inner.guests.load().values().find_map(|guest| {
@@ -56,12 +58,10 @@ impl Catalog {
                 Some(active.component.per_call())
             })
         };
-        let component = match in_service() {
-            Some(component) => component,
-            None => self.load_stored(digest).await?,
-        };
-        same_world(&row.name, &row.world, &component)?;
-        Ok(component)
+        match in_service() {
+            Some(component) => Ok(component),
+            None => self.load_stored(digest).await,
+        }
     }
 
     async fn load_stored(&self, digest: Digest) -> Result<Component, CatalogError> {
@@ -76,13 +76,25 @@ impl Catalog {
     }
 
     pub(crate) async fn validate(&self, guest: &Guest, digest: &str) -> Result<Validated, CatalogError> {
-        let row = guest.read().row.clone();
-        self.validate_as(&row, digest).await
+        let (row, world) = {
+            let record = guest.read();
+            (record.row.clone(), record.bound_world())
+        };
+        self.validate_as(&row, world, digest).await
     }
 
-    /// Loads and probes a release with the settings and the trust of `row`.
-    pub(crate) async fn validate_as(&self, row: &GuestRow, digest: &str) -> Result<Validated, CatalogError> {
-        let component = self.load_release(row, digest).await?;
+    /// Loads and probes a release with the settings and the trust of `row`, and the world of the guest if that
+    /// is bound.
+    pub(crate) async fn validate_as(
+        &self,
+        row: &GuestRow,
+        world: Option<World>,
+        digest: &str,
+    ) -> Result<Validated, CatalogError> {
+        let component = self.load_release(digest).await?;
+        if let Some(world) = world {
+            same_world(&row.name, world.as_str(), &component)?;
+        }
         let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
         let found = conformance::probe(&component, &settings, row.trusted, self.limits()).await;
         match found.reason() {
@@ -112,13 +124,16 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::Superseded`] if another server changed the guest: [`Catalog::refresh`] it then,
-    /// without the lock.
+    /// without the lock. [`CatalogError::NoGuest`] if it was deleted.
     pub(crate) async fn commit(
         &self,
         guest: &Guest,
         row: GuestRow,
         releases: Vec<ReleaseMutation>,
     ) -> Result<(), CatalogError> {
+        if guest.is_deleted() {
+            return Err(CatalogError::NoGuest);
+        }
         match self.inner.store.commit_guests(vec![PutGuest { row, releases }]).await {
             Ok(()) => {
                 guest.set_committed();
@@ -189,7 +204,8 @@ impl Catalog {
             stats,
             breaker: Breaker::default(),
         };
-        guest.active.store(enabled.then(|| Arc::new(active)));
+        let answers = enabled && !guest.is_deleted();
+        guest.active.store(answers.then(|| Arc::new(active)));
         self.index_runtimes();
     }
 

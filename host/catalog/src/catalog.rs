@@ -1,6 +1,10 @@
 //! The catalog itself: opening it, finding guests in it, calling them, counting calls.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use events::{Feed, GuestEvent};
@@ -58,10 +62,13 @@ impl Catalog {
     ) -> Result<Self, CatalogError> {
         stats::describe();
         let components = ComponentCache::open(components)?;
-        if let Err(error) = components.sweep() {
-            tracing::warn!(%error, "unfinished component files could not be removed");
-        }
         let stored = bootstrap::seeded(&store).await?;
+        let digests: HashSet<&str> =
+            stored.iter().flat_map(|(_, releases)| releases).map(|release| release.digest.as_str()).collect();
+        match components.sweep(|digest| digests.contains(digest)) {
+            Ok(unused) => unused.iter().for_each(|digest| sandbox.evict(digest)),
+            Err(error) => tracing::warn!(%error, "component files without use could not be removed"),
+        }
         let guests = stored.into_iter().filter_map(|(row, releases)| Guest::stored(row, releases));
         let guests: BTreeMap<_, _> = guests.map(|guest| (guest.name.clone(), Arc::new(guest))).collect();
         let catalog = Self {
@@ -140,7 +147,7 @@ impl Catalog {
         let call = active.component.call_by_name(function, &active.settings, input);
         let outcome = call.instrument(span(&guest, &active, function)).await?;
         // What an operator tries says nothing about the calls that the guest serves: the breaker ignores it.
-        Self::record_call(&guest, &active, &outcome);
+        Self::record_call(&guest, &active, function, &outcome);
         match outcome.result {
             Ok(answer) => Ok(CallResult {
                 answer,
@@ -170,8 +177,8 @@ impl Catalog {
         outcome.result.ok()
     }
 
-    /// Counts a call, and logs what the guest wrote.
-    fn record_call<T>(guest: &Guest, active: &ActiveRelease, outcome: &Outcome<T>) {
+    /// Counts a call, and logs what the guest wrote and how it failed.
+    fn record_call<T>(guest: &Guest, active: &ActiveRelease, function: &str, outcome: &Outcome<T>) {
         active.stats.record(outcome);
         let release = active.component.digest().short();
         for line in &outcome.report.log {
@@ -188,6 +195,10 @@ impl Catalog {
             let dropped = outcome.report.log_dropped;
             tracing::warn!(target: "isomer::guest", guest = guest.name, release, dropped, "log beyond the limit dropped");
         }
+        if let Err(failure) = &outcome.result {
+            let backtrace = failure.backtrace().join(" < ");
+            tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
+        }
     }
 
     /// Records a call that the guest served, and trips the breaker after too many failures.
@@ -198,13 +209,11 @@ impl Catalog {
         function: &str,
         outcome: &Outcome<T>,
     ) {
-        Self::record_call(guest, active, outcome);
+        Self::record_call(guest, active, function, outcome);
         let Err(failure) = &outcome.result else {
             active.breaker.succeeded();
             return;
         };
-        let (release, backtrace) = (active.component.digest().short(), failure.backtrace().join(" < "));
-        tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
         // An answer that is refused, or an input too large for the guest's memory, may be the caller's
         // doing; it must not take the guest out of service for all callers.
         let counts = matches!(failure.kind(), FailureKind::Trap | FailureKind::Timeout);

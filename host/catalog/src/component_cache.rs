@@ -58,15 +58,21 @@ impl ComponentCache {
         }
     }
 
-    /// Deletes files that a killed process left unfinished.
-    pub(crate) fn sweep(&self) -> io::Result<()> {
+    /// Deletes files that a killed process left unfinished, and those of components that are not `used`: their
+    /// releases were deleted while this server was away. Returns the digests of the latter.
+    pub(crate) fn sweep(&self, used: impl Fn(&str) -> bool) -> io::Result<Vec<Digest>> {
+        let mut unused = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let digest = name.strip_suffix(".wasm").and_then(|name| name.parse::<Digest>().ok());
+            let digest = digest.filter(|digest| !used(&digest.to_string()));
+            if name.starts_with(TEMPORARY) || digest.is_some() {
                 fs::remove_file(entry.path())?;
             }
+            unused.extend(digest);
         }
-        Ok(())
+        Ok(unused)
     }
 }
 
@@ -90,17 +96,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_deletes_unfinished_files_only() {
+    fn a_sweep_deletes_unfinished_and_unused_files_only() {
         let directory = tempfile::tempdir().unwrap();
         let cache = ComponentCache::open(directory.path()).unwrap();
         let digest = Digest::of(b"a guest");
         cache.put(&digest, b"a guest");
         fs::write(directory.path().join(".unfinished-x"), b"half").unwrap();
 
-        cache.sweep().unwrap();
+        let unused = Digest::of(b"no release has it");
+        cache.put(&unused, b"no release has it");
+        let other = directory.path().join("notes.txt");
+        fs::write(&other, b"not a component").unwrap();
 
-        let left: Vec<_> =
+        assert_eq!(cache.sweep(|used| used == digest.to_string()).unwrap(), [unused]);
+
+        let mut left: Vec<_> =
             fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(left, [cache.path(&digest)]);
+        left.sort();
+        let mut kept = [cache.path(&digest), other];
+        kept.sort();
+        assert_eq!(left, kept);
     }
 }

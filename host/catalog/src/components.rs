@@ -61,6 +61,12 @@ impl Catalog {
         Ok(young.into_iter().collect())
     }
 
+    pub(crate) async fn evict_components(&self, digests: Vec<String>) {
+        for digest in digests {
+            self.evict_component(&digest).await;
+        }
+    }
+
     /// Deletes what this server keeps of a component, unless another release uses it.
     pub(crate) async fn evict_component(&self, digest: &str) {
         let used = self.inner.guests.load().values().any(|guest| guest.read().release(digest).is_some());

@@ -29,6 +29,11 @@ impl Row {
     }
 }
 
+/// Whether a guest of this name comes with this binary: a start makes it where it is missing.
+pub(crate) fn is_first_party(name: &str) -> bool {
+    ROWS.iter().any(|row| row.name == name)
+}
+
 /// The bytes of a first-party component, if `digest` is one of this binary's.
 pub(crate) fn bytes(digest: &Digest) -> Option<&'static [u8]> {
     let digest = digest.to_string();

@@ -5,7 +5,7 @@ use std::io;
 use store::{CommitError, StoreError};
 use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
 
-use crate::findings::Conformance;
+use crate::{findings::Conformance, runtimes::FALLBACK};
 
 /// Why the catalog did not do what was asked. What answered before answers still.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,10 @@ pub enum CatalogError {
     #[error(transparent)]
     Unloadable(#[from] LoadError),
     /// The component is of another world than the guest.
-    #[error("{guest} is a guest of world {has}, the component is of world {pushed}")]
+    #[error(
+        "{guest} is a guest of world {has}, the component is of world {pushed}: \
+         a guest keeps the world of its first activation; push the component under another name"
+    )]
     OtherWorld {
         /// Name of the guest.
         guest: String,
@@ -63,6 +66,20 @@ pub enum CatalogError {
     /// Only releases that are out of service can be deleted.
     #[error("the release is active; activate another one first")]
     ReleaseActive,
+    /// The next start would make the guest again.
+    #[error("{0} is a first-party guest, which can't be deleted; disable it: isomer guest disable {0}")]
+    FirstParty(String),
+    /// The guest answers for the runtime that unknown ones are replaced by.
+    #[error("the guest answers for `{FALLBACK}`, the runtime that the server falls back to")]
+    AnswersForFallback,
+    /// A workspace has a runtime that the guest answers for.
+    #[error("the guest answers for the runtime `{runtime}`, which the workspace `{workspace}` has")]
+    InUse {
+        /// The runtime.
+        runtime: String,
+        /// Name of one such workspace.
+        workspace: String,
+    },
     /// There is nothing to go back to.
     #[error("no earlier release to roll back to")]
     NoPreviousRelease,
@@ -140,6 +157,9 @@ impl CatalogError {
             | Self::BadName
             | Self::RowRefused { .. }
             | Self::ReleaseActive
+            | Self::FirstParty(_)
+            | Self::AnswersForFallback
+            | Self::InUse { .. }
             | Self::NoPreviousRelease
             | Self::Superseded
             | Self::NotInService

@@ -23,7 +23,6 @@ use crate::{
 /// A guest. What answers is swapped as a whole: a call takes hold of it once and ends on it.
 pub(crate) struct Guest {
     pub(crate) name: String,
-    pub(crate) world: World,
     /// `None`: the host's defaults answer.
     pub(crate) active: ArcSwapOption<ActiveRelease>,
     /// Held while the active release is put into service for the first time.
@@ -32,6 +31,8 @@ pub(crate) struct Guest {
     prepared: AtomicBool,
     /// Revision of the row that what answers was made from.
     served_revision: AtomicI64,
+    /// Does the database no longer have it? It answers and changes nothing then.
+    deleted: AtomicBool,
     record: RwLock<Record>,
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct ActiveRelease {
 /// The row in the database, as of the last change that this server made or followed.
 pub(crate) struct Record {
     pub(crate) row: GuestRow,
+    /// The row's.
+    world: World,
     /// Oldest first.
     pub(crate) releases: Vec<ReleaseRow>,
     stats: HashMap<String, Arc<Stats>>,
@@ -59,12 +62,12 @@ impl Guest {
         let prepared = !row.enabled || !has_active;
         Self {
             name: row.name.clone(),
-            world,
             active: ArcSwapOption::empty(),
             preparation: tokio::sync::Mutex::default(),
             prepared: AtomicBool::new(prepared),
             served_revision: AtomicI64::new(if prepared { row.revision } else { 0 }),
-            record: RwLock::new(Record { row, releases, stats: HashMap::new() }),
+            deleted: AtomicBool::new(false),
+            record: RwLock::new(Record { row, world, releases, stats: HashMap::new() }),
         }
     }
 
@@ -87,6 +90,19 @@ impl Guest {
 
     pub(crate) fn set_prepared(&self) {
         self.prepared.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn world(&self) -> World {
+        self.read().world
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.active.store(None);
     }
 
     /// What answers was made from the row as it is.
@@ -152,7 +168,7 @@ impl Guest {
         };
         GuestSummary {
             name: self.name.clone(),
-            world: self.world,
+            world: record.world,
             state,
             release: active.map(|release| release.digest.clone()),
             source: active.map(|release| release.source.clone()),
@@ -183,6 +199,23 @@ impl Guest {
 impl Record {
     pub(crate) fn active(&self) -> Option<&ReleaseRow> {
         self.releases.iter().find(|release| release.state == ReleaseState::Active)
+    }
+
+    /// The active release, else the one that was activated last.
+    pub(crate) fn last_active(&self) -> Option<&ReleaseRow> {
+        let activated = || self.releases.iter().filter(|release| release.activated_at.is_some());
+        self.active().or_else(|| activated().max_by_key(|release| release.activated_at))
+    }
+
+    /// The world that every further release has to have; `None` while no release was ever activated.
+    pub(crate) fn bound_world(&self) -> Option<World> {
+        self.releases.iter().any(|release| release.activated_at.is_some()).then_some(self.world)
+    }
+
+    /// The world of the release that was pushed or activated last, in a guest whose world isn't bound.
+    pub(crate) fn set_world(&mut self, world: World) {
+        self.world = world;
+        world.as_str().clone_into(&mut self.row.world);
     }
 
     pub(crate) fn release(&self, digest: &str) -> Option<&ReleaseRow> {
@@ -258,6 +291,8 @@ impl Record {
         for digest in &deleted {
             self.stats.remove(digest);
         }
+        // A world that this binary doesn't know is refused where a release of it is loaded.
+        self.world = World::from_name(&row.world).unwrap_or(self.world);
         (self.row, self.releases) = (row, releases);
         deleted
     }

@@ -1,8 +1,8 @@
 //! Guests as operators see them: names, settings, releases, and which release answers.
 //!
 //! A guest is a row: a component with settings under a name. Its releases are versions of the
-//! component. [`Catalog`] finds what answers, calls it and counts; `lifecycle` and `updates` change
-//! what answers, `conformance` validates it, `replication` follows the changes of other servers, and
+//! component. [`Catalog`] finds what answers, calls it and counts; `lifecycle`, `updates` and
+//! `deletion` change what answers, `conformance` validates it, `replication` follows the changes of other servers, and
 //! `readiness` gets guests into service after a start. The rest of the host calls guests by typed
 //! handles ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which always answer.
 
@@ -17,6 +17,7 @@ mod component_cache;
 mod components;
 mod conformance;
 mod defaults;
+mod deletion;
 mod embedded;
 mod error;
 mod findings;

@@ -1,4 +1,4 @@
-//! Changes of releases: pushing, activating, rolling back, deleting.
+//! Changes of releases: pushing, activating, rolling back, deleting. `deletion` deletes whole guests.
 //!
 //! A change is prepared (loaded, probed) without any lock, stored in one transaction, and only then
 //! seen by calls, in one swap. If any step fails, nothing after it happens, and what answered before
@@ -68,8 +68,9 @@ impl Catalog {
         loop {
             let change = self.inner.changes.lock().await;
             let known = self.guest(&release.guest).ok();
-            if let Some(guest) = &known {
-                same_world(&guest.name, guest.world.as_str(), component)?;
+            let bound = known.as_ref().and_then(|guest| guest.read().bound_world());
+            if let Some(world) = bound {
+                same_world(&release.guest, world.as_str(), component)?;
             }
             if let Some(guest) = known.as_ref().filter(|guest| guest.has_served(&release.digest)) {
                 if restored {
@@ -88,7 +89,8 @@ impl Catalog {
                 return Ok(Arc::clone(guest));
             }
             let guest = known.unwrap_or_else(|| new_guest(component, &release));
-            let row = guest.read().row.clone();
+            let mut row = guest.read().row.clone();
+            component.world().as_str().clone_into(&mut row.world);
             let put =
                 ReleaseMutation::Put { release: Box::new(release.clone()), component: Some(bytes.clone()) };
             match self.commit(&guest, row, vec![put]).await {
@@ -99,7 +101,11 @@ impl Catalog {
                 }
                 committed => committed?,
             }
-            guest.write().put(&release);
+            {
+                let mut record = guest.write();
+                record.put(&release);
+                record.set_world(component.world());
+            }
             self.insert(&guest);
             self.cache_component(component.digest(), bytes).await?;
             let by = Some(release.pushed_by.as_str());
@@ -172,7 +178,9 @@ impl Catalog {
                 return Err(CatalogError::NoRelease);
             }
             if guest.active_digest().as_ref() != Some(&digest) {
-                let (row, at) = (guest.read().row.clone(), Some(store::now()));
+                let (mut row, at) = (guest.read().row.clone(), Some(store::now()));
+                let world = validated.component.world();
+                world.as_str().clone_into(&mut row.world);
                 let activate = ReleaseMutation::Activate {
                     digest: digest.clone(),
                     at,
@@ -186,7 +194,9 @@ impl Catalog {
                     }
                     committed => committed?,
                 }
-                guest.write().activate(&digest, at, (ReleaseState::Retired, None));
+                let mut record = guest.write();
+                record.activate(&digest, at, (ReleaseState::Retired, None));
+                record.set_world(world);
             }
             self.activate_release(&guest, validated);
             self.emit(name, GuestChange::Activated, Some(&digest), Some(by), None);

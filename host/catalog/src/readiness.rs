@@ -10,7 +10,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use wasm::{Failure, Settings, World};
 
-use crate::{Catalog, CatalogError, activation::Validated, guest::Guest, runtimes::FALLBACK};
+use crate::{
+    Catalog, CatalogError, activation::Validated, guest::Guest, lifecycle::same_world, runtimes::FALLBACK,
+};
 use store::guests::GuestRow;
 
 /// How long a call waits for a guest that is not in service yet. The host's default answers then.
@@ -30,7 +32,7 @@ impl Catalog {
         }
         let guests = self.inner.guests.load_full();
         let mut guests: Vec<&Arc<Guest>> = guests.values().collect();
-        guests.sort_by_key(|guest| (guest.name != FALLBACK, guest.world != World::Adapter));
+        guests.sort_by_key(|guest| (guest.name != FALLBACK, guest.world() != World::Adapter));
         for guest in guests {
             self.prepare(guest).await;
         }
@@ -56,7 +58,7 @@ impl Catalog {
 
     /// Waits until it is decided which guest answers for a runtime; `None` if that is decided.
     pub fn runtime_ready<'a>(&'a self, runtime: &'a str) -> Option<impl Future<Output = ()> + Send + 'a> {
-        let pending = |guest: &Arc<Guest>| guest.world == World::Adapter && !guest.is_prepared();
+        let pending = |guest: &Arc<Guest>| !guest.is_prepared() && guest.world() == World::Adapter;
         if !self.inner.guests.load().values().any(pending) {
             return None;
         }
@@ -166,7 +168,8 @@ impl Catalog {
     /// Loads an active release. It passed its probes when it was activated; here an adapter only
     /// describes itself again.
     pub(crate) async fn load_active(&self, row: &GuestRow, digest: &str) -> Result<Validated, CatalogError> {
-        let component = self.load_release(row, digest).await?;
+        let component = self.load_release(digest).await?;
+        same_world(&row.name, &row.world, &component)?;
         let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
         let description = match component.adapter() {
             Some(adapter) => {

@@ -33,7 +33,7 @@ impl Catalog {
                     self.emit(&guest.name, GuestChange::RolledBack, Some(digest), None, Some(reason));
                     return;
                 }
-                Err(CatalogError::Superseded) => return,
+                Err(CatalogError::Superseded | CatalogError::NoGuest) => return,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(
@@ -62,6 +62,7 @@ impl Catalog {
                 }
                 return;
             }
+            Err(CatalogError::NoGuest) => return,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(

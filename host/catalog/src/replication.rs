@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use events::{Event, Hub, Received, Subscription};
-use store::guests::ReleaseState;
+use store::guests::{GuestRevision, ReleaseState};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{Catalog, CatalogError, bootstrap::StoredGuest, guest::Guest, refreshes::Refreshes};
@@ -54,8 +54,8 @@ impl Catalog {
         }
     }
 
-    /// Guests of which the database has another revision, and those whose active release could not be put
-    /// into service here.
+    /// Guests of which the database has another revision or which it no longer has, and those whose active
+    /// release could not be put into service here.
     async fn outdated(&self) -> Vec<String> {
         let revisions = match self.inner.store.guest_revisions().await {
             Ok(revisions) => revisions,
@@ -64,12 +64,19 @@ impl Catalog {
                 return Vec::new();
             }
         };
-        let is_outdated = |(name, revision): &(String, i64)| {
-            !self.guest(name).is_ok_and(|guest| {
-                guest.read().row.revision >= *revision && !(guest.is_prepared() && guest.is_behind())
+        let is_stored = |name: &str| revisions.iter().any(|(stored, ..)| stored == name);
+        let guests = self.inner.guests.load_full();
+        let deleted: Vec<String> = guests.keys().filter(|name| !is_stored(name)).cloned().collect();
+        let is_current = |(name, created_at, revision): &GuestRevision| {
+            guests.get(name).is_some_and(|guest| {
+                let record = guest.read();
+                record.row.created_at == *created_at
+                    && record.row.revision >= *revision
+                    && !(guest.is_prepared() && guest.is_behind())
             })
         };
-        revisions.into_iter().filter(is_outdated).map(|(name, _)| name).collect()
+        let changed = revisions.into_iter().filter(|revision| !is_current(revision)).map(|(name, ..)| name);
+        deleted.into_iter().chain(changed).collect()
     }
 
     /// Returns whether this server now has what the database has of the guest.
@@ -79,21 +86,32 @@ impl Catalog {
             tracing::warn!(guest = name, error, "a changed guest can't be read; trying again");
             return false;
         }
-        let Ok(guest) = self.guest(name) else { return false };
+        let Ok(guest) = self.guest(name) else {
+            // Deleted, or of a world that this binary doesn't know.
+            return matches!(self.inner.store.guest(name).await, Ok(None));
+        };
         // A guest that another server made is as unprepared as all are after a start.
         self.prepare(&guest).await;
         !guest.is_behind()
     }
 
-    /// Brings a guest up to what the database has of it. If its active release can't be put into
+    /// Brings a guest up to what the database has of it, if anything. If its active release can't be put into
     /// service here, what answered before answers on, and the release is tried again.
     pub(crate) async fn refresh(&self, name: &str) -> Result<(), CatalogError> {
-        let Some((row, releases)) = self.inner.store.guest(name).await? else { return Ok(()) };
-        let Ok(guest) = self.guest(name) else {
-            if let Some(guest) = Guest::stored(row, releases) {
-                self.insert(&Arc::new(guest));
+        let known = self.guest(name).ok();
+        let (guest, (row, releases)) = match (known, self.inner.store.guest(name).await?) {
+            (None, None) => return Ok(()),
+            (None, Some((row, releases))) => {
+                if let Some(guest) = Guest::stored(row, releases) {
+                    self.insert(&Arc::new(guest));
+                }
+                return Ok(());
             }
-            return Ok(());
+            (Some(guest), Some(stored)) if guest.read().row.is_same_guest(&stored.0) => (guest, stored),
+            (Some(guest), stored) => {
+                self.replace_deleted(&guest, stored).await;
+                return Ok(());
+            }
         };
         if !guest.is_prepared() {
             // What answers is decided when it is prepared, by the newest row.
@@ -129,9 +147,7 @@ impl Catalog {
             }
         }
         drop(change);
-        for digest in deleted {
-            self.evict_component(&digest).await;
-        }
+        self.evict_components(deleted).await;
         Ok(())
     }
 
@@ -142,9 +158,7 @@ impl Catalog {
         }
         let deleted = guest.write().replace(row, releases);
         drop(change);
-        for digest in deleted {
-            self.evict_component(&digest).await;
-        }
+        self.evict_components(deleted).await;
     }
 }
 

@@ -58,12 +58,17 @@ impl Catalog {
         // Which runtime names are free is known once every adapter is.
         self.all_ready().await;
         loop {
-            let before = guest.read().row.clone();
+            let (before, world) = {
+                let record = guest.read();
+                (record.row.clone(), record.bound_world())
+            };
             let active = guest.active_digest();
             let mut row = before.clone();
             update.apply(&mut row);
             let validated = match &active {
-                Some(digest) if row.enabled => Some(self.validate_as(&row, digest).await.map_err(refused)?),
+                Some(digest) if row.enabled => {
+                    Some(self.validate_as(&row, world, digest).await.map_err(refused)?)
+                }
                 _ => None,
             };
             let change = self.inner.changes.lock().await;

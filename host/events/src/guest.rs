@@ -47,6 +47,8 @@ pub enum GuestChange {
     PerCall,
     /// A release was deleted.
     Deleted,
+    /// The guest was deleted, with its releases.
+    GuestDeleted,
 }
 
 impl GuestChange {
@@ -67,6 +69,7 @@ impl GuestChange {
             Self::Pooled => "pooled",
             Self::PerCall => "per_call",
             Self::Deleted => "deleted",
+            Self::GuestDeleted => "guest_deleted",
         }
     }
 }

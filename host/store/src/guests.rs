@@ -1,7 +1,8 @@
-//! Guests and their releases: rows, and how they are read; `mutations` writes them, and `components`
-//! keeps the bytes of releases.
+//! Guests and their releases: rows, and how they are read; `mutations` writes them, `deletion` deletes
+//! them, and `components` keeps the bytes of releases.
 
 mod components;
+mod deletion;
 mod mutations;
 
 use std::collections::BTreeMap;
@@ -41,9 +42,12 @@ pub struct GuestRow {
     pub settings: Value,
     /// How often it or its releases were written; 0 where it is not stored yet.
     pub revision: i64,
-    /// When it was made.
+    /// When it was made. Tells it from a deleted guest of the same name, whose revisions say nothing of it.
     pub created_at: DateTime<Utc>,
 }
+
+/// A guest's name, when it was made, and its revision.
+pub type GuestRevision = (String, DateTime<Utc>, i64);
 
 /// One version of a guest.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,10 +146,10 @@ impl Store {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn guest_revisions(&self) -> Result<Vec<(String, i64)>, StoreError> {
+    pub async fn guest_revisions(&self) -> Result<Vec<GuestRevision>, StoreError> {
         let revisions = guest::Entity::find()
             .select_only()
-            .columns([guest::Column::Name, guest::Column::Revision])
+            .columns([guest::Column::Name, guest::Column::CreatedAt, guest::Column::Revision])
             .order_by_asc(guest::Column::Name)
             .into_tuple();
         Ok(revisions.all(&self.read).await?)
@@ -198,6 +202,20 @@ fn unsigned(count: i64) -> u64 {
 }
 
 impl GuestRow {
+    /// Whether two rows are of one guest: a deleted one and a later one of the same name are not.
+    #[must_use]
+    pub fn is_same_guest(&self, other: &Self) -> bool {
+        self.name == other.name && self.created_at == other.created_at
+    }
+
+    /// Selects the stored row, if it is this one in this revision.
+    fn is_stored(&self) -> Condition {
+        Condition::all()
+            .add(guest::Column::Name.eq(&self.name))
+            .add(guest::Column::CreatedAt.eq(self.created_at))
+            .add(guest::Column::Revision.eq(self.revision))
+    }
+
     fn model(&self) -> guest::ActiveModel {
         guest::ActiveModel {
             name: Set(self.name.clone()),

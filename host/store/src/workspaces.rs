@@ -7,7 +7,7 @@ mod row;
 use std::collections::{HashMap, HashSet};
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DbErr, EntityTrait, QueryFilter as _, QueryOrder as _,
+    ColumnTrait as _, Condition, ConnectionTrait as _, DbErr, EntityTrait, QueryFilter as _, QueryOrder as _,
     QueryResult, QuerySelect as _, QueryTrait as _, Select,
 };
 use types::WorkspaceId;
@@ -22,9 +22,16 @@ use crate::{
     statement::IDS,
 };
 pub use mutations::{InsertWorkspaces, PurgeWorkspaces, UpdateWorkspaces, rows_written};
-pub use preconditions::{NoCycle, NoOtherChildren, PausedAbove, WorkspaceIsLive};
+pub use preconditions::{NoCycle, NoOtherChildren, NoneHasRuntime, PausedAbove, WorkspaceIsLive};
 pub use row::WorkspaceRow;
 pub use types::{Container, DeliveryMode, DesiredState, Hosting, Status, WorkspaceAccess};
+
+/// Selects workspaces that aren't removed and have one of these runtimes.
+fn has_runtime(runtimes: &[String]) -> Condition {
+    Condition::all()
+        .add(workspace::Column::Runtime.is_in(runtimes))
+        .add(workspace::Column::Status.ne(TextColumn(Status::Removed)))
+}
 
 /// A workspace row with its layout and presence.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +74,24 @@ impl Store {
         let layouts = layouts.map_err(gone)??.into_iter().map(LayoutRow::from).collect();
         let presences = presences.map_err(gone)??.into_iter().map(PresenceRow::from).collect();
         Ok(joined(rows, layouts, presences))
+    }
+
+    /// Name and runtime of a workspace that isn't removed and has one of these runtimes, if there is one.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn workspace_of_runtimes(
+        &self,
+        runtimes: &[String],
+    ) -> Result<Option<(String, String)>, StoreError> {
+        let found = workspace::Entity::find()
+            .select_only()
+            .columns([workspace::Column::Name, workspace::Column::Runtime])
+            .filter(has_runtime(runtimes))
+            .order_by_asc(workspace::Column::CreatedAt)
+            .limit(1)
+            .into_tuple();
+        Ok(found.one(&self.read).await?)
     }
 
     /// Workspaces by id, removed ones too. Unknown ids are left out.

@@ -91,12 +91,17 @@ enum GuestTask {
         #[arg(value_parser = json_value)]
         settings: Value,
     },
-    /// Delete a release that is not active
+    /// Delete a guest that serves no one, or one of its releases
+    ///
+    /// Without RELEASE, the guest is deleted with its settings and releases. That is refused while a workspace
+    /// has a runtime that the guest answers for, and for first-party guests, which can be disabled instead
+    /// (`isomer guest disable NAME`). Remove the guest's file from GUESTS_DIR first: the next start would push
+    /// it again.
     Delete {
         /// Name of the guest
         name: String,
-        /// Digest of the release, or the beginning of it
-        release: String,
+        /// Delete only this release, which must not be active: its digest, or the beginning of it
+        release: Option<String>,
     },
     /// Call a function of a guest, to test it
     Call {
@@ -181,7 +186,8 @@ pub async fn run(args: GuestArgs) -> Result<(), CliError> {
             Answer::Guest(client()?.put(&path(&name, "/settings"), &settings).await?)
         }
         GuestTask::Delete { name, release } => {
-            Answer::Other(client()?.delete(&path(&name, &format!("/releases/{release}"))).await?)
+            let rest = release.map(|release| format!("/releases/{release}")).unwrap_or_default();
+            Answer::Other(client()?.delete(&path(&name, &rest)).await?)
         }
         GuestTask::Call { name, function, input } => {
             let body = json!({ "function": function, "input": input });

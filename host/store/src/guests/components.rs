@@ -18,6 +18,7 @@ use crate::{
     Store, StoreError,
     entity::{guest_component, guest_release},
     guarded::Tx,
+    statement::IDS,
     transaction::Transaction,
 };
 
@@ -97,14 +98,22 @@ impl Store {
     pub async fn delete_orphaned_components(&self, digests: Vec<String>) -> Result<u64, StoreError> {
         // In order with the registration of releases.
         let tx = Transaction::begin(self, 0, 0).await?.db;
-        let deleted = guest_component::Entity::delete_many()
-            .filter(guest_component::Column::Digest.is_in(digests))
-            .filter(is_orphaned())
-            .exec(&tx)
-            .await?;
+        let deleted = delete_orphaned(&tx, digests).await?;
         tx.commit().await?;
-        Ok(deleted.rows_affected)
+        Ok(deleted)
     }
+}
+
+/// Deletes those of these components that no release has. Returns how many.
+pub(super) async fn delete_orphaned(tx: &Tx, digests: Vec<String>) -> Result<u64, StoreError> {
+    let mut deleted = 0;
+    for digests in digests.chunks(IDS) {
+        let orphaned = guest_component::Entity::delete_many()
+            .filter(guest_component::Column::Digest.is_in(digests))
+            .filter(is_orphaned());
+        deleted += orphaned.exec(tx).await?.rows_affected;
+    }
+    Ok(deleted)
 }
 
 /// Stores a component unless the database has it, by its length: the bytes were stored shortly before,

@@ -91,7 +91,10 @@ impl Store {
     /// # Errors
     /// See [`CommitError`].
     pub async fn commit_guests(&self, guests: Vec<PutGuest>) -> Result<(), CommitError> {
-        let mut change = guests.into_iter().fold(Change::default(), Change::with);
+        self.commit_beside_writer(guests.into_iter().fold(Change::default(), Change::with)).await
+    }
+
+    pub(super) async fn commit_beside_writer(&self, mut change: Change) -> Result<(), CommitError> {
         change.add_implicit_events();
         let committed = commit_group(self, &[&change]).await;
         if matches!(committed, Ok(_) | Err(CommitError::OutcomeUnknown)) {
@@ -116,14 +119,14 @@ async fn write_row(tx: &Tx, row: &GuestRow) -> Result<(), CommitError> {
             .await?
     } else {
         guest::Entity::update_many()
+            .col_expr(guest::Column::World, Expr::value(row.world.clone()))
             .col_expr(guest::Column::Settings, Expr::value(row.settings.clone()))
             .col_expr(guest::Column::Trusted, Expr::value(row.trusted))
             .col_expr(guest::Column::Enabled, Expr::value(row.enabled))
             .col_expr(guest::Column::Pooled, Expr::value(row.pooled))
             .col_expr(guest::Column::Revision, Expr::value(row.revision + 1))
             .col_expr(guest::Column::UpdatedAt, Expr::value(crate::now()))
-            .filter(guest::Column::Name.eq(&row.name))
-            .filter(guest::Column::Revision.eq(row.revision))
+            .filter(row.is_stored())
             .exec(tx)
             .await?
             .rows_affected

@@ -34,6 +34,17 @@ impl Precondition for WorkspaceIsLive {
     }
 }
 
+/// No workspace that isn't removed has one of these runtimes.
+#[derive(Debug)]
+pub struct NoneHasRuntime(pub Vec<String>);
+
+#[async_trait]
+impl Precondition for NoneHasRuntime {
+    async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
+        Ok(workspace::Entity::find().filter(super::has_runtime(&self.0)).count(&tx.db).await? == 0)
+    }
+}
+
 /// No workspace outside of these has one of these as its parent, except removed ones.
 #[derive(Debug)]
 pub struct NoOtherChildren(pub Vec<WorkspaceId>);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::DateTime;
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 use store::{
@@ -25,7 +26,7 @@ fn guest(revision: i64) -> GuestRow {
         pooled: false,
         settings: json!({}),
         revision,
-        created_at: store::now(),
+        created_at: DateTime::UNIX_EPOCH,
     }
 }
 
