@@ -46,6 +46,8 @@ struct Waiting {
     /// Tries in a row that did not reach the agent, and until when none is made.
     unreached: u32,
     blocked_until: Option<Instant>,
+    /// When the agent reported last.
+    reported_at: Option<Instant>,
     /// When to look again, if there is a time.
     wake_at: Option<Instant>,
 }
@@ -117,6 +119,11 @@ impl PendingIndex {
         }
     }
 
+    /// Whether the agent reported after this time, perhaps from another address.
+    pub(crate) fn has_reported_since(&self, id: WorkspaceId, time: Instant) -> bool {
+        self.lock().pending.get(&id).and_then(|waiting| waiting.reported_at).is_some_and(|at| at >= time)
+    }
+
     /// Tries in a row that did not reach the agent.
     pub(crate) fn unreached(&self, id: WorkspaceId) -> u32 {
         self.lock().pending.get(&id).map_or(0, |waiting| waiting.unreached)
@@ -155,7 +162,10 @@ impl PendingIndex {
         let mut sets = self.lock();
         let waiting = sets.pending.entry(id).or_default();
         match trigger {
-            Trigger::Heartbeat => (waiting.unreached, waiting.blocked_until) = (0, None),
+            Trigger::Heartbeat => {
+                (waiting.unreached, waiting.blocked_until) = (0, None);
+                waiting.reported_at = Some(Instant::now());
+            }
             Trigger::Due if waiting.blocked_until.is_some_and(|until| until > Instant::now()) => return None,
             Trigger::Due => {}
         }
