@@ -47,7 +47,9 @@ async fn row(server: &Server, id: &str, count: usize) -> Value {
         rows
     };
     server.until("the row is there", async |server| ended(server).await.len() >= count).await;
-    ended(server).await.swap_remove(0)
+    // Newest first, and there may be more by now.
+    let mut rows = ended(server).await;
+    rows.swap_remove(rows.len() - count)
 }
 
 on_both_databases! {

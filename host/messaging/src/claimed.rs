@@ -20,8 +20,7 @@ use types::QueueItemId;
 use crate::{
     Messaging,
     caller::Caller,
-    deliver::SendOptions,
-    delivery::{Delivery, Origin, Undelivered},
+    delivery::{Delivery, Origin, SendOptions, Undelivered},
     error::DeliveryError,
     limits::{
         ATTEMPT_BACK_OFF, CLAIMED_DELIVERIES, DELIVERY_TIMEOUT, LONGEST_BACK_OFF, MAX_ATTEMPTS,

@@ -12,7 +12,7 @@ use types::WorkspaceId;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Answer, Delivery, Origin, Outcome, Undelivered, is_success},
+    delivery::{Answer, Delivery, Origin, Outcome, SendOptions, Undelivered, is_success},
     error::DeliveryError,
     headers::MessageHeaders,
     request::Request,
@@ -34,16 +34,6 @@ pub struct SendRequest {
     pub idempotency_key: Option<String>,
     /// Headers that the message came with.
     pub headers: MessageHeaders,
-}
-
-/// How a message is sent.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SendOptions {
-    /// Until when its sender waits, if the sender says so.
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) headers: MessageHeaders,
-    /// Its sender takes an answer in pieces.
-    pub(crate) streaming: bool,
 }
 
 impl Messaging {

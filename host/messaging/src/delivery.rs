@@ -7,12 +7,14 @@ use fleet::Workspace;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use store::{activity::RECEIVED, queue::NewQueued};
+use tokio::time::Instant;
 use wire_json::RawJson;
 
 use crate::{
     activity::{Begun, ERROR, Entry, OK, PENDING},
     caller::Caller,
     error::DeliveryError,
+    headers::MessageHeaders,
     request::Request,
     stream::AgentStream,
 };
@@ -54,6 +56,16 @@ pub(crate) struct Delivery {
     pub(crate) origin: Origin,
     /// Digest by which the message is recognized when it is sent again.
     pub(crate) key: Option<String>,
+}
+
+/// How a message is sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SendOptions {
+    /// Until when its sender waits, if the sender says so.
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) headers: MessageHeaders,
+    /// Its sender takes an answer in pieces.
+    pub(crate) streaming: bool,
 }
 
 /// Where a delivery comes from.

@@ -27,8 +27,7 @@ use wire_json::raw;
 use crate::{
     Messaging,
     caller::Caller,
-    deliver::SendOptions,
-    delivery::{Answer, Delivery, Reply},
+    delivery::{Answer, Delivery, Reply, SendOptions},
     error::DeliveryError,
     limits::{DELIVERY_TIMEOUT, SAME_MESSAGE_PAUSES},
     poll,
