@@ -131,6 +131,36 @@ on_both_databases! {
         assert_eq!((&dropped["last_error"], &dropped["attempts"]), (&json!("expired"), &json!(0)));
     }
 
+    async fn one_heartbeat_is_one_attempt_for_each_message(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url, 3).await;
+        let mut items = Vec::new();
+        for number in 0..4 {
+            items.push(queue(&server, &agent, &id, &number.to_string()).await);
+        }
+        agent.react((0..4).map(|_| Reaction::Respond(503, "{}".to_owned())));
+        heartbeat(&server, &id).await;
+        // The next attempts, after the back-off, succeed.
+        for queued in &items {
+            assert_eq!(until_status(&server, &id, queued, "completed").await["attempts"], 2);
+        }
+        assert_eq!(agent.received(12).await.len(), 12);
+    }
+
+    async fn a_message_whose_item_was_given_up_is_delivered_when_it_is_sent_again(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url, 1).await;
+        let mut body = message("hello");
+        body["params"]["message"]["messageId"] = json!("0b6cf0a4-4f0e-4d6e-9d43-2c8f6a7f0e11");
+        body["params"]["expires_in_seconds"] = json!(1);
+        let path = format!("/workspaces/{id}/a2a");
+        agent.react([break_off()]);
+        let queued = server.post(&path, body.clone()).await;
+        assert_eq!(queued.status, 202, "{}", queued.json);
+        until_status(&server, &id, queued.json["queue_id"].as_str().unwrap(), "dropped").await;
+        assert_eq!(server.post(&path, body).await.status, 200);
+    }
+
     async fn a_registration_ends_the_back_off(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url, 1).await;

@@ -13,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use messaging::{AgentStream, Answer, Caller, DeliveryError, MessageHeaders, Reply, SendRequest};
+use messaging::{
+    AgentStream, Answer, Caller, DeliveryError, MessageHeaders, Reply, SendRequest, StreamBroken,
+};
 use tokio::time::Instant;
 use types::WorkspaceId;
 
@@ -61,13 +63,14 @@ fn whole(reply: Reply) -> Response {
     response
 }
 
-/// The agent's stream, piece by piece. It ends when the server drains.
+/// The agent's stream, piece by piece. It breaks off when the server drains: an orderly end would look like the
+/// agent's.
 fn streamed(stream: AgentStream, shutdown: Shutdown) -> Response {
     let (status, content_type) = (stream.status, stream.content_type.clone());
     let chunks = futures::stream::unfold((stream, shutdown), |(mut stream, shutdown)| async move {
         let chunk = tokio::select! {
             chunk = stream.chunk() => chunk.transpose()?,
-            () = shutdown.draining() => return None,
+            () = shutdown.draining() => Err(StreamBroken),
         };
         Some((chunk, (stream, shutdown)))
     });

@@ -49,7 +49,8 @@ impl Messaging {
         if let Some(hops) = headers.excess_hops() {
             return Err(DeliveryError::Loop { hops });
         }
-        let key = Key::of(target, caller, &body, idempotency_key.as_deref(), &delivery.request);
+        let key = Key::of(target, caller, &body, idempotency_key.as_deref(), &delivery.request)
+            .filter(|_| !delivery.may_stream());
         let options = SendOptions { deadline, headers, streaming: true };
         match key {
             Some(key) => self.send_once(key, delivery, options).await,

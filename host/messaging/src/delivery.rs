@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fleet::Workspace;
+use fleet::{Workspace, rules::DeliveryMode};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
-use store::{activity::RECEIVED, queue::NewQueued};
+use store::{activity::RECEIVED, queue::NewQueued, workspaces::Hosting};
 use tokio::time::Instant;
 use wire_json::RawJson;
 
@@ -16,7 +16,7 @@ use crate::{
     error::DeliveryError,
     headers::MessageHeaders,
     request::Request,
-    stream::AgentStream,
+    stream::{self, AgentStream},
 };
 
 /// The answer to a message.
@@ -114,6 +114,14 @@ impl Reply {
 }
 
 impl Delivery {
+    /// Whether the answer may be a stream. It is not kept, and a sender that lost it wants another.
+    pub(crate) fn may_stream(&self) -> bool {
+        let row = &self.target.row;
+        stream::is_streaming(self.request.method())
+            && row.delivery_mode != DeliveryMode::Poll
+            && row.hosting != Hosting::Synthetic
+    }
+
     /// The activity that records that it has not ended.
     pub(crate) fn pending_entry(&self) -> Entry {
         let Self { target, caller, request, begun, .. } = self;

@@ -37,6 +37,11 @@ impl MessageHeaders {
         Self { forwarded, hops: headers.get(HOPS).map_or(0, hops) }
     }
 
+    /// How many hops the message has behind it.
+    pub(crate) fn hops(&self) -> u32 {
+        self.hops
+    }
+
     /// How many hops the message has behind it, if those are too many.
     pub(crate) fn excess_hops(&self) -> Option<u32> {
         (self.hops > MAX_HOPS).then_some(self.hops)

@@ -60,10 +60,9 @@ pub(crate) const CLAIMED_DELIVERIES: usize = 512;
 pub(crate) const STORE_OUTCOME_PAUSES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// Answers that are remembered for messages that may be sent twice: bytes in all, and of one. What exceeds them is read
-/// from the database where it is needed.
+/// Answers that are remembered for messages that may be sent twice, in bytes: three of the largest. Older ones are read
+/// from the database where they are needed.
 pub(crate) const REMEMBERED_BYTES: usize = 32 * 1024 * 1024;
-pub(crate) const REMEMBERED_ANSWER_BYTES: usize = 256 * 1024;
 
 /// Pauses of a message that waits for another server to deliver the same one.
 pub(crate) const SAME_MESSAGE_PAUSES: [Duration; 4] = [

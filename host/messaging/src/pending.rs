@@ -52,6 +52,12 @@ struct Waiting {
     wake_at: Option<Instant>,
 }
 
+impl Waiting {
+    fn is_blocked(&self) -> bool {
+        self.blocked_until.is_some_and(|until| until > Instant::now())
+    }
+}
+
 /// Why the queue of a workspace is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trigger {
@@ -119,6 +125,11 @@ impl PendingIndex {
         }
     }
 
+    /// Whether no message is tried now, because the agent was not reached.
+    pub(crate) fn is_blocked(&self, id: WorkspaceId) -> bool {
+        self.lock().pending.get(&id).is_some_and(Waiting::is_blocked)
+    }
+
     /// Whether the agent reported after this time, perhaps from another address.
     pub(crate) fn has_reported_since(&self, id: WorkspaceId, time: Instant) -> bool {
         self.lock().pending.get(&id).and_then(|waiting| waiting.reported_at).is_some_and(|at| at >= time)
@@ -166,7 +177,7 @@ impl PendingIndex {
                 (waiting.unreached, waiting.blocked_until) = (0, None);
                 waiting.reported_at = Some(Instant::now());
             }
-            Trigger::Due if waiting.blocked_until.is_some_and(|until| until > Instant::now()) => return None,
+            Trigger::Due if waiting.is_blocked() => return None,
             Trigger::Due => {}
         }
         if let Some(again) = sets.claiming.get_mut(&id) {
@@ -193,7 +204,9 @@ impl ClaimGuard {
     /// No message waits, unless one was enqueued since the guard was given.
     pub(crate) fn is_empty(&self) {
         let mut sets = self.index.lock();
-        if sets.pending.get(&self.id).is_some_and(|waiting| waiting.added <= self.added) {
+        // What is to be tried again is under way at this moment.
+        let is_idle = |waiting: &Waiting| waiting.wake_at.is_none() && !waiting.is_blocked();
+        if sets.pending.get(&self.id).is_some_and(|it| it.added <= self.added && is_idle(it)) {
             sets.pending.remove(&self.id);
         }
     }

@@ -108,15 +108,18 @@ impl Messaging {
         mut guard: ClaimGuard,
     ) -> Result<(), StoreError> {
         loop {
+            if trigger == Trigger::Heartbeat {
+                self.fleet.store().end_back_off(id).await?;
+            }
             // Before the claim: what is claimed is delivered.
             let permit = self.running.permit();
             let claim = match (permit, self.capacity(id)) {
-                (Some(permit), Some(capacity)) if !self.stopping.is_draining() => {
-                    let (server, early) = (self.fleet.state().server(), trigger == Trigger::Heartbeat);
-                    let store = self.fleet.store();
-                    match store.claim_queued(id, server, capacity, early, LONGEST_BACK_OFF).await? {
+                (Some(permit), Some(capacity)) if self.may_claim(id) => {
+                    let server = self.fleet.state().server();
+                    match self.fleet.store().claim_queued(id, server, capacity, LONGEST_BACK_OFF).await? {
                         Claim::Taken(row) => {
                             self.begin_delivery(*row, permit);
+                            trigger = Trigger::Due;
                             continue;
                         }
                         other => other,
@@ -132,6 +135,11 @@ impl Messaging {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Not while this server stops, or while the agent is known to be away.
+    fn may_claim(&self, id: WorkspaceId) -> bool {
+        !self.stopping.is_draining() && !self.pending.is_blocked(id)
     }
 
     fn begin_delivery(&self, row: QueuedRow, permit: crate::claimed::Permit) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use store::activity::SAME_MESSAGE;
 use tokio::{
     sync::{Notify, futures::OwnedNotified},
@@ -15,7 +16,7 @@ use tokio::{
 use crate::{
     delivery::{Answer, Reply},
     error::DeliveryError,
-    limits::{REMEMBERED_ANSWER_BYTES, REMEMBERED_BYTES},
+    limits::REMEMBERED_BYTES,
 };
 
 /// Memory of an answer apart from its body, about.
@@ -46,8 +47,8 @@ struct Messages {
 
 #[derive(Debug)]
 enum State {
-    /// Under way; others with the same key wait here.
-    Running(Option<Arc<Notify>>),
+    /// Under way, with so many hops behind it; others with the same key wait here.
+    Running(u32, Option<Arc<Notify>>),
     Delivered(Known),
 }
 
@@ -56,6 +57,8 @@ pub(crate) enum Begun {
     First(Running),
     /// Another one is, until this ends.
     Second(OwnedNotified),
+    /// Another one is, and this one comes from it: waiting for it would never end.
+    Loop,
     /// It was delivered.
     Delivered(Known),
 }
@@ -71,6 +74,8 @@ impl Known {
     /// again, or if the answer is a stream.
     pub(crate) fn of(result: &Result<Answer, DeliveryError>) -> Option<Self> {
         match result {
+            // A queued message may be given up: the queue knows.
+            Ok(Answer::Whole(reply)) if reply.status == StatusCode::ACCEPTED => None,
             Ok(Answer::Whole(reply)) => Some(Self::Reply(reply.clone())),
             Ok(Answer::Stream(_)) => None,
             Err(DeliveryError::IncompleteResponse { delivered: true }) => Some(Self::Incomplete),
@@ -96,15 +101,16 @@ impl Known {
 }
 
 impl Recent {
-    pub(crate) fn begin(self: &Arc<Self>, key: Digest) -> Begun {
+    pub(crate) fn begin(self: &Arc<Self>, key: Digest, hops: u32) -> Begun {
         let mut messages = self.lock();
         messages.forget_old();
         match messages.by_key.get_mut(&key) {
             None => {
-                messages.by_key.insert(key, State::Running(None));
+                messages.by_key.insert(key, State::Running(hops, None));
                 Begun::First(Running { recent: Arc::clone(self), key })
             }
-            Some(State::Running(waiting)) => {
+            Some(State::Running(first, _)) if hops > *first => Begun::Loop,
+            Some(State::Running(_, waiting)) => {
                 Begun::Second(Arc::clone(waiting.get_or_insert_default()).notified_owned())
             }
             Some(State::Delivered(answer)) => Begun::Delivered(answer.clone()),
@@ -130,11 +136,8 @@ impl Messages {
 }
 
 impl Running {
-    /// The message was delivered. A large answer is not remembered: it is read from the database where needed.
+    /// The message was delivered. Its row may not be stored yet, so that even a large answer is remembered.
     pub(crate) fn finish(self, mut answer: Known) {
-        if answer.bytes() > REMEMBERED_ANSWER_BYTES {
-            return;
-        }
         if let Known::Reply(reply) = &mut answer {
             // A body may be a part of a larger buffer.
             reply.body = Bytes::copy_from_slice(&reply.body);
@@ -143,7 +146,7 @@ impl Running {
         let mut messages = self.recent.lock();
         messages.bytes += bytes;
         messages.delivered.push_back((self.key, Instant::now(), bytes));
-        if let Some(State::Running(Some(waiting))) =
+        if let Some(State::Running(_, Some(waiting))) =
             messages.by_key.insert(self.key, State::Delivered(answer))
         {
             waiting.notify_waiters();
@@ -155,7 +158,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let mut messages = self.recent.lock();
-        if let Some(State::Running(waiting)) = messages.by_key.get_mut(&self.key) {
+        if let Some(State::Running(_, waiting)) = messages.by_key.get_mut(&self.key) {
             if let Some(waiting) = waiting.take() {
                 waiting.notify_waiters();
             }
@@ -166,7 +169,6 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
     use tokio::time::advance;
 
     use super::*;
@@ -176,9 +178,9 @@ mod tests {
     }
 
     fn first(recent: &Arc<Recent>, key: Digest) -> Running {
-        match recent.begin(key) {
+        match recent.begin(key, 0) {
             Begun::First(running) => running,
-            Begun::Second(_) | Begun::Delivered(_) => panic!("not the first"),
+            Begun::Second(_) | Begun::Loop | Begun::Delivered(_) => panic!("not the first"),
         }
     }
 
@@ -186,15 +188,16 @@ mod tests {
     async fn a_second_message_waits_for_the_first_and_gets_its_answer_for_a_day() {
         let recent = Arc::<Recent>::default();
         let running = first(&recent, [1; 32]);
-        let Begun::Second(waiting) = recent.begin([1; 32]) else { panic!("one is under way") };
+        assert!(matches!(recent.begin([1; 32], 1), Begun::Loop));
+        let Begun::Second(waiting) = recent.begin([1; 32], 0) else { panic!("one is under way") };
         drop(running);
         waiting.await;
         let running = first(&recent, [1; 32]);
-        let Begun::Second(waiting) = recent.begin([1; 32]) else { panic!("one is under way") };
+        let Begun::Second(waiting) = recent.begin([1; 32], 0) else { panic!("one is under way") };
         running.finish(reply(1));
         waiting.await;
         advance(SAME_MESSAGE.to_std().unwrap() - std::time::Duration::from_secs(1)).await;
-        assert!(matches!(recent.begin([1; 32]), Begun::Delivered(answer) if answer == reply(1)));
+        assert!(matches!(recent.begin([1; 32], 0), Begun::Delivered(answer) if answer == reply(1)));
         advance(std::time::Duration::from_secs(1)).await;
         drop(first(&recent, [1; 32]));
     }
@@ -203,12 +206,10 @@ mod tests {
     async fn remembered_answers_are_bounded_by_their_bytes() {
         let recent = Arc::<Recent>::default();
         for number in 0..250 {
-            first(&recent, [number; 32]).finish(reply(REMEMBERED_ANSWER_BYTES));
+            first(&recent, [number; 32]).finish(reply(256 * 1024));
         }
         assert!(recent.lock().bytes <= REMEMBERED_BYTES);
         assert!(recent.lock().by_key.len() < 130);
-        assert!(matches!(recent.begin([249; 32]), Begun::Delivered(_)));
-        first(&recent, [0; 32]).finish(reply(REMEMBERED_ANSWER_BYTES + 1));
-        drop(first(&recent, [0; 32]));
+        assert!(matches!(recent.begin([249; 32], 0), Begun::Delivered(_)));
     }
 }

@@ -34,7 +34,6 @@ use crate::{
     queue::queued_reply,
     recent::{Begun, Digest, Known},
     request::Request,
-    stream,
 };
 
 /// By what a message is recognized.
@@ -43,8 +42,7 @@ pub(crate) struct Key(Digest);
 
 impl Key {
     /// The key of a message with this body as it was sent, under the name that the sender gives it, if it gives one.
-    /// None for messages without a unique name, and for those whose answer is a stream: it is not kept, and a sender
-    /// that lost it wants another.
+    /// None for messages without a unique name.
     pub(crate) fn of(
         target: WorkspaceId,
         caller: Caller,
@@ -52,12 +50,9 @@ impl Key {
         name: Option<&str>,
         request: &Request,
     ) -> Option<Self> {
-        if stream::is_streaming(request.method()) {
-            return None;
-        }
         let id = request.body.at(&["params", "message", "messageId"]).and_then(raw::string);
         // One that was made up for a message without an id is not in what was sent.
-        let is_given = |id: &str| std::str::from_utf8(sent).is_ok_and(|body| body.contains(id));
+        let is_given = |id: &str| String::from_utf8_lossy(sent).contains(id);
         let is_unique = id.is_some_and(|id| Uuid::try_parse(&id).is_ok() && is_given(&id));
         let name = match name {
             // It is a part of the body.
@@ -96,8 +91,10 @@ impl Messaging {
     ) -> Result<Answer, DeliveryError> {
         let patience = options.deadline.unwrap_or_else(|| Instant::now() + DELIVERY_TIMEOUT);
         let running = loop {
-            match self.recent.begin(key.0) {
+            match self.recent.begin(key.0, options.headers.hops()) {
                 Begun::First(running) => break running,
+                // It ends by its hops.
+                Begun::Loop => return self.send(delivery, options).await,
                 Begun::Delivered(answer) => return answer.into_result(),
                 Begun::Second(ended) => {
                     timeout_at(patience, ended).await.map_err(|_| DeliveryError::SameUnderWay)?;

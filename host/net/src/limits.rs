@@ -17,7 +17,7 @@ pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How soon after a request its connection must end for the agent to have closed it as an idle one. One that
 /// ends later ended at work.
-pub(crate) const IDLE_CLOSE_WINDOW: Duration = Duration::from_secs(2);
+pub(crate) const IDLE_CLOSE_WINDOW: Duration = Duration::from_millis(500);
 
 /// TCP keep-alive: silence before the first probe, then between two. After [`KEEPALIVE_PROBES`] without an
 /// answer the connection is reset, so that an agent whose machine vanished is noticed within a minute.

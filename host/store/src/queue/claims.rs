@@ -70,9 +70,26 @@ pub enum Outcome {
 }
 
 impl Store {
-    /// Claims the next message of this workspace, if its agent has capacity. One that is to be tried later is taken
-    /// where `early`, because its agent reported just now, which begins its back-off anew; and where its time is further off than `longest_wait`,
-    /// because the clock was set back.
+    /// Ends the back-off of the messages of a workspace whose agent was not reached, because it reported just now.
+    /// The back-off of attempts that reached the agent goes on.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn end_back_off(&self, workspace: WorkspaceId) -> Result<(), StoreError> {
+        let tx = Transaction::begin(self, 0, 0).await?.db;
+        queued::Entity::update_many()
+            .col_expr(queued::Column::NotBefore, Expr::value(None::<DateTime<Utc>>))
+            .col_expr(queued::Column::Unreached, Expr::value(0))
+            .filter(queued::Column::WorkspaceId.eq(workspace.0))
+            .filter(queued::Column::Status.eq(QueueStatus::Queued))
+            .filter(queued::Column::Unreached.gt(0))
+            .exec(&tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Claims the next message of this workspace that is due, if its agent has capacity. One whose time is further
+    /// off than `longest_wait` is due, because the clock was set back.
     ///
     /// # Errors
     /// If the database fails.
@@ -81,17 +98,14 @@ impl Store {
         workspace: WorkspaceId,
         owner: ServerId,
         capacity: Capacity,
-        early: bool,
         longest_wait: Duration,
     ) -> Result<Claim, StoreError> {
         let now = crate::now();
         let due = "AND (not_before IS NULL OR not_before <= $1 OR not_before > $7)";
-        let due = if early { "AND $1 < $7" } else { due };
-        let unreached = if early { "0" } else { "unreached" };
         // What was sent after the agent's last report is not in it.
         let sql = format!(
             "UPDATE a2a_queue SET status = 'dispatched', dispatched_at = $1, owner = $2, \
-               attempts = attempts + 1, claim = claim + 1, unreached = {unreached} \
+               attempts = attempts + 1, claim = claim + 1 \
              WHERE status = 'queued' AND id = (\
                SELECT id FROM a2a_queue WHERE workspace_id = $3 AND status = 'queued' \
                  AND (expires_at IS NULL OR expires_at > $1) {due} \
