@@ -108,6 +108,7 @@ on_both_databases! {
             (format!("?peer_id={id}"), &["4 → Agent", "3", "2", "1"]),
             (format!("?source=agent&type=error&peer_id={id}"), &["2"]),
             (format!("?before_ts={}", escaped(&all[1])), &["2", "1"]),
+            ("?limit=1&before_ts=9999-12-31T23:59:59-23:59".to_owned(), &["4 → Agent"]),
             (format!("?since_id={}", all[2]["id"].as_str().unwrap()), &["3", "4 → Agent"]),
             (format!("?since_id={}&limit=1", all[2]["id"].as_str().unwrap()), &["3"]),
             (format!("?since_id={}", all[0]["id"].as_str().unwrap()), &[]),

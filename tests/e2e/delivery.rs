@@ -312,7 +312,7 @@ on_both_databases! {
         assert_eq!(server.with(&as_other, Method::GET, &path, None).await.status, 404);
 
         let stale = async |query: &str| server.ask("admin", Method::POST, &format!("/admin/a2a-queue/drop-stale{query}"), None).await;
-        for query in ["", "?max_age_minutes=1", "?max_age_minutes=9223372036854775807", &format!("?workspace_id={to}")] {
+        for query in ["", "?max_age_minutes=1", "?max_age_minutes=4294967295", "?max_age_minutes=9223372036854775807", &format!("?workspace_id={to}")] {
             assert_eq!(stale(query).await.ok(), json!({ "dropped": 0 }), "{query}");
         }
         for bad in ["0", "-1", "x", "1.5"] {

@@ -47,12 +47,17 @@ impl Address {
         };
         let (name, loopback) = match host {
             Host::Domain(name) => (name.to_owned(), name == "localhost" || name.ends_with(".localhost")),
-            Host::Ipv4(address) => (address.to_string(), address.is_loopback()),
-            Host::Ipv6(address) => (address.to_string(), IpAddr::V6(address).to_canonical().is_loopback()),
+            // An unspecified address leads to this machine, too.
+            Host::Ipv4(address) => (address.to_string(), is_own(IpAddr::V4(address))),
+            Host::Ipv6(address) => (address.to_string(), is_own(IpAddr::V6(address).to_canonical())),
         };
         let url = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { url, secure, loopback, socket: (name, port) })
     }
+}
+
+fn is_own(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
 }
 
 fn unusable(text: &str, reason: &str) -> CliError {

@@ -29,6 +29,11 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(server: &str, authority: Option<&Path>, token: Option<&str>) -> Result<Self, CliError> {
+        if token.is_some_and(|token| reqwest::header::HeaderValue::from_str(token).is_err()) {
+            let text =
+                "the token in --token or ADMIN_TOKEN has characters that no token has, such as a line end";
+            return Err(CliError::refused(text.to_owned()));
+        }
         let address = Address::parse(server)?;
         let tls = tls::config(address.secure, authority)?;
         // A redirect would turn a POST into a GET.

@@ -184,7 +184,7 @@ impl Messaging {
 
     /// Deletes activity that is older than this.
     pub(crate) async fn delete_old_activity(&self, age: chrono::Duration) {
-        match self.fleet.store().delete_activity_before(store::now() - age).await {
+        match self.fleet.store().delete_activity_before(store::time_ago(age)).await {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "old activity deleted"),
             Err(error) => tracing::warn!(%error, "old activity could not be deleted"),

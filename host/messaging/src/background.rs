@@ -49,7 +49,7 @@ impl Messaging {
 
     /// Deletes messages of the queue that were finished longer ago than this.
     async fn delete_finished(&self, age: chrono::Duration) {
-        match self.fleet.store().delete_finished_queued(store::now() - age).await {
+        match self.fleet.store().delete_finished_queued(store::time_ago(age)).await {
             Ok(0) => {}
             Ok(messages) => tracing::info!(messages, "finished messages of the queue deleted"),
             Err(error) => tracing::warn!(%error, "finished messages of the queue could not be deleted"),

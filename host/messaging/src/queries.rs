@@ -250,12 +250,7 @@ impl Messaging {
     /// # Errors
     /// If the database fails.
     pub async fn drop_stale(&self, minutes: i64, workspace: Option<WorkspaceId>) -> Result<u64, StoreError> {
-        // A time before the beginning of the calendar: no message is that old.
-        let Some(before) =
-            Duration::try_minutes(minutes).and_then(|age| store::now().checked_sub_signed(age))
-        else {
-            return Ok(0);
-        };
+        let before = store::time_ago(Duration::try_minutes(minutes).unwrap_or(Duration::MAX));
         self.fleet.store().drop_stale_queued(before, workspace).await
     }
 }

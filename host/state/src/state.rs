@@ -264,7 +264,7 @@ impl State {
 
     /// Deletes events that are older than this.
     pub async fn delete_old_events(&self, age: chrono::Duration) {
-        match self.store().delete_events_before(store::now() - age).await {
+        match self.store().delete_events_before(store::time_ago(age)).await {
             Ok(0) => {}
             Ok(events) => tracing::info!(events, "old events deleted"),
             Err(error) => tracing::warn!(%error, "old events could not be deleted"),

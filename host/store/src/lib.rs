@@ -65,6 +65,12 @@ pub fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
+/// The time so long ago, since 1970 at the earliest: not every database has earlier ones, and nothing is older.
+#[must_use]
+pub fn time_ago(age: chrono::Duration) -> DateTime<Utc> {
+    now().checked_sub_signed(age).map_or(DateTime::UNIX_EPOCH, |time| time.max(DateTime::UNIX_EPOCH))
+}
+
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
