@@ -191,8 +191,9 @@ on_both_databases! {
         server.post("/registry/heartbeat", json!({ "workspace_id": id, "active_tasks": 0 })).await.ok();
         let row = row(&server, &id, rows + 2).await;
         assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!(with)));
-        let item = server.get(&format!("/workspaces/{id}/a2a/queue/{}", queued["queue_id"].as_str().unwrap())).await.ok();
-        assert_ne!(item["status"], "completed");
+        let path = format!("/workspaces/{id}/a2a/queue/{}", queued["queue_id"].as_str().unwrap());
+        server.until("it is delivered", async |server| server.get(&path).await.ok()["status"] == "completed").await;
+        assert_eq!(server.get(&path).await.ok()["attempts"], 2, "the redirect was one");
     }
 
     async fn statuses_that_http_does_not_have_are_bad_gateways(database: Database) {

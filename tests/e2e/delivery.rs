@@ -240,23 +240,6 @@ on_both_databases! {
         assert_eq!(agent.received(5).await[4].body, text_message("hello"));
     }
 
-    async fn a_message_fails_after_five_attempts(database: Database) {
-        let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
-        agent.react((0..6).map(|_| break_off()));
-        let queued = send(&server, &id, "hello").await.ok();
-        let mut seen = 0;
-        server.until("it failed", async |server| {
-            heartbeat(server, &id, 0).await;
-            let item = item(server, &id, &queued["queue_id"]).await;
-            seen = seen.max(item["attempts"].as_i64().unwrap());
-            item["status"] == "failed"
-        }).await;
-        let failed = item(&server, &id, &queued["queue_id"]).await;
-        assert_eq!((&failed["attempts"], &failed["last_error"]), (&json!(5), &json!("workspace agent busy")));
-        assert_eq!((agent.received(6).await.len(), seen), (6, 5));
-    }
-
     async fn a_delivery_that_exceeds_the_timeout_of_its_sender_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url).await;

@@ -131,6 +131,23 @@ on_both_databases! {
         assert_eq!((&dropped["last_error"], &dropped["attempts"]), (&json!("expired"), &json!(0)));
     }
 
+    async fn a_message_fails_after_five_attempts(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url, 1).await;
+        let queued = queue(&server, &agent, &id, "hello").await;
+        agent.react((0..5).map(|_| break_off()));
+        let (rows, path) = (connect(&server).await, format!("/workspaces/{id}/a2a/queue/{queued}"));
+        server.until("it failed", async |server| {
+            // The pauses between attempts take longer than a test may. The database may be busy.
+            let _ = rows.execute_unprepared("UPDATE a2a_queue SET not_before = NULL WHERE status = 'queued'").await;
+            heartbeat(server, &id).await;
+            server.get(&path).await.ok()["status"] == "failed"
+        }).await;
+        let failed = server.get(&path).await.ok();
+        assert_eq!((&failed["attempts"], &failed["last_error"]), (&json!(5), &json!("workspace agent busy")));
+        assert_eq!(agent.received(6).await.len(), 6);
+    }
+
     async fn one_heartbeat_is_one_attempt_for_each_message(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url, 3).await;

@@ -82,13 +82,14 @@ impl Drop for RunningClaim {
 impl Messaging {
     /// Delivers a claimed message and stores how that ended, however long the database is away.
     pub(crate) async fn deliver_claimed(&self, row: QueuedRow) {
-        let (id, claim, workspace) = (row.id, row.claim, row.workspace_id);
+        let (id, claim, workspace, began) = (row.id, row.claim, row.workspace_id, Instant::now());
         let outcome = self.deliver_once_more(row).await;
         // Only the outcome is kept while the database is away, not the message.
         self.store_outcome(id, claim, &outcome).await;
         match &outcome {
-            Outcome::Unreached { not_before, .. } if *not_before <= store::now() => {
-                self.drain(workspace, Trigger::Due);
+            // An agent that reported meanwhile may be elsewhere: this try says nothing about it.
+            Outcome::Unreached { .. } if self.pending.has_reported_since(workspace, began) => {
+                self.drain(workspace, Trigger::Heartbeat);
             }
             Outcome::Unreached { .. } | Outcome::Returned | Outcome::Dropped(_) => {}
             Outcome::Completed | Outcome::Failed(_) | Outcome::Attempted { .. } => {
@@ -98,7 +99,7 @@ impl Messaging {
     }
 
     async fn deliver_once_more(&self, row: QueuedRow) -> Outcome {
-        let (workspace, began) = (row.workspace_id, Instant::now());
+        let workspace = row.workspace_id;
         let caller = row.caller_id.map_or(Caller::User, Caller::Workspace);
         let deadline = Some(Instant::now() + DELIVERY_TIMEOUT);
         let sent = match self.prepare(workspace, row.body.as_bytes(), caller).await {
@@ -131,7 +132,7 @@ impl Messaging {
                 Outcome::Failed(error.to_string())
             }
             error if error.reached_agent() => self.attempted(&row, error.to_string()),
-            error => self.unreached(&row, error.to_string(), began),
+            error => self.unreached(&row, error.to_string()),
         }
     }
 
@@ -142,12 +143,8 @@ impl Messaging {
         Outcome::Attempted { error, max_attempts: MAX_ATTEMPTS, not_before: store::now() + delay }
     }
 
-    fn unreached(&self, row: &QueuedRow, error: String, began: Instant) -> Outcome {
+    fn unreached(&self, row: &QueuedRow, error: String) -> Outcome {
         let id = row.workspace_id;
-        // An agent that reported meanwhile may be elsewhere: this try says nothing about it.
-        if self.pending.has_reported_since(id, began) {
-            return Outcome::Unreached { error, not_before: store::now() };
-        }
         let unreached = self.pending.unreached(id).max(u32::try_from(row.unreached).unwrap_or(0)) + 1;
         let delay = back_off(UNREACHED_BACK_OFF, unreached);
         tracing::debug!(workspace = %id, error, unreached, "a queued message did not reach its agent");

@@ -132,7 +132,7 @@ impl PendingIndex {
 
     /// Whether the agent reported after this time, perhaps from another address.
     pub(crate) fn has_reported_since(&self, id: WorkspaceId, time: Instant) -> bool {
-        self.lock().pending.get(&id).and_then(|waiting| waiting.reported_at).is_some_and(|at| at >= time)
+        self.lock().pending.get(&id).and_then(|waiting| waiting.reported_at).is_some_and(|at| at > time)
     }
 
     /// Tries in a row that did not reach the agent.
@@ -173,10 +173,7 @@ impl PendingIndex {
         let mut sets = self.lock();
         let waiting = sets.pending.entry(id).or_default();
         match trigger {
-            Trigger::Heartbeat => {
-                (waiting.unreached, waiting.blocked_until) = (0, None);
-                waiting.reported_at = Some(Instant::now());
-            }
+            Trigger::Heartbeat => (waiting.unreached, waiting.blocked_until) = (0, None),
             Trigger::Due if waiting.is_blocked() => return None,
             Trigger::Due => {}
         }
@@ -216,7 +213,9 @@ impl ClaimGuard {
 impl PresenceObserver for PendingIndex {
     fn on_heartbeat(&self, workspace: WorkspaceId) {
         let mut sets = self.lock();
-        let concerned = !sets.is_swept || sets.pending.contains_key(&workspace);
+        let waiting = sets.pending.get_mut(&workspace);
+        let is_pending = waiting.map(|waiting| waiting.reported_at = Some(Instant::now())).is_some();
+        let concerned = !sets.is_swept || is_pending;
         if concerned && sets.reported.insert(workspace) {
             drop(sets);
             self.changed.notify_one();

@@ -131,7 +131,9 @@ impl Store {
             Some(row) => Claim::Taken(Box::new(row.into())),
             None => {
                 let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace.0));
-                match waiting.filter(waits(now)).one(&tx).await? {
+                // One that is under way may come back.
+                let under_way = queued::Column::Status.eq(QueueStatus::Dispatched);
+                match waiting.filter(waits(now).or(under_way)).one(&tx).await? {
                     Some(_) => Claim::Later,
                     None => Claim::Empty,
                 }
