@@ -20,10 +20,12 @@ const MOVE_ON_POSTGRES: [&str; 2] = [
        FROM (SELECT id, replace(spec::text, '\\u0000', '\\ufffd')::jsonb AS spec FROM workspaces \
              WHERE status <> 'removed') AS live) AS setups \
      WHERE document <> '{}'",
-    "UPDATE workspaces SET spec = (replace(spec::text, '\\u0000', '\\ufffd')::jsonb - 'initial_memories' || \
-       CASE WHEN spec::jsonb -> 'org' IS NULL THEN '{}' ELSE jsonb_build_object('org', jsonb_build_object(\
-         'dir', spec #> '{org,dir}', 'name', spec #> '{org,name}')) END)::json \
-     WHERE spec ->> 'org' IS NOT NULL OR spec ->> 'initial_memories' IS NOT NULL",
+    "UPDATE workspaces SET spec = (live.spec - 'initial_memories' || \
+       CASE WHEN live.spec -> 'org' IS NULL THEN '{}' ELSE jsonb_build_object('org', jsonb_build_object(\
+         'dir', live.spec #> '{org,dir}', 'name', live.spec #> '{org,name}')) END)::json \
+     FROM (SELECT id, replace(spec::text, '\\u0000', '\\ufffd')::jsonb AS spec FROM workspaces) AS live \
+     WHERE live.id = workspaces.id \
+       AND (live.spec ->> 'org' IS NOT NULL OR live.spec ->> 'initial_memories' IS NOT NULL)",
 ];
 
 const MOVE_ON_SQLITE: [&str; 2] = [

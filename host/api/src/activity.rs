@@ -81,12 +81,6 @@ impl FromRequestParts<App> for Wanted {
     }
 }
 
-/// The end of the year 9999. Databases order later times differently.
-const LATEST: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 999_999_000) {
-    Some(time) => time,
-    None => DateTime::<Utc>::MAX_UTC,
-};
-
 fn wanted(auth: &WorkspaceAuth, query: ListQuery) -> Result<ActivityQuery, ApiError> {
     let bad = ApiError::bad_request;
     let peer = given(query.peer_id).map(|text| WorkspaceId::parse(&text)).transpose();
@@ -94,7 +88,7 @@ fn wanted(auth: &WorkspaceAuth, query: ListQuery) -> Result<ActivityQuery, ApiEr
     let peer = peer.map_err(|_| bad("peer_id must be a UUID"))?;
     let before = before
         .map_err(|_| bad("before_ts must be an RFC3339 timestamp (e.g. 2026-05-01T00:00:00Z)"))?
-        .map(|at| at.to_utc().min(LATEST));
+        .map(|at| at.to_utc().min(store::LATEST));
     let since_secs = match given(query.since_secs).map(|text| text.parse::<i64>()) {
         None => None,
         Some(Ok(seconds)) if seconds > 0 => Some(seconds),

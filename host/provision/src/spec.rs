@@ -119,7 +119,7 @@ pub enum Mount {
         /// The container can't write.
         read_only: bool,
     },
-    /// InitialMemory that looks like a directory.
+    /// Memory that looks like a directory.
     Tmpfs {
         /// Absolute path inside the container.
         path: String,

@@ -19,7 +19,7 @@ mod token_index;
 mod workspace_index;
 
 pub use index::Index;
-pub use local_times::{LocalTimes, steady_now};
+pub use local_times::{LONGEST_BACKOFF, LocalTimes, steady_now};
 pub use state::{ChangeError, MAX_ATTEMPTS, Planned, State};
 pub use token_index::{LiveToken, TokenIndex, token_hash};
 pub use workspace_index::{Workspace, WorkspaceIndex};

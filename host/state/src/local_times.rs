@@ -5,7 +5,10 @@
 //! that gives how long ago something was then, and from there on this server counts by itself. After a start
 //! there is no such moment, so ages are taken from the machine's clock, and what lies ahead of it is now.
 
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{presence::PresenceRow, workspaces::WorkspaceRow};
@@ -13,8 +16,11 @@ use store::{presence::PresenceRow, workspaces::WorkspaceRow};
 /// How old a presence of another server may be when it arrives, at most: presence is stored within 30 s.
 const PRESENCE_DELAY: TimeDelta = TimeDelta::seconds(45);
 
-/// The longest wait that a row asks for: longer ones are the work of a clock that was set.
-const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(300);
+/// The longest wait that a row asks for.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// Longer ones are the work of a clock that was set.
+const LONGEST_WAIT: TimeDelta = TimeDelta::seconds(LONGEST_BACKOFF.as_secs().cast_signed());
 
 /// The time when this process began, plus the time that passed since. It never jumps, and is of use only for
 /// comparison with itself: the machine's clock may say something else by now.

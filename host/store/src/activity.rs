@@ -335,6 +335,11 @@ impl WriteBehind for StartedActivity {
     }
 }
 
+/// Makes the buffer of rows, so that they are stored before what is in buffers that are made later.
+pub(crate) fn make_buffer(pending: &mut Pending) {
+    pending.with(|_: &mut Rows| ());
+}
+
 /// Rows in the order in which they were written behind; none replaces another.
 #[derive(Debug, Default)]
 struct Rows {
@@ -342,6 +347,7 @@ struct Rows {
     bytes: usize,
 }
 
+/// Apart from [`Rows`]: one statement of Postgres can't write a row as started and as ended.
 #[derive(Debug, Default)]
 struct Started {
     rows: VecDeque<StartedActivity>,
@@ -428,9 +434,18 @@ async fn insert_owned<'a>(
     use activity::Column as C;
     let rows: Vec<_> = rows.collect();
     let known = known_keys(tx, rows.iter().map(|(row, _)| *row)).await?;
-    let sequencer = &mut tx.sequencer;
     let is_new = |row: &ActivityRow| row.key.as_ref().is_none_or(|key| !known.contains(key));
-    let rows = rows.into_iter().filter(|(row, _)| is_new(row)).map(|(row, owner)| {
+    let (rows, repeated): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(row, _)| is_new(row));
+    if !repeated.is_empty() {
+        // Where they were stored as started, the row with their key stands for them.
+        activity::Entity::delete_many()
+            .filter(C::Id.is_in(repeated.iter().map(|(row, _)| row.id.0)))
+            .filter(C::Owner.is_not_null())
+            .exec(&tx.db)
+            .await?;
+    }
+    let sequencer = &mut tx.sequencer;
+    let rows = rows.into_iter().map(|(row, owner)| {
         let (seq, at) = sequencer.assign_activity(row.created_at);
         let owner = owner.map(|server| server.0);
         activity::Model { owner, ..row.stored(seq, at) }.into_active_model().reset_all()

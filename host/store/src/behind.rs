@@ -36,7 +36,7 @@ const FLUSH_AFTER: Duration = Duration::from_millis(5);
 /// Rows from which on a sender waits for those before it …
 const CROWDED_ROWS: usize = 1_024;
 
-/// … but no longer than this: a database that does not answer holds up nobody.
+/// … but no longer than this: a database that does not answer holds up no caller.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Rows that wait to be stored.

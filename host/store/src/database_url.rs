@@ -11,8 +11,8 @@ use sqlx::{
 };
 use url::Url;
 
-/// Parameters that sqlx reads; `options[NAME]` besides.
-const KNOWN: [&str; 19] = [
+/// Parameters that have an effect; `options[NAME]` besides. `application_name` is set here.
+const KNOWN: [&str; 18] = [
     "sslmode",
     "ssl-mode",
     "sslrootcert",
@@ -29,7 +29,6 @@ const KNOWN: [&str; 19] = [
     "dbname",
     "user",
     "password",
-    "application_name",
     "options",
     "connect_timeout",
 ];

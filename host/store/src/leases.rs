@@ -45,7 +45,7 @@ impl Precondition for LeaseIsHeld {
 const MARGIN: u32 = 4;
 
 /// How much longer than one that is asked for another holder's lease may be, milliseconds.
-const LONGER_MS: i64 = 60_000;
+pub(crate) const LONGER_MS: i64 = 60_000;
 
 impl Store {
     /// Takes the lease if it is free, or renews it if it is `holder`'s. None if another holder has it.

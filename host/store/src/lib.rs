@@ -71,6 +71,18 @@ pub fn time_ago(age: chrono::Duration) -> DateTime<Utc> {
     now().checked_sub_signed(age).map_or(DateTime::UNIX_EPOCH, |time| time.max(DateTime::UNIX_EPOCH))
 }
 
+/// The end of the year 9999. The databases order later times differently.
+pub const LATEST: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 999_999_000) {
+    Some(time) => time,
+    None => DateTime::<Utc>::MAX_UTC,
+};
+
+/// The time so far ahead, [`LATEST`] at most.
+#[must_use]
+pub fn time_ahead(span: chrono::Duration) -> DateTime<Utc> {
+    now().checked_add_signed(span).map_or(LATEST, |time| time.min(LATEST))
+}
+
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {

@@ -68,8 +68,19 @@ impl Store {
     }
 }
 
+/// Memory that a key takes, about.
+fn size(key: &str) -> usize {
+    size_of::<String>() + key.len()
+}
+
 impl WriteBehind for ReleaseMessage {
+    fn bytes(&self) -> Option<usize> {
+        Some(size(&self.0))
+    }
+
     fn add_to(self: Box<Self>, pending: &mut Pending) {
+        // Its row has to be stored no later.
+        crate::activity::make_buffer(pending);
         pending.with(|buffer: &mut Releases| buffer.0.push(self.0));
     }
 }
@@ -83,6 +94,10 @@ impl Buffer for Releases {
         self.0.len()
     }
 
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|key| size(key)).sum()
+    }
+
     async fn store(&self, tx: &mut Transaction, _: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
         let places: Vec<String> = (1..=self.0.len()).map(|number| format!("${number}")).collect();
         let sql = format!("DELETE FROM message_claims WHERE key IN ({})", places.join(", "));
@@ -92,7 +107,7 @@ impl Buffer for Releases {
     }
 
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
-        let count = self.0.iter().take_while(|key| room.takes(key.len())).count();
+        let count = self.0.iter().take_while(|key| room.takes(size(key))).count();
         self.0.drain(..count).map(|key| Box::new(ReleaseMessage(key)) as _).collect()
     }
 }

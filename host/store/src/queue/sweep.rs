@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Duration, Utc};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _, Statement, Value,
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _, Statement,
+    Value,
 };
 use types::{QueueItemId, ServerId, WorkspaceId};
 use uuid::Uuid;
@@ -13,7 +13,8 @@ use uuid::Uuid;
 use crate::{
     Store, StoreError,
     entity::queued,
-    leases::{SERVERS, live_server},
+    guarded::Tx,
+    leases::{LONGER_MS, SERVERS, live_server},
     transaction::Transaction,
 };
 
@@ -122,11 +123,18 @@ impl Store {
         length: std::time::Duration,
     ) -> Result<(), StoreError> {
         let now = self.clock_ms();
+        let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+        // After the database's clock was set back. A server that lives has time to renew its lease.
+        let longest = format!("{now} + $1 + {LONGER_MS}");
+        let shorten = format!(
+            "UPDATE leases SET expires_ms = {longest} WHERE name LIKE '{SERVERS}%' AND expires_ms > {longest}"
+        );
+        let shorten = Statement::from_sql_and_values(self.backend(), shorten, [length_ms.into()]);
+        self.db.execute_raw(shorten).await?;
         let sql = format!(
             "INSERT INTO leases (name, holder, epoch, expires_ms) VALUES ($1, $2, 1, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET expires_ms = excluded.expires_ms"
         );
-        let length_ms = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
         let values = [format!("{SERVERS}{}", server.0).into(), server.0.into(), length_ms.into()];
         self.db.execute_raw(Statement::from_sql_and_values(self.backend(), sql, values)).await?;
         Ok(())
@@ -165,11 +173,7 @@ impl Store {
 }
 
 /// Claims of the sweeping server that no delivery has.
-async fn orphans(
-    tx: &DatabaseTransaction,
-    sweep: &Swept<'_>,
-    now: DateTime<Utc>,
-) -> Result<Vec<Uuid>, StoreError> {
+async fn orphans(tx: &Tx, sweep: &Swept<'_>, now: DateTime<Utc>) -> Result<Vec<Uuid>, StoreError> {
     let sql = "SELECT id FROM a2a_queue WHERE status = 'dispatched' AND owner = $1 AND dispatched_at < $2";
     let values = [sweep.server.0.into(), (now - ORPHANED_AFTER).into()];
     let rows =

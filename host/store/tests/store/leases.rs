@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, Statement};
 use store::{Change, CommitError, Lease, LeaseIsHeld, Store};
 use tokio::time::timeout;
 use types::ServerId;
@@ -69,6 +69,25 @@ on_both! {
         let second = take(&store, other, LONG).await.expect("it would be held for more than an hour");
         assert_eq!(second.fence.epoch, first.fence.epoch + 1);
         assert!(take(&store, one, SHORT).await.is_none(), "this one is not too long");
+        raw.close().await.unwrap();
+    }
+
+    async fn the_lease_of_a_dead_server_ends_though_the_clock_was_set_back(database: &Database) {
+        let store = database.store().await;
+        let [dead, live] = [ServerId::random(), ServerId::random()];
+        store.renew_server(dead, SHORT).await.unwrap();
+        let raw = database.raw().await;
+        let ahead = "UPDATE leases SET expires_ms = expires_ms + 3600000";
+        raw.execute_unprepared(ahead).await.unwrap();
+        let ends = async || {
+            let sql = format!("SELECT expires_ms FROM leases WHERE name = 'server:{dead}'");
+            let statement = Statement::from_string(raw.get_database_backend(), sql);
+            raw.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap()
+        };
+        let before = ends().await;
+        store.renew_server(live, SHORT).await.unwrap();
+        // A minute longer than a lease of this length.
+        assert!(before - ends().await > 3_500_000);
         raw.close().await.unwrap();
     }
 

@@ -6,7 +6,7 @@ use chrono::Duration;
 use futures::future::join_all;
 use store::{
     Change, Store, Writer,
-    activity::{ActivityFilter, ActivityRow, InsertActivity},
+    activity::{ActivityFilter, ActivityRow, InsertActivity, StartedActivity},
     queue::{Capacity, Claim, NewQueued, Outcome, QueueStatus, QueuedRow, Swept},
     workspaces::{InsertWorkspaces, PurgeWorkspaces, Status, UpdateWorkspaces, WorkspaceRow},
 };
@@ -157,6 +157,22 @@ on_both! {
         assert_eq!(store.activity(&all(row.id)).await.unwrap().rows, rows[..1]);
         writer.commit(Change::of(PurgeWorkspaces(vec![row.id]))).await.unwrap();
         assert_eq!(store.activity(&all(row.id)).await.unwrap().rows, []);
+    }
+
+    async fn a_delivery_that_is_known_by_its_key_leaves_no_row_that_never_ends(database: &Database) {
+        let (store, writer, row) = with_one(database).await;
+        let keyed = |text| ActivityRow { key: Some("key".to_owned()), ..said(row.id, text) };
+        let first = keyed("first");
+        writer.commit(Change::of(InsertActivity(vec![first.clone()]))).await.unwrap();
+        let again = keyed("again");
+        let started = ActivityRow { key: None, status: "pending".to_owned(), ..again.clone() };
+        let (behind, written, _) = crate::database::writer(&store);
+        behind.write_behind(StartedActivity { row: started, owner: ServerId::random() }).await;
+        behind.write_behind(again).await;
+        drop(behind);
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
+        let rows = store.activity(&all(row.id)).await.unwrap().rows;
+        assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [first.id]);
     }
 
     async fn messages_are_claimed_once_and_in_order(database: &Database) {

@@ -48,7 +48,7 @@ on_both! {
         let memories = r#"[{"content":"We ship.","scope":"TEAM"}]"#;
         let specs = [
             ("imported", "online", format!(r#"{{"model":"m","template":"t","initial_memories":{memories},"org":{org}}}"#)),
-            ("created", "online", format!(r#"{{"model":"m","initial_memories":{memories}}}"#)),
+            ("created", "online", r#"{"model":"m","initial_memories":[{"content":"a\u0000b","scope":"TEAM"}]}"#.to_owned()),
             ("plain", "online", r#"{"model":"m"}"#.to_owned()),
             ("gone", "removed", format!(r#"{{"initial_memories":{memories},"org":{org}}}"#)),
         ];
@@ -82,7 +82,7 @@ on_both! {
         assert_eq!(imported.initial_prompt.as_deref(), Some(&*long));
         assert!(imported.idle_prompt.unwrap().starts_with("a\\"));
         assert_eq!((&*imported.schedules[0].prompt, &*imported.initial_memories[0].content), ("go", "We ship."));
-        assert_eq!(&*store.setup(id(2)).await.unwrap().initial_memories[0].content, "We ship.");
+        assert_eq!(&*store.setup(id(2)).await.unwrap().initial_memories[0].content, "a\u{fffd}b");
         for number in [3, 4] {
             assert_eq!(store.setup(id(number)).await.unwrap(), WorkspaceSetup::default());
         }
