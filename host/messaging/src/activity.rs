@@ -176,12 +176,6 @@ impl Messaging {
         }
     }
 
-    /// Writes a row behind; it is lost if its workspace is gone by then, or if too many rows wait: an
-    /// agent's answer is worth more than its row.
-    pub(crate) async fn write_behind(&self, row: ActivityRow) {
-        self.fleet.state().write_behind(row).await;
-    }
-
     /// Deletes activity that is older than this.
     pub(crate) async fn delete_old_activity(&self, age: chrono::Duration) {
         match self.fleet.store().delete_activity_before(store::time_ago(age)).await {
@@ -191,7 +185,8 @@ impl Messaging {
         }
     }
 
-    /// Writes a row behind, and publishes it when it is readable.
+    /// Writes a row behind, and publishes it when it is readable. It is lost if its workspace is gone by then, or if
+    /// too many rows wait: an agent's answer is worth more than its row.
     pub(crate) async fn log_behind(&self, entry: Entry) {
         let state = self.fleet.state();
         let (row, event) = entry.into_row_and_event();

@@ -146,28 +146,26 @@ impl Delivery {
 
     /// The activity that records this outcome.
     pub(crate) fn into_entry(self, outcome: Outcome) -> Entry {
-        let Self { target, caller, request, origin: _, key, begun } = self;
-        let (method, name) = (request.method().to_owned(), &target.row.name);
-        let (status, response_body, summary, error_detail) = match outcome.result {
-            Ok((status, body)) => (Some(status), body, format!("{method} → {name}"), outcome.detail),
-            Err(error) => (None, None, format!("A2A request to {name} failed: {error}"), Some(error)),
-        };
-        Entry {
-            workspace_id: target.row.id,
-            activity_type: RECEIVED.to_owned(),
-            source_id: caller.workspace(),
-            target_id: Some(target.row.id),
-            method: Some(method),
-            summary: Some(summary),
-            request_body: Some(request.body),
-            tool_trace: response_body.as_ref().and_then(tool_trace),
-            response_body,
-            duration_ms: Some(outcome.duration_ms),
-            status: if status.is_some_and(is_success) { OK } else { ERROR }.to_owned(),
-            error_detail,
-            // One that was not delivered may be sent again.
-            key: key.filter(|_| status.is_some_and(|status| status.is_success())),
-            begun,
+        let entry = self.pending_entry();
+        let duration_ms = Some(outcome.duration_ms);
+        match outcome.result {
+            Ok((status, body)) => Entry {
+                tool_trace: body.as_ref().and_then(tool_trace),
+                response_body: body,
+                duration_ms,
+                status: if is_success(status) { OK } else { ERROR }.to_owned(),
+                error_detail: outcome.detail,
+                // One that was not delivered may be sent again.
+                key: self.key.filter(|_| is_success(status)),
+                ..entry
+            },
+            Err(error) => Entry {
+                summary: Some(format!("A2A request to {} failed: {error}", self.target.row.name)),
+                duration_ms,
+                status: ERROR.to_owned(),
+                error_detail: Some(error),
+                ..entry
+            },
         }
     }
 }
@@ -209,7 +207,7 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
         body: body.to_string(),
         method: delivery.request.method().to_owned(),
         key: delivery.key.clone(),
-        expires_at: seconds.and_then(|seconds| store::now().checked_add_signed(seconds)),
+        expires_at: seconds.map(store::time_ahead),
     }
 }
 

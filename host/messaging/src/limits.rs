@@ -44,8 +44,8 @@ pub(crate) const RECORDED_STREAM_BYTES: usize = 10 * 1024 * 1024;
 /// How often a queued message is sent before it fails. Tries that don't reach its agent don't count.
 pub(crate) const MAX_ATTEMPTS: i32 = 5;
 
-/// Pause after the first try that did not reach the agent, and after the first attempt that failed. Each doubles with
-/// every failure in a row. A heartbeat of the agent ends it.
+/// Pause after the first try that did not reach the agent, which a heartbeat of the agent ends, and after the first
+/// attempt that failed. Each doubles with every failure in a row.
 pub(crate) const UNREACHED_BACK_OFF: Duration = Duration::from_secs(1);
 pub(crate) const ATTEMPT_BACK_OFF: Duration = Duration::from_secs(5);
 

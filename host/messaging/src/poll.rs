@@ -2,7 +2,6 @@
 
 use http::StatusCode;
 use serde_json::json;
-use store::activity::RECEIVED;
 
 use crate::{
     Messaging,
@@ -13,30 +12,19 @@ use crate::{
 
 impl Messaging {
     pub(crate) async fn deliver_poll(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
-        let Delivery { target, caller, request, key, .. } = delivery;
-        let method = request.method().to_owned();
+        let method = delivery.request.method();
         let entry = Entry {
-            workspace_id: target.row.id,
-            activity_type: RECEIVED.to_owned(),
-            source_id: caller.workspace(),
-            target_id: Some(target.row.id),
-            method: Some(method.clone()),
-            summary: Some(format!("{method} → {} (queued for poll)", target.row.name)),
-            request_body: Some(request.body),
-            response_body: None,
-            tool_trace: None,
-            duration_ms: None,
+            summary: Some(format!("{method} → {} (queued for poll)", delivery.target.row.name)),
             status: OK.to_owned(),
-            error_detail: None,
-            key,
-            begun: None,
+            key: delivery.key.clone(),
+            ..delivery.pending_entry()
         };
         self.log(entry).await.map_err(|error| match error {
             LogError::NotFound => DeliveryError::NotFound,
             error @ LogError::Commit(_) => DeliveryError::NotQueued(error),
         })?;
-        self.record_outbound(caller);
-        Ok(reply(&method))
+        self.record_outbound(delivery.caller);
+        Ok(reply(method))
     }
 }
 

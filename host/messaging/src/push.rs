@@ -187,8 +187,7 @@ impl Messaging {
 
 /// A response as it is stored: text that is no JSON, or is nested too deeply, as a string.
 fn json_or_text(body: &Bytes) -> RawJson {
-    let text = || wire_json::without_nul(&String::from_utf8_lossy(body)).into_owned();
-    RawJson::read(body).unwrap_or_else(|_| RawJson::render(&text()))
+    RawJson::read(body).unwrap_or_else(|_| RawJson::render(&String::from_utf8_lossy(body)))
 }
 
 /// The agent's own words, else what the status means.

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::json;
 use store::{
     StoreError,
-    activity::SAME_MESSAGE,
+    activity::{LoggedActivity, SAME_MESSAGE},
     queue::{Capacity, Claim, QueuedRow, Swept},
     workspaces::Status,
 };
@@ -43,8 +43,7 @@ impl Messaging {
         let (queue_id, depth) = match queued {
             Ok(queued) => queued,
             Err(error) => {
-                self.write_behind(row).await;
-                self.fleet.state().publish_ephemeral(id, &event);
+                self.fleet.state().write_behind(LoggedActivity { row, event: Some(event) }).await;
                 return Err(DeliveryError::BusyAndNotQueued(error));
             }
         };

@@ -1,19 +1,22 @@
 //! Streams from agents, passed on piece by piece, and recorded at their end.
 //!
-//! A sender that leaves ends nothing: the agent's stream is read to its end, within the limits of the call,
-//! and recorded. A sender that reads slowly slows the agent down, because few pieces wait for it. What is
+//! A sender that leaves ends nothing: the agent's stream is read to its end, within the limits of the call and
+//! for [`DELIVERY_TIMEOUT`] at most, and recorded. A sender that reads slowly slows the agent down, because few pieces wait for it. What is
 //! recorded is the text of the stream, up to a cap.
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use net::{AgentBody, AgentResponse};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 use wire_json::RawJson;
 
 use crate::{
     Messaging,
     delivery::{Delivery, Outcome},
-    limits::{RECORDED_STREAM_BYTES, STREAM_CHUNKS},
+    limits::{DELIVERY_TIMEOUT, RECORDED_STREAM_BYTES, STREAM_CHUNKS},
     stopping::Stopping,
     stream::AgentStream,
 };
@@ -37,7 +40,7 @@ impl Messaging {
             } else {
                 drop(done);
             }
-            let text = RawJson::render(&wire_json::without_nul(&String::from_utf8_lossy(&recorded)));
+            let text = RawJson::render(&String::from_utf8_lossy(&recorded));
             let outcome = Outcome::answered(elapsed, status, Some(text)).with_detail(problem);
             messaging.record_outcome(delivery, outcome).await;
             drop(counted);
@@ -54,9 +57,13 @@ async fn relay(
 ) -> (BytesMut, Option<String>) {
     let mut recorded = BytesMut::new();
     let mut to_sender = Some(to_sender);
+    let mut until = None;
     loop {
         let chunk = tokio::select! {
             chunk = body.chunk() => chunk,
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                return (recorded, Some("its sender left, and it did not end in time".to_owned()));
+            }
             () = stopping.cut() => return (recorded, Some("the server stopped first".to_owned())),
         };
         let chunk = match chunk {
@@ -74,6 +81,7 @@ async fn relay(
             };
             if left {
                 to_sender = None;
+                until = Some(Instant::now() + DELIVERY_TIMEOUT);
             }
         }
     }

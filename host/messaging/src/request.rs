@@ -18,6 +18,8 @@ pub struct Request {
     method: String,
     /// The parts of its message, so that a large body is not parsed again for them.
     parts: Option<RawJson>,
+    /// The id that its sender gave its message, if it is a text.
+    message_id: Option<String>,
 }
 
 /// Why a body is no message. The texts are for clients.
@@ -68,11 +70,11 @@ impl Request {
         let mut top: Fields<'_> = serde_json::from_str(&text).map_err(|_| Malformed::NotAnObject)?;
         let method = top.get("method").and_then(|method| raw::string(method)).unwrap_or_default();
         let bare = !top.contains_key("jsonrpc");
-        let Normalized { params, parts } =
+        let Normalized { params, parts, message_id } =
             top.get("params").map_or_else(|| Ok(Normalized::default()), |params| normalized(params))?;
         if !bare && params.is_none() {
             let body = RawJson::trusted(text).map_err(|_| Malformed::NotAnObject)?;
-            return Ok(Self { body, method, parts });
+            return Ok(Self { body, method, parts, message_id });
         }
         let (version, id) = (text_json("2.0"), text_json(&Uuid::new_v4().to_string()));
         if bare {
@@ -86,7 +88,7 @@ impl Request {
         if let Some(params) = &params {
             top.insert("params".into(), params);
         }
-        Ok(Self { body: RawJson::from(object(&top)), method, parts })
+        Ok(Self { body: RawJson::from(object(&top)), method, parts, message_id })
     }
 
     /// JSON-RPC method; empty if there is none.
@@ -99,6 +101,12 @@ impl Request {
     #[must_use]
     pub fn id(&self) -> Option<RawJson> {
         self.body.at(&["id"]).map(RawJson::from).filter(|id| !id.is_null())
+    }
+
+    /// The `messageId` that the sender gave, if it is a text.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&str> {
+        self.message_id.as_deref()
     }
 
     /// The text parts, joined by line feeds.
@@ -117,6 +125,8 @@ struct Normalized {
     params: Option<Box<RawValue>>,
     /// The parts of the message, if there is one.
     parts: Option<RawJson>,
+    /// The id of the message, as far as its sender gave one.
+    message_id: Option<String>,
 }
 
 fn normalized(params: &RawValue) -> Result<Normalized, Malformed> {
@@ -126,6 +136,7 @@ fn normalized(params: &RawValue) -> Result<Normalized, Malformed> {
     };
     let id = text_json(&Uuid::new_v4().to_string());
     let named = message.contains_key("messageId");
+    let message_id = message.get("messageId").and_then(|id| raw::string(id));
     if !named {
         message.insert("messageId".into(), &id);
     }
@@ -135,11 +146,11 @@ fn normalized(params: &RawValue) -> Result<Normalized, Malformed> {
     }
     let parts = message.get("parts").map(|parts| RawJson::from(*parts));
     if named && made.is_none() {
-        return Ok(Normalized { params: None, parts });
+        return Ok(Normalized { params: None, parts, message_id });
     }
     let message = object(&message);
     params.insert("message".into(), &message);
-    Ok(Normalized { params: Some(object(&params)), parts })
+    Ok(Normalized { params: Some(object(&params)), parts, message_id })
 }
 
 /// The parts of a message in the form of A2A 0.2, whose content is taken out.

@@ -22,7 +22,6 @@ use store::{
 use tokio::time::{Instant, sleep_until, timeout_at};
 use types::WorkspaceId;
 use uuid::Uuid;
-use wire_json::raw;
 
 use crate::{
     Messaging,
@@ -50,10 +49,7 @@ impl Key {
         name: Option<&str>,
         request: &Request,
     ) -> Option<Self> {
-        let id = request.body.at(&["params", "message", "messageId"]).and_then(raw::string);
-        // One that was made up for a message without an id is not in what was sent.
-        let is_given = |id: &str| String::from_utf8_lossy(sent).contains(id);
-        let is_unique = id.is_some_and(|id| Uuid::try_parse(&id).is_ok() && is_given(&id));
+        let is_unique = request.message_id().is_some_and(|id| Uuid::try_parse(id).is_ok());
         let name = match name {
             // It is a part of the body.
             _ if is_unique => "",
@@ -76,8 +72,7 @@ impl Key {
     }
 
     fn text(&self) -> String {
-        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+        hex::encode(self.0)
     }
 }
 

@@ -13,7 +13,6 @@ use crate::Messaging;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stopping {
-    draining: CancellationToken,
     cut: CancellationToken,
     deliveries: TaskTracker,
 }
@@ -26,7 +25,7 @@ impl Stopping {
 
     /// Whether nothing new is to be begun.
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.deliveries.is_closed()
     }
 
     /// Waits until deliveries have to end.
@@ -45,7 +44,6 @@ impl Messaging {
     /// left then is queued, and has `last` to be stored. Returns whether all of it was.
     pub async fn stop(&self, limit: Duration, last: Duration) -> bool {
         let stopping = &self.stopping;
-        stopping.draining.cancel();
         stopping.deliveries.close();
         if timeout(limit, stopping.deliveries.wait()).await.is_ok() {
             return true;

@@ -34,8 +34,8 @@ impl AgentStream {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StreamBroken> {
         match self.chunks.recv().await {
             Some(chunk) => Ok(Some(chunk)),
-            None if self.complete.try_recv().is_ok() => Ok(None),
-            None => Err(StreamBroken),
+            // The pieces end a moment before it is known how.
+            None => (&mut self.complete).await.map(|()| None).map_err(|_| StreamBroken),
         }
     }
 }
