@@ -18,10 +18,10 @@ use crate::settings::AccessSettings;
 use crate::workspace_list::ListCache;
 use httpd::cors::Cors;
 use httpd::metrics::Metrics;
-use httpd::middleware;
 use httpd::rate_limit::RateLimits;
 use httpd::settings::HttpSettings;
 use httpd::shutdown::Shutdown;
+use httpd::{middleware, with_fallback};
 
 /// The shared state of handlers. Cheap to clone, as axum does several times per request: one shared pointer.
 #[derive(Clone)]
@@ -134,5 +134,6 @@ pub struct Services {
 
 /// Every route of the server inside its layers.
 pub fn router(app: App, settings: &HttpSettings) -> Router {
-    middleware(crate::routes(&app), settings, &app.cors, &app.metrics, &app.limits).with_state(app)
+    let routes = with_fallback(crate::routes(&app), settings, &app.shutdown);
+    middleware(routes, settings, &app.cors, &app.metrics, &app.limits).with_state(app)
 }

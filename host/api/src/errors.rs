@@ -263,12 +263,11 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
             ApiError::with_body(StatusCode::PRECONDITION_FAILED, body)
         }
         _ => {
-            let mut body = json!({ "error": text });
-            if let (Some(detail), Some(fields)) = (error.detail(), body.as_object_mut()) {
+            let detail = error.detail();
+            if let Some(detail) = &detail {
                 tracing::warn!(detail, "an org template was refused: {text}");
-                fields.insert("detail".to_owned(), Value::from(detail));
             }
-            ApiError::with_body(StatusCode::BAD_REQUEST, body)
+            explained(StatusCode::BAD_REQUEST, &text, detail.as_deref(), None)
         }
     }
 }
@@ -283,12 +282,7 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
         E::NotFound => ApiError::not_found(&text),
         E::AccessDenied => ApiError::forbidden(&text),
         E::OverBudget => ApiError::new(StatusCode::PAYMENT_REQUIRED, &text),
-        E::Malformed(malformed) => match malformed.hint() {
-            Some(hint) => {
-                ApiError::with_body(StatusCode::BAD_REQUEST, json!({ "error": text, "hint": hint }))
-            }
-            None => ApiError::bad_request(&text),
-        },
+        E::Malformed(malformed) => explained(StatusCode::BAD_REQUEST, &text, None, malformed.hint()),
         E::NoUrl { status } => {
             ApiError::with_body(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text, "status": status }))
         }

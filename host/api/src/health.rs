@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use httpd::error::ApiError;
 use httpd::json::{Json, RenderedJson};
-use httpd::router_ext::{RouterExt, Unmatched};
+use httpd::router_ext::{RouterExt, Unmatched, not_found};
 
 /// Commit of the build, from the build's variable `GIT_SHA`.
 const GIT_SHA: &str = match option_env!("GIT_SHA") {
@@ -29,7 +29,7 @@ pub const EARLY: [&str; 2] = [HEALTH, HEALTHZ];
 /// The routes of a server without state: health, and 503 for all other paths.
 pub fn early_routes() -> Router {
     let early = Router::new().probe(HEALTH, get(healthy)).probe(HEALTHZ, get(healthy));
-    early.route("/", any(unavailable)).route("/{*path}", any(unavailable))
+    early.route("/", any(unavailable)).route("/{*path}", any(unavailable)).fallback(not_found)
 }
 
 /// `GET /health`, `/healthz`, `/buildinfo` and `/metrics`.
@@ -54,10 +54,10 @@ async fn healthy() -> RenderedJson {
 async fn health(State(app): State<App>) -> RenderedJson {
     let state = app.fleet.state();
     let lacks = [("activity", state.is_losing_activity()), ("database", state.is_database_failing())];
-    if lacks.iter().all(|(_, lacks)| !lacks) {
+    let degraded: Vec<&str> = lacks.into_iter().filter_map(|(name, lacks)| lacks.then_some(name)).collect();
+    if degraded.is_empty() {
         return healthy().await;
     }
-    let degraded: Vec<&str> = lacks.into_iter().filter_map(|(name, lacks)| lacks.then_some(name)).collect();
     RenderedJson(json!({ "degraded": degraded, "status": "ok" }).to_string().into())
 }
 

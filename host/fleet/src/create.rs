@@ -10,7 +10,7 @@ use store::{
     secrets::{PutSecrets, SecretRow},
     setups::{InsertSetups, SetupRow},
     tokens::{InsertToken, TokenKind},
-    workspaces::{Hosting, InsertWorkspaces, PausedAbove, Status, WorkspaceIsLive, WorkspaceRow},
+    workspaces::{Hosting, InsertWorkspaces, PausedAbove, WorkspaceIsLive, WorkspaceRow},
 };
 use types::{InitialMemory, WorkspaceId, WorkspaceSetup, WorkspaceSpec, defaults};
 use wasm::adapter::{Phase, PlanRequest};
@@ -153,8 +153,8 @@ impl Fleet {
             let below_paused = row.parent_id.is_some_and(|parent| fleet.workspaces().is_paused(parent));
             let begun = fleet.begin(row, below_paused);
             row = begun.row;
-            let waits = row.status == Status::AwaitingAgent
-                || row.status == Status::Paused && row.hosting == Hosting::Operator && row.url.is_none();
+            // Its agent has still to call, now or after a pause.
+            let waits = row.hosting == Hosting::Operator && row.url.is_none();
             let token = waits.then(|| NewToken::of_workspace(TokenKind::Agent, row.id, by, now));
             let (x, y) = checked.position;
             let layout = LayoutRow { workspace_id: row.id, x, y, collapsed: false };

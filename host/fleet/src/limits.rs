@@ -39,7 +39,7 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
 /// The longest wait between attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
+const BACKOFF_MAX: Duration = state::LONGEST_BACKOFF;
 
 /// How long the backend may take to say what it observes.
 pub(crate) const OBSERVE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 //!
 //! Bounds: an answer must begin within [`HEAD_TIMEOUT`] and go on within [`IDLE_TIMEOUT`]; [`SOCKETS`] WebSockets.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use tokio::time::timeout;
 use crate::error::ApiError;
 use crate::router_ext::Unmatched;
 use crate::serve::IdleTimeoutBody;
+use crate::shutdown::Shutdown;
+use crate::websocket::contains_word;
 
 /// Paths of the API: what is unknown below them is an error, not a page.
 const API: [&str; 7] =
@@ -37,7 +40,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an unused connection is kept. Shorter than servers of pages usually keep theirs (5 s).
 const POOL_TIMEOUT: Duration = Duration::from_secs(4);
-/// After which silence the system checks whether the other end of a WebSocket is still there.
+/// After which silence the system checks whether the canvas is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// WebSockets that are passed on at the same time.
 const SOCKETS: usize = 256;
@@ -66,21 +69,25 @@ pub(crate) struct Canvas {
     origin: Uri,
     client: Client<HttpsConnector<HttpConnector>, Body>,
     sockets: Arc<Semaphore>,
+    shutdown: Shutdown,
 }
 
 impl Canvas {
     /// The canvas at a URL. `None`: TLS can't be set up.
-    pub(crate) fn new(url: &Uri) -> Option<Self> {
+    pub(crate) fn new(url: &Uri, shutdown: Shutdown) -> Option<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_keepalive(Some(KEEPALIVE));
-        let tls = HttpsConnectorBuilder::new().with_tls_config(tls()?).https_or_http().enable_http1();
+        let tls = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(url.scheme() == Some(&Scheme::HTTPS))?)
+            .https_or_http()
+            .enable_http1();
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_idle_timeout(POOL_TIMEOUT).pool_timer(TokioTimer::new());
         let client = client.build(tls.wrap_connector(tcp));
-        Some(Self { origin: url.clone(), client, sockets: Arc::new(Semaphore::new(SOCKETS)) })
+        Some(Self { origin: url.clone(), client, sockets: Arc::new(Semaphore::new(SOCKETS)), shutdown })
     }
 
     /// The canvas' answer, or an error for what is below a path of the API.
@@ -89,6 +96,7 @@ impl Canvas {
             ApiError::not_found("not found").into_response()
         } else {
             self.forward(request).await.unwrap_or_else(|error| {
+                let error = &*error as &dyn Error;
                 tracing::warn!(error, "the canvas (CANVAS_PROXY_URL) does not answer");
                 let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
                 (StatusCode::BAD_GATEWAY, text, "canvas unavailable").into_response()
@@ -98,8 +106,8 @@ impl Canvas {
         response
     }
 
-    async fn forward(&self, mut request: Request) -> Result<Response, String> {
-        let socket = match is_websocket(request.headers()) {
+    async fn forward(&self, mut request: Request) -> Result<Response, Box<dyn Error + Send + Sync>> {
+        let socket = match contains_word(request.headers(), header::UPGRADE, "websocket") {
             true => request.extensions_mut().remove::<OnUpgrade>(),
             false => None,
         };
@@ -120,14 +128,14 @@ impl Canvas {
             onward.headers_mut().remove(secret);
         }
         let answer = timeout(HEAD_TIMEOUT, self.client.request(onward)).await;
-        let mut answer = answer.map_err(|_| "no answer in time")?.map_err(|error| with_causes(&error))?;
+        let mut answer = answer.map_err(|_| "no answer in time")??;
         let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         if upgraded {
             let theirs = hyper::upgrade::on(&mut answer);
             let (Some(ours), Some(permit)) = (socket, permit) else {
-                return Err("an upgrade that was not asked for".to_owned());
+                return Err("an upgrade that was not asked for".into());
             };
-            tokio::spawn(pass_on(ours, theirs, permit));
+            tokio::spawn(pass_on(ours, theirs, self.shutdown.for_one(), permit));
         }
         let (mut parts, body) = answer.into_parts();
         parts.version = Version::HTTP_11;
@@ -144,19 +152,17 @@ impl Canvas {
     }
 }
 
-/// Trusts the certificates that the system trusts.
-fn tls() -> Option<ClientConfig> {
+/// Trusts the certificates that the system trusts. They take a while to read, which only a `secure` canvas needs.
+fn tls(secure: bool) -> Option<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if secure {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions();
     let config =
         config.inspect_err(|error| tracing::error!(%error, "the canvas can't be reached by TLS")).ok()?;
     Some(config.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn is_websocket(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Removes what concerns one connection. An upgrade is asked for, and granted, on each connection anew.
@@ -177,20 +183,16 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// Carries the bytes of a WebSocket until one side ends it.
-async fn pass_on(ours: OnUpgrade, theirs: OnUpgrade, _permit: OwnedSemaphorePermit) {
-    if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
-        // Either side may end a socket without ceremony.
-        let _ = copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await;
+/// Carries the bytes of a WebSocket until one side ends it, or the server drains.
+async fn pass_on(ours: OnUpgrade, theirs: OnUpgrade, shutdown: Shutdown, _permit: OwnedSemaphorePermit) {
+    let passed = async {
+        if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
+            // Either side may end a socket without ceremony.
+            let _ = copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await;
+        }
+    };
+    tokio::select! {
+        () = passed => {}
+        () = shutdown.draining() => {}
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

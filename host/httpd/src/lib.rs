@@ -38,7 +38,7 @@ pub mod websocket;
 pub use axum::Router;
 
 pub use background::background_tasks;
-pub use middleware::middleware;
+pub use middleware::{middleware, with_fallback};
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own
 /// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).

@@ -44,6 +44,7 @@ use crate::request_log::Exchange;
 use crate::router_ext;
 use crate::security_headers;
 use crate::settings::HttpSettings;
+use crate::shutdown::Shutdown;
 use crate::tenant::{self, TenantGuard};
 
 /// Headers that an answer has at least: allocated at once instead of in three steps.
@@ -68,11 +69,19 @@ where
         metrics: Arc::clone(metrics),
     });
     let around = MiddlewareLayer { policy };
-    let routes = match settings.canvas_proxy_url.as_ref().and_then(Canvas::new).map(Arc::new) {
+    routes.layer((around, DefaultBodyLimit::max(JSON_BODY_LIMIT)))
+}
+
+/// Adds what answers where no route matches: the web canvas, if there is one.
+pub fn with_fallback<S>(routes: Router<S>, settings: &HttpSettings, shutdown: &Shutdown) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let canvas = settings.canvas_proxy_url.as_ref().and_then(|url| Canvas::new(url, shutdown.clone()));
+    match canvas.map(Arc::new) {
         Some(canvas) => routes.fallback(async move |request: Request| canvas.answer(request).await),
         None => routes.fallback(router_ext::not_found),
-    };
-    routes.layer((around, DefaultBodyLimit::max(JSON_BODY_LIMIT)))
+    }
 }
 
 /// What requests are judged by.

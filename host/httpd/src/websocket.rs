@@ -114,7 +114,7 @@ pub async fn close(mut socket: Socket, why: Option<(CloseCode, &'static str)>, l
 }
 
 /// Whether `word` is among the comma-separated words of a header.
-fn contains_word(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+pub(crate) fn contains_word(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let values = headers.get_all(name);
     let mut words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     words.any(|found| found.trim().eq_ignore_ascii_case(word))

@@ -104,10 +104,9 @@ fn is_local(ip: IpAddr) -> bool {
 /// Whether `url` is the same host and port as `own`, at its path or below. The default ports of both schemes
 /// count as one: a proxy that serves https mostly serves or redirects http too.
 fn is_below(url: &Url, own: &Url) -> bool {
-    let port = |url: &Url| url.port();
     let path = own.path().trim_end_matches('/');
     let below = url.path().strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    url.host() == own.host() && port(url) == port(own) && below
+    url.host() == own.host() && url.port() == own.port() && below
 }
 
 #[cfg(test)]

@@ -9,11 +9,10 @@ use crate::settings::Settings;
 
 /// Variables of other servers with this API that this one does not read. Those that it reads are known from its
 /// command line, so that an entry may stay when a variable gets its effect.
-const OTHERS: [&str; 42] = [
+const OTHERS: [&str; 41] = [
     "APPROVAL_EXPIRY_MINUTES",
     "AUDIT_LEDGER_SALT",
     "AWARENESS_URL",
-    "A2A_IDLE_TIMEOUT_SECONDS",
     "CF_ARTIFACTS_API_TOKEN",
     "CF_ARTIFACTS_NAMESPACE",
     "CHANNEL_WEBHOOK_ALLOW_UNSIGNED",

@@ -32,20 +32,20 @@ impl FromRequestParts<App> for SocketAuth {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let headers = &parts.headers;
-        let admitted = match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
-            Some(id) => agent(app, id.to_str().unwrap_or_default(), headers).await?,
-            None => Self { audience: Audience::Canvas, caller: canvas(app, headers)?, protocol: None },
+        let (audience, caller) = match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
+            Some(id) => agent(app, id.to_str().unwrap_or_default(), headers)?,
+            None => (Audience::Canvas, canvas(app, headers)?),
         };
-        if let Some(caller) = &admitted.caller {
+        if let Some(caller) = &caller {
             tracing::Span::current().record("caller", tracing::field::display(caller));
         }
-        Ok(Self { protocol: selected(headers), ..admitted })
+        Ok(Self { audience, caller, protocol: selected(headers) })
     }
 }
 
 // === Agents ===
 
-async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<SocketAuth, ApiError> {
+fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<(Audience, Option<Caller>), ApiError> {
     let credentials = Credentials::of(headers);
     let refused = || {
         let bearing = credentials.bearer().is_some();
@@ -61,7 +61,7 @@ async fn agent(app: &App, id: &str, headers: &HeaderMap) -> Result<SocketAuth, A
         Ok(Caller::DevMode) | Err(_) => without_token(app, workspace).ok_or_else(refused)?,
         Ok(caller) => caller,
     };
-    Ok(SocketAuth { audience: Audience::Agent(workspace), caller: Some(caller), protocol: None })
+    Ok((Audience::Agent(workspace), Some(caller)))
 }
 
 /// An agent that never had a token is admitted without one where the deployment is open. A wrong bearer makes
