@@ -1,4 +1,4 @@
-//! Deleting a guest that serves nobody.
+//! Deletion of guests whose runtimes no workspace has.
 //!
 //! The row, its releases and components that nothing else uses go in one transaction, which holds only while no
 //! workspace has a runtime of the guest. Files are deleted afterwards, by each server; what a server leaves

@@ -196,9 +196,11 @@ impl GuestWatcher {
                     self.watch = Some(watch);
                     self.note_present(pending);
                 }
-                Some(Err(error)) => {
+                Some(Err(error)) if was_there => {
                     tracing::warn!(%error, "GUESTS_DIR can't be watched; trying again");
                 }
+                // Liveness goes on to report it.
+                Some(Err(error)) => tracing::debug!(%error, "GUESTS_DIR still can't be watched"),
                 None if was_there => {
                     tracing::error!(directory = %self.directory.display(), "GUESTS_DIR is gone; it is watched again once it is there");
                 }

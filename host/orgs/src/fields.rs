@@ -5,6 +5,7 @@ use std::{cell::RefCell, fmt, sync::Arc};
 
 use types::SharedText;
 use wasm::template::{Node, Tree, Value};
+use wire_json::without_nul;
 
 use crate::findings::Findings;
 
@@ -224,7 +225,7 @@ impl<'a> NodeRef<'a> {
     /// As free text: any scalar, as it is written. The databases can't store NUL, so it is replaced.
     pub(crate) fn free_text(self) -> Result<String, InvalidValue> {
         match &self.node.value {
-            Value::Scalar { text, .. } if text.contains('\0') => Ok(without_nul(text)),
+            Value::Scalar { text, .. } if text.contains('\0') => Ok(without_nul(text).into_owned()),
             _ => self.text(),
         }
     }
@@ -290,7 +291,7 @@ impl<'a> NodeRef<'a> {
         use serde_json::Value as Json;
         match &self.node.value {
             _ if self.is_null() => Json::Null,
-            Value::Scalar { text, quoted: true } => Json::from(without_nul(text)),
+            Value::Scalar { text, quoted: true } => Json::from(&*without_nul(text)),
             Value::Scalar { text, .. } => integer(text)
                 .map(Json::from)
                 .or_else(|| text.parse().ok().filter(|number: &f64| number.is_finite()).map(Json::from))
@@ -300,7 +301,10 @@ impl<'a> NodeRef<'a> {
             Value::Mapping(_) => {
                 let fields = self.fields().map(|fields| fields.entries).unwrap_or_default();
                 Json::Object(
-                    fields.into_iter().map(|(_, key, value)| (without_nul(key), value.json())).collect(),
+                    fields
+                        .into_iter()
+                        .map(|(_, key, value)| (without_nul(key).into_owned(), value.json()))
+                        .collect(),
                 )
             }
         }
@@ -322,7 +326,7 @@ impl<'a> Fields<'a> {
     ) -> Result<Vec<(String, T)>, InvalidValue> {
         let entry = |(_, key, value): &(&Node, &'a str, NodeRef<'a>)| {
             let value = self.of.reader.below(Step::Key(key), || read(*value))?;
-            Ok((without_nul(key), value))
+            Ok((without_nul(key).into_owned(), value))
         };
         self.entries.iter().map(entry).collect()
     }
@@ -412,10 +416,6 @@ impl<'a> Fields<'a> {
     pub(crate) fn texts(&self, key: &'static str) -> Result<Vec<String>, InvalidValue> {
         self.list(key, NodeRef::text)
     }
-}
-
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 /// A whole number as YAML writes it. A fraction of zero (`3.0`) is allowed.

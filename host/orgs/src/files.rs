@@ -198,6 +198,11 @@ fn check_size(bytes: u64) -> Result<(), ReadError> {
     Err(ReadError::Refused(format!("it has {size}, and a file of a template has {limit} at most")))
 }
 
+/// A file of a directory of the template, as authors write it. The top directory is empty.
+pub(crate) fn shown_path(directory: &str, path: &str) -> String {
+    if directory.is_empty() { path.to_owned() } else { format!("{directory}/{path}") }
+}
+
 fn has_credentials(path: &Path) -> bool {
     path.file_name().is_some_and(|name| CREDENTIALS.iter().any(|it| name == *it))
 }

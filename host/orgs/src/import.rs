@@ -14,6 +14,7 @@ use types::SealedText;
 use crate::{
     Orgs,
     assembler::{Assembler, Assembly, NodeError, ResolvedNode},
+    blocking::off_async_threads,
     context::ImportContext,
     error::ImportError,
     fields::InvalidValue,
@@ -82,7 +83,7 @@ impl Orgs {
         // Templates name any runtimes, by name or alias.
         self.catalog.all_ready().await;
         let (orgs, org, dir) = (self.clone(), Arc::clone(&context.org), context.dir.clone());
-        let assembly = tokio::task::spawn_blocking(move || {
+        off_async_threads(move || {
             let seal = |plain: &[u8]| {
                 let sealed = orgs.fleet.credentials().seal(plain).ok()?;
                 Some(SealedText { sealed: BASE64_STANDARD.encode(sealed.bytes), version: sealed.version })
@@ -101,8 +102,8 @@ impl Orgs {
                 seal: &seal,
             };
             assembler.assemble()
-        });
-        assembly.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+        })
+        .await
     }
 
     /// Changes the fleet, or with `dry_run` only reports the plan.

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod assembler;
+mod blocking;
 mod channels;
 mod context;
 mod cron;

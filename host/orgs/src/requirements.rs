@@ -72,9 +72,10 @@ impl Requirements {
         }
         let required = distinct(required);
         let single_names = singles(&required);
+        let known: HashSet<_> = required.iter().map(|it| it.value.members()).collect();
         recommended.retain(|it| {
             let covered = it.value.names().iter().any(|name| single_names.contains(name));
-            !covered && !required.iter().any(|other| other.value.members() == it.value.members())
+            !covered && !known.contains(&it.value.members())
         });
         Self { recommended: distinct(recommended), required }
     }

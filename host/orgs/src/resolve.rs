@@ -10,6 +10,7 @@ use wasm::{
 };
 
 use crate::{
+    blocking::off_async_threads,
     files::{ENTRIES, Files},
     limits::{RESOLVED_BYTES, RESOLVED_FILES, ROUNDS},
 };
@@ -105,8 +106,7 @@ fn answers(
 /// Reads off the async threads.
 async fn read<T: Send + 'static>(files: &Files, read: impl FnOnce(&Files) -> T + Send + 'static) -> T {
     let files = files.clone();
-    let read = tokio::task::spawn_blocking(move || read(&files)).await;
-    read.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    off_async_threads(move || read(&files)).await
 }
 
 fn size(file: &KnownFile) -> usize {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 
 use crate::{
-    Orgs, decode, documents,
+    Orgs,
+    blocking::off_async_threads,
+    decode, documents,
     error::ImportError,
     files::{Files, normalize_path},
     resolve::{ResolveError, Resolved, resolve},
@@ -93,9 +95,4 @@ impl Orgs {
         })
         .await
     }
-}
-
-async fn off_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }

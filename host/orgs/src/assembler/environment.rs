@@ -8,7 +8,7 @@ use super::Assembler;
 use crate::{
     env_file,
     fields::{Place, with_place},
-    files::read_text,
+    files::{read_text, shown_path},
     notes::Notes,
 };
 
@@ -21,8 +21,9 @@ impl Assembler<'_> {
         notes: &mut Notes,
     ) -> BTreeMap<String, String> {
         let text = self.files.env(directory).unwrap_or_else(|reason| {
-            let name = if directory.is_empty() { ".env".to_owned() } else { format!("{directory}/.env") };
-            notes.add(|| with_place(at, &format!("`{name}` is not used: {reason}")));
+            notes.add(|| {
+                with_place(at, &format!("`{}` is not used: {reason}", shown_path(directory, ".env")))
+            });
             String::new()
         });
         env_file::parse(&text)

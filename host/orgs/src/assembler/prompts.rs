@@ -10,7 +10,7 @@ use types::SharedText;
 
 use crate::{
     fields::{Marks, with_place},
-    files::Files,
+    files::{Files, shown_path},
     notes::Notes,
     template::{Defaults, Node, Prompt, Prompts},
 };
@@ -104,10 +104,10 @@ impl<'a> PromptTexts<'a> {
         let text = match self.files.text(directory, path) {
             Ok(text) => Some(SharedText::from(text)).filter(|text| !text.trim().is_empty()),
             Err(reason) => {
-                let shown =
-                    if directory.is_empty() { path.to_owned() } else { format!("{directory}/{path}") };
-                notes
-                    .add(|| with_place(marks.of(field), &format!("{field} `{shown}` is not used: {reason}")));
+                notes.add(|| {
+                    let shown = shown_path(directory, path);
+                    with_place(marks.of(field), &format!("{field} `{shown}` is not used: {reason}"))
+                });
                 None
             }
         };
