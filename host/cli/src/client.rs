@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::LOCATION;
+use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder};
 use rustls::ClientConfig;
@@ -14,7 +14,7 @@ use super::address::Address;
 use super::{CliError, printable, tls};
 
 /// How long a connection may take. An answer may take as long as an agent works.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Levels of an answer's JSON: those of what clients and agents sent, and some around it.
 pub(super) const ANSWER_LEVELS: usize = wire_json::MAX_LEVELS + 16;
@@ -24,16 +24,12 @@ pub(super) struct Client {
     http: reqwest::Client,
     address: Address,
     tls: ClientConfig,
-    token: Option<String>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
     pub(super) fn new(server: &str, authority: Option<&Path>, token: Option<&str>) -> Result<Self, CliError> {
-        if token.is_some_and(|token| reqwest::header::HeaderValue::from_str(token).is_err()) {
-            let text =
-                "the token in --token or ADMIN_TOKEN has characters that no token has, such as a line end";
-            return Err(CliError::refused(text.to_owned()));
-        }
+        let authorization = token.map(authorization).transpose()?;
         let address = Address::parse(server)?;
         let tls = tls::config(address.secure, authority)?;
         // A redirect would turn a POST into a GET.
@@ -45,7 +41,7 @@ impl Client {
         let http = http.map_err(|error| {
             CliError::refused(format!("requests can't be sent (see HTTP_PROXY and HTTPS_PROXY): {error}"))
         })?;
-        Ok(Self { http, address, tls, token: token.map(str::to_owned) })
+        Ok(Self { http, address, tls, authorization })
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, CliError> {
@@ -95,14 +91,15 @@ impl Client {
         }
     }
 
-    pub(super) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+    /// The header `Authorization`, if there is a token.
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.address.url));
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
+        match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value.clone()),
             None => request,
         }
     }
@@ -149,6 +146,16 @@ impl Client {
         }
         Err(CliError::Refused { message })
     }
+}
+
+fn authorization(token: &str) -> Result<HeaderValue, CliError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+        CliError::refused(
+            "the token in --token or ADMIN_TOKEN has characters that no token has, such as a line end",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn lines(json: &Value, field: &str) -> Vec<String> {

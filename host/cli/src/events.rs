@@ -8,13 +8,12 @@ use clap::Args;
 use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
-use super::client::{ANSWER_LEVELS, Client};
+use super::client::{ANSWER_LEVELS, CONNECT_TIMEOUT, Client};
 use super::print::{json_line, line, note, text};
 use super::workspaces::Workspaces;
 use super::{CliError, ServerArgs, printable};
@@ -22,6 +21,12 @@ use super::{CliError, ServerArgs, printable};
 /// Delays between attempts to reconnect: the first and the longest. Each is twice the one before.
 const MIN_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// How long the handshake may take: a server that starts lets it wait for 30 s.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Silence after which the connection counts as lost: the server sends a ping every 30 s.
+const SILENCE: Duration = Duration::from_secs(75);
 
 /// Characters of an id that stand for a missing name.
 const SHORT_ID: usize = 8;
@@ -67,6 +72,11 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
     if !args.follow {
         return Ok(());
     }
+    if view.last.is_none() {
+        // Where to resume if the connection ends before an event comes.
+        let newest = client.get("/events?limit=1").await?;
+        view.last = newest.get(0).map_or(Some(0), |event| event.get("seq").and_then(Value::as_i64));
+    }
     tokio::select! {
         ended = follow(&client, &mut view) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -105,19 +115,18 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
         url.push_str(&format!("?since={last}"));
     }
     let mut request = url.into_client_request().map_err(|source| client.unreachable(source))?;
-    if let Some(token) = client.token() {
-        let value = HeaderValue::from_str(&format!("Bearer {token}"));
-        let value = value.map_err(|_| {
-            CliError::refused("the token has characters that can't be in a token. Copy it again")
-        })?;
-        request.headers_mut().insert("Authorization", value);
+    if let Some(value) = client.authorization() {
+        request.headers_mut().insert("Authorization", value.clone());
     }
     let (host, port) = &address.socket;
-    let stream =
-        TcpStream::connect((host.as_str(), *port)).await.map_err(|source| client.unreachable(source))?;
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), *port)))
+        .await
+        .map_err(|source| client.unreachable(source))?
+        .map_err(|source| client.unreachable(source))?;
     let connector = address.secure.then(|| Connector::Rustls(Arc::new(client.tls())));
-    let connected = client_async_tls_with_config(request, stream, None, connector);
-    let mut socket = match connected.await {
+    let connected =
+        timeout(HANDSHAKE_TIMEOUT, client_async_tls_with_config(request, stream, None, connector)).await;
+    let mut socket = match connected.map_err(|source| client.unreachable(source))? {
         Ok((socket, _)) => socket,
         Err(SocketError::Http(answer)) => return Err(refusal(&answer)),
         Err(SocketError::Io(source)) => return Err(client.unreachable(source)),
@@ -125,7 +134,7 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
     };
     *wait = MIN_DELAY;
     view.connected = true;
-    while let Some(Ok(message)) = socket.next().await {
+    while let Ok(Some(Ok(message))) = timeout(SILENCE, socket.next()).await {
         let Message::Text(frame) = message else { continue };
         let Ok(mut event) = wire_json::from_slice_within::<Value>(frame.as_bytes(), ANSWER_LEVELS) else {
             continue;

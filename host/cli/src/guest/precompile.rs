@@ -1,10 +1,7 @@
 //! `isomer guest precompile`: fills the cache of compiled guests, without a server. The engine's
 //! settings are the server's, so the cache fits this binary on this kind of processor.
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use wasm::{AotCache, Limits, Sandbox};
@@ -20,12 +17,10 @@ pub(super) fn run(cache_dir: &Path, as_json: bool) -> Result<(), CliError> {
             compiled.iter().map(|(name, digest)| json!({ "name": name, "release": digest })).collect();
         print::json(&json!({ "cache_dir": cache_dir.display().to_string(), "guests": guests }));
     } else {
-        let mut out = io::stdout().lock();
         for (name, digest) in &compiled {
-            // A closed pipe is no fault.
-            let _ = writeln!(out, "{name:<20}{}", digest.short());
+            print::line(format!("{name:<20}{}", digest.short()));
         }
-        let _ = writeln!(out, "{} guests are compiled in {}", compiled.len(), cache_dir.display());
+        print::line(format!("{} guests are compiled in {}", compiled.len(), cache_dir.display()));
     }
     Ok(())
 }

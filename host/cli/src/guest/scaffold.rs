@@ -2,13 +2,13 @@
 //! version, so that the crate builds anywhere.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use include_dir::{Dir, DirEntry, include_dir};
 
 use super::file_error;
-use crate::CliError;
+use crate::{CliError, print};
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/template");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/sdk");
@@ -48,13 +48,11 @@ pub(super) fn run(directory: &Path) -> Result<(), CliError> {
     };
     written().map_err(|source| file_error(directory, source))?;
     let file = format!("target/wasm32-wasip2/release/{}.wasm", crate_name(name));
-    // A closed pipe is no fault.
-    let _ = writeln!(
-        io::stdout(),
+    print::lines(&format!(
         "{shown} has the guest {name}. Next:\n  cd {shown}\n  cargo test\n  \
          cargo build --release --target wasm32-wasip2\n  isomer guest check {file}\n  \
          isomer guest push {name} {file} --activate\nIts README.md says more."
-    );
+    ));
     Ok(())
 }
 
