@@ -5,10 +5,6 @@ use serde_json::{Value, json};
 
 use support::{Agent, Database, Reaction, Server, Socket, feed, on_both_databases};
 
-async fn workspace(server: &Server, url: &str) -> String {
-    server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
-}
-
 fn message(text: &str) -> Value {
     let part = json!({ "kind": "text", "text": text });
     json!({ "jsonrpc": "2.0", "id": 1, "method": "message/send", "params": { "message": { "parts": [part] } } })
@@ -23,19 +19,15 @@ fn begin(server: &Server, id: &str, text: &str) -> tokio::task::JoinHandle<()> {
     })
 }
 
-async fn rows(server: &Server, id: &str) -> Vec<Value> {
-    server.get(&format!("/workspaces/{id}/activity")).await.ok().as_array().unwrap().clone()
-}
-
 async fn until_pending(server: &Server, id: &str) -> Value {
-    server.until("the delivery is seen", async |server| rows(server, id).await.len() == 1).await;
-    rows(server, id).await.remove(0)
+    server.until("the delivery is seen", async |server| server.activity(id).await.len() == 1).await;
+    server.activity(id).await.remove(0)
 }
 
 on_both_databases! {
     async fn a_long_delivery_is_seen_before_it_ends_and_is_one_row(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         let (answer, reaction) = feed();
         agent.react([reaction]);
         let mut socket = Socket::canvas(&server).await;
@@ -53,7 +45,7 @@ on_both_databases! {
         assert_eq!(socket.event().await["event"], "A2A_RESPONSE");
         let logged = socket.event().await;
         assert_eq!((&logged["event"], &logged["payload"]["status"]), (&json!("ACTIVITY_LOGGED"), &json!("ok")));
-        let ended = rows(&server, &id).await;
+        let ended = server.activity(&id).await;
         assert_eq!(ended.len(), 1);
         for (field, value) in [
             ("id", &pending["id"]), ("created_at", &pending["created_at"]), ("status", &json!("ok")),
@@ -67,12 +59,12 @@ on_both_databases! {
 
     async fn a_long_delivery_that_is_queued_is_one_row(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         agent.react([Reaction::Stall]);
         let path = format!("/workspaces/{id}/a2a");
         let answer = server.with(&[("X-Timeout", "2")], Method::POST, &path, Some(message("long"))).await.ok();
         assert_eq!(answer["queued"], true);
-        let rows = rows(&server, &id).await;
+        let rows = server.activity(&id).await;
         assert_eq!((rows.len(), &rows[0]["status"]), (1, &json!("error")));
         assert_eq!(rows[0]["error_detail"], "no answer came: the deadline passed");
     }
@@ -81,14 +73,14 @@ on_both_databases! {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_cut_by_a_kill_is_ended_by_the_next_start() {
     let (server, agent) = (Server::start(Database::sqlite()).await, Agent::start().await);
-    let id = workspace(&server, &agent.url).await;
+    let id = server.agent_at(&agent.url).await;
     agent.react([Reaction::Stall]);
     let sent = begin(&server, &id, "cut");
     let pending = until_pending(&server, &id).await;
     let server = server.kill_and_restart().await;
     sent.await.unwrap();
-    server.until("the row is ended", async |server| rows(server, &id).await[0]["status"] == "error").await;
-    let ended = rows(&server, &id).await;
+    server.until("the row is ended", async |server| server.activity(&id).await[0]["status"] == "error").await;
+    let ended = server.activity(&id).await;
     let error = "the server stopped before an answer came";
     assert_eq!((ended.len(), &ended[0]["id"], &ended[0]["error_detail"]), (1, &pending["id"], &json!(error)));
     assert_eq!(ended[0]["summary"], format!("A2A request to Agent failed: {error}"));

@@ -10,10 +10,6 @@ use support::{
     on_both_databases,
 };
 
-async fn workspace(server: &Server, url: &str) -> String {
-    server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
-}
-
 fn message(text: &str) -> Value {
     json!({
         "jsonrpc": "2.0", "id": 1, "method": "message/send",
@@ -33,20 +29,6 @@ async fn raw(server: &Server, id: &str, headers: &[(&str, &str)]) -> reqwest::Re
     request.json(&message("hello")).send().await.expect("it answers")
 }
 
-/// Waits for this many activity rows and returns the newest.
-async fn row(server: &Server, id: &str, count: usize) -> Value {
-    let list = async |server: &Server| server.get(&format!("/workspaces/{id}/activity")).await.ok();
-    let ended = async |server: &Server| {
-        let mut rows = list(server).await.as_array().unwrap().clone();
-        rows.retain(|row| row["status"] != "pending");
-        rows
-    };
-    server.until("the row is there", async |server| ended(server).await.len() >= count).await;
-    // Newest first, and there may be more by now.
-    let mut rows = ended(server).await;
-    rows.swap_remove(rows.len() - count)
-}
-
 async fn heartbeat(server: &Server, id: &str, metadata: Value) {
     let body = json!({ "workspace_id": id, "active_tasks": 1, "runtime_metadata": metadata });
     server.post("/registry/heartbeat", body).await.ok();
@@ -63,24 +45,24 @@ on_both_databases! {
     async fn a_silent_agent_is_given_up_before_and_after_its_headers(database: Database) {
         let server = Server::start(Start::from(database).env("A2A_IDLE_TIMEOUT_SECONDS", "1")).await;
         let agent = Agent::start().await;
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         agent.react([Reaction::Stall, half_an_answer(200), half_an_answer(500)]);
         let answer = send(&server, &id, &[]).await;
         assert_eq!((answer.status.as_u16(), &answer.json["queued"]), (202, &json!(true)));
         let silent = "no answer came: nothing was heard of the agent for too long";
-        assert_eq!(row(&server, &id, 1).await["error_detail"], silent);
+        assert_eq!(server.ended_row(&id, 1).await["error_detail"], silent);
         for (number, (delivered, status)) in [(true, "ok"), (false, "error")].into_iter().enumerate() {
             let answer = send(&server, &id, &[]).await;
             assert_eq!(answer.error(502), "failed to read agent response");
             assert_eq!(answer.json["delivery_confirmed"], delivered);
-            assert_eq!(row(&server, &id, number + 2).await["status"], status);
+            assert_eq!(server.ended_row(&id, number + 2).await["status"], status);
         }
     }
 
     async fn events_of_the_workspace_keep_a_delivery_alive(database: Database) {
         let server = Server::start(Start::from(database).env("A2A_IDLE_TIMEOUT_SECONDS", "1")).await;
         let agent = Agent::start().await;
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         let (answer, reaction) = support::feed();
         agent.react([reaction]);
         let sent = send(&server, &id, &[]);
@@ -99,23 +81,23 @@ on_both_databases! {
     async fn an_agent_chooses_how_long_it_may_be_silent(database: Database) {
         let server = Server::start(Start::from(database).env("A2A_IDLE_TIMEOUT_SECONDS", "1")).await;
         let agent = Agent::start().await;
-        let (patient, other) = (workspace(&server, &agent.url).await, workspace(&server, &agent.url).await);
+        let (patient, other) = (server.agent_at(&agent.url).await, server.agent_at(&agent.url).await);
         heartbeat(&server, &patient, json!({ "idle_timeout_seconds": 600 })).await;
         agent.react([Reaction::Stall, Reaction::Stall]);
         send(&server, &patient, &[("X-Timeout", "3")]).await.ok();
-        assert_eq!(row(&server, &patient, 1).await["error_detail"], "no answer came: the deadline passed");
+        assert_eq!(server.ended_row(&patient, 1).await["error_detail"], "no answer came: the deadline passed");
         send(&server, &other, &[("X-Timeout", "30")]).await.ok();
         let silent = "no answer came: nothing was heard of the agent for too long";
-        assert_eq!(row(&server, &other, 1).await["error_detail"], silent);
+        assert_eq!(server.ended_row(&other, 1).await["error_detail"], silent);
     }
 
     async fn headers_and_the_whole_answer_have_limits_of_their_own(database: Database) {
         let start = Start::from(database).env("A2A_PROXY_RESPONSE_HEADER_TIMEOUT", "1");
         let (server, agent) = (Server::start(start).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         agent.react([Reaction::Stall, half_an_answer(200)]);
         assert_eq!(send(&server, &id, &[]).await.json["queued"], true);
-        assert_eq!(row(&server, &id, 1).await["error_detail"], "no answer came: no response headers in time");
+        assert_eq!(server.ended_row(&id, 1).await["error_detail"], "no answer came: no response headers in time");
         let answer = send(&server, &id, &[("X-Timeout", "2")]).await;
         assert_eq!(answer.error(502), "failed to read agent response");
     }
@@ -123,18 +105,18 @@ on_both_databases! {
     async fn a_connection_that_does_not_open_in_time_is_unreachable(database: Database) {
         let server = Server::start(database).await;
         let nowhere = Unanswering::start();
-        let id = workspace(&server, &nowhere.url).await;
-        let secure = workspace(&server, &nowhere.url.replace("http://", "https://")).await;
+        let id = server.agent_at(&nowhere.url).await;
+        let secure = server.agent_at(&nowhere.url.replace("http://", "https://")).await;
         for id in [id, secure] {
             let answer = send(&server, &id, &[("X-Timeout", "1")]).await;
             assert_eq!(answer.error(502), "failed to reach workspace agent");
-            assert_eq!(row(&server, &id, 1).await["error_detail"], "it can't be reached: the deadline passed");
+            assert_eq!(server.ended_row(&id, 1).await["error_detail"], "it can't be reached: the deadline passed");
         }
     }
 
     async fn a_message_that_met_a_closing_connection_is_sent_once_more(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         for (number, reaction) in [hang_up(), Reaction::Reset].into_iter().enumerate() {
             send(&server, &id, &[]).await.ok();
             let connections = agent.connections();
@@ -157,7 +139,7 @@ on_both_databases! {
 
     async fn idle_connections_are_closed_before_agents_close_them(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         send(&server, &id, &[]).await.ok();
         send(&server, &id, &[]).await.ok();
         assert_eq!(agent.connections(), 1);
@@ -168,7 +150,7 @@ on_both_databases! {
 
     async fn a_redirect_is_a_failure_that_names_the_url(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         let with = "the agent's URL redirects, and redirects are not followed: register \"http://elsewhere.example/a2a\"";
         let without = "the agent's URL redirects without saying where to: register the URL that answers";
         let mut rows = 0;
@@ -182,14 +164,14 @@ on_both_databases! {
             let answer = send(&server, &id, &[]).await;
             assert_eq!((answer.status.as_u16(), &answer.json["detail"]), (status, &json!(detail)));
             rows += 1;
-            let row = row(&server, &id, rows).await;
+            let row = server.ended_row(&id, rows).await;
             assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!(detail)));
         }
         // A message from the queue that meets a redirect is not delivered either.
         agent.react([Reaction::Stall, head(302, &["Location: http://elsewhere.example/a2a"])]);
         let queued = send(&server, &id, &[("X-Timeout", "1")]).await.ok();
         server.post("/registry/heartbeat", json!({ "workspace_id": id, "active_tasks": 0 })).await.ok();
-        let row = row(&server, &id, rows + 2).await;
+        let row = server.ended_row(&id, rows + 2).await;
         assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!(with)));
         let path = format!("/workspaces/{id}/a2a/queue/{}", queued["queue_id"].as_str().unwrap());
         server.until("it is delivered", async |server| server.get(&path).await.ok()["status"] == "completed").await;
@@ -198,12 +180,12 @@ on_both_databases! {
 
     async fn statuses_that_http_does_not_have_are_bad_gateways(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         for (number, status) in ["099", "101", "600", "999", "000"].into_iter().enumerate() {
             let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
             agent.react([Reaction::WriteAndClose(text.into_bytes())]);
             assert_eq!(send(&server, &id, &[]).await.error(502), "failed to reach workspace agent", "{status}");
-            assert_eq!(row(&server, &id, number + 1).await["status"], "error");
+            assert_eq!(server.ended_row(&id, number + 1).await["status"], "error");
         }
         agent.react([Reaction::Respond(599, "{}".to_owned())]);
         assert_eq!(send(&server, &id, &[]).await.error(599), "the agent refused");
@@ -211,7 +193,7 @@ on_both_databases! {
 
     async fn retry_after_is_passed_on(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         for (status, value) in [(429, "7"), (503, "Wed, 21 Oct 2099 07:28:00 GMT"), (200, "3")] {
             agent.react([head(status, &[&format!("Retry-After: {value}")])]);
             let answer = raw(&server, &id, &[]).await;
@@ -221,7 +203,7 @@ on_both_databases! {
 
     async fn protocol_headers_reach_the_agent(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let sent = [
             ("A2A-Version", "1.0"), ("A2A-Extensions", "https://a.example/x"), ("traceparent", trace),

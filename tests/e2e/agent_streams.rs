@@ -1,16 +1,12 @@
 //! Streams from agents to senders (decisions.md, Messages).
 
 use reqwest::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
 
 use support::{Agent, Database, Reaction, Server, Signal, Start, feed, on_both_databases};
 
 const METHODS: [&str; 4] = ["message/stream", "tasks/resubscribe", "SendStreamingMessage", "SubscribeToTask"];
-
-async fn workspace(server: &Server, url: &str) -> String {
-    server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
-}
 
 async fn send(server: &Server, id: &str, method: &str) -> Response {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "id": "task" } });
@@ -39,23 +35,10 @@ async fn next(response: &mut Response) -> Option<String> {
     chunk.map(|bytes| String::from_utf8(bytes.to_vec()).expect("text"))
 }
 
-async fn row(server: &Server, id: &str, count: usize) -> Value {
-    let list = async |server: &Server| server.get(&format!("/workspaces/{id}/activity")).await.ok();
-    let ended = async |server: &Server| {
-        let mut rows = list(server).await.as_array().unwrap().clone();
-        rows.retain(|row| row["status"] != "pending");
-        rows
-    };
-    server.until("the row is there", async |server| ended(server).await.len() >= count).await;
-    // Newest first, and there may be more by now.
-    let mut rows = ended(server).await;
-    rows.swap_remove(rows.len() - count)
-}
-
 on_both_databases! {
     async fn events_are_passed_on_as_they_come(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         for (number, method) in METHODS.into_iter().enumerate() {
             let (events, reaction) = stream();
             agent.react([reaction]);
@@ -67,7 +50,7 @@ on_both_databases! {
             }
             finish(&events);
             assert_eq!(next(&mut response).await, None);
-            let row = row(&server, &id, number + 1).await;
+            let row = server.ended_row(&id, number + 1).await;
             assert_eq!((&row["status"], &row["method"]), (&json!("ok"), &json!(method)));
             assert_eq!(row["response_body"], "data: {\"one\":1}\n\n: comment\n\ndata: two\n\n");
         }
@@ -75,7 +58,7 @@ on_both_databases! {
 
     async fn other_answers_are_as_without_streams(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         agent.react([Reaction::Respond(200, "{\"a\": 1}".to_owned())]);
         let response = send(&server, &id, "message/stream").await;
         assert_eq!(response.headers()["content-type"], "application/json");
@@ -96,7 +79,7 @@ on_both_databases! {
 
     async fn a_stream_is_recorded_though_its_reader_left(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         let (events, reaction) = stream();
         agent.react([reaction]);
         let mut response = send(&server, &id, "message/stream").await;
@@ -107,14 +90,14 @@ on_both_databases! {
             write(&events, "data: 2\n\n");
         }
         finish(&events);
-        let row = row(&server, &id, 1).await;
+        let row = server.ended_row(&id, 1).await;
         assert_eq!((&row["status"], row["response_body"].as_str().unwrap().len()), (&json!("ok"), 909));
     }
 
     async fn a_broken_or_silent_stream_breaks_for_its_reader(database: Database) {
         let server = Server::start(Start::from(database).env("A2A_IDLE_TIMEOUT_SECONDS", "1")).await;
         let agent = Agent::start().await;
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         for (number, (breaks_off, detail)) in [
             (true, "the answer broke off"),
             (false, "the answer was not finished: nothing was heard of the agent for too long"),
@@ -126,7 +109,7 @@ on_both_databases! {
             assert!(next(&mut response).await.is_some());
             let events = (!breaks_off).then_some(events);
             assert!(response.chunk().await.is_err(), "its end is no orderly one");
-            let row = row(&server, &id, number + 1).await;
+            let row = server.ended_row(&id, number + 1).await;
             assert_eq!((&row["status"], &row["error_detail"]), (&json!("ok"), &json!(detail)));
             assert_eq!(row["response_body"], "data: 1\n\n");
             drop(events);
@@ -135,7 +118,7 @@ on_both_databases! {
 
     async fn a_stopping_server_ends_its_streams(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         let (events, reaction) = stream();
         agent.react([reaction]);
         let mut response = send(&server, &id, "message/stream").await;

@@ -1,12 +1,8 @@
 //! Agents with https.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use support::{Agent, Database, Server, Start, on_both_databases, program};
-
-async fn workspace(server: &Server, url: &str) -> String {
-    server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
-}
 
 async fn send(server: &Server, id: &str) -> support::Answer {
     let part = json!({ "kind": "text", "text": "hello" });
@@ -23,17 +19,11 @@ async fn start(database: Database, authority: &str) -> Server {
     Server::start(Start::from(database).env("AGENT_CA_FILE", file.to_str().unwrap())).await
 }
 
-async fn failed_row(server: &Server, id: &str) -> Value {
-    let list = async |server: &Server| server.get(&format!("/workspaces/{id}/activity")).await.ok();
-    server.until("the row is there", async |server| !list(server).await.as_array().unwrap().is_empty()).await;
-    list(server).await[0].clone()
-}
-
 on_both_databases! {
     async fn agents_with_https_are_called(database: Database) {
         let (agent, authority) = Agent::start_with_tls("localhost").await;
         let server = start(database, &authority).await;
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         for _ in 0..2 {
             let answer = send(&server, &id).await.ok();
             assert_eq!(answer["result"]["parts"][0]["text"], "hello");
@@ -44,9 +34,9 @@ on_both_databases! {
     async fn an_address_is_verified_like_a_name(database: Database) {
         let (agent, authority) = Agent::start_with_tls("127.0.0.1").await;
         let server = start(database, &authority).await;
-        let id = workspace(&server, &agent.url.replace("localhost", "127.0.0.1")).await;
+        let id = server.agent_at(&agent.url.replace("localhost", "127.0.0.1")).await;
         send(&server, &id).await.ok();
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         assert_eq!(send(&server, &id).await.error(502), "failed to reach workspace agent");
     }
 
@@ -55,7 +45,7 @@ on_both_databases! {
         let (other_name, authority) = Agent::start_with_tls("agent.example").await;
         let server = start(database, &authority).await;
         for (agent, reason) in [(unknown, "UnknownIssuer"), (other_name, "not valid for name \"localhost\"")] {
-            let id = workspace(&server, &agent.url).await;
+            let id = server.agent_at(&agent.url).await;
             let answer = send(&server, &id).await;
             assert_eq!(answer.error(502), "failed to reach workspace agent");
             let detail = answer.json["detail"].as_str().unwrap();
@@ -63,14 +53,14 @@ on_both_databases! {
             assert!(answer.json["hint"].as_str().unwrap().contains("AGENT_CA_FILE"));
             let explained = server.get(&format!("/workspaces/{id}/explain")).await.ok();
             assert_eq!(explained["delivery_problem"]["error"], detail);
-            assert_eq!(failed_row(&server, &id).await["error_detail"], detail);
+            assert_eq!(server.ended_row(&id, 1).await["error_detail"], detail);
             assert_eq!(agent.received(0).await.len(), 0);
         }
     }
 
     async fn plain_http_at_an_https_url_is_unreachable(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url.replace("http://", "https://")).await;
+        let id = server.agent_at(&agent.url.replace("http://", "https://")).await;
         let path = format!("/workspaces/{id}/a2a");
         let body = json!({ "method": "message/send" });
         let answer = server.with(&[("X-Timeout", "1")], reqwest::Method::POST, &path, Some(body)).await;

@@ -10,7 +10,7 @@ use axum::{
 use futures::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Database, Server, Start, free_port, use_ring};
+use support::{Database, Server, Signal, Start, free_port};
 use tokio::{net::TcpListener, sync::mpsc};
 
 /// A canvas that shows what it was asked.
@@ -145,8 +145,20 @@ async fn websockets_are_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_ends_websockets_of_the_canvas() {
+    let canvas = Canvas::start().await;
+    let server = behind(&canvas.url).await;
+    let url = format!("{}/socket", server.url.replace("http", "ws"));
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    socket.send("one".into()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().to_text().unwrap(), "one");
+    server.signal(Signal::TERM);
+    let (_server, log) = server.wait_and_restart().await;
+    assert!(!log.contains("open requests did not end in time"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canvas_that_is_away_is_502() {
-    use_ring();
     let server = behind(&format!("http://127.0.0.1:{}", free_port())).await;
     let answer = reqwest::get(format!("{}/", server.url)).await.unwrap();
     assert_eq!(answer.status(), 502);

@@ -1,10 +1,10 @@
 //! A SIGKILL before a commit leaves no part of the change, a SIGKILL after it leaves all of it.
 
 use reqwest::Method;
-use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use serde_json::{Value, json};
 
-use support::{Database, Server, Start, on_both_databases};
+use support::{Database, Server, Start, on_both_databases, select_number};
 
 /// A request that changes the database. `ROOT` and `LEAF` in the path are replaced by ids.
 struct Operation {
@@ -49,22 +49,9 @@ fn operations() -> Vec<Operation> {
     ]
 }
 
-/// A connection to the database beside those of the server.
-async fn connect(server: &Server) -> DatabaseConnection {
-    let file = || format!("sqlite:{}", server.data.path().join("isomer.db").display());
-    let url = server.database().postgres_url().unwrap_or_else(file);
-    sea_orm::Database::connect(url).await.expect("the database accepts connections")
-}
-
-async fn select_number(database: &DatabaseConnection, sql: &str) -> i64 {
-    let statement = Statement::from_string(database.get_database_backend(), sql);
-    let row = database.query_one_raw(statement).await.expect("it can be read").expect("a row");
-    row.try_get_by_index(0).expect("a number")
-}
-
 /// The state that operations change, without ids and times, which differ from run to run.
 async fn snapshot(server: &Server) -> Value {
-    let database = connect(server).await;
+    let database = server.connect().await;
     let list = server.get("/workspaces").await.ok();
     let mut rows: Vec<Value> = list
         .as_array()
@@ -121,7 +108,7 @@ on_both_databases! {
         let before = snapshot(&server).await;
         for operation in operations() {
             // Another transaction holds the row `event_head`, so the operation waits before its first write.
-            let database = connect(&server).await;
+            let database = server.connect().await;
             let held = database.begin().await.unwrap();
             held.execute_unprepared("UPDATE event_head SET seq = seq").await.unwrap();
             let groups = "isomer_commit_group_changes_count";
@@ -141,7 +128,7 @@ on_both_databases! {
         let (mut server, root, leaf) = start_with_tree(database).await;
         for operation in operations() {
             let before = snapshot(&server).await;
-            let database = connect(&server).await;
+            let database = server.connect().await;
             let seq = select_number(&database, "SELECT seq FROM event_head").await;
             let tokens = select_number(&database, "SELECT COUNT(*) FROM tokens").await;
             let answer = begin(&server, &operation, &root, &leaf);

@@ -10,11 +10,6 @@ use support::{
 
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
-/// Creates a workspace with an agent at this URL.
-async fn workspace(server: &Server, url: &str) -> String {
-    server.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
-}
-
 /// Creates a workspace of a container runtime and registers its agent, because no backend starts one here.
 /// Returns id and token.
 async fn registered(server: &Server, runtime: &str, url: &str) -> (String, String) {
@@ -57,19 +52,10 @@ async fn until_status(server: &Server, id: &str, queue_id: &Value, status: &str)
     item(server, id, queue_id).await
 }
 
-/// Waits for this many activity rows and returns the newest.
-async fn row(server: &Server, id: &str, count: usize) -> Value {
-    let list = async |server: &Server| server.get(&format!("/workspaces/{id}/activity")).await.ok();
-    server
-        .until("the row is there", async |server| list(server).await.as_array().unwrap().len() >= count)
-        .await;
-    list(server).await[0].clone()
-}
-
 on_both_databases! {
     async fn messages_go_to_the_url_of_the_agent(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &format!("{}/deep?x=1", agent.url)).await;
+        let id = server.agent_at(&format!("{}/deep?x=1", agent.url)).await;
         let mut socket = Socket::canvas(&server).await;
         let raw = reqwest::Client::new().post(format!("{}/workspaces/{id}/a2a", server.url));
         let answer = raw.json(&text_message("hello")).send().await.expect("it answers");
@@ -83,7 +69,7 @@ on_both_databases! {
         let mut names: Vec<&str> = headers.lines().map(|line| line.split_once(':').unwrap().0).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-length", "content-type", "host", "x-isomer-hops"]);
-        let row = row(&server, &id, 1).await;
+        let row = server.ended_row(&id, 1).await;
         assert_eq!((&row["status"], &row["method"]), (&json!("ok"), &json!("message/send")));
         assert_eq!(row["response_body"], serde_json::from_str::<Value>(&text).unwrap());
         assert!(row["duration_ms"].is_i64());
@@ -97,7 +83,7 @@ on_both_databases! {
 
     async fn bad_responses_become_errors_with_the_text_of_the_agent(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         let respond = |status, body: &str| Reaction::Respond(status, body.to_owned());
         let write = |text: &str| Reaction::WriteAndClose(text.as_bytes().to_vec());
         let large = "x".repeat(10 * 1024 * 1024 + 1);
@@ -119,7 +105,7 @@ on_both_databases! {
             if let Some(value) = answer.json.get("delivery_confirmed") {
                 assert_eq!(*value, json!(confirmed));
             }
-            let row = row(&server, &id, number + 1).await;
+            let row = server.ended_row(&id, number + 1).await;
             assert_eq!(row.get("response_body").unwrap_or(&json!(null)), &stored, "{text}");
         }
         // JSON-RPC errors and bodies that are not JSON are passed on.
@@ -133,12 +119,11 @@ on_both_databases! {
 
     async fn unreachable_agents_are_reported(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
-        let secure = workspace(&server, "https://localhost:1").await;
-        drop(agent);
-        server.until("it is gone", async |server| send(server, &id, "hello").await.status == 502).await;
+        let id = server.agent_at(&agent.url).await;
+        let secure = server.agent_at("https://localhost:1").await;
+        agent.stop().await;
         assert_eq!(send(&server, &id, "hello").await.error(502), "failed to reach workspace agent");
-        let row = row(&server, &id, 2).await;
+        let row = server.ended_row(&id, 1).await;
         assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!("it can't be reached")));
         assert_eq!(send(&server, &secure, "hello").await.error(502), "failed to reach workspace agent");
         server.post(&format!("/workspaces/{id}/pause"), json!({})).await.ok();
@@ -149,14 +134,14 @@ on_both_databases! {
         let key = "0123456789abcdef0123456789abcdef";
         let start = Start::from(database).env("MOLECULE_ENV", "production").env("SECRETS_ENCRYPTION_KEY", key);
         let (server, agent) = (Server::start(start).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         assert_eq!(send(&server, &id, "hello").await.error(502), "workspace URL is not publicly routable");
         assert_eq!(agent.connections(), 0);
     }
 
     async fn a_message_to_a_busy_agent_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         heartbeat(&server, &id, 1).await;
         agent.react([break_off(), break_off()]);
         let first = send(&server, &id, "first").await;
@@ -189,7 +174,7 @@ on_both_databases! {
                 break;
             }
         }
-        assert_eq!(row(&server, &id, 3).await["status"], "ok");
+        assert_eq!(server.ended_row(&id, 3).await["status"], "ok");
         server.until("the second is sent", async |server| {
             heartbeat(server, &id, 0).await;
             item(server, &id, &second["queue_id"]).await["status"] == "completed"
@@ -205,7 +190,7 @@ on_both_databases! {
         let translated = chat(&[("system", "a\n\nb"), ("user", "c")]);
         server.post(&path, sent.clone()).await.ok();
         assert_eq!(agent.received(1).await[0].body, translated);
-        assert_eq!(row(&server, &id, 1).await["request_body"], sent, "activity shows the message as it was sent");
+        assert_eq!(server.ended_row(&id, 1).await["request_body"], sent, "activity shows the message as it was sent");
         // Messages from the queue are translated, too.
         agent.react([break_off()]);
         let queued = server.post(&path, sent).await;
@@ -232,7 +217,7 @@ on_both_databases! {
         let refused = send(&server, &id, "refuse").await;
         assert_eq!(refused.error(422), "the runtime's adapter refused the message: refusal requested");
         assert_eq!(agent.received(4).await.len(), 4);
-        let row = row(&server, &id, 5).await;
+        let row = server.ended_row(&id, 5).await;
         assert_eq!((&row["status"], &row["error_detail"]), (&json!("error"), &json!("refusal requested")));
         // Without an adapter, messages are sent untranslated.
         server.post("/admin/guests/hostile/disable", json!({})).await.ok();
@@ -242,7 +227,7 @@ on_both_databases! {
 
     async fn a_delivery_that_exceeds_the_timeout_of_its_sender_is_queued(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
-        let id = workspace(&server, &agent.url).await;
+        let id = server.agent_at(&agent.url).await;
         agent.react([Reaction::Stall]);
         let path = format!("/workspaces/{id}/a2a");
         let answer = server.with(&[("X-Timeout", "1")], Method::POST, &path, Some(text_message("hello"))).await;

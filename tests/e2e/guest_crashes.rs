@@ -2,11 +2,12 @@
 
 use std::{fs, process::Stdio};
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
 use support::{
-    Components, Database, Server, Start, compiled_guests, files, on_both_databases, program, variant,
+    Components, Database, Server, Start, compiled_guests, files, on_both_databases, program, select_number,
+    variant,
 };
 
 /// Asserts what must hold after any crash: one release is active, every release has its bytes, no partial file
@@ -17,26 +18,16 @@ async fn assert_consistent(server: &Server) {
     let active: Vec<&Value> = releases.iter().filter(|release| release["state"] == "active").collect();
     assert_eq!(active.len(), 1, "{guest}");
     assert_eq!(active[0]["digest"], guest["release"]);
-    let database = database_of(server).await;
+    let database = server.connect().await;
     for release in releases {
         let digest = release["digest"].as_str().unwrap();
         let sql = format!("SELECT COUNT(*) FROM guest_components WHERE digest = '{digest}'");
-        let statement = Statement::from_string(database.get_database_backend(), sql);
-        let count: i64 =
-            database.query_one_raw(statement).await.unwrap().unwrap().try_get_by_index(0).unwrap();
-        assert_eq!(count, 1, "{release}");
+        assert_eq!(select_number(&database, &sql).await, 1, "{release}");
     }
     database.close().await.unwrap();
     let cached = files(&server.components());
     assert!(!cached.iter().any(|name| name.starts_with('.')), "{cached:?}");
     server.reply("mock").await;
-}
-
-/// A connection to the database beside those of the server.
-async fn database_of(server: &Server) -> DatabaseConnection {
-    let file = || format!("sqlite:{}", server.data.path().join("isomer.db").display());
-    let url = server.database().postgres_url().unwrap_or_else(file);
-    sea_orm::Database::connect(url).await.unwrap()
 }
 
 /// Makes a change and drops the request: in early rounds while it is in flight, in later ones when it is done.
@@ -127,7 +118,7 @@ async fn the_last_good_release_answers_while_the_active_one_has_lost_its_bytes()
     let digest = digest.as_str();
     fs::remove_file(server.components().join(format!("{digest}.wasm"))).unwrap();
     fs::remove_file(compiled_guests().join(format!("{digest}.aot"))).unwrap();
-    let database = database_of(&server).await;
+    let database = server.connect().await;
     database.execute_unprepared("DELETE FROM guest_components").await.unwrap();
     database.close().await.unwrap();
 

@@ -1,4 +1,4 @@
-//! Guests are deleted when they serve nobody, and their world is bound by the first activation.
+//! Guests whose runtimes no workspace has are deleted, and their world is bound by the first activation.
 
 use reqwest::Method;
 use sea_orm::ConnectionTrait as _;

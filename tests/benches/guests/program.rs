@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -37,7 +36,7 @@ pub fn start_and_idle() {
 fn start(data: &Path) -> (Child, Duration) {
     let port = support::free_port();
     let started = Instant::now();
-    let child = Command::new(support::program_file())
+    let mut child = Command::new(support::program_file())
         .arg("serve")
         .env_clear()
         .env("DATA_DIR", data)
@@ -49,12 +48,7 @@ fn start(data: &Path) -> (Child, Duration) {
         .spawn()
         .expect("the program starts");
     // It prints its address only when all routes are ready.
-    let mut socket = loop {
-        match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(socket) => break socket,
-            Err(_) => std::thread::sleep(Duration::from_micros(200)),
-        }
-    };
+    let mut socket = support::until_listening(&mut child, port, String::new);
     socket
         .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .expect("it reads");

@@ -3,11 +3,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _, Write as _, pipe};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Signal, compiled_guests, free_port, program, signal};
+use support::{Signal, compiled_guests, free_port, program, signal, until_listening};
 use tokio::time::timeout;
 
 use crate::transport::wire::{Client, WAIT_TIMEOUT, request};
@@ -37,19 +37,8 @@ impl Program {
             .spawn()
             .expect("started");
         let mut program = Self { child, address, _data: data };
-        program.wait_until_it_listens();
+        until_listening(&mut program.child, address.port(), String::new);
         program
-    }
-
-    fn wait_until_it_listens(&mut self) {
-        let deadline = Instant::now() + WAIT_TIMEOUT;
-        while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = self.child.try_wait().expect("it is a child") {
-                panic!("it ended with {status}");
-            }
-            assert!(Instant::now() < deadline, "it does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 
     async fn get(&self, path: &str) -> (u16, String) {

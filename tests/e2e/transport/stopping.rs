@@ -74,6 +74,7 @@ struct Starting {
     child: Child,
     address: SocketAddr,
     fail: Sender<()>,
+    _data: tempfile::TempDir,
 }
 
 impl Starting {
@@ -91,17 +92,18 @@ impl Starting {
             }
         });
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let data = tempfile::tempdir().expect("a directory");
         let child = program()
             .arg("serve")
             .args(["--bind-addr", "127.0.0.1", "--port", &address.port().to_string()])
             .env("DATABASE_URL", url)
-            .env("DATA_DIR", tempfile::tempdir().expect("a directory").path())
+            .env("DATA_DIR", data.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("started");
         waits.await.expect("it connects");
-        Self { child, address, fail }
+        Self { child, address, fail, _data: data }
     }
 
     /// A connection whose request waits for the routes.

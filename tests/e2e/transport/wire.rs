@@ -10,10 +10,10 @@ use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use httpd::connection::Deadlines;
-use httpd::middleware;
 use httpd::rate_limit::{LimiterClock, RateLimits};
 use httpd::serve::{Limits, serve};
 use httpd::shutdown::Shutdown;
+use httpd::{middleware, with_fallback};
 use isomer::settings::Settings;
 use isomer::wiring;
 use state::State;
@@ -128,8 +128,8 @@ impl Server {
         let fleet = fleet(catalog.clone(), &database).await;
         let mut app = wiring::app(&settings, http, catalog, fleet, Default::default(), shutdown.clone());
         tune(&mut app);
-        let router =
-            middleware(routes(&app), &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
+        let routes = with_fallback(routes(&app), &settings.http, &app.shutdown);
+        let router = middleware(routes, &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));

@@ -3,15 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -21,6 +16,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::Authority;
 
 /// How long a test waits for a message that must come.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,28 +97,9 @@ impl Agent {
     /// An agent with TLS: a certificate for this name, and for no other, signed by an authority of its own.
     /// Returns the authority's certificate, too.
     pub async fn start_with_tls(name: &str) -> (Self, String) {
-        let authority_key = KeyPair::generate().expect("a key");
-        let mut authority = CertificateParams::new(Vec::new()).expect("no names");
-        // Authorities with one name would be taken for one with two keys.
-        static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
-        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
-        authority.distinguished_name.push(DnType::CommonName, format!("Authority {number}"));
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = authority.self_signed(&authority_key).expect("a certificate");
-        let issuer = Issuer::new(authority, authority_key);
-        let key = KeyPair::generate().expect("a key");
-        let own = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        let own = own.signed_by(&key, &issuer).expect("a certificate");
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![own.der().clone()], key)
-            .expect("a key that fits");
-        let agent = Self::listen("https", 0, Some(TlsAcceptor::from(Arc::new(config)))).await;
-        (agent, certificate.pem())
+        let authority = Authority::new();
+        let acceptor = authority.issue(&[name]).acceptor();
+        (Self::listen("https", 0, Some(acceptor)).await, authority.pem())
     }
 
     async fn listen(scheme: &str, port: u16, tls: Option<TlsAcceptor>) -> Self {
@@ -166,32 +144,27 @@ impl Agent {
 
     /// Waits until this many messages have arrived, and returns all of them.
     pub async fn received(&self, count: usize) -> Vec<ReceivedMessage> {
-        let enough = async {
-            loop {
-                // Registered before the count is read: a message that arrives in between must wake this loop.
-                let arrival = self.shared.arrival.notified();
-                let messages = self.shared.state().messages.clone();
-                if messages.len() >= count {
-                    return messages;
-                }
-                arrival.await;
-            }
-        };
-        timeout(WAIT_TIMEOUT, enough).await.expect("the messages arrive in time")
+        self.until("messages", |state| (state.messages.len() >= count).then(|| state.messages.clone())).await
     }
 
     /// Waits until this many connections have ended.
     pub async fn closed(&self, count: usize) {
-        let enough = async {
+        self.until("ends of connections", |state| (state.closed >= count).then_some(())).await;
+    }
+
+    async fn until<T>(&self, what: &str, found: impl Fn(&State) -> Option<T>) -> T {
+        let waiting = async {
             loop {
+                // Registered before the state is read: a change in between must wake this loop.
                 let change = self.shared.arrival.notified();
-                if self.shared.state().closed >= count {
-                    return;
+                let now = found(&self.shared.state());
+                if let Some(now) = now {
+                    return now;
                 }
                 change.await;
             }
         };
-        timeout(WAIT_TIMEOUT, enough).await.expect("the connections end in time");
+        timeout(WAIT_TIMEOUT, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"))
     }
 
     pub fn connections(&self) -> usize {

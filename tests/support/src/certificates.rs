@@ -1,8 +1,17 @@
 //! Certificates of an authority that no system knows.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio_rustls::TlsAcceptor;
 
 /// Issues certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -11,6 +20,18 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 pub struct Certificate {
     pub chain: String,
     pub key: String,
+}
+
+impl Certificate {
+    /// Accepts TLS connections with this certificate.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("supported").with_no_client_auth();
+        TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).expect("they belong together")))
+    }
 }
 
 impl Authority {

@@ -29,15 +29,15 @@ pub use databases::{Database, on_both_databases};
 pub use nginx::Nginx;
 pub use paths::{compiled_guests, program_file, scratch, workspace};
 pub use pgbouncer::PgBouncer;
-pub use ports::free_port;
-pub use server::{Answer, Server, Start, files, program};
+pub use ports::{free_port, until_listening};
+pub use server::{Answer, Server, Start, files, program, select_number};
 pub use signal::{Signal, signal, stop};
 pub use socket::Socket;
 pub use swaps::{Swaps, swap_under_load};
 pub use tls::TlsProxy;
 
 /// What reqwest needs before the first client of a process: it has no TLS provider of its own.
-pub fn use_ring() {
+pub(crate) fn use_ring() {
     // An error says that the process has a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -2,21 +2,16 @@
 
 use std::{
     fs,
-    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use crate::free_port;
+use crate::{free_port, until_listening};
 
 /// Where Debian installs it.
 const PROGRAM: &str = "/usr/sbin/nginx";
-
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running nginx. Dropping the value stops it.
 pub struct Nginx {
@@ -58,13 +53,8 @@ impl Nginx {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("it starts");
         let mut nginx = Self { child, port, _directory: directory };
-        let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = nginx.child.try_wait().expect("it is a child");
-            let log = fs::read_to_string(nginx._directory.path().join("log")).unwrap_or_default();
-            assert!(ended.is_none() && Instant::now() < deadline, "nginx does not start: {ended:?} {log}");
-            thread::sleep(Duration::from_millis(10));
-        }
+        let log = nginx._directory.path().join("log");
+        until_listening(&mut nginx.child, port, || fs::read_to_string(&log).unwrap_or_default());
         nginx
     }
 

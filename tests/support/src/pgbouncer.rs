@@ -2,25 +2,20 @@
 
 use std::{
     fs,
-    net::TcpStream,
     os::unix::{
         fs::{MetadataExt as _, chown},
         process::CommandExt as _,
     },
     path::Path,
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use crate::{Cluster, cluster::postgres_user, free_port, signal};
+use crate::{Cluster, cluster::postgres_user, free_port, signal, until_listening};
 
 /// Where Debian installs it.
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
-
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running `PgBouncer`. Dropping the value stops it.
 pub struct PgBouncer {
@@ -59,12 +54,7 @@ impl PgBouncer {
         }
         let child = command.current_dir(directory.path()).spawn().expect("it starts");
         let mut pgbouncer = Self { child, port, _directory: directory };
-        let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = pgbouncer.child.try_wait().expect("it is a child");
-            assert!(ended.is_none() && Instant::now() < deadline, "PgBouncer does not start: {ended:?}");
-            thread::sleep(Duration::from_millis(10));
-        }
+        until_listening(&mut pgbouncer.child, port, String::new);
         pgbouncer
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use reqwest::{Method, StatusCode};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -334,6 +335,37 @@ impl Server {
         line.parse().ok()
     }
 
+    /// Creates a workspace whose agent has this URL.
+    pub async fn agent_at(&self, url: &str) -> String {
+        self.workspace(json!({ "name": "Agent", "runtime": "external", "url": url })).await
+    }
+
+    /// Activity of a workspace, newest first.
+    pub async fn activity(&self, id: &str) -> Vec<Value> {
+        self.get(&format!("/workspaces/{id}/activity")).await.ok().as_array().expect("a list").clone()
+    }
+
+    /// Waits until this many deliveries have ended, and returns the row of the last of them. There may be more by
+    /// then.
+    pub async fn ended_row(&self, id: &str, count: usize) -> Value {
+        let mut found = None;
+        self.until("the row is there", async |server| {
+            let mut rows = server.activity(id).await;
+            rows.retain(|row| row["status"] != "pending");
+            found = rows.len().checked_sub(count).map(|at| rows.swap_remove(at));
+            found.is_some()
+        })
+        .await;
+        found.expect("it was found")
+    }
+
+    /// A connection to the database beside those of the server.
+    pub async fn connect(&self) -> DatabaseConnection {
+        let file = || format!("sqlite:{}", self.data.path().join("isomer.db").display());
+        let url = self.database().postgres_url().unwrap_or_else(file);
+        sea_orm::Database::connect(url).await.expect("the database accepts connections")
+    }
+
     /// Polls until `satisfied`. Fails with `what` and the log after a minute.
     pub async fn until(&self, what: &str, mut satisfied: impl AsyncFnMut(&Self) -> bool) {
         let deadline = Instant::now() + WAIT_TIMEOUT;
@@ -349,6 +381,13 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The number that a query returns.
+pub async fn select_number(database: &DatabaseConnection, sql: &str) -> i64 {
+    let statement = Statement::from_string(database.get_database_backend(), sql);
+    let row = database.query_one_raw(statement).await.expect("it can be read").expect("a row");
+    row.try_get_by_index(0).expect("a number")
 }
 
 /// An open event stream.

@@ -1,18 +1,12 @@
 //! TLS in front of a server that has none, as a reverse proxy does it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
-use rustls::{
-    ServerConfig,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     task::AbortHandle,
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::Certificate;
 
@@ -25,13 +19,7 @@ pub struct TlsProxy {
 impl TlsProxy {
     /// In front of the server at `url`.
     pub async fn start(certificate: &Certificate, url: &str) -> Self {
-        let chain = CertificateDer::pem_slice_iter(certificate.chain.as_bytes());
-        let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
-        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().expect("supported").with_no_client_auth();
-        let acceptor =
-            TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).expect("they belong together")));
+        let acceptor = certificate.acceptor();
         let to: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
