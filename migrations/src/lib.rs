@@ -14,6 +14,7 @@ mod m0006_fewer_indexes;
 mod m0007_queue_claims;
 mod m0008_activity_owner;
 mod m0010_setups;
+mod m0011_message_answers;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_queue_claims::Migration),
             Box::new(m0008_activity_owner::Migration),
             Box::new(m0010_setups::Migration),
+            Box::new(m0011_message_answers::Migration),
         ]
     }
 }

@@ -275,10 +275,10 @@ on_both_databases! {
         let (sibling, token) = poller(&server, "Sibling", None).await;
         let mut socket = Socket::canvas(&server).await;
         let answer = send(&server, &id, &[], hello()).await.ok();
-        let response = socket.event().await;
+        let response = socket.message_event().await;
         assert_eq!((&response["event"], &response["workspace_id"]), (&json!("A2A_RESPONSE"), &json!(id)));
         assert_eq!(response["payload"], json!({ "duration_ms": 0, "method": "message/send", "response_body": answer }));
-        let logged = socket.event().await;
+        let logged = socket.message_event().await;
         assert_eq!((&logged["event"], &logged["workspace_id"]), (&json!("ACTIVITY_LOGGED"), &json!(id)));
         // The row is readable when its event is published.
         let row = activity(&server, &id, "").await.remove(0);
@@ -292,9 +292,9 @@ on_both_databases! {
         }
         // Responses between agents are published as activity, not as A2A_RESPONSE.
         send(&server, &id, &[("Authorization", &format!("Bearer {token}"))], hello()).await.ok();
-        let first = socket.event().await;
+        let first = socket.message_event().await;
         send(&server, &sibling, &[], hello()).await.ok();
-        let second = socket.event().await;
+        let second = socket.message_event().await;
         assert_eq!((&first["event"], &first["payload"]["source_id"]), (&json!("ACTIVITY_LOGGED"), &json!(sibling)));
         assert_eq!((&second["event"], &second["workspace_id"]), (&json!("ACTIVITY_LOGGED"), &json!(sibling)));
         assert_eq!(second["payload"]["summary"], "message/send → Sibling (queued for poll)");

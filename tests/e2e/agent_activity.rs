@@ -42,8 +42,8 @@ on_both_databases! {
         assert_eq!(pending["request_body"]["params"]["message"]["parts"][0]["text"], "long");
         answer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}".to_vec()).unwrap();
         sent.await.unwrap();
-        assert_eq!(socket.event().await["event"], "A2A_RESPONSE");
-        let logged = socket.event().await;
+        assert_eq!(socket.message_event().await["event"], "A2A_RESPONSE");
+        let logged = socket.message_event().await;
         assert_eq!((&logged["event"], &logged["payload"]["status"]), (&json!("ACTIVITY_LOGGED"), &json!("ok")));
         let ended = server.activity(&id).await;
         assert_eq!(ended.len(), 1);

@@ -191,6 +191,47 @@ on_both_databases! {
         assert_eq!(send(&server, &id, &[]).await.error(599), "the agent refused");
     }
 
+    async fn answers_that_are_none_are_bad_gateways(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = server.agent_at(&agent.url).await;
+        let none = "it answered with nothing but statuses below 200";
+        let no_http = "its answer is no HTTP";
+        let write = |text: String| Reaction::WriteAndClose(text.into_bytes());
+        let many_headers: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
+        for (number, (reaction, detail)) in [
+            (write("HTTP/1.1 100 Continue\r\n\r\n".to_owned()), none),
+            (write("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 20".to_owned()), none),
+            (Reaction::WriteAndStall("HTTP/1.1 102 Processing\r\n\r\n".repeat(5_000).into_bytes()), none),
+            (
+                write("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned()),
+                "it answered with status 101, which HTTP doesn't have",
+            ),
+            (write("SSH-2.0-OpenSSH_9.2\r\n".to_owned()), no_http),
+            (Reaction::WriteAndClose(vec![0x15, 3, 1, 0, 2, 2, 70]), no_http),
+            (write("HTTP/2.0 200 OK\r\n\r\n".to_owned()), no_http),
+            (write(format!("HTTP/1.1 200 OK\r\n{many_headers}\r\n")), no_http),
+            (write(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(2 * 1024 * 1024))), no_http),
+        ].into_iter().enumerate() {
+            agent.react([reaction]);
+            let answer = send(&server, &id, &[]).await;
+            assert_eq!(answer.error(502), "failed to reach workspace agent", "{number}");
+            assert_eq!(answer.json["detail"], detail, "{number}");
+            assert_eq!(server.ended_row(&id, number + 1).await["error_detail"], detail);
+        }
+        // An announcement is no answer, and takes no patience from it.
+        agent.react([Reaction::Write(b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec())]);
+        assert_eq!(send(&server, &id, &[]).await.ok(), json!({}));
+        // An agent that hangs up without a word on a new connection may work on it; one that is no TLS was never told.
+        agent.closed(9).await;
+        let fresh = Agent::start().await;
+        let id = server.agent_at(&fresh.url).await;
+        fresh.react([hang_up()]);
+        assert_eq!(send(&server, &id, &[]).await.json["queued"], true);
+        let secure = server.agent_at(&fresh.url.replace("http://", "https://")).await;
+        assert_eq!(send(&server, &secure, &[]).await.error(502), "failed to reach workspace agent");
+        assert_eq!(server.ended_row(&secure, 1).await["error_detail"], "it can't be reached");
+    }
+
     async fn retry_after_is_passed_on(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = server.agent_at(&agent.url).await;

@@ -34,6 +34,7 @@ mod queue_same;
 mod registry;
 mod replicas;
 mod reverse_proxy;
+mod same_answer;
 mod sockets;
 mod swaps;
 mod third_party_guest;

@@ -129,8 +129,81 @@ on_both_databases! {
             server.get(&path).await.ok()["status"] == "failed"
         }).await;
         let failed = server.get(&path).await.ok();
-        assert_eq!((&failed["attempts"], &failed["last_error"]), (&json!(5), &json!("workspace agent busy")));
+        assert_eq!((&failed["attempts"], &failed["last_error"]), (&json!(5), &json!("workspace agent busy: no answer came")));
         assert_eq!(agent.received(6).await.len(), 6);
+    }
+
+    async fn a_queued_message_keeps_its_hops_and_headers(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url, 1).await;
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let sent = [
+            ("A2A-Version", "1.0"), ("A2A-Extensions", "https://a.example/x"), ("A2A-Extensions", "https://a.example/y"),
+            ("traceparent", trace), ("tracestate", "a=b"), ("X-Isomer-Hops", "32"), ("Cookie", "kept"),
+        ];
+        agent.react([break_off()]);
+        let path = format!("/workspaces/{id}/a2a");
+        let answer = server.with(&sent, reqwest::Method::POST, &path, Some(message("hello"))).await;
+        assert_eq!(answer.status, 202, "{}", answer.json);
+        let server = server.kill_and_restart().await;
+        heartbeat(&server, &id).await;
+        until_status(&server, &id, answer.json["queue_id"].as_str().unwrap(), "completed").await;
+        let received = agent.received(2).await;
+        for head in [&received[0].head, &received[1].head] {
+            for (name, value) in &sent[..5] {
+                assert!(head.contains(&format!("{}: {value}", name.to_lowercase())), "{name} {head}");
+            }
+            assert!(head.contains("x-isomer-hops: 33") && !head.contains("cookie"), "{head}");
+        }
+    }
+
+    async fn a_queued_message_that_goes_in_a_circle_fails_at_once(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url, 1).await;
+        // The agent passed it on, and was refused.
+        let passed_on = queue(&server, &agent, &id, "one").await;
+        let text = "the message went through 33 servers and agents: they pass it on in a circle";
+        agent.react([Reaction::Respond(508, json!({ "error": text }).to_string())]);
+        heartbeat(&server, &id).await;
+        let failed = until_status(&server, &id, &passed_on, "failed").await;
+        assert_eq!((&failed["attempts"], &failed["last_error"]), (&json!(1), &json!(text)));
+        // It went through too many before it was queued, by a server with another limit.
+        server.post("/registry/heartbeat", json!({ "workspace_id": id, "active_tasks": 9 })).await.ok();
+        let too_many = queue(&server, &agent, &id, "two").await;
+        let rows = server.connect().await;
+        rows.execute_unprepared("UPDATE a2a_queue SET hops = 33 WHERE status = 'queued'").await.unwrap();
+        rows.close().await.unwrap();
+        heartbeat(&server, &id).await;
+        let failed = until_status(&server, &id, &too_many, "failed").await;
+        assert_eq!(failed["last_error"], text);
+        assert_eq!(agent.received(3).await.len(), 3);
+    }
+
+    async fn a_waiting_message_says_what_was_wrong_as_fully_as_a_direct_answer(database: Database) {
+        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        let id = workspace(&server, &agent.url, 1).await;
+        let bad = |text: &str| Reaction::WriteAndClose(text.as_bytes().to_vec());
+        for (number, (reaction, error)) in [
+            (
+                support::head(302, &["Location: http://elsewhere.example/a2a"]),
+                "Found: the agent's URL redirects, and redirects are not followed: register \"http://elsewhere.example/a2a\"",
+            ),
+            (bad("hello\r\n\r\n"), "failed to reach workspace agent: its answer is no HTTP"),
+            (bad("HTTP/1.1 103 X\r\n\r\n"), "failed to reach workspace agent: it answered with nothing but statuses below 200"),
+            (bad("HTTP/1.1 700 X\r\nContent-Length: 0\r\n\r\n"), "failed to reach workspace agent: it answered with status 700, which HTTP doesn't have"),
+            (break_off(), "workspace agent busy: no answer came"),
+        ].into_iter().enumerate() {
+            let queued = queue(&server, &agent, &id, &number.to_string()).await;
+            agent.react([reaction]);
+            heartbeat(&server, &id).await;
+            let mut waiting = json!(null);
+            server.until("it was tried", async |server| {
+                waiting = item(server, &id, &queued).await;
+                waiting["last_error"].is_string()
+            }).await;
+            assert_eq!((&waiting["last_error"], &waiting["attempts"]), (&json!(error), &json!(1)));
+            until_status(&server, &id, &queued, "completed").await;
+        }
     }
 
     async fn one_heartbeat_is_one_attempt_for_each_message(database: Database) {

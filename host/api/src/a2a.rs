@@ -72,6 +72,10 @@ fn streamed(stream: AgentStream, shutdown: Shutdown) -> Response {
             chunk = stream.chunk() => chunk.transpose()?,
             () = shutdown.draining() => Err(StreamBroken),
         };
+        if chunk.is_err() {
+            // The connection is closed at once: what was written before is to be sent first.
+            tokio::task::yield_now().await;
+        }
         Some((chunk, (stream, shutdown)))
     });
     let headers = [

@@ -282,7 +282,7 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
         E::NotFound => ApiError::not_found(&text),
         E::AccessDenied => ApiError::forbidden(&text),
         E::OverBudget => ApiError::new(StatusCode::PAYMENT_REQUIRED, &text),
-        E::Malformed(malformed) => explained(StatusCode::BAD_REQUEST, &text, None, malformed.hint()),
+        E::Malformed(_) => explained(StatusCode::BAD_REQUEST, &text, None, error.hint()),
         E::NoUrl { status } => {
             ApiError::with_body(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text, "status": status }))
         }
@@ -293,9 +293,10 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
         .with_retry_after(E::WAKE_RETRY_SECONDS),
         E::NotTranslatable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
         E::SameUnderWay => ApiError::busy(&text, false),
-        E::NotRoutable(url) => explained(StatusCode::BAD_GATEWAY, &text, Some(&url.to_string()), url.hint()),
-        E::Insecure { detail, hint } => explained(StatusCode::BAD_GATEWAY, &text, Some(detail), Some(hint)),
-        E::InvalidResponse { detail } => explained(StatusCode::BAD_GATEWAY, &text, Some(detail), None),
+        E::OutcomeUnknown => ApiError::conflict(&text),
+        E::NotRoutable(_) | E::Insecure { .. } | E::InvalidResponse { .. } => {
+            explained(StatusCode::BAD_GATEWAY, &text, error.detail().as_deref(), error.hint())
+        }
         E::Unreachable => ApiError::new(StatusCode::BAD_GATEWAY, &text),
         E::Loop { hops } => {
             ApiError::with_body(StatusCode::LOOP_DETECTED, json!({ "error": text, "hops": hops }))

@@ -5,6 +5,7 @@ use events::{Event, definitions};
 use store::{
     Change, CommitError, StoreError,
     activity::{ActivityRow, EndAbandonedActivity, InsertActivity, LoggedActivity},
+    message_keys::FirstAnswer,
     workspaces::WorkspaceIsLive,
 };
 use types::{ActivityId, WorkspaceId, clip};
@@ -52,6 +53,8 @@ pub struct Entry {
     pub error_detail: Option<String>,
     /// Digest by which the message is recognized when it is sent again, if it was delivered.
     pub key: Option<String>,
+    /// The answer that is given to the same message again, where the response alone does not say it.
+    pub answer: Option<FirstAnswer>,
     /// Id and time of the row, where they were chosen at the begin of what it is about.
     pub begun: Option<Begun>,
 }
@@ -112,6 +115,7 @@ impl Entry {
             status: self.status.clone(),
             error_detail: self.error_detail.clone(),
             key: self.key,
+            answer: self.answer.map(Box::new),
             created_at,
         };
         let event = definitions::Activity {

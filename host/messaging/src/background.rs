@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use store::activity::SAME_MESSAGE;
 use tasks::{BackgroundTask, Progress};
 use tokio::{
     sync::watch,
@@ -42,9 +43,17 @@ impl Messaging {
                     sleep(interval).await;
                     messaging.delete_old_activity(age).await;
                     messaging.delete_finished(queue_age).await;
+                    messaging.forget_messages().await;
                 }
             }
         })
+    }
+
+    /// Deletes what is kept for messages that are sent twice, and was kept long enough.
+    async fn forget_messages(&self) {
+        if let Err(error) = self.fleet.store().forget_messages_before(store::now() - SAME_MESSAGE).await {
+            tracing::warn!(%error, "old answers to messages could not be deleted");
+        }
     }
 
     /// Deletes messages of the queue that were finished longer ago than this.

@@ -20,8 +20,9 @@ use types::QueueItemId;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Delivery, Origin, SendOptions, Undelivered},
+    delivery::{BusyDelivery, Delivery, Origin, SendOptions, Undelivered},
     error::DeliveryError,
+    headers::MessageHeaders,
     limits::{
         ATTEMPT_BACK_OFF, CLAIMED_DELIVERIES, DELIVERY_TIMEOUT, LONGEST_BACK_OFF, MAX_ATTEMPTS,
         STORE_OUTCOME_PAUSES, UNREACHED_BACK_OFF,
@@ -102,9 +103,13 @@ impl Messaging {
         let workspace = row.workspace_id;
         let caller = row.caller_id.map_or(Caller::User, Caller::Workspace);
         let deadline = Some(Instant::now() + DELIVERY_TIMEOUT);
+        let headers = MessageHeaders::from_stored(row.hops, row.headers.as_deref());
+        if let Some(hops) = headers.excess_hops() {
+            return Outcome::Failed(DeliveryError::Loop { hops }.in_full());
+        }
         let sent = match self.prepare(workspace, row.body.as_bytes(), caller).await {
             Ok(delivery) => {
-                let options = SendOptions { deadline, ..SendOptions::default() };
+                let options = SendOptions { deadline, headers, streaming: false };
                 self.dispatch(Delivery { origin: Origin::Queue, ..delivery }, options).await
             }
             Err(error) => Err(error.into()),
@@ -117,8 +122,14 @@ impl Messaging {
             // What was cut by the end of this server has no outcome.
             Err(Undelivered::Busy(_)) if self.stopping.is_cut() => return Outcome::Returned,
             Err(Undelivered::Busy(busy)) => {
-                self.log_behind(busy.entry).await;
-                return self.attempted(&row, "workspace agent busy".to_owned());
+                let BusyDelivery { entry, reached, .. } = *busy;
+                let why = entry.error_detail.as_deref().unwrap_or_default();
+                let error = format!("workspace agent busy: {why}");
+                if !reached {
+                    return self.unreached(&row, error);
+                }
+                self.log_behind(entry).await;
+                return self.attempted(&row, error);
             }
             Err(Undelivered::Failed(error)) => error,
         };
@@ -128,11 +139,9 @@ impl Messaging {
         }
         match &error {
             DeliveryError::NotFound => Outcome::Dropped("its workspace was removed".to_owned()),
-            DeliveryError::AccessDenied | DeliveryError::Malformed(_) | DeliveryError::NotTranslatable(_) => {
-                Outcome::Failed(error.to_string())
-            }
-            error if error.reached_agent() => self.attempted(&row, error.to_string()),
-            error => self.unreached(&row, error.to_string()),
+            error if error.is_final() => Outcome::Failed(error.in_full()),
+            error if error.reached_agent() => self.attempted(&row, error.in_full()),
+            error => self.unreached(&row, error.in_full()),
         }
     }
 

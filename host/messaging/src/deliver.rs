@@ -17,6 +17,7 @@ use crate::{
     headers::MessageHeaders,
     request::Request,
     same_message::Key,
+    stream,
 };
 
 /// A message to be sent.
@@ -50,7 +51,8 @@ impl Messaging {
             return Err(DeliveryError::Loop { hops });
         }
         let key = Key::of(target, caller, &body, idempotency_key.as_deref(), &delivery.request)
-            .filter(|_| !delivery.may_stream());
+            // Who asks for the events of a task again wants those that are still to come.
+            .filter(|_| !stream::is_resubscription(delivery.request.method()));
         let options = SendOptions { deadline, headers, streaming: true };
         match key {
             Some(key) => self.send_once(key, delivery, options).await,
@@ -94,7 +96,7 @@ impl Messaging {
             return Ok(self.deliver_poll(delivery).await?.into());
         }
         match delivery.target.row.hosting {
-            Hosting::Synthetic => Ok(self.answer_synthetic(delivery).await?.into()),
+            Hosting::Synthetic => Ok(self.answer_synthetic(delivery, &options).await?.into()),
             Hosting::Operator | Hosting::Container => self.push(delivery, options).await,
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fleet::{Workspace, rules::DeliveryMode};
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
-use store::{activity::RECEIVED, queue::NewQueued, workspaces::Hosting};
+use store::{activity::RECEIVED, message_keys::FirstAnswer, queue::NewQueued, workspaces::Hosting};
 use tokio::time::Instant;
 use wire_json::RawJson;
 
@@ -85,21 +85,27 @@ pub(crate) struct Outcome {
     pub(crate) result: Result<(StatusCode, Option<RawJson>), String>,
     /// What is wrong with a response.
     pub(crate) detail: Option<String>,
+    /// The answer that is given to the same message again, where the response alone does not say it.
+    pub(crate) answer: Option<FirstAnswer>,
 }
 
 impl Outcome {
     /// A response came, good or bad.
     pub(crate) fn answered(elapsed: Duration, status: StatusCode, body: Option<RawJson>) -> Self {
-        Self { duration_ms: milliseconds(elapsed), result: Ok((status, body)), detail: None }
+        Self { duration_ms: milliseconds(elapsed), result: Ok((status, body)), detail: None, answer: None }
     }
 
     /// No response came.
     pub(crate) fn failed(elapsed: Duration, error: String) -> Self {
-        Self { duration_ms: milliseconds(elapsed), result: Err(error), detail: None }
+        Self { duration_ms: milliseconds(elapsed), result: Err(error), detail: None, answer: None }
     }
 
     pub(crate) fn with_detail(self, detail: Option<String>) -> Self {
         Self { detail, ..self }
+    }
+
+    pub(crate) fn with_answer(self, answer: Option<FirstAnswer>) -> Self {
+        Self { answer, ..self }
     }
 }
 
@@ -114,12 +120,15 @@ impl Reply {
 }
 
 impl Delivery {
-    /// Whether the answer may be a stream. It is not kept, and a sender that lost it wants another.
-    pub(crate) fn may_stream(&self) -> bool {
+    /// Whether its agent would do its work twice for a message that is delivered twice.
+    pub(crate) fn is_push(&self) -> bool {
         let row = &self.target.row;
-        stream::is_streaming(self.request.method())
-            && row.delivery_mode != DeliveryMode::Poll
-            && row.hosting != Hosting::Synthetic
+        row.delivery_mode != DeliveryMode::Poll && row.hosting != Hosting::Synthetic
+    }
+
+    /// Whether the answer may be a stream.
+    pub(crate) fn may_stream(&self) -> bool {
+        stream::is_streaming(self.request.method()) && self.is_push()
     }
 
     /// The activity that records that it has not ended.
@@ -141,6 +150,7 @@ impl Delivery {
             error_detail: None,
             begun: *begun,
             key: None,
+            answer: None,
         }
     }
 
@@ -156,6 +166,7 @@ impl Delivery {
                 status: if is_success(status) { OK } else { ERROR }.to_owned(),
                 error_detail: outcome.detail,
                 // One that was not delivered may be sent again.
+                answer: outcome.answer.filter(|_| self.key.is_some() && is_success(status)),
                 key: self.key.filter(|_| is_success(status)),
                 ..entry
             },
@@ -174,7 +185,7 @@ impl Delivery {
 #[derive(Debug)]
 pub(crate) enum Undelivered {
     Failed(DeliveryError),
-    /// The agent took the connection and gave no response; the message may be queued.
+    /// No response came in time, in most cases from an agent that took the message; it may be queued.
     Busy(Box<BusyDelivery>),
 }
 
@@ -189,15 +200,24 @@ impl From<DeliveryError> for Undelivered {
 pub(crate) struct BusyDelivery {
     pub(crate) message: NewQueued,
     pub(crate) entry: Entry,
+    /// The message was sent to the agent.
+    pub(crate) reached: bool,
 }
 
 impl BusyDelivery {
-    pub(crate) fn new(delivery: Delivery, outcome: Outcome) -> Self {
-        Self { message: new_queued(&delivery), entry: delivery.into_entry(outcome) }
+    /// The agent was sent the message.
+    pub(crate) fn new(delivery: Delivery, outcome: Outcome, headers: &MessageHeaders) -> Self {
+        Self { message: new_queued(&delivery, headers), entry: delivery.into_entry(outcome), reached: true }
+    }
+
+    /// The agent was not sent the message, because its runtime's adapter was not ready in time.
+    pub(crate) fn unsent(delivery: Delivery, waited: Duration, headers: &MessageHeaders) -> Self {
+        let outcome = Outcome::failed(waited, "its runtime's adapter was not ready in time".to_owned());
+        Self { reached: false, ..Self::new(delivery, outcome, headers) }
     }
 }
 
-fn new_queued(delivery: &Delivery) -> NewQueued {
+fn new_queued(delivery: &Delivery, headers: &MessageHeaders) -> NewQueued {
     let body = &delivery.request.body;
     let number = body.at(&["params", "expires_in_seconds"]).and_then(|number| number.get().parse().ok());
     let seconds = number.filter(|seconds| *seconds > 0).and_then(chrono::Duration::try_seconds);
@@ -208,6 +228,8 @@ fn new_queued(delivery: &Delivery) -> NewQueued {
         method: delivery.request.method().to_owned(),
         key: delivery.key.clone(),
         expires_at: seconds.map(store::time_ahead),
+        hops: headers.hops(),
+        headers: headers.to_stored(),
     }
 }
 

@@ -86,6 +86,12 @@ pub enum DeliveryError {
     /// The same message is being delivered, and its answer did not come in time.
     #[error("the same message is still being delivered — retry later")]
     SameUnderWay,
+    /// The server that delivered the same message ended before the agent's answer came.
+    #[error(
+        "the server ended while this message was being delivered: its agent may have worked on it — send it with \
+         another messageId to have it delivered again"
+    )]
+    OutcomeUnknown,
     /// The agent's response broke off.
     #[error("failed to read agent response")]
     IncompleteResponse {
@@ -140,7 +146,54 @@ impl DeliveryError {
             | Self::Loop { .. }
             | Self::NotTranslatable(_)
             | Self::SameUnderWay
+            | Self::OutcomeUnknown
             | Self::Unreachable => false,
+        }
+    }
+
+    /// What is wrong, where the text doesn't say so.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::NotRoutable(url) => Some(url.to_string()),
+            Self::Insecure { detail, .. } | Self::InvalidResponse { detail } => Some(detail.clone()),
+            Self::Refused { detail, .. } => detail.clone(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, where the text doesn't say so.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Malformed(malformed) => malformed.hint(),
+            Self::NotRoutable(url) => url.hint(),
+            Self::Insecure { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+
+    /// All of it in one line.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        if let Self::NoUrl { status } = self {
+            text.push_str(&format!(": it is {status}"));
+        }
+        for more in [self.detail(), self.hint().map(str::to_owned)].into_iter().flatten() {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        text
+    }
+
+    /// Whether another attempt would end in the same way.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::AccessDenied | Self::Malformed(_) | Self::NotTranslatable(_) | Self::Loop { .. } => true,
+            Self::Refused { status, .. } => *status == StatusCode::LOOP_DETECTED,
+            _ => false,
         }
     }
 

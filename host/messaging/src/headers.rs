@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::limits::STORED_HEADER_BYTES;
+
 /// How many servers and agents a message passed. An agent that passes a message on passes it too.
 const HOPS: HeaderName = HeaderName::from_static("x-isomer-hops");
 
@@ -48,10 +50,41 @@ impl MessageHeaders {
     }
 
     /// The headers for the next hop.
-    pub(crate) fn into_next(self) -> HeaderMap {
-        let mut headers = self.forwarded;
+    pub(crate) fn next(&self) -> HeaderMap {
+        let mut headers = self.forwarded.clone();
         headers.insert(HOPS, HeaderValue::from(self.hops.saturating_add(1)));
         headers
+    }
+
+    /// The forwarded headers as they are stored with a queued message: a JSON list of names and values, each byte of a
+    /// value as one character. None if there are none. Those that exceed the limit are left out.
+    pub(crate) fn to_stored(&self) -> Option<String> {
+        let mut bytes = 0;
+        let list: Vec<(&str, String)> = self
+            .forwarded
+            .iter()
+            .take_while(|(name, value)| {
+                bytes += name.as_str().len() + value.len();
+                bytes <= STORED_HEADER_BYTES
+            })
+            .map(|(name, value)| (name.as_str(), value.as_bytes().iter().copied().map(char::from).collect()))
+            .collect();
+        (!list.is_empty()).then(|| serde_json::to_string(&list).unwrap_or_default())
+    }
+
+    /// The headers of a queued message.
+    pub(crate) fn from_stored(hops: u32, stored: Option<&str>) -> Self {
+        let list: Vec<(String, String)> =
+            stored.and_then(|stored| serde_json::from_str(stored).ok()).unwrap_or_default();
+        let mut forwarded = HeaderMap::new();
+        for (name, value) in list {
+            let value: Option<Vec<u8>> = value.chars().map(|byte| u8::try_from(byte).ok()).collect();
+            let value = value.and_then(|value| HeaderValue::from_bytes(&value).ok());
+            if let (Ok(name), Some(value)) = (HeaderName::try_from(name), value) {
+                forwarded.append(name, value);
+            }
+        }
+        Self { forwarded, hops }
     }
 }
 
@@ -93,7 +126,27 @@ mod tests {
             ("tracestate", "a=b"),
             ("x-isomer-hops", "1"),
         ]);
-        assert_eq!(MessageHeaders::of_request(&sent).into_next(), expected);
+        assert_eq!(MessageHeaders::of_request(&sent).next(), expected);
+    }
+
+    #[test]
+    fn a_queued_message_keeps_its_headers() {
+        let mut sent = headers(&[
+            ("a2a-extensions", "a \"quoted\""),
+            ("a2a-extensions", "b"),
+            ("tracestate", "a=b"),
+            ("x-isomer-hops", "7"),
+        ]);
+        sent.append("a2a-version", HeaderValue::from_bytes(b"\xff1.0\t").unwrap());
+        let read = MessageHeaders::of_request(&sent);
+        let stored = read.to_stored();
+        assert_eq!(MessageHeaders::from_stored(read.hops(), stored.as_deref()), read);
+        let none = MessageHeaders::of_request(&headers(&[]));
+        assert_eq!((none.to_stored(), MessageHeaders::from_stored(0, None)), (None, none));
+        let mut long = headers(&[("a2a-version", "1.0")]);
+        long.append("tracestate", HeaderValue::from_bytes(&vec![b'x'; STORED_HEADER_BYTES]).unwrap());
+        let stored = MessageHeaders::of_request(&long).to_stored().unwrap();
+        assert!(stored.len() < 100, "what exceeds the limit is left out");
     }
 
     #[test]
@@ -109,7 +162,7 @@ mod tests {
         ] {
             let read = MessageHeaders::of_request(&headers(&[("x-isomer-hops", sent)]));
             assert_eq!(read.excess_hops(), excess, "{sent}");
-            assert_eq!(read.into_next()[HOPS], next, "{sent}");
+            assert_eq!(read.next()[HOPS], next, "{sent}");
         }
     }
 }

@@ -15,6 +15,7 @@ mod claimed;
 mod deliver;
 mod delivery;
 mod error;
+mod first_answer;
 mod headers;
 mod in_flight;
 mod limits;

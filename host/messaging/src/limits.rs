@@ -41,6 +41,9 @@ pub(crate) const STREAM_CHUNKS: usize = 8;
 /// Bytes of a stream that are recorded: as many as of another answer.
 pub(crate) const RECORDED_STREAM_BYTES: usize = 10 * 1024 * 1024;
 
+/// Bytes of the headers that a queued message is sent with: all that a request may have.
+pub(crate) const STORED_HEADER_BYTES: usize = 64 * 1024;
+
 /// How often a queued message is sent before it fails. Tries that don't reach its agent don't count.
 pub(crate) const MAX_ATTEMPTS: i32 = 5;
 
@@ -63,6 +66,13 @@ pub(crate) const STORE_OUTCOME_PAUSES: [Duration; 4] =
 /// Answers that are remembered for messages that may be sent twice, in bytes: three of the largest. Older ones are read
 /// from the database where they are needed.
 pub(crate) const REMEMBERED_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long the database may take to say whether a message was delivered before.
+pub(crate) const SAME_MESSAGE_LOOKUP: Duration = Duration::from_secs(2);
+
+/// How long a message waits for another server that delivers the same one, where the answer may be a stream: of that
+/// it only sees the end.
+pub(crate) const SAME_STREAM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pauses of a message that waits for another server to deliver the same one.
 pub(crate) const SAME_MESSAGE_PAUSES: [Duration; 4] = [

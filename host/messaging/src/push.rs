@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use net::{AgentRequest, AgentResponse, BodyError, CallError, CallLimits, Expired};
 use store::workspaces::Status;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use types::clip;
 use wire_json::{RawJson, raw};
 
@@ -17,7 +17,10 @@ use crate::{
     caller::Caller,
     delivery::{Answer, BusyDelivery, Delivery, Outcome, Reply, SendOptions, Undelivered, is_success},
     error::DeliveryError,
+    first_answer,
+    headers::MessageHeaders,
     limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT, LONG_DELIVERY},
+    recent::Known,
     stream,
 };
 
@@ -36,9 +39,19 @@ impl Messaging {
         let Some(url) = row.url.as_deref().filter(|url| !url.is_empty() && !dormant) else {
             return Err(DeliveryError::NoUrl { status: row.status }.into());
         };
-        let body = match self.translate(&delivery).await {
-            Ok(body) => body,
-            Err(reason) => {
+        let asked = Instant::now();
+        let translated = tokio::select! {
+            translated = self.translate(&delivery) => Some(translated),
+            () = passed(options.deadline) => None,
+            () = self.stopping.cut() => None,
+        };
+        let body = match translated {
+            Some(Ok(body)) => body,
+            None => {
+                let busy = BusyDelivery::unsent(delivery, asked.elapsed(), &options.headers);
+                return Err(Undelivered::Busy(Box::new(busy)));
+            }
+            Some(Err(reason)) => {
                 let outcome = Outcome::failed(Duration::ZERO, reason.clone());
                 self.record_outcome(delivery, outcome).await;
                 return Err(DeliveryError::NotTranslatable(reason).into());
@@ -46,7 +59,7 @@ impl Messaging {
         };
         delivery.begun = Some(Begun::now());
         let limits = self.limits(&delivery, options.deadline);
-        let message = AgentRequest { body, headers: options.headers.into_next() };
+        let message = AgentRequest { body, headers: options.headers.next() };
         let sent = Instant::now();
         let response = tokio::select! {
             response = self.agents.post(url, &message, limits) => response,
@@ -54,7 +67,9 @@ impl Messaging {
         };
         let response = match response {
             Ok(response) => response,
-            Err(error) => return Err(self.not_answered(delivery, sent.elapsed(), error).await),
+            Err(error) => {
+                return Err(self.not_answered(delivery, sent.elapsed(), error, &options.headers).await);
+            }
         };
         self.fleet.record_reached(delivery.target.row.id);
         let content_type =
@@ -76,7 +91,13 @@ impl Messaging {
     }
 
     /// Records a message that got no response, unless it is to be queued.
-    async fn not_answered(&self, delivery: Delivery, elapsed: Duration, error: CallError) -> Undelivered {
+    async fn not_answered(
+        &self,
+        delivery: Delivery,
+        elapsed: Duration,
+        error: CallError,
+        headers: &MessageHeaders,
+    ) -> Undelivered {
         let workspace = delivery.target.row.id;
         let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
         tracing::info!(%workspace, error = format!("{error}{cause}"), "no response from an agent");
@@ -107,9 +128,9 @@ impl Messaging {
             }
             CallError::NoResponse(_) => {
                 self.fleet.record_reached(workspace);
-                Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome)))
+                Undelivered::Busy(Box::new(BusyDelivery::new(delivery, outcome, headers)))
             }
-            CallError::InvalidResponse(_) => {
+            CallError::InvalidResponse(_) | CallError::NoFinalResponse => {
                 self.fleet.record_reached(workspace);
                 self.record_outcome(delivery, outcome).await;
                 DeliveryError::InvalidResponse { detail: text }.into()
@@ -158,30 +179,46 @@ impl Messaging {
             Ok(body) => body,
             Err(error) => {
                 let delivered = is_success(status);
+                let known = match error {
+                    BodyError::Incomplete | BodyError::Expired(_) => Known::Incomplete,
+                    BodyError::TooLarge => Known::TooLarge,
+                };
                 let outcome = if delivered {
-                    Outcome::answered(elapsed, status, None)
+                    let answer = first_answer::stored(status, &known, None);
+                    Outcome::answered(elapsed, status, None).with_answer(answer)
                 } else {
                     Outcome::failed(elapsed, error.to_string())
                 };
                 self.record_outcome(delivery, outcome).await;
-                return Err(match error {
-                    BodyError::Incomplete | BodyError::Expired(_) => {
-                        DeliveryError::IncompleteResponse { delivered }
-                    }
-                    BodyError::TooLarge => DeliveryError::TooLarge { delivered },
-                });
+                return Err(known.into_error(delivered));
             }
         };
         let value = json_or_text(&body);
         let retry_after = headers.get(header::RETRY_AFTER).cloned();
         let refusal = (status.as_u16() >= 300).then(|| refusal_text(status, &value));
         let detail = status.is_redirection().then(|| redirect_text(&headers));
-        let outcome = Outcome::answered(elapsed, status, Some(value)).with_detail(detail.clone());
-        self.record_outcome(delivery, outcome).await;
+        let reply = Reply { status, body, retry_after };
+        // What has no key is not compared with what is stored of it.
+        let answer = match &delivery.key {
+            Some(_) => first_answer::stored(status, &Known::Reply(reply.clone()), Some(&value)),
+            None => None,
+        };
+        let outcome = Outcome::answered(elapsed, status, Some(value));
+        self.record_outcome(delivery, outcome.with_detail(detail.clone()).with_answer(answer)).await;
         match refusal {
-            Some(text) => Err(DeliveryError::Refused { status, text, detail, retry_after }),
-            None => Ok(Reply { status, body, retry_after }),
+            Some(text) => {
+                Err(DeliveryError::Refused { status, text, detail, retry_after: reply.retry_after })
+            }
+            None => Ok(reply),
         }
+    }
+}
+
+/// Ends when this time has passed.
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

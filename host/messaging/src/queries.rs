@@ -220,6 +220,7 @@ impl Messaging {
             status: report.status.unwrap_or_else(|| "ok".to_owned()),
             error_detail: report.error_detail,
             key: None,
+            answer: None,
             begun: None,
         };
         Ok(self.log(entry).await?)

@@ -5,10 +5,10 @@ use serde_json::json;
 use store::{
     StoreError,
     activity::{LoggedActivity, SAME_MESSAGE},
-    queue::{Capacity, Claim, QueuedRow, Swept},
+    queue::{Capacity, Claim, QueuedBefore, QueuedRow, Swept},
     workspaces::Status,
 };
-use types::{QueueItemId, WorkspaceId};
+use types::WorkspaceId;
 
 use crate::{
     Messaging,
@@ -22,7 +22,7 @@ use crate::{
 const NATIVE_QUEUE: &str = "session";
 
 /// The answer to a message that waits.
-pub(crate) fn queued_reply(queue_id: QueueItemId, depth: u64) -> Reply {
+pub(crate) fn queued_reply(QueuedBefore { id: queue_id, depth }: QueuedBefore) -> Reply {
     let text = "workspace agent busy — request queued, will dispatch when capacity available";
     let body = json!({ "message": text, "queue_depth": depth, "queue_id": queue_id, "queued": true });
     Reply::json(StatusCode::ACCEPTED, &body)
@@ -32,7 +32,7 @@ impl Messaging {
     /// Queues a message until its agent has capacity. The message and its activity are durable before the
     /// sender is answered.
     pub(crate) async fn enqueue(&self, busy: BusyDelivery) -> Result<Reply, DeliveryError> {
-        let BusyDelivery { message, entry } = busy;
+        let BusyDelivery { message, entry, .. } = busy;
         let id = message.workspace_id;
         if self.fleet.has_capability(id, NATIVE_QUEUE) {
             self.log_behind(entry).await;
@@ -40,7 +40,7 @@ impl Messaging {
         }
         let (row, event) = entry.into_row_and_event();
         let queued = self.fleet.store().enqueue(message, Some(&row), store::now() - SAME_MESSAGE).await;
-        let (queue_id, depth) = match queued {
+        let queued = match queued {
             Ok(queued) => queued,
             Err(error) => {
                 self.fleet.state().write_behind(LoggedActivity { row, event: Some(event) }).await;
@@ -49,7 +49,7 @@ impl Messaging {
         };
         self.fleet.state().publish_ephemeral(id, &event);
         self.pending.add(id);
-        Ok(queued_reply(queue_id, depth))
+        Ok(queued_reply(queued))
     }
 
     /// Requeues and drops what has to be, then sends messages to agents that have capacity. `requeue_others`: a server

@@ -6,7 +6,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::StatusCode;
 use store::activity::SAME_MESSAGE;
 use tokio::{
     sync::{Notify, futures::OwnedNotified},
@@ -17,6 +16,7 @@ use crate::{
     delivery::{Answer, Reply},
     error::DeliveryError,
     limits::REMEMBERED_BYTES,
+    stream::RecordedStream,
 };
 
 /// Memory of an answer apart from its body, about.
@@ -29,6 +29,8 @@ pub(crate) type Digest = [u8; 32];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Known {
     Reply(Reply),
+    /// The response was a stream, which ended or broke off.
+    Stream(RecordedStream),
     /// The agent took the message; its response broke off, or was too large.
     Incomplete,
     TooLarge,
@@ -49,6 +51,8 @@ struct Messages {
 enum State {
     /// Under way, with so many hops behind it; others with the same key wait here.
     Running(u32, Option<Arc<Notify>>),
+    /// Its answer is a stream that has not ended.
+    Streaming,
     Delivered(Known),
 }
 
@@ -57,6 +61,8 @@ pub(crate) enum Begun {
     First(Running),
     /// Another one is, until this ends.
     Second(OwnedNotified),
+    /// Another one is, and is being answered by a stream.
+    Streaming,
     /// Another one is, and this one comes from it: waiting for it would never end.
     Loop,
     /// It was delivered.
@@ -70,12 +76,10 @@ pub(crate) struct Running {
 }
 
 impl Known {
-    /// The answer of a delivery; none if the message was not delivered, and may be sent
+    /// The answer of a delivery that did not end in the queue; none if the message was not delivered, and may be sent
     /// again, or if the answer is a stream.
     pub(crate) fn of(result: &Result<Answer, DeliveryError>) -> Option<Self> {
         match result {
-            // A queued message may be given up: the queue knows.
-            Ok(Answer::Whole(reply)) if reply.status == StatusCode::ACCEPTED => None,
             Ok(Answer::Whole(reply)) => Some(Self::Reply(reply.clone())),
             Ok(Answer::Stream(_)) => None,
             Err(DeliveryError::IncompleteResponse { delivered: true }) => Some(Self::Incomplete),
@@ -87,14 +91,23 @@ impl Known {
     pub(crate) fn into_result(self) -> Result<Answer, DeliveryError> {
         match self {
             Self::Reply(reply) => Ok(reply.into()),
-            Self::Incomplete => Err(DeliveryError::IncompleteResponse { delivered: true }),
-            Self::TooLarge => Err(DeliveryError::TooLarge { delivered: true }),
+            Self::Stream(stream) => Ok(Answer::Stream(stream.into())),
+            other => Err(other.into_error(true)),
+        }
+    }
+
+    /// The error of an answer that is not whole. `delivered`: its status was a good one.
+    pub(crate) fn into_error(self, delivered: bool) -> DeliveryError {
+        match self {
+            Self::TooLarge => DeliveryError::TooLarge { delivered },
+            _ => DeliveryError::IncompleteResponse { delivered },
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Reply(reply) => reply.body.len(),
+            Self::Stream(stream) => stream.text.len(),
             Self::Incomplete | Self::TooLarge => 0,
         }
     }
@@ -113,6 +126,7 @@ impl Recent {
             Some(State::Running(_, waiting)) => {
                 Begun::Second(Arc::clone(waiting.get_or_insert_default()).notified_owned())
             }
+            Some(State::Streaming) => Begun::Streaming,
             Some(State::Delivered(answer)) => Begun::Delivered(answer.clone()),
         }
     }
@@ -136,11 +150,21 @@ impl Messages {
 }
 
 impl Running {
+    /// The answer is a stream: others need not wait for it.
+    pub(crate) fn streams(&self) {
+        let before = self.recent.lock().by_key.insert(self.key, State::Streaming);
+        if let Some(State::Running(_, Some(waiting))) = before {
+            waiting.notify_waiters();
+        }
+    }
+
     /// The message was delivered. Its row may not be stored yet, so that even a large answer is remembered.
     pub(crate) fn finish(self, mut answer: Known) {
-        if let Known::Reply(reply) = &mut answer {
-            // A body may be a part of a larger buffer.
-            reply.body = Bytes::copy_from_slice(&reply.body);
+        // A body may be a part of a larger buffer.
+        match &mut answer {
+            Known::Reply(reply) => reply.body = Bytes::copy_from_slice(&reply.body),
+            Known::Stream(stream) => stream.text = Bytes::copy_from_slice(&stream.text),
+            Known::Incomplete | Known::TooLarge => {}
         }
         let bytes = answer.bytes() + OVERHEAD;
         let mut messages = self.recent.lock();
@@ -158,17 +182,22 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let mut messages = self.recent.lock();
-        if let Some(State::Running(_, waiting)) = messages.by_key.get_mut(&self.key) {
-            if let Some(waiting) = waiting.take() {
-                waiting.notify_waiters();
+        match messages.by_key.get_mut(&self.key) {
+            Some(State::Running(_, waiting)) => {
+                if let Some(waiting) = waiting.take() {
+                    waiting.notify_waiters();
+                }
             }
-            messages.by_key.remove(&self.key);
+            Some(State::Streaming) => {}
+            Some(State::Delivered(_)) | None => return,
         }
+        messages.by_key.remove(&self.key);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use tokio::time::advance;
 
     use super::*;
@@ -180,7 +209,7 @@ mod tests {
     fn first(recent: &Arc<Recent>, key: Digest) -> Running {
         match recent.begin(key, 0) {
             Begun::First(running) => running,
-            Begun::Second(_) | Begun::Loop | Begun::Delivered(_) => panic!("not the first"),
+            _ => panic!("not the first"),
         }
     }
 

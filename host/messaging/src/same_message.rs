@@ -5,34 +5,38 @@
 //!
 //! A server knows the messages under way and the latest answers by memory, which costs no statement. Synthetic
 //! workspaces stop there: adapters give the same answer again, and the row of activity is stored once by its key. For
-//! agents, who would do their work twice, one statement asks for earlier answers, and where other servers may be, another
-//! one claims the message; both are short beside the call of an agent. A delivery that failed leaves no key.
+//! agents, who would do their work twice, one statement claims the message, durably and before it is sent, and another one
+//! asks for earlier answers; both are short beside the call of an agent. A delivery that failed leaves no key. One whose
+//! server was killed leaves its claim: nobody knows what became of it, and so says the answer.
+//!
+//! A stream is one answer: while it goes on, the message is under way; then it is replayed as it was recorded.
 
 use std::time::Duration;
 
 use fleet::rules::DeliveryMode;
-use http::StatusCode;
 use sha2::{Digest as _, Sha256};
 use store::{
     StoreError,
     activity::SAME_MESSAGE,
-    message_keys::{Earlier, ReleaseMessage},
+    message_keys::{Earlier, MessageClaim, ReleaseMessage},
     workspaces::Hosting,
 };
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use types::WorkspaceId;
 use uuid::Uuid;
 
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Answer, Delivery, Reply, SendOptions},
+    delivery::{Answer, Delivery, Reply, SendOptions, Undelivered},
     error::DeliveryError,
-    limits::{DELIVERY_TIMEOUT, SAME_MESSAGE_PAUSES},
+    first_answer,
+    limits::{DELIVERY_TIMEOUT, SAME_MESSAGE_LOOKUP, SAME_MESSAGE_PAUSES, SAME_STREAM_PATIENCE},
     poll,
     queue::queued_reply,
-    recent::{Begun, Digest, Known},
+    recent::{Begun, Digest, Known, Running},
     request::Request,
+    stream::AgentStream,
 };
 
 /// By what a message is recognized.
@@ -76,6 +80,23 @@ impl Key {
     }
 }
 
+/// Where the first message with a key is.
+enum First {
+    /// It is this one.
+    Ours,
+    /// Another server delivers it.
+    OfAnother,
+    /// Its server ended while it delivered it.
+    Lost,
+    Found(Found),
+}
+
+/// The answer of an earlier message.
+enum Found {
+    Queued(Reply),
+    Delivered(Known),
+}
+
 impl Messaging {
     /// Delivers a message, unless it was delivered or queued before: then its answer is the first one's.
     pub(crate) async fn send_once(
@@ -91,27 +112,83 @@ impl Messaging {
                 // It ends by its hops.
                 Begun::Loop => return self.send(delivery, options).await,
                 Begun::Delivered(answer) => return answer.into_result(),
+                Begun::Streaming => return Err(DeliveryError::SameUnderWay),
                 Begun::Second(ended) => {
                     timeout_at(patience, ended).await.map_err(|_| DeliveryError::SameUnderWay)?;
                 }
             }
         };
         let text = key.text();
-        let is_worked_on = delivery.target.row.hosting != Hosting::Synthetic
-            || delivery.target.row.delivery_mode == DeliveryMode::Poll;
+        let is_worked_on = delivery.is_push() || delivery.target.row.delivery_mode == DeliveryMode::Poll;
         if is_worked_on && let Some(answer) = self.earlier(&text, &delivery, patience).await? {
-            running.finish(answer.clone());
-            return answer.into_result();
+            let known = match answer {
+                // It may be given up: the queue knows.
+                Found::Queued(reply) => return Ok(reply.into()),
+                Found::Delivered(known) => known,
+            };
+            running.finish(known.clone());
+            return known.into_result();
         }
-        let result = self.send(Delivery { key: Some(text.clone()), ..delivery }, options).await;
-        if is_worked_on && !self.fleet.store().is_single_process() {
-            // After the row with the key.
-            self.fleet.state().write_behind(ReleaseMessage(text)).await;
-        }
-        if let Some(answer) = Known::of(&result) {
+        let claimed = self.is_claimed(&delivery).then(|| ReleaseMessage(text.clone()));
+        let (known, result) = match self.dispatch(Delivery { key: Some(text), ..delivery }, options).await {
+            // A queued message may be given up: the queue knows.
+            Err(Undelivered::Busy(busy)) => (None, self.enqueue(*busy).await.map(Answer::from)),
+            Err(Undelivered::Failed(error)) => {
+                let result = Err(error);
+                (Known::of(&result), result)
+            }
+            Ok(Answer::Stream(stream)) => {
+                return Ok(Answer::Stream(self.stream_once(stream, running, claimed)));
+            }
+            Ok(answer) => {
+                let result = Ok(answer);
+                (Known::of(&result), result)
+            }
+        };
+        self.release(claimed).await;
+        if let Some(answer) = known {
             running.finish(answer);
         }
         result
+    }
+
+    /// The message is under way until the end of the stream.
+    fn stream_once(
+        &self,
+        mut stream: AgentStream,
+        running: Running,
+        claimed: Option<ReleaseMessage>,
+    ) -> AgentStream {
+        running.streams();
+        if let Some(recorded) = stream.recorded.take() {
+            let (messaging, counted) = (self.clone(), self.stopping.begin());
+            tokio::spawn(async move {
+                let known = recorded.await;
+                messaging.release(claimed).await;
+                if let Ok(known) = known {
+                    running.finish(known);
+                }
+                drop(counted);
+            });
+        }
+        stream
+    }
+
+    /// Whether a claim says that the message is being delivered. A synthetic workspace gives the same answer again, and
+    /// of polling agents' rows the second with a key is not stored; with other servers, it shall not be published either.
+    fn is_claimed(&self, delivery: &Delivery) -> bool {
+        match delivery.target.row.hosting {
+            _ if delivery.is_push() => true,
+            Hosting::Synthetic if delivery.target.row.delivery_mode != DeliveryMode::Poll => false,
+            _ => !self.fleet.store().is_single_process(),
+        }
+    }
+
+    /// After the row with the key.
+    async fn release(&self, claimed: Option<ReleaseMessage>) {
+        if let Some(claimed) = claimed {
+            self.fleet.state().write_behind(claimed).await;
+        }
     }
 
     /// The answer of an earlier delivery, here or by another server. If there is none, the message is this server's to
@@ -121,21 +198,29 @@ impl Messaging {
         key: &str,
         delivery: &Delivery,
         patience: Instant,
-    ) -> Result<Option<Known>, DeliveryError> {
+    ) -> Result<Option<Found>, DeliveryError> {
+        let patience = match delivery.may_stream() {
+            true => patience.min(Instant::now() + SAME_STREAM_PATIENCE),
+            false => patience,
+        };
         let mut pauses = SAME_MESSAGE_PAUSES.into_iter();
         let mut pause = Duration::ZERO;
         loop {
-            match self.claim_or_find(key, delivery).await {
-                Ok(Some(found)) => return Ok(found),
-                Ok(None) => {}
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(
-                        error,
-                        "whether a message was delivered before is unknown: the database failed"
-                    );
-                    return Ok(None);
-                }
+            let unknown = match timeout(SAME_MESSAGE_LOOKUP, self.claim_or_find(key, delivery)).await {
+                Ok(Ok(First::Ours)) => return Ok(None),
+                Ok(Ok(First::Found(answer))) => return Ok(Some(answer)),
+                Ok(Ok(First::Lost)) => return Err(DeliveryError::OutcomeUnknown),
+                Ok(Ok(First::OfAnother)) => None,
+                Ok(Err(error)) => Some(Box::<dyn std::error::Error + Send + Sync>::from(error)),
+                Err(late) => Some(late.into()),
+            };
+            if let Some(error) = unknown {
+                let error = &*error as &dyn std::error::Error;
+                tracing::warn!(
+                    error,
+                    "whether a message was delivered before is unknown: the database failed"
+                );
+                return Ok(None);
             }
             pause = pauses.next().unwrap_or(pause);
             let next = Instant::now() + pause;
@@ -146,39 +231,31 @@ impl Messaging {
         }
     }
 
-    /// None while another server delivers the message; else the earlier answer, if there is one. The claim comes first: a
-    /// server that lets go of it has stored its answer.
-    async fn claim_or_find(
-        &self,
-        key: &str,
-        delivery: &Delivery,
-    ) -> Result<Option<Option<Known>>, StoreError> {
-        let store = self.fleet.store();
-        let is_ours =
-            store.is_single_process() || store.claim_message(key, self.fleet.state().server()).await?;
-        let earlier = store.earlier_message(key, store::now() - SAME_MESSAGE).await?;
-        if is_ours && earlier.is_some() && !store.is_single_process() {
-            self.fleet.state().write_behind(ReleaseMessage(key.to_owned())).await;
+    /// The claim comes first: a server that lets go of it has stored its answer.
+    async fn claim_or_find(&self, key: &str, delivery: &Delivery) -> Result<First, StoreError> {
+        let (store, server) = (self.fleet.store(), self.fleet.state().server());
+        let since = store::now() - SAME_MESSAGE;
+        let is_claimed = self.is_claimed(delivery);
+        let claim = match is_claimed {
+            // A row for a polling agent is stored whole or not at all.
+            true => store.claim_message(key, server, since, !delivery.is_push()).await?,
+            false => MessageClaim::Ours,
+        };
+        let earlier = store.earlier_message(key, since).await?;
+        if claim == MessageClaim::Ours && is_claimed && earlier.is_some() {
+            self.release(Some(ReleaseMessage(key.to_owned()))).await;
         }
-        Ok(match earlier {
-            Some(earlier) => Some(Some(self.answer(earlier, delivery).await?)),
-            None => is_ours.then_some(None),
-        })
-    }
-
-    async fn answer(&self, earlier: Earlier, delivery: &Delivery) -> Result<Known, StoreError> {
-        Ok(match earlier {
-            Earlier::Queued(id) => {
-                let depth = self.fleet.store().queue_depth(delivery.target.row.id).await?;
-                Known::Reply(queued_reply(id, depth))
+        Ok(match (earlier, claim) {
+            (Some(Earlier::Queued(queued)), _) => First::Found(Found::Queued(queued_reply(queued))),
+            (Some(Earlier::Polled), _) => {
+                First::Found(Found::Delivered(Known::Reply(poll::reply(delivery.request.method()))))
             }
-            Earlier::Delivered(Some(body)) => {
-                Known::Reply(Reply { status: StatusCode::OK, body: body.into(), retry_after: None })
+            (Some(Earlier::Answered { answer, response }), _) => {
+                First::Found(Found::Delivered(first_answer::restored(answer, response)))
             }
-            Earlier::Delivered(None) if delivery.target.row.delivery_mode == DeliveryMode::Poll => {
-                Known::Reply(poll::reply(delivery.request.method()))
-            }
-            Earlier::Delivered(None) => Known::Incomplete,
+            (None, MessageClaim::Ours) => First::Ours,
+            (None, MessageClaim::OfAnother) => First::OfAnother,
+            (None, MessageClaim::OfEnded) => First::Lost,
         })
     }
 }

@@ -4,8 +4,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
 
-/// Methods whose answer is a stream, of A2A 0.3 and 1.0.
-const METHODS: [&str; 4] = ["message/stream", "tasks/resubscribe", "SendStreamingMessage", "SubscribeToTask"];
+use crate::recent::Known;
+
+/// Methods whose answer is a stream, of A2A 0.3 and 1.0: those that send a message …
+const MESSAGES: [&str; 2] = ["message/stream", "SendStreamingMessage"];
+/// … and those that ask for the events of a task again.
+const RESUBSCRIPTIONS: [&str; 2] = ["tasks/resubscribe", "SubscribeToTask"];
 
 const EVENT_STREAM: &str = "text/event-stream";
 
@@ -19,6 +23,34 @@ pub struct AgentStream {
     pub(crate) chunks: mpsc::Receiver<Bytes>,
     /// Ends without a value when the stream broke off.
     pub(crate) complete: oneshot::Receiver<()>,
+    /// What is recorded of it, at its end; of a message that may be sent twice.
+    pub(crate) recorded: Option<oneshot::Receiver<Known>>,
+}
+
+/// A stream that ended, as it was recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordedStream {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: HeaderValue,
+    pub(crate) text: Bytes,
+    /// It did not break off.
+    pub(crate) is_whole: bool,
+}
+
+impl From<RecordedStream> for AgentStream {
+    fn from(stream: RecordedStream) -> Self {
+        let RecordedStream { status, content_type, text, is_whole } = stream;
+        let (to_sender, chunks) = mpsc::channel(1);
+        let (done, complete) = oneshot::channel();
+        if !text.is_empty() {
+            // There is room for one.
+            let _ = to_sender.try_send(text);
+        }
+        if is_whole {
+            let _ = done.send(());
+        }
+        Self { status, content_type, chunks, complete, recorded: None }
+    }
 }
 
 /// A stream broke off at the agent's end, or took too long.
@@ -42,7 +74,12 @@ impl AgentStream {
 
 /// Whether messages of this method may be answered by a stream.
 pub(crate) fn is_streaming(method: &str) -> bool {
-    METHODS.contains(&method)
+    MESSAGES.contains(&method) || is_resubscription(method)
+}
+
+/// Whether messages of this method only ask for what is still to come.
+pub(crate) fn is_resubscription(method: &str) -> bool {
+    RESUBSCRIPTIONS.contains(&method)
 }
 
 /// Whether the agent's response is a stream that the sender asked for. Returns its content type.

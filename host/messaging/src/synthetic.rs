@@ -8,22 +8,26 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::workspaces::Status;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 use wasm::adapter::Message;
 use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
-    delivery::{Delivery, Outcome, Reply},
+    delivery::{BusyDelivery, Delivery, Outcome, Reply, SendOptions, Undelivered},
     error::DeliveryError,
 };
 
 impl Messaging {
-    pub(crate) async fn answer_synthetic(&self, delivery: Delivery) -> Result<Reply, DeliveryError> {
+    pub(crate) async fn answer_synthetic(
+        &self,
+        delivery: Delivery,
+        options: &SendOptions,
+    ) -> Result<Reply, Undelivered> {
         let row = &delivery.target.row;
         if !matches!(row.status, Status::Online | Status::Degraded) {
-            return Err(DeliveryError::NoUrl { status: row.status });
+            return Err(DeliveryError::NoUrl { status: row.status }.into());
         }
         let id = delivery.request.id().unwrap_or_else(|| RawJson::render(&Uuid::new_v4()));
         let message = Message {
@@ -31,7 +35,19 @@ impl Messaging {
             request_id: text_of(&id),
             text: delivery.request.text(),
         };
-        let adapter = self.catalog.adapter(&row.runtime).await;
+        let adapter = match options.deadline {
+            None => self.catalog.adapter(&row.runtime).await,
+            Some(deadline) => {
+                let asked = Instant::now();
+                match timeout_at(deadline, self.catalog.adapter(&row.runtime)).await {
+                    Ok(adapter) => adapter,
+                    Err(_) => {
+                        let busy = BusyDelivery::unsent(delivery, asked.elapsed(), &options.headers);
+                        return Err(Undelivered::Busy(Box::new(busy)));
+                    }
+                }
+            }
+        };
         let replied = adapter.synthetic_reply(&message).await;
         let pause = Duration::from_millis(adapter.describe().reply_pause_ms.into());
         // A release that was replaced can end while its reply waits.
@@ -42,7 +58,7 @@ impl Messaging {
                 let error = problem.message;
                 tracing::warn!(workspace = %row.id, runtime = row.runtime, error, "the adapter gave no reply");
                 self.record_outcome(delivery, Outcome::failed(Duration::ZERO, error)).await;
-                return Err(DeliveryError::Unreachable);
+                return Err(DeliveryError::Unreachable.into());
             }
         };
         if !pause.is_zero() {

@@ -7,7 +7,15 @@
 //! moment is lost: where the end comes at once, without a byte of a response, and on a connection that served
 //! a response before, the message is sent once more, on a new connection.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -20,13 +28,13 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     addresses::AgentAddresses,
     agent_url::{self, UrlError},
     connector::{ConnectError, Connector},
-    limits::{IDLE_CLOSE_WINDOW, MAX_BODY_BYTES, POOL_IDLE_TIMEOUT},
+    limits::{IDLE_CLOSE_WINDOW, MAX_BODY_BYTES, MAX_INFORMATIONAL, POOL_IDLE_TIMEOUT},
     patience::{CallLimits, Expired, Watch},
     socket::Usage,
     tls::{AgentAuthorities, Tls, TlsError},
@@ -103,6 +111,9 @@ pub enum CallError {
     /// The request was sent, and what came back is no HTTP.
     #[error("its answer is no HTTP")]
     InvalidResponse(#[source] Box<dyn Error + Send + Sync>),
+    /// The request was sent, and heads came back that announce an answer, but no answer.
+    #[error("it answered with nothing but statuses below 200")]
+    NoFinalResponse,
 }
 
 impl CallError {
@@ -115,7 +126,9 @@ impl CallError {
                 "the agent's certificate has to name its host and be signed by an authority that the server \
                  trusts: name a private authority's certificate in AGENT_CA_FILE",
             ),
-            Self::Unreachable(_) | Self::NoResponse(_) | Self::InvalidResponse(_) => None,
+            Self::Unreachable(_) | Self::NoResponse(_) | Self::InvalidResponse(_) | Self::NoFinalResponse => {
+                None
+            }
         }
     }
 }
@@ -222,6 +235,25 @@ impl AgentBody {
     }
 }
 
+/// Heads with statuses below 200, which announce a response.
+#[derive(Debug, Default)]
+struct Announced {
+    heads: AtomicUsize,
+    too_many: Notify,
+}
+
+impl Announced {
+    fn count(&self) {
+        if self.heads.fetch_add(1, Ordering::Relaxed) == MAX_INFORMATIONAL {
+            self.too_many.notify_one();
+        }
+    }
+
+    fn is_any(&self) -> bool {
+        self.heads.load(Ordering::Relaxed) > 0
+    }
+}
+
 /// Why an exchange brought no response.
 struct Failure {
     error: CallError,
@@ -241,6 +273,9 @@ async fn exchange(
     *request.headers_mut() = message.headers.clone();
     request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let connection = capture_connection(&mut request);
+    let announced = Arc::<Announced>::default();
+    let counter = Arc::clone(&announced);
+    hyper::ext::on_informational(&mut request, move |_| counter.count());
     let answered = tokio::select! {
         biased;
         answered = client.request(request) => answered,
@@ -249,6 +284,9 @@ async fn exchange(
             let sent = connection.connection_metadata().is_some();
             let error = if sent { CallError::NoResponse } else { CallError::Unreachable }(expired.into());
             return Err(Failure { error, met_closing_connection: false });
+        }
+        () = announced.too_many.notified() => {
+            return Err(Failure { error: CallError::NoFinalResponse, met_closing_connection: false });
         }
     };
     match answered {
@@ -261,7 +299,11 @@ async fn exchange(
         Err(error) => {
             let met_closing_connection =
                 is_disconnect(&error) && usage(&connection).is_some_and(|usage| usage.is_reused_and_silent());
-            Err(Failure { error: call_error(error), met_closing_connection })
+            let error = match is_disconnect(&error) && announced.is_any() {
+                true => CallError::NoFinalResponse,
+                false => call_error(error),
+            };
+            Err(Failure { error, met_closing_connection })
         }
     }
 }
@@ -288,7 +330,14 @@ fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
     if find_cause::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
         return CallError::InvalidResponse(error.into());
     }
-    let sent = is_disconnect(&error) || is_timeout(&error);
+    match tls_error(&error) {
+        // After the handshake, an agent says so that it wants a certificate, for instance.
+        Some(rustls::Error::AlertReceived(_)) => return CallError::Unreachable(error.into()),
+        Some(_) => return CallError::InvalidResponse(error.into()),
+        None => {}
+    }
+    // There was a connection.
+    let sent = is_disconnect(&error) || is_timeout(&error) || find_cause::<io::Error>(&error).is_some();
     if sent { CallError::NoResponse(error.into()) } else { CallError::Unreachable(error.into()) }
 }
 
@@ -304,6 +353,11 @@ fn is_disconnect(error: &(dyn Error + 'static)) -> bool {
                 K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe | K::UnexpectedEof
             )
         })
+}
+
+/// Errors of I/O don't name their causes as such.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    find_cause::<io::Error>(error)?.get_ref()?.downcast_ref()
 }
 
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {

@@ -25,5 +25,8 @@ pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE_PROBES: u32 = 3;
 
+/// Heads with a status below 200 before a response.
+pub(crate) const MAX_INFORMATIONAL: usize = 100;
+
 /// Bytes of a response body.
 pub(crate) const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;

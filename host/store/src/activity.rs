@@ -21,6 +21,7 @@ use crate::{
     CommitError, Mutation, Store, StoreError,
     entity::activity,
     leases,
+    message_keys::{self, FirstAnswer},
     transaction::Transaction,
     write_behind::{Buffer, Pending, Room, WriteBehind},
 };
@@ -73,6 +74,9 @@ pub struct ActivityRow {
     /// Digest by which the message is recognized when it is sent again, if it was delivered. A second row with the
     /// key within [`SAME_MESSAGE`] is not stored.
     pub key: Option<String>,
+    /// The answer that is given to the same message again, where it is not status 200 with the response as it is here.
+    /// Written with the row, and not read with it.
+    pub answer: Option<Box<FirstAnswer>>,
     /// When. Stored a little later where another row has that time.
     pub created_at: DateTime<Utc>,
 }
@@ -444,6 +448,7 @@ async fn insert_owned<'a>(
             .exec(&tx.db)
             .await?;
     }
+    let answers: Vec<_> = rows.iter().filter_map(|(row, _)| Some((row.id, row.answer.as_deref()?))).collect();
     let sequencer = &mut tx.sequencer;
     let rows = rows.into_iter().map(|(row, owner)| {
         let (seq, at) = sequencer.assign_activity(row.created_at);
@@ -473,7 +478,7 @@ async fn insert_owned<'a>(
             .exec_without_returning(&tx.db)
             .await?;
     }
-    Ok(())
+    message_keys::insert_answers(tx, answers).await
 }
 
 /// Keys of these rows that a row of the last [`SAME_MESSAGE`] has. All commits have one order, so no index has to keep
@@ -517,7 +522,8 @@ impl ActivityRow {
             &self.error_detail,
         ];
         let optional: usize = optional.into_iter().flatten().map(String::len).sum();
-        size_of::<Self>() + self.activity_type.len() + self.status.len() + optional
+        let answer = self.answer.as_ref().map_or(0, |answer| answer.size());
+        size_of::<Self>() + self.activity_type.len() + self.status.len() + optional + answer
     }
 
     /// The row as it is stored, under this number.
@@ -561,6 +567,7 @@ impl From<activity::Model> for ActivityRow {
             status: row.status,
             error_detail: row.error_detail,
             key: row.idempotency_key,
+            answer: None,
             created_at: row.created_at,
         }
     }

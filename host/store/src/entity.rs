@@ -9,6 +9,7 @@ pub(crate) mod guest_release;
 pub(crate) mod inbound_secret;
 pub(crate) mod json_column;
 pub(crate) mod layout;
+pub(crate) mod message_answer;
 pub(crate) mod presence;
 pub(crate) mod queued;
 pub(crate) mod setup;

@@ -1,30 +1,80 @@
 //! Keys of messages that may be sent twice: what became of the first one, and which server delivers it at this moment.
 //!
-//! Nothing is written for a key alone. A delivered message has its key in its row of activity, a queued one in its row of
-//! the queue, both of which are written anyway. Only where several servers may share the database, a claim says that one
-//! of them is delivering a message; it is deleted once the row with the key is stored.
+//! A delivered message has its key in its row of activity, a queued one in its row of the queue, both of which are
+//! written anyway; `message_answers` has what these rows don't say of the answer. While a message is delivered to an agent
+//! that would do its work twice, a claim says so. It is deleted once the row with the key is stored, so that one whose
+//! server has ended says that nobody knows how the delivery did.
 
 use std::collections::HashSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait as _, Statement, Value};
-use types::{QueueItemId, ServerId, WorkspaceId};
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, Statement, Value, sea_query::OnConflict,
+};
+use types::{ActivityId, ServerId, WorkspaceId};
+use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
+    entity::message_answer,
     leases::live_server,
+    queue::QueuedBefore,
     transaction::Transaction,
     write_behind::{Buffer, Pending, Room, WriteBehind},
 };
 
+pub use crate::entity::message_answer::AnswerForm;
+
 /// What became of the first message with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Earlier {
-    /// It was delivered, with this response as JSON, if it could be read.
-    Delivered(Option<String>),
+    /// It was stored for its agent to fetch.
+    Polled,
+    /// It was delivered, and answered.
+    Answered {
+        /// The answer; none where it is status 200 with the row's response as it is.
+        answer: Option<FirstAnswer>,
+        /// The row's response.
+        response: Option<String>,
+    },
     /// It waits in the queue, or was delivered from there.
-    Queued(QueueItemId),
+    Queued(QueuedBefore),
+}
+
+/// The first answer to a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// Where its bytes are.
+    pub form: AnswerForm,
+    /// Those that are stored apart.
+    pub bytes: Option<Vec<u8>>,
+    /// When its agent wants to be asked again, as it wrote it.
+    pub retry_after: Option<String>,
+    /// Content type of a stream.
+    pub content_type: Option<String>,
+}
+
+impl FirstAnswer {
+    /// Memory that it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        let texts = [&self.retry_after, &self.content_type].into_iter().flatten();
+        size_of::<Self>() + self.bytes.as_ref().map_or(0, Vec::len) + texts.map(String::len).sum::<usize>()
+    }
+}
+
+/// Who delivers a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageClaim {
+    /// The server that asks, from now on.
+    Ours,
+    /// Another server, at this moment.
+    OfAnother,
+    /// A server that ended before it said how the delivery did.
+    OfEnded,
 }
 
 /// Deletes the claim of a key, with the rows that were written behind before.
@@ -41,30 +91,107 @@ impl Store {
         key: &str,
         since: DateTime<Utc>,
     ) -> Result<Option<Earlier>, StoreError> {
-        let sql =
-            "SELECT response_body FROM activity_logs WHERE idempotency_key = $1 AND created_at > $2 LIMIT 1";
-        let values = [key.into(), since.into()];
-        let statement = Statement::from_sql_and_values(self.backend(), sql, values);
-        if let Some(row) = self.read.query_one_raw(statement).await? {
-            return Ok(Some(Earlier::Delivered(row.try_get_by_index(0)?)));
+        let sql = "SELECT id, response_body, duration_ms FROM activity_logs \
+                   WHERE idempotency_key = $1 AND created_at > $2 LIMIT 1";
+        let statement = Statement::from_sql_and_values(self.backend(), sql, [key.into(), since.into()]);
+        let Some(row) = self.read.query_one_raw(statement).await? else {
+            return Ok(self.queued_by_key(key, since).await?.map(Earlier::Queued));
+        };
+        let (id, response): (Uuid, Option<String>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        // Only a delivery takes time.
+        if row.try_get_by_index::<Option<i64>>(2)?.is_none() {
+            return Ok(Some(Earlier::Polled));
         }
-        Ok(self.queued_by_key(key, since).await?.map(Earlier::Queued))
+        let answer = message_answer::Entity::find_by_id(id).one(&self.read).await?.map(FirstAnswer::from);
+        Ok(Some(Earlier::Answered { answer, response }))
     }
 
-    /// Claims a key for the delivery of its message. False while another server that lives has it.
+    /// Claims a key for the delivery of its message, unless another server delivers it, or did so when it ended.
+    /// `take_over`: what ended servers left is claimed. Claims from before `since` mean nothing.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn claim_message(&self, key: &str, owner: ServerId) -> Result<bool, StoreError> {
+    pub async fn claim_message(
+        &self,
+        key: &str,
+        owner: ServerId,
+        since: DateTime<Utc>,
+        take_over: bool,
+    ) -> Result<MessageClaim, StoreError> {
         let live = live_server(self.backend(), "message_claims.owner");
+        let free = if take_over { format!("OR NOT {live}") } else { String::new() };
         let sql = format!(
             "INSERT INTO message_claims (key, owner, claimed_at) VALUES ($1, $2, $3) \
              ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, claimed_at = excluded.claimed_at \
-             WHERE message_claims.owner = excluded.owner OR NOT {live} RETURNING key"
+             WHERE message_claims.owner = excluded.owner OR message_claims.claimed_at < $4 {free} RETURNING key"
         );
-        let values = [key.into(), owner.0.into(), crate::now().into()];
+        let values = [key.into(), owner.0.into(), crate::now().into(), since.into()];
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
-        Ok(self.db.query_one_raw(statement).await?.is_some())
+        if self.db.query_one_raw(statement).await?.is_some() {
+            return Ok(MessageClaim::Ours);
+        }
+        if self.is_single_process() {
+            return Ok(MessageClaim::OfEnded);
+        }
+        let sql = format!("SELECT 1 FROM message_claims WHERE key = $1 AND NOT {live}");
+        let ended = Statement::from_sql_and_values(self.backend(), sql, [key.into()]);
+        let ended = self.db.query_one_raw(ended).await?.is_some();
+        Ok(if ended { MessageClaim::OfEnded } else { MessageClaim::OfAnother })
+    }
+
+    /// Deletes first answers and claims from before this time, which mean nothing any more.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn forget_messages_before(&self, time: DateTime<Utc>) -> Result<(), StoreError> {
+        // In the one order of changes, because the deletion of activity deletes its answers too.
+        let tx = Transaction::begin(self, 0, 0).await?.db;
+        message_answer::Entity::delete_many()
+            .filter(message_answer::Column::CreatedAt.lt(time))
+            .exec(&tx)
+            .await?;
+        let claims = "DELETE FROM message_claims WHERE claimed_at < $1";
+        tx.execute_raw(Statement::from_sql_and_values(self.backend(), claims, [time.into()])).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Stores the answers that go with these rows of activity.
+pub(crate) async fn insert_answers(
+    tx: &Transaction,
+    answers: Vec<(ActivityId, &FirstAnswer)>,
+) -> Result<(), StoreError> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    let now = crate::now();
+    let rows = answers.into_iter().map(|(id, answer)| {
+        let row = message_answer::Model {
+            activity_id: id.0,
+            status: answer.status.into(),
+            form: answer.form,
+            bytes: answer.bytes.clone(),
+            retry_after: answer.retry_after.clone(),
+            content_type: answer.content_type.clone(),
+            created_at: now,
+        };
+        row.into_active_model().reset_all()
+    });
+    // After a commit whose answer was lost, rows are stored again.
+    let stored = OnConflict::column(message_answer::Column::ActivityId).do_nothing().to_owned();
+    message_answer::Entity::insert_many(rows).on_conflict(stored).exec_without_returning(&tx.db).await?;
+    Ok(())
+}
+
+impl From<message_answer::Model> for FirstAnswer {
+    fn from(row: message_answer::Model) -> Self {
+        Self {
+            status: u16::try_from(row.status).unwrap_or_default(),
+            form: row.form,
+            bytes: row.bytes,
+            retry_after: row.retry_after,
+            content_type: row.content_type,
+        }
     }
 }
 

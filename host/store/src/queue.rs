@@ -69,6 +69,19 @@ pub struct QueuedRow {
     pub owner: Option<ServerId>,
     /// How often it was claimed.
     pub claim: i64,
+    /// Servers and agents that it went through before it was queued.
+    pub hops: u32,
+    /// Headers that it is sent with, as its sender wrote them down.
+    pub headers: Option<String>,
+}
+
+/// A message that was queued before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuedBefore {
+    /// Its id.
+    pub id: QueueItemId,
+    /// How many waited when it was queued.
+    pub depth: u64,
 }
 
 impl From<queued::Model> for QueuedRow {
@@ -92,6 +105,8 @@ impl From<queued::Model> for QueuedRow {
             unreached: row.unreached,
             owner: row.owner.map(ServerId),
             claim: row.claim,
+            hops: u32::try_from(row.hops).unwrap_or(u32::MAX),
+            headers: row.headers,
         }
     }
 }
@@ -111,12 +126,16 @@ pub struct NewQueued {
     pub key: Option<String>,
     /// When it is dropped undelivered.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Servers and agents that it went through.
+    pub hops: u32,
+    /// Headers that it is sent with, in any form of the caller's.
+    pub headers: Option<String>,
 }
 
 impl Store {
     /// Enqueues a message, and stores the activity that goes with it in the same transaction. A message with the
     /// same key that came later than `same_since`, and that waits or was delivered, is the same message.
-    /// Returns its id, and how many wait for that workspace.
+    /// Returns its id, and how many waited for that workspace when it was queued.
     ///
     /// # Errors
     /// If the database fails, or the workspace is gone.
@@ -125,9 +144,9 @@ impl Store {
         new: NewQueued,
         activity: Option<&ActivityRow>,
         same_since: DateTime<Utc>,
-    ) -> Result<(QueueItemId, u64), StoreError> {
+    ) -> Result<QueuedBefore, StoreError> {
         let workspace = new.workspace_id;
-        let row = queued::Model {
+        let mut row = queued::Model {
             id: QueueItemId::random().0,
             workspace_id: workspace.0,
             caller_id: new.caller_id.map(Uuid::from),
@@ -147,6 +166,9 @@ impl Store {
             owner: None,
             claim: 0,
             finished_at: None,
+            hops: new.hops.into(),
+            headers: new.headers,
+            depth: None,
         };
         let mut tx = Transaction::begin(self, 0, 0).await?;
         activity::insert(&mut tx, activity.into_iter()).await?;
@@ -155,19 +177,19 @@ impl Store {
             Some(key) => same_message(&tx.db, key, same_since).await?,
             None => None,
         };
-        let id = match same {
-            Some(id) => id,
+        let queued = match same {
+            Some(same) => same,
             None => {
                 let id = QueueItemId(row.id);
+                let depth = waiting(&tx.db, workspace).await? + 1;
+                row.depth = i64::try_from(depth).ok();
                 let insert = queued::Entity::insert(row.into_active_model().reset_all());
                 insert.exec_without_returning(&tx.db).await?;
-                id
+                QueuedBefore { id, depth }
             }
         };
-        let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace.0));
-        let depth = waiting.filter(waits(crate::now())).count(&tx.db).await?;
         tx.db.commit().await?;
-        Ok((id, depth))
+        Ok(queued)
     }
 
     /// The message with this key that came later than `since`, unless it was given up.
@@ -178,17 +200,8 @@ impl Store {
         &self,
         key: &str,
         since: DateTime<Utc>,
-    ) -> Result<Option<QueueItemId>, StoreError> {
+    ) -> Result<Option<QueuedBefore>, StoreError> {
         same_message(&self.read, key, since).await
-    }
-
-    /// How many messages wait for a workspace.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn queue_depth(&self, workspace: WorkspaceId) -> Result<u64, StoreError> {
-        let waiting = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace.0));
-        Ok(waiting.filter(waits(crate::now())).count(&self.read).await?)
     }
 
     /// A message by id, in whatever state.
@@ -232,18 +245,29 @@ async fn same_message(
     db: &impl sea_orm::ConnectionTrait,
     key: &str,
     since: DateTime<Utc>,
-) -> Result<Option<QueueItemId>, StoreError> {
+) -> Result<Option<QueuedBefore>, StoreError> {
     use queued::Column as C;
-    let found: Option<Uuid> = queued::Entity::find()
+    let found: Option<(Uuid, Uuid, Option<i64>)> = queued::Entity::find()
         .select_only()
-        .column(C::Id)
+        .columns([C::Id, C::WorkspaceId, C::Depth])
         .filter(C::IdempotencyKey.eq(key))
         .filter(C::EnqueuedAt.gt(since))
         .filter(C::Status.is_in([QueueStatus::Queued, QueueStatus::Dispatched, QueueStatus::Completed]))
         .into_tuple()
         .one(db)
         .await?;
-    Ok(found.map(QueueItemId))
+    let Some((id, workspace, depth)) = found else { return Ok(None) };
+    let depth = match depth.and_then(|depth| u64::try_from(depth).ok()) {
+        Some(depth) => depth,
+        None => waiting(db, WorkspaceId(workspace)).await?,
+    };
+    Ok(Some(QueuedBefore { id: QueueItemId(id), depth }))
+}
+
+/// How many messages wait for a workspace.
+async fn waiting(db: &impl sea_orm::ConnectionTrait, workspace: WorkspaceId) -> Result<u64, StoreError> {
+    let of_workspace = queued::Entity::find().filter(queued::Column::WorkspaceId.eq(workspace.0));
+    Ok(of_workspace.filter(waits(crate::now())).count(db).await?)
 }
 
 fn waits(now: DateTime<Utc>) -> Expr {

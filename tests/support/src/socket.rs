@@ -58,6 +58,17 @@ impl Socket {
         serde_json::from_str(&self.text().await).expect("frames are JSON")
     }
 
+    /// The next event of a message. What happened before the socket was opened may be published a moment later, where
+    /// the server has to read it from the database.
+    pub async fn message_event(&mut self) -> Value {
+        loop {
+            let event = self.event().await;
+            if ["A2A_RESPONSE", "ACTIVITY_LOGGED"].iter().any(|name| event["event"] == *name) {
+                return event;
+            }
+        }
+    }
+
     /// Reads until the server closes, and returns its code.
     pub async fn closed(&mut self) -> u16 {
         loop {

@@ -52,6 +52,13 @@ pub(crate) struct Model {
     pub(crate) claim: i64,
     /// When it was completed, dropped, or failed.
     pub(crate) finished_at: Option<DateTimeUtc>,
+    /// Servers and agents that it went through before it was queued.
+    pub(crate) hops: i64,
+    /// Headers that it is sent with; a list of names and values as JSON.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub(crate) headers: Option<String>,
+    /// How many waited when it was queued, itself included; none of rows of earlier versions.
+    pub(crate) depth: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

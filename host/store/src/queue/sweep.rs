@@ -57,8 +57,7 @@ impl Store {
     /// If the database fails.
     pub async fn sweep_queue(&self, sweep: &Swept<'_>) -> Result<Vec<WaitingWorkspace>, StoreError> {
         let any = "SELECT 1 WHERE EXISTS (SELECT 1 FROM a2a_queue WHERE status = 'queued') \
-                   OR EXISTS (SELECT 1 FROM a2a_queue WHERE status = 'dispatched') \
-                   OR EXISTS (SELECT 1 FROM message_claims)";
+                   OR EXISTS (SELECT 1 FROM a2a_queue WHERE status = 'dispatched')";
         if self.read.query_one_raw(Statement::from_string(self.backend(), any)).await?.is_none() {
             return Ok(Vec::new());
         }
@@ -75,12 +74,6 @@ impl Store {
                        WHERE status = 'queued' AND EXISTS (SELECT 1 FROM workspaces \
                          WHERE workspaces.id = a2a_queue.workspace_id AND workspaces.status = 'removed')";
         execute(removed, vec![now.into()]).await?;
-
-        if sweep.requeue_others {
-            let live = live_server(self.backend(), "message_claims.owner");
-            let unclaim = format!("DELETE FROM message_claims WHERE owner <> $1 AND NOT {live}");
-            execute(&unclaim, vec![sweep.server.0.into()]).await?;
-        }
 
         let requeue = "UPDATE a2a_queue SET dispatched_at = NULL, owner = NULL, not_before = NULL, \
                          last_error = 'its server ended before the delivery did', \
