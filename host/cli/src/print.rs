@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write as _};
 
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::Value;
+
 use super::output::write;
 use super::printable::{printable, printable_json, printable_lines};
 

@@ -217,10 +217,9 @@ async fn commands_whose_output_is_not_written_fail() {
         assert_eq!(code, Some(1), "{arguments:?}: {errors}");
         let reason = "isomer: the output can't be written, so it is not complete: No space left on device";
         assert!(errors.starts_with(reason), "{arguments:?}: {errors}");
-        if !arguments.contains(&"--help")
-            && !["help", "--version"].contains(&arguments[0])
-            && arguments[1] != "create"
-        {
+        // clap prints by `io::stdout`, which takes this output for a written one.
+        let is_help = arguments.iter().any(|argument| argument.ends_with("help") || *argument == "--version");
+        if !is_help {
             let (code, errors) = run(unwritable());
             assert!(code == Some(1) && errors.contains("Bad file descriptor"), "{arguments:?}: {errors}");
         }
