@@ -128,7 +128,7 @@ fn servers_that_cannot_be_reached_are_named_with_the_reason() {
     assert!(!secret.contains("hunter2"), "{secret}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_no_json_is_no_success() {
     let page = axum::Router::new().fallback(|| async { "<html>Sign in</html>" });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,7 +137,7 @@ async fn an_answer_that_is_no_json_is_no_success() {
     for arguments in
         [&["ws", "list"][..], &["ws", "list", "--json"], &["guest", "list"], &["org", "templates"]]
     {
-        let output = tokio::process::Command::from(command(&url, arguments)).output().await.unwrap();
+        let output = command(&url, arguments).output().unwrap();
         assert_output(&output, false, &["answered 200 OK, but not with JSON", "--server"]);
     }
 }
