@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use support::{Agent, Answer, Database, Server, Start, on_both_databases};
+use support::{Agent, Answer, Database, Server, Start, assert_output, on_both_databases, program};
 
 const AGENT: &str = "11111111-1111-4111-8111-111111111111";
 const OWN: &str = "url is an address of the platform itself, not of an agent";
@@ -105,6 +105,14 @@ on_both_databases! {
         let explained = server.ask("admin", Method::GET, &format!("/workspaces/{AGENT}/explain"), None).await.ok();
         assert_eq!(explained["delivery_problem"]["error"], "hostname \"localhost\" resolves to forbidden address: loopback address");
         assert!(explained["delivery_problem"]["hint"].as_str().unwrap().contains("MOLECULE_ENV=development"));
+        for (arguments, succeeds, texts) in [
+            (&["ws", "explain", AGENT][..], true, &["messages    do not reach its agent: since", "loopback address", "to do       in production"][..]),
+            (&["send", AGENT, "hello"], false, &["not publicly routable", "MOLECULE_ENV=development"]),
+        ] {
+            let mut command = program();
+            command.args(arguments).env("ISOMER_URL", &server.url).env("ADMIN_TOKEN", "admin");
+            assert_output(&command.output().unwrap(), succeeds, texts);
+        }
         let private = json!({ "id": AGENT, "url": "http://192.168.0.1", "agent_card": { "name": "A" }, "delivery_mode": "push" });
         let token = registered["auth_token"].as_str().unwrap();
         let refused = server.ask(token, Method::POST, "/registry/register", Some(private)).await;

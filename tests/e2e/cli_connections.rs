@@ -94,6 +94,20 @@ async fn servers_with_https_are_reached_where_their_authority_is_trusted() {
     assert_output(&trusting("/no/such/file", &["ws", "list"]), false, &["/no/such/file", "No such file"]);
     let empty = file("empty.pem", "nothing");
     assert_output(&trusting(&empty, &["ws", "list"]), false, &["has no certificates in PEM format"]);
+    assert_output(
+        &trusting("/dev/zero", &["ws", "list"]),
+        false,
+        &["/dev/zero", "it is a device, not a regular file"],
+    );
+    let fifo = files.path().join("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+    let fifo = fifo.display().to_string();
+    assert_output(&trusting(&fifo, &["ws", "list"]), false, &[&fifo, "it is a FIFO, not a regular file"]);
+    let system = command(&url, &["ws", "list"]).env("SSL_CERT_FILE", &fifo).output().unwrap();
+    assert_output(&system, false, &["SSL_CERT_FILE", "it is a FIFO"]);
+    assert_output(&trusting(&right, &["guest", "push", "x", &fifo]), false, &["it is a FIFO"]);
+    assert_output(&trusting(&right, &["guest", "check", "/dev/zero"]), false, &["it is a device"]);
     // TLS is asked for where there is none.
     let plain = server.url.replace("http://", "https://");
     assert_output(&list(&plain), false, &["doesn't speak TLS", "http:// instead of https://"]);
@@ -112,4 +126,18 @@ fn servers_that_cannot_be_reached_are_named_with_the_reason() {
     assert_output(&list("ftp://localhost"), false, &["ftp is neither http nor https"]);
     let secret = assert_output(&list("http://me:hunter2@localhost:1"), false, &["--token"]);
     assert!(!secret.contains("hunter2"), "{secret}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_no_json_is_no_success() {
+    let page = axum::Router::new().fallback(|| async { "<html>Sign in</html>" });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, page).await });
+    for arguments in
+        [&["ws", "list"][..], &["ws", "list", "--json"], &["guest", "list"], &["org", "templates"]]
+    {
+        let output = command(&url, arguments).output().unwrap();
+        assert_output(&output, false, &["answered 200 OK, but not with JSON", "--server"]);
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
+use local_files::SETTINGS_BYTES;
 use serde::Deserialize;
 
 /// Runtime that replaces an unknown one.
@@ -36,9 +37,10 @@ impl Manifest {
     pub fn load(path: Option<&Path>) -> Self {
         let places = path.map_or_else(|| PLACES.map(PathBuf::from).to_vec(), |path| vec![path.to_owned()]);
         for place in places {
-            match fs::read(&place).and_then(|bytes| Self::parse(&bytes)) {
+            let read = local_files::read(&place, SETTINGS_BYTES);
+            match read.and_then(|bytes| Ok(Self::parse(&bytes)?)) {
                 Ok(manifest) => return manifest,
-                Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {}
+                Err(error) if error.is_missing() && path.is_none() => {}
                 Err(error) => {
                     tracing::warn!(path = %place.display(), %error, "the runtime manifest can't be read and is ignored");
                     return Self::default();
@@ -115,7 +117,7 @@ mod tests {
     #[test]
     fn a_broken_manifest_is_an_empty_one() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "{").unwrap();
+        std::fs::write(file.path(), "{").unwrap();
         assert_eq!(Manifest::load(Some(file.path())), Manifest::default());
     }
 }

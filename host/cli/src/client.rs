@@ -104,6 +104,14 @@ impl Client {
         }
     }
 
+    fn foreign(&self, status: reqwest::StatusCode) -> CliError {
+        CliError::refused(format!(
+            "{} answered {status}, but not with JSON: it is no Isomer server, or a proxy answers for it. Name the \
+             server with --server",
+            self.address.url
+        ))
+    }
+
     async fn send(&self, request: RequestBuilder) -> Result<Value, CliError> {
         let unreachable = |source: reqwest::Error| self.unreachable(source.without_url());
         let response = request.send().await.map_err(unreachable)?;
@@ -117,10 +125,12 @@ impl Client {
             )));
         }
         let body = response.bytes().await.map_err(unreachable)?;
-        let json: Value = wire_json::from_slice_within(&body, ANSWER_LEVELS).unwrap_or_default();
+        let json = wire_json::from_slice_within::<Value>(&body, ANSWER_LEVELS);
         if status.is_success() {
-            return Ok(json);
+            // What a proxy or another server answers is no success.
+            return if body.is_empty() { Ok(Value::Null) } else { json.map_err(|_| self.foreign(status)) };
         }
+        let json = json.unwrap_or_default();
         // A request for confirmation has a message instead of an error.
         let words = json.get("error").or(json.get("message")).and_then(Value::as_str);
         let words = words.map(|words| printable(words).into_owned());
@@ -136,9 +146,11 @@ impl Client {
             message.push_str("\n  ");
             message.push_str(&printable(&need.as_str().map_or_else(|| need.to_string(), str::to_owned)));
         }
-        if let Some(suggestion) = json.get("suggestion").and_then(Value::as_str) {
-            message.push('\n');
-            message.push_str(&printable(suggestion));
+        for field in ["suggestion", "hint"] {
+            if let Some(advice) = json.get(field).and_then(Value::as_str) {
+                message.push('\n');
+                message.push_str(&printable(advice));
+            }
         }
         for line in lines(&json, "backtrace").into_iter().chain(findings(&json)) {
             message.push_str("\n  ");

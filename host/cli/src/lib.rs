@@ -10,17 +10,21 @@ mod client;
 pub mod events;
 pub mod guest;
 pub mod orgs;
+mod output;
 mod print;
 mod printable;
 pub mod send;
 mod tls;
 pub mod workspaces;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use local_files::FileError;
 
 use self::client::Client;
+pub use self::output::{finish_output, output_failed};
 pub use self::printable::{printable, printable_lines};
 
 /// The server to talk to.
@@ -78,10 +82,13 @@ pub enum CliError {
     File {
         /// The file or directory.
         path: String,
-        /// The system's error.
+        /// Why.
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
+    /// The output can't be written, for another reason than that its reader is gone.
+    #[error("the output can't be written, so it is not complete")]
+    Output(#[source] io::Error),
     /// The sandbox for checks can't be set up.
     #[error(transparent)]
     Sandbox(#[from] wasm::SandboxError),
@@ -93,5 +100,9 @@ pub enum CliError {
 impl CliError {
     fn refused(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into() }
+    }
+
+    fn file(path: &Path, source: impl Into<FileError>) -> Self {
+        Self::File { path: path.display().to_string(), source: source.into() }
     }
 }

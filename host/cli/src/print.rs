@@ -6,9 +6,10 @@ use std::io::{self, Write as _};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
+use super::output::write;
 use super::printable::{printable, printable_json, printable_lines};
 
-/// Writes one line. `false`: the output is closed (`| head`), which is not an error.
+/// Writes one line. `false`: the output can't be written any more, see [`super::finish_output`].
 pub(super) fn line(text: impl AsRef<str>) -> bool {
     write(&printable(text.as_ref()))
 }
@@ -31,10 +32,6 @@ pub(super) fn json(value: &Value) {
 /// Writes JSON on one line.
 pub(super) fn json_line(value: &Value) -> bool {
     write(&printable_json(&value.to_string()))
-}
-
-fn write(printable: &str) -> bool {
-    writeln!(io::stdout(), "{printable}").is_ok()
 }
 
 pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {

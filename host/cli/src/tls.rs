@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use local_files::SETTINGS_BYTES;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -15,7 +16,8 @@ pub(super) fn config(secure: bool, authority: Option<&Path>) -> Result<ClientCon
     let mut roots = RootCertStore::empty();
     if secure {
         // Some of the system's may be unreadable. Without a single one, the handshake says so.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let system = net::system_certificates().map_err(|error| CliError::refused(error.to_string()))?;
+        roots.add_parsable_certificates(system.certs);
     }
     if let Some(file) = authority {
         add(&mut roots, file)?;
@@ -29,7 +31,7 @@ pub(super) fn config(secure: bool, authority: Option<&Path>) -> Result<ClientCon
 
 fn add(roots: &mut RootCertStore, file: &Path) -> Result<(), CliError> {
     let shown = file.display();
-    let text = std::fs::read(file)
+    let text = local_files::read(file, SETTINGS_BYTES)
         .map_err(|source| CliError::File { path: format!("{shown} (--ca-file)"), source })?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let certificates = certificates.ok().filter(|certificates| !certificates.is_empty());

@@ -10,15 +10,15 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs,
     future::pending,
-    io::{self, Read as _},
     panic::resume_unwind,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
+use local_files::FileError;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
@@ -78,11 +78,9 @@ struct RuntimeConfig {
 #[derive(Debug, thiserror::Error)]
 enum ConfigError {
     #[error("can't be read: {0}")]
-    Io(#[from] io::Error),
+    File(#[from] FileError),
     #[error("is not a file of the template root")]
     Outside,
-    #[error("is longer than {CONFIG_BYTES} bytes")]
-    TooLong,
     #[error("can't be parsed: {0}")]
     Yaml(#[from] serde_yaml::Error),
 }
@@ -197,7 +195,7 @@ fn check_spelling(name: &str) -> Result<(), InvalidRuntimeTemplate> {
 fn read(root: &Path, directory: PathBuf) -> RuntimeTemplate {
     let read = read_config(root, &directory.join(CONFIG)).map(|(config, text)| (config, Some(text)));
     let (config, text) = read.unwrap_or_else(|error| {
-        if !matches!(&error, ConfigError::Io(error) if error.kind() == io::ErrorKind::NotFound) {
+        if !matches!(&error, ConfigError::File(error) if error.is_missing()) {
             tracing::warn!(template = %directory.display(), %error, "a template's {CONFIG} is not used");
         }
         (Config::default(), None)
@@ -221,17 +219,11 @@ fn read(root: &Path, directory: PathBuf) -> RuntimeTemplate {
 
 /// A config and its text.
 fn read_config(root: &Path, path: &Path) -> Result<(Config, Vec<u8>), ConfigError> {
-    let path = fs::canonicalize(path)?;
-    // Only plain files: opening a pipe would wait for its other end.
-    if !path.starts_with(root) || !path.is_file() {
+    let path = fs::canonicalize(path).map_err(FileError::Io)?;
+    if !path.starts_with(root) {
         return Err(ConfigError::Outside);
     }
-    let mut text = Vec::new();
-    // One byte more, to tell a long config from one that just fits.
-    File::open(path)?.take(CONFIG_BYTES + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > CONFIG_BYTES {
-        return Err(ConfigError::TooLong);
-    }
+    let text = local_files::read(&path, CONFIG_BYTES)?;
     // An empty file is a config that says nothing.
     Ok((serde_yaml::from_slice::<Option<Config>>(&text)?.unwrap_or_default(), text))
 }

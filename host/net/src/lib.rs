@@ -22,4 +22,4 @@ pub use agent_url::UrlError;
 pub use client::{AgentBody, AgentClient, AgentRequest, AgentResponse, BodyError, CallError};
 pub use patience::{CallLimits, Expired, IdleClock};
 pub use policy::AddressPolicy;
-pub use tls::{AgentAuthorities, AuthoritiesError};
+pub use tls::{AgentAuthorities, AuthoritiesError, SystemCertificatesError, system_certificates};

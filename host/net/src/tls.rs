@@ -9,15 +9,20 @@ use std::{
     sync::Arc,
 };
 
+use local_files::{FileError, SETTINGS_BYTES};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
+use rustls_native_certs::CertificateResult;
 use tokio::{net::TcpStream, sync::OnceCell, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::{Host, Url};
 
 use crate::limits::HANDSHAKE_TIMEOUT;
+
+/// Variable that names a file with certificates of authorities, which replace the system's.
+const SYSTEM_FILE: &str = "SSL_CERT_FILE";
 
 /// Certificates of authorities that agents' certificates may be signed by, besides the system's.
 #[derive(Debug, Clone, Default)]
@@ -26,9 +31,18 @@ pub struct AgentAuthorities(Vec<CertificateDer<'static>>);
 /// Why a file of authorities can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthoritiesError {
-    /// The file can't be read, or one of its certificates is no PEM.
-    #[error("cannot read the certificates in {} (see AGENT_CA_FILE)", path.display())]
+    /// The file can't be read.
+    #[error("cannot read {} (see AGENT_CA_FILE)", path.display())]
     Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: FileError,
+    },
+    /// One of its certificates is no PEM.
+    #[error("cannot read the certificates in {} (see AGENT_CA_FILE)", path.display())]
+    Malformed {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -43,15 +57,25 @@ pub enum AuthoritiesError {
     },
 }
 
+/// `SSL_CERT_FILE` names something that isn't read.
+#[derive(Debug, thiserror::Error)]
+#[error("{} (SSL_CERT_FILE): {reason}", path.display())]
+pub struct SystemCertificatesError {
+    path: PathBuf,
+    reason: FileError,
+}
+
 impl AgentAuthorities {
     /// Reads the certificates of a PEM file.
     ///
     /// # Errors
     /// If it has none, or one that can't be read.
     pub fn load(path: &Path) -> Result<Self, AuthoritiesError> {
-        let unreadable = |source| AuthoritiesError::Unreadable { path: path.to_owned(), source };
-        let found = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-        let found: Vec<_> = found.collect::<Result<_, _>>().map_err(unreadable)?;
+        let text = local_files::read(path, SETTINGS_BYTES)
+            .map_err(|source| AuthoritiesError::Unreadable { path: path.to_owned(), source })?;
+        let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<_, _>>()
+            .map_err(|source| AuthoritiesError::Malformed { path: path.to_owned(), source })?;
         let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
         if usable == 0 {
             return Err(AuthoritiesError::Empty { path: path.to_owned() });
@@ -113,14 +137,33 @@ fn classify(error: io::Error) -> TlsError {
     }
 }
 
+/// Certificates of authorities that the system trusts: those in the file that `SSL_CERT_FILE` names, else those at the
+/// usual places.
+///
+/// # Errors
+/// If `SSL_CERT_FILE` names something that isn't read, such as a FIFO.
+pub fn system_certificates() -> Result<CertificateResult, SystemCertificatesError> {
+    if let Some(path) = std::env::var_os(SYSTEM_FILE).map(PathBuf::from)
+        && let Err(reason @ (FileError::Special(_) | FileError::TooLarge { .. })) =
+            local_files::check(&path, SETTINGS_BYTES)
+    {
+        return Err(SystemCertificatesError { path, reason });
+    }
+    Ok(rustls_native_certs::load_native_certs())
+}
+
 async fn connector(own: Vec<CertificateDer<'static>>) -> Result<TlsConnector, TlsError> {
     let mut roots = RootCertStore::empty();
     // Files are read.
-    if let Ok(system) = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await {
-        for error in &system.errors {
-            tracing::warn!(%error, "certificates of the system can't be read");
+    match tokio::task::spawn_blocking(system_certificates).await {
+        Ok(Ok(system)) => {
+            for error in &system.errors {
+                tracing::warn!(%error, "certificates of the system can't be read");
+            }
+            roots.add_parsable_certificates(system.certs);
         }
-        roots.add_parsable_certificates(system.certs);
+        Ok(Err(error)) => tracing::warn!(%error, "certificates of the system can't be read"),
+        Err(_) => {}
     }
     roots.add_parsable_certificates(own);
     if roots.is_empty() {
@@ -156,5 +199,7 @@ mod tests {
         let cut = load("-----BEGIN CERTIFICATE-----\naGVsbG8=\n").unwrap_err();
         assert!(cut.starts_with("cannot read the certificates in "), "{cut}");
         AgentAuthorities::load(Path::new("/nowhere/ca.pem")).unwrap_err();
+        let endless = AgentAuthorities::load(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(endless.to_string(), "cannot read /dev/zero (see AGENT_CA_FILE)");
     }
 }

@@ -7,20 +7,19 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Read as _,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Component, Path, PathBuf},
 };
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
+use local_files::{FileError, shown_size};
 use wasm::template::Answer;
 
-use crate::{
-    file_kind,
-    limits::{FILE_BYTES, shown_size},
-    similar_path,
-};
+use crate::{limits::FILE_BYTES, similar_path};
+
+/// Directories that are skipped wherever files of a template are collected: versions, caches and
+/// dependencies of other tools.
+pub const SKIPPED_DIRECTORIES: [&str; 6] =
+    [".git", ".hg", ".svn", ".external-cache", ".terraform", "node_modules"];
 
 /// Variables of a directory of the template.
 const ENV: &str = ".env";
@@ -170,32 +169,23 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     }
 }
 
-/// Reads a file at its real path. To open a FIFO would block until something writes to it, and to open a device
-/// may have effects, so the kind is checked before.
+/// Reads a file at its real path.
 fn read_file(real: &Path) -> Result<Vec<u8>, ReadError> {
-    let unreadable = |_| ReadError::Refused("it can't be read".to_owned());
-    let check = |metadata: &fs::Metadata| match file_kind::special(metadata.file_type()) {
-        Some(kind) => Err(ReadError::Refused(format!("it is {kind}, not a file"))),
-        None => check_size(metadata.len()),
-    };
-    check(&fs::metadata(real).map_err(|_| ReadError::Missing)?)?;
-    // It may have been replaced since.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(real);
-    let file = opened.map_err(unreadable)?;
-    check(&file.metadata().map_err(unreadable)?)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    check_size(bytes.len() as u64)?;
-    Ok(bytes)
+    local_files::read(real, FILE_BYTES).map_err(|error| match error {
+        FileError::TooLarge { bytes, .. } => too_large(bytes),
+        FileError::Special(_) => ReadError::Refused(error.to_string()),
+        FileError::Io(_) if error.is_missing() => ReadError::Missing,
+        FileError::Io(_) => ReadError::Refused("it can't be read".to_owned()),
+    })
 }
 
 fn check_size(bytes: u64) -> Result<(), ReadError> {
-    if bytes <= FILE_BYTES {
-        return Ok(());
-    }
+    if bytes <= FILE_BYTES { Ok(()) } else { Err(too_large(bytes)) }
+}
+
+fn too_large(bytes: u64) -> ReadError {
     let (size, limit) = (shown_size(bytes), shown_size(FILE_BYTES));
-    Err(ReadError::Refused(format!("it has {size}, and a file of a template has {limit} at most")))
+    ReadError::Refused(format!("it has {size}, and a file of a template has {limit} at most"))
 }
 
 /// A file of a directory of the template, as authors write it. The top directory is empty.
@@ -279,7 +269,7 @@ mod tests {
         for path in ["../b/y.yaml", "../../secret.yaml", "/etc/passwd", "roles/../../b/y.yaml"] {
             assert!(refused(files.answer(path)).contains("escapes root"), "{path}");
         }
-        assert!(refused(files.answer("roles")).contains("not a file"));
+        assert!(refused(files.answer("roles")).contains("a directory, not a regular file"));
     }
 
     #[test]
@@ -333,12 +323,12 @@ mod tests {
             .unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(here.join("socket.yaml")).unwrap();
         symlink("fifo.yaml", here.join(".env")).unwrap();
-        assert!(refused(files.answer("fifo.yaml")).contains("a FIFO, not a file"));
-        assert!(refused(files.answer("socket.yaml")).contains("a socket, not a file"));
+        assert!(refused(files.answer("fifo.yaml")).contains("a FIFO, not a regular file"));
+        assert!(refused(files.answer("socket.yaml")).contains("a socket, not a regular file"));
         assert!(files.text("", "fifo.yaml").unwrap_err().contains("a FIFO"));
         assert!(files.env("").unwrap_err().contains("a FIFO"));
         let device = Files::Directory { root: "/dev".into(), containment_root: "/dev".into() };
-        assert!(refused(device.answer("zero")).contains("a device, not a file"));
+        assert!(refused(device.answer("zero")).contains("a device, not a regular file"));
     }
 
     #[test]

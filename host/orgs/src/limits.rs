@@ -43,17 +43,3 @@ impl Default for Limits {
         Self { nodes: 2_000, levels: 64, setup_bytes: 32 << 20 }
     }
 }
-
-/// A number of bytes for people.
-#[must_use]
-pub fn shown_size(bytes: u64) -> String {
-    let (unit, name) = match bytes {
-        0..1_024 => return format!("{bytes} bytes"),
-        1_024..1_048_576 => (1_024, "KiB"),
-        _ => (1_048_576, "MiB"),
-    };
-    match (bytes % unit) * 10 / unit {
-        0 => format!("{} {name}", bytes / unit),
-        tenths => format!("{}.{tenths} {name}", bytes / unit),
-    }
-}

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
 use crate::{
-    Orgs, decode::count, error::ImportError, file_kind::SKIPPED_DIRECTORIES, requirements::Requirements,
+    Orgs, decode::count, error::ImportError, files::SKIPPED_DIRECTORIES, requirements::Requirements,
     template::Requirement,
 };
 

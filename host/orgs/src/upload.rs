@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use local_files::shown_size;
 use tar::{Archive, EntryType};
 
 use crate::{
-    file_kind::SKIPPED_DIRECTORIES,
-    files::{ENTRIES, Files},
-    limits::{UPLOAD_BYTES, UPLOAD_FILES, shown_size},
+    files::{ENTRIES, Files, SKIPPED_DIRECTORIES},
+    limits::{UPLOAD_BYTES, UPLOAD_FILES},
 };
 
 /// Why an archive is not a template directory. The texts go to the client.

@@ -16,9 +16,9 @@ use crate::{logging, run};
 use ::cli::events::{self, EventsArgs};
 use ::cli::guest::{self, GuestArgs};
 use ::cli::orgs::{self, OrgArgs};
-use ::cli::printable_lines;
 use ::cli::send::{self, SendArgs};
 use ::cli::workspaces::{self, WorkspaceArgs};
+use ::cli::{finish_output, output_failed, printable_lines};
 
 /// Isomer: a control plane for teams of AI agents.
 #[derive(Debug, Parser)]
@@ -59,8 +59,11 @@ pub fn main() -> ExitCode {
 }
 
 async fn run_task() -> ExitCode {
-    let matches = ignore_blank_variables(Cli::command()).get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = ignore_blank_variables(Cli::command()).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(text) => return print(&text),
+    };
     match cli.task {
         Task::Serve(settings) => {
             let log = match logging::init(settings.logging.log_format) {
@@ -83,7 +86,24 @@ async fn run_task() -> ExitCode {
     }
 }
 
+/// Prints what clap has to say: an error in the arguments, or the help that they ask for.
+fn print(text: &clap::Error) -> ExitCode {
+    let printed = text.print().and_then(|()| io::stdout().flush());
+    match printed {
+        Err(error) if !text.use_stderr() => exit(output_failed(error)),
+        _ => u8::try_from(text.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
+    }
+}
+
+/// Ends a command that is done; what it printed counts as well.
 fn exit<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => fail_or_succeed(finish_output()),
+        failed => fail_or_succeed(failed),
+    }
+}
+
+fn fail_or_succeed<E: Error + 'static>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -297,7 +297,12 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
 /// Prints to standard output, whose reader may be gone (`println!` would panic) or stall: a thread of its own
 /// waits for it.
 fn print(text: String) {
-    let printing = move || drop(writeln!(io::stdout(), "{text}"));
+    let printing = move || match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::warn!(%error, "standard output can't be written");
+        }
+        _ => {}
+    };
     if let Err(error) = thread::Builder::new().name("welcome".to_owned()).spawn(printing) {
         tracing::warn!(%error, "no thread can be started to print where the server listens");
     }

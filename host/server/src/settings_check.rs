@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use clap::CommandFactory as _;
+use local_files::SETTINGS_BYTES;
 
 use crate::settings::Settings;
 
@@ -108,10 +109,11 @@ pub(crate) fn without_effect(settings: &Settings, is_set: impl Fn(&str) -> bool)
         defaults.as_ref().is_none_or(|defaults| defaults.orgs.molecule_persona_root == personas);
     directory("MOLECULE_PERSONA_ROOT", (!usual_personas).then_some(personas));
     let manifest = guests.workspace_manifest_path.as_deref();
-    warn(
-        manifest.is_some_and(|path| std::fs::File::open(path).is_err()),
-        format!("WORKSPACE_MANIFEST_PATH can't be read: {}", shown(manifest)),
-    );
+    if let Some(path) = manifest
+        && let Err(error) = local_files::read(path, SETTINGS_BYTES)
+    {
+        warn(true, format!("WORKSPACE_MANIFEST_PATH can't be read: {}: {error}", path.display()));
+    }
     let command = Settings::command();
     let read: Vec<&str> =
         command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();

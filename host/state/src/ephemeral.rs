@@ -11,7 +11,7 @@ use types::{ServerId, WorkspaceId};
 
 use crate::workspace_index::WorkspaceIndex;
 
-/// Events that wait to be sent to other servers; more are not sent.
+/// Events that wait to be sent to other servers; more are not sent. Each takes less than a message.
 pub(crate) const QUEUE: usize = 1_024;
 
 /// Bytes for the events of a message; the frame around them, and a comma each, take less than 100.
@@ -51,6 +51,11 @@ impl Message {
             }
         }
     }
+}
+
+/// Whether an event may fit into a message; what surely doesn't is not queued.
+pub(crate) fn may_fit(envelope: &Envelope) -> bool {
+    envelope.payload().len() < MESSAGE_BYTES
 }
 
 /// The message of a server that has nothing to send: it listens.

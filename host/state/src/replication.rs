@@ -107,7 +107,10 @@ impl Replication {
     /// Publishes here, and enqueues for other servers.
     pub(crate) fn publish_ephemeral(&self, envelope: Arc<Envelope>) {
         self.hub.publish(Arc::clone(&envelope));
-        if self.has_peers() && self.ephemeral.try_send(envelope).is_err() {
+        if !self.has_peers() {
+            return;
+        }
+        if !ephemeral::may_fit(&envelope) || self.ephemeral.try_send(envelope).is_err() {
             metrics::counter!("isomer_live_events_unsent_total").increment(1);
         }
     }

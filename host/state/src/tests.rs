@@ -136,6 +136,20 @@ fn an_older_read_does_not_restore_a_removed_workspace() {
 }
 
 #[test]
+fn a_purged_id_is_used_again_also_after_the_clock_was_set_back() {
+    let (index, first) = (WorkspaceIndex::default(), row("first"));
+    index.apply(&Change::of(InsertWorkspaces(vec![first.clone()])));
+    let (status, desired) = (Status::Removed, DesiredState::Removed);
+    let removed = WorkspaceRow { status, desired, ..first.clone() }.revised(store::now());
+    index.apply(&Change::of(UpdateWorkspaces(vec![removed])));
+    index.apply(&Change::of(PurgeWorkspaces(vec![first.id])));
+    let created_at = first.created_at - chrono::Duration::hours(1);
+    let second = WorkspaceRow { name: "second".to_owned(), created_at, ..first };
+    index.apply(&Change::of(InsertWorkspaces(vec![second.clone()])));
+    assert_eq!(index.get(second.id).unwrap().row.name, "second");
+}
+
+#[test]
 fn the_newer_presence_wins() {
     let (index, row) = (WorkspaceIndex::default(), row("one"));
     let at = |seconds| DateTime::from_timestamp(seconds, 0);

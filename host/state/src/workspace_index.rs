@@ -17,7 +17,7 @@ use store::{
     Change, Store, StoreError,
     layouts::{DeleteLayouts, LayoutRow, PutLayouts},
     presence::PresenceRow,
-    workspaces::{LoadedWorkspace, PurgeWorkspaces, Status, WorkspaceRow, rows_written},
+    workspaces::{InsertWorkspaces, LoadedWorkspace, PurgeWorkspaces, Status, WorkspaceRow, rows_written},
 };
 use types::WorkspaceId;
 
@@ -298,6 +298,12 @@ impl Index for WorkspaceIndex {
     fn apply(&self, change: &Change) {
         let mut rows = self.write();
         for mutation in change.mutations() {
+            if let Some(InsertWorkspaces(inserted)) = mutation.downcast_ref() {
+                // An id that was purged may be used again, by a clock that was set back meanwhile.
+                for row in inserted {
+                    rows.removed.remove(&row.id);
+                }
+            }
             for row in rows_written(mutation) {
                 rows.put_row(row.clone());
             }

@@ -2,8 +2,9 @@
 //!
 //! Parameters are those of libpq that sqlx knows; of the others, only the name is reported.
 
-use std::{fmt, fs, io, path::Path, str::FromStr as _};
+use std::{env, fmt, path::Path, str::FromStr as _};
 
+use local_files::{FileError, SETTINGS_BYTES};
 use sqlx::{
     ConnectOptions as _,
     postgres::{PgConnectOptions, PgSslMode},
@@ -35,6 +36,9 @@ const KNOWN: [&str; 18] = [
 /// Those of them whose value is a file that must be readable.
 const FILES: [&str; 7] =
     ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert", "sslkey", "ssl-key"];
+
+/// Variables of libpq that name files.
+const VARIABLES: [&str; 4] = ["PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGPASSFILE"];
 
 /// A database to open.
 #[derive(Clone)]
@@ -74,15 +78,15 @@ pub enum DatabaseUrlError {
         reason: String,
     },
     /// A file that it names can't be read.
-    #[error("{name} in DATABASE_URL names {path}, which can't be read")]
+    #[error("{name} names {path}, which can't be read")]
     File {
-        /// The parameter.
+        /// The parameter, or a variable that stands for it.
         name: String,
         /// The file.
         path: String,
-        /// The system's error.
+        /// Why.
         #[source]
-        source: io::Error,
+        source: FileError,
     },
 }
 
@@ -123,6 +127,7 @@ impl DatabaseUrl {
                 known.push((name, value));
             }
         }
+        check_variables()?;
         url.set_query(None);
         if !known.is_empty() {
             url.query_pairs_mut().extend_pairs(known);
@@ -209,16 +214,28 @@ fn check_pem(name: &str, value: &str) -> Result<(), DatabaseUrlError> {
     if value.trim_start().starts_with(MARK) {
         return Ok(());
     }
-    let text = fs::read(Path::new(value)).map_err(|source| DatabaseUrlError::File {
-        name: name.to_owned(),
-        path: value.to_owned(),
-        source,
+    let text = local_files::read(Path::new(value), SETTINGS_BYTES).map_err(|source| {
+        DatabaseUrlError::File { name: format!("{name} in DATABASE_URL"), path: value.to_owned(), source }
     })?;
     if String::from_utf8_lossy(&text).contains(MARK) {
         return Ok(());
     }
     let reason = format!("names {value}, which isn't in PEM format");
     Err(DatabaseUrlError::Parameter { name: name.to_owned(), reason })
+}
+
+/// sqlx reads files that libpq's variables name, and would wait for a FIFO. What isn't there has no effect.
+fn check_variables() -> Result<(), DatabaseUrlError> {
+    for name in VARIABLES {
+        let Some(value) = env::var_os(name) else { continue };
+        if let Err(source @ (FileError::Special(_) | FileError::TooLarge { .. })) =
+            local_files::check(Path::new(&value), SETTINGS_BYTES)
+        {
+            let path = value.to_string_lossy().into_owned();
+            return Err(DatabaseUrlError::File { name: name.to_owned(), path, source });
+        }
+    }
+    Ok(())
 }
 
 fn malformed(error: impl fmt::Display) -> DatabaseUrlError {
@@ -249,7 +266,8 @@ mod tests {
                 "postgres://u:hunter2@h/d?sslrootcert=/no/such/file",
                 "names /no/such/file, which can't be read",
             ),
-            ("postgres://u:hunter2@h/d?sslrootcert=/dev/null", "isn't in PEM format"),
+            ("postgres://u:hunter2@h/d?sslrootcert=/dev/null", "names /dev/null, which can't be read"),
+            ("postgres://u:hunter2@h/d?sslrootcert=/etc/hostname", "isn't in PEM format"),
             ("postgres://u:hunter2@h/d?sslcert=-----BEGIN%20X-----", "sslcert in DATABASE_URL needs sslkey"),
             ("postgres://u:hunter2@h/d?sslmode=verify-ca&sslrootcert=system", "Use verify-full"),
             ("postgres://u:hunter2@h/d?port=x", "invalid digit"),
@@ -264,7 +282,7 @@ mod tests {
     #[test]
     fn tls_is_as_strict_as_libpq_has_it() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        fs::write(&file, "-----BEGIN CERTIFICATE-----").expect("written");
+        std::fs::write(&file, "-----BEGIN CERTIFICATE-----").expect("written");
         let root = format!("sslrootcert={}", file.path().display());
         for (parameters, mode) in [
             ("", "Prefer"),

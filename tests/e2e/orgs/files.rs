@@ -49,10 +49,10 @@ async fn special_files_are_named_and_never_waited_for() {
         .collect();
     let of = |dir: &str| listed.iter().find(|(name, _)| *name == dir).map(|(_, error)| *error);
     assert_eq!(of("t"), Some(""));
-    assert!(of("piped").unwrap().contains("a FIFO, not a file"), "{listed:?}");
-    assert!(of("socket").unwrap().contains("a socket, not a file"), "{listed:?}");
+    assert!(of("piped").unwrap().contains("a FIFO, not a regular file"), "{listed:?}");
+    assert!(of("socket").unwrap().contains("a socket, not a regular file"), "{listed:?}");
     assert!(of("device").unwrap().contains("a link leads out"), "{listed:?}");
-    assert!(of("included").unwrap().contains("a FIFO, not a file"), "{listed:?}");
+    assert!(of("included").unwrap().contains("a FIFO, not a regular file"), "{listed:?}");
     assert_eq!((of("locked"), of("node_modules"), of(".git")), (None, None, None));
 
     for (name, text) in [("piped", "a FIFO"), ("socket", "a socket"), ("included", "org.yaml:2:14")] {

@@ -177,3 +177,53 @@ async fn commands_end_quietly_without_a_reader_of_their_output() {
         .status();
     assert_eq!(silent.expect("ran").code(), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_whose_output_is_not_written_fail() {
+    let server = Program::start(Stdio::null(), Stdio::null(), &[]);
+    let url = format!("http://{}", server.address);
+    let cache = compiled_guests().display().to_string();
+    let unwritable = || Stdio::from(File::open("/dev/null").expect("opened"));
+    for arguments in [
+        &["ws", "create", "A", "--runtime", "mock"][..],
+        &["ws", "list"],
+        &["ws", "list", "--json"],
+        &["ws", "list", "--tree"],
+        &["ws", "explain", "A"],
+        &["send", "A", "hello"],
+        &["guest", "list"],
+        &["guest", "show", "mock"],
+        &["guest", "precompile", "--cache-dir", &cache],
+        &["org", "templates"],
+        &["events"],
+        &["events", "--follow", "--since", "0"],
+        &["events", "--follow", "--since", "0", "--json"],
+        &["--help"],
+        &["help", "serve"],
+        &["ws", "create", "--help"],
+        &["--version"],
+    ] {
+        let run = |output: Stdio| {
+            let command = program()
+                .args(arguments)
+                .env("ISOMER_URL", &url)
+                .stdout(output)
+                .stderr(Stdio::piped())
+                .spawn();
+            let done = command.expect("started").wait_with_output().expect("ended");
+            (done.status.code(), String::from_utf8(done.stderr).expect("UTF-8"))
+        };
+        let (code, errors) = run(full_device());
+        assert_eq!(code, Some(1), "{arguments:?}: {errors}");
+        let reason = "isomer: the output can't be written, so it is not complete: No space left on device";
+        assert!(errors.starts_with(reason), "{arguments:?}: {errors}");
+        // clap prints by `io::stdout`, which takes this output for a written one.
+        let is_help = arguments.iter().any(|argument| argument.ends_with("help") || *argument == "--version");
+        if !is_help {
+            let (code, errors) = run(unwritable());
+            assert!(code == Some(1) && errors.contains("Bad file descriptor"), "{arguments:?}: {errors}");
+        }
+        let (code, errors) = run(pipe_without_reader());
+        assert_eq!((code, errors.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}

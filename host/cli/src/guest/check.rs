@@ -6,11 +6,11 @@ use catalog::{CatalogError, Verdict};
 use serde_json::{Value, json};
 use wasm::{Limits, Sandbox};
 
-use super::file_error;
+use super::component;
 use crate::{CliError, print};
 
 pub(super) async fn run(file: &Path, settings: &Value, trusted: bool, as_json: bool) -> Result<(), CliError> {
-    let bytes = std::fs::read(file).map_err(|source| file_error(file, source))?;
+    let bytes = component(file)?;
     let sandbox = Sandbox::new(Limits::default(), None)?;
     let refused = |error: CatalogError| CliError::Refused { message: error.to_string() };
     let (component, found) = catalog::check(&sandbox, &bytes, settings, trusted).await.map_err(refused)?;

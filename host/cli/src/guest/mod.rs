@@ -5,7 +5,7 @@ mod precompile;
 mod scaffold;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -154,7 +154,7 @@ pub async fn run(args: GuestArgs) -> Result<(), CliError> {
         GuestTask::Show { name } => Answer::Guest(client()?.get(&path(&name, "")).await?),
         GuestTask::Precompile { cache_dir } => return precompile::run(&cache_dir, print_json),
         GuestTask::Push { name, file, activate } => {
-            let bytes = std::fs::read(&file).map_err(|source| file_error(&file, source))?;
+            let bytes = component(&file)?;
             let path = path(&name, &format!("/releases?activate={activate}"));
             Answer::Release(client()?.upload(&path, "application/wasm", bytes).await?)
         }
@@ -229,8 +229,10 @@ fn path(name: &str, rest: &str) -> String {
     format!("/admin/guests/{name}{rest}")
 }
 
-fn file_error(path: &std::path::Path, source: std::io::Error) -> CliError {
-    CliError::File { path: path.display().to_string(), source }
+/// Reads a component file.
+fn component(file: &Path) -> Result<Vec<u8>, CliError> {
+    let limit = wasm::Limits::default().component_bytes;
+    local_files::read(file, limit as u64).map_err(|error| CliError::file(file, error))
 }
 
 fn json_value(text: &str) -> Result<Value, String> {

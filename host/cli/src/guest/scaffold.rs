@@ -7,7 +7,6 @@ use std::path::Path;
 
 use include_dir::{Dir, DirEntry, include_dir};
 
-use super::file_error;
 use crate::{CliError, print};
 
 static TEMPLATE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guests/template");
@@ -35,7 +34,7 @@ pub(super) fn run(directory: &Path) -> Result<(), CliError> {
         io::ErrorKind::AlreadyExists => {
             CliError::refused(format!("{shown} exists already: choose another name, or remove it first"))
         }
-        _ => file_error(directory, source),
+        _ => CliError::file(directory, source),
     })?;
     let written = || -> io::Result<()> {
         write(&TEMPLATE, directory, name)?;
@@ -46,7 +45,7 @@ pub(super) fn run(directory: &Path) -> Result<(), CliError> {
         }
         Ok(())
     };
-    written().map_err(|source| file_error(directory, source))?;
+    written().map_err(|source| CliError::file(directory, source))?;
     let file = format!("target/wasm32-wasip2/release/{}.wasm", crate_name(name));
     print::lines(&format!(
         "{shown} has the guest {name}. Next:\n  cd {shown}\n  cargo test\n  \

@@ -38,7 +38,7 @@ pub(super) fn guest(value: &Value) {
     for field in ["name", "world", "state", "release", "component", "created_at"] {
         line(format!("{field:<12}{}", text(value, field)));
     }
-    for field in ["trusted", "pooled", "settings"] {
+    for field in ["trusted", "pooled", "settings", "description"] {
         line(format!("{field:<12}{}", value.get(field).unwrap_or(&Value::Null)));
     }
     line("");

@@ -14,7 +14,7 @@ pub(super) fn templates(value: &Value) {
         );
         return;
     }
-    let mut table = table(&["DIR", "NAME", "WORKSPACES", "REQUIRES", "DESCRIPTION"]);
+    let mut table = table(&["DIR", "NAME", "WORKSPACES", "REQUIRES", "RECOMMENDS", "DESCRIPTION"]);
     for row in rows {
         let about = match text(row, "error") {
             "-" => text(row, "description").to_owned(),
@@ -25,6 +25,7 @@ pub(super) fn templates(value: &Value) {
             text(row, "name").to_owned(),
             number(row, "/workspaces").to_string(),
             items(row, "required_env").map(requirement).collect::<Vec<_>>().join(", "),
+            items(row, "recommended_env").map(requirement).collect::<Vec<_>>().join(", "),
             about,
         ]);
     }

@@ -1,18 +1,15 @@
 //! Finds an org template: local files, or a template of the server.
 
 use std::{
-    fmt, fs,
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
+use local_files::{FileError, shown_size, special};
 use orgs::{
     SKIPPED_DIRECTORIES,
-    limits::{BODY_BYTES, UPLOAD_BYTES, UPLOAD_FILES, shown_size},
-    special,
+    limits::{BODY_BYTES, UPLOAD_BYTES, UPLOAD_FILES},
 };
-use rustix::fs::OFlags;
 use serde_json::Value;
 use tar::{Builder, Header};
 
@@ -59,7 +56,7 @@ impl Source {
     /// Looks for local files first.
     pub(super) fn find(named: &str) -> Result<Self, CliError> {
         let path = PathBuf::from(named);
-        let failed = |source| CliError::File { path: named.to_owned(), source };
+        let failed = |source: io::Error| CliError::file(&path, source);
         let Ok(metadata) = fs::metadata(&path) else {
             let is_path = named.starts_with('.') || named.contains('/') && !path.is_relative();
             let missing = || failed(io::ErrorKind::NotFound.into());
@@ -68,19 +65,20 @@ impl Source {
         if metadata.is_dir() {
             let mut found = Found::default();
             found.directory(&path, Path::new(""), 0).map_err(failed)?;
-            return found.pack(path).map_err(failed);
+            return found.pack(path.clone()).map_err(failed);
         }
         if let Some(kind) = special(metadata.file_type()) {
-            return Err(failed(io::Error::other(format!("it is {kind}, neither a file nor a directory"))));
+            return Err(CliError::file(&path, FileError::Special(kind)));
         }
         if path.extension().is_some_and(|extension| extension == "json") {
-            let bytes = read(&path, BODY_BYTES).map_err(failed)?;
+            let bytes =
+                local_files::read(&path, BODY_BYTES as u64).map_err(|error| CliError::file(&path, error))?;
             let template = orgs::from_json(&bytes).map_err(|error| failed(io::Error::other(error)))?;
             return Ok(Self::Inline { path, template });
         }
         let mut found = Found::default();
         found.add(&path, Path::new("org.yaml")).map_err(failed)?;
-        found.pack(path).map_err(failed)
+        found.pack(path.clone()).map_err(failed)
     }
 }
 
@@ -139,7 +137,8 @@ impl Found {
         let mut builder = Builder::new(Vec::new());
         let files = self.files.len();
         for (from, to, _) in &self.files {
-            let content = read(from, UPLOAD_BYTES)?;
+            let content = local_files::read(from, UPLOAD_BYTES as u64)
+                .map_err(|error| io::Error::other(format!("{}: {error}", from.display())))?;
             let mut header = Header::new_gnu();
             header.set_size(content.len() as u64);
             header.set_mode(0o644);
@@ -178,23 +177,6 @@ fn shown(path: &Path) -> String {
     printable(&path.display().to_string()).into_owned()
 }
 
-/// Reads a regular file of at most `limit` bytes. One that was replaced by a FIFO meanwhile doesn't block.
-fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let open = || {
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
-    };
-    let file = open().map_err(|error| named(path, &error))?;
-    let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| named(path, &error))?;
-    if bytes.len() > limit {
-        let size = fs::metadata(path).map_or(bytes.len() as u64, |metadata| metadata.len());
-        let (size, limit) = (shown_size(size), shown_size(limit as u64));
-        return Err(io::Error::other(format!("{} has {size}, at most {limit} can be sent", path.display())));
-    }
-    Ok(bytes)
-}
-
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -204,6 +186,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    /// Why a template is refused.
+    fn reason(path: &Path) -> String {
+        let error = Source::find(path.to_str().unwrap()).unwrap_err();
+        std::error::Error::source(&error).unwrap().to_string()
+    }
 
     #[test]
     fn symbolic_links_are_packed_as_their_targets() {
@@ -262,8 +250,8 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
-        let error = Source::find(at("roles/pipe").to_str().unwrap()).unwrap_err();
-        assert!(format!("{error:?}").contains("it is a FIFO"), "{error:?}");
+        let error = reason(&at("roles/pipe"));
+        assert_eq!(error, "it is a FIFO, not a regular file");
     }
 
     #[test]
@@ -272,11 +260,11 @@ mod tests {
         fs::write(dir.path().join("org.yaml"), "name: A").unwrap();
         // A terabyte, none of it on the disk.
         fs::File::create(dir.path().join("disk.img")).unwrap().set_len(1 << 40).unwrap();
-        let error = format!("{:?}", Source::find(dir.path().to_str().unwrap()).unwrap_err());
+        let error = reason(dir.path());
         assert!(error.contains("at most 32 MiB") && error.contains("disk.img (1048576 MiB)"), "{error}");
         let json = dir.path().join("org.json");
         fs::write(&json, vec![b' '; 5 << 20]).unwrap();
-        let error = format!("{:?}", Source::find(json.to_str().unwrap()).unwrap_err());
-        assert!(error.contains("has 5 MiB, at most 4 MiB"), "{error}");
+        let error = reason(&json);
+        assert!(error.contains("has 5 MiB; 4 MiB are allowed"), "{error}");
     }
 }

@@ -74,8 +74,14 @@ pub(super) fn one(value: &Value) {
     for field in ["active_tasks", "current_task", "uptime_seconds", "last_error_rate", "last_sample_error"] {
         field_line(value, field);
     }
-    for field in ["budget_limit", "monthly_spend", "max_concurrent_tasks", "created_at", "last_heartbeat_at"]
-    {
+    for field in [
+        "budget_limit",
+        "monthly_spend",
+        "max_concurrent_tasks",
+        "created_at",
+        "last_heartbeat_at",
+        "last_outbound_at",
+    ] {
         field_line(value, field);
     }
 }
@@ -150,7 +156,12 @@ pub(super) fn explanation(value: &Value) {
         text(value, "status"),
         moment(text(value, "since"))
     ));
-    line(format!("desired     {} ({})", text(value, "wanted"), convergence(value)));
+    let (generation, observed) = (number(value, "/generation"), number(value, "/observed_generation"));
+    line(format!(
+        "desired     {} ({}; generation {generation}, observed {observed})",
+        text(value, "wanted"),
+        convergence(value)
+    ));
     line(format!("runtime     {}, {}", text(value, "runtime"), hosting(text(value, "hosting"))));
     if let Some(container) = value.get("container").and_then(Value::as_str) {
         let attempt = number(value, "/attempt");
@@ -167,6 +178,9 @@ pub(super) fn explanation(value: &Value) {
     }
     if let Some(reason) = value.get("configuration_error").and_then(Value::as_str) {
         line(format!("agent       is not configured: {reason}"));
+    }
+    if let Some(problem) = value.get("delivery_problem").filter(|problem| problem.is_object()) {
+        delivery_problem(problem);
     }
     for condition in items(value, "conditions") {
         line(format!(
@@ -192,6 +206,16 @@ pub(super) fn explanation(value: &Value) {
             line(format!("then        {}", text(awaiting, "then")))
         }
     };
+}
+
+/// Why messages do not reach the agent, and what to do about it.
+fn delivery_problem(problem: &Value) {
+    let since = problem.get("since").and_then(Value::as_str);
+    let since = since.map(|since| format!("since {}: ", moment(since))).unwrap_or_default();
+    line(format!("messages    do not reach its agent: {since}{}", text(problem, "error")));
+    if let Some(hint) = problem.get("hint").and_then(Value::as_str) {
+        line(format!("to do       {hint}"));
+    }
 }
 
 fn convergence(value: &Value) -> &'static str {

@@ -3,10 +3,11 @@
 
 use std::{cmp::Reverse, collections::HashSet};
 
+use local_files::shown_size;
 use store::setups::SetupRow;
 
 use super::ResolvedNode;
-use crate::{fields::InvalidValue, limits::shown_size, template::Node};
+use crate::{fields::InvalidValue, template::Node};
 
 /// Workspaces that the error names.
 const MAX_NAMED: usize = 3;

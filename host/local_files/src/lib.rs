@@ -1,0 +1,162 @@
+//! Reads files that users, operators and templates name. Such a path may lead to a FIFO without a writer, a device
+//! without an end, or a file larger than the memory, so only regular files are read, up to a limit.
+//!
+//! The FIFO that a shell makes for `<(…)` is refused too: how long its writer takes and how much it writes is unknown.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
+use std::{
+    fs::{self, FileType, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+use rustix::fs::OFlags;
+
+/// Bytes of a file with settings, certificates or keys: a bundle of every public authority has 300 KiB.
+pub const SETTINGS_BYTES: u64 = 4 << 20;
+
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is a FIFO, a device, a directory …
+    #[error("it is {0}, not a regular file")]
+    Special(&'static str),
+    /// It is larger than allowed.
+    #[error("it has {}; {} are allowed", shown_size(*bytes), shown_size(*limit))]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The largest size allowed.
+        limit: u64,
+    },
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl FileError {
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes. Links are followed.
+///
+/// # Errors
+/// See [`FileError`].
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    // To open a FIFO would wait for its other end, and to open a device may have effects.
+    let bytes = check(path, limit)?;
+    // It may have been replaced since.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    check_metadata(&file.metadata()?, limit)?;
+    let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
+    // It may grow, and files of the system have a size of 0.
+    file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+    check_size(content.len() as u64, limit)?;
+    Ok(content)
+}
+
+/// Checks that a path leads to a regular file of at most `limit` bytes, without opening it. Returns its size.
+///
+/// # Errors
+/// See [`FileError`].
+pub fn check(path: &Path, limit: u64) -> Result<u64, FileError> {
+    check_metadata(&fs::metadata(path)?, limit)
+}
+
+fn check_metadata(metadata: &Metadata, limit: u64) -> Result<u64, FileError> {
+    special(metadata.file_type()).map_or(Ok(()), |kind| Err(FileError::Special(kind)))?;
+    check_size(metadata.len(), limit)
+}
+
+fn check_size(bytes: u64, limit: u64) -> Result<u64, FileError> {
+    if bytes <= limit { Ok(bytes) } else { Err(FileError::TooLarge { bytes, limit }) }
+}
+
+/// What a file is that is not a regular one.
+#[must_use]
+pub fn special(kind: FileType) -> Option<&'static str> {
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else if kind.is_fifo() {
+        Some("a FIFO")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else if kind.is_char_device() || kind.is_block_device() {
+        Some("a device")
+    } else {
+        Some("a special file")
+    }
+}
+
+/// A number of bytes for people.
+#[must_use]
+pub fn shown_size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1_024 => return format!("{bytes} bytes"),
+        1_024..1_048_576 => (1_024, "KiB"),
+        _ => (1_048_576, "MiB"),
+    };
+    match (bytes % unit) * 10 / unit {
+        0 => format!("{} {name}", bytes / unit),
+        tenths => format!("{}.{tenths} {name}", bytes / unit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use super::*;
+
+    #[test]
+    fn regular_files_are_read_up_to_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("four");
+        fs::write(&path, "1234").unwrap();
+        let link = dir.path().join("link");
+        symlink("four", &link).unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"1234");
+        assert_eq!(read(&link, 4).unwrap(), b"1234");
+        let error = read(&path, 3).unwrap_err();
+        assert_eq!(error.to_string(), "it has 4 bytes; 3 bytes are allowed");
+        assert!(read(&dir.path().join("none"), 3).unwrap_err().is_missing());
+        // A terabyte, none of it on the disk.
+        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let error = read(&path, SETTINGS_BYTES).unwrap_err();
+        assert_eq!(error.to_string(), "it has 1048576 MiB; 4 MiB are allowed");
+        // Its size is 0 for the system.
+        assert!(!read(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
+        assert!(matches!(read(Path::new("/proc/self/status"), 8), Err(FileError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn other_kinds_of_files_are_refused_without_opening_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), mode).unwrap();
+        symlink("fifo", at("link")).unwrap();
+        let _listener = UnixListener::bind(at("socket")).unwrap();
+        symlink("/dev/zero", at("device")).unwrap();
+        for (name, kind) in [
+            ("fifo", "a FIFO"),
+            ("link", "a FIFO"),
+            ("socket", "a socket"),
+            ("device", "a device"),
+            ("", "a directory"),
+        ] {
+            let error = read(&at(name), 1 << 20).unwrap_err().to_string();
+            assert_eq!(error, format!("it is {kind}, not a regular file"));
+        }
+    }
+}
