@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use fleet::{Workspace, rules::DeliveryMode};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde_json::Value;
 use store::{activity::RECEIVED, message_keys::FirstAnswer, queue::NewQueued, workspaces::Hosting};
 use tokio::time::Instant;
@@ -15,20 +14,10 @@ use crate::{
     caller::Caller,
     error::DeliveryError,
     headers::MessageHeaders,
+    reply::Reply,
     request::Request,
     stream::{self, AgentStream},
 };
-
-/// The answer to a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// JSON, as far as the agent keeps to the protocol.
-    pub body: Bytes,
-    /// When the agent wants to be asked again, as it wrote it.
-    pub retry_after: Option<HeaderValue>,
-}
 
 /// The answer to a message, whole or in pieces.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use store::message_keys::{AnswerForm, FirstAnswer};
 use wire_json::{RawJson, raw};
 
-use crate::{delivery::Reply, recent::Known, stream::RecordedStream};
+use crate::reply::{Known, RecordedStream, Reply};
 
 /// What is stored of an answer with this status, beside its row with this response. None where the row says all.
 pub(crate) fn stored(status: StatusCode, known: &Known, response: Option<&RawJson>) -> Option<FirstAnswer> {

@@ -6,8 +6,9 @@ use serde_json::json;
 use crate::{
     Messaging,
     activity::{Entry, OK},
-    delivery::{Delivery, Reply},
+    delivery::Delivery,
     error::{DeliveryError, LogError},
+    reply::Reply,
 };
 
 impl Messaging {

@@ -15,12 +15,12 @@ use crate::{
     Messaging,
     activity::Begun,
     caller::Caller,
-    delivery::{Answer, BusyDelivery, Delivery, Outcome, Reply, SendOptions, Undelivered, is_success},
+    delivery::{Answer, BusyDelivery, Delivery, Outcome, SendOptions, Undelivered, is_success},
     error::DeliveryError,
     first_answer,
     headers::MessageHeaders,
     limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT, LONG_DELIVERY},
-    recent::Known,
+    reply::{Known, Reply},
     stream,
 };
 

@@ -12,10 +12,11 @@ use types::WorkspaceId;
 
 use crate::{
     Messaging,
-    delivery::{BusyDelivery, Reply},
+    delivery::BusyDelivery,
     error::DeliveryError,
     limits::{LONGEST_BACK_OFF, MAX_ATTEMPTS},
     pending::{ClaimGuard, Trigger},
+    reply::Reply,
 };
 
 /// Capability of agents that keep a queue of their own.

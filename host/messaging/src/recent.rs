@@ -12,29 +12,13 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{
-    delivery::{Answer, Reply},
-    error::DeliveryError,
-    limits::REMEMBERED_BYTES,
-    stream::RecordedStream,
-};
+use crate::{delivery::Answer, error::DeliveryError, limits::REMEMBERED_BYTES, reply::Known};
 
 /// Memory of an answer apart from its body, about.
 const OVERHEAD: usize = 256;
 
 /// Digest of a message.
 pub(crate) type Digest = [u8; 32];
-
-/// The known answer to a message that was delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
-    Reply(Reply),
-    /// The response was a stream, which ended or broke off.
-    Stream(RecordedStream),
-    /// The agent took the message; its response broke off, or was too large.
-    Incomplete,
-    TooLarge,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Recent(Mutex<Messages>);
@@ -201,6 +185,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::reply::Reply;
 
     fn reply(size: usize) -> Known {
         Known::Reply(Reply { status: StatusCode::OK, body: vec![b'x'; size].into(), retry_after: None })

@@ -18,9 +18,9 @@ use crate::{
     delivery::{Delivery, Outcome},
     first_answer,
     limits::{DELIVERY_TIMEOUT, RECORDED_STREAM_BYTES, STREAM_CHUNKS},
-    recent::Known,
+    reply::{Known, RecordedStream},
     stopping::Stopping,
-    stream::{AgentStream, RecordedStream},
+    stream::AgentStream,
 };
 
 impl Messaging {

@@ -28,13 +28,14 @@ use uuid::Uuid;
 use crate::{
     Messaging,
     caller::Caller,
-    delivery::{Answer, Delivery, Reply, SendOptions, Undelivered},
+    delivery::{Answer, Delivery, SendOptions, Undelivered},
     error::DeliveryError,
     first_answer,
     limits::{DELIVERY_TIMEOUT, SAME_MESSAGE_LOOKUP, SAME_MESSAGE_PAUSES, SAME_STREAM_PATIENCE},
     poll,
     queue::queued_reply,
-    recent::{Begun, Digest, Known, Running},
+    recent::{Begun, Digest, Running},
+    reply::{Known, Reply},
     request::Request,
     stream::AgentStream,
 };

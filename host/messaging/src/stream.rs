@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::recent::Known;
+use crate::reply::{Known, RecordedStream};
 
 /// Methods whose answer is a stream, of A2A 0.3 and 1.0: those that send a message …
 const MESSAGES: [&str; 2] = ["message/stream", "SendStreamingMessage"];
@@ -25,16 +25,6 @@ pub struct AgentStream {
     pub(crate) complete: oneshot::Receiver<()>,
     /// What is recorded of it, at its end; of a message that may be sent twice.
     pub(crate) recorded: Option<oneshot::Receiver<Known>>,
-}
-
-/// A stream that ended, as it was recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RecordedStream {
-    pub(crate) status: StatusCode,
-    pub(crate) content_type: HeaderValue,
-    pub(crate) text: Bytes,
-    /// It did not break off.
-    pub(crate) is_whole: bool,
 }
 
 impl From<RecordedStream> for AgentStream {

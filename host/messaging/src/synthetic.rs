@@ -15,8 +15,9 @@ use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
-    delivery::{BusyDelivery, Delivery, Outcome, Reply, SendOptions, Undelivered},
+    delivery::{BusyDelivery, Delivery, Outcome, SendOptions, Undelivered},
     error::DeliveryError,
+    reply::Reply,
 };
 
 impl Messaging {
