@@ -20,8 +20,8 @@ use uuid::Uuid;
 use crate::{
     CommitError, Mutation, Store, StoreError,
     entity::activity,
+    first_answers::{self, FirstAnswer},
     leases,
-    message_keys::{self, FirstAnswer},
     transaction::Transaction,
     write_behind::{Buffer, Pending, Room, WriteBehind},
 };
@@ -478,7 +478,7 @@ async fn insert_owned<'a>(
             .exec_without_returning(&tx.db)
             .await?;
     }
-    message_keys::insert_answers(tx, answers).await
+    first_answers::insert_answers(tx, answers).await
 }
 
 /// Keys of these rows that a row of the last [`SAME_MESSAGE`] has. All commits have one order, so no index has to keep

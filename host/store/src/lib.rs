@@ -18,6 +18,7 @@ mod data_dir;
 mod database_url;
 mod entity;
 mod events;
+mod first_answers;
 mod guarded;
 pub mod guests;
 pub mod layouts;

@@ -9,11 +9,8 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, Statement, Value, sea_query::OnConflict,
-};
-use types::{ActivityId, ServerId, WorkspaceId};
+use sea_orm::{ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, Statement, Value};
+use types::{ServerId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
@@ -25,7 +22,7 @@ use crate::{
     write_behind::{Buffer, Pending, Room, WriteBehind},
 };
 
-pub use crate::entity::message_answer::AnswerForm;
+pub use crate::first_answers::{AnswerForm, FirstAnswer};
 
 /// What became of the first message with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,29 +38,6 @@ pub enum Earlier {
     },
     /// It waits in the queue, or was delivered from there.
     Queued(QueuedBefore),
-}
-
-/// The first answer to a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FirstAnswer {
-    /// HTTP status.
-    pub status: u16,
-    /// Where its bytes are.
-    pub form: AnswerForm,
-    /// Those that are stored apart.
-    pub bytes: Option<Vec<u8>>,
-    /// When its agent wants to be asked again, as it wrote it.
-    pub retry_after: Option<String>,
-    /// Content type of a stream.
-    pub content_type: Option<String>,
-}
-
-impl FirstAnswer {
-    /// Memory that it takes, about.
-    pub(crate) fn size(&self) -> usize {
-        let texts = [&self.retry_after, &self.content_type].into_iter().flatten();
-        size_of::<Self>() + self.bytes.as_ref().map_or(0, Vec::len) + texts.map(String::len).sum::<usize>()
-    }
 }
 
 /// Who delivers a message.
@@ -153,45 +127,6 @@ impl Store {
         let claims = "DELETE FROM message_claims WHERE claimed_at < $1";
         tx.execute_raw(Statement::from_sql_and_values(self.backend(), claims, [time.into()])).await?;
         Ok(tx.commit().await?)
-    }
-}
-
-/// Stores the answers that go with these rows of activity.
-pub(crate) async fn insert_answers(
-    tx: &Transaction,
-    answers: Vec<(ActivityId, &FirstAnswer)>,
-) -> Result<(), StoreError> {
-    if answers.is_empty() {
-        return Ok(());
-    }
-    let now = crate::now();
-    let rows = answers.into_iter().map(|(id, answer)| {
-        let row = message_answer::Model {
-            activity_id: id.0,
-            status: answer.status.into(),
-            form: answer.form,
-            bytes: answer.bytes.clone(),
-            retry_after: answer.retry_after.clone(),
-            content_type: answer.content_type.clone(),
-            created_at: now,
-        };
-        row.into_active_model().reset_all()
-    });
-    // After a commit whose answer was lost, rows are stored again.
-    let stored = OnConflict::column(message_answer::Column::ActivityId).do_nothing().to_owned();
-    message_answer::Entity::insert_many(rows).on_conflict(stored).exec_without_returning(&tx.db).await?;
-    Ok(())
-}
-
-impl From<message_answer::Model> for FirstAnswer {
-    fn from(row: message_answer::Model) -> Self {
-        Self {
-            status: u16::try_from(row.status).unwrap_or_default(),
-            form: row.form,
-            bytes: row.bytes,
-            retry_after: row.retry_after,
-            content_type: row.content_type,
-        }
     }
 }
 
