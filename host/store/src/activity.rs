@@ -4,26 +4,27 @@
 //! numbers and times strictly grow in the order of commits, whichever server writes and however long a
 //! row waited to be written behind: who reads on from the last row that he saw misses none.
 
-use std::collections::{HashSet, VecDeque};
+mod behind;
+mod insert;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use events::Event;
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, Order, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, Select,
-    sea_query::{Expr, ExprTrait as _, OnConflict},
+    ColumnTrait as _, EntityTrait as _, Order, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+    sea_query::{Expr, ExprTrait as _},
 };
 use types::{ActivityId, ServerId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::{
-    CommitError, Mutation, Store, StoreError,
-    entity::activity,
-    first_answers::{self, FirstAnswer},
-    leases,
+    CommitError, Mutation, Store, StoreError, entity::activity, first_answers::FirstAnswer, leases,
     transaction::Transaction,
-    write_behind::{Buffer, Pending, Room, WriteBehind},
+};
+
+pub(crate) use self::{behind::make_buffer, insert::insert};
+pub use self::{
+    behind::{LoggedActivity, StartedActivity},
+    insert::InsertActivity,
 };
 
 /// Type of a message that a workspace received: that of nearly all rows.
@@ -37,10 +38,6 @@ const SIZE: &str = "CAST(400 + octet_length(activity_type) + COALESCE(octet_leng
 
 /// How long a message that is sent twice is the same message.
 pub const SAME_MESSAGE: chrono::Duration = chrono::Duration::hours(24);
-
-/// Rows in one statement at most, a power of two. The statements of all smaller powers are prepared once and
-/// fit into the connection's cache.
-const STATEMENT_ROWS: usize = 128;
 
 /// A row of activity. Bodies are JSON texts.
 #[derive(Debug, Clone, PartialEq)]
@@ -268,285 +265,6 @@ impl Mutation for EndAbandonedActivity {
             .exec(&tx.db)
             .await?;
         if ended.rows_affected == 1 { Ok(()) } else { Err(CommitError::Conflict) }
-    }
-}
-
-// === Writing ===
-
-/// New activity rows.
-#[derive(Debug)]
-pub struct InsertActivity(pub Vec<ActivityRow>);
-
-#[async_trait]
-impl Mutation for InsertActivity {
-    async fn execute(&self, tx: &mut Transaction) -> Result<(), CommitError> {
-        Ok(insert(tx, self.0.iter()).await?)
-    }
-}
-
-/// A row to be written behind, and the event that publishes it once it is readable.
-#[derive(Debug)]
-pub struct LoggedActivity {
-    /// The row.
-    pub row: ActivityRow,
-    /// None where it would reach no subscriber.
-    pub event: Option<Event>,
-}
-
-/// A row of something that has not ended. A later row with the same id replaces it. Where none comes, because
-/// `owner` ended before, another server finds it by its owner.
-#[derive(Debug)]
-pub struct StartedActivity {
-    /// The row, as far as it is known.
-    pub row: ActivityRow,
-    /// The server that will write the row at the end.
-    pub owner: ServerId,
-}
-
-impl WriteBehind for ActivityRow {
-    fn add_to(self: Box<Self>, pending: &mut Pending) {
-        Box::new(LoggedActivity { row: *self, event: None }).add_to(pending);
-    }
-
-    fn bytes(&self) -> Option<usize> {
-        Some(self.size())
-    }
-}
-
-impl WriteBehind for LoggedActivity {
-    fn add_to(self: Box<Self>, pending: &mut Pending) {
-        pending.with(|buffer: &mut Rows| {
-            buffer.bytes += self.size();
-            buffer.rows.push_back(*self);
-        });
-    }
-
-    fn bytes(&self) -> Option<usize> {
-        Some(self.size())
-    }
-}
-
-impl WriteBehind for StartedActivity {
-    fn add_to(self: Box<Self>, pending: &mut Pending) {
-        pending.with(|buffer: &mut Started| {
-            buffer.bytes += self.row.size();
-            buffer.rows.push_back(*self);
-        });
-    }
-
-    fn bytes(&self) -> Option<usize> {
-        Some(self.row.size())
-    }
-}
-
-/// Makes the buffer of rows, so that they are stored before what is in buffers that are made later.
-pub(crate) fn make_buffer(pending: &mut Pending) {
-    pending.with(|_: &mut Rows| ());
-}
-
-/// Rows in the order in which they were written behind; none replaces another.
-#[derive(Debug, Default)]
-struct Rows {
-    rows: VecDeque<LoggedActivity>,
-    bytes: usize,
-}
-
-/// Apart from [`Rows`]: one statement of Postgres can't write a row as started and as ended.
-#[derive(Debug, Default)]
-struct Started {
-    rows: VecDeque<StartedActivity>,
-    bytes: usize,
-}
-
-#[async_trait]
-impl Buffer for Started {
-    fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn workspaces(&self) -> Vec<WorkspaceId> {
-        self.rows.iter().map(|started| started.row.workspace_id).collect()
-    }
-
-    async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        let rows = self.rows.iter().filter(|started| existing.contains(&started.row.workspace_id));
-        insert_owned(tx, rows.map(|started| (&started.row, Some(started.owner)))).await
-    }
-
-    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
-        let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
-        while let Some(started) = self.rows.pop_front_if(|started| room.takes(started.row.size())) {
-            self.bytes -= started.row.size();
-            taken.push(Box::new(started));
-        }
-        taken
-    }
-}
-
-#[async_trait]
-impl Buffer for Rows {
-    fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn workspaces(&self) -> Vec<WorkspaceId> {
-        self.rows.iter().map(|logged| logged.row.workspace_id).collect()
-    }
-
-    async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        let rows = self.rows.iter().map(|logged| &logged.row);
-        insert(tx, rows.filter(|row| existing.contains(&row.workspace_id))).await
-    }
-
-    fn take_events(&mut self) -> Vec<(WorkspaceId, Event)> {
-        let events =
-            self.rows.iter_mut().filter_map(|logged| Some((logged.row.workspace_id, logged.event.take()?)));
-        events.collect()
-    }
-
-    fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
-        let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
-        while let Some(row) = self.rows.pop_front_if(|row| room.takes(row.size())) {
-            self.bytes -= row.size();
-            taken.push(Box::new(row));
-        }
-        taken
-    }
-}
-
-/// Stores rows in their order. One that is stored already stays as it is: after a commit whose answer was
-/// lost, rows are stored again. One that is stored as started becomes the new one, at its old place.
-pub(crate) async fn insert<'a>(
-    tx: &mut Transaction,
-    rows: impl Iterator<Item = &'a ActivityRow> + Send,
-) -> Result<(), StoreError> {
-    insert_owned(tx, rows.map(|row| (row, None))).await
-}
-
-async fn insert_owned<'a>(
-    tx: &mut Transaction,
-    rows: impl Iterator<Item = (&'a ActivityRow, Option<ServerId>)> + Send,
-) -> Result<(), StoreError> {
-    use activity::Column as C;
-    let rows: Vec<_> = rows.collect();
-    let known = known_keys(tx, rows.iter().map(|(row, _)| *row)).await?;
-    let is_new = |row: &ActivityRow| row.key.as_ref().is_none_or(|key| !known.contains(key));
-    let (rows, repeated): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(row, _)| is_new(row));
-    if !repeated.is_empty() {
-        // Where they were stored as started, the row with their key stands for them.
-        activity::Entity::delete_many()
-            .filter(C::Id.is_in(repeated.iter().map(|(row, _)| row.id.0)))
-            .filter(C::Owner.is_not_null())
-            .exec(&tx.db)
-            .await?;
-    }
-    let answers: Vec<_> = rows.iter().filter_map(|(row, _)| Some((row.id, row.answer.as_deref()?))).collect();
-    let sequencer = &mut tx.sequencer;
-    let rows = rows.into_iter().map(|(row, owner)| {
-        let (seq, at) = sequencer.assign_activity(row.created_at);
-        let owner = owner.map(|server| server.0);
-        activity::Model { owner, ..row.stored(seq, at) }.into_active_model().reset_all()
-    });
-    let replaced = [
-        C::Summary,
-        C::ResponseBody,
-        C::ToolTrace,
-        C::DurationMs,
-        C::Status,
-        C::ErrorDetail,
-        C::IdempotencyKey,
-        C::Owner,
-    ];
-    let mut rows = rows.collect::<Vec<_>>().into_iter();
-    while rows.len() > 0 {
-        let power = 1 << rows.len().ilog2();
-        activity::Entity::insert_many(rows.by_ref().take(STATEMENT_ROWS.min(power)))
-            .on_conflict(
-                OnConflict::column(C::Id)
-                    .update_columns(replaced)
-                    .action_and_where(Expr::col((activity::Entity, C::Owner)).is_not_null())
-                    .to_owned(),
-            )
-            .exec_without_returning(&tx.db)
-            .await?;
-    }
-    first_answers::insert_answers(tx, answers).await
-}
-
-/// Keys of these rows that a row of the last [`SAME_MESSAGE`] has. All commits have one order, so no index has to keep
-/// them unique.
-async fn known_keys<'a>(
-    tx: &Transaction,
-    rows: impl Iterator<Item = &'a ActivityRow>,
-) -> Result<HashSet<String>, StoreError> {
-    use activity::Column as C;
-    let keys: Vec<&str> = rows.filter_map(|row| row.key.as_deref()).collect();
-    if keys.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let known: Vec<String> = activity::Entity::find()
-        .select_only()
-        .column(C::IdempotencyKey)
-        .filter(C::IdempotencyKey.is_in(keys))
-        .filter(C::CreatedAt.gt(crate::now() - SAME_MESSAGE))
-        .into_tuple()
-        .all(&tx.db)
-        .await?;
-    Ok(known.into_iter().collect())
-}
-
-impl LoggedActivity {
-    /// Memory that the row and its event take, about: the event has its own copy of the texts.
-    fn size(&self) -> usize {
-        self.row.size() * if self.event.is_some() { 2 } else { 1 }
-    }
-}
-
-impl ActivityRow {
-    /// Memory that the row takes, about.
-    fn size(&self) -> usize {
-        let optional = [
-            &self.method,
-            &self.summary,
-            &self.request_body,
-            &self.response_body,
-            &self.tool_trace,
-            &self.error_detail,
-        ];
-        let optional: usize = optional.into_iter().flatten().map(String::len).sum();
-        let answer = self.answer.as_ref().map_or(0, |answer| answer.size());
-        size_of::<Self>() + self.activity_type.len() + self.status.len() + optional + answer
-    }
-
-    /// The row as it is stored, under this number.
-    fn stored(&self, seq: i64, at: DateTime<Utc>) -> activity::Model {
-        activity::Model {
-            seq,
-            id: self.id.0,
-            workspace_id: self.workspace_id.0,
-            activity_type: self.activity_type.clone(),
-            source_id: self.source_id.map(Uuid::from),
-            target_id: self.target_id.map(Uuid::from),
-            method: self.method.clone(),
-            summary: self.summary.clone(),
-            request_body: self.request_body.clone(),
-            response_body: self.response_body.clone(),
-            tool_trace: self.tool_trace.clone(),
-            duration_ms: self.duration_ms,
-            status: self.status.clone(),
-            error_detail: self.error_detail.clone(),
-            idempotency_key: self.key.clone(),
-            created_at: at,
-            owner: None,
-        }
     }
 }
 
