@@ -111,6 +111,7 @@ async fn paths_of_the_api_are_not_the_canvas() {
     }
     assert_eq!(server.get("/health").await.ok()["status"], "ok");
     assert_eq!(server.get("/workspaces").await.ok(), json!([]));
+    let client = reqwest::Client::new();
     let page = server.request(Method::PUT, "/does-not-exist", None).await.ok();
     assert_eq!(page["method"], "PUT");
 }

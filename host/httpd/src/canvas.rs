@@ -57,6 +57,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
+/// Names this server in what it passes on, as `Via` does: protocol and pseudonym. A request that has it already comes
+/// back from a canvas that is a server like this one.
+const HOP: &str = "1.1 isomer";
+
 /// What pages of the canvas may do. Answers of this server get a stricter policy.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
@@ -94,6 +98,10 @@ impl Canvas {
     pub(crate) async fn answer(&self, request: Request) -> Response {
         let mut response = if API.iter().any(|path| request.uri().path().starts_with(path)) {
             ApiError::not_found("not found").into_response()
+        } else if passed_here(request.headers()) {
+            tracing::warn!("CANVAS_PROXY_URL leads back to this server");
+            let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+            (StatusCode::LOOP_DETECTED, text, "CANVAS_PROXY_URL leads back to this server").into_response()
         } else {
             self.forward(request).await.unwrap_or_else(|error| {
                 let error = &*error as &dyn Error;
@@ -127,6 +135,7 @@ impl Canvas {
         for secret in [header::AUTHORIZATION, header::COOKIE, header::HOST] {
             onward.headers_mut().remove(secret);
         }
+        onward.headers_mut().append(header::VIA, HeaderValue::from_static(HOP));
         let answer = timeout(HEAD_TIMEOUT, self.client.request(onward)).await;
         let mut answer = answer.map_err(|_| "no answer in time")??;
         let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -163,6 +172,12 @@ fn tls(secure: bool) -> Option<ClientConfig> {
     let config =
         config.inspect_err(|error| tracing::error!(%error, "the canvas can't be reached by TLS")).ok()?;
     Some(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Whether a request was passed on by a server like this one.
+fn passed_here(headers: &HeaderMap) -> bool {
+    let hops = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+    hops.flat_map(|hops| hops.split(',')).any(|hop| hop.trim() == HOP)
 }
 
 /// Removes what concerns one connection. An upgrade is asked for, and granted, on each connection anew.

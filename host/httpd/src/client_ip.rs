@@ -57,6 +57,14 @@ impl FromStr for TrustedProxies {
     }
 }
 
+impl TrustedProxies {
+    /// Whether every address is in the list, so that clients choose the address they are known by.
+    #[must_use]
+    pub fn trusts_all(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+}
+
 fn network(text: &str) -> Result<IpNet, BadNetwork> {
     let alone = || text.parse::<IpAddr>().map(IpNet::from).ok();
     let network: IpNet = text.parse().ok().or_else(alone).ok_or_else(|| BadNetwork(text.to_owned()))?;

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Uri, header};
 
-use super::headers::text;
+use super::{headers::text, settings::has_valid_port};
 
 /// Default ports, which an origin may name or leave out.
 const DEFAULT_PORTS: [(&str, &str); 2] = [("http://", ":80"), ("https://", ":443")];
@@ -28,7 +28,10 @@ pub(crate) fn parse(text: &str) -> Option<&str> {
     let uri: Uri = origin.parse().ok()?;
     let authority = uri.authority()?;
     let complete = uri.scheme().is_some() && uri.path() == "/" && uri.query().is_none();
-    let plain = !authority.host().is_empty() && !authority.as_str().contains(['@', '*']);
+    let plain = !authority.host().is_empty()
+        && !authority.as_str().contains(['@', '*'])
+        && has_valid_port(authority)
+        && !text.contains('#');
     (complete && plain && !origin.ends_with('/')).then_some(origin)
 }
 
@@ -124,6 +127,11 @@ mod tests {
             "https://a.example//",
             "https://a.example?x",
             "https://u@a.example",
+            ":80",
+            "http://:80",
+            "http://a.example:",
+            "http://a.example:99999",
+            "https://a.example#x",
         ] {
             assert_eq!(parse(other), None, "{other}");
         }

@@ -12,12 +12,19 @@ pub struct OriginList {
     pub(crate) any: bool,
 }
 
-/// One entry of the list is no origin.
+/// Why a list is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not an origin such as https://canvas.example or http://localhost:3000; there are no patterns but `*` alone"
-)]
-pub struct BadOrigin(String);
+pub enum BadOrigin {
+    /// One entry is no origin.
+    #[error(
+        "`{0}` is not an origin such as https://canvas.example or http://localhost:3000; there are no patterns but \
+         `*` alone"
+    )]
+    Entry(String),
+    /// All entries are empty.
+    #[error("names no origin; leave it out for the default")]
+    Empty,
+}
 
 impl FromStr for OriginList {
     type Err = BadOrigin;
@@ -28,10 +35,26 @@ impl FromStr for OriginList {
             if entry == "*" {
                 any = true;
             } else {
-                let origin = origin::parse(entry).ok_or_else(|| BadOrigin(entry.to_owned()))?;
+                let origin = origin::parse(entry).ok_or_else(|| BadOrigin::Entry(entry.to_owned()))?;
                 origins.push(origin.to_owned());
             }
         }
+        if origins.is_empty() && !any {
+            return Err(BadOrigin::Empty);
+        }
         Ok(Self { origins, any })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_entries_are_ignored_but_not_an_empty_list() {
+        let list = "https://a.example, ,http://b:1/,,".parse::<OriginList>().expect("two origins");
+        assert_eq!(list.origins, ["https://a.example", "http://b:1"]);
+        assert_eq!(" , ,".parse::<OriginList>(), Err(BadOrigin::Empty));
+        assert_eq!("https://a.example,b".parse::<OriginList>(), Err(BadOrigin::Entry("b".to_owned())));
     }
 }

@@ -1,5 +1,6 @@
 //! Settings of the HTTP server: where it listens, who may call it from where, and how often.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 
 use crate::client_ip::TrustedProxies;
+use crate::origin;
 use crate::origin_list::OriginList;
 
 /// Settings of the HTTP server.
@@ -105,10 +107,28 @@ impl HttpSettings {
         }
     }
 
+    /// Whether `CANVAS_PROXY_URL` is this server's own address, at which it would ask itself for ever.
+    #[must_use]
+    pub fn canvas_is_own(&self) -> bool {
+        let Some(url) = &self.canvas_proxy_url else { return false };
+        let default = if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let here =
+            is_loopback(url.host().unwrap_or_default()) && url.port_u16().unwrap_or(default) == self.port;
+        here || self.public_origins().any(|own| origin::is_same(&own, &origin_of(url)))
+    }
+
     /// The origins of this server's public URLs.
     pub(crate) fn public_origins(&self) -> impl Iterator<Item = String> {
         std::iter::once(self.platform_origin()).chain(self.external_platform_url.as_ref().map(origin_of))
     }
+}
+
+/// Whether a host is this machine, whatever the network: `localhost` or a loopback address.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn origin_of(url: &Uri) -> String {
@@ -124,12 +144,28 @@ fn origin_of(url: &Uri) -> String {
 pub fn http_url(text: &str) -> Result<Uri, &'static str> {
     const EXPECTED: &str = "must be a URL such as https://isomer.example";
     let url: Uri = text.trim().parse().map_err(|_| EXPECTED)?;
+    // `Uri` drops a fragment silently.
+    if text.contains('#') {
+        return Err(EXPECTED);
+    }
     let known = matches!(url.scheme().map(Scheme::as_str), Some("http" | "https"));
     let host = url.authority().filter(|authority| !authority.host().is_empty());
     match host {
         Some(host) if host.as_str().contains('@') => Err("must not contain a user name or password"),
+        Some(host) if !has_valid_port(host) => Err("must have a port from 1 to 65535, or none"),
         Some(_) if known && url.query().is_none() => Ok(url),
         _ => Err(EXPECTED),
+    }
+}
+
+/// Whether the port is one to connect to. `Uri` accepts any digits.
+pub(crate) fn has_valid_port(authority: &Authority) -> bool {
+    let after_host =
+        authority.as_str().rsplit('@').next().and_then(|rest| rest.strip_prefix(authority.host()));
+    match after_host.map(|rest| rest.strip_prefix(':').unwrap_or(rest)) {
+        Some("") => !authority.as_str().ends_with(':'),
+        Some(port) => port.parse::<u16>().is_ok_and(|port| port != 0),
+        None => false,
     }
 }
 
@@ -179,10 +215,57 @@ mod tests {
     #[test]
     fn urls_without_scheme_or_host_are_refused() {
         for flag in ["--platform-url", "--external-platform-url", "--canvas-proxy-url"] {
-            for bad in ["isomer:8080", "isomer", "/canvas", "ftp://isomer", "http://", "http://a?b=c"] {
+            for bad in [
+                "isomer:8080",
+                "isomer",
+                "/canvas",
+                "ftp://isomer",
+                "http://",
+                "http://:80",
+                "http://a?b=c",
+                "http://a#b",
+            ] {
                 let refused = HttpSettings::from_flags([flag, bad]).expect_err(bad).to_string();
                 assert!(refused.contains("must be a URL such as"), "{refused}");
             }
+        }
+    }
+
+    #[test]
+    fn ports_that_no_connection_can_have_are_refused() {
+        for flag in ["--platform-url", "--external-platform-url", "--canvas-proxy-url"] {
+            for bad in ["http://a:99999", "http://a:0", "http://a:", "https://[::1]:65536"] {
+                let refused = HttpSettings::from_flags([flag, bad]).expect_err(bad).to_string();
+                assert!(refused.contains("must have a port from 1 to 65535"), "{bad}: {refused}");
+            }
+            for good in ["http://a:65535", "http://[::1]", "http://[::1]:1", "https://a.example/"] {
+                assert!(HttpSettings::from_flags([flag, good]).is_ok(), "{good}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_canvas_is_another_server() {
+        for (flags, own) in [
+            (&["--canvas-proxy-url", "http://localhost:8080/"][..], true),
+            (&["--canvas-proxy-url", "http://127.0.0.1:81", "--port", "81"], true),
+            (&["--canvas-proxy-url", "http://[::1]:8080"], true),
+            (&["--canvas-proxy-url", "http://127.0.0.1", "--port", "80"], true),
+            (&["--canvas-proxy-url", "https://I.example", "--platform-url", "https://i.example:443"], true),
+            (
+                &[
+                    "--canvas-proxy-url",
+                    "http://x.example:1",
+                    "--external-platform-url",
+                    "http://x.example:1",
+                ],
+                true,
+            ),
+            (&["--canvas-proxy-url", "http://localhost:3000"], false),
+            (&["--canvas-proxy-url", "http://canvas:8080"], false),
+            (&[], false),
+        ] {
+            assert_eq!(settings(flags).canvas_is_own(), own, "{flags:?}");
         }
     }
 

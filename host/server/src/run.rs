@@ -79,6 +79,11 @@ pub enum StartError {
     /// Certificates of agents' authorities can't be read.
     #[error(transparent)]
     Authorities(#[from] AuthoritiesError),
+    /// The web canvas would be this server.
+    #[error(
+        "CANVAS_PROXY_URL is this server's own address: give the address of the web canvas, or leave it out"
+    )]
+    OwnCanvas,
     /// The operating system refused signal handlers.
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
@@ -97,6 +102,9 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     shutdown.on_signals().map_err(StartError::Signals)?;
     for sentence in settings_check::without_effect(settings, is_set) {
         tracing::warn!("{sentence}");
+    }
+    if settings.http.canvas_is_own() {
+        return Err(StartError::OwnCanvas);
     }
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.

@@ -1,9 +1,9 @@
 //! Settings that have no effect as they are, or a dangerous one. Each is said at the start.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use clap::CommandFactory as _;
+use httpd::settings::is_loopback;
 use local_files::SETTINGS_BYTES;
 
 use crate::settings::Settings;
@@ -91,6 +91,12 @@ pub(crate) fn without_effect(settings: &Settings, is_set: impl Fn(&str) -> bool)
         "RATE_LIMIT has no effect in development mode, which limits nothing".to_owned(),
     );
     warn(
+        http.trusted_proxies.trusts_all(),
+        "TRUSTED_PROXIES trusts every address: each client chooses by X-Forwarded-For which address it is limited \
+         and logged by. Name the proxies only"
+            .to_owned(),
+    );
+    warn(
         storage.secrets_encryption_key_previous.is_some() && storage.secrets_encryption_key.is_none(),
         "SECRETS_ENCRYPTION_KEY_PREVIOUS opens old secrets only: without SECRETS_ENCRYPTION_KEY new ones are \
          stored in plain text"
@@ -125,11 +131,6 @@ pub(crate) fn without_effect(settings: &Settings, is_set: impl Fn(&str) -> bool)
     found
 }
 
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 fn shown(path: Option<&Path>) -> String {
     path.map(|path| path.display().to_string()).unwrap_or_default()
 }
@@ -153,6 +154,7 @@ mod tests {
                 &["--secrets-encryption-key-previous", "k"],
                 "SECRETS_ENCRYPTION_KEY_PREVIOUS opens old secrets only",
             ),
+            (&["--trusted-proxies", "10.0.0.1,::/0"], "TRUSTED_PROXIES trusts every address"),
             (&["--configs-dir", "/no/such"], "CONFIGS_DIR is not a directory that can be read: /no/such"),
             (&["--org-templates-dir", "/dev/null"], "ORG_TEMPLATES_DIR is not a directory"),
             (&["--molecule-persona-root", "/no/such"], "MOLECULE_PERSONA_ROOT is not a directory"),

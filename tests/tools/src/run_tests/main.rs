@@ -3,6 +3,7 @@
 //! - Tests that need Postgres are marked `#[ignore]` and run where `TEST_DATABASE_URL` is set, so that without
 //!   it they count as ignored, not as passed. With it, tests for both databases must have run on both.
 //! - A test that runs longer than [`watchdog::LIMIT`] is ended with its name.
+//! - Several tests run at once on each core, unless `RUST_TEST_THREADS` says how many.
 //! - Everything that tests leave is in one directory or has the run's name, and is removed at the end. The next
 //!   run removes what a killed one left (see [`run`]).
 //!
@@ -15,9 +16,11 @@ use std::{
     env,
     ffi::OsString,
     io::{self, BufRead as _, BufReader, Write as _},
+    num::NonZeroUsize,
     path::Path,
     process::{Command, ExitCode, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Instant,
 };
 
@@ -31,6 +34,12 @@ use run::Run;
 
 /// The server where tests may create databases.
 const DATABASE: &str = "TEST_DATABASE_URL";
+
+/// How many tests libtest runs at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// By default, per core: an end-to-end test waits for its server for three quarters of its time.
+const TESTS_PER_CORE: usize = 3;
 
 /// Where Debian installs programs that some tests start.
 const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
@@ -85,6 +94,10 @@ fn test() -> io::Result<bool> {
         cargo.args(skipped.iter().flat_map(|(module, _)| ["--skip", module]));
     }
     cargo.env("TMPDIR", run.directory()).env(run::VARIABLE, run.name());
+    if env::var_os(THREADS).is_none() {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        cargo.env(THREADS, (cores * TESTS_PER_CORE).to_string());
+    }
     let mut child = cargo.stdout(Stdio::piped()).spawn()?;
 
     let report = Arc::new(Mutex::new(Report::default()));
