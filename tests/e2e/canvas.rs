@@ -111,7 +111,6 @@ async fn paths_of_the_api_are_not_the_canvas() {
     }
     assert_eq!(server.get("/health").await.ok()["status"], "ok");
     assert_eq!(server.get("/workspaces").await.ok(), json!([]));
-    let client = reqwest::Client::new();
     let page = server.request(Method::PUT, "/does-not-exist", None).await.ok();
     assert_eq!(page["method"], "PUT");
 }
@@ -156,6 +155,19 @@ async fn a_stop_ends_websockets_of_the_canvas() {
     server.signal(Signal::TERM);
     let (_server, log) = server.wait_and_restart().await;
     assert!(!log.contains("open requests did not end in time"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canvas_that_leads_back_here_is_508() {
+    let canvas = Canvas::start().await;
+    let server = behind(&canvas.url).await;
+    let client = reqwest::Client::new();
+    let page = |via: &'static str| client.get(format!("{}/page", server.url)).header("Via", via).send();
+    let back = page("1.0 proxy, 1.1 isomer").await.unwrap();
+    assert_eq!(back.status(), 508);
+    assert_eq!(back.text().await.unwrap(), "CANVAS_PROXY_URL leads back to this server");
+    let shown: Value = page("1.1 proxy").await.unwrap().json().await.unwrap();
+    assert_eq!(shown["headers"]["via"], "1.1 isomer", "appended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
