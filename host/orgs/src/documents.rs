@@ -1,12 +1,15 @@
 //! A file of YAML may have several documents, of which a template's resolver reads the first. The others are
 //! named in a warning.
 
+/// What ends a line in YAML 1.1, which the parser reads: also by itself CR, and NEL, LS and PS.
+const BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+
 /// The line where a document after the first one begins, counted from 1. None for a file with one document:
 /// comments and empty documents at its end are none.
 pub(crate) fn second(text: &str) -> Option<usize> {
     let mut is_first = true;
     let mut has_content = false;
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in text.replace("\r\n", "\n").split(BREAKS).enumerate() {
         let line = if number == 0 { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
         // No line of a document's content begins with a marker, not even within block scalars.
         let marker = ["---", "..."].into_iter().find(|marker| {
@@ -48,6 +51,10 @@ mod tests {
             ("\u{feff}---\r\nname: T\r\n---\r\nname: U\r\n", Some(4)),
             ("name: T\n...\n%YAML 1.2\n---\nname: U\n", Some(5)),
             ("---\n---\nname: U\n", Some(3)),
+            ("name: T\r---\rname: U\r", Some(3)),
+            ("name: T\r\n# a\r---\rname: U", Some(4)),
+            ("name: T\u{85}---\u{2028}name: U", Some(3)),
+            ("name: |\r  ---\r  ...\r", None),
         ] {
             assert_eq!(second(text), line, "{text:?}");
         }
