@@ -1,8 +1,8 @@
 //! Where a browser says a request comes from. Used by CORS and by the same-origin canvas rule.
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri, header, uri::Authority};
 
-use super::{headers::text, settings::has_valid_port};
+use super::headers::text;
 
 /// Default ports, which an origin may name or leave out.
 const DEFAULT_PORTS: [(&str, &str); 2] = [("http://", ":80"), ("https://", ":443")];
@@ -33,6 +33,17 @@ pub(crate) fn parse(text: &str) -> Option<&str> {
         && has_valid_port(authority)
         && !text.contains('#');
     (complete && plain && !origin.ends_with('/')).then_some(origin)
+}
+
+/// Whether the port is one to connect to. `Uri` accepts any digits.
+pub(crate) fn has_valid_port(authority: &Authority) -> bool {
+    let after_host =
+        authority.as_str().rsplit('@').next().and_then(|rest| rest.strip_prefix(authority.host()));
+    match after_host.map(|rest| rest.strip_prefix(':').unwrap_or(rest)) {
+        Some("") => !authority.as_str().ends_with(':'),
+        Some(port) => port.parse::<u16>().is_ok_and(|port| port != 0),
+        None => false,
+    }
 }
 
 /// Whether the request comes from a page of this server's own origin, by `Origin` or `Referer`.

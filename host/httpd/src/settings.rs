@@ -152,20 +152,9 @@ pub fn http_url(text: &str) -> Result<Uri, &'static str> {
     let host = url.authority().filter(|authority| !authority.host().is_empty());
     match host {
         Some(host) if host.as_str().contains('@') => Err("must not contain a user name or password"),
-        Some(host) if !has_valid_port(host) => Err("must have a port from 1 to 65535, or none"),
+        Some(host) if !origin::has_valid_port(host) => Err("must have a port from 1 to 65535, or none"),
         Some(_) if known && url.query().is_none() => Ok(url),
         _ => Err(EXPECTED),
-    }
-}
-
-/// Whether the port is one to connect to. `Uri` accepts any digits.
-pub(crate) fn has_valid_port(authority: &Authority) -> bool {
-    let after_host =
-        authority.as_str().rsplit('@').next().and_then(|rest| rest.strip_prefix(authority.host()));
-    match after_host.map(|rest| rest.strip_prefix(':').unwrap_or(rest)) {
-        Some("") => !authority.as_str().ends_with(':'),
-        Some(port) => port.parse::<u16>().is_ok_and(|port| port != 0),
-        None => false,
     }
 }
 
