@@ -1,8 +1,8 @@
 //! A file of YAML may have several documents, of which a template's resolver reads the first. The others are
 //! named in a warning.
 
-/// What ends a line in YAML 1.1, which the parser reads: also by itself CR, and NEL, LS and PS.
-const BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+/// What ends a line in YAML 1.2, by which the resolver's parser (saphyr-parser) reads. NEL, LS and PS did in 1.1 only.
+const BREAKS: [char; 2] = ['\n', '\r'];
 
 /// The line where a document after the first one begins, counted from 1. None for a file with one document:
 /// comments and empty documents at its end are none.
@@ -16,7 +16,7 @@ pub(crate) fn second(text: &str) -> Option<usize> {
             let rest = line.strip_prefix(marker);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
         });
-        let rest = marker.map_or(line, |_| line.get(3..).unwrap_or_default()).trim_start();
+        let rest = marker.map_or(line, |_| line.get(3..).unwrap_or_default()).trim_start_matches([' ', '\t']);
         if marker.is_some() && has_content {
             is_first = false;
         }
@@ -53,7 +53,8 @@ mod tests {
             ("---\n---\nname: U\n", Some(3)),
             ("name: T\r---\rname: U\r", Some(3)),
             ("name: T\r\n# a\r---\rname: U", Some(4)),
-            ("name: T\u{85}---\u{2028}name: U", Some(3)),
+            ("name: T\u{2028}--- x\u{85}---\u{2029}role: U\n", None),
+            ("name: T\u{2028}\n---\nname: U\n", Some(3)),
             ("name: |\r  ---\r  ...\r", None),
         ] {
             assert_eq!(second(text), line, "{text:?}");
