@@ -3,7 +3,7 @@
 use sea_orm::{ActiveModelTrait as _, EntityTrait as _, IntoActiveModel as _, sea_query::OnConflict};
 use types::ActivityId;
 
-use crate::{StoreError, entity::message_answer, transaction::Transaction};
+use crate::{StoreError, entity::message_answer, statement::batches, transaction::Transaction};
 
 pub use crate::entity::message_answer::AnswerForm;
 
@@ -47,9 +47,6 @@ pub(crate) async fn insert_answers(
     tx: &Transaction,
     answers: Vec<(ActivityId, &FirstAnswer)>,
 ) -> Result<(), StoreError> {
-    if answers.is_empty() {
-        return Ok(());
-    }
     let now = crate::now();
     let rows = answers.into_iter().map(|(id, answer)| {
         let row = message_answer::Model {
@@ -65,6 +62,9 @@ pub(crate) async fn insert_answers(
     });
     // After a commit whose answer was lost, rows are stored again.
     let stored = OnConflict::column(message_answer::Column::ActivityId).do_nothing().to_owned();
-    message_answer::Entity::insert_many(rows).on_conflict(stored).exec_without_returning(&tx.db).await?;
+    for rows in batches(rows.collect()) {
+        let insert = message_answer::Entity::insert_many(rows).on_conflict(stored.clone());
+        insert.exec_without_returning(&tx.db).await?;
+    }
     Ok(())
 }

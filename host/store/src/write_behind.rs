@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     fmt::{Debug, Formatter},
 };
 
@@ -54,6 +54,52 @@ pub(crate) trait Buffer: Any + Debug + Send + Sync {
 
     /// Takes out the oldest rows, as an entry each: as many as there are or `room` has space for.
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>>;
+}
+
+/// Rows of one kind in the order in which they were written behind; none replaces another.
+#[derive(Debug)]
+pub(crate) struct Fifo<T> {
+    rows: VecDeque<T>,
+    bytes: usize,
+}
+
+impl<T> Default for Fifo<T> {
+    fn default() -> Self {
+        Self { rows: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T: WriteBehind> Fifo<T> {
+    pub(crate) fn push(&mut self, row: T) {
+        self.bytes += row.bytes().unwrap_or_default();
+        self.rows.push_back(row);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.rows.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.rows.iter_mut()
+    }
+
+    /// See [`Buffer::take`].
+    pub(crate) fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
+        let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
+        while let Some(row) = self.rows.pop_front_if(|row| room.takes(row.bytes().unwrap_or_default())) {
+            self.bytes -= row.bytes().unwrap_or_default();
+            taken.push(Box::new(row));
+        }
+        taken
+    }
 }
 
 /// What may still be taken for one transaction.

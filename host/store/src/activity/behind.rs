@@ -1,6 +1,6 @@
 //! Rows of activity that wait to be written behind.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use async_trait::async_trait;
 use events::Event;
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     StoreError,
     transaction::Transaction,
-    write_behind::{Buffer, Pending, Room, WriteBehind},
+    write_behind::{Buffer, Fifo, Pending, Room, WriteBehind},
 };
 
 /// A row to be written behind, and the event that publishes it once it is readable.
@@ -47,10 +47,7 @@ impl WriteBehind for ActivityRow {
 
 impl WriteBehind for LoggedActivity {
     fn add_to(self: Box<Self>, pending: &mut Pending) {
-        pending.with(|buffer: &mut Rows| {
-            buffer.bytes += self.size();
-            buffer.rows.push_back(*self);
-        });
+        pending.with(|buffer: &mut Rows| buffer.0.push(*self));
     }
 
     fn bytes(&self) -> Option<usize> {
@@ -60,10 +57,7 @@ impl WriteBehind for LoggedActivity {
 
 impl WriteBehind for StartedActivity {
     fn add_to(self: Box<Self>, pending: &mut Pending) {
-        pending.with(|buffer: &mut Started| {
-            buffer.bytes += self.row.size();
-            buffer.rows.push_back(*self);
-        });
+        pending.with(|buffer: &mut Started| buffer.0.push(*self));
     }
 
     fn bytes(&self) -> Option<usize> {
@@ -76,81 +70,64 @@ pub(crate) fn make_buffer(pending: &mut Pending) {
     pending.with(|_: &mut Rows| ());
 }
 
-/// Rows in the order in which they were written behind; none replaces another.
 #[derive(Debug, Default)]
-struct Rows {
-    rows: VecDeque<LoggedActivity>,
-    bytes: usize,
-}
+struct Rows(Fifo<LoggedActivity>);
 
 /// Apart from [`Rows`]: one statement of Postgres can't write a row as started and as ended.
 #[derive(Debug, Default)]
-struct Started {
-    rows: VecDeque<StartedActivity>,
-    bytes: usize,
-}
+struct Started(Fifo<StartedActivity>);
 
 #[async_trait]
 impl Buffer for Started {
     fn len(&self) -> usize {
-        self.rows.len()
+        self.0.len()
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.0.bytes()
     }
 
     fn workspaces(&self) -> Vec<WorkspaceId> {
-        self.rows.iter().map(|started| started.row.workspace_id).collect()
+        self.0.iter().map(|started| started.row.workspace_id).collect()
     }
 
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        let rows = self.rows.iter().filter(|started| existing.contains(&started.row.workspace_id));
+        let rows = self.0.iter().filter(|started| existing.contains(&started.row.workspace_id));
         insert_owned(tx, rows.map(|started| (&started.row, Some(started.owner)))).await
     }
 
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
-        let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
-        while let Some(started) = self.rows.pop_front_if(|started| room.takes(started.row.size())) {
-            self.bytes -= started.row.size();
-            taken.push(Box::new(started));
-        }
-        taken
+        self.0.take(room)
     }
 }
 
 #[async_trait]
 impl Buffer for Rows {
     fn len(&self) -> usize {
-        self.rows.len()
+        self.0.len()
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.0.bytes()
     }
 
     fn workspaces(&self) -> Vec<WorkspaceId> {
-        self.rows.iter().map(|logged| logged.row.workspace_id).collect()
+        self.0.iter().map(|logged| logged.row.workspace_id).collect()
     }
 
     async fn store(&self, tx: &mut Transaction, existing: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        let rows = self.rows.iter().map(|logged| &logged.row);
+        let rows = self.0.iter().map(|logged| &logged.row);
         insert(tx, rows.filter(|row| existing.contains(&row.workspace_id))).await
     }
 
     fn take_events(&mut self) -> Vec<(WorkspaceId, Event)> {
         let events =
-            self.rows.iter_mut().filter_map(|logged| Some((logged.row.workspace_id, logged.event.take()?)));
+            self.0.iter_mut().filter_map(|logged| Some((logged.row.workspace_id, logged.event.take()?)));
         events.collect()
     }
 
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
-        let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
-        while let Some(row) = self.rows.pop_front_if(|row| room.takes(row.size())) {
-            self.bytes -= row.size();
-            taken.push(Box::new(row));
-        }
-        taken
+        self.0.take(room)
     }
 }
 

@@ -13,11 +13,10 @@ use types::ServerId;
 use uuid::Uuid;
 
 use super::{ActivityRow, SAME_MESSAGE};
-use crate::{CommitError, Mutation, StoreError, entity::activity, first_answers, transaction::Transaction};
-
-/// Rows in one statement at most, a power of two. The statements of all smaller powers are prepared once and
-/// fit into the connection's cache.
-const STATEMENT_ROWS: usize = 128;
+use crate::{
+    CommitError, Mutation, StoreError, entity::activity, first_answers, statement::batches,
+    transaction::Transaction,
+};
 
 /// New activity rows.
 #[derive(Debug)]
@@ -73,10 +72,8 @@ pub(super) async fn insert_owned<'a>(
         C::IdempotencyKey,
         C::Owner,
     ];
-    let mut rows = rows.collect::<Vec<_>>().into_iter();
-    while rows.len() > 0 {
-        let power = 1 << rows.len().ilog2();
-        activity::Entity::insert_many(rows.by_ref().take(STATEMENT_ROWS.min(power)))
+    for rows in batches(rows.collect()) {
+        activity::Entity::insert_many(rows)
             .on_conflict(
                 OnConflict::column(C::Id)
                     .update_columns(replaced)
