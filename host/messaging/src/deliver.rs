@@ -1,12 +1,12 @@
 //! The way of every message: authorize, normalize, dispatch by delivery mode and hosting, record.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use bytes::Bytes;
 use events::{Event, definitions::A2aResponse};
-use fleet::{Workspace, rules::DeliveryMode};
+use fleet::Workspace;
 use store::workspaces::Hosting;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use types::WorkspaceId;
 
 use crate::{
@@ -92,12 +92,32 @@ impl Messaging {
         delivery: Delivery,
         options: SendOptions,
     ) -> Result<Answer, Undelivered> {
-        if delivery.target.row.delivery_mode == DeliveryMode::Poll {
+        if delivery.is_poll() {
             return Ok(self.deliver_poll(delivery).await?.into());
         }
         match delivery.target.row.hosting {
             Hosting::Synthetic => Ok(self.answer_synthetic(delivery, &options).await?.into()),
             Hosting::Operator | Hosting::Container => self.push(delivery, options).await,
+        }
+    }
+
+    /// What this future brings, unless the sender's deadline or the end of this server comes first.
+    pub(crate) async fn in_time<T>(
+        &self,
+        deadline: Option<Instant>,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        let passed = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = passed => None,
+            () = self.stopping.cut() => None,
         }
     }
 

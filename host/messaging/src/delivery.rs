@@ -111,8 +111,12 @@ impl Reply {
 impl Delivery {
     /// Whether its agent would do its work twice for a message that is delivered twice.
     pub(crate) fn is_push(&self) -> bool {
-        let row = &self.target.row;
-        row.delivery_mode != DeliveryMode::Poll && row.hosting != Hosting::Synthetic
+        !self.is_poll() && self.target.row.hosting != Hosting::Synthetic
+    }
+
+    /// Whether its agent fetches it.
+    pub(crate) fn is_poll(&self) -> bool {
+        self.target.row.delivery_mode == DeliveryMode::Poll
     }
 
     /// Whether the answer may be a stream.
@@ -178,6 +182,14 @@ pub(crate) enum Undelivered {
     Busy(Box<BusyDelivery>),
 }
 
+impl Undelivered {
+    /// The agent was not sent the message, because its runtime's adapter was not ready in time.
+    pub(crate) fn unsent(delivery: Delivery, waited: Duration, headers: &MessageHeaders) -> Self {
+        let outcome = Outcome::failed(waited, "its runtime's adapter was not ready in time".to_owned());
+        Self::Busy(Box::new(BusyDelivery { reached: false, ..BusyDelivery::new(delivery, outcome, headers) }))
+    }
+}
+
 impl From<DeliveryError> for Undelivered {
     fn from(error: DeliveryError) -> Self {
         Self::Failed(error)
@@ -197,12 +209,6 @@ impl BusyDelivery {
     /// The agent was sent the message.
     pub(crate) fn new(delivery: Delivery, outcome: Outcome, headers: &MessageHeaders) -> Self {
         Self { message: new_queued(&delivery, headers), entry: delivery.into_entry(outcome), reached: true }
-    }
-
-    /// The agent was not sent the message, because its runtime's adapter was not ready in time.
-    pub(crate) fn unsent(delivery: Delivery, waited: Duration, headers: &MessageHeaders) -> Self {
-        let outcome = Outcome::failed(waited, "its runtime's adapter was not ready in time".to_owned());
-        Self { reached: false, ..Self::new(delivery, outcome, headers) }
     }
 }
 

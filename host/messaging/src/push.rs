@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use net::{AgentRequest, AgentResponse, BodyError, CallError, CallLimits, Expired};
 use store::workspaces::Status;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use types::clip;
 use wire_json::{RawJson, raw};
 
@@ -40,17 +40,9 @@ impl Messaging {
             return Err(DeliveryError::NoUrl { status: row.status }.into());
         };
         let asked = Instant::now();
-        let translated = tokio::select! {
-            translated = self.translate(&delivery) => Some(translated),
-            () = passed(options.deadline) => None,
-            () = self.stopping.cut() => None,
-        };
-        let body = match translated {
+        let body = match self.in_time(options.deadline, self.translate(&delivery)).await {
             Some(Ok(body)) => body,
-            None => {
-                let busy = BusyDelivery::unsent(delivery, asked.elapsed(), &options.headers);
-                return Err(Undelivered::Busy(Box::new(busy)));
-            }
+            None => return Err(Undelivered::unsent(delivery, asked.elapsed(), &options.headers)),
             Some(Err(reason)) => {
                 let outcome = Outcome::failed(Duration::ZERO, reason.clone());
                 self.record_outcome(delivery, outcome).await;
@@ -211,14 +203,6 @@ impl Messaging {
             }
             None => Ok(reply),
         }
-    }
-}
-
-/// Ends when this time has passed.
-async fn passed(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

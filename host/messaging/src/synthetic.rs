@@ -8,14 +8,14 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use store::workspaces::Status;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 use wasm::adapter::Message;
 use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
-    delivery::{BusyDelivery, Delivery, Outcome, SendOptions, Undelivered},
+    delivery::{Delivery, Outcome, SendOptions, Undelivered},
     error::DeliveryError,
     reply::Reply,
 };
@@ -36,18 +36,9 @@ impl Messaging {
             request_id: text_of(&id),
             text: delivery.request.text(),
         };
-        let adapter = match options.deadline {
-            None => self.catalog.adapter(&row.runtime).await,
-            Some(deadline) => {
-                let asked = Instant::now();
-                match timeout_at(deadline, self.catalog.adapter(&row.runtime)).await {
-                    Ok(adapter) => adapter,
-                    Err(_) => {
-                        let busy = BusyDelivery::unsent(delivery, asked.elapsed(), &options.headers);
-                        return Err(Undelivered::Busy(Box::new(busy)));
-                    }
-                }
-            }
+        let asked = Instant::now();
+        let Some(adapter) = self.in_time(options.deadline, self.catalog.adapter(&row.runtime)).await else {
+            return Err(Undelivered::unsent(delivery, asked.elapsed(), &options.headers));
         };
         let replied = adapter.synthetic_reply(&message).await;
         let pause = Duration::from_millis(adapter.describe().reply_pause_ms.into());
