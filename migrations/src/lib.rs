@@ -15,6 +15,7 @@ mod m0007_queue_claims;
 mod m0008_activity_owner;
 mod m0010_setups;
 mod m0011_message_answers;
+mod m0012_logged_claims;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_activity_owner::Migration),
             Box::new(m0010_setups::Migration),
             Box::new(m0011_message_answers::Migration),
+            Box::new(m0012_logged_claims::Migration),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use reqwest::Method;
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -152,5 +153,36 @@ async fn two_servers_deliver_a_message_once() {
     };
     let ((first, second), ()) = tokio::join!(both, release);
     assert_eq!(first.ok(), second.ok());
+    assert_eq!(agent.received(1).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs TEST_DATABASE_URL"]
+async fn a_server_whose_lease_lapsed_in_an_outage_is_not_taken_for_an_ended_one() {
+    let database = Database::postgres().await;
+    let agent = Agent::start().await;
+    let [one, other] =
+        [Server::start(Start::from(database.clone())).await, Server::start(Start::from(database)).await];
+    let id = push_workspace(&one, "Agent", &agent).await;
+    other
+        .until("it is known", async |other| other.get(&format!("/workspaces/{id}")).await.status == 200)
+        .await;
+    let permits = Arc::new(Semaphore::new(0));
+    agent.react([Reaction::Hold(Arc::clone(&permits))]);
+    let body = message(FIRST, "hello");
+    let delivered = send(&one, &id, &body, &[]);
+    let asked = async {
+        agent.received(1).await;
+        // As after an outage of the database that is longer than the lease: no server could renew its own.
+        let rows = one.connect().await;
+        rows.execute_unprepared("UPDATE leases SET expires_ms = 0").await.unwrap();
+        rows.close().await.unwrap();
+        let refused = send(&other, &id, &body, &[("X-Timeout", "1")]).await;
+        assert_eq!(refused.error(503), "the same message is still being delivered — retry later");
+        permits.add_permits(1);
+    };
+    let (delivered, ()) = tokio::join!(delivered, asked);
+    let answer = delivered.ok();
+    assert_eq!(send(&other, &id, &body, &[]).await.ok(), answer);
     assert_eq!(agent.received(1).await.len(), 1);
 }

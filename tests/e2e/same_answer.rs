@@ -180,7 +180,9 @@ on_both_databases! {
     }
 
     async fn a_message_that_a_killed_server_was_delivering_is_not_delivered_again(database: Database) {
-        let (server, agent) = (Server::start(database).await, Agent::start().await);
+        // The next server finds out soon that it ended.
+        let start = Start::from(database).env("SERVER_LEASE_SECONDS", "1");
+        let (server, agent) = (Server::start(start).await, Agent::start().await);
         let id = server.agent_at(&agent.url).await;
         let lost = [message(1, "message/send"), message(2, "message/stream")];
         agent.react([Reaction::Stall, Reaction::Stall]);

@@ -4,29 +4,24 @@ use std::time::Duration;
 
 use store::activity::SAME_MESSAGE;
 use tasks::{BackgroundTask, Progress};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Messaging,
-    limits::{ActivityRetention, RENEWALS, SWEEP_INTERVAL},
+    limits::{ActivityRetention, SWEEP_INTERVAL},
 };
 
 impl Messaging {
     /// Background tasks of messaging, to be started by the server.
     #[must_use]
     pub fn background_tasks(&self, retention: ActivityRetention) -> Vec<BackgroundTask> {
-        // Since when this server renews its lease without a gap.
-        let (held, held_since) = watch::channel(None);
         let messaging = self.clone();
         let queue = BackgroundTask::new("a2a-queue", SWEEP_INTERVAL, move |progress| {
-            messaging.clone().run_queue(held_since.clone(), progress)
+            messaging.clone().run_queue(progress)
         });
         let messaging = self.clone();
         let lease = BackgroundTask::new("a2a-lease", self.limits.server_lease, move |progress| {
-            messaging.clone().renew_lease(held.clone(), progress)
+            messaging.clone().renew_lease(progress)
         });
         vec![lease, queue, self.activity_retention(retention)]
     }
@@ -65,41 +60,12 @@ impl Messaging {
         }
     }
 
-    /// Renews the lease that says that this server lives.
-    async fn renew_lease(self, held: watch::Sender<Option<Instant>>, progress: Progress) {
-        let length = self.limits.server_lease;
-        let mut until = Instant::now();
-        loop {
-            let asked = Instant::now();
-            match self.fleet.store().renew_server(self.fleet.state().server(), length).await {
-                Ok(()) => {
-                    if held.borrow().is_none() || until < asked {
-                        held.send_replace(Some(asked));
-                    }
-                    until = asked + length;
-                }
-                Err(error) => {
-                    held.send_replace(None);
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "this server's lease could not be renewed");
-                }
-            }
-            progress.report();
-            sleep(length / RENEWALS).await;
-        }
-    }
-
     /// Sweeps the queue at once and in every interval; in between, follows heartbeats and back-off.
     ///
-    /// What other servers were delivering is taken over when they don't renew their leases. After an outage of the
-    /// database none could: so only a server that renewed its own for a whole lease does it. A database of one process
-    /// has no other servers, only earlier ones.
-    async fn run_queue(self, held_since: watch::Receiver<Option<Instant>>, progress: Progress) {
-        let alone = self.fleet.store().is_single_process();
+    /// What other servers were delivering is taken over once they are known to have ended.
+    async fn run_queue(self, progress: Progress) {
         loop {
-            let settled =
-                held_since.borrow().is_some_and(|since| since.elapsed() >= self.limits.server_lease);
-            if let Err(error) = self.sweep_queue(alone || settled).await {
+            if let Err(error) = self.sweep_queue(self.knows_ended_servers()).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the message queue could not be swept");
             }

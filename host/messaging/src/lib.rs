@@ -17,8 +17,10 @@ mod delivery;
 mod error;
 mod first_answer;
 mod headers;
+mod held_claim;
 mod in_flight;
 mod limits;
+mod own_lease;
 mod pending;
 mod poll;
 mod push;
@@ -52,7 +54,8 @@ pub use request::{Malformed, Request};
 pub use stream::{AgentStream, StreamBroken};
 
 use crate::{
-    claimed::Claimed, in_flight::InFlight, pending::PendingIndex, recent::Recent, stopping::Stopping,
+    claimed::Claimed, in_flight::InFlight, own_lease::OwnLease, pending::PendingIndex, recent::Recent,
+    stopping::Stopping,
 };
 
 /// Delivers messages. Cheap to clone.
@@ -66,6 +69,7 @@ pub struct Messaging {
     stopping: Stopping,
     recent: Arc<Recent>,
     in_flight: Arc<InFlight>,
+    lease: Arc<OwnLease>,
     limits: Limits,
 }
 
@@ -80,7 +84,7 @@ impl Messaging {
         fleet.state().hub().observe(Arc::clone(&in_flight) as _);
         let agents = AgentClient::new(fleet.addresses().clone(), authorities, limits.header_timeout);
         let (running, stopping) = (Arc::default(), Stopping::default());
-        let recent = Arc::default();
-        Self { fleet, catalog, agents, pending, running, stopping, recent, in_flight, limits }
+        let (recent, lease) = (Arc::default(), Arc::default());
+        Self { fleet, catalog, agents, pending, running, stopping, recent, in_flight, lease, limits }
     }
 }

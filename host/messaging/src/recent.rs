@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use store::activity::SAME_MESSAGE;
 use tokio::{
     sync::{Notify, futures::OwnedNotified},
@@ -14,7 +15,7 @@ use tokio::{
 
 use crate::{delivery::Answer, error::DeliveryError, limits::REMEMBERED_BYTES, reply::Known};
 
-/// Memory of an answer apart from its body, about.
+/// Memory of an answer apart from its texts, about.
 const OVERHEAD: usize = 256;
 
 /// Digest of a message.
@@ -90,8 +91,8 @@ impl Known {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Reply(reply) => reply.body.len(),
-            Self::Stream(stream) => stream.text.len(),
+            Self::Reply(reply) => reply.body.len() + reply.retry_after.as_ref().map_or(0, HeaderValue::len),
+            Self::Stream(stream) => stream.text.len() + stream.content_type.len(),
             Self::Incomplete | Self::TooLarge => 0,
         }
     }

@@ -5,21 +5,19 @@
 //!
 //! A server knows the messages under way and the latest answers by memory, which costs no statement. Synthetic
 //! workspaces stop there: adapters give the same answer again, and the row of activity is stored once by its key. For
-//! agents, who would do their work twice, one statement claims the message, durably and before it is sent, and another one
-//! asks for earlier answers; both are short beside the call of an agent. A delivery that failed leaves no key. One whose
-//! server was killed leaves its claim: nobody knows what became of it, and so says the answer.
+//! agents, who would do their work twice, one statement claims the message in the database before it is sent, and another
+//! one asks for earlier answers; both are short beside the call of an agent. A delivery that failed leaves no key. One whose
+//! server was killed leaves its claim, and the answer to a repeated message says that the outcome is unknown.
 //!
 //! A stream is one answer: while it goes on, the message is under way; then it is replayed as it was recorded.
 
 use std::time::Duration;
 
-use fleet::rules::DeliveryMode;
 use sha2::{Digest as _, Sha256};
 use store::{
     StoreError,
     activity::SAME_MESSAGE,
-    message_keys::{Earlier, MessageClaim, ReleaseMessage},
-    workspaces::Hosting,
+    message_keys::{ClaimHolder, Earlier},
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use types::WorkspaceId;
@@ -31,6 +29,7 @@ use crate::{
     delivery::{Answer, Delivery, SendOptions, Undelivered},
     error::DeliveryError,
     first_answer,
+    held_claim::HeldClaim,
     limits::{DELIVERY_TIMEOUT, SAME_MESSAGE_LOOKUP, SAME_MESSAGE_PAUSES, SAME_STREAM_PATIENCE},
     poll,
     queue::queued_reply,
@@ -120,8 +119,10 @@ impl Messaging {
             }
         };
         let text = key.text();
-        let is_worked_on = delivery.is_push() || delivery.target.row.delivery_mode == DeliveryMode::Poll;
-        if is_worked_on && let Some(answer) = self.earlier(&text, &delivery, patience).await? {
+        let is_worked_on = delivery.is_push() || delivery.is_poll();
+        let claim = self.is_claimed(&delivery).then(|| HeldClaim::new(self.fleet.state(), text.clone()));
+        if is_worked_on && let Some(answer) = self.earlier(&text, claim.as_ref(), &delivery, patience).await?
+        {
             let known = match answer {
                 // It may be given up: the queue knows.
                 Found::Queued(reply) => return Ok(reply.into()),
@@ -130,24 +131,16 @@ impl Messaging {
             running.finish(known.clone());
             return known.into_result();
         }
-        let claimed = self.is_claimed(&delivery).then(|| ReleaseMessage(text.clone()));
-        let (known, result) = match self.dispatch(Delivery { key: Some(text), ..delivery }, options).await {
+        let result = match self.dispatch(Delivery { key: Some(text), ..delivery }, options).await {
             // A queued message may be given up: the queue knows.
-            Err(Undelivered::Busy(busy)) => (None, self.enqueue(*busy).await.map(Answer::from)),
-            Err(Undelivered::Failed(error)) => {
-                let result = Err(error);
-                (Known::of(&result), result)
-            }
+            Err(Undelivered::Busy(busy)) => return Ok(self.enqueue(*busy).await?.into()),
+            Err(Undelivered::Failed(error)) => Err(error),
             Ok(Answer::Stream(stream)) => {
-                return Ok(Answer::Stream(self.stream_once(stream, running, claimed)));
+                return Ok(Answer::Stream(self.stream_once(stream, running, claim)));
             }
-            Ok(answer) => {
-                let result = Ok(answer);
-                (Known::of(&result), result)
-            }
+            Ok(answer) => Ok(answer),
         };
-        self.release(claimed).await;
-        if let Some(answer) = known {
+        if let Some(answer) = Known::of(&result) {
             running.finish(answer);
         }
         result
@@ -158,14 +151,14 @@ impl Messaging {
         &self,
         mut stream: AgentStream,
         running: Running,
-        claimed: Option<ReleaseMessage>,
+        claim: Option<HeldClaim>,
     ) -> AgentStream {
         running.streams();
         if let Some(recorded) = stream.recorded.take() {
-            let (messaging, counted) = (self.clone(), self.stopping.begin());
+            let counted = self.stopping.begin();
             tokio::spawn(async move {
                 let known = recorded.await;
-                messaging.release(claimed).await;
+                drop(claim);
                 if let Ok(known) = known {
                     running.finish(known);
                 }
@@ -178,18 +171,7 @@ impl Messaging {
     /// Whether a claim says that the message is being delivered. A synthetic workspace gives the same answer again, and
     /// of polling agents' rows the second with a key is not stored; with other servers, it shall not be published either.
     fn is_claimed(&self, delivery: &Delivery) -> bool {
-        match delivery.target.row.hosting {
-            _ if delivery.is_push() => true,
-            Hosting::Synthetic if delivery.target.row.delivery_mode != DeliveryMode::Poll => false,
-            _ => !self.fleet.store().is_single_process(),
-        }
-    }
-
-    /// After the row with the key.
-    async fn release(&self, claimed: Option<ReleaseMessage>) {
-        if let Some(claimed) = claimed {
-            self.fleet.state().write_behind(claimed).await;
-        }
+        delivery.is_push() || delivery.is_poll() && !self.fleet.store().is_single_process()
     }
 
     /// The answer of an earlier delivery, here or by another server. If there is none, the message is this server's to
@@ -197,6 +179,7 @@ impl Messaging {
     async fn earlier(
         &self,
         key: &str,
+        claim: Option<&HeldClaim>,
         delivery: &Delivery,
         patience: Instant,
     ) -> Result<Option<Found>, DeliveryError> {
@@ -207,7 +190,7 @@ impl Messaging {
         let mut pauses = SAME_MESSAGE_PAUSES.into_iter();
         let mut pause = Duration::ZERO;
         loop {
-            let unknown = match timeout(SAME_MESSAGE_LOOKUP, self.claim_or_find(key, delivery)).await {
+            let unknown = match timeout(SAME_MESSAGE_LOOKUP, self.claim_or_find(key, claim, delivery)).await {
                 Ok(Ok(First::Ours)) => return Ok(None),
                 Ok(Ok(First::Found(answer))) => return Ok(Some(answer)),
                 Ok(Ok(First::Lost)) => return Err(DeliveryError::OutcomeUnknown),
@@ -233,20 +216,20 @@ impl Messaging {
     }
 
     /// The claim comes first: a server that lets go of it has stored its answer.
-    async fn claim_or_find(&self, key: &str, delivery: &Delivery) -> Result<First, StoreError> {
-        let (store, server) = (self.fleet.store(), self.fleet.state().server());
+    async fn claim_or_find(
+        &self,
+        key: &str,
+        claim: Option<&HeldClaim>,
+        delivery: &Delivery,
+    ) -> Result<First, StoreError> {
+        let store = self.fleet.store();
         let since = store::now() - SAME_MESSAGE;
-        let is_claimed = self.is_claimed(delivery);
-        let claim = match is_claimed {
+        let holder = match claim {
             // A row for a polling agent is stored whole or not at all.
-            true => store.claim_message(key, server, since, !delivery.is_push()).await?,
-            false => MessageClaim::Ours,
+            Some(claim) => store.claim_message(claim, since, !delivery.is_push()).await?,
+            None => ClaimHolder::This,
         };
-        let earlier = store.earlier_message(key, since).await?;
-        if claim == MessageClaim::Ours && is_claimed && earlier.is_some() {
-            self.release(Some(ReleaseMessage(key.to_owned()))).await;
-        }
-        Ok(match (earlier, claim) {
+        Ok(match (store.earlier_message(key, since).await?, holder) {
             (Some(Earlier::Queued(queued)), _) => First::Found(Found::Queued(queued_reply(queued))),
             (Some(Earlier::Polled), _) => {
                 First::Found(Found::Delivered(Known::Reply(poll::reply(delivery.request.method()))))
@@ -254,9 +237,9 @@ impl Messaging {
             (Some(Earlier::Answered { answer, response }), _) => {
                 First::Found(Found::Delivered(first_answer::restored(answer, response)))
             }
-            (None, MessageClaim::Ours) => First::Ours,
-            (None, MessageClaim::OfAnother) => First::OfAnother,
-            (None, MessageClaim::OfEnded) => First::Lost,
+            (None, ClaimHolder::This) => First::Ours,
+            (None, ClaimHolder::Ended) if self.knows_ended_servers() => First::Lost,
+            (None, ClaimHolder::Another | ClaimHolder::Ended) => First::OfAnother,
         })
     }
 }

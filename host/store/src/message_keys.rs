@@ -2,8 +2,8 @@
 //!
 //! A delivered message has its key in its row of activity, a queued one in its row of the queue, both of which are
 //! written anyway; `message_answers` has what these rows don't say of the answer. While a message is delivered to an agent
-//! that would do its work twice, a claim says so. It is deleted once the row with the key is stored, so that one whose
-//! server has ended says that nobody knows how the delivery did.
+//! that would do its work twice, a claim says so. It is deleted once the row with the key is stored, so that the claim of
+//! a server that has ended stands for a delivery of unknown outcome.
 
 use std::collections::HashSet;
 
@@ -18,8 +18,9 @@ use crate::{
     entity::message_answer,
     leases::live_server,
     queue::QueuedBefore,
+    statement::batches,
     transaction::Transaction,
-    write_behind::{Buffer, Pending, Room, WriteBehind},
+    write_behind::{Buffer, Fifo, Pending, Room, WriteBehind},
 };
 
 pub use crate::first_answers::{AnswerForm, FirstAnswer};
@@ -40,20 +41,31 @@ pub enum Earlier {
     Queued(QueuedBefore),
 }
 
-/// Who delivers a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageClaim {
-    /// The server that asks, from now on.
-    Ours,
-    /// Another server, at this moment.
-    OfAnother,
-    /// A server that ended before it said how the delivery did.
-    OfEnded,
+/// One server's claim on the delivery of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageClaim {
+    /// The message's key.
+    pub key: String,
+    /// The server that delivers it.
+    pub owner: ServerId,
+    /// When it was claimed. Tells the claim from an earlier one of the same server, whose release may still wait.
+    pub at: DateTime<Utc>,
 }
 
-/// Deletes the claim of a key, with the rows that were written behind before.
+/// Who has the claim on a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimHolder {
+    /// The server that asks, from now on.
+    This,
+    /// Another server, at this moment.
+    Another,
+    /// A server that does not renew its lease and did not say how the delivery did.
+    Ended,
+}
+
+/// Deletes this very claim, if it is there, with the rows that were written behind before.
 #[derive(Debug)]
-pub struct ReleaseMessage(pub String);
+pub struct ReleaseMessage(pub MessageClaim);
 
 impl Store {
     /// What became of the message with this key that came later than `since`, unless it was given up.
@@ -80,18 +92,17 @@ impl Store {
         Ok(Some(Earlier::Answered { answer, response }))
     }
 
-    /// Claims a key for the delivery of its message, unless another server delivers it, or did so when it ended.
-    /// `take_over`: what ended servers left is claimed. Claims from before `since` mean nothing.
+    /// Makes a claim, unless another server has one, or had one when it ended. `take_over`: what ended servers left is
+    /// claimed. Claims from before `since` mean nothing. Returns whose claim there is.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn claim_message(
         &self,
-        key: &str,
-        owner: ServerId,
+        MessageClaim { key, owner, at }: &MessageClaim,
         since: DateTime<Utc>,
         take_over: bool,
-    ) -> Result<MessageClaim, StoreError> {
+    ) -> Result<ClaimHolder, StoreError> {
         let live = live_server(self.backend(), "message_claims.owner");
         let free = if take_over { format!("OR NOT {live}") } else { String::new() };
         let sql = format!(
@@ -99,18 +110,18 @@ impl Store {
              ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, claimed_at = excluded.claimed_at \
              WHERE message_claims.owner = excluded.owner OR message_claims.claimed_at < $4 {free} RETURNING key"
         );
-        let values = [key.into(), owner.0.into(), crate::now().into(), since.into()];
+        let values = [key.as_str().into(), owner.0.into(), (*at).into(), since.into()];
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         if self.db.query_one_raw(statement).await?.is_some() {
-            return Ok(MessageClaim::Ours);
+            return Ok(ClaimHolder::This);
         }
         if self.is_single_process() {
-            return Ok(MessageClaim::OfEnded);
+            return Ok(ClaimHolder::Ended);
         }
         let sql = format!("SELECT 1 FROM message_claims WHERE key = $1 AND NOT {live}");
-        let ended = Statement::from_sql_and_values(self.backend(), sql, [key.into()]);
+        let ended = Statement::from_sql_and_values(self.backend(), sql, [key.as_str().into()]);
         let ended = self.db.query_one_raw(ended).await?.is_some();
-        Ok(if ended { MessageClaim::OfEnded } else { MessageClaim::OfAnother })
+        Ok(if ended { ClaimHolder::Ended } else { ClaimHolder::Another })
     }
 
     /// Deletes first answers and claims from before this time, which mean nothing any more.
@@ -130,25 +141,20 @@ impl Store {
     }
 }
 
-/// Memory that a key takes, about.
-fn size(key: &str) -> usize {
-    size_of::<String>() + key.len()
-}
-
 impl WriteBehind for ReleaseMessage {
     fn bytes(&self) -> Option<usize> {
-        Some(size(&self.0))
+        Some(size_of::<Self>() + self.0.key.len())
     }
 
     fn add_to(self: Box<Self>, pending: &mut Pending) {
         // Its row has to be stored no later.
         crate::activity::make_buffer(pending);
-        pending.with(|buffer: &mut Releases| buffer.0.push(self.0));
+        pending.with(|buffer: &mut Releases| buffer.0.push(*self));
     }
 }
 
 #[derive(Debug, Default)]
-struct Releases(Vec<String>);
+struct Releases(Fifo<ReleaseMessage>);
 
 #[async_trait]
 impl Buffer for Releases {
@@ -157,19 +163,27 @@ impl Buffer for Releases {
     }
 
     fn bytes(&self) -> usize {
-        self.0.iter().map(|key| size(key)).sum()
+        self.0.bytes()
     }
 
     async fn store(&self, tx: &mut Transaction, _: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        let places: Vec<String> = (1..=self.0.len()).map(|number| format!("${number}")).collect();
-        let sql = format!("DELETE FROM message_claims WHERE key IN ({})", places.join(", "));
-        let keys: Vec<Value> = self.0.iter().map(|key| key.as_str().into()).collect();
-        tx.db.execute_raw(Statement::from_sql_and_values(tx.db.get_database_backend(), sql, keys)).await?;
+        for claims in batches(self.0.iter().map(|release| &release.0).collect()) {
+            let places =
+                (0..claims.len()).map(|at| format!("(${}, ${}, ${})", at * 3 + 1, at * 3 + 2, at * 3 + 3));
+            let places = places.collect::<Vec<_>>().join(", ");
+            let sql =
+                format!("DELETE FROM message_claims WHERE (key, owner, claimed_at) IN (VALUES {places})");
+            let values = claims.into_iter().flat_map(|MessageClaim { key, owner, at }| {
+                [Value::from(key.as_str()), owner.0.into(), (*at).into()]
+            });
+            tx.db
+                .execute_raw(Statement::from_sql_and_values(tx.db.get_database_backend(), sql, values))
+                .await?;
+        }
         Ok(())
     }
 
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
-        let count = self.0.iter().take_while(|key| room.takes(size(key))).count();
-        self.0.drain(..count).map(|key| Box::new(ReleaseMessage(key)) as _).collect()
+        self.0.take(room)
     }
 }

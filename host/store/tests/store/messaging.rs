@@ -7,6 +7,7 @@ use futures::future::join_all;
 use store::{
     Change, Store, Writer,
     activity::{ActivityFilter, ActivityRow, InsertActivity, StartedActivity},
+    message_keys::{ClaimHolder, MessageClaim, ReleaseMessage},
     queue::{Capacity, Claim, NewQueued, Outcome, QueueStatus, QueuedRow, Swept},
     workspaces::{InsertWorkspaces, PurgeWorkspaces, Status, UpdateWorkspaces, WorkspaceRow},
 };
@@ -179,6 +180,32 @@ on_both! {
         assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [first.id]);
     }
 
+    async fn a_release_deletes_its_own_claim_only(database: &Database) {
+        let (store, _writer, _) = with_one(database).await;
+        let (one, other) = (ServerId::random(), ServerId::random());
+        let claim = |owner, second| MessageClaim {
+            key: "key".to_owned(), owner, at: store::now() + Duration::seconds(second),
+        };
+        let since = store::now() - Duration::hours(1);
+        let ask = async |claim: &MessageClaim| store.claim_message(claim, since, false).await.unwrap();
+        let release = async |claims: &[&MessageClaim]| {
+            let (behind, written, _) = writer(&store);
+            for claim in claims {
+                behind.write_behind(ReleaseMessage((*claim).clone())).await;
+            }
+            drop(behind);
+            timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
+        };
+        // The release of a delivery that failed waits, while the same server delivers the message again.
+        let (first, again, of_other) = (claim(one, 1), claim(one, 2), claim(other, 3));
+        assert_eq!(ask(&first).await, ClaimHolder::This);
+        assert_eq!(ask(&again).await, ClaimHolder::This);
+        release(&[&first, &of_other]).await;
+        assert_eq!(ask(&of_other).await, ClaimHolder::Ended, "the second claim is still there");
+        release(&[&again, &first]).await;
+        assert_eq!(ask(&of_other).await, ClaimHolder::This);
+    }
+
     async fn messages_are_claimed_once_and_in_order(database: &Database) {
         let (store, _writer, row) = with_one(database).await;
         let server = ServerId::random();
@@ -203,7 +230,8 @@ on_both! {
         assert_eq!(enqueue(&store, message(row.id, "b")).await.0, ids[1]);
         store.finish_claim(ids[1], 1, &Outcome::Completed).await.unwrap();
         assert_eq!(enqueue(&store, message(row.id, "b")).await.0, ids[1]);
-        assert_eq!(store.queued_by_key("b", store::now() - Duration::hours(1)).await.unwrap().map(|queued| queued.id), Some(ids[1]));
+        let found = store.queued_by_key("b", store::now() - Duration::hours(1)).await.unwrap();
+        assert_eq!(found.map(|queued| queued.id), Some(ids[1]));
         assert_eq!(store.queued_by_key("b", store::now()).await.unwrap(), None, "a day later, it is another one");
         store.finish_claim(ids[2], 1, &Outcome::Failed("no".to_owned())).await.unwrap();
         let (again, depth) = enqueue(&store, message(row.id, "c")).await;
