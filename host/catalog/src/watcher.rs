@@ -18,6 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use local_files::FileError;
 use notify::{
     EventKind, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -26,7 +27,7 @@ use tokio::{sync::mpsc, time::Instant};
 use wasm::Digest;
 
 use self::scan::{Looks, Print, identity};
-use crate::{Catalog, CatalogError, Source};
+use crate::{Catalog, CatalogError, Source, components::blocking};
 
 /// How long a file must be left alone before it is read. A writer that closes and opens again
 /// (some copy in pieces) starts the wait anew.
@@ -326,17 +327,16 @@ async fn try_push(
     known: Option<&str>,
 ) -> Result<Option<String>, CatalogError> {
     let limit = catalog.limits().component_bytes;
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Ok(None);
-    }
-    let size = metadata.len();
-    if size > limit as u64 {
-        return Err(
-            wasm::LoadError::TooLarge { bytes: usize::try_from(size).unwrap_or(usize::MAX), limit }.into()
-        );
-    }
-    let bytes = tokio::fs::read(path).await?;
+    let file = path.to_owned();
+    let bytes = match blocking(move || local_files::read(&file, limit as u64)).await? {
+        Ok(bytes) => bytes,
+        Err(FileError::Special(_)) => return Ok(None),
+        Err(FileError::TooLarge { bytes, .. }) => {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            return Err(wasm::LoadError::TooLarge { bytes, limit }.into());
+        }
+        Err(FileError::Io(error)) => return Err(error.into()),
+    };
     let digest = Digest::of(&bytes).to_string();
     if known == Some(&digest) {
         return Ok(Some(digest));

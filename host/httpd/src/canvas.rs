@@ -60,6 +60,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// Names this server in what it passes on, as `Via` does: protocol and pseudonym. A request that has it already comes
 /// back from a canvas that is a server like this one.
 const HOP: &str = "1.1 isomer";
+const LEADS_BACK: &str = "CANVAS_PROXY_URL leads back to this server";
 
 /// What pages of the canvas may do. Answers of this server get a stricter policy.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -99,15 +100,13 @@ impl Canvas {
         let mut response = if API.iter().any(|path| request.uri().path().starts_with(path)) {
             ApiError::not_found("not found").into_response()
         } else if passed_here(request.headers()) {
-            tracing::warn!("CANVAS_PROXY_URL leads back to this server");
-            let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-            (StatusCode::LOOP_DETECTED, text, "CANVAS_PROXY_URL leads back to this server").into_response()
+            tracing::warn!("{LEADS_BACK}");
+            plain(StatusCode::LOOP_DETECTED, LEADS_BACK)
         } else {
             self.forward(request).await.unwrap_or_else(|error| {
                 let error = &*error as &dyn Error;
                 tracing::warn!(error, "the canvas (CANVAS_PROXY_URL) does not answer");
-                let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-                (StatusCode::BAD_GATEWAY, text, "canvas unavailable").into_response()
+                plain(StatusCode::BAD_GATEWAY, "canvas unavailable")
             })
         };
         response.extensions_mut().insert(Unmatched);
@@ -165,13 +164,20 @@ impl Canvas {
 fn tls(secure: bool) -> Option<ClientConfig> {
     let mut roots = RootCertStore::empty();
     if secure {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let system = net::system_certificates();
+        let system =
+            system.inspect_err(|error| tracing::error!(%error, "the canvas can't be reached by TLS")).ok()?;
+        roots.add_parsable_certificates(system.certs);
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions();
     let config =
         config.inspect_err(|error| tracing::error!(%error, "the canvas can't be reached by TLS")).ok()?;
     Some(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 /// Whether a request was passed on by a server like this one.

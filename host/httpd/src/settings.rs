@@ -112,9 +112,16 @@ impl HttpSettings {
     pub fn canvas_is_own(&self) -> bool {
         let Some(url) = &self.canvas_proxy_url else { return false };
         let default = if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        let here =
-            is_loopback(url.host().unwrap_or_default()) && url.port_u16().unwrap_or(default) == self.port;
+        let here = self.listens_on_loopback()
+            && is_loopback(url.host().unwrap_or_default())
+            && url.port_u16().unwrap_or(default) == self.port;
         here || self.public_origins().any(|own| origin::is_same(&own, &origin_of(url)))
+    }
+
+    fn listens_on_loopback(&self) -> bool {
+        let is_unspecified =
+            |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        self.listen_hosts(true).into_iter().any(|host| is_loopback(host) || is_unspecified(host))
     }
 
     /// The origins of this server's public URLs.
@@ -252,6 +259,8 @@ mod tests {
             ),
             (&["--canvas-proxy-url", "http://localhost:3000"], false),
             (&["--canvas-proxy-url", "http://canvas:8080"], false),
+            (&["--canvas-proxy-url", "http://localhost:8080", "--bind-addr", "::"], true),
+            (&["--canvas-proxy-url", "http://localhost:8080", "--bind-addr", "192.0.2.1"], false),
             (&[], false),
         ] {
             assert_eq!(settings(flags).canvas_is_own(), own, "{flags:?}");
