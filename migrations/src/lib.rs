@@ -16,6 +16,7 @@ mod m0008_activity_owner;
 mod m0010_setups;
 mod m0011_message_answers;
 mod m0012_logged_claims;
+mod m0013_claim_hops;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_setups::Migration),
             Box::new(m0011_message_answers::Migration),
             Box::new(m0012_logged_claims::Migration),
+            Box::new(m0013_claim_hops::Migration),
         ]
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use reqwest::Method;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
@@ -154,6 +155,46 @@ async fn two_servers_deliver_a_message_once() {
     let ((first, second), ()) = tokio::join!(both, release);
     assert_eq!(first.ok(), second.ok());
     assert_eq!(agent.received(1).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs TEST_DATABASE_URL"]
+async fn a_circle_over_two_servers_ends_by_its_hops() {
+    let database = Database::postgres().await;
+    let agent = Agent::start().await;
+    let servers =
+        [Server::start(Start::from(database.clone())).await, Server::start(Start::from(database)).await];
+    let id = push_workspace(&servers[0], "Agent", &agent).await;
+    servers[1]
+        .until("it is known", async |other| other.get(&format!("/workspaces/{id}")).await.status == 200)
+        .await;
+    // An agent that passes each message on to the next server, and answers when it has an answer itself.
+    let permits = Arc::new(Semaphore::new(0));
+    agent.react((0..=32).map(|_| Reaction::Hold(Arc::clone(&permits))));
+    let body = message(FIRST, "hello");
+    let passed_on = |hops: usize| {
+        let (server, body, id) = (&servers[hops % 2], &body, &id);
+        async move { send(server, id, body, &[("X-Isomer-Hops", &hops.to_string())]).await }
+    };
+    let mut under_way = futures::stream::FuturesUnordered::new();
+    for hops in 0..=32 {
+        under_way.push(passed_on(hops));
+        let arrived = agent.received(hops + 1);
+        let answer = async { under_way.next().await };
+        tokio::select! {
+            arrived = arrived => assert_eq!(arrived.len(), hops + 1),
+            answer = answer => panic!("it was not delivered: {answer:?}"),
+        }
+    }
+    let refused = passed_on(33).await;
+    assert_eq!(
+        refused.error(508),
+        "the message went through 33 servers and agents: they pass it on in a circle"
+    );
+    permits.add_permits(33);
+    while let Some(answer) = under_way.next().await {
+        answer.ok();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -190,15 +190,15 @@ impl Messaging {
     }
 
     /// Writes a row behind, and publishes it when it is readable. It is lost if its workspace is gone by then, or if
-    /// too many rows wait: an agent's answer is worth more than its row.
-    pub(crate) async fn log_behind(&self, entry: Entry) {
+    /// too many rows wait: an agent's answer is worth more than its row. Returns whether it waits.
+    pub(crate) async fn log_behind(&self, entry: Entry) -> bool {
         let state = self.fleet.state();
         let (row, event) = entry.into_row_and_event();
         let event = state.has_subscribers().then_some(event);
         if event.is_none() {
             state.hub().note(row.workspace_id);
         }
-        state.write_behind(LoggedActivity { row, event }).await;
+        state.write_behind(LoggedActivity { row, event }).await
     }
 
     /// Ends the rows of deliveries whose server ended before they did.

@@ -83,7 +83,15 @@ impl Messaging {
         let target = self.target(target).await?;
         self.authorize(&target, caller)?;
         let origin = Origin::Sender;
-        Ok(Delivery { request: Request::read(body)?, target, caller, origin, begun: None, key: None })
+        Ok(Delivery {
+            request: Request::read(body)?,
+            target,
+            caller,
+            origin,
+            begun: None,
+            key: None,
+            claim: None,
+        })
     }
 
     /// Takes the message the way that its workspace is delivered to.
@@ -165,7 +173,14 @@ impl Messaging {
         if let Some(response) = response {
             self.fleet.state().publish_ephemeral(id, &Event::A2aResponse(response));
         }
-        self.log_behind(delivery.into_entry(outcome)).await;
+        let claim = delivery.claim.clone();
+        let is_stored = self.log_behind(delivery.into_entry(outcome)).await;
+        if delivered
+            && !is_stored
+            && let Some(claim) = claim
+        {
+            claim.row_is_lost();
+        }
         if delivered {
             self.record_outbound(caller);
         }

@@ -14,6 +14,7 @@ use crate::{
     caller::Caller,
     error::DeliveryError,
     headers::MessageHeaders,
+    held_claim::HeldClaim,
     reply::Reply,
     request::Request,
     stream::{self, AgentStream},
@@ -45,6 +46,8 @@ pub(crate) struct Delivery {
     pub(crate) origin: Origin,
     /// Digest by which the message is recognized when it is sent again.
     pub(crate) key: Option<String>,
+    /// Says so to other servers until it is dropped.
+    pub(crate) claim: Option<Arc<HeldClaim>>,
 }
 
 /// How a message is sent.

@@ -86,10 +86,10 @@ pub enum DeliveryError {
     /// The same message is being delivered, and its answer did not come in time.
     #[error("the same message is still being delivered — retry later")]
     SameUnderWay,
-    /// The server that delivered the same message ended before the agent's answer came.
+    /// The server that delivered the same message ended before the agent's answer came, or lost the answer's row.
     #[error(
-        "the server ended while this message was being delivered: its agent may have worked on it — send it with \
-         another messageId to have it delivered again"
+        "this message was sent before, and what became of it is unknown: its agent may have worked on it — send it with \
+         another messageId (or Idempotency-Key) to have it delivered again"
     )]
     OutcomeUnknown,
     /// The agent's response broke off.

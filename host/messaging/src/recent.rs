@@ -36,8 +36,8 @@ struct Messages {
 enum State {
     /// Under way, with so many hops behind it; others with the same key wait here.
     Running(u32, Option<Arc<Notify>>),
-    /// Its answer is a stream that has not ended.
-    Streaming,
+    /// Its answer is a stream that has not ended, with so many hops behind the message.
+    Streaming(u32),
     Delivered(Known),
 }
 
@@ -107,11 +107,11 @@ impl Recent {
                 messages.by_key.insert(key, State::Running(hops, None));
                 Begun::First(Running { recent: Arc::clone(self), key })
             }
-            Some(State::Running(first, _)) if hops > *first => Begun::Loop,
+            Some(State::Running(first, _) | State::Streaming(first)) if hops > *first => Begun::Loop,
             Some(State::Running(_, waiting)) => {
                 Begun::Second(Arc::clone(waiting.get_or_insert_default()).notified_owned())
             }
-            Some(State::Streaming) => Begun::Streaming,
+            Some(State::Streaming(_)) => Begun::Streaming,
             Some(State::Delivered(answer)) => Begun::Delivered(answer.clone()),
         }
     }
@@ -137,9 +137,14 @@ impl Messages {
 impl Running {
     /// The answer is a stream: others need not wait for it.
     pub(crate) fn streams(&self) {
-        let before = self.recent.lock().by_key.insert(self.key, State::Streaming);
-        if let Some(State::Running(_, Some(waiting))) = before {
-            waiting.notify_waiters();
+        let mut messages = self.recent.lock();
+        let Some(state) = messages.by_key.get_mut(&self.key) else { return };
+        if let State::Running(hops, waiting) = state {
+            let waiting = waiting.take();
+            *state = State::Streaming(*hops);
+            if let Some(waiting) = waiting {
+                waiting.notify_waiters();
+            }
         }
     }
 
@@ -173,7 +178,7 @@ impl Drop for Running {
                     waiting.notify_waiters();
                 }
             }
-            Some(State::Streaming) => {}
+            Some(State::Streaming(_)) => {}
             Some(State::Delivered(_)) | None => return,
         }
         messages.by_key.remove(&self.key);

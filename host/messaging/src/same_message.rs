@@ -11,7 +11,7 @@
 //!
 //! A stream is one answer: while it goes on, the message is under way; then it is replayed as it was recorded.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use store::{
@@ -86,7 +86,9 @@ enum First {
     Ours,
     /// Another server delivers it.
     OfAnother,
-    /// Its server ended while it delivered it.
+    /// Another server delivers it, and this one comes from there.
+    Loop,
+    /// Its server ended while it delivered it, or lost its row.
     Lost,
     Found(Found),
 }
@@ -120,8 +122,10 @@ impl Messaging {
         };
         let text = key.text();
         let is_worked_on = delivery.is_push() || delivery.is_poll();
-        let claim = self.is_claimed(&delivery).then(|| HeldClaim::new(self.fleet.state(), text.clone()));
-        if is_worked_on && let Some(answer) = self.earlier(&text, claim.as_ref(), &delivery, patience).await?
+        let mut claim = self
+            .is_claimed(&delivery)
+            .then(|| HeldClaim::new(self.fleet.state(), text.clone(), options.headers.hops()));
+        if is_worked_on && let Some(answer) = self.earlier(&text, claim.as_mut(), &delivery, patience).await?
         {
             let known = match answer {
                 // It may be given up: the queue knows.
@@ -131,13 +135,14 @@ impl Messaging {
             running.finish(known.clone());
             return known.into_result();
         }
-        let result = match self.dispatch(Delivery { key: Some(text), ..delivery }, options).await {
+        // It is released when the message is delivered or queued, and at the end of a stream.
+        let claim = claim.map(Arc::new);
+        let delivery = Delivery { key: Some(text), claim: claim.clone(), ..delivery };
+        let result = match self.dispatch(delivery, options).await {
             // A queued message may be given up: the queue knows.
             Err(Undelivered::Busy(busy)) => return Ok(self.enqueue(*busy).await?.into()),
             Err(Undelivered::Failed(error)) => Err(error),
-            Ok(Answer::Stream(stream)) => {
-                return Ok(Answer::Stream(self.stream_once(stream, running, claim)));
-            }
+            Ok(Answer::Stream(stream)) => return Ok(Answer::Stream(self.stream_once(stream, running))),
             Ok(answer) => Ok(answer),
         };
         if let Some(answer) = Known::of(&result) {
@@ -147,19 +152,12 @@ impl Messaging {
     }
 
     /// The message is under way until the end of the stream.
-    fn stream_once(
-        &self,
-        mut stream: AgentStream,
-        running: Running,
-        claim: Option<HeldClaim>,
-    ) -> AgentStream {
+    fn stream_once(&self, mut stream: AgentStream, running: Running) -> AgentStream {
         running.streams();
         if let Some(recorded) = stream.recorded.take() {
             let counted = self.stopping.begin();
             tokio::spawn(async move {
-                let known = recorded.await;
-                drop(claim);
-                if let Ok(known) = known {
+                if let Ok(known) = recorded.await {
                     running.finish(known);
                 }
                 drop(counted);
@@ -179,7 +177,7 @@ impl Messaging {
     async fn earlier(
         &self,
         key: &str,
-        claim: Option<&HeldClaim>,
+        mut claim: Option<&mut HeldClaim>,
         delivery: &Delivery,
         patience: Instant,
     ) -> Result<Option<Found>, DeliveryError> {
@@ -190,8 +188,10 @@ impl Messaging {
         let mut pauses = SAME_MESSAGE_PAUSES.into_iter();
         let mut pause = Duration::ZERO;
         loop {
-            let unknown = match timeout(SAME_MESSAGE_LOOKUP, self.claim_or_find(key, claim, delivery)).await {
-                Ok(Ok(First::Ours)) => return Ok(None),
+            let found = self.claim_or_find(key, claim.as_deref_mut(), delivery);
+            let unknown = match timeout(SAME_MESSAGE_LOOKUP, found).await {
+                // A loop ends by its hops.
+                Ok(Ok(First::Ours | First::Loop)) => return Ok(None),
                 Ok(Ok(First::Found(answer))) => return Ok(Some(answer)),
                 Ok(Ok(First::Lost)) => return Err(DeliveryError::OutcomeUnknown),
                 Ok(Ok(First::OfAnother)) => None,
@@ -219,14 +219,14 @@ impl Messaging {
     async fn claim_or_find(
         &self,
         key: &str,
-        claim: Option<&HeldClaim>,
+        claim: Option<&mut HeldClaim>,
         delivery: &Delivery,
     ) -> Result<First, StoreError> {
         let store = self.fleet.store();
         let since = store::now() - SAME_MESSAGE;
         let holder = match claim {
             // A row for a polling agent is stored whole or not at all.
-            Some(claim) => store.claim_message(claim, since, !delivery.is_push()).await?,
+            Some(claim) => claim.make(since, !delivery.is_push()).await?,
             None => ClaimHolder::This,
         };
         Ok(match (store.earlier_message(key, since).await?, holder) {
@@ -238,6 +238,7 @@ impl Messaging {
                 First::Found(Found::Delivered(first_answer::restored(answer, response)))
             }
             (None, ClaimHolder::This) => First::Ours,
+            (None, ClaimHolder::Loop) => First::Loop,
             (None, ClaimHolder::Ended) if self.knows_ended_servers() => First::Lost,
             (None, ClaimHolder::Another | ClaimHolder::Ended) => First::OfAnother,
         })

@@ -225,13 +225,13 @@ impl State {
     }
 
     /// Writes a row behind; waits for a moment while too many rows wait.
-    pub async fn write_behind(&self, entry: impl WriteBehind) {
-        self.inner.writer.write_behind(entry).await;
+    pub async fn write_behind(&self, entry: impl WriteBehind) -> bool {
+        self.inner.writer.write_behind(entry).await
     }
 
     /// Writes a row behind, without waiting.
-    pub fn try_write_behind(&self, entry: impl WriteBehind) {
-        self.inner.writer.try_write_behind(entry);
+    pub fn try_write_behind(&self, entry: impl WriteBehind) -> bool {
+        self.inner.writer.try_write_behind(entry)
     }
 
     /// Whether the database could not be written when that was last tried.

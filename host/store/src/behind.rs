@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::write_behind::{Buffer, Pending, Room, WriteBehind};
+use crate::write_behind::{Pending, Room, WriteBehind};
 
 /// Bytes of rows that wait at most, where nothing else is set: some 30,000 messages of usual size, and a
 /// small part of the memory of a machine that runs a server.
@@ -58,7 +58,7 @@ pub(crate) struct BehindQueue {
 #[derive(Debug, Default)]
 struct Waiting {
     pending: Pending,
-    /// Rows and bytes of those that do not replace each other, together with those being stored.
+    /// Those that the limit is for, together with those being stored.
     rows: usize,
     bytes: usize,
     /// Rows lost since there last was room.
@@ -79,8 +79,9 @@ impl BehindQueue {
 
     // === Senders ===
 
-    /// Enqueues a row. Returns at once, except for a moment where many wait of a database that works.
-    pub(crate) async fn push(&self, entry: Box<dyn WriteBehind>) {
+    /// Enqueues a row. Returns at once, except for a moment where many wait of a database that works. Returns
+    /// whether the row waits; otherwise it is lost.
+    pub(crate) async fn push(&self, entry: Box<dyn WriteBehind>) -> bool {
         if entry.bytes().is_some() && self.is_crowded() {
             let room = async {
                 loop {
@@ -93,16 +94,17 @@ impl BehindQueue {
             };
             let _ = timeout(ROOM_TIMEOUT, room).await;
         }
-        self.try_push(entry);
+        self.try_push(entry)
     }
 
-    /// Enqueues a row, or loses it where it does not fit.
-    pub(crate) fn try_push(&self, entry: Box<dyn WriteBehind>) {
+    /// Enqueues a row, or loses it where it does not fit. Returns whether it waits.
+    pub(crate) fn try_push(&self, entry: Box<dyn WriteBehind>) -> bool {
         let bytes = entry.bytes();
         let mut waiting = self.lock();
         if let Some(bytes) = bytes {
             if waiting.bytes.saturating_add(bytes) > self.limit {
-                return self.lose(waiting, bytes);
+                self.lose(waiting, bytes);
+                return false;
             }
             waiting.rows += 1;
             waiting.bytes += bytes;
@@ -114,6 +116,7 @@ impl BehindQueue {
         if was_empty || full {
             self.arrived.notify_one();
         }
+        true
     }
 
     fn lose(&self, mut waiting: MutexGuard<'_, Waiting>, bytes: usize) {
@@ -176,10 +179,10 @@ impl BehindQueue {
 
     /// Notes that rows are done with.
     pub(crate) fn settled(&self, rows: &Pending) {
-        let counted: usize = rows.buffers().filter(|buffer| buffer.bytes() > 0).map(Buffer::len).sum();
+        let stored = rows.limited();
         let mut waiting = self.lock();
-        waiting.rows = waiting.rows.saturating_sub(counted);
-        waiting.bytes = waiting.bytes.saturating_sub(rows.bytes());
+        waiting.rows = waiting.rows.saturating_sub(stored.rows);
+        waiting.bytes = waiting.bytes.saturating_sub(stored.bytes);
         let bytes = waiting.bytes;
         drop(waiting);
         metrics::gauge!("isomer_behind_bytes").set(bytes as f64);

@@ -3,7 +3,7 @@
 //! A delivered message has its key in its row of activity, a queued one in its row of the queue, both of which are
 //! written anyway; `message_answers` has what these rows don't say of the answer. While a message is delivered to an agent
 //! that would do its work twice, a claim says so. It is deleted once the row with the key is stored, so that the claim of
-//! a server that has ended stands for a delivery of unknown outcome.
+//! a server that has ended, or of none, stands for a delivery of unknown outcome.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ use crate::{
     queue::QueuedBefore,
     statement::batches,
     transaction::Transaction,
-    write_behind::{Buffer, Fifo, Pending, Room, WriteBehind},
+    write_behind::{Buffer, Fifo, Limited, Pending, Room, WriteBehind},
 };
 
 pub use crate::first_answers::{AnswerForm, FirstAnswer};
@@ -50,6 +50,8 @@ pub struct MessageClaim {
     pub owner: ServerId,
     /// When it was claimed. Tells the claim from an earlier one of the same server, whose release may still wait.
     pub at: DateTime<Utc>,
+    /// Servers and agents that the message passed before.
+    pub hops: u32,
 }
 
 /// Who has the claim on a message.
@@ -59,13 +61,23 @@ pub enum ClaimHolder {
     This,
     /// Another server, at this moment.
     Another,
-    /// A server that does not renew its lease and did not say how the delivery did.
+    /// Another server, and the message of this one comes from that delivery: it has more hops behind it.
+    Loop,
+    /// A server that does not renew its lease and did not say how the delivery did, or none.
     Ended,
 }
 
-/// Deletes this very claim, if it is there, with the rows that were written behind before.
+/// Ends this very claim, if it is there, with the rows that were written behind before.
 #[derive(Debug)]
-pub struct ReleaseMessage(pub MessageClaim);
+pub struct ReleaseMessage {
+    /// The claim.
+    pub claim: MessageClaim,
+    /// The claim is known to be there.
+    pub is_made: bool,
+    /// The delivery ended, but its row is lost: the claim stays without an owner, and says that the outcome is
+    /// unknown. Otherwise it is deleted.
+    pub is_row_lost: bool,
+}
 
 impl Store {
     /// What became of the message with this key that came later than `since`, unless it was given up.
@@ -99,18 +111,20 @@ impl Store {
     /// If the database fails.
     pub async fn claim_message(
         &self,
-        MessageClaim { key, owner, at }: &MessageClaim,
+        MessageClaim { key, owner, at, hops }: &MessageClaim,
         since: DateTime<Utc>,
         take_over: bool,
     ) -> Result<ClaimHolder, StoreError> {
         let live = live_server(self.backend(), "message_claims.owner");
         let free = if take_over { format!("OR NOT {live}") } else { String::new() };
         let sql = format!(
-            "INSERT INTO message_claims (key, owner, claimed_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, claimed_at = excluded.claimed_at \
+            "INSERT INTO message_claims (key, owner, claimed_at, hops) VALUES ($1, $2, $3, $5) \
+             ON CONFLICT (key) DO UPDATE SET \
+               owner = excluded.owner, claimed_at = excluded.claimed_at, hops = excluded.hops \
              WHERE message_claims.owner = excluded.owner OR message_claims.claimed_at < $4 {free} RETURNING key"
         );
-        let values = [key.as_str().into(), owner.0.into(), (*at).into(), since.into()];
+        let hops = i64::from(*hops);
+        let values = [key.as_str().into(), owner.0.into(), (*at).into(), since.into(), hops.into()];
         let statement = Statement::from_sql_and_values(self.backend(), sql, values);
         if self.db.query_one_raw(statement).await?.is_some() {
             return Ok(ClaimHolder::This);
@@ -118,10 +132,18 @@ impl Store {
         if self.is_single_process() {
             return Ok(ClaimHolder::Ended);
         }
-        let sql = format!("SELECT 1 FROM message_claims WHERE key = $1 AND NOT {live}");
-        let ended = Statement::from_sql_and_values(self.backend(), sql, [key.as_str().into()]);
-        let ended = self.db.query_one_raw(ended).await?.is_some();
-        Ok(if ended { ClaimHolder::Ended } else { ClaimHolder::Another })
+        let sql = format!("SELECT {live}, hops < $2 FROM message_claims WHERE key = $1");
+        let holder = Statement::from_sql_and_values(self.backend(), sql, [key.as_str().into(), hops.into()]);
+        let Some(row) = self.db.query_one_raw(holder).await? else {
+            // It was released meanwhile.
+            return Ok(ClaimHolder::Another);
+        };
+        let (is_live, is_passed): (bool, bool) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        Ok(match (is_live, is_passed) {
+            (false, _) => ClaimHolder::Ended,
+            (true, true) => ClaimHolder::Loop,
+            (true, false) => ClaimHolder::Another,
+        })
     }
 
     /// Deletes first answers and claims from before this time, which mean nothing any more.
@@ -142,8 +164,9 @@ impl Store {
 }
 
 impl WriteBehind for ReleaseMessage {
+    /// That of a claim which was made is never lost: no claims are made while the database can't be written.
     fn bytes(&self) -> Option<usize> {
-        Some(size_of::<Self>() + self.0.key.len())
+        (!self.is_made).then_some(size_of::<Self>() + self.claim.key.len())
     }
 
     fn add_to(self: Box<Self>, pending: &mut Pending) {
@@ -162,28 +185,44 @@ impl Buffer for Releases {
         self.0.len()
     }
 
-    fn bytes(&self) -> usize {
-        self.0.bytes()
+    fn limited(&self) -> Limited {
+        self.0.limited()
     }
 
     async fn store(&self, tx: &mut Transaction, _: &HashSet<WorkspaceId>) -> Result<(), StoreError> {
-        for claims in batches(self.0.iter().map(|release| &release.0).collect()) {
-            let places =
-                (0..claims.len()).map(|at| format!("(${}, ${}, ${})", at * 3 + 1, at * 3 + 2, at * 3 + 3));
-            let places = places.collect::<Vec<_>>().join(", ");
-            let sql =
-                format!("DELETE FROM message_claims WHERE (key, owner, claimed_at) IN (VALUES {places})");
-            let values = claims.into_iter().flat_map(|MessageClaim { key, owner, at }| {
-                [Value::from(key.as_str()), owner.0.into(), (*at).into()]
-            });
-            tx.db
-                .execute_raw(Statement::from_sql_and_values(tx.db.get_database_backend(), sql, values))
-                .await?;
-        }
-        Ok(())
+        let (lost, stored): (Vec<_>, Vec<_>) = self.0.iter().partition(|release| release.is_row_lost);
+        end_claims(tx, stored, false).await?;
+        end_claims(tx, lost, true).await
     }
 
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
         self.0.take(room)
     }
+}
+
+/// Deletes the claims, each as it was made, or takes their owners from them.
+async fn end_claims(
+    tx: &Transaction,
+    releases: Vec<&ReleaseMessage>,
+    are_rows_lost: bool,
+) -> Result<(), StoreError> {
+    for releases in batches(releases) {
+        let places =
+            (0..releases.len()).map(|at| format!("(${}, ${}, ${})", at * 3 + 1, at * 3 + 2, at * 3 + 3));
+        let places = places.collect::<Vec<_>>().join(", ");
+        let mut values: Vec<Value> = Vec::with_capacity(releases.len() * 3 + 1);
+        for ReleaseMessage { claim, .. } in releases {
+            values.extend([Value::from(claim.key.as_str()), claim.owner.0.into(), claim.at.into()]);
+        }
+        let end = if are_rows_lost {
+            values.push(Uuid::nil().into());
+            format!("UPDATE message_claims SET owner = ${}", values.len())
+        } else {
+            "DELETE FROM message_claims".to_owned()
+        };
+        let sql = format!("{end} WHERE (key, owner, claimed_at) IN (VALUES {places})");
+        let statement = Statement::from_sql_and_values(tx.db.get_database_backend(), sql, values);
+        tx.db.execute_raw(statement).await?;
+    }
+    Ok(())
 }

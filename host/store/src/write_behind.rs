@@ -8,6 +8,7 @@ use std::{
     any::Any,
     collections::{HashSet, VecDeque},
     fmt::{Debug, Formatter},
+    ops::Add,
 };
 
 use async_trait::async_trait;
@@ -21,8 +22,9 @@ pub trait WriteBehind: Debug + Send + Sync + 'static {
     /// Puts the row into the buffer of its kind.
     fn add_to(self: Box<Self>, pending: &mut Pending);
 
-    /// Memory that the row takes while it waits, in bytes; it is lost where that exceeds the limit. None of
-    /// rows that replace each other: there are never more of them than workspaces or tokens.
+    /// Memory that the row takes while it waits, in bytes; it is lost where that exceeds the limit. None where
+    /// something else bounds how many wait: of rows that replace each other there are never more than workspaces
+    /// or tokens.
     fn bytes(&self) -> Option<usize> {
         None
     }
@@ -34,9 +36,9 @@ pub(crate) trait Buffer: Any + Debug + Send + Sync {
     /// Rows that wait.
     fn len(&self) -> usize;
 
-    /// Sum of [`WriteBehind::bytes`].
-    fn bytes(&self) -> usize {
-        0
+    /// Those of them that the limit is for.
+    fn limited(&self) -> Limited {
+        Limited::default()
     }
 
     /// Workspaces without which a row is left out.
@@ -56,22 +58,40 @@ pub(crate) trait Buffer: Any + Debug + Send + Sync {
     fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>>;
 }
 
+/// Rows that have [`WriteBehind::bytes`].
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limited {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Add for Limited {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// Rows of one kind in the order in which they were written behind; none replaces another.
 #[derive(Debug)]
 pub(crate) struct Fifo<T> {
     rows: VecDeque<T>,
-    bytes: usize,
+    limited: Limited,
 }
 
 impl<T> Default for Fifo<T> {
     fn default() -> Self {
-        Self { rows: VecDeque::new(), bytes: 0 }
+        Self { rows: VecDeque::new(), limited: Limited::default() }
     }
 }
 
 impl<T: WriteBehind> Fifo<T> {
     pub(crate) fn push(&mut self, row: T) {
-        self.bytes += row.bytes().unwrap_or_default();
+        if let Some(bytes) = row.bytes() {
+            self.limited.rows += 1;
+            self.limited.bytes += bytes;
+        }
         self.rows.push_back(row);
     }
 
@@ -79,8 +99,8 @@ impl<T: WriteBehind> Fifo<T> {
         self.rows.len()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn limited(&self) -> Limited {
+        self.limited
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -95,7 +115,10 @@ impl<T: WriteBehind> Fifo<T> {
     pub(crate) fn take(&mut self, room: &mut Room) -> Vec<Box<dyn WriteBehind>> {
         let mut taken: Vec<Box<dyn WriteBehind>> = Vec::new();
         while let Some(row) = self.rows.pop_front_if(|row| room.takes(row.bytes().unwrap_or_default())) {
-            self.bytes -= row.bytes().unwrap_or_default();
+            if let Some(bytes) = row.bytes() {
+                self.limited.rows -= 1;
+                self.limited.bytes -= bytes;
+            }
             taken.push(Box::new(row));
         }
         taken
@@ -161,8 +184,8 @@ impl Pending {
         self.buffers().map(Buffer::len).sum()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.buffers().map(Buffer::bytes).sum()
+    pub(crate) fn limited(&self) -> Limited {
+        self.buffers().map(Buffer::limited).fold(Limited::default(), Limited::add)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -171,7 +194,7 @@ impl Pending {
 
     /// Takes out the oldest rows of each kind, as far as there is room.
     pub(crate) fn take(&mut self, mut room: Room) -> Self {
-        if room.rows >= self.len() && room.bytes >= self.bytes() {
+        if room.rows >= self.len() && room.bytes >= self.limited().bytes {
             return std::mem::take(self);
         }
         let mut taken = Self::default();

@@ -99,14 +99,15 @@ impl Writer {
     }
 
     /// Writes behind. Returns at once for rows that replace each other. Others wait for a moment where many
-    /// wait, and are lost where those that wait take all the memory that they may.
-    pub async fn write_behind(&self, entry: impl WriteBehind) {
-        self.behind.push(Box::new(entry)).await;
+    /// wait, and are lost where those that wait take all the memory that they may. Returns whether the row is not
+    /// lost.
+    pub async fn write_behind(&self, entry: impl WriteBehind) -> bool {
+        self.behind.push(Box::new(entry)).await
     }
 
-    /// Writes behind, without waiting.
-    pub fn try_write_behind(&self, entry: impl WriteBehind) {
-        self.behind.try_push(Box::new(entry));
+    /// Writes behind, without waiting. Returns whether the row is not lost.
+    pub fn try_write_behind(&self, entry: impl WriteBehind) -> bool {
+        self.behind.try_push(Box::new(entry))
     }
 
     /// Whether the database could not be written when that was last tried. While it can't, it is tried

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     StoreError,
     transaction::Transaction,
-    write_behind::{Buffer, Fifo, Pending, Room, WriteBehind},
+    write_behind::{Buffer, Fifo, Limited, Pending, Room, WriteBehind},
 };
 
 /// A row to be written behind, and the event that publishes it once it is readable.
@@ -83,8 +83,8 @@ impl Buffer for Started {
         self.0.len()
     }
 
-    fn bytes(&self) -> usize {
-        self.0.bytes()
+    fn limited(&self) -> Limited {
+        self.0.limited()
     }
 
     fn workspaces(&self) -> Vec<WorkspaceId> {
@@ -107,8 +107,8 @@ impl Buffer for Rows {
         self.0.len()
     }
 
-    fn bytes(&self) -> usize {
-        self.0.bytes()
+    fn limited(&self) -> Limited {
+        self.0.limited()
     }
 
     fn workspaces(&self) -> Vec<WorkspaceId> {

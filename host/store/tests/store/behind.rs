@@ -12,12 +12,13 @@ use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use store::{
     Change, CommitError, Store, Writer,
     activity::ActivityRow,
+    message_keys::{MessageClaim, ReleaseMessage},
     presence::PresenceRow,
     tokens::{InsertToken, RevokeTokensOf, RevokedBy, TokenKind, TokenUsed},
     workspaces::{InsertWorkspaces, PurgeWorkspaces, WorkspaceRow},
 };
 use tokio::time::timeout;
-use types::{Owner, TokenId, WorkspaceId};
+use types::{Owner, ServerId, TokenId, WorkspaceId};
 
 use crate::{
     database::{Database, WAIT_TIMEOUT, Witness, on_both, token, workspace, writer},
@@ -209,6 +210,13 @@ on_both! {
         };
         timeout(WAIT_TIMEOUT, flood).await.expect("no sender waits");
         assert!(writer.is_losing_rows());
+        // Each row says whether it is lost. The release of a claim that was made never is.
+        let row = ActivityRow { request_body: body, ..said(one.id, "lost") };
+        assert!(!writer.write_behind(row).await);
+        let claim = MessageClaim { key: "x".repeat(64), owner: ServerId::random(), at: store::now(), hops: 0 };
+        let release = |is_made| ReleaseMessage { claim: claim.clone(), is_made, is_row_lost: false };
+        while writer.try_write_behind(release(false)) {}
+        assert!(writer.try_write_behind(release(true)));
         lock.rollback().await.unwrap();
         timeout(WAIT_TIMEOUT, writer.commit(Change::default())).await.unwrap().unwrap();
         assert!(!writer.is_failing());

@@ -1,6 +1,6 @@
 //! Activity in the order of commits, and the queue of messages.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration as StdDuration};
 
 use chrono::Duration;
 use futures::future::join_all;
@@ -124,7 +124,7 @@ on_both! {
             let row = ActivityRow { created_at: at + Duration::microseconds(number % 7), ..said(row.id, "x") };
             match number % 3 {
                 0 => drop(writer.commit(Change::of(InsertActivity(vec![row]))).await.unwrap()),
-                _ => writer.write_behind(row).await,
+                _ => assert!(writer.write_behind(row).await),
             }
         };
         join_all((0..300).map(|number| write(if number % 2 == 0 { &one } else { &other }, number))).await;
@@ -184,14 +184,15 @@ on_both! {
         let (store, _writer, _) = with_one(database).await;
         let (one, other) = (ServerId::random(), ServerId::random());
         let claim = |owner, second| MessageClaim {
-            key: "key".to_owned(), owner, at: store::now() + Duration::seconds(second),
+            key: "key".to_owned(), owner, at: store::now() + Duration::seconds(second), hops: 0,
         };
         let since = store::now() - Duration::hours(1);
         let ask = async |claim: &MessageClaim| store.claim_message(claim, since, false).await.unwrap();
         let release = async |claims: &[&MessageClaim]| {
             let (behind, written, _) = writer(&store);
             for claim in claims {
-                behind.write_behind(ReleaseMessage((*claim).clone())).await;
+                let claim = (*claim).clone();
+                behind.write_behind(ReleaseMessage { claim, is_made: true, is_row_lost: false }).await;
             }
             drop(behind);
             timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
@@ -204,6 +205,44 @@ on_both! {
         assert_eq!(ask(&of_other).await, ClaimHolder::Ended, "the second claim is still there");
         release(&[&again, &first]).await;
         assert_eq!(ask(&of_other).await, ClaimHolder::This);
+    }
+
+    async fn a_claim_whose_row_is_lost_has_no_owner_from_then_on(database: &Database) {
+        let (store, _writer, _) = with_one(database).await;
+        let (one, other) = (ServerId::random(), ServerId::random());
+        let since = store::now() - Duration::hours(1);
+        store.renew_server(one, StdDuration::from_secs(60)).await.unwrap();
+        let claims = [0, 1, 2].map(|number| MessageClaim {
+            key: number.to_string(), owner: one, at: store::now(), hops: 7,
+        });
+        let (behind, written, _) = writer(&store);
+        for (number, claim) in claims.iter().enumerate() {
+            assert_eq!(store.claim_message(claim, since, false).await.unwrap(), ClaimHolder::This);
+            if number > 0 {
+                let claim = claim.clone();
+                behind.write_behind(ReleaseMessage { claim, is_made: true, is_row_lost: number == 2 }).await;
+            }
+        }
+        drop(behind);
+        timeout(WAIT_TIMEOUT, written).await.unwrap().unwrap();
+        let holder_for = async |claim: &MessageClaim, owner, hops| {
+            let claim = MessageClaim { owner, hops, ..claim.clone() };
+            store.claim_message(&claim, since, false).await.unwrap()
+        };
+        let [held, released, lost] = &claims;
+        for hops in [0, 7, 8] {
+            let (held_by, lost_by) = match (store.is_single_process(), hops) {
+                // No other server is there.
+                (true, _) => (ClaimHolder::Ended, ClaimHolder::Ended),
+                (false, 8) => (ClaimHolder::Loop, ClaimHolder::Ended),
+                (false, _) => (ClaimHolder::Another, ClaimHolder::Ended),
+            };
+            assert_eq!(holder_for(held, other, hops).await, held_by);
+            assert_eq!(holder_for(lost, other, hops).await, lost_by);
+            // The server itself may not deliver it again either.
+            assert_eq!(holder_for(lost, one, hops).await, lost_by);
+        }
+        assert_eq!(holder_for(released, other, 0).await, ClaimHolder::This);
     }
 
     async fn messages_are_claimed_once_and_in_order(database: &Database) {
