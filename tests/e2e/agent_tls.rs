@@ -1,6 +1,7 @@
 //! Agents with https.
 
 use serde_json::json;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use support::{Agent, Database, Server, Start, on_both_databases, program};
 
@@ -65,6 +66,34 @@ on_both_databases! {
         let body = json!({ "method": "message/send" });
         let answer = server.with(&[("X-Timeout", "1")], reqwest::Method::POST, &path, Some(body)).await;
         assert_eq!(answer.error(502), "failed to reach workspace agent");
+    }
+
+    async fn a_tls_connection_that_an_agent_refuses_is_explained(database: Database) {
+        let (agent, authority) = Agent::start_with_client_certificates("localhost").await;
+        let server = start(database, &authority).await;
+        // A server that has no TLS and takes the handshake for a bad request.
+        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain_url = format!("https://{}", plain.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = plain.accept().await {
+                let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+                let _ = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await;
+            }
+        });
+        for (url, reason, hint) in [
+            (&agent.url, "it refuses the TLS connection: CertificateRequired", "wants a client certificate"),
+            (&plain_url, "it doesn't answer with TLS", "register its URL with http://"),
+        ] {
+            let id = server.agent_at(url).await;
+            let answer = send(&server, &id).await;
+            assert_eq!(answer.error(502), "failed to reach workspace agent");
+            assert_eq!(answer.json["detail"], reason);
+            assert!(answer.json["hint"].as_str().unwrap().contains(hint), "{}", answer.json);
+            let explained = server.get(&format!("/workspaces/{id}/explain")).await.ok();
+            assert_eq!(explained["delivery_problem"]["error"], reason);
+            assert_eq!(server.ended_row(&id, 1).await["error_detail"], reason);
+        }
+        assert_eq!(agent.received(0).await.len(), 0);
     }
 }
 

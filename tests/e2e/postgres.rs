@@ -1,13 +1,16 @@
 //! Postgres as operators have it: with TLS, behind a connection pooler, or not there at all. A start that fails
 //! says why, and no message contains the password.
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::json;
 use support::{Cluster, Database, Server, Start, free_port, program};
 
-/// The outcome of a start that must fail.
-fn failed_start(url: &str) -> String {
+/// The outcome of a start that must fail, with these variables of libpq.
+fn failed_start(url: &str, variables: &[(&str, &Path)]) -> String {
     let data = tempfile::tempdir().expect("a directory");
     let mut command: Command = program();
     let Output { status, stdout, stderr } = command
@@ -15,6 +18,7 @@ fn failed_start(url: &str) -> String {
         .env("DATA_DIR", data.path())
         .env("GUEST_CACHE_DIR", support::compiled_guests())
         .env("DATABASE_URL", url)
+        .envs(variables.iter().copied())
         .output()
         .expect("ran");
     let errors = String::from_utf8_lossy(&stderr).into_owned();
@@ -26,7 +30,7 @@ fn failed_start(url: &str) -> String {
 }
 
 fn assert_fails(url: &str, texts: &[&str]) {
-    let errors = failed_start(url);
+    let errors = failed_start(url, &[]);
     for text in texts {
         assert!(errors.contains(text), "no `{text}` in:\n{errors}");
     }
@@ -50,6 +54,24 @@ fn a_url_that_cannot_be_read_fails_the_start_before_it_listens() {
         ("postgres://isomer:hunter2@db.example/isomer?sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem"),
     ] {
         assert_fails(url, &["isomer: ", text]);
+    }
+}
+
+#[test]
+fn files_of_libpq_that_are_never_read_to_their_end_fail_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+    let url = "postgres://isomer:hunter2@127.0.0.1:1/isomer";
+    for (name, path, kind) in [
+        ("PGSSLROOTCERT", fifo.as_path(), "it is a FIFO"),
+        ("PGSSLCERT", &fifo, "it is a FIFO"),
+        ("PGSSLKEY", &fifo, "it is a FIFO"),
+        ("PGPASSFILE", &fifo, "it is a FIFO"),
+        ("PGPASSFILE", Path::new("/dev/zero"), "it is a device"),
+    ] {
+        let errors = failed_start(url, &[(name, path)]);
+        assert!(errors.contains(name) && errors.contains(kind), "{name}: {errors}");
     }
 }
 

@@ -108,10 +108,10 @@ impl Messaging {
                 }
                 DeliveryError::NotRoutable(problem).into()
             }
-            CallError::Tls(detail) => {
+            CallError::Tls { detail, hint: remedy } => {
                 self.fleet.record_unreached(workspace, &text, hint);
                 self.record_unreached(delivery, outcome).await;
-                DeliveryError::Insecure { detail, hint: hint.unwrap_or_default() }.into()
+                DeliveryError::Insecure { detail, hint: remedy }.into()
             }
             CallError::Unreachable(_) => {
                 self.fleet.record_unreached(workspace, &text, hint);

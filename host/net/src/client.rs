@@ -99,9 +99,14 @@ pub enum CallError {
     /// The agent's URL may not be called.
     #[error("its URL can't be used")]
     Url(#[source] UrlError),
-    /// No secure connection could be opened, for this reason.
-    #[error("{0}")]
-    Tls(String),
+    /// There is no secure connection.
+    #[error("{detail}")]
+    Tls {
+        /// Why.
+        detail: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// The request never reached the agent.
     #[error("it can't be reached")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
@@ -122,10 +127,7 @@ impl CallError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Url(error) => error.hint(),
-            Self::Tls(_) => Some(
-                "the agent's certificate has to name its host and be signed by an authority that the server \
-                 trusts: name a private authority's certificate in AGENT_CA_FILE",
-            ),
+            Self::Tls { hint, .. } => Some(hint),
             Self::Unreachable(_) | Self::NoResponse(_) | Self::InvalidResponse(_) | Self::NoFinalResponse => {
                 None
             }
@@ -319,8 +321,10 @@ fn usage(connection: &CaptureConnection) -> Option<Usage> {
 fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
     match find_cause::<ConnectError>(&error) {
         Some(ConnectError::Url(error)) => return CallError::Url(error.clone()),
-        Some(ConnectError::Tls(error @ TlsError::Certificate(_))) => {
-            return CallError::Tls(error.to_string());
+        Some(ConnectError::Tls(error)) => {
+            if let Some(hint) = error.hint() {
+                return CallError::Tls { detail: error.to_string(), hint };
+            }
         }
         _ => {}
     }
@@ -332,7 +336,11 @@ fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
     }
     match tls_error(&error) {
         // After the handshake, an agent says so that it wants a certificate, for instance.
-        Some(rustls::Error::AlertReceived(_)) => return CallError::Unreachable(error.into()),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            let error = TlsError::Refused(*alert);
+            let hint = error.hint().unwrap_or_default();
+            return CallError::Tls { detail: error.to_string(), hint };
+        }
         Some(_) => return CallError::InvalidResponse(error.into()),
         None => {}
     }

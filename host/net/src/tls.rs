@@ -11,7 +11,7 @@ use std::{
 
 use local_files::{FileError, SETTINGS_BYTES};
 use rustls::{
-    ClientConfig, RootCertStore,
+    AlertDescription, ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use rustls_native_certs::CertificateResult;
@@ -95,6 +95,10 @@ pub(crate) struct Tls {
 pub(crate) enum TlsError {
     #[error("its certificate can't be verified: {0}")]
     Certificate(String),
+    #[error("it refuses the TLS connection: {0:?}")]
+    Refused(AlertDescription),
+    #[error("it doesn't answer with TLS")]
+    NoTls,
     #[error("the TLS handshake failed")]
     Handshake(#[source] io::Error),
     #[error("the TLS handshake took too long")]
@@ -133,7 +137,28 @@ fn classify(error: io::Error) -> TlsError {
     match error.get_ref().and_then(|cause| cause.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(reason)) => TlsError::Certificate(reason.to_string()),
         Some(rustls::Error::NoCertificatesPresented) => TlsError::Certificate("it presents none".to_owned()),
+        Some(rustls::Error::AlertReceived(alert)) => TlsError::Refused(*alert),
+        Some(rustls::Error::InvalidMessage(_)) => TlsError::NoTls,
         _ => TlsError::Handshake(error),
+    }
+}
+
+impl TlsError {
+    /// What to do about it, where that is known.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Certificate(_) => Some(
+                "the agent's certificate has to name its host and be signed by an authority that the server \
+                 trusts: name a private authority's certificate in AGENT_CA_FILE",
+            ),
+            Self::Refused(AlertDescription::CertificateRequired) => Some(
+                "the agent wants a client certificate, and the server has none: let the agent accept connections \
+                 without one",
+            ),
+            Self::Refused(_) => Some("the agent's log may say why: the server offers TLS 1.2 and 1.3"),
+            Self::NoTls => Some("if the agent has no TLS, register its URL with http://"),
+            Self::Handshake(_) | Self::TimedOut | Self::Setup(_) => None,
+        }
     }
 }
 

@@ -102,6 +102,13 @@ impl Agent {
         (Self::listen("https", 0, Some(acceptor)).await, authority.pem())
     }
 
+    /// The same, for clients with a certificate of that authority.
+    pub async fn start_with_client_certificates(name: &str) -> (Self, String) {
+        let authority = Authority::new();
+        let acceptor = authority.issue(&[name]).acceptor_of_clients(&authority);
+        (Self::listen("https", 0, Some(acceptor)).await, authority.pem())
+    }
+
     async fn listen(scheme: &str, port: u16, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind(("localhost", port)).await.expect("a free port");
         let url = format!("{scheme}://localhost:{}", listener.local_addr().expect("bound").port());

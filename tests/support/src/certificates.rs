@@ -7,9 +7,10 @@ use std::sync::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -25,12 +26,25 @@ pub struct Certificate {
 impl Certificate {
     /// Accepts TLS connections with this certificate.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::new(self.config(Arc::new(NoClientAuth))))
+    }
+
+    /// The same, from clients that present a certificate of this authority.
+    pub(crate) fn acceptor_of_clients(&self, authority: &Authority) -> TlsAcceptor {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.0.der().clone()).expect("a certificate");
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        TlsAcceptor::from(Arc::new(self.config(verifier.expect("it has a root"))))
+    }
+
+    fn config(&self, clients: Arc<dyn ClientCertVerifier>) -> ServerConfig {
         let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes());
         let chain = chain.collect::<Result<Vec<_>, _>>().expect("a certificate");
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().expect("supported").with_no_client_auth();
-        TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).expect("they belong together")))
+        let config = config.with_safe_default_protocol_versions().expect("supported");
+        config.with_client_cert_verifier(clients).with_single_cert(chain, key).expect("they belong together")
     }
 }
 
