@@ -247,7 +247,9 @@ pub(crate) fn report_error(error: ReportError) -> ApiError {
 pub(crate) fn import_error(error: ImportError) -> ApiError {
     let text = error.to_string();
     match &error {
-        ImportError::NotFound => ApiError::not_found(&text),
+        ImportError::NotFound { .. } => {
+            explained(StatusCode::NOT_FOUND, &text, error.detail().as_deref(), None)
+        }
         ImportError::SettingsLookup(_) => failure(&error, &text),
         ImportError::MissingEnv { missing, required, template, detail } => {
             let mut body = json!({

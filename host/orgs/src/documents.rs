@@ -33,6 +33,11 @@ pub(crate) fn second(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+    use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
+
     use super::*;
 
     #[test]
@@ -59,5 +64,76 @@ mod tests {
         ] {
             assert_eq!(second(text), line, "{text:?}");
         }
+    }
+
+    /// What the resolver's parser says: the lines from the begin of a further document to its first content, where
+    /// it has content.
+    fn by_parser(text: &str) -> Result<Option<RangeInclusive<usize>>, ScanError> {
+        let (mut documents, mut begin) = (0, 0);
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event?;
+            match event {
+                Event::DocumentStart(_) => (documents, begin) = (documents + 1, span.start.line()),
+                Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+                Event::Scalar(text, ScalarStyle::Plain, 0, None) if text.is_empty() => {}
+                _ if documents > 1 => return Ok(Some(begin..=span.start.line())),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn the_parser_finds_the_same_documents() {
+        const LINES: [&str; 30] = [
+            "name: T",
+            "role: |",
+            "  text",
+            "  ---",
+            "  ...",
+            "---",
+            "--- ",
+            "---\t",
+            "--- # c",
+            "--- name",
+            "--- {a: 1}",
+            "--- |",
+            "---x",
+            "...",
+            "... ",
+            "... # c",
+            "# comment",
+            "%YAML 1.2",
+            "%TAG ! tag:x,2000:",
+            "",
+            " ",
+            "\t",
+            "- 1",
+            "  - 2",
+            "\"a",
+            "b\"",
+            "'c: ---'",
+            "{",
+            "}",
+            "x: \u{85}---\u{2028}---",
+        ];
+        let seed = rand::random::<u64>();
+        let mut random = StdRng::seed_from_u64(seed);
+        let (mut several, mut single) = (0, 0);
+        for _ in 0..200_000 {
+            let end = ["\n", "\r\n", "\r"][random.random_range(0..3)];
+            let count = random.random_range(1..8);
+            let lines: Vec<&str> = (0..count).map(|_| LINES[random.random_range(0..LINES.len())]).collect();
+            let text = lines.join(end);
+            // What the parser refuses, the resolver does too.
+            let Ok(found) = by_parser(&text) else { continue };
+            let agree = match (second(&text), &found) {
+                (Some(line), Some(lines)) => lines.contains(&line),
+                (line, lines) => line.is_none() && lines.is_none(),
+            };
+            assert!(agree, "{text:?}: {:?}, not {found:?}; seed {seed}", second(&text));
+            *if found.is_some() { &mut several } else { &mut single } += 1;
+        }
+        assert!(several > 1_000 && single > 1_000, "{several} and {single}");
     }
 }

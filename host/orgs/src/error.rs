@@ -1,14 +1,19 @@
 //! Why a template could not be imported.
 
 use store::StoreError;
+use types::clip;
 use wasm::Problem;
 
 use crate::{
     fields::{InvalidValue, with_place},
+    files::entry_hint,
     json::JsonError,
     template::Requirement,
     upload::UploadError,
 };
+
+/// Bytes of a detail at most: what a resolver, or a long value, says is not repeated without limit.
+const DETAIL_BYTES: usize = 4 << 10;
 
 /// Why an import did not begin. Nothing was created. The texts go to clients as they are.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +23,10 @@ pub enum ImportError {
     Directory,
     /// The templates' directory has no such template.
     #[error("org template not found")]
-    NotFound,
+    NotFound {
+        /// A file of the directory whose name nearly is that of a template.
+        similar: Option<String>,
+    },
     /// The uploaded archive is not a template directory.
     #[error("invalid org archive")]
     Upload(#[from] UploadError),
@@ -55,13 +63,17 @@ impl ImportError {
     /// What the template's author has to change, with its place; none where the error itself is enough.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
-        match self {
+        let detail = match self {
+            Self::NotFound { similar } => {
+                similar.as_deref().map(|similar| format!("there is no org.yaml{}", entry_hint(Some(similar))))
+            }
             Self::Upload(error) => Some(error.to_string()),
             Self::Expansion(problem) => Some(with_place(problem.at.as_ref(), &problem.message)),
             Self::Template(invalid) => Some(with_place(invalid.at.as_ref(), &invalid.to_string())),
             Self::Nesting(error) => Some(error.to_string()),
             Self::MissingEnv { detail, .. } => detail.clone(),
             _ => None,
-        }
+        };
+        detail.map(|detail| clip(detail, DETAIL_BYTES))
     }
 }

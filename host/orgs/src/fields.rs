@@ -7,7 +7,7 @@ use types::SharedText;
 use wasm::template::{Node, Tree, Value};
 use wire_json::without_nul;
 
-use crate::findings::Findings;
+use crate::{findings::Findings, shown::shown};
 
 /// A value that its field does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub(crate) struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        write!(f, "{}:{}:{}", shown(&self.file), self.line, self.column)
     }
 }
 
@@ -92,17 +92,17 @@ impl<'a> Reader<'a> {
         read
     }
 
-    /// The path of what is being read, such as `workspaces[2].tier`.
+    /// The path of what is being read, such as `workspaces[2].tier`, as messages show it.
     fn path(&self) -> String {
         let mut path = String::new();
         for step in self.path.borrow().iter() {
             match step {
-                Step::Key(key) if path.is_empty() => path.push_str(key),
-                Step::Key(key) => path.extend([".", key]),
+                Step::Key(key) if path.is_empty() => path.push_str(&shown(key)),
+                Step::Key(key) => path.extend([".", &shown(key)]),
                 Step::Item(number) => path.push_str(&format!("[{number}]")),
             }
         }
-        path
+        shown(&path)
     }
 }
 

@@ -6,15 +6,22 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
+    ops::Bound,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use local_files::{FileError, shown_size};
+use local_files::{FileError, shown_size, special};
 use wasm::template::Answer;
 
-use crate::{limits::FILE_BYTES, similar_path};
+use crate::{
+    limits::FILE_BYTES,
+    shown::shown,
+    similar_path::{self, Directories, SimilarPaths},
+};
 
 /// Directories that are skipped wherever files of a template are collected: versions, caches and
 /// dependencies of other tools.
@@ -30,9 +37,16 @@ const CREDENTIALS: [&str; 3] = [ENV, ".auth_token", ".platform_inbound_secret"];
 /// Names of a template's first file. Where both exist, the first one counts.
 pub(crate) const ENTRIES: [&str; 2] = ["org.yaml", "org.yml"];
 
+/// The files of one template.
+#[derive(Debug, Clone)]
+pub struct Files {
+    place: Place,
+    similar: Arc<SimilarPaths>,
+}
+
 /// Where a template's files lie.
 #[derive(Debug, Clone)]
-pub enum Files {
+enum Place {
     /// The template came inline and has no files.
     None,
     /// A directory.
@@ -44,7 +58,7 @@ pub enum Files {
         containment_root: PathBuf,
     },
     /// Uploaded files by path. There are no links among them.
-    InMemory(BTreeMap<String, Bytes>),
+    InMemory(Arc<BTreeMap<String, Bytes>>),
 }
 
 /// Why a file has no content to give.
@@ -55,8 +69,42 @@ enum ReadError {
 }
 
 impl Files {
+    /// A template that came inline.
+    pub(crate) fn none() -> Self {
+        Self::at(Place::None)
+    }
+
+    /// A template in the directory `root`. `containment_root` is the real path of the one that holds all templates.
+    pub(crate) fn directory(root: PathBuf, containment_root: PathBuf) -> Self {
+        Self::at(Place::Directory { root, containment_root })
+    }
+
+    /// Uploaded files by path. There are no links among them.
+    pub(crate) fn in_memory(files: BTreeMap<String, Bytes>) -> Self {
+        Self::at(Place::InMemory(Arc::new(files)))
+    }
+
+    fn at(place: Place) -> Self {
+        Self { place, similar: Arc::default() }
+    }
+
+    /// The sorted paths of uploaded files.
+    pub fn uploaded(&self) -> impl Iterator<Item = &str> {
+        let files = match &self.place {
+            Place::InMemory(files) => Some(files),
+            Place::None | Place::Directory { .. } => None,
+        };
+        files.into_iter().flat_map(|files| files.keys().map(String::as_str))
+    }
+
     pub(crate) fn has_directory(&self) -> bool {
-        !matches!(self, Self::None)
+        !matches!(self.place, Place::None)
+    }
+
+    /// A file that its author may have taken for the template's first one.
+    pub(crate) fn similar_entry(&self) -> Option<String> {
+        let directory = Path::new("");
+        ENTRIES.iter().find_map(|entry| self.similar.similar_name(&self.place, directory, entry))
     }
 
     /// The answer to a resolver that asks for a path.
@@ -106,27 +154,26 @@ impl Files {
     /// Why not, in words for the author.
     pub(crate) fn check_directory(&self, path: &str) -> Result<(), String> {
         let normalized = normalize_path(path).ok_or_else(escapes)?;
-        let exists = match self {
-            Self::None => false,
-            Self::InMemory(files) => files.keys().any(|file| Path::new(file).starts_with(&normalized)),
-            Self::Directory { root, containment_root } => fs::canonicalize(root.join(&normalized))
-                .is_ok_and(|real| real.is_dir() && real.starts_with(containment_root)),
+        let kind = match &self.place {
+            Place::None => None,
+            Place::InMemory(files) if is_directory(files, &normalized) => return Ok(()),
+            Place::InMemory(files) => content(files, &normalized).map(|_| "a file"),
+            Place::Directory { root, containment_root } => match real(root, containment_root, &normalized) {
+                Ok(real) if real.is_dir() => return Ok(()),
+                Ok(real) => fs::metadata(real).ok().map(|it| special(it.file_type()).unwrap_or("a file")),
+                Err(ReadError::Missing) => None,
+                Err(ReadError::Refused(reason)) => return Err(reason),
+            },
         };
-        if exists { Ok(()) } else { Err(missing(self.similar(&normalized).as_deref())) }
+        Err(match kind {
+            Some(kind) => format!("it is {kind}, not a directory"),
+            None => missing(self.similar(&normalized).as_deref()),
+        })
     }
 
     /// A path of the template that differs from a missing one in case or Unicode normal form only.
     fn similar(&self, missing: &Path) -> Option<String> {
-        match self {
-            Self::None => None,
-            Self::InMemory(files) => {
-                let paths = files.keys().flat_map(|file| Path::new(file).ancestors());
-                similar_path::among(paths, missing)
-            }
-            Self::Directory { root, containment_root } => {
-                similar_path::below(root, containment_root, missing)
-            }
-        }
+        self.similar.find(&self.place, missing)
     }
 
     fn read_content(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
@@ -135,19 +182,20 @@ impl Files {
 
     /// `is_refused` judges the real path of a file, behind all links.
     fn read(&self, path: &Path, is_refused: impl Fn(&Path) -> bool) -> Result<Vec<u8>, ReadError> {
-        match self {
-            Self::None => Err(ReadError::Missing),
-            Self::InMemory(files) => {
-                let bytes = path.to_str().and_then(|path| files.get(path)).ok_or(ReadError::Missing)?;
+        match &self.place {
+            Place::None => Err(ReadError::Missing),
+            Place::InMemory(files) => {
+                let Some(bytes) = content(files, path) else {
+                    return Err(match is_directory(files, path) {
+                        true => ReadError::Refused(FileError::Special("a directory").to_string()),
+                        false => ReadError::Missing,
+                    });
+                };
                 check_size(bytes.len() as u64)?;
                 Ok(bytes.to_vec())
             }
-            Self::Directory { root, containment_root } => {
-                let real = fs::canonicalize(root.join(path)).map_err(|_| ReadError::Missing)?;
-                if !real.starts_with(containment_root) {
-                    let reason = "a link leads out of the templates' directory";
-                    return Err(ReadError::Refused(reason.to_owned()));
-                }
+            Place::Directory { root, containment_root } => {
+                let real = real(root, containment_root, path)?;
                 if is_refused(&real) {
                     return Err(credentials());
                 }
@@ -155,6 +203,76 @@ impl Files {
             }
         }
     }
+}
+
+impl Directories for Place {
+    fn contains(&self, directory: &Path, name: &OsStr) -> Option<bool> {
+        match self {
+            Self::None => None,
+            Self::InMemory(files) => {
+                let path = directory.join(name);
+                Some(content(files, &path).is_some() || is_directory(files, &path))
+            }
+            // Links may lead elsewhere, of which no name is disclosed.
+            Self::Directory { root, containment_root } => {
+                Some(real(root, containment_root, directory).ok()?.join(name).exists())
+            }
+        }
+    }
+
+    fn names(&self, directory: &Path) -> Option<Vec<String>> {
+        match self {
+            Self::None => None,
+            Self::InMemory(files) => Some(names_below(files, directory.to_str()?)),
+            Self::Directory { root, containment_root } => {
+                let entries = fs::read_dir(real(root, containment_root, directory).ok()?).ok()?;
+                let entries = entries.take(similar_path::ENTRIES).filter_map(Result::ok);
+                Some(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+            }
+        }
+    }
+}
+
+/// Where a path of a directory really leads, behind all links.
+fn real(root: &Path, containment_root: &Path, path: &Path) -> Result<PathBuf, ReadError> {
+    let real = fs::canonicalize(root.join(path)).map_err(|_| ReadError::Missing)?;
+    match real.starts_with(containment_root) {
+        true => Ok(real),
+        false => Err(ReadError::Refused("a link leads out of the templates' directory".to_owned())),
+    }
+}
+
+fn content<'a>(files: &'a BTreeMap<String, Bytes>, path: &Path) -> Option<&'a Bytes> {
+    files.get(path.to_str()?)
+}
+
+/// Whether there are files below this path.
+fn is_directory(files: &BTreeMap<String, Bytes>, path: &Path) -> bool {
+    let Some(path) = path.to_str() else { return false };
+    path.is_empty() || {
+        let below = format!("{path}/");
+        files.range(below.clone()..).next().is_some_and(|(file, _)| file.starts_with(&below))
+    }
+}
+
+/// The names of files and directories in a directory.
+fn names_below(files: &BTreeMap<String, Bytes>, directory: &str) -> Vec<String> {
+    let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+    let mut names = Vec::new();
+    let mut from = Bound::Included(prefix.clone());
+    while names.len() < similar_path::ENTRIES
+        && let Some((file, _)) = files.range((from, Bound::Unbounded)).next()
+        && let Some(rest) = file.strip_prefix(&prefix)
+    {
+        let (name, after) = match rest.split_once('/') {
+            // `0` comes after `/`.
+            Some((name, _)) => (name, Bound::Included(format!("{prefix}{name}0"))),
+            None => (rest, Bound::Excluded(file.clone())),
+        };
+        names.push(name.to_owned());
+        from = after;
+    }
+    names
 }
 
 /// The text of a file that an operator placed; empty if it is missing.
@@ -188,9 +306,9 @@ fn too_large(bytes: u64) -> ReadError {
     ReadError::Refused(format!("it has {size}, and a file of a template has {limit} at most"))
 }
 
-/// A file of a directory of the template, as authors write it. The top directory is empty.
+/// A file of a directory of the template, as messages show it. The top directory is empty.
 pub(crate) fn shown_path(directory: &str, path: &str) -> String {
-    if directory.is_empty() { path.to_owned() } else { format!("{directory}/{path}") }
+    if directory.is_empty() { shown(path) } else { shown(&format!("{directory}/{path}")) }
 }
 
 fn has_credentials(path: &Path) -> bool {
@@ -205,10 +323,15 @@ fn escapes() -> String {
     "the path escapes root, the template's directory".to_owned()
 }
 
+/// What to do about a template's first file that has another name.
+pub(crate) fn entry_hint(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |similar| format!("; `{}` has to be renamed", shown(similar)))
+}
+
 fn missing(similar: Option<&str>) -> String {
     similar.map_or_else(
         || "missing file".to_owned(),
-        |similar| format!("missing file; `{similar}` differs only in case or Unicode form"),
+        |similar| format!("missing file; `{}` differs only in case or Unicode form", shown(similar)),
     )
 }
 
@@ -256,7 +379,7 @@ mod tests {
         fs::write(templates.join("b/y.yaml"), "name: Y").unwrap();
         fs::write(dir.path().join("secret.yaml"), "name: S").unwrap();
         let containment_root = fs::canonicalize(&templates).unwrap();
-        let files = Files::Directory { root: templates.join("a"), containment_root };
+        let files = Files::directory(templates.join("a"), containment_root);
         (dir, files)
     }
 
@@ -310,7 +433,7 @@ mod tests {
         fs::write(dir.path().join("templates/a/big.yaml"), vec![b' '; 3 << 20]).unwrap();
         assert!(refused(files.answer("big.yaml")).contains("it has 3 MiB"));
         assert!(refused(files.answer("big.yaml")).contains("1 MiB at most"));
-        let sent = Files::InMemory([("big.yaml".to_owned(), Bytes::from(vec![0; (1 << 20) + 1]))].into());
+        let sent = Files::in_memory([("big.yaml".to_owned(), Bytes::from(vec![0; (1 << 20) + 1]))].into());
         assert!(refused(sent.answer("big.yaml")).contains("1 MiB at most"));
     }
 
@@ -327,7 +450,7 @@ mod tests {
         assert!(refused(files.answer("socket.yaml")).contains("a socket, not a regular file"));
         assert!(files.text("", "fifo.yaml").unwrap_err().contains("a FIFO"));
         assert!(files.env("").unwrap_err().contains("a FIFO"));
-        let device = Files::Directory { root: "/dev".into(), containment_root: "/dev".into() };
+        let device = Files::directory("/dev".into(), "/dev".into());
         assert!(refused(device.answer("zero")).contains("a device, not a regular file"));
     }
 
@@ -336,8 +459,10 @@ mod tests {
         let (dir, files) = templates();
         let here = dir.path().join("templates/a");
         fs::write(here.join("roles/J\u{e9}r\u{f4}me.md"), "x").unwrap();
-        let sent = ["roles/x.yaml", "roles/J\u{e9}r\u{f4}me.md"].map(|path| (path.to_owned(), Bytes::new()));
-        let sent = Files::InMemory(sent.into());
+        fs::write(here.join("Org.YML"), "x").unwrap();
+        let sent = ["roles/x.yaml", "roles/J\u{e9}r\u{f4}me.md", "Org.YML"];
+        let sent = sent.map(|path| (path.to_owned(), Bytes::new()));
+        let sent = Files::in_memory(sent.into());
         for files in [&files, &sent] {
             for path in ["Roles/x.yaml", "roles/X.YAML", "ROLES/./X.yaml"] {
                 let reason = refused(files.answer(path));
@@ -348,10 +473,25 @@ mod tests {
             assert_eq!(files.check_directory("roles"), Ok(()));
             assert!(files.check_directory("Roles").unwrap_err().contains("`roles`"));
             assert_eq!(files.check_directory("none").unwrap_err(), "missing file");
+            // What is there under its own name is of another kind.
+            assert_eq!(files.check_directory("roles/x.yaml").unwrap_err(), "it is a file, not a directory");
+            assert_eq!(refused(files.answer("roles")), "it is a directory, not a regular file");
+            assert_eq!(files.text("", "roles/").unwrap_err(), "it is a directory, not a regular file");
+            assert_eq!(files.similar_entry().as_deref(), Some("Org.YML"));
         }
         // Names outside of the templates' directory are not disclosed.
         symlink("../..", here.join("up")).unwrap();
         assert_eq!(files.answer("up/Secret.yaml"), Answer::Missing);
+    }
+
+    #[test]
+    fn the_names_of_an_uploaded_directory_are_listed_once_each() {
+        let sent = ["a/x", "a-b", "a.b/y/z", "a/y/z", "a/y0", "b"];
+        let sent = sent.map(|path| (path.to_owned(), Bytes::new())).into();
+        assert_eq!(names_below(&sent, ""), ["a-b", "a.b", "a", "b"]);
+        assert_eq!(names_below(&sent, "a"), ["x", "y", "y0"]);
+        assert_eq!(names_below(&sent, "a/y"), ["z"]);
+        assert_eq!(names_below(&sent, "c"), [""; 0]);
     }
 
     #[test]
@@ -365,6 +505,6 @@ mod tests {
         for directory in ["../b", "/etc", "roles"] {
             assert_eq!(files.env(directory).as_deref(), Ok(""), "{directory}");
         }
-        Files::None.text("", "x").unwrap_err();
+        Files::none().text("", "x").unwrap_err();
     }
 }

@@ -30,6 +30,7 @@ mod plan;
 mod report;
 mod requirements;
 mod resolve;
+mod shown;
 mod similar_path;
 mod source;
 mod template;

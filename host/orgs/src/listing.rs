@@ -89,10 +89,12 @@ impl Orgs {
                     dir,
                 }
             }
-            Err(error @ ImportError::NotFound) if self.templates_dir.join(&dir).join(".git").exists() => {
+            Err(error @ ImportError::NotFound { .. })
+                if self.templates_dir.join(&dir).join(".git").exists() =>
+            {
                 invalid(InvalidReason::HalfCheckout, &error)
             }
-            Err(ImportError::NotFound) => return None,
+            Err(ImportError::NotFound { .. }) => return None,
             Err(error @ ImportError::Expansion(_)) => invalid(InvalidReason::IncludeExpansionFailed, &error),
             Err(error) => invalid(InvalidReason::YamlInvalid, &error),
         };

@@ -1,7 +1,12 @@
 //! Remarks to a template's author: sentences, of which a few are kept and the rest is counted.
 
+use types::clip;
+
 /// Sentences that are kept.
 const MAX_NOTES: usize = 50;
+
+/// Bytes of a sentence at most: names of a template may have a megabyte.
+const SENTENCE_BYTES: usize = 1 << 10;
 
 /// What an author should look at, though it prevents nothing.
 #[derive(Debug, Default)]
@@ -13,7 +18,7 @@ pub(crate) struct Notes {
 impl Notes {
     pub(crate) fn add(&mut self, sentence: impl FnOnce() -> String) {
         if self.sentences.len() < MAX_NOTES {
-            self.sentences.push(sentence());
+            self.sentences.push(clip(sentence(), SENTENCE_BYTES));
         } else {
             self.more += 1;
         }

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn reading_stops_at_the_limits() {
         let files = ["a", "b", "c"].map(|name| (name.to_owned(), Bytes::from_static(b"1234")));
-        let files = Files::InMemory(files.into());
+        let files = Files::in_memory(files.into());
         let read =
             |count, bytes| answers(&files, ["a", "b", "none", "c"].map(str::to_owned).into(), count, bytes);
         assert_eq!(read(4, 12).map(|known| known.len()), Some(4));

@@ -1,41 +1,146 @@
 //! Finds the file that an author meant on a file system that ignores case or Unicode normal form.
 
 use std::{
-    fs,
+    collections::HashMap,
+    ffi::OsStr,
+    fmt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Entries of a directory that are compared.
-const ENTRIES: usize = 4_096;
+pub(crate) const ENTRIES: usize = 4_096;
 
-/// The path among `paths` that equals `missing` up to case and normal form.
-pub(crate) fn among<'a>(paths: impl Iterator<Item = &'a Path>, missing: &Path) -> Option<String> {
-    let meant = folded(missing.to_str()?);
-    paths.filter_map(Path::to_str).find(|path| folded(path) == meant).map(str::to_owned)
+/// Names that are remembered for one template, some 8 MiB at most. When there are more, nothing is looked for any more:
+/// a hint isn't worth reading a large directory for each of a thousand missing files.
+const NAMES: usize = 16_384;
+
+/// The directories of a template. Paths are relative to it; the empty one is its own.
+pub(crate) trait Directories {
+    /// Whether there is such an entry; none if the directory can't be looked into.
+    fn contains(&self, directory: &Path, name: &OsStr) -> Option<bool>;
+
+    /// Up to [`ENTRIES`] names of a directory.
+    fn names(&self, directory: &Path) -> Option<Vec<String>>;
 }
 
-/// The same among the files below `root`. None is looked for outside of `containment_root`, where links may lead.
-pub(crate) fn below(root: &Path, containment_root: &Path, missing: &Path) -> Option<String> {
-    let mut found = PathBuf::new();
-    for part in missing {
-        let directory = fs::canonicalize(root.join(&found)).ok()?;
-        if !directory.starts_with(containment_root) {
+/// The names of directories in which something was missing, each read once.
+#[derive(Default)]
+pub(crate) struct SimilarPaths(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// Folded and as they are, sorted.
+    by_directory: HashMap<PathBuf, Arc<[(String, String)]>>,
+    names: usize,
+}
+
+impl fmt::Debug for SimilarPaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimilarPaths").finish_non_exhaustive()
+    }
+}
+
+impl SimilarPaths {
+    /// The path that differs from the missing one in case and normal form only.
+    pub(crate) fn find(&self, directories: &impl Directories, missing: &Path) -> Option<String> {
+        let mut found = PathBuf::new();
+        let mut differs = false;
+        for part in missing {
+            if directories.contains(&found, part)? {
+                found.push(part);
+                continue;
+            }
+            let name = self.similar_name(directories, &found, part.to_str()?)?;
+            found.push(name);
+            differs = true;
+        }
+        found.to_str().filter(|_| differs).map(str::to_owned)
+    }
+
+    /// The name in a directory that differs from a missing one in case and normal form only.
+    pub(crate) fn similar_name(
+        &self,
+        directories: &impl Directories,
+        directory: &Path,
+        missing: &str,
+    ) -> Option<String> {
+        let names = self.names(directories, directory)?;
+        let meant = folded(missing);
+        let from = names.partition_point(|(folded, _)| *folded < meant);
+        let alike = names.iter().skip(from).take_while(|(folded, _)| *folded == meant);
+        alike.map(|(_, name)| name).find(|name| *name != missing).cloned()
+    }
+
+    fn names(&self, directories: &impl Directories, directory: &Path) -> Option<Arc<[(String, String)]>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = known.by_directory.get(directory) {
+            return Some(Arc::clone(names));
+        }
+        if known.names >= NAMES {
             return None;
         }
-        if directory.join(part).exists() {
-            found.push(part);
-            continue;
-        }
-        let meant = folded(part.to_str()?);
-        let entries = fs::read_dir(directory).ok()?.take(ENTRIES).filter_map(Result::ok);
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        found.push(names.filter(|name| folded(name) == meant && part.to_str() != Some(name)).min()?);
+        let names = directories.names(directory).unwrap_or_default();
+        let mut names: Vec<_> = names.into_iter().map(|name| (folded(&name), name)).collect();
+        names.sort_unstable();
+        // A directory without names is remembered, too.
+        known.names += names.len() + 1;
+        let names: Arc<[_]> = names.into();
+        known.by_directory.insert(directory.to_owned(), Arc::clone(&names));
+        Some(names)
     }
-    found.to_str().map(str::to_owned)
 }
 
 fn folded(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).nfc().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A directory of so many names, and how often they were read.
+    struct Large {
+        names: usize,
+        reads: Cell<usize>,
+    }
+
+    impl Directories for Large {
+        fn contains(&self, directory: &Path, name: &OsStr) -> Option<bool> {
+            Some(directory.as_os_str().is_empty() && name.to_str()?.parse::<u32>().is_ok())
+        }
+
+        fn names(&self, _: &Path) -> Option<Vec<String>> {
+            self.reads.set(self.reads.get() + 1);
+            Some((0..self.names).map(|number| format!("Name{number}")).collect())
+        }
+    }
+
+    #[test]
+    fn a_directory_is_read_once_however_many_files_are_missing() {
+        let large = Large { names: 3_000, reads: Cell::new(0) };
+        let similar = SimilarPaths::default();
+        for number in 0..1_000 {
+            let found = similar.find(&large, Path::new(&format!("7/name{number}")));
+            assert_eq!(found, Some(format!("7/Name{number}")));
+            assert_eq!(similar.find(&large, Path::new(&format!("7/none{number}"))), None);
+        }
+        assert_eq!(large.reads.get(), 1);
+        // What is there is not similar to itself.
+        assert_eq!(similar.find(&large, Path::new("7")), None);
+    }
+
+    #[test]
+    fn no_more_than_so_many_names_are_remembered() {
+        let large = Large { names: 3_000, reads: Cell::new(0) };
+        let similar = SimilarPaths::default();
+        let hints =
+            (0..100).filter(|number| similar.find(&large, Path::new(&format!("{number}/name1"))).is_some());
+        assert_eq!(hints.count(), 6);
+        assert_eq!(large.reads.get(), 6);
+    }
 }

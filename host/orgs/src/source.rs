@@ -4,12 +4,14 @@ use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value as Json;
+use wasm::Problem;
 
 use crate::{
     Orgs,
     blocking::off_async_threads,
     decode, documents,
     error::ImportError,
+    fields::InvalidValue,
     files::{Files, normalize_path},
     resolve::{ResolveError, Resolved, resolve},
     template::Org,
@@ -35,6 +37,16 @@ pub(crate) struct Template {
     pub(crate) org: Org,
 }
 
+/// How deeply workspaces are nested is counted in three places, of which the author need not know: by the reader of
+/// JSON, by the resolver of YAML, and by the decoder of both.
+fn refused(problem: Problem) -> ImportError {
+    let Problem { at, message } = problem;
+    match message.contains("workspaces may be nested") {
+        true => ImportError::Template(InvalidValue { at, path: String::new(), message }),
+        false => ImportError::Expansion(Problem { at, message }),
+    }
+}
+
 impl Orgs {
     /// Reads a template.
     pub(crate) async fn read(&self, source: TemplateSource) -> Result<Template, ImportError> {
@@ -47,7 +59,7 @@ impl Orgs {
                 if org.name.is_empty() {
                     return Err(ImportError::MissingSource);
                 }
-                return Ok(Template { dir: String::new(), files: Files::None, org });
+                return Ok(Template { dir: String::new(), files: Files::none(), org });
             }
             TemplateSource::Directory(dir) => {
                 let files = self.directory(&dir).ok_or(ImportError::Directory)?;
@@ -68,15 +80,15 @@ impl Orgs {
         let root: PathBuf = self.templates_dir.join(dir);
         let containment_root =
             fs::canonicalize(&self.templates_dir).unwrap_or_else(|_| self.templates_dir.to_path_buf());
-        Some(Files::Directory { root, containment_root })
+        Some(Files::directory(root, containment_root))
     }
 
     /// Resolves and decodes a template.
     pub(crate) async fn template(&self, files: &Files) -> Result<Org, ImportError> {
         let resolved = resolve(&self.catalog.resolver().await, files).await;
         let Resolved { tree, texts } = resolved.map_err(|error| match error {
-            ResolveError::NoEntry => ImportError::NotFound,
-            ResolveError::Problem(problem) => ImportError::Expansion(problem),
+            ResolveError::NoEntry => ImportError::NotFound { similar: files.similar_entry() },
+            ResolveError::Problem(problem) => refused(problem),
         })?;
         let limits = self.limits;
         off_async_threads(move || {

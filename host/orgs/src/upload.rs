@@ -12,7 +12,7 @@ use local_files::shown_size;
 use tar::{Archive, EntryType};
 
 use crate::{
-    files::{ENTRIES, Files, SKIPPED_DIRECTORIES},
+    files::{ENTRIES, Files, SKIPPED_DIRECTORIES, entry_hint},
     limits::{UPLOAD_BYTES, UPLOAD_FILES},
 };
 
@@ -48,8 +48,11 @@ pub enum UploadError {
         bytes: u64,
     },
     /// The archive has no `org.yaml` at its top.
-    #[error("there is no org.yaml at the top of the archive")]
-    NoTemplate,
+    #[error("there is no org.yaml at the top of the archive{}", entry_hint(similar.as_deref()))]
+    NoTemplate {
+        /// A file whose name differs in case or Unicode form only.
+        similar: Option<String>,
+    },
 }
 
 /// Unpacks an archive. All of it may lie below one directory, as `tar` writes it when given a directory. What
@@ -100,7 +103,8 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
     }
     let files = without_top_directory(files);
     let has_entry = ENTRIES.iter().any(|entry| files.contains_key(*entry));
-    if has_entry { Ok(Files::InMemory(files)) } else { Err(UploadError::NoTemplate) }
+    let files = Files::in_memory(files);
+    if has_entry { Ok(files) } else { Err(UploadError::NoTemplate { similar: files.similar_entry() }) }
 }
 
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
@@ -168,10 +172,7 @@ mod tests {
     }
 
     fn paths(archive: &[u8]) -> Result<Vec<String>, UploadError> {
-        match unpack(archive)? {
-            Files::InMemory(files) => Ok(files.into_keys().collect()),
-            other => panic!("{other:?}"),
-        }
+        Ok(unpack(archive)?.uploaded().map(str::to_owned).collect())
     }
 
     #[test]
@@ -200,7 +201,10 @@ mod tests {
 
     #[test]
     fn an_archive_without_a_template_is_refused() {
-        assert_eq!(paths(&files(&["a/org.yaml", "b/x"])).unwrap_err(), UploadError::NoTemplate);
+        assert_eq!(
+            paths(&files(&["a/org.yaml", "b/x"])).unwrap_err(),
+            UploadError::NoTemplate { similar: None }
+        );
         assert_eq!(
             paths(&files(&["org.yaml", "./org.yaml"])).unwrap_err(),
             UploadError::Twice("./org.yaml".into())

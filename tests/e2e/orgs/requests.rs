@@ -1,9 +1,11 @@
 //! Requests for an import: JSON and archives, their options, and what is refused.
 
 use serde_json::{Value, json};
-use support::{Database, Server};
+use support::{Answer, Database, Server};
 
-use super::{archive, import, import_events, inline, upload, with_fixtures, workspaces};
+use super::{
+    archive, import, import_events, inline, template, templates_at, upload, with_fixtures, workspaces, write,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_import_requests_are_explained() {
@@ -91,6 +93,54 @@ async fn mode_and_dry_run_are_read_from_query_and_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_about_long_names_are_short() {
+    let long = "x".repeat(300_000);
+    let agent = format!("  - name: A\n    initial_prompt_file: {long}.md\n    files_dir: {long}\n");
+    let dir =
+        template(&[("org.yaml", &format!("name: T\ndefaults: {{runtime: mock}}\nworkspaces:\n{agent}"))]);
+    write(&dir.path().join("renamed"), &[("ORG.yml", "name: T\n")]);
+    write(&dir.path().join("plain"), &[("readme.md", "")]);
+    let key = format!("name: T\ndefaults:\n  category_routing:\n    {}: {{}}\n", "x".repeat(1_000));
+    write(&dir.path().join("key"), &[("org.yaml", &key)]);
+    write(
+        &dir.path().join("include"),
+        &[("org.yaml", &format!("name: T\nworkspaces: !include {long}.yaml\n"))],
+    );
+    let server = Server::start(templates_at(Database::sqlite(), dir.path())).await;
+    let detail = |answer: &Answer| {
+        let detail = answer.json["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(detail.len() < 5_000, "{} bytes", detail.len());
+        detail
+    };
+    let renamed = import(&server, json!({ "dir": "renamed" })).await;
+    assert_eq!(renamed.error(404), "org template not found");
+    assert_eq!(detail(&renamed), "there is no org.yaml; `ORG.yml` has to be renamed");
+    assert_eq!(
+        import(&server, json!({ "dir": "plain" })).await.json,
+        json!({ "error": "org template not found" })
+    );
+    let key = import(&server, json!({ "dir": "key" })).await;
+    assert_eq!(key.error(400), "invalid org template");
+    assert!(
+        detail(&key).starts_with("org.yaml:4:") && detail(&key).contains("defaults.category_routing.xxx"),
+        "{}",
+        key.json
+    );
+    detail(&import(&server, json!({ "dir": "include" })).await);
+    let deep = (0..60)
+        .fold(json!({ "name": "N", "tier": "3" }), |below, _| json!({ "name": "N", "children": [below] }));
+    let deep = inline(&server, json!({ "name": "T", "workspaces": [deep] })).await;
+    assert!(
+        detail(&deep).starts_with("workspaces[0].children[0]") && detail(&deep).contains("…"),
+        "{}",
+        deep.json
+    );
+    assert!(detail(&deep).contains(".children[0].tier: "), "{}", deep.json);
+    let made = import(&server, json!({ "dir": "t" })).await;
+    assert!(made.json["warnings"].to_string().len() < 5_000, "{}", made.json);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_template_can_be_uploaded_as_an_archive() {
     let server = Server::start(Database::sqlite()).await;
     let send = async |query: &str, archive| upload(&server, query, archive).await;
@@ -107,9 +157,11 @@ async fn a_template_can_be_uploaded_as_an_archive() {
     let missing = send("", archive(&[("org.yaml", org)])).await;
     assert_eq!(missing.error(400), "org template expansion failed");
     assert!(missing.json["detail"].as_str().unwrap().starts_with("org.yaml:3:14"), "{}", missing.json);
-    for (bytes, detail) in
-        [(b"nonsense".to_vec(), "can't be read"), (archive(&[("readme.md", b"x")]), "no org.yaml")]
-    {
+    for (bytes, detail) in [
+        (b"nonsense".to_vec(), "can't be read"),
+        (archive(&[("readme.md", b"x")]), "no org.yaml at the top of the archive"),
+        (archive(&[("acme/a.md", b"x"), ("acme/Org.YAML", org)]), "archive; `Org.YAML` has to be renamed"),
+    ] {
         let refused = send("", bytes).await;
         assert_eq!(refused.error(400), "invalid org archive");
         assert!(refused.json["detail"].as_str().unwrap().contains(detail), "{}", refused.json);

@@ -136,7 +136,8 @@ async fn includes_can_not_leave_the_template() {
     let server = Server::start(templates_at(Database::sqlite(), &templates)).await;
     for (name, _, _, at, fragment) in &cases {
         let answer = import(&server, json!({ "dir": name })).await;
-        assert_eq!(answer.error(400), "org template expansion failed", "{name}");
+        let text = if *name == "nesting" { "invalid org template" } else { "org template expansion failed" };
+        assert_eq!(answer.error(400), text, "{name}");
         let detail = answer.json["detail"].as_str().unwrap();
         assert!(detail.starts_with(at) && detail.contains(fragment), "{name}: {detail}");
         assert!(!detail.contains(dir.path().to_str().unwrap()), "{name}: {detail}");
@@ -207,7 +208,7 @@ async fn nesting_is_counted_in_workspaces() {
     let again = inline(&server, json(64)).await.ok();
     assert!(again["workspaces"].as_array().unwrap().iter().all(|it| it["skipped"] == true));
     let text = "workspaces may be nested 64 deep";
-    for levels in [65, 80] {
+    for levels in [65, 80, 120] {
         for answer in
             [import(&server, json!({ "dir": levels.to_string() })).await, inline(&server, json(levels)).await]
         {
@@ -215,11 +216,6 @@ async fn nesting_is_counted_in_workspaces() {
             assert!(answer.json["detail"].as_str().unwrap().contains(text), "{}", answer.json);
         }
     }
-    let answer = import(&server, json!({ "dir": "120" })).await;
-    assert!(answer.json["detail"].as_str().unwrap().contains(text), "{}", answer.json);
-    let answer = inline(&server, json(120)).await;
-    assert_eq!(answer.error(400), "invalid org template");
-    assert!(answer.json["detail"].as_str().unwrap().contains(text), "{}", answer.json);
     let deep = format!(r#"{{"template":{}{}}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
     assert_eq!(server.post_raw("/org/import", deep).await.0, 400);
     server.get("/health").await.ok();

@@ -204,8 +204,8 @@ mod tests {
         symlink("../b", dir.path().join("a/shared")).unwrap();
         let source = Source::find(dir.path().join("a").to_str().unwrap()).unwrap();
         let Source::Archive { bytes, files: 3, .. } = source else { panic!("{source:?}") };
-        let orgs::Files::InMemory(files) = orgs::unpack(&bytes).unwrap() else { panic!("not in memory") };
-        assert_eq!(files.keys().collect::<Vec<_>>(), [".env", "org.yaml", "shared/x.yaml"]);
+        let files = orgs::unpack(&bytes).unwrap();
+        assert_eq!(files.uploaded().collect::<Vec<_>>(), [".env", "org.yaml", "shared/x.yaml"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
     fields::with_place,
     files::normalize_path,
     notes::Notes,
+    shown::shown,
     template::{Node, Schedule},
     unsupported::Part,
 };
@@ -81,7 +82,8 @@ impl Assembler<'_> {
             && let Err(reason) = self.files.check_directory(dir)
         {
             notes.add(|| {
-                with_place(node.marks.of("files_dir"), &format!("files_dir `{dir}` is not used: {reason}"))
+                let text = format!("files_dir `{}` is not used: {reason}", shown(dir));
+                with_place(node.marks.of("files_dir"), &text)
             });
         }
         normalize_path(dir).is_some().then(|| dir.clone())
@@ -111,7 +113,11 @@ impl Assembler<'_> {
                     enabled: *enabled,
                 }),
                 Err((field, reason)) => notes.add(|| {
-                    let text = format!("the schedule `{name}` of {} is left out: {reason}", node.name);
+                    let text = format!(
+                        "the schedule `{}` of {} is left out: {reason}",
+                        shown(name),
+                        shown(&node.name)
+                    );
                     with_place(marks.of(field), &text)
                 }),
             }

@@ -61,7 +61,7 @@ impl Fixture {
         let root = self.dir.path().join("t");
         fs::create_dir_all(&root).unwrap();
         let containment_root = fs::canonicalize(self.dir.path()).unwrap();
-        let files = Files::Directory { root, containment_root };
+        let files = Files::directory(root, containment_root);
         let assembler = Assembler {
             org: &self.org,
             dir: "t",
