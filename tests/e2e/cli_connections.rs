@@ -7,6 +7,7 @@ use std::{
 };
 
 use support::{Authority, Database, Server, Start, TlsProxy, assert_output, free_port, program};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Proxies that no connection may use.
 const PROXIES: [&str; 6] =
@@ -139,5 +140,72 @@ async fn an_answer_that_is_no_json_is_no_success() {
     {
         let output = command(&url, arguments).output().unwrap();
         assert_output(&output, false, &["answered 200 OK, but not with JSON", "--server"]);
+    }
+}
+
+/// The URL of a server that answers each connection with these bytes, and closes it.
+async fn answering(bytes: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4_096];
+                // What is not read of a request would reset the connection, and take the answer with it.
+                let _ = socket.read(&mut request).await;
+                let _ = socket.write_all(bytes).await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_speak_something_else_are_recognized() {
+    let authority = Authority::new();
+    let server = Server::start(Database::sqlite()).await;
+    let proxy = TlsProxy::start(&authority.issue(&["localhost"]), &server.url).await;
+    let with_tls = format!("http://localhost:{}", proxy.address.port());
+    let no_http = ["doesn't speak HTTP", "whose URL begins with https://"];
+    assert_output(&list(&with_tls), false, &no_http);
+    for bytes in
+        [&b"SSH-2.0-OpenSSH_9.2p1\r\n"[..], b"", b"\x15\x03\x01\x00\x02\x02\x16", b"\0\0\x18\x04\0\0\0\0\0"]
+    {
+        assert_output(&list(&answering(bytes).await), false, &no_http);
+    }
+    for page in [
+        &b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n<h1>The plain HTTP request was sent to HTTPS port</h1>"[..],
+        b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nYou're speaking plain HTTP to an SSL-enabled server port.",
+    ] {
+        assert_output(&list(&answering(page).await), false, &["wants TLS", "https:// instead of http://"]);
+    }
+    let cut = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[]").await;
+    assert_output(&list(&cut), false, &["the answer of the server at", "broke off"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn following_events_ends_when_the_reader_of_the_output_is_gone() {
+    let server = Server::start(Database::sqlite()).await;
+    let mut following = command(&server.url, &["events", "--follow"]);
+    let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
+    server
+        .until("it follows", async |server| server.metrics().await.contains("websocket_connections_active 1"))
+        .await;
+    drop(following.stdout.take());
+    // No event comes.
+    let ended = tokio::task::spawn_blocking(move || following.wait().unwrap());
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), ended).await.expect("it ends");
+    assert!(ended.unwrap().success());
+}
+
+#[test]
+fn an_admin_token_of_blanks_is_refused_where_the_server_would_be_open() {
+    let data = tempfile::tempdir().unwrap();
+    for name in ["production", "staging", ""] {
+        let mut serve = program();
+        serve.args(["serve", "--port", "0"]).env("DATA_DIR", data.path());
+        let output = serve.env("ADMIN_TOKEN", " \t").env("MOLECULE_ENV", name).output().unwrap();
+        assert_output(&output, false, &["ADMIN_TOKEN has blanks only"]);
     }
 }

@@ -4,17 +4,27 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
+use local_files::shown_size;
+use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use rustls::ClientConfig;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::address::Address;
 use super::{CliError, printable, tls};
 
 /// How long a connection may take. An answer may take as long as an agent works.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer at most: a list of 2,000 workspaces with the longest roles has 130 MB.
+const ANSWER_BYTES: usize = 256 << 20;
+
+/// How long an answer may take once it has begun, and how long it may pause meanwhile.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+const ANSWER_PAUSE: Duration = Duration::from_secs(60);
 
 /// Levels of an answer's JSON: those of what clients and agents sent, and some around it.
 pub(super) const ANSWER_LEVELS: usize = wire_json::MAX_LEVELS + 16;
@@ -87,7 +97,19 @@ impl Client {
                 "the server at {server} can't be trusted: {failure}. A private certificate authority is named with \
                  --ca-file or ISOMER_CA_FILE"
             )),
+            None if is_no_http(&source) => CliError::refused(format!(
+                "what answers at {server} doesn't speak HTTP: it is no Isomer server{}",
+                self.tls_hint()
+            )),
             None => CliError::Unreachable { server, source: source.into() },
+        }
+    }
+
+    /// What to try where a server doesn't understand this client.
+    fn tls_hint(&self) -> &'static str {
+        match self.address.secure {
+            true => "",
+            false => ", or one with TLS, whose URL begins with https://",
         }
     }
 
@@ -104,12 +126,44 @@ impl Client {
         }
     }
 
-    fn foreign(&self, status: reqwest::StatusCode) -> CliError {
+    fn foreign(&self, status: StatusCode) -> CliError {
         CliError::refused(format!(
             "{} answered {status}, but not with JSON: it is no Isomer server, or a proxy answers for it. Name the \
              server with --server",
             self.address.url
         ))
+    }
+
+    /// The body of an answer, within its bounds.
+    async fn body(&self, mut response: Response, limit: usize) -> Result<Vec<u8>, CliError> {
+        let server = &self.address.url;
+        let broken = |why: String| CliError::refused(format!("the answer of the server at {server} {why}"));
+        let until = Instant::now() + ANSWER_TIMEOUT;
+        let mut body = Vec::new();
+        loop {
+            let pause = until.min(Instant::now() + ANSWER_PAUSE);
+            let chunk = match timeout_at(pause, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => chunk,
+                Ok(Ok(None)) => return Ok(body),
+                Ok(Err(error)) => {
+                    let error = error.without_url();
+                    let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                    return Err(broken(format!("broke off: {cause}")));
+                }
+                Err(_) if pause < until => {
+                    let seconds = ANSWER_PAUSE.as_secs();
+                    return Err(broken(format!("broke off: nothing more came for {seconds} s")));
+                }
+                Err(_) => {
+                    return Err(broken(format!("did not end within {} s", ANSWER_TIMEOUT.as_secs())));
+                }
+            };
+            if chunk.len() > limit - body.len() {
+                let limit = shown_size(limit as u64);
+                return Err(broken(format!("has more than {limit}, which no answer of Isomer has")));
+            }
+            body.extend_from_slice(&chunk);
+        }
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Value, CliError> {
@@ -124,7 +178,7 @@ impl Client {
                 self.address.url
             )));
         }
-        let body = response.bytes().await.map_err(unreachable)?;
+        let body = self.body(response, ANSWER_BYTES).await?;
         let json = wire_json::from_slice_within::<Value>(&body, ANSWER_LEVELS);
         if status.is_success() {
             // What a proxy or another server answers is no success.
@@ -134,8 +188,14 @@ impl Client {
         // A request for confirmation has a message instead of an error.
         let words = json.get("error").or(json.get("message")).and_then(Value::as_str);
         let words = words.map(|words| printable(words).into_owned());
+        if words.is_none() && status == StatusCode::BAD_REQUEST && !self.address.secure && wants_tls(&body) {
+            return Err(CliError::refused(format!(
+                "the server at {} wants TLS: give its URL with https:// instead of http://",
+                self.address.url
+            )));
+        }
         let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
-        if status == reqwest::StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
         }
         if let Some(detail) = json.get("detail").and_then(Value::as_str) {
@@ -160,6 +220,24 @@ impl Client {
     }
 }
 
+/// Whether what came is no HTTP, or nothing at all.
+fn is_no_http(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_parse() || error.is_incomplete_message();
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Servers with TLS answer a plain request with 400 and a page that says so: nginx, Apache and Go's.
+fn wants_tls(page: &[u8]) -> bool {
+    let page = String::from_utf8_lossy(page.get(..1_024).unwrap_or(page));
+    page.contains("HTTPS") || page.contains("SSL-enabled")
+}
+
 fn authorization(token: &str) -> Result<HeaderValue, CliError> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
         CliError::refused(
@@ -179,4 +257,47 @@ fn lines(json: &Value, field: &str) -> Vec<String> {
 fn findings(json: &Value) -> Vec<String> {
     let findings = json.get("findings").and_then(Value::as_array);
     findings.into_iter().flatten().flat_map(|finding| lines(finding, "backtrace")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers one request with these bytes, and keeps the connection open.
+    fn server(answer: &'static [u8]) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let _ = socket.read(&mut [0; 4_096]);
+            let _ = socket.write_all(answer);
+            let _ = socket.read_to_end(&mut Vec::new());
+        });
+        Client::new(&url, None, None).unwrap()
+    }
+
+    async fn failure(answer: &'static [u8], limit: usize) -> String {
+        let client = server(answer);
+        let response = client.request(Method::GET, "/").send().await.unwrap();
+        // Whatever is waited for from here on comes at once, or never.
+        tokio::time::pause();
+        let failure = client.body(response, limit).await.unwrap_err().to_string();
+        tokio::time::resume();
+        failure.replace(&client.address.url, "URL")
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_stalls_or_grows_without_end_is_given_up() {
+        assert_eq!(
+            failure(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123", 9).await,
+            "the answer of the server at URL broke off: nothing more came for 60 s"
+        );
+        assert_eq!(
+            failure(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n", 4).await,
+            "the answer of the server at URL has more than 4 bytes, which no answer of Isomer has"
+        );
+    }
 }

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
 
 use super::client::{ANSWER_LEVELS, CONNECT_TIMEOUT, Client};
+use super::output::reader_is_gone;
 use super::print::{json_line, line, note, text};
 use super::workspaces::Workspaces;
 use super::{CliError, ServerArgs, printable};
@@ -80,6 +81,7 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
     tokio::select! {
         ended = follow(&client, &mut view) => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
+        () = reader_is_gone() => Ok(()),
     }
 }
 

@@ -77,11 +77,13 @@ pub enum CliError {
         /// What was refused, and what to do next.
         message: String,
     },
-    /// A file can't be read or written.
-    #[error("{path} can't be read or written")]
+    /// A file can't be used.
+    #[error("{path} can't be {use_of_it}")]
     File {
         /// The file or directory.
         path: String,
+        /// `read` or `written`.
+        use_of_it: &'static str,
         /// Why.
         #[source]
         source: FileError,
@@ -102,7 +104,11 @@ impl CliError {
         Self::Refused { message: message.into() }
     }
 
-    fn file(path: &Path, source: impl Into<FileError>) -> Self {
-        Self::File { path: path.display().to_string(), source: source.into() }
+    fn unread(path: &Path, source: impl Into<FileError>) -> Self {
+        Self::File { path: path.display().to_string(), use_of_it: "read", source: source.into() }
+    }
+
+    fn unwritten(path: &Path, source: impl Into<FileError>) -> Self {
+        Self::File { path: path.display().to_string(), use_of_it: "written", source: source.into() }
     }
 }

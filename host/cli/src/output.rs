@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use super::CliError;
 
 /// The first failure of the process.
@@ -23,6 +25,28 @@ pub(super) fn write(line: &str) -> bool {
 /// Not through `io::stdout`, which takes an output that is not open for writing for a written one.
 fn write_line(line: &str) -> io::Result<()> {
     File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(format!("{line}\n").as_bytes())
+}
+
+/// Waits until the reader of the output is gone, for commands that may have nothing to write for a long time. Outputs
+/// without a reader, such as files, end no command.
+pub(super) async fn reader_is_gone() {
+    // On a thread of its own: to register the output for events could make the whole terminal non-blocking.
+    let gone = tokio::task::spawn_blocking(|| {
+        let output = io::stdout();
+        // Errors are reported without being asked for.
+        let mut output = [PollFd::new(&output, PollFlags::empty())];
+        loop {
+            match poll(&mut output, None) {
+                // An output that is not open has no reader either: writing to it fails.
+                Ok(_) => return output.iter().all(|output| !output.revents().contains(PollFlags::NVAL)),
+                Err(error) if error == rustix::io::Errno::INTR => {}
+                Err(_) => return false,
+            }
+        }
+    });
+    if !gone.await.unwrap_or(false) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Ends the output of a command.

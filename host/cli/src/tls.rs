@@ -32,7 +32,7 @@ pub(super) fn config(secure: bool, authority: Option<&Path>) -> Result<ClientCon
 fn add(roots: &mut RootCertStore, file: &Path) -> Result<(), CliError> {
     let shown = file.display();
     let text = local_files::read(file, SETTINGS_BYTES)
-        .map_err(|source| CliError::File { path: format!("{shown} (--ca-file)"), source })?;
+        .map_err(|source| CliError::unread(Path::new(&format!("{shown} (--ca-file)")), source))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let certificates = certificates.ok().filter(|certificates| !certificates.is_empty());
     let added = certificates.is_some_and(|all| all.into_iter().all(|one| roots.add(one).is_ok()));

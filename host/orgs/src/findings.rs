@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use types::nearest;
+
 /// Warnings at most; further keys are counted.
 const MAX_WARNINGS: usize = 50;
 
@@ -37,7 +39,7 @@ impl Findings {
         let meant = match self.compared.get(&name) {
             Some(meant) => *meant,
             None if self.compared.len() < MAX_COMPARED => {
-                let meant = nearest(key, known);
+                let meant = nearest(key, known.iter().copied());
                 self.compared.insert(name.clone(), meant);
                 meant
             }
@@ -72,60 +74,12 @@ impl Findings {
     }
 }
 
-/// The known key that was most likely meant.
-fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
-    let key = plain(key);
-    let distance = |known: &&'static str| {
-        let name = plain(known);
-        let allowed = match key.chars().count().max(name.chars().count()) {
-            0..=3 => 0,
-            4..=5 => 1,
-            _ => 2,
-        };
-        if key.len().abs_diff(name.len()) > 8 {
-            return None;
-        }
-        let distance = strsim::osa_distance(&key, &name);
-        (distance <= allowed).then_some((distance, *known))
-    };
-    known.iter().filter_map(distance).min().map(|(_, known)| known)
-}
-
-/// Without case, `_` and `-`.
-fn plain(key: &str) -> String {
-    key.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KNOWN: [&str; 9] =
         ["name", "role", "runtime", "tier", "children", "model", "files_dir", "initial_prompt", "url"];
-
-    #[test]
-    fn misspelled_keys_are_recognized() {
-        for (key, meant) in [
-            ("chidren", Some("children")),
-            ("runtme", Some("runtime")),
-            ("Children", Some("children")),
-            ("NAME", Some("name")),
-            ("filesDir", Some("files_dir")),
-            ("files-dir", Some("files_dir")),
-            ("initial_promt", Some("initial_prompt")),
-            ("roel", Some("role")),
-            ("URL", Some("url")),
-            ("template_schema_version", None),
-            ("parent", None),
-            ("config", None),
-            ("uri", None),
-            ("team", None),
-            ("", None),
-            ("x", None),
-        ] {
-            assert_eq!(nearest(key, &KNOWN), meant, "{key}");
-        }
-    }
 
     #[test]
     fn a_key_that_occurs_often_is_one_warning_and_many_keys_are_counted() {

@@ -33,15 +33,15 @@ struct Cli {
 enum Task {
     /// Run the server
     Serve(Box<Settings>),
-    /// List, check, push, swap and try guests
+    /// List, check, push, activate and try guests
     Guest(Box<GuestArgs>),
-    /// Make, list, change, stop and explain workspaces
+    /// Create, list, change, stop and explain workspaces
     Ws(Box<WorkspaceArgs>),
     /// Import organizations from templates
     Org(Box<OrgArgs>),
-    /// Say something to an agent, and print what it answers
+    /// Send a message to an agent and print its answer
     Send(Box<SendArgs>),
-    /// Show what happened, or what happens
+    /// Show past events, and new ones as they happen
     Events(Box<EventsArgs>),
 }
 

@@ -52,6 +52,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The token is a typing error or an empty substitution, and without one the server would be open.
+    #[error(
+        "ADMIN_TOKEN has blanks only: set it to a long random text, or leave it out to run a server that every client \
+         controls"
+    )]
+    BlankAdminToken,
     /// The data directory can't be used, or is another server's.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -100,7 +106,10 @@ pub enum StartError {
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
-    for sentence in settings_check::without_effect(settings, is_set) {
+    if std::env::var("ADMIN_TOKEN").is_ok_and(|token| is_blank(&token)) && !settings.access.development() {
+        return Err(StartError::BlankAdminToken);
+    }
+    for sentence in settings_check::without_effect(settings, &set_variables()) {
         tracing::warn!("{sentence}");
     }
     if settings.http.canvas_is_own() {
@@ -179,9 +188,15 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Whether a variable has a value. A blank one counts as unset.
-fn is_set(variable: &str) -> bool {
-    std::env::var(variable).is_ok_and(|value| !value.trim().is_empty())
+/// Variables that have a value. A blank one counts as unset.
+fn set_variables() -> Vec<String> {
+    let set = std::env::vars_os().filter(|(_, value)| !value.to_string_lossy().trim().is_empty());
+    set.filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
+/// Whether a value has blanks and nothing else.
+fn is_blank(value: &str) -> bool {
+    !value.is_empty() && value.trim().is_empty()
 }
 
 /// Once the server drains, ends deliveries in time for their outcomes to be stored, and for their senders to be

@@ -20,7 +20,8 @@ use orgs::Orgs;
 use crate::deploy_mode::is_saas;
 use crate::logging::LogFormat;
 
-/// Settings of `isomer serve`. A variable that is set but blank counts as unset.
+/// Settings of `isomer serve`. A variable that is set but blank counts as unset; only an `ADMIN_TOKEN` of blanks is
+/// refused where the server would be open.
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = "\
 Log level: RUST_LOG takes a level (error, warn, info, debug, trace) or a comma list of

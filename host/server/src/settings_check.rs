@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use httpd::settings::is_loopback;
 use local_files::SETTINGS_BYTES;
+use types::nearest;
 
 use crate::settings::Settings;
 
@@ -54,9 +55,12 @@ const OTHERS: [&str; 41] = [
     "WS_ALLOW_ORIGINS",
 ];
 
-/// One sentence for each setting without effect. `is_set` knows which variables have a value.
+/// Characters of a variable that is compared with those of the settings: short names are alike by chance.
+const COMPARED: usize = 7;
+
+/// One sentence for each setting without effect. `set` are the variables that have a value.
 #[must_use]
-pub(crate) fn without_effect(settings: &Settings, is_set: impl Fn(&str) -> bool) -> Vec<String> {
+pub(crate) fn without_effect(settings: &Settings, set: &[String]) -> Vec<String> {
     let Settings { http, access, storage, guests, workspaces, orgs, .. } = settings;
     let mut found = Vec::new();
     let mut warn = |applies: bool, text: String| {
@@ -123,11 +127,20 @@ pub(crate) fn without_effect(settings: &Settings, is_set: impl Fn(&str) -> bool)
     let command = Settings::command();
     let read: Vec<&str> =
         command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let is_set = |name: &&str| set.iter().any(|set| set == name);
     let others: Vec<&str> = OTHERS.into_iter().filter(|name| !read.contains(name) && is_set(name)).collect();
     warn(
         !others.is_empty(),
         format!("variables without effect in this version of Isomer: {}", others.join(", ")),
     );
+    let unknown = set.iter().filter(|name| {
+        let name = name.as_str();
+        name.len() >= COMPARED && !read.contains(&name) && !OTHERS.contains(&name)
+    });
+    let long = || read.iter().copied().filter(|name| name.len() >= COMPARED);
+    for (name, meant) in unknown.filter_map(|name| Some((name, nearest(name, long())?))) {
+        warn(true, format!("the variable {name} has no effect; did you mean {meant}?"));
+    }
     found
 }
 
@@ -141,7 +154,8 @@ mod tests {
 
     fn warnings(flags: &[&str], set: &[&str]) -> String {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
-        without_effect(&settings, |name| set.contains(&name)).join("\n")
+        let set: Vec<String> = set.iter().copied().map(str::to_owned).collect();
+        without_effect(&settings, &set).join("\n")
     }
 
     #[test]
@@ -166,6 +180,91 @@ mod tests {
         assert!(warnings(&open, &[]).starts_with("development mode, and BIND_ADDR"));
         let set = ["REDIS_URL", "PORT", "HOME", "CP_UPSTREAM_URL"];
         assert!(warnings(&[], &set).ends_with("of Isomer: CP_UPSTREAM_URL, REDIS_URL"));
+    }
+
+    #[test]
+    fn misspelled_variables_are_named() {
+        for (name, meant) in [
+            ("DATABSE_URL", "DATABASE_URL"),
+            ("ADMIN_TOKN", "ADMIN_TOKEN"),
+            ("GUEST_DIR", "GUESTS_DIR"),
+            ("MOLECULE_ENVIRONMENT_", ""),
+            ("molecule_env", "MOLECULE_ENV"),
+            ("SERVER_LEASE_SECOND", "SERVER_LEASE_SECONDS"),
+        ] {
+            let text = format!("the variable {name} has no effect; did you mean {meant}?");
+            assert_eq!(warnings(&[], &[name]), if meant.is_empty() { "" } else { &text });
+        }
+    }
+
+    /// Of a shell, systemd, Docker, Kubernetes, and a CI.
+    #[test]
+    fn variables_of_other_programs_are_not_taken_for_misspelled_ones() {
+        for name in [
+            "PATH",
+            "HOME",
+            "USER",
+            "LOGNAME",
+            "SHELL",
+            "LANG",
+            "TERM",
+            "PWD",
+            "OLDPWD",
+            "SHLVL",
+            "HOSTNAME",
+            "TZ",
+            "XDG_RUNTIME_DIR",
+            "XDG_DATA_DIRS",
+            "XDG_CONFIG_DIRS",
+            "INVOCATION_ID",
+            "JOURNAL_STREAM",
+            "STATE_DIRECTORY",
+            "CACHE_DIRECTORY",
+            "LOGS_DIRECTORY",
+            "NOTIFY_SOCKET",
+            "CREDENTIALS_DIRECTORY",
+            "MAINPID",
+            "LISTEN_FDS",
+            "KUBERNETES_PORT",
+            "KUBERNETES_SERVICE_HOST",
+            "KUBERNETES_SERVICE_PORT",
+            "KUBERNETES_PORT_443_TCP_ADDR",
+            "POSTGRES_PORT_5432_TCP_PORT",
+            "ISOMER_SERVICE_HOST",
+            "ISOMER_PORT",
+            "DOCKER_HOST",
+            "container",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "NO_PROXY",
+            "no_proxy",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "PGHOST",
+            "PGPORT",
+            "PGDATA",
+            "POSTGRES_URL",
+            "POSTGRES_PASSWORD",
+            "RUST_LOG",
+            "RUST_BACKTRACE",
+            "RUST_MIN_STACK",
+            "CARGO_HOME",
+            "GITHUB_TOKEN",
+            "GITHUB_ACTIONS",
+            "GITHUB_WORKSPACE",
+            "CI",
+            "CI_JOB_TOKEN",
+            "RUNNER_TEMP",
+            "NODE_ENV",
+            "ANTHROPIC_API_KEY",
+            "OPENAI_API_KEY",
+            "AWS_REGION",
+            "ISOMER_URL",
+            "ISOMER_CA_FILE",
+            "LD_LIBRARY_PATH",
+        ] {
+            assert_eq!(warnings(&[], &[name]), "", "{name}");
+        }
     }
 
     #[test]

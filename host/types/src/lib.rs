@@ -11,6 +11,7 @@ mod ids;
 mod setup;
 mod shared_text;
 mod spec;
+mod spelling;
 mod string_enum;
 mod workspace;
 
@@ -20,6 +21,7 @@ pub use ids::{ActivityId, EventId, EventSeq, OrgId, Owner, QueueItemId, ServerId
 pub use setup::{InitialMemory, PluginSpec, ScheduleSpec, SealedText, WorkspaceSetup};
 pub use shared_text::SharedText;
 pub use spec::{OrgSpec, WorkspaceSpec};
+pub use spelling::nearest;
 pub use string_enum::{StringEnum, UnknownVariant};
 pub use workspace::{
     Container, DeliveryMode, DesiredState, Hosting, InvalidAccess, InvalidMode, Status, WorkspaceAccess,

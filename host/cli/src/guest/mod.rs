@@ -232,7 +232,7 @@ fn path(name: &str, rest: &str) -> String {
 /// Reads a component file.
 fn component(file: &Path) -> Result<Vec<u8>, CliError> {
     let limit = wasm::Limits::default().component_bytes;
-    local_files::read(file, limit as u64).map_err(|error| CliError::file(file, error))
+    local_files::read(file, limit as u64).map_err(|error| CliError::unread(file, error))
 }
 
 fn json_value(text: &str) -> Result<Value, String> {

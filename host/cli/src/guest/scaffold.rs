@@ -34,7 +34,7 @@ pub(super) fn run(directory: &Path) -> Result<(), CliError> {
         io::ErrorKind::AlreadyExists => {
             CliError::refused(format!("{shown} exists already: choose another name, or remove it first"))
         }
-        _ => CliError::file(directory, source),
+        _ => CliError::unwritten(directory, source),
     })?;
     let written = || -> io::Result<()> {
         write(&TEMPLATE, directory, name)?;
@@ -45,7 +45,7 @@ pub(super) fn run(directory: &Path) -> Result<(), CliError> {
         }
         Ok(())
     };
-    written().map_err(|source| CliError::file(directory, source))?;
+    written().map_err(|source| CliError::unwritten(directory, source))?;
     let file = format!("target/wasm32-wasip2/release/{}.wasm", crate_name(name));
     print::lines(&format!(
         "{shown} has the guest {name}. Next:\n  cd {shown}\n  cargo test\n  \

@@ -56,7 +56,7 @@ impl Source {
     /// Looks for local files first.
     pub(super) fn find(named: &str) -> Result<Self, CliError> {
         let path = PathBuf::from(named);
-        let failed = |source: io::Error| CliError::file(&path, source);
+        let failed = |source: io::Error| CliError::unread(&path, source);
         let Ok(metadata) = fs::metadata(&path) else {
             let is_path = named.starts_with('.') || named.contains('/') && !path.is_relative();
             let missing = || failed(io::ErrorKind::NotFound.into());
@@ -68,11 +68,11 @@ impl Source {
             return found.pack(path.clone()).map_err(failed);
         }
         if let Some(kind) = special(metadata.file_type()) {
-            return Err(CliError::file(&path, FileError::Special(kind)));
+            return Err(CliError::unread(&path, FileError::Special(kind)));
         }
         if path.extension().is_some_and(|extension| extension == "json") {
-            let bytes =
-                local_files::read(&path, BODY_BYTES as u64).map_err(|error| CliError::file(&path, error))?;
+            let bytes = local_files::read(&path, BODY_BYTES as u64)
+                .map_err(|error| CliError::unread(&path, error))?;
             let template = orgs::from_json(&bytes).map_err(|error| failed(io::Error::other(error)))?;
             return Ok(Self::Inline { path, template });
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use types::clip;
 
 use crate::print::{self, Branch, items, line, number, span, table, text, workspaces};
 
@@ -56,34 +57,43 @@ pub(super) fn tree(value: &Value) {
     print::tree(&branches.collect::<Vec<_>>());
 }
 
+/// Fields of a workspace in the order in which they are shown. Others follow.
+const FIELDS: [&str; 21] = [
+    "name",
+    "id",
+    "status",
+    "runtime",
+    "role",
+    "tier",
+    "parent_id",
+    "url",
+    "delivery_mode",
+    "workspace_dir",
+    "active_tasks",
+    "current_task",
+    "uptime_seconds",
+    "last_error_rate",
+    "last_sample_error",
+    "budget_limit",
+    "monthly_spend",
+    "max_concurrent_tasks",
+    "created_at",
+    "last_heartbeat_at",
+    "last_outbound_at",
+];
+
+/// Fields for canvases only.
+const DRAWN: [&str; 3] = ["x", "y", "collapsed"];
+
+/// Bytes that are shown of a field's JSON; `--json` shows all.
+const SHOWN_JSON: usize = 400;
+
 pub(super) fn one(value: &Value) {
-    for field in [
-        "name",
-        "id",
-        "status",
-        "runtime",
-        "role",
-        "tier",
-        "parent_id",
-        "url",
-        "delivery_mode",
-        "workspace_dir",
-    ] {
-        field_line(value, field);
-    }
-    for field in ["active_tasks", "current_task", "uptime_seconds", "last_error_rate", "last_sample_error"] {
-        field_line(value, field);
-    }
-    for field in [
-        "budget_limit",
-        "monthly_spend",
-        "max_concurrent_tasks",
-        "created_at",
-        "last_heartbeat_at",
-        "last_outbound_at",
-    ] {
-        field_line(value, field);
-    }
+    FIELDS.iter().for_each(|field| field_line(value, field));
+    let others = value.as_object().into_iter().flatten().map(|(field, _)| field.as_str());
+    others
+        .filter(|field| !FIELDS.contains(field) && !DRAWN.contains(field))
+        .for_each(|field| field_line(value, field));
 }
 
 fn field_line(value: &Value, field: &str) {
@@ -94,7 +104,7 @@ fn field_line(value: &Value, field: &str) {
             line(format!("{field:<21}{text}"));
         }
         Some(other) => {
-            line(format!("{field:<21}{other}"));
+            line(format!("{field:<21}{}", clip(other.to_string(), SHOWN_JSON)));
         }
     }
 }
