@@ -73,9 +73,9 @@ on_both_databases! {
         assert_eq!((&row["status"], &row["method"]), (&json!("ok"), &json!("message/send")));
         assert_eq!(row["response_body"], serde_json::from_str::<Value>(&text).unwrap());
         assert!(row["duration_ms"].is_i64());
-        let response = socket.event().await;
+        let response = socket.message_event().await;
         assert_eq!((&response["event"], &response["payload"]["response_body"]), (&json!("A2A_RESPONSE"), &row["response_body"]));
-        assert_eq!(socket.event().await["event"], "ACTIVITY_LOGGED");
+        assert_eq!(socket.message_event().await["event"], "ACTIVITY_LOGGED");
         // The next message uses the same connection.
         send(&server, &id, "again").await.ok();
         assert_eq!(agent.connections(), 1);
