@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{template::Channel, variables};
+use crate::{shown::shown, template::Channel, variables};
 
 /// Beginnings of the webhook URLs of Lark.
 const LARK_WEBHOOKS: [&str; 2] =
@@ -54,7 +54,7 @@ pub(crate) fn usable<'a>(
     for (key, value) in &channel.config {
         let expanded = variables::expand(value, env, process);
         if expanded.is_missing {
-            missing.push(value.as_str());
+            missing.push(shown(value));
         }
         config.insert(key.as_str(), expanded.text);
     }

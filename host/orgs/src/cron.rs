@@ -4,6 +4,8 @@ use chrono::Utc;
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 
+use crate::shown::shown;
+
 /// Names that a field takes, in any case; other fields take none.
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -21,10 +23,10 @@ pub(crate) fn check(expression: &str, timezone: &str) -> Result<(), String> {
         },
         None => (expression, timezone),
     };
-    let zone: Tz = timezone
-        .parse()
-        .map_err(|_| format!("`{timezone}` is no time zone; it takes a name such as Europe/Berlin or UTC"))?;
-    let invalid = |why: &str| format!("`{}` is no cron expression: {why}", expression.trim());
+    let zone: Tz = timezone.parse().map_err(|_| {
+        format!("`{}` is no time zone; it takes a name such as Europe/Berlin or UTC", shown(timezone))
+    })?;
+    let invalid = |why: &str| format!("`{}` is no cron expression: {why}", shown(expression.trim()));
     let fields: Vec<&str> = expression.split_whitespace().collect();
     let [minute, hour, day, month, weekday] = fields.as_slice() else {
         return Err(invalid("it needs five fields: minute, hour, day, month, day of the week"));
@@ -38,7 +40,7 @@ pub(crate) fn check(expression: &str, timezone: &str) -> Result<(), String> {
         };
         let mut words = field.split([',', '-', '/', '*', '?']);
         if let Some(word) = words.find(|word| !is_word(word)) {
-            return Err(invalid(&format!("`{word}` is not possible in `{field}`")));
+            return Err(invalid(&format!("`{}` is not possible in `{}`", shown(word), shown(field))));
         }
     }
     // Every step of one is no restriction, which decides how the two fields of days are combined.
@@ -59,6 +61,17 @@ pub(crate) fn check(expression: &str, timezone: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_long_expression_is_said_shortly() {
+        let long = "x".repeat(1 << 20);
+        for (expression, zone) in
+            [("0 9 * * 1", long.as_str()), (long.as_str(), "UTC"), (&format!("{long} * * * *"), "UTC")]
+        {
+            let reason = check(expression, zone).unwrap_err();
+            assert!(reason.len() < 1_000, "{} bytes", reason.len());
+        }
+    }
 
     #[test]
     fn expressions_are_checked() {

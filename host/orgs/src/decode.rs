@@ -10,6 +10,7 @@ use wasm::{
 use crate::{
     fields::{Fields, InvalidValue, NodeRef, Reader},
     limits::{Limits, NAME_BYTES, ROLE_BYTES},
+    shown::shown,
     template::{Channel, Defaults, Node, Org, Placed, Prompt, Prompts, Requirement, Routing, Schedule},
 };
 
@@ -78,10 +79,11 @@ pub(crate) fn external(tree: &Tree) -> Option<Problem> {
             Value::Mapping(entries) if node.tag.as_deref() == Some(EXTERNAL) => {
                 let repo = entries.iter().find_map(field).unwrap_or_default();
                 let file = tree.files.get(node.mark.file as usize);
-                let at = file.map(|file| format!("{file}:{}:{}", node.mark.line, node.mark.column));
+                let at = file.map(|file| format!("{}:{}:{}", shown(file), node.mark.line, node.mark.column));
                 let message = format!(
-                    "`{EXTERNAL} {repo}` is not fetched by this release: copy the files of that repository \
-                     into the template and use `!include`"
+                    "`{EXTERNAL} {}` is not fetched by this release: copy the files of that repository \
+                     into the template and use `!include`",
+                    shown(&repo)
                 );
                 return Some(Problem { at, message });
             }
@@ -256,7 +258,8 @@ fn requirement(value: NodeRef<'_>) -> Result<Placed<Requirement>, InvalidValue> 
 fn check_tags(value: NodeRef<'_>) -> Result<(), InvalidValue> {
     let Some(tag) = value.tag() else { return value.check_children(check_tags) };
     if !SCALAR_TAGS.contains(&tag) && !COLLECTION_TAGS.contains(&tag) {
-        return Err(value.invalid(format!("unknown tag `{tag}`: a template has `!include` and `{EXTERNAL}`")));
+        return Err(value
+            .invalid(format!("unknown tag `{}`: a template has `!include` and `{EXTERNAL}`", shown(tag))));
     }
     let fits = match tag {
         "!!seq" => value.is_sequence(),

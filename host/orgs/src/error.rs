@@ -1,13 +1,13 @@
 //! Why a template could not be imported.
 
 use store::StoreError;
-use types::clip;
 use wasm::Problem;
 
 use crate::{
     fields::{InvalidValue, with_place},
     files::entry_hint,
     json::JsonError,
+    shown::shown_within,
     template::Requirement,
     upload::UploadError,
 };
@@ -74,6 +74,6 @@ impl ImportError {
             Self::MissingEnv { detail, .. } => detail.clone(),
             _ => None,
         };
-        detail.map(|detail| clip(detail, DETAIL_BYTES))
+        detail.map(|detail| shown_within(&detail, DETAIL_BYTES))
     }
 }

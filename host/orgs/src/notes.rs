@@ -1,6 +1,6 @@
 //! Remarks to a template's author: sentences, of which a few are kept and the rest is counted.
 
-use types::clip;
+use crate::shown::shown_within;
 
 /// Sentences that are kept.
 const MAX_NOTES: usize = 50;
@@ -18,7 +18,7 @@ pub(crate) struct Notes {
 impl Notes {
     pub(crate) fn add(&mut self, sentence: impl FnOnce() -> String) {
         if self.sentences.len() < MAX_NOTES {
-            self.sentences.push(clip(sentence(), SENTENCE_BYTES));
+            self.sentences.push(shown_within(&sentence(), SENTENCE_BYTES));
         } else {
             self.more += 1;
         }

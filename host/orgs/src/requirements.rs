@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::{
     fields::with_place,
+    shown::shown,
     template::{Node, Org, Placed, Requirement},
 };
 
@@ -34,7 +35,7 @@ impl Requirement {
         let mut names: Vec<String> = Vec::new();
         for name in self.names() {
             if !is_name(name) {
-                tracing::warn!(name, "a requirement with an invalid setting name is ignored");
+                tracing::warn!(name = shown(name), "a requirement with an invalid setting name is ignored");
             } else if !names.contains(name) {
                 names.push(name.clone());
             }

@@ -4,17 +4,20 @@
 /// Bytes of a name or path that is shown whole.
 const WHOLE: usize = 200;
 
-/// Bytes that are shown of a longer one, before and after the ellipsis.
-const BEGINNING: usize = 120;
-const END: usize = 60;
-
 /// A name or path, without its middle where it is long.
 pub(crate) fn shown(text: &str) -> String {
-    if text.len() <= WHOLE {
+    shown_within(text, WHOLE)
+}
+
+/// A text of so many bytes at most, without its middle where it is longer: a sentence begins with the place, and ends
+/// with the reason.
+pub(crate) fn shown_within(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
         return text.to_owned();
     }
-    let beginning = &text[..text.floor_char_boundary(BEGINNING)];
-    let end = &text[text.ceil_char_boundary(text.len() - END)..];
+    let end = bytes / 3;
+    let beginning = &text[..text.floor_char_boundary(bytes.saturating_sub(end + '…'.len_utf8()))];
+    let end = &text[text.ceil_char_boundary(text.len() - end)..];
     format!("{beginning}…{end}")
 }
 

@@ -17,6 +17,11 @@ pub(crate) const ENTRIES: usize = 4_096;
 /// a hint isn't worth reading a large directory for each of a thousand missing files.
 const NAMES: usize = 16_384;
 
+/// Bytes of a path that is looked for, and of a name that is compared: more, no file system has. An archive may have
+/// them, with a path of a hundred thousand directories.
+const PATH_BYTES: usize = 4_096;
+const NAME_BYTES: usize = 255;
+
 /// The directories of a template. Paths are relative to it; the empty one is its own.
 pub(crate) trait Directories {
     /// Whether there is such an entry; none if the directory can't be looked into.
@@ -46,6 +51,9 @@ impl fmt::Debug for SimilarPaths {
 impl SimilarPaths {
     /// The path that differs from the missing one in case and normal form only.
     pub(crate) fn find(&self, directories: &impl Directories, missing: &Path) -> Option<String> {
+        if missing.as_os_str().len() > PATH_BYTES {
+            return None;
+        }
         let mut found = PathBuf::new();
         let mut differs = false;
         for part in missing {
@@ -83,7 +91,11 @@ impl SimilarPaths {
             return None;
         }
         let names = directories.names(directory).unwrap_or_default();
-        let mut names: Vec<_> = names.into_iter().map(|name| (folded(&name), name)).collect();
+        let mut names: Vec<_> = names
+            .into_iter()
+            .filter(|name| name.len() <= NAME_BYTES)
+            .map(|name| (folded(&name), name))
+            .collect();
         names.sort_unstable();
         // A directory without names is remembered, too.
         known.names += names.len() + 1;
@@ -132,6 +144,27 @@ mod tests {
         assert_eq!(large.reads.get(), 1);
         // What is there is not similar to itself.
         assert_eq!(similar.find(&large, Path::new("7")), None);
+    }
+
+    #[test]
+    fn paths_that_no_file_system_has_are_not_looked_for() {
+        struct Endless(Cell<usize>);
+        impl Directories for Endless {
+            fn contains(&self, _: &Path, name: &OsStr) -> Option<bool> {
+                self.0.set(self.0.get() + 1);
+                Some(name == "a")
+            }
+
+            fn names(&self, _: &Path) -> Option<Vec<String>> {
+                Some(vec!["X".repeat(256), "X".repeat(255)])
+            }
+        }
+        let endless = Endless(Cell::new(0));
+        let similar = SimilarPaths::default();
+        assert_eq!(similar.find(&endless, Path::new(&format!("{}b", "a/".repeat(100_000)))), None);
+        assert_eq!(endless.0.get(), 0);
+        assert_eq!(similar.find(&endless, Path::new(&"x".repeat(256))), None);
+        assert_eq!(similar.find(&endless, Path::new(&"x".repeat(255))), Some("X".repeat(255)));
     }
 
     #[test]

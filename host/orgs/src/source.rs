@@ -13,7 +13,9 @@ use crate::{
     error::ImportError,
     fields::InvalidValue,
     files::{Files, normalize_path},
+    notes::Notes,
     resolve::{ResolveError, Resolved, resolve},
+    shown::shown,
     template::Org,
     upload,
 };
@@ -41,7 +43,10 @@ pub(crate) struct Template {
 /// JSON, by the resolver of YAML, and by the decoder of both.
 fn refused(problem: Problem) -> ImportError {
     let Problem { at, message } = problem;
-    match message.contains("workspaces may be nested") {
+    // Not by a part of it: a file of the template may have any name.
+    match message.starts_with("nested more than ")
+        && message.ends_with(" deep; workspaces may be nested 64 deep")
+    {
         true => ImportError::Template(InvalidValue { at, path: String::new(), message }),
         false => ImportError::Expansion(Problem { at, message }),
     }
@@ -96,13 +101,15 @@ impl Orgs {
                 return Err(ImportError::Expansion(problem));
             }
             let mut org = decode::org(&tree, limits)?;
+            let mut notes = Notes::default();
             for (path, bytes) in &texts {
                 if let Some(line) = documents::second(&String::from_utf8_lossy(bytes)) {
                     let warning = "a second document begins here; a file of a template is one document, and the \
                                    rest is ignored";
-                    org.warnings.push(format!("{path}:{line}:1: {warning}"));
+                    notes.add(|| format!("{}:{line}:1: {warning}", shown(path)));
                 }
             }
+            org.warnings.extend(notes.sentences());
             Ok(org)
         })
         .await

@@ -14,6 +14,7 @@ use tar::{Archive, EntryType};
 use crate::{
     files::{ENTRIES, Files, SKIPPED_DIRECTORIES, entry_hint},
     limits::{UPLOAD_BYTES, UPLOAD_FILES},
+    shown::shown,
 };
 
 /// Why an archive is not a template directory. The texts go to the client.
@@ -23,7 +24,7 @@ pub enum UploadError {
     #[error("the archive can't be read: it is no tar archive, or not all of it arrived")]
     Unreadable,
     /// An entry is neither a file nor a directory.
-    #[error("{path}: it is {kind}; only files and directories can be sent")]
+    #[error("{}: it is {kind}; only files and directories can be sent", shown(path))]
     Kind {
         /// Path of the entry.
         path: String,
@@ -31,16 +32,16 @@ pub enum UploadError {
         kind: &'static str,
     },
     /// An absolute path, or one with `..`.
-    #[error("{0}: paths must be relative and without `..`")]
+    #[error("{}: paths must be relative and without `..`", shown(.0))]
     Path(String),
     /// Two files have the same path.
-    #[error("{0}: it is there twice")]
+    #[error("{}: it is there twice", shown(.0))]
     Twice(String),
     /// The archive exceeds a limit.
-    #[error("the archive has more than {UPLOAD_FILES} files; {0} is one more")]
+    #[error("the archive has more than {UPLOAD_FILES} files; {} is one more", shown(.0))]
     TooMany(String),
     /// The archive exceeds a limit.
-    #[error("{path} has {}; all files together may have {}", shown_size(*bytes), shown_size(UPLOAD_BYTES as u64))]
+    #[error("{} has {}; all files together may have {}", shown(path), shown_size(*bytes), shown_size(UPLOAD_BYTES as u64))]
     TooLarge {
         /// Path of the largest file.
         path: String,
@@ -67,9 +68,9 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
     let mut archive = Archive::new(Cursor::new(archive));
     for entry in archive.entries().map_err(unreadable)? {
         let mut entry = entry.map_err(unreadable)?;
-        let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let named = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader || is_left_out(&shown, kind) {
+        if kind == EntryType::XGlobalHeader || is_left_out(&named, kind) {
             continue;
         }
         let kind = match kind {
@@ -81,24 +82,24 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
             _ => Some("a special file"),
         };
         if let Some(kind) = kind {
-            return Err(UploadError::Kind { path: shown, kind });
+            return Err(UploadError::Kind { path: named, kind });
         }
-        let path = relative(&shown).ok_or_else(|| UploadError::Path(shown.clone()))?;
+        let path = relative(&named).ok_or_else(|| UploadError::Path(named.clone()))?;
         bytes += entry.size();
         if entry.size() > largest.1 {
-            largest = (shown.clone(), entry.size());
+            largest = (named.clone(), entry.size());
         }
         if bytes > UPLOAD_BYTES as u64 {
             let (path, bytes) = largest;
             return Err(UploadError::TooLarge { path, bytes });
         }
         if files.len() == UPLOAD_FILES {
-            return Err(UploadError::TooMany(shown));
+            return Err(UploadError::TooMany(named));
         }
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(unreadable)?;
         if files.insert(path, Bytes::from(content)).is_some() {
-            return Err(UploadError::Twice(shown));
+            return Err(UploadError::Twice(named));
         }
     }
     let files = without_top_directory(files);
@@ -196,6 +197,23 @@ mod tests {
         ] {
             let refused = paths(&archive(&[("org.yaml", EntryType::Regular), ("x", entry)])).unwrap_err();
             assert_eq!(refused, UploadError::Kind { path: "x".to_owned(), kind });
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_long_path_is_said_behind_it() {
+        let path = format!("{}/../x", "a".repeat(300_000));
+        for (error, end) in [
+            (UploadError::Path(path.clone()), "/../x: paths must be relative and without `..`"),
+            (UploadError::Twice(path.clone()), "/../x: it is there twice"),
+            (UploadError::TooMany(path.clone()), "/../x is one more"),
+            (
+                UploadError::Kind { path, kind: "a link" },
+                "it is a link; only files and directories can be sent",
+            ),
+        ] {
+            let text = error.to_string();
+            assert!(text.len() < 400 && text.ends_with(end), "{text}");
         }
     }
 

@@ -138,6 +138,34 @@ async fn messages_about_long_names_are_short() {
     assert!(detail(&deep).contains(".children[0].tier: "), "{}", deep.json);
     let made = import(&server, json!({ "dir": "t" })).await;
     assert!(made.json["warnings"].to_string().len() < 5_000, "{}", made.json);
+    assert!(made.json["warnings"].to_string().contains("is not used: missing file"), "{}", made.json);
+    let word = json!({ "name": "A", "workspace_access": "y".repeat(300_000) });
+    let word =
+        inline(&server, json!({ "name": "T", "defaults": { "runtime": "mock" }, "workspaces": [word] }))
+            .await;
+    let error = word.json["error"].as_str().unwrap_or_default();
+    assert!(error.len() < 1_000 && error.ends_with("'none', 'read_only', or 'read_write'"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_files_with_further_documents_some_are_named() {
+    let name = |number: usize| format!("{}/{number}.yaml", "d".repeat(90));
+    let includes: String = (0..60).map(|number| format!("  - !include {}\n", name(number))).collect();
+    let org = format!("name: T\ndefaults: {{runtime: mock}}\nworkspaces:\n{includes}");
+    let paths: Vec<String> = (0..60).map(name).collect();
+    let contents: Vec<String> = (0..60).map(|number| format!("name: N{number}\n---\nname: X\n")).collect();
+    let mut files = vec![("org.yaml", org.as_bytes())];
+    files.extend(paths.iter().map(String::as_str).zip(contents.iter().map(String::as_bytes)));
+    let server = Server::start(Database::sqlite()).await;
+    let made = upload(&server, "", archive(&files)).await.ok();
+    let warnings = made["warnings"].as_array().unwrap();
+    let further = warnings.iter().filter(|it| it.as_str().unwrap().contains("a second document begins here"));
+    assert_eq!(further.count(), 50);
+    assert!(warnings.contains(&json!("and 10 more remarks of this kind")), "{warnings:?}");
+    // A file may have any name, also one that sounds like another error.
+    let org = b"name: T\nworkspaces: !include 'workspaces may be nested 64 deep'\n";
+    let named = upload(&server, "", archive(&[("org.yaml", org)])).await;
+    assert_eq!(named.error(400), "org template expansion failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,7 @@ use crate::{
     files::{Files, normalize_path},
     layout::{ChildFrame, Frame},
     notes::Notes,
+    shown::shown,
     template::{Node, Org},
     unsupported::Unsupported,
     variables::expand,
@@ -310,7 +311,9 @@ fn workspace_dir(
     let word = if node.workspace_access.is_empty() { "none" } else { &node.workspace_access };
     let access: WorkspaceAccess = word
         .parse()
-        .map_err(|_| format!("workspace_access=\"{word}\" — must be 'none', 'read_only', or 'read_write'"))
+        .map_err(|_| {
+            format!("workspace_access=\"{}\" — must be 'none', 'read_only', or 'read_write'", shown(word))
+        })
         .map_err(|problem| (field, problem))?;
     if access != WorkspaceAccess::None && dir.is_none() {
         return Err((field, format!("workspace_access=\"{word}\" requires workspace_dir to be set")));
