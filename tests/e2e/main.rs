@@ -16,6 +16,7 @@ mod breaker;
 mod canvas;
 mod cli_connections;
 mod clocks;
+mod compiling;
 mod crashes;
 mod delivery;
 mod guest_cli;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use catalog::CatalogError;
+use catalog::{CatalogError, Verdict};
 use credentials::TokenError;
 use fleet::{
     CreateError, EditError, HibernateError, LifecycleError, RegisterError, RemoveError, WorkspaceError,
@@ -19,6 +19,9 @@ use wasm::LoadError;
 
 /// How to set what an org template requires.
 const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
+
+/// Seconds after which the compiler of guests is worth trying again.
+const COMPILER_RETRY_SECONDS: u32 = 30;
 
 /// Turns an error of the domain into the answer of a route.
 pub(crate) trait Refuse<T> {
@@ -65,6 +68,13 @@ pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
         | E::Superseded
         | E::ComponentMissing
         | E::NotInService => ApiError::conflict(&text),
+        E::Unloadable(LoadError::TooComplex { .. }) => ApiError::with_body(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({
+                "error": text,
+                "findings": [{ "probe": "size", "verdict": Verdict::Failed, "detail": text }],
+            }),
+        ),
         E::Unloadable(LoadError::TooLarge { .. }) => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, &text),
         E::Unloadable(_) => ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, &text),
         E::Unfit { conformance, .. } => ApiError::with_body(
@@ -83,6 +93,9 @@ pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
         ),
         E::Store(cause) => ApiError::platform_unavailable(cause),
         E::Commit(cause) => ApiError::platform_unavailable(cause),
+        E::CompilerBusy | E::Stopping | E::NoCompiler(_) => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text).with_retry_after(COMPILER_RETRY_SECONDS)
+        }
         E::Disk(_) | E::Crashed => ApiError::internal(&error),
     }
 }

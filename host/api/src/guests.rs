@@ -75,13 +75,10 @@ async fn push(
     Query(query): Query<PushQuery>,
     Body(component): Body,
 ) -> Answer<ReleaseView> {
-    let (catalog, by) = (app.catalog.clone(), caller.to_string());
+    let by = caller.to_string();
     let activate = flag("activate", query.activate.as_deref())?;
-    run_to_completion(async move {
-        catalog.push(&name, component, Source::Upload, &by, activate).await.map_err(catalog_error)
-    })
-    .await
-    .map(Json)
+    let pushed = app.catalog.push(&name, component, Source::Upload, &by, activate).await;
+    pushed.map(Json).map_err(catalog_error)
 }
 
 async fn remove(

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
 use events::{GuestChange, GuestEvent};
 use store::{
     CommitError,
@@ -14,7 +13,6 @@ use wasm::{Component, Digest, Settings, World, adapter::Description};
 use crate::{
     Catalog, CatalogError,
     breaker::Breaker,
-    components::blocking,
     conformance,
     guest::{ActiveRelease, Guest},
     lifecycle::same_world,
@@ -42,14 +40,8 @@ impl Validated {
 }
 
 impl Catalog {
-    pub(crate) async fn load(&self, bytes: Bytes) -> Result<Component, CatalogError> {
-        let _compiling = self.inner.compiler.lock().await;
-        let sandbox = self.inner.sandbox.clone();
-        Ok(blocking(move || sandbox.load(&bytes)).await??)
-    }
-
-    /// The component of a release: one that is in service already, else from the AOT cache, else compiled.
-    pub(crate) async fn load_release(&self, digest: &str) -> Result<Component, CatalogError> {
+    /// The component of a release of `guest`: one that is in service already, else from the AOT cache, else compiled.
+    pub(crate) async fn load_release(&self, guest: &str, digest: &str) -> Result<Component, CatalogError> {
         let Ok(digest) = digest.parse::<Digest>() else { return Err(CatalogError::NoRelease) };
         let in_service = || {
             self.inner.guests.load().values().find_map(|guest| {
@@ -60,19 +52,8 @@ impl Catalog {
         };
         match in_service() {
             Some(component) => Ok(component),
-            None => self.load_stored(digest).await,
+            None => self.load_stored(guest, digest).await,
         }
-    }
-
-    async fn load_stored(&self, digest: Digest) -> Result<Component, CatalogError> {
-        let sandbox = self.inner.sandbox.clone();
-        let compiled = blocking(move || sandbox.load_compiled(&digest)).await?;
-        let component = match compiled {
-            Some(component) => component,
-            None => self.load(self.component_bytes(digest).await?.into()).await?,
-        };
-        // What answers must be what its row says it is.
-        if component.digest() == digest { Ok(component) } else { Err(CatalogError::ComponentMissing) }
     }
 
     pub(crate) async fn validate(&self, guest: &Guest, digest: &str) -> Result<Validated, CatalogError> {
@@ -91,7 +72,7 @@ impl Catalog {
         world: Option<World>,
         digest: &str,
     ) -> Result<Validated, CatalogError> {
-        let component = self.load_release(digest).await?;
+        let component = self.load_release(&row.name, digest).await?;
         if let Some(world) = world {
             same_world(&row.name, world.as_str(), &component)?;
         }

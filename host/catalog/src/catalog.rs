@@ -19,6 +19,7 @@ use wasm::{Component, FailureKind, Limits, Outcome, Sandbox, Stream};
 
 use crate::{
     CatalogError, GuestSummary, GuestView, Manifest, bootstrap,
+    compilations::Compilations,
     component_cache::ComponentCache,
     guest::{ActiveRelease, Guest},
     runtimes::Runtimes,
@@ -42,8 +43,7 @@ pub(crate) struct Inner {
     pub(crate) manifest: Manifest,
     /// Changes are made one at a time. Preparing one (compiling, probing) is done outside.
     pub(crate) changes: Mutex<()>,
-    /// One compilation at a time: each takes every core.
-    pub(crate) compiler: Mutex<()>,
+    pub(crate) compilations: Compilations,
 }
 
 impl Catalog {
@@ -81,7 +81,7 @@ impl Catalog {
                 runtimes: ArcSwap::default(),
                 manifest,
                 changes: Mutex::new(()),
-                compiler: Mutex::new(()),
+                compilations: Compilations::new(),
             }),
         };
         catalog.index_runtimes();

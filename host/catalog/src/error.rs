@@ -3,7 +3,7 @@
 use std::io;
 
 use store::{CommitError, StoreError};
-use wasm::{Failure, FunctionError, LoadError, Report, SettingsError};
+use wasm::{CompileError, Failure, FunctionError, LoadError, Report, SettingsError};
 
 use crate::{findings::Conformance, runtimes::FALLBACK};
 
@@ -114,6 +114,15 @@ pub enum CatalogError {
     /// The disk failed.
     #[error("the directory of components can't be read or written")]
     Disk(#[source] io::Error),
+    /// Too many components wait to be compiled.
+    #[error("too many components wait to be compiled; try again later")]
+    CompilerBusy,
+    /// Nothing is compiled any more.
+    #[error("the server stops, and compiles nothing any more")]
+    Stopping,
+    /// No process can be started that compiles.
+    #[error("{0}")]
+    NoCompiler(CompileError),
     /// A background thread died.
     #[error("loading the component failed in an unforeseen way")]
     Crashed,
@@ -124,6 +133,15 @@ impl From<io::Error> for CatalogError {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::ComponentMissing,
             _ => Self::Disk(error),
+        }
+    }
+}
+
+impl From<CompileError> for CatalogError {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Load(error) => Self::Unloadable(error),
+            error @ CompileError::NoProcess(_) => Self::NoCompiler(error),
         }
     }
 }
@@ -168,6 +186,9 @@ impl CatalogError {
             | Self::Commit(_)
             | Self::ComponentMissing
             | Self::Disk(_)
+            | Self::CompilerBusy
+            | Self::Stopping
+            | Self::NoCompiler(_)
             | Self::Crashed => false,
         }
     }

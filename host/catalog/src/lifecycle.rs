@@ -20,7 +20,8 @@ use crate::{
 
 impl Catalog {
     /// Adds a release to a guest, and the guest if it is new; with `activate` puts it into service
-    /// too. Bytes that are there already are the same release.
+    /// too. Bytes that are there already are the same release. To drop the future ends the compilation, if nobody
+    /// else waits for it; after that the push goes on.
     ///
     /// # Errors
     /// If the bytes can't run, or are of another world than the guest: then the guest, if there is
@@ -36,9 +37,24 @@ impl Catalog {
         if wasm::validate::runtime_name("name", name).is_err() {
             return Err(CatalogError::BadName);
         }
+        let loaded = self.load_pushed(name, &bytes, source == Source::Upload).await;
         let digest = Digest::of(&bytes);
-        let mut release = new_release(name, &digest, bytes.len(), source, by);
-        let component = match self.load(bytes.clone()).await {
+        let release = new_release(name, &digest, bytes.len(), source, by);
+        let catalog = self.clone();
+        // What is stored is stored whole, whoever stops waiting.
+        let stored =
+            tokio::spawn(async move { catalog.store_pushed(loaded, release, bytes, activate).await });
+        stored.await.map_err(|_| CatalogError::Crashed)?
+    }
+
+    async fn store_pushed(
+        &self,
+        loaded: Result<Component, CatalogError>,
+        mut release: ReleaseRow,
+        bytes: Bytes,
+        activate: bool,
+    ) -> Result<ReleaseView, CatalogError> {
+        let component = match loaded {
             Ok(component) => component,
             Err(error) => return Err(self.refuse(release, error).await),
         };
@@ -51,7 +67,7 @@ impl Catalog {
             added => added?,
         };
         if activate {
-            return self.activate(name, &release.digest, by).await;
+            return self.activate(&release.guest, &release.digest, &release.pushed_by).await;
         }
         view(&guest, &release.digest)
     }

@@ -168,7 +168,7 @@ impl Catalog {
     /// Loads an active release. It passed its probes when it was activated; here an adapter only
     /// describes itself again.
     pub(crate) async fn load_active(&self, row: &GuestRow, digest: &str) -> Result<Validated, CatalogError> {
-        let component = self.load_release(digest).await?;
+        let component = self.load_release(&row.name, digest).await?;
         same_world(&row.name, &row.world, &component)?;
         let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
         let description = match component.adapter() {

@@ -234,7 +234,7 @@ impl GuestWatcher {
             Err(CatalogError::ComponentMissing) if !path.exists() => PushOutcome::Done,
             Err(error) => {
                 tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
-                if matches!(error, CatalogError::Store(_) | CatalogError::Commit(_)) {
+                if is_temporary(&error) {
                     PushOutcome::Retry
                 } else {
                     self.looks.set_read(path, print);
@@ -314,8 +314,13 @@ fn guest_name(path: &Path) -> Option<&str> {
 enum PushOutcome {
     /// Pushed, or nothing to push.
     Done,
-    /// The database was unavailable.
+    /// The database was unavailable, or the compiler.
     Retry,
+}
+
+fn is_temporary(error: &CatalogError) -> bool {
+    use CatalogError as E;
+    matches!(error, E::Store(_) | E::Commit(_) | E::CompilerBusy | E::NoCompiler(_))
 }
 
 /// Pushes the file unless it has the digest `known`. Returns its digest.

@@ -48,6 +48,11 @@ enum Task {
 /// Runs the program; a failure is printed with its causes.
 #[must_use]
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|command| command == wasm::COMPILE_COMMAND) {
+        // Before anything that this process doesn't need has memory, threads or descriptors.
+        return wasm::run_compile_process(arguments);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return exit(Err(error)),

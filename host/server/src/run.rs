@@ -18,7 +18,7 @@ use store::{Cipher, CipherError, DataDir, DataDirError, DatabaseUrl, DatabaseUrl
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use wasm::{AotCache, Sandbox, SandboxError};
+use wasm::{AotCache, Compiler, Sandbox, SandboxError};
 
 use crate::background;
 use crate::logging::LogFormat;
@@ -95,7 +95,8 @@ pub enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// Runs the server until a signal ends it.
+/// Runs the server until a signal ends it. The running program must be `isomer`: it compiles guests in
+/// processes of its own program.
 ///
 /// It listens as soon as the settings are checked: `/health` is answered while the database and the guests are
 /// opened, other requests wait until that is done. A first signal stops the server in order, also during the
@@ -147,6 +148,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
+    tokio::spawn(stop_compiling(catalog.clone(), shutdown.clone()));
     let delivering = tokio::spawn(stop_deliveries(app.messaging.clone(), drain, shutdown.clone()));
     routes.ready(router(app, &settings.http));
     // The routes hold the fleet, and the writer ends with its last clone.
@@ -210,6 +212,12 @@ async fn stop_deliveries(messaging: Messaging, drain: Duration, shutdown: Shutdo
     }
 }
 
+/// Once the server drains, ends compilations: they may take longer than it waits.
+async fn stop_compiling(catalog: Catalog, shutdown: Shutdown) {
+    shutdown.draining().await;
+    catalog.stop_compiling();
+}
+
 /// What depends on the database.
 struct Opened {
     store: Store,
@@ -258,7 +266,9 @@ fn database_url(settings: &Settings, data_dir: &DataDir) -> Result<DatabaseUrl, 
 
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
     let compiled = settings.guests.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
-    let sandbox = Sandbox::new(wasm::Limits::default(), Some(AotCache::open(compiled)?))?;
+    let cache = AotCache::open(compiled)?;
+    let compiler = Compiler::this_program(settings.guests.compile_limits());
+    let sandbox = Sandbox::with_compiler(wasm::Limits::default(), Some(cache), compiler)?;
     let manifest = Manifest::load(settings.guests.workspace_manifest_path.as_deref());
     Ok(Catalog::open(sandbox, store, &data_dir.components(), Feed::default(), manifest).await?)
 }

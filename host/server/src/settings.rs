@@ -16,6 +16,7 @@ use fleet::Fleet;
 use httpd::settings::{HttpSettings, positive};
 use net::{AddressPolicy, AgentAddresses, AgentAuthorities, AuthoritiesError};
 use orgs::Orgs;
+use wasm::CompileLimits;
 
 use crate::deploy_mode::is_saas;
 use crate::logging::LogFormat;
@@ -104,6 +105,14 @@ pub struct GuestSettings {
     /// Directory for compiled guests; may be emptied at any time [default: DATA_DIR/compiled]
     #[arg(long, env = "GUEST_CACHE_DIR", value_name = "DIR")]
     pub guest_cache_dir: Option<PathBuf>,
+
+    /// MiB of memory that compiling one guest may take
+    #[arg(long, env = "GUEST_COMPILE_MIB", value_name = "N", default_value = "512", value_parser = positive)]
+    pub guest_compile_mib: NonZeroU32,
+
+    /// Seconds of processor time that compiling one guest may take
+    #[arg(long, env = "GUEST_COMPILE_SECONDS", value_name = "N", default_value = "60", value_parser = positive)]
+    pub guest_compile_seconds: NonZeroU32,
 
     /// File that lists further runtimes, as workspace_templates[].name
     /// [default: manifest.json here or in the two directories above, or in /app]
@@ -248,6 +257,17 @@ impl Settings {
     #[must_use]
     pub fn saas(&self) -> bool {
         is_saas(self.workspaces.molecule_deploy_mode.as_deref(), self.http.org_id())
+    }
+}
+
+impl GuestSettings {
+    /// What compiling one guest may take.
+    #[must_use]
+    pub fn compile_limits(&self) -> CompileLimits {
+        CompileLimits {
+            memory_bytes: u64::from(self.guest_compile_mib.get()) << 20,
+            cpu_seconds: self.guest_compile_seconds.get(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 use wasmtime::{Engine, component::Component};
 
 use crate::{Digest, SandboxError};
@@ -43,10 +44,31 @@ impl AotCache {
         Ok(Self { directory, owner })
     }
 
-    /// Deletes the compiled form of a component.
+    /// Deletes the compiled form of a component, and the note that it can't be compiled.
     pub fn evict(&self, digest: &Digest) {
         // Only disk space is at stake: what is left is verified before it is used.
         let _ = fs::remove_file(self.path(digest));
+        let _ = fs::remove_file(self.note_path(digest));
+    }
+
+    /// Notes that the compiler died of a component: `how` under the limits `under`, compiled for the engine with
+    /// this hash.
+    pub(crate) fn note_death(&self, hash: u64, digest: &Digest, under: &str, how: &str) {
+        let note = format!("{}\n{how}\n", note_head(hash, under));
+        if let Err(error) = self.write(&self.note_path(digest), note.as_bytes()) {
+            tracing::warn!(%digest, %error, "that a guest can't be compiled could not be noted; the next start tries again");
+        }
+    }
+
+    /// How the compiler died of this component under the same limits.
+    pub(crate) fn noted_death(&self, hash: u64, digest: &Digest, under: &str) -> Option<String> {
+        let note = String::from_utf8(read_own(&self.note_path(digest), self.owner).ok()?).ok()?;
+        let how = note.strip_prefix(&note_head(hash, under))?.trim();
+        Some(how.to_owned())
+    }
+
+    fn note_path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(format!("{digest}.failed"))
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -64,31 +86,49 @@ impl AotCache {
                 return None;
             }
         };
-        let Some(payload) = verified(&file, hash, digest) else {
+        let Some(compiled) = load_artifact(engine, hash, digest, &file) else {
             tracing::warn!(%digest, "a compiled guest is damaged or of another build; compiling it again");
             self.evict(digest);
             return None;
         };
-        deserialize(engine, payload)
+        compiled
             .inspect_err(
                 |error| tracing::warn!(%digest, %error, "a compiled guest does not load; compiling it again"),
             )
             .ok()
     }
 
-    /// Stores a compiled component. A failure is only logged: the next start compiles again.
-    pub(crate) fn put(&self, hash: u64, digest: &Digest, component: &Component) {
-        let stored = component.serialize().map_err(io::Error::other).and_then(|payload| {
-            let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
-            file.write_all(&header(hash, digest, &payload))?;
-            file.write_all(&payload)?;
-            file.persist(self.path(digest))?;
-            Ok(())
-        });
-        if let Err(error) = stored {
+    /// Stores the artifact of a component. A failure is only logged: the next start compiles again.
+    pub(crate) fn put(&self, digest: &Digest, artifact: &[u8]) {
+        if let Err(error) = self.write(&self.path(digest), artifact) {
             tracing::warn!(%digest, %error, "a compiled guest could not be stored; the next start compiles it again");
         }
     }
+
+    /// A file for an artifact that is being made. It goes away unless it is kept.
+    pub(crate) fn begin(&self) -> io::Result<NamedTempFile> {
+        NamedTempFile::new_in(&self.directory)
+    }
+
+    /// Keeps the artifact of a component.
+    pub(crate) fn keep(&self, digest: &Digest, artifact: NamedTempFile) -> io::Result<()> {
+        self.evict(digest);
+        artifact.persist(self.path(digest))?;
+        Ok(())
+    }
+
+    /// Writes a file, which appears whole or not at all.
+    fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = self.begin()?;
+        file.write_all(content)?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+/// Another build of the compiler, or other limits, may do better.
+fn note_head(hash: u64, under: &str) -> String {
+    format!("compiled for engine {hash:016x} with {under}:")
 }
 
 /// Makes the directory private, whatever an earlier start or an operator left, and returns this
@@ -116,8 +156,25 @@ fn read_own(path: &Path, owner: u32) -> io::Result<Vec<u8>> {
 
 const HEADER: usize = 8 + 8 + 32 + 32;
 
+/// The file of a component whose compiled form is `payload`, made by an engine with this compatibility hash.
+pub(crate) fn artifact(hash: u64, digest: &Digest, payload: &[u8]) -> Vec<u8> {
+    let mut artifact = header(hash, digest, payload);
+    artifact.extend_from_slice(payload);
+    artifact
+}
+
+/// The component of an artifact; `None` if that is damaged, another component's or another engine's.
+pub(crate) fn load_artifact(
+    engine: &Engine,
+    hash: u64,
+    digest: &Digest,
+    artifact: &[u8],
+) -> Option<wasmtime::Result<Component>> {
+    Some(deserialize(engine, verified(artifact, hash, digest)?))
+}
+
 fn header(hash: u64, digest: &Digest, payload: &[u8]) -> Vec<u8> {
-    let mut header = Vec::with_capacity(HEADER);
+    let mut header = Vec::with_capacity(HEADER + payload.len());
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&hash.to_le_bytes());
     header.extend_from_slice(digest.as_bytes());
@@ -131,13 +188,13 @@ fn verified<'a>(file: &'a [u8], hash: u64, digest: &Digest) -> Option<&'a [u8]> 
     (found == header(hash, digest, payload)).then_some(payload)
 }
 
-/// The one unsafe call of the host.
 #[allow(unsafe_code)]
 fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `payload` is byte for byte what `put` got from `Component::serialize` of an engine
-    // with the same compatibility hash: `verified` compared magic, hash, digest and SHA-256 over
-    // the very slice given here. That finds damage, not malice; against that, file and directory
-    // belong to this process's user and no other user may write to them (`private`, `read_own`).
+    // SAFETY: `payload` is byte for byte what an engine with the same compatibility hash made, here or in a
+    // process of this program (`compile_process`): `verified` compared magic, hash, digest and SHA-256
+    // over the very slice given here. That finds damage, not malice; against that, file and directory
+    // belong to this process's user and no other user may write to them (`private`, `read_own`), and the
+    // pipe from such a process has no other writer.
     unsafe { Component::deserialize(engine, payload) }
 }
 
@@ -149,10 +206,11 @@ mod tests {
     fn cached() -> (tempfile::TempDir, AotCache, Engine, Digest) {
         let directory = tempfile::tempdir().unwrap();
         let cache = AotCache::open(directory.path().join("compiled")).unwrap();
-        let engine = engine::new(&Limits { slots: 1, ..Limits::default() }).unwrap();
+        let (engine, _) = engine::new(&Limits { slots: 1, ..Limits::default() }).unwrap();
         let text = "(component (core module (func (export \"f\") (result i32) i32.const 7)))";
         let digest = Digest::of(text.as_bytes());
-        cache.put(1, &digest, &Component::new(&engine, text).unwrap());
+        let payload = Component::new(&engine, text).unwrap().serialize().unwrap();
+        cache.put(&digest, &artifact(1, &digest, &payload));
         (directory, cache, engine, digest)
     }
 

@@ -5,7 +5,10 @@
 //! look up at every tick, so that a guest that computes for long shares its thread with the rest of
 //! the server until its time is over.
 
-use std::thread;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    thread,
+};
 
 use wasmtime::{
     Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
@@ -19,23 +22,41 @@ use crate::{
 /// Makes the engine. Where the address space is rationed (`ulimit -v`, some containers) the 4 GiB
 /// reservation per memory fails; then memories are reserved at their limit and bounds are checked
 /// by compiled code, which is slower by some per cent and safe all the same.
-pub(crate) fn new(limits: &Limits) -> Result<Engine, SandboxError> {
-    let engine = Engine::new(&config(limits, RESERVATION)).or_else(|error| {
+///
+/// Returns also the address space reserved for each memory, on which compiled code depends.
+pub(crate) fn new(limits: &Limits) -> Result<(Engine, u64), SandboxError> {
+    let with = |reservation| {
+        let mut config = config(limits, reservation);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+        Engine::new(&config).map(|engine| (engine, reservation))
+    };
+    let engine = with(RESERVATION).or_else(|error| {
         tracing::warn!(
             error = %format!("{error:#}"),
             "no room for 4 GiB of address space per guest memory; guests will run with bounds checks"
         );
-        Engine::new(&config(limits, limits.memory_bytes as u64))
+        with(limits.memory_bytes as u64)
     });
-    let engine = engine.map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+    let (engine, reservation) = engine.map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
     start_ticker(engine.weak()).map_err(SandboxError::Ticker)?;
-    Ok(engine)
+    Ok((engine, reservation))
+}
+
+/// An engine that compiles the same code and reserves nothing for running it.
+pub(crate) fn for_compiling(limits: &Limits, reservation: u64) -> wasmtime::Result<Engine> {
+    Engine::new(&config(limits, reservation))
+}
+
+/// What compiled code of this engine is compatible with.
+pub(crate) fn compatibility(engine: &Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
 }
 
 fn config(limits: &Limits, reservation: u64) -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)))
         .memory_reservation(reservation)
         .memory_init_cow(true)
         .epoch_interruption(true)
@@ -86,4 +107,21 @@ fn start_ticker(engine: EngineWeak) -> std::io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_engines_compile_the_same_code() {
+        let limits = Limits { slots: 1, ..Limits::default() };
+        let (engine, reservation) = new(&limits).unwrap();
+        let compiler = for_compiling(&limits, reservation).unwrap();
+        assert_eq!(compatibility(&compiler), compatibility(&engine));
+        let text = "(component (core module (memory 1) (func (export \"f\") (result i32)
+            (i32.load (i32.const 8)))))";
+        let in_process = wasmtime::component::Component::new(&engine, text).unwrap().serialize().unwrap();
+        assert_eq!(compiler.precompile_component(text.as_bytes()).unwrap(), in_process);
+    }
 }

@@ -45,6 +45,26 @@ pub enum LoadError {
     /// A core module.
     #[error("this is a core WebAssembly module, not a component: build with `--target wasm32-wasip2`")]
     CoreModule,
+    /// It has more of something than the compiler handles in time: see the limits in `precheck`.
+    #[error("{at} has {found} {what}; {limit} are allowed")]
+    TooComplex {
+        /// The component, or a module or function in it.
+        at: String,
+        /// What it has too much of.
+        what: &'static str,
+        /// How much it has at least: counting ends at the limit.
+        found: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The process that compiled it died of it.
+    #[error(
+        "compiling the component {how}. It is compiled again only when somebody pushes it: isomer guest push"
+    )]
+    CompilerDied {
+        /// What happened to the process.
+        how: String,
+    },
     /// The engine can't compile it: truncated, malformed or of an unknown proposal.
     #[error("the component does not compile: {0}")]
     Compile(String),

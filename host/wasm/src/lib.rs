@@ -1,21 +1,26 @@
 //! The sandbox: everything Isomer knows about running a WebAssembly component, and the only crate
 //! that names wasmtime.
 //!
-//! Phases are types. A [`Sandbox`] is the engine and the linker, made once. [`Sandbox::load`] turns
-//! bytes into a [`Component`]: compiled (or taken from the AOT cache), its world and version read
-//! off its export, its imports checked, ready to be instantiated. A world's handle
+//! Phases are types. A [`Sandbox`] is the engine and the linker, made once. [`Sandbox::check`] reads the bytes
+//! of a guest over; [`Sandbox::compile`] turns them into a [`Component`], compiled in a process of its own
+//! where there is one ([`Compiler`]), [`Sandbox::load`] in this process; [`Sandbox::load_compiled`] takes it from
+//! the AOT cache. It is ready to be instantiated. A world's handle
 //! ([`adapter::Adapter`], [`template::Resolver`], [`classifier::Classifier`]) makes calls: each has
 //! an instance, a memory, a deadline and a log of its own, and leaves nothing behind.
 //!
 //! What a guest answers is checked here before the host uses it ([`validate`]), and leaves as plain
 //! Rust types.
 
-#![deny(unsafe_code)] // one exception, with its reason: `cache`
+#![deny(unsafe_code)] // two exceptions, with their reasons: `cache` and `compile_process`
 
 pub mod adapter;
 mod cache;
 mod call;
 pub mod classifier;
+mod compile;
+mod compile_process;
+mod compile_result;
+mod compiler;
 mod component;
 mod digest;
 mod engine;
@@ -31,6 +36,7 @@ mod json;
 mod limits;
 mod load;
 mod outcome;
+mod precheck;
 mod sandbox;
 mod settings;
 mod state;
@@ -39,6 +45,8 @@ pub mod validate;
 mod world;
 
 pub use cache::AotCache;
+pub use compile_process::{COMPILE_COMMAND, run_compile_process};
+pub use compiler::{CompileError, CompileLimits, Compiler};
 pub use component::Component;
 pub use digest::{Digest, ParseDigestError};
 pub use failure::{Failure, FailureKind, InvalidOutput, LoadError, SandboxError};

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use wasmtime::component;
 
-use crate::{Component, Digest, LoadError, Sandbox, exports, imports};
+use crate::{Component, Digest, LoadError, Sandbox, exports, imports, precheck};
 
 impl Sandbox {
     /// Turns bytes into a component that can be called: a fraction of a second of every core when
@@ -13,15 +13,24 @@ impl Sandbox {
     /// # Errors
     /// Everything that keeps it from ever being called: see [`LoadError`].
     pub fn load(&self, bytes: &[u8]) -> Result<Component, LoadError> {
-        self.preflight(bytes)?;
+        self.check(bytes)?;
         let digest = Digest::of(bytes);
         if let Some(component) = self.load_compiled(&digest) {
             return Ok(component);
         }
-        let compiled = self.compile(bytes)?;
+        let compiled = self.compile_here(bytes)?;
         let component = self.prepare(digest, &compiled)?;
         self.put(&digest, &compiled);
         Ok(component)
+    }
+
+    /// Reads the bytes over before they are compiled: see [`LoadError`] for what it finds. A tenth of a second
+    /// for the largest component.
+    ///
+    /// # Errors
+    /// What keeps the bytes from being a guest, or from being compiled in time.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), LoadError> {
+        precheck::check(bytes, self.limits())
     }
 
     /// The component with this digest, if the AOT cache has it: no bytes are needed then.
@@ -30,18 +39,7 @@ impl Sandbox {
         self.prepare(*digest, &self.cached(digest)?).ok()
     }
 
-    fn preflight(&self, bytes: &[u8]) -> Result<(), LoadError> {
-        let limit = self.limits().component_bytes;
-        match bytes {
-            _ if bytes.len() > limit => Err(LoadError::TooLarge { bytes: bytes.len(), limit }),
-            [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => Ok(()),
-            [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Err(LoadError::CoreModule),
-            [b'\0', b'a', b's', b'm', ..] => Err(LoadError::Compile("the file is truncated".to_owned())),
-            _ => Err(LoadError::NotWasm),
-        }
-    }
-
-    fn compile(&self, bytes: &[u8]) -> Result<component::Component, LoadError> {
+    fn compile_here(&self, bytes: &[u8]) -> Result<component::Component, LoadError> {
         // A panic of the compiler on odd input is a bad file, not a dead server.
         catch_unwind(AssertUnwindSafe(|| component::Component::from_binary(self.engine(), bytes)))
             .unwrap_or_else(|_| Err(wasmtime::Error::msg("the compiler gave up on it")))
@@ -49,7 +47,11 @@ impl Sandbox {
     }
 
     /// Reads world, version and imports off a compiled component, checks them, and binds it.
-    fn prepare(&self, digest: Digest, compiled: &component::Component) -> Result<Component, LoadError> {
+    pub(crate) fn prepare(
+        &self,
+        digest: Digest,
+        compiled: &component::Component,
+    ) -> Result<Component, LoadError> {
         let engine = self.engine();
         let ty = compiled.component_type();
         let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();

@@ -1,9 +1,6 @@
 //! The engine, the linker and the slots, made once.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use wasmtime::{
@@ -11,7 +8,10 @@ use wasmtime::{
     component::{Component as Compiled, Linker},
 };
 
-use crate::{AotCache, Digest, Limits, SandboxError, engine, imports, limits::POOLED_TOTAL, state::State};
+use crate::{
+    AotCache, Compiler, Digest, Limits, SandboxError, cache, engine, imports, limits::POOLED_TOTAL,
+    state::State,
+};
 
 /// Runs guests. Cheap to clone; all clones share engine and slots.
 #[derive(Clone)]
@@ -24,6 +24,9 @@ struct Inner {
     linker: Linker<State>,
     cache: Option<AotCache>,
     compatibility: u64,
+    /// Bytes of address space for each memory.
+    reservation: u64,
+    compiler: Compiler,
     limits: Arc<Limits>,
     slots: Arc<Semaphore>,
     /// Counts idle instances of all pools.
@@ -46,19 +49,31 @@ pub struct PoolUse {
 }
 
 impl Sandbox {
-    /// Sets up the engine.
+    /// Sets up the engine. Guests are compiled in this process.
     ///
     /// # Errors
     /// If the machine has no room for it: see [`SandboxError`].
     pub fn new(limits: Limits, cache: Option<AotCache>) -> Result<Self, SandboxError> {
-        let engine = engine::new(&limits)?;
+        Self::with_compiler(limits, cache, Compiler::InProcess)
+    }
+
+    /// The same, with guests compiled where `compiler` says.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`].
+    pub fn with_compiler(
+        limits: Limits,
+        cache: Option<AotCache>,
+        compiler: Compiler,
+    ) -> Result<Self, SandboxError> {
+        let (engine, reservation) = engine::new(&limits)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self {
             inner: Arc::new(Inner {
-                compatibility: hasher.finish(),
+                compatibility: engine::compatibility(&engine),
+                reservation,
+                compiler,
                 slots: Arc::new(Semaphore::new(limits.slots as usize)),
                 idle_permits: Arc::new(Semaphore::new(POOLED_TOTAL as usize)),
                 limits: Arc::new(limits),
@@ -104,9 +119,27 @@ impl Sandbox {
 
     /// Puts a compiled form into the AOT cache, if there is one.
     pub(crate) fn put(&self, digest: &Digest, compiled: &Compiled) {
-        if let Some(cache) = &self.inner.cache {
-            cache.put(self.inner.compatibility, digest, compiled);
+        let Some(cache) = &self.inner.cache else { return };
+        match compiled.serialize() {
+            Ok(payload) => cache.put(digest, &cache::artifact(self.inner.compatibility, digest, &payload)),
+            Err(error) => tracing::warn!(%digest, %error, "a compiled guest could not be stored"),
         }
+    }
+
+    pub(crate) fn cache(&self) -> Option<&AotCache> {
+        self.inner.cache.as_ref()
+    }
+
+    pub(crate) fn compatibility(&self) -> u64 {
+        self.inner.compatibility
+    }
+
+    pub(crate) fn reservation(&self) -> u64 {
+        self.inner.reservation
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.inner.compiler
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -1,0 +1,61 @@
+//! Compiling components: one compilation per digest, which goes on as long as somebody waits for it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::{sync::watch, task::AbortHandle};
+use wasm::{CompileError, Component, Digest};
+
+use crate::{CatalogError, compile_queue::CompileQueue};
+
+/// Compilations that run, and the queue of those to come.
+pub(crate) struct Compilations {
+    pub(crate) queue: CompileQueue,
+    running: Mutex<HashMap<Digest, Weak<Compilation>>>,
+}
+
+/// A compilation that runs. It ends with the last one who waits for it.
+pub(crate) struct Compilation {
+    pub(crate) task: AbortHandle,
+    pub(crate) result: watch::Receiver<Option<Result<Component, CompileError>>>,
+}
+
+impl Drop for Compilation {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Compilation {
+    pub(crate) async fn result(&self) -> Result<Component, CatalogError> {
+        let mut result = self.result.clone();
+        // Its task was aborted: by a stop, because this caller waits.
+        let done = result.wait_for(Option::is_some).await.map_err(|_| CatalogError::Stopping)?;
+        done.clone()
+            .unwrap_or_else(|| Err(CompileError::NoProcess("it has no result".to_owned())))
+            .map_err(Into::into)
+    }
+}
+
+impl Compilations {
+    pub(crate) fn new() -> Self {
+        Self { queue: CompileQueue::new(), running: Mutex::default() }
+    }
+
+    pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Compilation>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn find(&self, digest: &Digest) -> Option<Arc<Compilation>> {
+        self.running().get(digest)?.upgrade()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.queue.stop();
+        for compilation in self.running().values().filter_map(Weak::upgrade).collect::<Vec<_>>() {
+            compilation.task.abort();
+        }
+    }
+}

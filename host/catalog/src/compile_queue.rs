@@ -1,0 +1,245 @@
+//! Who compiles next: a bounded queue, fair between guests.
+//!
+//! Guests take turns, whatever each of them has in the queue. Who stops waiting leaves it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::CatalogError;
+
+/// Components compiled at once. Each takes every core for a moment; a second one gets on while one takes long.
+const AT_ONCE: usize = 2;
+
+/// Pushes that wait at most.
+const WAITING: usize = 32;
+
+/// Bytes of components that wait at most: four of the largest.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// How long a push waits at most.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The queue. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct CompileQueue(Arc<Mutex<State>>);
+
+struct State {
+    free: usize,
+    /// Whoever waits, by guest; the guest whose turn it is comes first. No list is empty.
+    waiting: VecDeque<(String, VecDeque<Waiter>)>,
+    next_id: u64,
+    pushes: usize,
+    push_bytes: usize,
+    stopped: bool,
+}
+
+struct Waiter {
+    id: u64,
+    turn: oneshot::Sender<Permit>,
+}
+
+/// The right to compile.
+pub(crate) struct Permit(CompileQueue);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.lock().free += 1;
+        self.0.dispatch();
+    }
+}
+
+impl CompileQueue {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            free: AT_ONCE,
+            waiting: VecDeque::new(),
+            next_id: 0,
+            pushes: 0,
+            push_bytes: 0,
+            stopped: false,
+        })))
+    }
+
+    /// Waits for the turn of `guest`. A push holds `bytes` meanwhile; it is refused where too much waits already,
+    /// or when it waits too long.
+    pub(crate) async fn push(&self, guest: &str, bytes: usize) -> Result<Permit, CatalogError> {
+        let _place = Place::take(self, bytes)?;
+        match timeout(PATIENCE, self.turn(guest)).await {
+            Ok(turn) => turn,
+            Err(_) => Err(CatalogError::CompilerBusy),
+        }
+    }
+
+    /// Waits for the turn of `guest`, whose release is needed. That holds no bytes, and one caller per guest waits.
+    pub(crate) async fn turn(&self, guest: &str) -> Result<Permit, CatalogError> {
+        let (turn, granted) = oneshot::channel();
+        let id = {
+            let mut state = self.lock();
+            if state.stopped {
+                return Err(CatalogError::Stopping);
+            }
+            let id = state.next_id;
+            state.next_id += 1;
+            let waiter = Waiter { id, turn };
+            match state.waiting.iter_mut().find(|(name, _)| name == guest) {
+                Some((_, waiters)) => waiters.push_back(waiter),
+                None => state.waiting.push_back((guest.to_owned(), VecDeque::from([waiter]))),
+            }
+            id
+        };
+        let _left = Leave { queue: self, id };
+        self.dispatch();
+        granted.await.map_err(|_| CatalogError::Stopping)
+    }
+
+    /// Whoever waits is refused, and whoever comes.
+    pub(crate) fn stop(&self) {
+        let waiting = {
+            let mut state = self.lock();
+            state.stopped = true;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(waiting);
+    }
+
+    /// Gives free permits to those whose turn it is.
+    fn dispatch(&self) {
+        while let Some(waiter) = self.lock().next() {
+            // One that just left gives it back.
+            let _ = waiter.turn.send(Permit(self.clone()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes a permit for the waiter whose turn it is.
+    fn next(&mut self) -> Option<Waiter> {
+        if self.free == 0 {
+            return None;
+        }
+        let (guest, mut waiters) = self.waiting.pop_front()?;
+        let waiter = waiters.pop_front()?;
+        if !waiters.is_empty() {
+            self.waiting.push_back((guest, waiters));
+        }
+        self.free -= 1;
+        Some(waiter)
+    }
+}
+
+/// Leaves the queue when it is dropped, if still in it.
+struct Leave<'a> {
+    queue: &'a CompileQueue,
+    id: u64,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        for (_, waiters) in &mut state.waiting {
+            waiters.retain(|waiter| waiter.id != self.id);
+        }
+        state.waiting.retain(|(_, waiters)| !waiters.is_empty());
+    }
+}
+
+/// A push that waits, counted.
+struct Place<'a> {
+    queue: &'a CompileQueue,
+    bytes: usize,
+}
+
+impl<'a> Place<'a> {
+    fn take(queue: &'a CompileQueue, bytes: usize) -> Result<Self, CatalogError> {
+        let mut state = queue.lock();
+        if state.pushes >= WAITING || state.push_bytes.saturating_add(bytes) > WAITING_BYTES {
+            return Err(CatalogError::CompilerBusy);
+        }
+        state.pushes += 1;
+        state.push_bytes += bytes;
+        Ok(Self { queue, bytes })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.pushes -= 1;
+        state.push_bytes -= self.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Holds every permit.
+    async fn full(queue: &CompileQueue) -> Vec<Permit> {
+        let mut held = Vec::new();
+        for _ in 0..AT_ONCE {
+            held.push(queue.turn("busy").await.ok().unwrap());
+        }
+        held
+    }
+
+    #[tokio::test]
+    async fn guests_take_turns_whatever_each_has_waiting() {
+        let queue = CompileQueue::new();
+        let mut held = full(&queue).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let waiting = ["a", "a", "a", "b"].map(|guest| {
+            let (queue, order) = (queue.clone(), Arc::clone(&order));
+            async move {
+                let permit = queue.turn(guest).await.ok().unwrap();
+                order.lock().unwrap().push(guest);
+                drop(permit);
+            }
+        });
+        let [a1, a2, a3, b] = waiting;
+        // A permit that the future returned would be held until all are done.
+        let release = async { drop(held.pop()) };
+        tokio::join!(a1, a2, a3, b, release);
+        assert_eq!(*order.lock().unwrap(), ["a", "b", "a", "a"]);
+    }
+
+    #[tokio::test]
+    async fn who_stops_waiting_leaves_the_queue() {
+        let queue = CompileQueue::new();
+        let held = full(&queue).await;
+        assert!(timeout(Duration::ZERO, queue.push("a", 1)).await.is_err());
+        assert!(queue.lock().waiting.is_empty());
+        assert_eq!(queue.lock().pushes, 0);
+        drop(held);
+        assert_eq!(queue.lock().free, AT_ONCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pushes_are_bounded_in_number_bytes_and_time() {
+        let queue = CompileQueue::new();
+        let _held = full(&queue).await;
+        assert!(matches!(queue.push("a", WAITING_BYTES + 1).await, Err(CatalogError::CompilerBusy)));
+        assert!(matches!(queue.push("a", 1).await, Err(CatalogError::CompilerBusy)), "after a minute");
+        let places: Vec<_> = (0..WAITING).map(|_| Place::take(&queue, 1).ok().unwrap()).collect();
+        assert!(matches!(queue.push("a", 1).await, Err(CatalogError::CompilerBusy)));
+        drop(places);
+    }
+
+    #[tokio::test]
+    async fn a_stop_refuses_whoever_waits_and_whoever_comes() {
+        let queue = CompileQueue::new();
+        let _held = full(&queue).await;
+        let stop = async { queue.stop() };
+        let (waited, ()) = tokio::join!(queue.turn("a"), stop);
+        assert!(matches!(waited, Err(CatalogError::Stopping)));
+        assert!(matches!(queue.turn("a").await, Err(CatalogError::Stopping)));
+    }
+}

@@ -1,0 +1,110 @@
+//! Compiling a guest: by a process of its own where the sandbox has one, and what is kept of that.
+
+use std::io;
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+use crate::{
+    AotCache, CompileError, CompileLimits, Compiler, Component, Digest, LoadError, Sandbox,
+    cache::load_artifact,
+    compile_process::Order,
+    compile_result::refusal,
+    compiler::{run, too_much_memory},
+};
+
+impl Sandbox {
+    /// Compiles bytes that [`Sandbox::check`] has passed, and puts the result into the AOT cache. To drop the
+    /// future ends the process.
+    ///
+    /// # Errors
+    /// If the compiler refuses them, died of them, or can't be used.
+    pub async fn compile(&self, bytes: Bytes) -> Result<Component, CompileError> {
+        let sandbox = self.clone();
+        let Compiler::Process(program, limits) = self.compiler() else {
+            return blocking(move || sandbox.load(&bytes)).await?.map_err(CompileError::from);
+        };
+        let order = Order {
+            reservation: self.reservation(),
+            memory_bytes: limits.memory_bytes,
+            cpu_seconds: limits.cpu_seconds.into(),
+        };
+        let unusable = |error: io::Error| CompileError::NoProcess(error.to_string());
+        let created = {
+            let sandbox = self.clone();
+            blocking(move || sandbox.begin_artifact()).await?
+        };
+        let output = created.map_err(unusable)?;
+        let ended = run(program, &order, limits, &bytes, &output).await;
+        let limits = limits.clone();
+        let take = move || {
+            let digest = Digest::of(&bytes);
+            let taken = ended.and_then(|()| sandbox.take(&digest, output, &limits));
+            taken.inspect_err(|error| sandbox.note_death(&digest, &limits, error))
+        };
+        blocking(take).await?
+    }
+
+    /// In the directory where it will be kept, if it will.
+    fn begin_artifact(&self) -> io::Result<NamedTempFile> {
+        self.cache().map_or_else(NamedTempFile::new, AotCache::begin)
+    }
+
+    /// How compiling this component ended a process before, under the same limits: it would again. Forgotten
+    /// when the component is compiled after all, or [`Sandbox::evict`]ed.
+    #[must_use]
+    pub fn noted_death(&self, digest: &Digest) -> Option<LoadError> {
+        let Compiler::Process(_, limits) = self.compiler() else { return None };
+        let how = self.cache()?.noted_death(self.compatibility(), digest, &limits.to_string())?;
+        Some(LoadError::CompilerDied { how })
+    }
+
+    fn note_death(&self, digest: &Digest, limits: &CompileLimits, error: &CompileError) {
+        if let (Some(cache), CompileError::Load(LoadError::CompilerDied { how })) = (self.cache(), error) {
+            cache.note_death(self.compatibility(), digest, &limits.to_string(), how);
+        }
+    }
+
+    fn take(
+        &self,
+        digest: &Digest,
+        mut output: NamedTempFile,
+        limits: &CompileLimits,
+    ) -> Result<Component, CompileError> {
+        let unusable = |error: io::Error| CompileError::NoProcess(error.to_string());
+        if let Some(why) = refusal(output.as_file_mut()).map_err(unusable)? {
+            return Err(refused(why, limits).into());
+        }
+        let loaded = match self.cache() {
+            Some(cache) => {
+                cache.keep(digest, output).map_err(unusable)?;
+                self.cached(digest)
+            }
+            None => {
+                let artifact = std::fs::read(output.path()).map_err(unusable)?;
+                let loaded = load_artifact(self.engine(), self.compatibility(), digest, &artifact);
+                loaded.and_then(Result::ok)
+            }
+        };
+        let broken = || CompileError::NoProcess("it wrote no whole result".to_owned());
+        self.prepare(*digest, &loaded.ok_or_else(broken)?)
+            .inspect_err(|_| self.evict(digest))
+            .map_err(CompileError::from)
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CompileError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| CompileError::NoProcess("loading its result failed in an unforeseen way".to_owned()))
+}
+
+/// Parts of the compiler report that they got no memory.
+fn refused(why: String, limits: &CompileLimits) -> LoadError {
+    match why.contains(&io::Error::from_raw_os_error(libc::ENOMEM).to_string()) {
+        true => LoadError::CompilerDied { how: too_much_memory(limits) },
+        false => LoadError::Compile(why),
+    }
+}
+
+#[cfg(test)]
+mod tests;
