@@ -21,14 +21,14 @@ pub(crate) fn stored(status: StatusCode, known: &Known, response: Option<&RawJso
         Known::Incomplete => Some(FirstAnswer { form: AnswerForm::Incomplete, ..answer }),
         Known::TooLarge => Some(FirstAnswer { form: AnswerForm::TooLarge, ..answer }),
         Known::Stream(stream) => {
-            let content_type = text(&stream.content_type);
+            let content_type = Some(text(&stream.content_type));
             let (form, bytes) = form_of(&stream.text, response);
             let form = if stream.is_whole { form } else { AnswerForm::Incomplete };
             Some(FirstAnswer { form, bytes, content_type, ..answer })
         }
         Known::Reply(reply) => {
             let (form, bytes) = form_of(&reply.body, response);
-            let retry_after = reply.retry_after.as_ref().and_then(text);
+            let retry_after = reply.retry_after.as_ref().map(text);
             let says_all = form == AnswerForm::Json && status == StatusCode::OK && retry_after.is_none();
             (!says_all).then_some(FirstAnswer { form, bytes, retry_after, ..answer })
         }
@@ -53,15 +53,16 @@ pub(crate) fn restored(answer: Option<FirstAnswer>, response: Option<String>) ->
         (None, AnswerForm::Json) => response.into(),
         (None, _) => serde_json::from_str::<String>(&response).unwrap_or_default().into(),
     };
-    let value = |text: String| HeaderValue::try_from(text).ok();
-    match (form, content_type.and_then(value)) {
+    match (form, content_type.as_deref().and_then(value)) {
         (AnswerForm::TooLarge, _) => Known::TooLarge,
         (AnswerForm::Incomplete, None) => Known::Incomplete,
         (_, Some(content_type)) => {
             let is_whole = form != AnswerForm::Incomplete;
             Known::Stream(RecordedStream { status, content_type, text: body, is_whole })
         }
-        (_, None) => Known::Reply(Reply { status, body, retry_after: retry_after.and_then(value) }),
+        (_, None) => {
+            Known::Reply(Reply { status, body, retry_after: retry_after.as_deref().and_then(value) })
+        }
     }
 }
 
@@ -77,8 +78,14 @@ fn form_of(bytes: &Bytes, response: Option<&RawJson>) -> (AnswerForm, Option<Vec
     }
 }
 
-fn text(value: &HeaderValue) -> Option<String> {
-    value.to_str().ok().map(str::to_owned)
+/// Each byte as one character: agents may write more than ASCII.
+fn text(value: &HeaderValue) -> String {
+    value.as_bytes().iter().copied().map(char::from).collect()
+}
+
+fn value(text: &str) -> Option<HeaderValue> {
+    let bytes: Option<Vec<u8>> = text.chars().map(|char| u8::try_from(char).ok()).collect();
+    HeaderValue::from_bytes(&bytes?).ok()
 }
 
 #[cfg(test)]
@@ -91,7 +98,7 @@ mod tests {
     }
 
     fn stream(text: &[u8], is_whole: bool) -> Known {
-        let content_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
+        let content_type = HeaderValue::from_bytes(b"text/event-stream; charset=\"\xfctf\"").unwrap();
         let text = Bytes::copy_from_slice(text);
         Known::Stream(RecordedStream { status: StatusCode::CREATED, content_type, text, is_whole })
     }
