@@ -122,9 +122,10 @@ impl Messaging {
             }
         };
         tokio::select! {
+            // What is too late is not begun.
             biased;
-            output = future => Some(output),
             () = passed => None,
+            output = future => Some(output),
             () = self.stopping.cut() => None,
         }
     }
