@@ -131,15 +131,16 @@ fn servers_that_cannot_be_reached_are_named_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_no_json_is_no_success() {
-    let page = axum::Router::new().fallback(|| async { "<html>Sign in</html>" });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, page).await });
-    for arguments in
-        [&["ws", "list"][..], &["ws", "list", "--json"], &["guest", "list"], &["org", "templates"]]
-    {
+    let pages = ["<html>Sign in</html>", "", "null", "5", "\"x\""];
+    let commands =
+        [&["ws", "list"][..], &["ws", "list", "--json"], &["guest", "list"], &["org", "templates"]];
+    for (page, arguments) in pages.into_iter().flat_map(|page| commands.map(|command| (page, command))) {
+        let router = axum::Router::new().fallback(move || async move { page });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
         let output = command(&url, arguments).output().unwrap();
-        assert_output(&output, false, &["answered 200 OK, but not with JSON", "--server"]);
+        assert_output(&output, false, &["answered 200 OK, but not as Isomer does", "--server"]);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -141,8 +142,7 @@ fn refused() -> Vec<(Vec<u8>, &'static str)> {
 
 on_both_databases! {
     async fn a_component_that_would_take_too_long_is_refused_ahead(database: Database) {
-        let server = Server::start(database).await;
-        server.reply("mock").await;
+        let server = start(Start::from(database)).await;
         let before = server.peak_memory();
         for (component, what) in refused() {
             let started = Instant::now();
@@ -169,9 +169,12 @@ on_both_databases! {
         server.until_logged(refusal).await;
         server.reply("mock").await;
 
-        // Once more, and it is refused at once.
+        // Once more, and it is refused for what was noted.
+        let note = notes(&server).remove(0);
+        let text = fs::read_to_string(&note).unwrap();
+        fs::write(&note, text.replace("took more than 1 s", "took, as was noted, more than 1 s")).unwrap();
         let server = server.restart().await;
-        server.until_logged(refusal).await;
+        server.until_logged("compiling the component took, as was noted, more than 1 s of processor time").await;
         assert!(noted(&server) == 1, "{}", server.log());
         let compiled = server.push("bomb", &slow(1), false).await;
         assert!(compiled.error(422).contains("isomer guest push"), "{}", compiled.json);
@@ -187,17 +190,39 @@ async fn start(start: Start) -> Server {
     server
 }
 
-/// Components of which the compiler is noted to have died.
-fn noted(server: &Server) -> usize {
+/// Each part of it is within its limit, and together they don't fit into the engine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_compiles_and_does_not_fit_is_refused() {
+    let server = start(Start::from(Database::sqlite()).own_cache()).await;
+    let stored = || fs::read_dir(server.data.path().join("compiled")).unwrap().count();
+    let before = stored();
+    let memories: String = ["a", "b", "c"]
+        .map(|name| format!("(core module ${name} (memory 1)) (core instance (instantiate ${name}))"))
+        .concat();
+    let world = r#"(instance $i) (export "isomer:adapter/adapter@0.1.0" (instance $i))"#;
+    let component = wat::parse_str(format!("(component {memories} {world})")).unwrap();
+    for _ in 0..2 {
+        let refused = server.push("mock", &component, true).await;
+        assert!(refused.error(422).contains("does not compile"), "{}", refused.json);
+        assert_eq!(server.guest("mock").await["releases"][0]["state"], "rejected");
+    }
+    assert_eq!(stored(), before);
+}
+
+/// The notes of components of which the compiler died.
+fn notes(server: &Server) -> Vec<PathBuf> {
     let compiled = fs::read_dir(server.data.path().join("compiled")).unwrap();
-    compiled
-        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "failed"))
-        .count()
+    let files = compiled.map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|end| end == "failed")).collect()
+}
+
+fn noted(server: &Server) -> usize {
+    notes(server).len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_takes_too_much_memory_is_cut_while_others_compile() {
-    let start = Start::from(Database::sqlite()).own_cache().env("GUEST_COMPILE_MIB", "224");
+    let start = Start::from(Database::sqlite()).own_cache().env("GUEST_COMPILE_MIB", "256");
     let server = self::start(start).await;
     let before = server.peak_memory();
     let (hostile, second) = (large(), variant(&Components::get().second_mock, 200));
@@ -208,7 +233,7 @@ async fn a_component_that_takes_too_much_memory_is_cut_while_others_compile() {
         server.push("mock", &second, true).await
     });
     assert!(
-        bomb.error(422).contains("took more than 224 MiB of memory (GUEST_COMPILE_MIB)"),
+        bomb.error(422).contains("took more than 256 MiB of memory (GUEST_COMPILE_MIB)"),
         "{}",
         bomb.json
     );

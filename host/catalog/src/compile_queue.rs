@@ -15,8 +15,9 @@ use crate::CatalogError;
 /// Components compiled at once. Each takes every core for a moment; a second one gets on while one takes long.
 const AT_ONCE: usize = 2;
 
-/// Pushes that wait at most.
+/// Pushes that wait at most, and those of one guest: who pushes one name again and again keeps no other out.
 const WAITING: usize = 32;
+const WAITING_OF_ONE: usize = 4;
 
 /// Bytes of components that wait at most: four of the largest.
 const WAITING_BYTES: usize = 64 << 20;
@@ -33,7 +34,8 @@ struct State {
     /// Whoever waits, by guest; the guest whose turn it is comes first. No list is empty.
     waiting: VecDeque<(String, VecDeque<Waiter>)>,
     next_id: u64,
-    pushes: usize,
+    /// Pushes that wait, by guest.
+    pushes: Vec<String>,
     push_bytes: usize,
     stopped: bool,
 }
@@ -59,16 +61,20 @@ impl CompileQueue {
             free: AT_ONCE,
             waiting: VecDeque::new(),
             next_id: 0,
-            pushes: 0,
+            pushes: Vec::new(),
             push_bytes: 0,
             stopped: false,
         })))
     }
 
-    /// Waits for the turn of `guest`. A push holds `bytes` meanwhile; it is refused where too much waits already,
-    /// or when it waits too long.
-    pub(crate) async fn push(&self, guest: &str, bytes: usize) -> Result<Permit, CatalogError> {
-        let _place = Place::take(self, bytes)?;
+    /// The place of a push of `guest`, which holds `bytes` as long as it waits: for its turn, or for a compilation that
+    /// runs. It is refused where too much waits already.
+    pub(crate) fn place<'a>(&'a self, guest: &'a str, bytes: usize) -> Result<Place<'a>, CatalogError> {
+        Place::take(self, guest, bytes)
+    }
+
+    /// Waits for the turn of `guest`, whose push has a place, and not too long.
+    pub(crate) async fn push(&self, guest: &str) -> Result<Permit, CatalogError> {
         match timeout(PATIENCE, self.turn(guest)).await {
             Ok(turn) => turn,
             Err(_) => Err(CatalogError::CompilerBusy),
@@ -109,8 +115,10 @@ impl CompileQueue {
 
     /// Gives free permits to those whose turn it is.
     fn dispatch(&self) {
-        while let Some(waiter) = self.lock().next() {
-            // One that just left gives it back.
+        loop {
+            // The lock is free again before the permit is sent: one that just left drops it here, which takes the lock.
+            let next = self.lock().next();
+            let Some(waiter) = next else { return };
             let _ = waiter.turn.send(Permit(self.clone()));
         }
     }
@@ -153,27 +161,32 @@ impl Drop for Leave<'_> {
 }
 
 /// A push that waits, counted.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     queue: &'a CompileQueue,
+    guest: &'a str,
     bytes: usize,
 }
 
 impl<'a> Place<'a> {
-    fn take(queue: &'a CompileQueue, bytes: usize) -> Result<Self, CatalogError> {
+    fn take(queue: &'a CompileQueue, guest: &'a str, bytes: usize) -> Result<Self, CatalogError> {
         let mut state = queue.lock();
-        if state.pushes >= WAITING || state.push_bytes.saturating_add(bytes) > WAITING_BYTES {
+        let of_this = state.pushes.iter().filter(|name| *name == guest).count();
+        let is_full = state.pushes.len() >= WAITING || of_this >= WAITING_OF_ONE;
+        if is_full || state.push_bytes.saturating_add(bytes) > WAITING_BYTES {
             return Err(CatalogError::CompilerBusy);
         }
-        state.pushes += 1;
+        state.pushes.push(guest.to_owned());
         state.push_bytes += bytes;
-        Ok(Self { queue, bytes })
+        Ok(Self { queue, guest, bytes })
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
-        state.pushes -= 1;
+        if let Some(at) = state.pushes.iter().position(|name| name == self.guest) {
+            state.pushes.swap_remove(at);
+        }
         state.push_bytes -= self.bytes;
     }
 }
@@ -212,12 +225,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_turn_of_somebody_who_has_just_left_is_given_back() {
+        let queue = CompileQueue::new();
+        let held = full(&queue).await;
+        let (turn, left) = oneshot::channel();
+        drop(left);
+        let gone = Waiter { id: u64::MAX, turn };
+        queue.lock().waiting.push_back(("a".to_owned(), VecDeque::from([gone])));
+        drop(held);
+        assert_eq!(queue.lock().free, AT_ONCE);
+    }
+
+    #[tokio::test]
     async fn who_stops_waiting_leaves_the_queue() {
         let queue = CompileQueue::new();
         let held = full(&queue).await;
-        assert!(timeout(Duration::ZERO, queue.push("a", 1)).await.is_err());
+        let place = queue.place("a", 1).ok().unwrap();
+        assert!(timeout(Duration::ZERO, queue.push("a")).await.is_err());
+        drop(place);
         assert!(queue.lock().waiting.is_empty());
-        assert_eq!(queue.lock().pushes, 0);
+        assert!(queue.lock().pushes.is_empty());
         drop(held);
         assert_eq!(queue.lock().free, AT_ONCE);
     }
@@ -226,10 +253,15 @@ mod tests {
     async fn pushes_are_bounded_in_number_bytes_and_time() {
         let queue = CompileQueue::new();
         let _held = full(&queue).await;
-        assert!(matches!(queue.push("a", WAITING_BYTES + 1).await, Err(CatalogError::CompilerBusy)));
-        assert!(matches!(queue.push("a", 1).await, Err(CatalogError::CompilerBusy)), "after a minute");
-        let places: Vec<_> = (0..WAITING).map(|_| Place::take(&queue, 1).ok().unwrap()).collect();
-        assert!(matches!(queue.push("a", 1).await, Err(CatalogError::CompilerBusy)));
+        assert!(matches!(queue.place("a", WAITING_BYTES + 1), Err(CatalogError::CompilerBusy)));
+        assert!(matches!(queue.push("a").await, Err(CatalogError::CompilerBusy)), "after a minute");
+        let names: Vec<String> = (0..WAITING).map(|number| format!("g{}", number / WAITING_OF_ONE)).collect();
+        let mut places: Vec<_> =
+            names.iter().map(|name| Place::take(&queue, name, 1).ok().unwrap()).collect();
+        assert!(matches!(queue.place("a", 1), Err(CatalogError::CompilerBusy)));
+        places.pop();
+        assert!(Place::take(&queue, "g0", 1).is_err(), "it has its share");
+        assert!(Place::take(&queue, "a", 1).is_ok());
         drop(places);
     }
 

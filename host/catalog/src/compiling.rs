@@ -38,10 +38,11 @@ impl Catalog {
         if let Some(component) = known {
             return Ok(component);
         }
+        let _place = compilations.queue.place(guest, bytes.len())?;
         if let Some(running) = compilations.find(&digest) {
             return running.result().await;
         }
-        let permit = compilations.queue.push(guest, bytes.len()).await?;
+        let permit = compilations.queue.push(guest).await?;
         self.begin_compiling(digest, bytes.clone(), permit).result().await
     }
 

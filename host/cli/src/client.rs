@@ -11,7 +11,8 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rustls::ClientConfig;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use types::clip;
 
 use super::address::Address;
 use super::{CliError, printable, tls};
@@ -19,8 +20,15 @@ use super::{CliError, printable, tls};
 /// How long a connection may take. An answer may take as long as an agent works.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer at most: a list of 2,000 workspaces with the longest roles has 130 MB.
-const ANSWER_BYTES: usize = 256 << 20;
+/// Bytes of an answer at most: a list of 2,000 workspaces with long roles has tens of megabytes.
+const ANSWER_BYTES: usize = 128 << 20;
+
+/// How long a server may take until its answer begins: longer than anything takes but an agent. Compiling a guest
+/// waits for its turn.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(400);
+
+/// Bytes of the server's own words in an error.
+const WORDS: usize = 8 << 10;
 
 /// How long an answer may take once it has begun, and how long it may pause meanwhile.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
@@ -64,6 +72,13 @@ impl Client {
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, CliError> {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// The same to a route that answers when an agent does, however long that works.
+    pub(super) async fn post_to_agent(&self, path: &str, body: &Value) -> Result<Value, CliError> {
+        let request = self.request(Method::POST, path).json(body);
+        let response = request.send().await.map_err(|error| self.unreachable(error.without_url()))?;
+        self.read(response).await
     }
 
     pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, CliError> {
@@ -128,7 +143,7 @@ impl Client {
 
     fn foreign(&self, status: StatusCode) -> CliError {
         CliError::refused(format!(
-            "{} answered {status}, but not with JSON: it is no Isomer server, or a proxy answers for it. Name the \
+            "{} answered {status}, but not as Isomer does: it is no Isomer server, or a proxy answers for it. Name the \
              server with --server",
             self.address.url
         ))
@@ -167,8 +182,16 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Value, CliError> {
-        let unreachable = |source: reqwest::Error| self.unreachable(source.without_url());
-        let response = request.send().await.map_err(unreachable)?;
+        let answered = timeout(HEAD_TIMEOUT, request.send()).await.map_err(|_| {
+            let (server, seconds) = (&self.address.url, HEAD_TIMEOUT.as_secs());
+            CliError::refused(format!(
+                "the server at {server} took the request and did not answer within {seconds} s"
+            ))
+        })?;
+        self.read(answered.map_err(|error| self.unreachable(error.without_url()))?).await
+    }
+
+    async fn read(&self, response: Response) -> Result<Value, CliError> {
         let status = response.status();
         if status.is_redirection() {
             let to =
@@ -182,7 +205,8 @@ impl Client {
         let json = wire_json::from_slice_within::<Value>(&body, ANSWER_LEVELS);
         if status.is_success() {
             // What a proxy or another server answers is no success.
-            return if body.is_empty() { Ok(Value::Null) } else { json.map_err(|_| self.foreign(status)) };
+            let json = json.ok().filter(|json| json.is_object() || json.is_array());
+            return json.ok_or_else(|| self.foreign(status));
         }
         let json = json.unwrap_or_default();
         // A request for confirmation has a message instead of an error.
@@ -194,6 +218,10 @@ impl Client {
                 self.address.url
             )));
         }
+        if words.is_none() && status == StatusCode::NOT_FOUND {
+            return Err(self.foreign(status));
+        }
+        let words = words.map(|words| clip(words, WORDS));
         let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
         if status == StatusCode::UNAUTHORIZED {
             message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");

@@ -8,10 +8,11 @@ use clap::Args;
 use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
+use url::form_urlencoded;
 
 use super::client::{ANSWER_LEVELS, CONNECT_TIMEOUT, Client};
 use super::output::reader_is_gone;
@@ -28,6 +29,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Silence after which the connection counts as lost: the server sends a ping every 30 s.
 const SILENCE: Duration = Duration::from_secs(75);
+
+/// How often the names of workspaces are asked for at most: events may be of many that are gone.
+const NAMES_EVERY: Duration = Duration::from_secs(5);
 
 /// Characters of an id that stand for a missing name.
 const SHORT_ID: usize = 8;
@@ -47,7 +51,7 @@ pub struct EventsArgs {
     #[arg(long = "type", value_name = "TYPE")]
     name: Option<String>,
     /// Number of past events, at most 500 [default: 100; with --follow none]
-    #[arg(long, value_name = "N", conflicts_with = "since")]
+    #[arg(long, value_name = "N", conflicts_with = "since", value_parser = clap::value_parser!(u16).range(1..=500))]
     limit: Option<u16>,
     /// With --follow: start after the event with this number
     #[arg(long, value_name = "SEQ", requires = "follow")]
@@ -89,15 +93,19 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
 async fn follow(client: &Client, view: &mut View) -> Result<(), CliError> {
     let mut wait = MIN_DELAY;
     loop {
-        match subscribe(client, view, &mut wait).await {
+        let ended = match subscribe(client, view, &mut wait).await {
             Ok(Ended::ByOutput) => return Ok(()),
-            Ok(Ended::ByServer) => {}
+            Ok(Ended::ByServer(reason)) => reason,
             // A refusal is final; a server that does not answer may come back.
             Err(error @ CliError::Unreachable { .. }) if !view.connected => return Err(error),
-            Err(CliError::Unreachable { .. }) => {}
+            Err(CliError::Unreachable { source, .. }) => Some(source.to_string()),
             Err(error) => return Err(error),
-        }
-        note(format!("isomer: the connection to the server ended; reconnecting in {} s", wait.as_secs()));
+        };
+        let reason = ended.map(|reason| format!(" ({})", printable(&reason))).unwrap_or_default();
+        note(format!(
+            "isomer: the connection to the server ended{reason}; reconnecting in {} s",
+            wait.as_secs()
+        ));
         sleep(wait).await;
         wait = (wait * 2).min(MAX_DELAY);
     }
@@ -105,7 +113,8 @@ async fn follow(client: &Client, view: &mut View) -> Result<(), CliError> {
 
 /// Which side ended a subscription.
 enum Ended {
-    ByServer,
+    /// Why, where that is known.
+    ByServer(Option<String>),
     /// The output is closed (`| head`).
     ByOutput,
 }
@@ -132,11 +141,23 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
         Ok((socket, _)) => socket,
         Err(SocketError::Http(answer)) => return Err(refusal(&answer)),
         Err(SocketError::Io(source)) => return Err(client.unreachable(source)),
-        Err(source) => return Err(client.unreachable(source)),
+        Err(source) => {
+            return Err(CliError::refused(format!(
+                "what answers at {} doesn't follow the WebSocket protocol as Isomer does: {source}",
+                address.url
+            )));
+        }
     };
-    *wait = MIN_DELAY;
     view.connected = true;
-    while let Ok(Some(Ok(message))) = timeout(SILENCE, socket.next()).await {
+    loop {
+        let message = match timeout(SILENCE, socket.next()).await {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => return Ok(Ended::ByServer(Some(error.to_string()))),
+            Ok(None) => return Ok(Ended::ByServer(None)),
+            Err(_) => return Ok(Ended::ByServer(Some(format!("silent for {} s", SILENCE.as_secs())))),
+        };
+        // Only a connection that works begins the delays anew.
+        *wait = MIN_DELAY;
         let Message::Text(frame) = message else { continue };
         let Ok(mut event) = wire_json::from_slice_within::<Value>(frame.as_bytes(), ANSWER_LEVELS) else {
             continue;
@@ -153,7 +174,6 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
             return Ok(Ended::ByOutput);
         }
     }
-    Ok(Ended::ByServer)
 }
 
 fn refusal(answer: &http::Response<Option<Vec<u8>>>) -> CliError {
@@ -176,6 +196,8 @@ struct View {
     name: Option<String>,
     as_json: bool,
     names: HashMap<String, String>,
+    /// When they were asked for.
+    named_at: Option<Instant>,
     last: Option<i64>,
     connected: bool,
 }
@@ -189,6 +211,7 @@ impl View {
             name: args.name.clone(),
             as_json: args.server.json,
             names,
+            named_at: None,
             last: args.since,
             connected: false,
         })
@@ -197,7 +220,8 @@ impl View {
     /// Path of the newest events.
     fn path(&self, limit: u16) -> String {
         let below = self.workspace.as_ref().map(|id| format!("/{id}")).unwrap_or_default();
-        let name = self.name.as_ref().map(|name| format!("&type={name}")).unwrap_or_default();
+        let encoded = |name: &String| form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
+        let name = self.name.as_ref().map(|name| format!("&type={}", encoded(name))).unwrap_or_default();
         format!("/events{below}?limit={limit}{name}")
     }
 
@@ -215,8 +239,12 @@ impl View {
         if self.as_json {
             return Ok(json_line(event));
         }
-        if !self.names.contains_key(&of) {
-            // A new workspace. If the server doesn't answer, the subscription ends anyway.
+        let is_due = || self.connected && self.named_at.is_none_or(|at| at.elapsed() >= NAMES_EVERY);
+        if let Some(name) = event.pointer("/payload/name").and_then(Value::as_str) {
+            self.names.insert(of.clone(), name.to_owned());
+        } else if !self.names.contains_key(&of) && is_due() {
+            // If the server doesn't answer, the subscription ends anyway.
+            self.named_at = Some(Instant::now());
             let list = client.get("/workspaces").await.unwrap_or_default();
             let known = Workspaces::new(list);
             self.names.extend(known.names().into_iter().map(|(id, name)| (id.to_owned(), name.to_owned())));

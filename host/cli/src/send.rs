@@ -34,7 +34,7 @@ pub async fn run(args: SendArgs) -> Result<(), CliError> {
     let parts = json!([{ "kind": "text", "text": args.text }]);
     let message = json!({ "parts": parts, "role": "user" });
     let body = json!({ "method": "message/send", "params": { "message": message } });
-    let answer = client.post(&format!("/workspaces/{id}/a2a"), &body).await;
+    let answer = client.post_to_agent(&format!("/workspaces/{id}/a2a"), &body).await;
     if !args.server.json
         && let Ok(recipient) = client.get(&format!("/workspaces/{id}")).await
         && let Some(reason) = configuration_error(&recipient)

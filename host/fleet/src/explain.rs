@@ -189,7 +189,7 @@ impl Fleet {
                 "the workspace is offline and started again",
             ),
             (Status::Failed, _) => awaiting(
-                "a call to POST /workspaces/:id/restart, or one of its agent",
+                "a restart (isomer ws restart, or POST /workspaces/:id/restart), or a call of its agent",
                 None,
                 "the workspace is started again, or online",
             ),

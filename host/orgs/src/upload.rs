@@ -31,8 +31,8 @@ pub enum UploadError {
         /// What it is.
         kind: &'static str,
     },
-    /// An absolute path, or one with `..`.
-    #[error("{}: paths must be relative and without `..`", shown(.0))]
+    /// An absolute path, one with `..`, or one that isn't UTF-8.
+    #[error("{}: paths must be relative, in UTF-8 and without `..`", shown(.0))]
     Path(String),
     /// Two files have the same path.
     #[error("{}: it is there twice", shown(.0))]
@@ -204,7 +204,7 @@ mod tests {
     fn what_is_wrong_with_a_long_path_is_said_behind_it() {
         let path = format!("{}/../x", "a".repeat(300_000));
         for (error, end) in [
-            (UploadError::Path(path.clone()), "/../x: paths must be relative and without `..`"),
+            (UploadError::Path(path.clone()), "/../x: paths must be relative, in UTF-8 and without `..`"),
             (UploadError::Twice(path.clone()), "/../x: it is there twice"),
             (UploadError::TooMany(path.clone()), "/../x is one more"),
             (

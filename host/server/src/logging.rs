@@ -76,11 +76,18 @@ pub(crate) fn init(format: LogFormat) -> io::Result<LogGuard> {
 fn filter(directives: &str) -> (EnvFilter, Vec<String>) {
     let parts = || directives.split(',').map(str::trim).filter(|part| !part.is_empty());
     let (valid, ignored): (Vec<&str>, Vec<&str>) =
-        parts().partition(|part| part.parse::<Directive>().is_ok());
+        parts().partition(|part| is_directive(part) && part.parse::<Directive>().is_ok());
     let valid = if valid.is_empty() { DEFAULT_FILTER.to_owned() } else { valid.join(",") };
     let ignored = ignored.into_iter().map(str::to_owned).collect();
     // The parts were parsed before, so that this cannot fail.
     (EnvFilter::builder().parse(valid).unwrap_or_default(), ignored)
+}
+
+/// A level, or what gives a target one. A bare word that is no level is a target for the parser, and silences all others:
+/// `warning` would.
+fn is_directive(part: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    part.contains('=') || LEVELS.iter().any(|level| part.eq_ignore_ascii_case(level))
 }
 
 /// Panic messages stay in order with the log, and a reader of standard error that stalls blocks no thread
@@ -114,6 +121,8 @@ mod tests {
             (" , ", DEFAULT_FILTER, &[]),
             ("warn, isomer::access=debug", "isomer::access=debug,warn", &[]),
             ("!!", DEFAULT_FILTER, &["!!"]),
+            ("warning", DEFAULT_FILTER, &["warning"]),
+            ("0,a,WARN", "warn", &["0", "a"]),
             ("isomer=loud,debug", "debug", &["isomer=loud"]),
         ] {
             let (filter, ignored) = filter(directives);

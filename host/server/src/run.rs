@@ -320,7 +320,8 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
     if settings.logging.log_format == LogFormat::Json {
         tracing::info!(%address, %data_dir, mode, "listening");
     } else {
-        print(welcome(address, &data_dir.to_string(), mode));
+        let has_token = settings.access.admin_token.is_some();
+        print(welcome(address, &data_dir.to_string(), mode, has_token));
     }
     if let Some(hint) = settings.access.hint() {
         tracing::warn!("{hint}");
@@ -341,18 +342,20 @@ fn print(text: String) {
     }
 }
 
-fn welcome(address: SocketAddr, data_dir: &str, mode: &str) -> String {
+fn welcome(address: SocketAddr, data_dir: &str, mode: &str, has_token: bool) -> String {
     let everywhere = address.ip().is_unspecified();
     let url =
         if everywhere { format!("http://localhost:{}", address.port()) } else { format!("http://{address}") };
     let reach = if everywhere { " (all interfaces)" } else { "" };
+    let token = if has_token { " -H \"Authorization: Bearer $ADMIN_TOKEN\"" } else { "" };
+    let commands = if has_token { " (commands read the token from ADMIN_TOKEN)" } else { "" };
     format!(
         "Isomer is listening on {url}{reach}
   data  {data_dir}
   mode  {mode}
-Try:
+Try{commands}:
   curl {url}/health
-  curl {url}/workspaces
+  curl{token} {url}/workspaces
   isomer ws create hello --runtime mock --server {url}
   isomer events --follow --server {url}
   isomer guest list --server {url}
@@ -366,10 +369,12 @@ mod tests {
 
     #[test]
     fn the_welcome_gives_addresses_that_work_in_a_terminal() {
-        let all = welcome("[::]:8080".parse().expect("valid"), "./data", "production");
+        let all = welcome("[::]:8080".parse().expect("valid"), "./data", "production", true);
         assert!(all.contains("http://localhost:8080 (all interfaces)"), "{all}");
         assert!(all.contains("curl http://localhost:8080/health"), "{all}");
-        let local = welcome("127.0.0.1:81".parse().expect("valid"), "./data", "development");
+        let listed = "curl -H \"Authorization: Bearer $ADMIN_TOKEN\" http://localhost:8080/workspaces";
+        assert!(all.contains(listed), "{all}");
+        let local = welcome("127.0.0.1:81".parse().expect("valid"), "./data", "development", false);
         assert!(local.contains("http://127.0.0.1:81\n"), "{local}");
     }
 }

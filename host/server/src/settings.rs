@@ -106,9 +106,15 @@ pub struct GuestSettings {
     #[arg(long, env = "GUEST_CACHE_DIR", value_name = "DIR")]
     pub guest_cache_dir: Option<PathBuf>,
 
-    /// MiB of memory that compiling one guest may take
-    #[arg(long, env = "GUEST_COMPILE_MIB", value_name = "N", default_value = "512", value_parser = positive)]
-    pub guest_compile_mib: NonZeroU32,
+    /// MiB of memory that compiling one guest may take, at least 256
+    #[arg(
+        long,
+        env = "GUEST_COMPILE_MIB",
+        value_name = "N",
+        default_value = "1024",
+        value_parser = clap::value_parser!(u32).range(256..)
+    )]
+    pub guest_compile_mib: u32,
 
     /// Seconds of processor time that compiling one guest may take
     #[arg(long, env = "GUEST_COMPILE_SECONDS", value_name = "N", default_value = "60", value_parser = positive)]
@@ -265,7 +271,7 @@ impl GuestSettings {
     #[must_use]
     pub fn compile_limits(&self) -> CompileLimits {
         CompileLimits {
-            memory_bytes: u64::from(self.guest_compile_mib.get()) << 20,
+            memory_bytes: u64::from(self.guest_compile_mib) << 20,
             cpu_seconds: self.guest_compile_seconds.get(),
         }
     }

@@ -10,6 +10,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -19,6 +20,12 @@ use wasmtime::{Engine, component::Component};
 use crate::{Digest, SandboxError};
 
 const MAGIC: &[u8; 8] = b"ISOMAOT1";
+
+/// How the names of files begin that are being written.
+const TEMPORARY: &str = ".tmp";
+
+/// Age from which on nobody writes such a file any more: no compilation takes an hour.
+const ABANDONED: Duration = Duration::from_secs(3_600);
 
 /// A directory of compiled guests.
 #[derive(Debug, Clone)]
@@ -41,6 +48,7 @@ impl AotCache {
         };
         let owner =
             open().map_err(|source| SandboxError::Cache { path: directory.display().to_string(), source })?;
+        remove_abandoned(&directory);
         Ok(Self { directory, owner })
     }
 
@@ -107,12 +115,12 @@ impl AotCache {
 
     /// A file for an artifact that is being made. It goes away unless it is kept.
     pub(crate) fn begin(&self) -> io::Result<NamedTempFile> {
-        NamedTempFile::new_in(&self.directory)
+        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.directory)
     }
 
     /// Keeps the artifact of a component.
     pub(crate) fn keep(&self, digest: &Digest, artifact: NamedTempFile) -> io::Result<()> {
-        self.evict(digest);
+        let _ = fs::remove_file(self.note_path(digest));
         artifact.persist(self.path(digest))?;
         Ok(())
     }
@@ -124,6 +132,17 @@ impl AotCache {
         file.persist(path)?;
         Ok(())
     }
+}
+
+/// Removes what a server was writing when it was killed. Another server may be writing in the same directory.
+fn remove_abandoned(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let abandoned = entries.filter(|entry| {
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+            && age().is_some_and(|age| age > ABANDONED)
+    });
+    abandoned.for_each(|entry| drop(fs::remove_file(entry.path())));
 }
 
 /// Another build of the compiler, or other limits, may do better.

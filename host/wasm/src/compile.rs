@@ -45,9 +45,13 @@ impl Sandbox {
         blocking(take).await?
     }
 
-    /// In the directory where it will be kept, if it will.
+    /// In the directory where it will be kept, if it will. A cache that can't be written costs time at the next start,
+    /// and nothing else.
     fn begin_artifact(&self) -> io::Result<NamedTempFile> {
-        self.cache().map_or_else(NamedTempFile::new, AotCache::begin)
+        match self.cache().map(AotCache::begin) {
+            Some(Ok(file)) => Ok(file),
+            Some(Err(_)) | None => NamedTempFile::new(),
+        }
     }
 
     /// How compiling this component ended a process before, under the same limits: it would again. Forgotten
@@ -75,21 +79,20 @@ impl Sandbox {
         if let Some(why) = refusal(output.as_file_mut()).map_err(unusable)? {
             return Err(refused(why, limits).into());
         }
-        let loaded = match self.cache() {
-            Some(cache) => {
-                cache.keep(digest, output).map_err(unusable)?;
-                self.cached(digest)
-            }
-            None => {
-                let artifact = std::fs::read(output.path()).map_err(unusable)?;
-                let loaded = load_artifact(self.engine(), self.compatibility(), digest, &artifact);
-                loaded.and_then(Result::ok)
-            }
-        };
+        let artifact = std::fs::read(output.path()).map_err(unusable)?;
+        let loaded = load_artifact(self.engine(), self.compatibility(), digest, &artifact);
+        drop(artifact);
         let broken = || CompileError::NoProcess("it wrote no whole result".to_owned());
-        self.prepare(*digest, &loaded.ok_or_else(broken)?)
-            .inspect_err(|_| self.evict(digest))
-            .map_err(CompileError::from)
+        // What compiles may still not fit into this engine, which has room for so many memories and tables each.
+        let compiled =
+            loaded.ok_or_else(broken)?.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let component = self.prepare(*digest, &compiled)?;
+        if let Some(cache) = self.cache()
+            && let Err(error) = cache.keep(digest, output)
+        {
+            tracing::warn!(%digest, %error, "a compiled guest could not be stored; the next start compiles it again");
+        }
+        Ok(component)
     }
 }
 

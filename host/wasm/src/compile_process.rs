@@ -1,7 +1,7 @@
 //! The process in which one component is compiled: `isomer compile-guest`, which only a server starts.
 //!
-//! It takes the bytes from its standard input, and writes a [`CompileResult`] to its standard output, which is a file:
-//! so an artifact never passes through the server's memory. It gives away what it doesn't need before it reads the
+//! It takes the bytes from its standard input, and writes a [`CompileResult`] to its standard output, which is a file of
+//! the AOT cache. It gives away what it doesn't need before it reads the
 //! bytes: descriptors, priority, core dumps, new privileges; its memory, its processor time and its output are limited
 //! by the kernel. The server starts it without the environment.
 //! It ends when its standard input does, which the server keeps open as long as it wants the result: so it never
@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 
 use crate::{
     Digest, Limits,
@@ -99,14 +99,11 @@ fn close_inherited_descriptors() {
 }
 
 fn restrict(order: &Order) -> io::Result<()> {
-    let limit = |resource, most: u64| {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).map_err(io::Error::from)
-    };
+    let limit = |resource, most: u64| set_at_most(resource, most, most);
     // What is allocated, not what is mapped: stacks and the program's own file don't count.
     limit(Resource::Data, order.memory_bytes)?;
     // The first signal names the cause; a second later it would be the one that also ends it out of memory.
-    let (current, maximum) = (Some(order.cpu_seconds), Some(order.cpu_seconds + 1));
-    setrlimit(Resource::Cpu, Rlimit { current, maximum })?;
+    set_at_most(Resource::Cpu, order.cpu_seconds, order.cpu_seconds + 1)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, ARTIFACT_BYTES)?;
     limit(Resource::Nofile, DESCRIPTORS)?;
@@ -116,6 +113,13 @@ fn restrict(order: &Order) -> io::Result<()> {
     // Where memory runs out, this process goes first, not its server.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     Ok(())
+}
+
+/// Lower limits of whoever started the server stay.
+fn set_at_most(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+    let highest = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let (current, maximum) = (Some(current.min(highest)), Some(maximum.min(highest)));
+    setrlimit(resource, Rlimit { current, maximum }).map_err(io::Error::from)
 }
 
 /// Length (8 bytes, little endian) and bytes. What follows is the end.

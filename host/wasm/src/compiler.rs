@@ -34,7 +34,8 @@ pub enum Compiler {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileLimits {
     /// What the process may allocate, bytes. Guests of ours take up to 210 MiB with four threads, a third of which the
-    /// process really uses: the rest is what the allocator and the stacks of threads have in reserve.
+    /// process really uses: the rest is what the allocator and the stacks of threads have in reserve. A JavaScript engine
+    /// of 10 MB takes 600 MiB.
     pub memory_bytes: u64,
     /// Seconds of processor time. Guests of ours take half a second.
     pub cpu_seconds: u32,
@@ -42,7 +43,7 @@ pub struct CompileLimits {
 
 impl Default for CompileLimits {
     fn default() -> Self {
-        Self { memory_bytes: 512 << 20, cpu_seconds: 60 }
+        Self { memory_bytes: 1 << 30, cpu_seconds: 60 }
     }
 }
 
@@ -107,10 +108,9 @@ pub(crate) async fn run(
     };
     match timeout(limits.time(), finish(&mut child, pipes, bytes)).await {
         Ok(ended) => ended.map_err(unusable)?.result(limits),
+        // The child is killed when it is dropped. It had hardly any processor: that is no fault of the component.
         Err(_) => {
-            // The child is killed when it is dropped.
-            let how = format!("took more than {} s", limits.time().as_secs());
-            Err(LoadError::CompilerDied { how }.into())
+            Err(CompileError::NoProcess(format!("it did not end within {} s", limits.time().as_secs())))
         }
     }
 }
@@ -126,6 +126,8 @@ fn command(program: &Path, order: &Order) -> Command {
         .current_dir("/")
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
+        // What a terminal sends to the server's group is not for it: the server ends it.
+        .process_group(0)
         .kill_on_drop(true);
     command
 }
@@ -165,6 +167,10 @@ async fn finish(
 
 impl Ended {
     fn result(self, limits: &CompileLimits) -> Result<(), CompileError> {
+        const HUP: i32 = rustix::process::Signal::HUP.as_raw();
+        const INT: i32 = rustix::process::Signal::INT.as_raw();
+        const QUIT: i32 = rustix::process::Signal::QUIT.as_raw();
+        const TERM: i32 = rustix::process::Signal::TERM.as_raw();
         const XCPU: i32 = rustix::process::Signal::XCPU.as_raw();
         const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
         const ABORT: i32 = rustix::process::Signal::ABORT.as_raw();
@@ -173,14 +179,20 @@ impl Ended {
         let how = match self.status.signal() {
             None if self.status.success() => return Ok(()),
             None => return Err(CompileError::NoProcess(last_words.trim().to_owned())),
+            // Whoever ends services sends these to all of their processes. Of itself the component can't have more
+            // memory than its limit, so that it is the machine's memory that is too small.
+            Some(KILL) => {
+                let how = "it was killed, as happens when the machine is out of memory";
+                return Err(CompileError::NoProcess(how.to_owned()));
+            }
+            Some(signal @ (HUP | INT | QUIT | TERM)) => {
+                return Err(CompileError::NoProcess(format!("it was ended by signal {signal}")));
+            }
             Some(XCPU) => {
                 format!("took more than {} s of processor time (GUEST_COMPILE_SECONDS)", limits.cpu_seconds)
             }
             Some(XFSZ) => format!("made more than {} MiB of code", ARTIFACT_BYTES >> 20),
             Some(ABORT) if last_words.contains("memory allocation of") => too_much_memory(limits),
-            Some(KILL) => {
-                "was ended by a KILL signal, as happens when the machine is out of memory".to_owned()
-            }
             Some(signal) => format!("crashed the compiler (signal {signal})"),
         };
         Err(LoadError::CompilerDied { how }.into())

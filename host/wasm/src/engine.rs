@@ -54,11 +54,17 @@ pub(crate) fn compatibility(engine: &Engine) -> u64 {
     hasher.finish()
 }
 
+/// Bytes of initial memory that are stored as an image though they are mostly zeros.
+const SPARSE_IMAGE_BYTES: u64 = 64 << 10;
+
 fn config(limits: &Limits, reservation: u64) -> Config {
     let mut config = Config::new();
     config
         .memory_reservation(reservation)
         .memory_init_cow(true)
+        // Data that is spread over more is written piece by piece: otherwise a few bytes of a component become
+        // megabytes of its artifact. Dense data is an image whatever its size.
+        .memory_guaranteed_dense_image_size(SPARSE_IMAGE_BYTES)
         .epoch_interruption(true)
         .max_wasm_stack(limits.stack_bytes)
         // Room for the host's own frames below a guest's deepest.

@@ -1,11 +1,11 @@
 //! How a component says which world it is of: by the interface that it exports.
 
-use crate::{LoadError, World};
+use crate::{LoadError, World, failure::clipped};
 
 /// Reads world and version off the names of a component's exports.
 pub(crate) fn world(exports: &[String]) -> Result<(World, String), LoadError> {
     let wrong = || LoadError::World {
-        found: if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") },
+        found: if exports.is_empty() { "nothing".to_owned() } else { clipped(&exports.join(", ")) },
         expected: World::ALL
             .map(|world| format!("{}@{}", world.interface(), world.versions().join("|")))
             .join(", "),
@@ -16,7 +16,7 @@ pub(crate) fn world(exports: &[String]) -> Result<(World, String), LoadError> {
     if !world.versions().contains(&version) {
         return Err(LoadError::Version {
             world,
-            found: version.to_owned(),
+            found: clipped(version),
             supported: world.versions().join(", "),
         });
     }

@@ -69,7 +69,7 @@ pub enum LoadError {
     #[error("the component does not compile: {0}")]
     Compile(String),
     /// It wants what no guest gets.
-    #[error("the component imports {}, which no guest is given. {}", names.join(", "), hint)]
+    #[error("the component imports {}, which no guest is given. {}", clipped(&names.join(", ")), hint)]
     Imports {
         /// Names of the imports, with versions.
         names: Vec<String>,
@@ -214,5 +214,16 @@ impl Failure {
             Self::Trap { backtrace, .. } | Self::Timeout { backtrace, .. } => backtrace,
             Self::Memory { .. } | Self::InvalidOutput(_) | Self::Busy { .. } => &[],
         }
+    }
+}
+
+/// Bytes that are repeated of names in a component.
+const NAMES: usize = 1 << 10;
+
+/// Names as a message repeats them.
+pub(crate) fn clipped(names: &str) -> String {
+    match names.len() > NAMES {
+        true => format!("{}…", names.get(..names.floor_char_boundary(NAMES)).unwrap_or_default()),
+        false => names.to_owned(),
     }
 }

@@ -118,7 +118,15 @@ async fn import(client: &Client, source: &Source, mode: &str, dry_run: bool) -> 
         fields.insert("mode".to_owned(), json!(mode));
         fields.insert("dry_run".to_owned(), json!(dry_run));
     }
-    client.post("/org/import", &body).await
+    let answer = client.post("/org/import", &body).await;
+    match (answer, source) {
+        // A path that is misspelled looks like the name of a template.
+        (Err(CliError::Refused { message }), Source::Named(name)) if message.contains("not found") => {
+            let name = printable(name);
+            Err(CliError::refused(format!("{message}. Here is no file or directory {name} either")))
+        }
+        (answer, _) => answer,
+    }
 }
 
 /// Removes the template's root workspaces, and with them all workspaces below.

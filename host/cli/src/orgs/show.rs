@@ -39,9 +39,11 @@ fn requirement(value: &Value) -> String {
 
 /// The organization after the import, with new workspaces marked.
 pub(super) fn imported(answer: &Value, listed: &Value) {
-    let placed: HashMap<&str, bool> = items(answer, "workspaces")
-        .map(|it| (text(it, "id"), it.get("skipped").and_then(Value::as_bool) == Some(true)))
-        .collect();
+    // Siblings of one name are one workspace, which the first of them created.
+    let mut placed: HashMap<&str, bool> = HashMap::new();
+    for it in items(answer, "workspaces") {
+        placed.entry(text(it, "id")).or_insert(it.get("skipped").and_then(Value::as_bool) == Some(true));
+    }
     let all = listed.as_array().into_iter().flatten();
     let there: HashMap<&str, &Value> = all.map(|it| (text(it, "id"), it)).collect();
     let mut shown = HashSet::new();

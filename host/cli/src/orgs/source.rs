@@ -10,6 +10,7 @@ use orgs::{
     SKIPPED_DIRECTORIES,
     limits::{BODY_BYTES, UPLOAD_BYTES, UPLOAD_FILES},
 };
+use rustix::io::Errno;
 use serde_json::Value;
 use tar::{Builder, Header};
 
@@ -122,6 +123,9 @@ impl Found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.skipped.push(format!("{} is a link to a file that doesn't exist", shown(from)));
             }
+            Err(_) if leads_to_itself(from) => {
+                self.skipped.push(format!("{} is a link that leads back to itself", shown(from)));
+            }
             Err(error) => return Err(named(from, &error)),
         }
         if self.files.len() > UPLOAD_FILES {
@@ -179,6 +183,15 @@ fn shown(path: &Path) -> String {
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Whether it is a link without an end. In a directory that contains itself by a link, files that are not have paths with
+/// too many links as well.
+fn leads_to_itself(link: &Path) -> bool {
+    let directory = link.parent().and_then(|directory| fs::canonicalize(directory).ok());
+    let real = directory.zip(link.file_name()).map(|(directory, name)| directory.join(name));
+    let error = real.and_then(|real| fs::metadata(real).err());
+    error.and_then(|error| error.raw_os_error()) == Some(Errno::LOOP.raw_os_error())
 }
 
 #[cfg(test)]

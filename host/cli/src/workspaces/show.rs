@@ -111,6 +111,9 @@ fn field_line(value: &Value, field: &str) {
 
 pub(super) fn created(value: &Value) {
     line(format!("{} is {}  ({})", text(value, "name"), text(value, "status"), text(value, "id")));
+    if text(value, "status") == "provisioning" {
+        line(format!("See how far it is: isomer ws explain {}", text(value, "id")));
+    }
     if let Some(token) = value.pointer("/connection/auth_token").and_then(Value::as_str) {
         line(format!("token of its agent  {token}"));
         line(
