@@ -1,6 +1,7 @@
 //! Who compiles next: a bounded queue, fair between guests.
 //!
-//! Guests take turns, whatever each of them has in the queue. Who stops waiting leaves it.
+//! Releases that are needed come before pushes. Among each of these, guests take turns, whatever each of them has in
+//! the queue. Who stops waiting leaves it.
 
 use std::{
     collections::VecDeque,
@@ -31,13 +32,23 @@ pub(crate) struct CompileQueue(Arc<Mutex<State>>);
 
 struct State {
     free: usize,
-    /// Whoever waits, by guest; the guest whose turn it is comes first. No list is empty.
-    waiting: VecDeque<(String, VecDeque<Waiter>)>,
+    /// Those who need a release, and those who push.
+    needed: Turns,
+    pushed: Turns,
     next_id: u64,
     /// Pushes that wait, by guest.
     pushes: Vec<String>,
     push_bytes: usize,
     stopped: bool,
+}
+
+/// Whoever waits, by guest; the guest whose turn it is comes first. No list is empty.
+type Turns = VecDeque<(String, VecDeque<Waiter>)>;
+
+#[derive(Debug, Clone, Copy)]
+enum For {
+    Need,
+    Push,
 }
 
 struct Waiter {
@@ -59,7 +70,8 @@ impl CompileQueue {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             free: AT_ONCE,
-            waiting: VecDeque::new(),
+            needed: Turns::new(),
+            pushed: Turns::new(),
             next_id: 0,
             pushes: Vec::new(),
             push_bytes: 0,
@@ -75,7 +87,7 @@ impl CompileQueue {
 
     /// Waits for the turn of `guest`, whose push has a place, and not too long.
     pub(crate) async fn push(&self, guest: &str) -> Result<Permit, CatalogError> {
-        match timeout(PATIENCE, self.turn(guest)).await {
+        match timeout(PATIENCE, self.turn_for(For::Push, guest)).await {
             Ok(turn) => turn,
             Err(_) => Err(CatalogError::CompilerBusy),
         }
@@ -83,6 +95,10 @@ impl CompileQueue {
 
     /// Waits for the turn of `guest`, whose release is needed. That holds no bytes, and one caller per guest waits.
     pub(crate) async fn turn(&self, guest: &str) -> Result<Permit, CatalogError> {
+        self.turn_for(For::Need, guest).await
+    }
+
+    async fn turn_for(&self, reason: For, guest: &str) -> Result<Permit, CatalogError> {
         let (turn, granted) = oneshot::channel();
         let id = {
             let mut state = self.lock();
@@ -92,9 +108,13 @@ impl CompileQueue {
             let id = state.next_id;
             state.next_id += 1;
             let waiter = Waiter { id, turn };
-            match state.waiting.iter_mut().find(|(name, _)| name == guest) {
+            let turns = match reason {
+                For::Need => &mut state.needed,
+                For::Push => &mut state.pushed,
+            };
+            match turns.iter_mut().find(|(name, _)| name == guest) {
                 Some((_, waiters)) => waiters.push_back(waiter),
-                None => state.waiting.push_back((guest.to_owned(), VecDeque::from([waiter]))),
+                None => turns.push_back((guest.to_owned(), VecDeque::from([waiter]))),
             }
             id
         };
@@ -108,7 +128,7 @@ impl CompileQueue {
         let waiting = {
             let mut state = self.lock();
             state.stopped = true;
-            std::mem::take(&mut state.waiting)
+            (std::mem::take(&mut state.needed), std::mem::take(&mut state.pushed))
         };
         drop(waiting);
     }
@@ -134,10 +154,11 @@ impl State {
         if self.free == 0 {
             return None;
         }
-        let (guest, mut waiters) = self.waiting.pop_front()?;
+        let turns = if self.needed.is_empty() { &mut self.pushed } else { &mut self.needed };
+        let (guest, mut waiters) = turns.pop_front()?;
         let waiter = waiters.pop_front()?;
         if !waiters.is_empty() {
-            self.waiting.push_back((guest, waiters));
+            turns.push_back((guest, waiters));
         }
         self.free -= 1;
         Some(waiter)
@@ -153,10 +174,11 @@ struct Leave<'a> {
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
-        for (_, waiters) in &mut state.waiting {
-            waiters.retain(|waiter| waiter.id != self.id);
+        let State { needed, pushed, .. } = &mut *state;
+        for turns in [needed, pushed] {
+            turns.iter_mut().for_each(|(_, waiters)| waiters.retain(|waiter| waiter.id != self.id));
+            turns.retain(|(_, waiters)| !waiters.is_empty());
         }
-        state.waiting.retain(|(_, waiters)| !waiters.is_empty());
     }
 }
 
@@ -225,13 +247,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_release_that_is_needed_comes_before_pushes() {
+        let queue = CompileQueue::new();
+        let mut held = full(&queue).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let note = |who| order.lock().unwrap().push(who);
+        let push = async |guest| drop((queue.push(guest).await.ok().unwrap(), note("push")));
+        let need = async || drop((queue.turn("c").await.ok().unwrap(), note("needed")));
+        let release = async { drop(held.pop()) };
+        tokio::join!(push("a"), push("b"), need(), release);
+        assert_eq!(*order.lock().unwrap(), ["needed", "push", "push"]);
+    }
+
+    #[tokio::test]
     async fn a_turn_of_somebody_who_has_just_left_is_given_back() {
         let queue = CompileQueue::new();
         let held = full(&queue).await;
         let (turn, left) = oneshot::channel();
         drop(left);
         let gone = Waiter { id: u64::MAX, turn };
-        queue.lock().waiting.push_back(("a".to_owned(), VecDeque::from([gone])));
+        queue.lock().pushed.push_back(("a".to_owned(), VecDeque::from([gone])));
         drop(held);
         assert_eq!(queue.lock().free, AT_ONCE);
     }
@@ -243,7 +278,7 @@ mod tests {
         let place = queue.place("a", 1).ok().unwrap();
         assert!(timeout(Duration::ZERO, queue.push("a")).await.is_err());
         drop(place);
-        assert!(queue.lock().waiting.is_empty());
+        assert!(queue.lock().pushed.is_empty());
         assert!(queue.lock().pushes.is_empty());
         drop(held);
         assert_eq!(queue.lock().free, AT_ONCE);

@@ -138,10 +138,17 @@ pub(crate) fn without_effect(settings: &Settings, set: &[String]) -> Vec<String>
         name.len() >= COMPARED && !read.contains(&name) && !OTHERS.contains(&name)
     });
     let long = || read.iter().copied().filter(|name| name.len() >= COMPARED);
-    for (name, meant) in unknown.filter_map(|name| Some((name, nearest(name, long())?))) {
+    let meant =
+        |name: &str| nearest(name, long()).or_else(|| long().find(|known| is_written_out(name, known)));
+    for (name, meant) in unknown.filter_map(|name| Some((name, meant(name)?))) {
         warn(true, format!("the variable {name} has no effect; did you mean {meant}?"));
     }
     found
+}
+
+/// Whether a name has the last word of a known one in full: `BIND_ADDRESS` for `BIND_ADDR`.
+fn is_written_out(name: &str, known: &str) -> bool {
+    name.strip_prefix(known).is_some_and(|rest| !rest.contains('_'))
 }
 
 fn shown(path: Option<&Path>) -> String {
@@ -189,6 +196,8 @@ mod tests {
             ("ADMIN_TOKN", "ADMIN_TOKEN"),
             ("GUEST_DIR", "GUESTS_DIR"),
             ("MOLECULE_ENVIRONMENT_", ""),
+            ("MOLECULE_ENVIRONMENT", "MOLECULE_ENV"),
+            ("BIND_ADDRESS", "BIND_ADDR"),
             ("molecule_env", "MOLECULE_ENV"),
             ("SERVER_LEASE_SECOND", "SERVER_LEASE_SECONDS"),
         ] {

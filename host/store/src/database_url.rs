@@ -60,6 +60,11 @@ pub enum DatabaseUrlError {
     /// It names an unsupported database, or none.
     #[error("DATABASE_URL must begin with postgres:// or sqlite:")]
     UnknownDatabase,
+    /// It has no file for SQLite.
+    #[error(
+        "DATABASE_URL names no file: write sqlite:/path/to/isomer.db, or leave it out for one in DATA_DIR"
+    )]
+    NoFile,
     /// It is no URL.
     #[error(
         "DATABASE_URL can't be read: {reason}. In user names and passwords, write % / ? # : @ [ ] as %25 %2F %3F \
@@ -103,7 +108,12 @@ impl DatabaseUrl {
     /// If it can't be used as it is.
     pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
         if text.starts_with("sqlite:") {
-            SqliteConnectOptions::from_str(text).map_err(malformed)?;
+            let options = SqliteConnectOptions::from_str(text).map_err(malformed)?;
+            let file = options.get_filename().to_string_lossy();
+            // Each connection would have a database of its own.
+            if file.is_empty() || text.contains(":memory:") || text.contains("mode=memory") {
+                return Err(DatabaseUrlError::NoFile);
+            }
             return Ok(Self { target: Target::Sqlite(text.to_owned()), ignored: Vec::new() });
         }
         // Without a scheme, "localhost:5432/isomer" is one that is called localhost.
@@ -272,6 +282,10 @@ mod tests {
             ("postgres://u:hunter2@h/d?sslmode=verify-ca&sslrootcert=system", "Use verify-full"),
             ("postgres://u:hunter2@h/d?port=x", "invalid digit"),
             ("sqlite:/data?mode=hunting", "mode"),
+            ("sqlite:", "names no file"),
+            ("sqlite://", "names no file"),
+            ("sqlite::memory:", "names no file"),
+            ("sqlite:/data?mode=memory", "names no file"),
         ] {
             let error = DatabaseUrl::parse(url).expect_err(url).to_string();
             assert!(error.contains(reason), "{url}: {error}");
