@@ -21,6 +21,7 @@ fn main() {
     if std::env::args().any(|argument| argument == bare::ARGUMENT) {
         return runtime.block_on(bare::serve());
     }
+    support::use_ring();
     runtime.block_on(async {
         let asked = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
         if asked("directory") {

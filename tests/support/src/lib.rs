@@ -37,7 +37,7 @@ pub use swaps::{Swaps, swap_under_load};
 pub use tls::TlsProxy;
 
 /// What reqwest needs before the first client of a process: it has no TLS provider of its own.
-pub(crate) fn use_ring() {
+pub fn use_ring() {
     // An error says that the process has a provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
