@@ -78,3 +78,18 @@ async fn special_files_are_named_and_never_waited_for() {
         3
     );
 }
+
+/// Its `.env` is read for every workspace, whatever its runtime.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_differs_in_case_is_named() {
+    let org = "name: T\ndefaults: {runtime: mock}\nworkspaces: [{name: A, files_dir: ROLE}]\n";
+    let dir = template(&[("org.yaml", org), ("role/.env", "A=1\n")]);
+    let server = Server::start(templates_at(Database::sqlite(), dir.path())).await;
+    let made = import(&server, json!({ "dir": "t" })).await;
+    let warnings = made.json["warnings"].to_string();
+    assert!(
+        warnings.contains("files_dir `ROLE` is not used") && warnings.contains("`role` differs"),
+        "{}",
+        made.json
+    );
+}

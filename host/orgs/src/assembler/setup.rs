@@ -38,8 +38,10 @@ impl Assembler<'_> {
         let defaults = &self.org.defaults;
         let (prompts, notes) = (&shared.prompts, &mut assembly.notes);
         let mut setup = WorkspaceSetup::default();
+        // Its `.env` is read for every workspace.
+        let files_dir = self.files_dir(node, notes);
         if hosting == Hosting::Container {
-            setup.files_dir = self.files_dir(node, notes);
+            setup.files_dir = files_dir;
             setup.system_prompt = Some(node.system_prompt.clone()).filter(|text| !text.is_empty());
             setup.category_routing = routing(defaults, node);
             setup.plugins = plugins(&defaults.plugins, &node.plugins);
