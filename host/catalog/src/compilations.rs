@@ -1,4 +1,4 @@
-//! Compiling components: one compilation per digest, which goes on as long as somebody waits for it.
+//! The compilations that run: one per digest, which goes on as long as a caller waits for it.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ pub(crate) struct Compilations {
     running: Mutex<HashMap<Digest, Weak<Compilation>>>,
 }
 
-/// A compilation that runs. It ends with the last one who waits for it.
+/// A compilation that runs. It ends with the last caller that waits for it.
 pub(crate) struct Compilation {
     pub(crate) task: AbortHandle,
     pub(crate) result: watch::Receiver<Option<Result<Component, CompileError>>>,
@@ -31,7 +31,7 @@ impl Drop for Compilation {
 impl Compilation {
     pub(crate) async fn result(&self) -> Result<Component, CatalogError> {
         let mut result = self.result.clone();
-        // Its task was aborted: by a stop, because this caller waits.
+        // Its task was aborted: by a stop of the server, because this caller waits.
         let done = result.wait_for(Option::is_some).await.map_err(|_| CatalogError::Stopping)?;
         done.clone()
             .unwrap_or_else(|| Err(CompileError::NoProcess("it has no result".to_owned())))

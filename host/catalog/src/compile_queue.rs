@@ -1,7 +1,7 @@
 //! Who compiles next: a bounded queue, fair between guests.
 //!
 //! Releases that are needed come before pushes. Among each of these, guests take turns, whatever each of them has in
-//! the queue. Who stops waiting leaves it.
+//! the queue. A caller that stops waiting leaves it.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use crate::CatalogError;
 /// Components compiled at once. Each takes every core for a moment; a second one gets on while one takes long.
 const AT_ONCE: usize = 2;
 
-/// Pushes that wait at most, and those of one guest: who pushes one name again and again keeps no other out.
+/// Pushes that wait at most, and those of one guest: many pushes of one name keep no other out.
 const WAITING: usize = 32;
 const WAITING_OF_ONE: usize = 4;
 
@@ -32,7 +32,7 @@ pub(crate) struct CompileQueue(Arc<Mutex<State>>);
 
 struct State {
     free: usize,
-    /// Those who need a release, and those who push.
+    /// Callers that need a release, and callers that push one.
     needed: Turns,
     pushed: Turns,
     next_id: u64,
@@ -42,7 +42,7 @@ struct State {
     stopped: bool,
 }
 
-/// Whoever waits, by guest; the guest whose turn it is comes first. No list is empty.
+/// Callers that wait, by guest; the guest whose turn it is comes first. No list is empty.
 type Turns = VecDeque<(String, VecDeque<Waiter>)>;
 
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,15 @@ impl CompileQueue {
     /// The place of a push of `guest`, which holds `bytes` as long as it waits: for its turn, or for a compilation that
     /// runs. It is refused where too much waits already.
     pub(crate) fn place<'a>(&'a self, guest: &'a str, bytes: usize) -> Result<Place<'a>, CatalogError> {
-        Place::take(self, guest, bytes)
+        let mut state = self.lock();
+        let of_this = state.pushes.iter().filter(|name| *name == guest).count();
+        let is_full = state.pushes.len() >= WAITING || of_this >= WAITING_OF_ONE;
+        if is_full || state.push_bytes.saturating_add(bytes) > WAITING_BYTES {
+            return Err(CatalogError::CompilerBusy);
+        }
+        state.pushes.push(guest.to_owned());
+        state.push_bytes += bytes;
+        Ok(Place { queue: self, guest, bytes })
     }
 
     /// Waits for the turn of `guest`, whose push has a place, and not too long.
@@ -123,7 +131,7 @@ impl CompileQueue {
         granted.await.map_err(|_| CatalogError::Stopping)
     }
 
-    /// Whoever waits is refused, and whoever comes.
+    /// Refuses the callers that wait, and those that come later.
     pub(crate) fn stop(&self) {
         let waiting = {
             let mut state = self.lock();
@@ -133,7 +141,7 @@ impl CompileQueue {
         drop(waiting);
     }
 
-    /// Gives free permits to those whose turn it is.
+    /// Gives the free permits to the callers whose turn it is.
     fn dispatch(&self) {
         loop {
             // The lock is free again before the permit is sent: one that just left drops it here, which takes the lock.
@@ -187,20 +195,6 @@ pub(crate) struct Place<'a> {
     queue: &'a CompileQueue,
     guest: &'a str,
     bytes: usize,
-}
-
-impl<'a> Place<'a> {
-    fn take(queue: &'a CompileQueue, guest: &'a str, bytes: usize) -> Result<Self, CatalogError> {
-        let mut state = queue.lock();
-        let of_this = state.pushes.iter().filter(|name| *name == guest).count();
-        let is_full = state.pushes.len() >= WAITING || of_this >= WAITING_OF_ONE;
-        if is_full || state.push_bytes.saturating_add(bytes) > WAITING_BYTES {
-            return Err(CatalogError::CompilerBusy);
-        }
-        state.pushes.push(guest.to_owned());
-        state.push_bytes += bytes;
-        Ok(Self { queue, guest, bytes })
-    }
 }
 
 impl Drop for Place<'_> {
@@ -291,12 +285,11 @@ mod tests {
         assert!(matches!(queue.place("a", WAITING_BYTES + 1), Err(CatalogError::CompilerBusy)));
         assert!(matches!(queue.push("a").await, Err(CatalogError::CompilerBusy)), "after a minute");
         let names: Vec<String> = (0..WAITING).map(|number| format!("g{}", number / WAITING_OF_ONE)).collect();
-        let mut places: Vec<_> =
-            names.iter().map(|name| Place::take(&queue, name, 1).ok().unwrap()).collect();
+        let mut places: Vec<_> = names.iter().map(|name| queue.place(name, 1).ok().unwrap()).collect();
         assert!(matches!(queue.place("a", 1), Err(CatalogError::CompilerBusy)));
         places.pop();
-        assert!(Place::take(&queue, "g0", 1).is_err(), "it has its share");
-        assert!(Place::take(&queue, "a", 1).is_ok());
+        assert!(queue.place("g0", 1).is_err(), "it has its share");
+        assert!(queue.place("a", 1).is_ok());
         drop(places);
     }
 

@@ -103,7 +103,7 @@ impl Catalog {
         let task = tokio::spawn(async move {
             let compiled = match catalog.load_cached(digest).await {
                 Ok(Some(component)) => Ok(component),
-                _ => catalog.inner.sandbox.compile(bytes).await,
+                _ => catalog.inner.sandbox.compile(digest, bytes).await,
             };
             drop(permit);
             let _ = done.send(Some(compiled));

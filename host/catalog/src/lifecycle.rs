@@ -41,7 +41,7 @@ impl Catalog {
         let digest = Digest::of(&bytes);
         let release = new_release(name, &digest, bytes.len(), source, by);
         let catalog = self.clone();
-        // What is stored is stored whole, whoever stops waiting.
+        // A release is stored whole, even if the caller stops waiting.
         let stored =
             tokio::spawn(async move { catalog.store_pushed(loaded, release, bytes, activate).await });
         stored.await.map_err(|_| CatalogError::Crashed)?

@@ -27,7 +27,7 @@ const ANSWER_BYTES: usize = 128 << 20;
 /// waits for its turn.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(400);
 
-/// Bytes of the server's own words in an error.
+/// Bytes of each of the server's own words in an error.
 const WORDS: usize = 8 << 10;
 
 /// How long an answer may take once it has begun, and how long it may pause meanwhile.
@@ -76,9 +76,7 @@ impl Client {
 
     /// The same to a route that answers when an agent does, however long that works.
     pub(super) async fn post_to_agent(&self, path: &str, body: &Value) -> Result<Value, CliError> {
-        let request = self.request(Method::POST, path).json(body);
-        let response = request.send().await.map_err(|error| self.unreachable(error.without_url()))?;
-        self.read(response).await
+        self.read(self.answer(self.request(Method::POST, path).json(body)).await?).await
     }
 
     pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value, CliError> {
@@ -182,13 +180,18 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Value, CliError> {
-        let answered = timeout(HEAD_TIMEOUT, request.send()).await.map_err(|_| {
+        let answered = timeout(HEAD_TIMEOUT, self.answer(request)).await.map_err(|_| {
             let (server, seconds) = (&self.address.url, HEAD_TIMEOUT.as_secs());
             CliError::refused(format!(
                 "the server at {server} took the request and did not answer within {seconds} s"
             ))
         })?;
-        self.read(answered.map_err(|error| self.unreachable(error.without_url()))?).await
+        self.read(answered?).await
+    }
+
+    /// The answer as far as its head.
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        request.send().await.map_err(|error| self.unreachable(error.without_url()))
     }
 
     async fn read(&self, response: Response) -> Result<Value, CliError> {
@@ -211,7 +214,6 @@ impl Client {
         let json = json.unwrap_or_default();
         // A request for confirmation has a message instead of an error.
         let words = json.get("error").or(json.get("message")).and_then(Value::as_str);
-        let words = words.map(|words| printable(words).into_owned());
         if words.is_none() && status == StatusCode::BAD_REQUEST && !self.address.secure && wants_tls(&body) {
             return Err(CliError::refused(format!(
                 "the server at {} wants TLS: give its URL with https:// instead of http://",
@@ -221,43 +223,43 @@ impl Client {
         if words.is_none() && status == StatusCode::NOT_FOUND {
             return Err(self.foreign(status));
         }
-        let words = words.map(|words| clip(words, WORDS));
-        let mut message = words.unwrap_or_else(|| format!("the server answered {status}"));
+        let mut message = words.map_or_else(|| format!("the server answered {status}"), shown);
         if status == StatusCode::UNAUTHORIZED {
             message.push_str(". Give the server's ADMIN_TOKEN with --token or in the environment");
         }
         if let Some(detail) = json.get("detail").and_then(Value::as_str) {
             message.push_str(": ");
-            message.push_str(&printable(detail));
+            message.push_str(&shown(detail));
         }
         for need in json.get("missing_env").and_then(Value::as_array).into_iter().flatten() {
             message.push_str("\n  ");
-            message.push_str(&printable(&need.as_str().map_or_else(|| need.to_string(), str::to_owned)));
+            message.push_str(&need.as_str().map_or_else(|| shown(&need.to_string()), shown));
         }
         for field in ["suggestion", "hint"] {
             if let Some(advice) = json.get(field).and_then(Value::as_str) {
                 message.push('\n');
-                message.push_str(&printable(advice));
+                message.push_str(&shown(advice));
             }
         }
         for line in lines(&json, "backtrace").into_iter().chain(findings(&json)) {
             message.push_str("\n  ");
-            message.push_str(&printable(&line));
+            message.push_str(&shown(&line));
         }
         Err(CliError::Refused { message })
     }
 }
 
+/// The server's own words, as an error repeats them.
+fn shown(words: &str) -> String {
+    // Escapes make it longer.
+    clip(printable(&clip(words.to_owned(), WORDS)).into_owned(), WORDS)
+}
+
 /// Whether what came is no HTTP, or nothing at all.
 fn is_no_http(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            return error.is_parse() || error.is_incomplete_message();
-        }
-        cause = error.source();
-    }
-    false
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let of_http = causes.find_map(|error| error.downcast_ref::<hyper::Error>());
+    of_http.is_some_and(|error| error.is_parse() || error.is_incomplete_message())
 }
 
 /// Servers with TLS answer a plain request with 400 and a page that says so: nginx, Apache and Go's.

@@ -176,13 +176,10 @@ impl Messaging {
         }
         let claim = delivery.claim.clone();
         let is_stored = self.log_behind(delivery.into_entry(outcome)).await;
-        if delivered
-            && !is_stored
-            && let Some(claim) = claim
-        {
-            claim.row_is_lost();
-        }
         if delivered {
+            if !is_stored && let Some(claim) = claim {
+                claim.row_is_lost();
+            }
             self.record_outbound(caller);
         }
     }

@@ -2,11 +2,14 @@
 //! message gets the same status and bytes again when no memory knows them.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use store::message_keys::{AnswerForm, FirstAnswer};
 use wire_json::{RawJson, raw};
 
-use crate::reply::{Known, RecordedStream, Reply};
+use crate::{
+    headers::{restored_value, stored_value},
+    reply::{Known, RecordedStream, Reply},
+};
 
 /// What is stored of an answer with this status, beside its row with this response. None where the row says all.
 pub(crate) fn stored(status: StatusCode, known: &Known, response: Option<&RawJson>) -> Option<FirstAnswer> {
@@ -21,14 +24,14 @@ pub(crate) fn stored(status: StatusCode, known: &Known, response: Option<&RawJso
         Known::Incomplete => Some(FirstAnswer { form: AnswerForm::Incomplete, ..answer }),
         Known::TooLarge => Some(FirstAnswer { form: AnswerForm::TooLarge, ..answer }),
         Known::Stream(stream) => {
-            let content_type = Some(text(&stream.content_type));
+            let content_type = Some(stored_value(&stream.content_type));
             let (form, bytes) = form_of(&stream.text, response);
             let form = if stream.is_whole { form } else { AnswerForm::Incomplete };
             Some(FirstAnswer { form, bytes, content_type, ..answer })
         }
         Known::Reply(reply) => {
             let (form, bytes) = form_of(&reply.body, response);
-            let retry_after = reply.retry_after.as_ref().map(text);
+            let retry_after = reply.retry_after.as_ref().map(stored_value);
             let says_all = form == AnswerForm::Json && status == StatusCode::OK && retry_after.is_none();
             (!says_all).then_some(FirstAnswer { form, bytes, retry_after, ..answer })
         }
@@ -53,7 +56,7 @@ pub(crate) fn restored(answer: Option<FirstAnswer>, response: Option<String>) ->
         (None, AnswerForm::Json) => response.into(),
         (None, _) => serde_json::from_str::<String>(&response).unwrap_or_default().into(),
     };
-    match (form, content_type.as_deref().and_then(value)) {
+    match (form, content_type.as_deref().and_then(restored_value)) {
         (AnswerForm::TooLarge, _) => Known::TooLarge,
         (AnswerForm::Incomplete, None) => Known::Incomplete,
         (_, Some(content_type)) => {
@@ -61,7 +64,7 @@ pub(crate) fn restored(answer: Option<FirstAnswer>, response: Option<String>) ->
             Known::Stream(RecordedStream { status, content_type, text: body, is_whole })
         }
         (_, None) => {
-            Known::Reply(Reply { status, body, retry_after: retry_after.as_deref().and_then(value) })
+            Known::Reply(Reply { status, body, retry_after: retry_after.as_deref().and_then(restored_value) })
         }
     }
 }
@@ -78,18 +81,10 @@ fn form_of(bytes: &Bytes, response: Option<&RawJson>) -> (AnswerForm, Option<Vec
     }
 }
 
-/// Each byte as one character: agents may write more than ASCII.
-fn text(value: &HeaderValue) -> String {
-    value.as_bytes().iter().copied().map(char::from).collect()
-}
-
-fn value(text: &str) -> Option<HeaderValue> {
-    let bytes: Option<Vec<u8>> = text.chars().map(|char| u8::try_from(char).ok()).collect();
-    HeaderValue::from_bytes(&bytes?).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn reply(status: StatusCode, body: &[u8], retry_after: Option<&'static str>) -> Known {

@@ -67,7 +67,7 @@ impl MessageHeaders {
                 bytes += name.as_str().len() + value.len();
                 bytes <= STORED_HEADER_BYTES
             })
-            .map(|(name, value)| (name.as_str(), value.as_bytes().iter().copied().map(char::from).collect()))
+            .map(|(name, value)| (name.as_str(), stored_value(value)))
             .collect();
         (!list.is_empty()).then(|| serde_json::to_string(&list).unwrap_or_default())
     }
@@ -78,14 +78,23 @@ impl MessageHeaders {
             stored.and_then(|stored| serde_json::from_str(stored).ok()).unwrap_or_default();
         let mut forwarded = HeaderMap::new();
         for (name, value) in list {
-            let value: Option<Vec<u8>> = value.chars().map(|byte| u8::try_from(byte).ok()).collect();
-            let value = value.and_then(|value| HeaderValue::from_bytes(&value).ok());
-            if let (Ok(name), Some(value)) = (HeaderName::try_from(name), value) {
+            if let (Ok(name), Some(value)) = (HeaderName::try_from(name), restored_value(&value)) {
                 forwarded.append(name, value);
             }
         }
         Self { forwarded, hops }
     }
+}
+
+/// The value of a header as text is stored: each byte as one character, because it may be more than ASCII.
+pub(crate) fn stored_value(value: &HeaderValue) -> String {
+    value.as_bytes().iter().copied().map(char::from).collect()
+}
+
+/// The value of a header that was stored so.
+pub(crate) fn restored_value(stored: &str) -> Option<HeaderValue> {
+    let bytes: Option<Vec<u8>> = stored.chars().map(|byte| u8::try_from(byte).ok()).collect();
+    HeaderValue::from_bytes(&bytes?).ok()
 }
 
 /// Text that is no number counts as none: other software may use the header for something else.

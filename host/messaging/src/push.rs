@@ -108,10 +108,10 @@ impl Messaging {
                 }
                 DeliveryError::NotRoutable(problem).into()
             }
-            CallError::Tls { detail, hint: remedy } => {
-                self.fleet.record_unreached(workspace, &text, hint);
+            CallError::Tls { detail, hint } => {
+                self.fleet.record_unreached(workspace, &text, Some(hint));
                 self.record_unreached(delivery, outcome).await;
-                DeliveryError::Insecure { detail, hint: remedy }.into()
+                DeliveryError::Insecure { detail, hint }.into()
             }
             CallError::Unreachable(_) => {
                 self.fleet.record_unreached(workspace, &text, hint);

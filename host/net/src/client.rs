@@ -322,8 +322,8 @@ fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
     match find_cause::<ConnectError>(&error) {
         Some(ConnectError::Url(error)) => return CallError::Url(error.clone()),
         Some(ConnectError::Tls(error)) => {
-            if let Some(hint) = error.hint() {
-                return CallError::Tls { detail: error.to_string(), hint };
+            if let Some(explained) = explained(error) {
+                return explained;
             }
         }
         _ => {}
@@ -336,10 +336,9 @@ fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
     }
     match tls_error(&error) {
         // After the handshake, an agent says so that it wants a certificate, for instance.
-        Some(rustls::Error::AlertReceived(alert)) => {
-            let error = TlsError::Refused(*alert);
-            let hint = error.hint().unwrap_or_default();
-            return CallError::Tls { detail: error.to_string(), hint };
+        Some(&rustls::Error::AlertReceived(alert)) => {
+            return explained(&TlsError::Refused(alert))
+                .unwrap_or_else(|| CallError::Unreachable(error.into()));
         }
         Some(_) => return CallError::InvalidResponse(error.into()),
         None => {}
@@ -347,6 +346,11 @@ fn call_error(error: hyper_util::client::legacy::Error) -> CallError {
     // There was a connection.
     let sent = is_disconnect(&error) || is_timeout(&error) || find_cause::<io::Error>(&error).is_some();
     if sent { CallError::NoResponse(error.into()) } else { CallError::Unreachable(error.into()) }
+}
+
+/// A failure of TLS for which there is a remedy.
+fn explained(error: &TlsError) -> Option<CallError> {
+    Some(CallError::Tls { detail: error.to_string(), hint: error.hint()? })
 }
 
 /// The connection ended before a response.

@@ -19,7 +19,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum ResolveError {
     /// The template has neither `org.yaml` nor `org.yml`.
-    NoEntry,
+    NoEntry {
+        /// A file whose name nearly is one of these.
+        similar: Option<String>,
+    },
     /// The template's author has to change something.
     Problem(Problem),
 }
@@ -35,7 +38,7 @@ pub(crate) struct Resolved {
 pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Result<Resolved, ResolveError> {
     let (entry, answer) = read(files, read_entry).await;
     if answer == Answer::Missing {
-        return Err(ResolveError::NoEntry);
+        return Err(ResolveError::NoEntry { similar: read(files, Files::similar_entry).await });
     }
     if let Answer::Refused(reason) = answer {
         return Err(problem(entry, &reason));

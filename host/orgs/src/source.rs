@@ -92,7 +92,7 @@ impl Orgs {
     pub(crate) async fn template(&self, files: &Files) -> Result<Org, ImportError> {
         let resolved = resolve(&self.catalog.resolver().await, files).await;
         let Resolved { tree, texts } = resolved.map_err(|error| match error {
-            ResolveError::NoEntry => ImportError::NotFound { similar: files.similar_entry() },
+            ResolveError::NoEntry { similar } => ImportError::NotFound { similar },
             ResolveError::Problem(problem) => refused(problem),
         })?;
         let limits = self.limits;

@@ -4,14 +4,13 @@
 //! files and `.env` files are full of `ADMIN_TOKEN=`), see [`ignore_blank_variables`].
 
 use std::error::Error;
-use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::settings::Settings;
+use crate::settings::{Settings, is_blank};
 use crate::{logging, run};
 use ::cli::events::{self, EventsArgs};
 use ::cli::guest::{self, GuestArgs};
@@ -127,10 +126,6 @@ fn ignore_blank_variables(command: Command) -> Command {
     })
 }
 
-fn is_blank(value: &OsStr) -> bool {
-    value.to_str().is_some_and(|text| text.trim().is_empty())
-}
-
 /// An error and everything that caused it, on one line.
 fn with_causes(error: &dyn Error) -> String {
     let mut line = error.to_string();
@@ -144,6 +139,8 @@ fn with_causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]

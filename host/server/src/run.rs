@@ -1,6 +1,8 @@
 //! `isomer serve`: from settings to a server that listens, and back to a process that ends.
 
 use std::cell::Cell;
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use wasm::{AotCache, Compiler, Sandbox, SandboxError};
 
 use crate::background;
 use crate::logging::LogFormat;
-use crate::settings::Settings;
+use crate::settings::{Settings, is_blank};
 use crate::settings_check;
 use crate::wiring;
 use api::app::router;
@@ -107,7 +109,8 @@ pub enum StartError {
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
-    if std::env::var("ADMIN_TOKEN").is_ok_and(|token| is_blank(&token)) && !settings.access.development() {
+    let is_typed = |token: OsString| !token.is_empty() && is_blank(&token);
+    if env::var_os("ADMIN_TOKEN").is_some_and(is_typed) && !settings.access.development() {
         return Err(StartError::BlankAdminToken);
     }
     for sentence in settings_check::without_effect(settings, &set_variables()) {
@@ -192,13 +195,8 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 
 /// Variables that have a value. A blank one counts as unset.
 fn set_variables() -> Vec<String> {
-    let set = std::env::vars_os().filter(|(_, value)| !value.to_string_lossy().trim().is_empty());
+    let set = env::vars_os().filter(|(_, value)| !is_blank(value));
     set.filter_map(|(name, _)| name.into_string().ok()).collect()
-}
-
-/// Whether a value has blanks and nothing else.
-fn is_blank(value: &str) -> bool {
-    !value.is_empty() && value.trim().is_empty()
 }
 
 /// Once the server drains, ends deliveries in time for their outcomes to be stored, and for their senders to be

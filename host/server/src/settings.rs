@@ -4,6 +4,7 @@
 //! reference. Rules that combine settings live beside their group, so that no other module looks at raw
 //! values.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -215,6 +216,11 @@ pub struct LoggingSettings {
     /// Shape of the log lines on standard error
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Whether the value of a variable counts as none.
+pub(crate) fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.trim().is_empty())
 }
 
 impl Settings {

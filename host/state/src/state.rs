@@ -224,12 +224,12 @@ impl State {
         Ok(())
     }
 
-    /// Writes a row behind; waits for a moment while too many rows wait.
+    /// Writes a row behind; waits for a moment while too many rows wait. Returns whether the row is not lost.
     pub async fn write_behind(&self, entry: impl WriteBehind) -> bool {
         self.inner.writer.write_behind(entry).await
     }
 
-    /// Writes a row behind, without waiting.
+    /// Writes a row behind, without waiting. Returns whether the row is not lost.
     pub fn try_write_behind(&self, entry: impl WriteBehind) -> bool {
         self.inner.writer.try_write_behind(entry)
     }

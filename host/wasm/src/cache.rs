@@ -108,9 +108,7 @@ impl AotCache {
 
     /// Stores the artifact of a component. A failure is only logged: the next start compiles again.
     pub(crate) fn put(&self, digest: &Digest, artifact: &[u8]) {
-        if let Err(error) = self.write(&self.path(digest), artifact) {
-            tracing::warn!(%digest, %error, "a compiled guest could not be stored; the next start compiles it again");
-        }
+        log_unstored(digest, self.write(&self.path(digest), artifact));
     }
 
     /// A file for an artifact that is being made. It goes away unless it is kept.
@@ -118,11 +116,10 @@ impl AotCache {
         tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.directory)
     }
 
-    /// Keeps the artifact of a component.
-    pub(crate) fn keep(&self, digest: &Digest, artifact: NamedTempFile) -> io::Result<()> {
+    /// Keeps the artifact of a component. A failure is only logged, as with [`AotCache::put`].
+    pub(crate) fn keep(&self, digest: &Digest, artifact: NamedTempFile) {
         let _ = fs::remove_file(self.note_path(digest));
-        artifact.persist(self.path(digest))?;
-        Ok(())
+        log_unstored(digest, artifact.persist(self.path(digest)).map(drop).map_err(io::Error::from));
     }
 
     /// Writes a file, which appears whole or not at all.
@@ -131,6 +128,12 @@ impl AotCache {
         file.write_all(content)?;
         file.persist(path)?;
         Ok(())
+    }
+}
+
+fn log_unstored(digest: &Digest, stored: io::Result<()>) {
+    if let Err(error) = stored {
+        tracing::warn!(%digest, %error, "a compiled guest could not be stored; the next start compiles it again");
     }
 }
 
@@ -212,8 +215,8 @@ fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `payload` is byte for byte what an engine with the same compatibility hash made, here or in a
     // process of this program (`compile_process`): `verified` compared magic, hash, digest and SHA-256
     // over the very slice given here. That finds damage, not malice; against that, file and directory
-    // belong to this process's user and no other user may write to them (`private`, `read_own`), and the
-    // pipe from such a process has no other writer.
+    // belong to this process's user and no other user may write to them (`private`, `read_own`), and so does
+    // the temporary file that such a process wrote, which is read through the descriptor it was made with.
     unsafe { Component::deserialize(engine, payload) }
 }
 

@@ -9,17 +9,17 @@ use crate::{
     AotCache, CompileError, CompileLimits, Compiler, Component, Digest, LoadError, Sandbox,
     cache::load_artifact,
     compile_process::Order,
-    compile_result::refusal,
+    compile_result::CompileResult,
     compiler::{run, too_much_memory},
 };
 
 impl Sandbox {
-    /// Compiles bytes that [`Sandbox::check`] has passed, and puts the result into the AOT cache. To drop the
+    /// Compiles bytes with this digest that [`Sandbox::check`] has passed, and puts the result into the AOT cache. To drop the
     /// future ends the process.
     ///
     /// # Errors
     /// If the compiler refuses them, died of them, or can't be used.
-    pub async fn compile(&self, bytes: Bytes) -> Result<Component, CompileError> {
+    pub async fn compile(&self, digest: Digest, bytes: Bytes) -> Result<Component, CompileError> {
         let sandbox = self.clone();
         let Compiler::Process(program, limits) = self.compiler() else {
             return blocking(move || sandbox.load(&bytes)).await?.map_err(CompileError::from);
@@ -38,7 +38,6 @@ impl Sandbox {
         let ended = run(program, &order, limits, &bytes, &output).await;
         let limits = limits.clone();
         let take = move || {
-            let digest = Digest::of(&bytes);
             let taken = ended.and_then(|()| sandbox.take(&digest, output, &limits));
             taken.inspect_err(|error| sandbox.note_death(&digest, &limits, error))
         };
@@ -76,10 +75,10 @@ impl Sandbox {
         limits: &CompileLimits,
     ) -> Result<Component, CompileError> {
         let unusable = |error: io::Error| CompileError::NoProcess(error.to_string());
-        if let Some(why) = refusal(output.as_file_mut()).map_err(unusable)? {
-            return Err(refused(why, limits).into());
-        }
-        let artifact = std::fs::read(output.path()).map_err(unusable)?;
+        let artifact = match CompileResult::read(output.as_file_mut()).map_err(unusable)? {
+            CompileResult::Artifact(artifact) => artifact,
+            CompileResult::Refused(why) => return Err(refused(why, limits).into()),
+        };
         let loaded = load_artifact(self.engine(), self.compatibility(), digest, &artifact);
         drop(artifact);
         let broken = || CompileError::NoProcess("it wrote no whole result".to_owned());
@@ -87,10 +86,8 @@ impl Sandbox {
         let compiled =
             loaded.ok_or_else(broken)?.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
         let component = self.prepare(*digest, &compiled)?;
-        if let Some(cache) = self.cache()
-            && let Err(error) = cache.keep(digest, output)
-        {
-            tracing::warn!(%digest, %error, "a compiled guest could not be stored; the next start compiles it again");
+        if let Some(cache) = self.cache() {
+            cache.keep(digest, output);
         }
         Ok(component)
     }

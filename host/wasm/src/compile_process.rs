@@ -1,9 +1,10 @@
 //! The process in which one component is compiled: `isomer compile-guest`, which only a server starts.
 //!
 //! It takes the bytes from its standard input, and writes a [`CompileResult`] to its standard output, which is a file of
-//! the AOT cache. It gives away what it doesn't need before it reads the
-//! bytes: descriptors, priority, core dumps, new privileges; its memory, its processor time and its output are limited
-//! by the kernel. The server starts it without the environment.
+//! the AOT cache. It gives away what it doesn't need before it reads the bytes: descriptors, priority, core dumps, new
+//! privileges; its memory, its processor time and its output are limited by the kernel. The server starts it without the
+//! environment.
+//!
 //! It ends when its standard input does, which the server keeps open as long as it wants the result: so it never
 //! outlives a server, however that ends. (The kernel's signal at a parent's death comes already when the
 //! *thread* ends that started the process.)
@@ -135,7 +136,7 @@ fn read_component() -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Ends this process when its standard input ends: nobody wants the result.
+/// Ends this process when its standard input ends: the server doesn't want the result any more.
 fn end_with_input() {
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);

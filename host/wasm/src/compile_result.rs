@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use types::clip;
+
 use crate::{Digest, cache};
 
 /// Bytes of an artifact. Code is three to five times as large as its Wasm.
@@ -11,12 +13,12 @@ pub(crate) const ARTIFACT_BYTES: u64 = 128 << 20;
 const REFUSED: &[u8; 8] = b"ISOMREF1";
 
 /// Bytes of a refusal's text that are kept.
-const REFUSAL_BYTES: u64 = 4 << 10;
+const REFUSAL_BYTES: usize = 4 << 10;
 
 /// What a compile process came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CompileResult {
-    /// The component was compiled.
+    /// The component was compiled. Whether the artifact is whole is seen where it is loaded.
     Artifact(Vec<u8>),
     /// The compiler refused it.
     Refused(String),
@@ -33,13 +35,15 @@ impl CompileResult {
             Self::Refused(why) => [REFUSED.as_slice(), why.as_bytes()].concat(),
         }
     }
-}
 
-/// Why the component was refused, if the output of a process says so. Whether an artifact is whole is seen where it is
-/// loaded.
-pub(crate) fn refusal(output: &mut (impl Read + Seek)) -> io::Result<Option<String>> {
-    output.seek(SeekFrom::Start(0))?;
-    let mut begin = Vec::new();
-    output.take(REFUSED.len() as u64 + REFUSAL_BYTES).read_to_end(&mut begin)?;
-    Ok(begin.strip_prefix(REFUSED).map(|why| String::from_utf8_lossy(why).into_owned()))
+    /// Reads the output of a process, which the kernel limits to [`ARTIFACT_BYTES`].
+    pub(crate) fn read(output: &mut (impl Read + Seek)) -> io::Result<Self> {
+        output.seek(SeekFrom::Start(0))?;
+        let mut bytes = Vec::new();
+        output.read_to_end(&mut bytes)?;
+        Ok(match bytes.strip_prefix(REFUSED) {
+            Some(why) => Self::Refused(clip(String::from_utf8_lossy(why).into_owned(), REFUSAL_BYTES)),
+            None => Self::Artifact(bytes),
+        })
+    }
 }

@@ -1,5 +1,5 @@
 //! Where guests are compiled, from the server's side: in a process of their own (`compile_process`), which is
-//! ended when it takes too much, or when nobody waits for it any more.
+//! ended when it takes too much, or when no caller waits for it any more.
 //!
 //! The compiler runs on bytes that anybody made, and its memory and time grow faster than they do. In a process
 //! of its own it can take neither the server's memory nor its life, and what it allocated is the system's again.
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tempfile::NamedTempFile;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -167,33 +168,27 @@ async fn finish(
 
 impl Ended {
     fn result(self, limits: &CompileLimits) -> Result<(), CompileError> {
-        const HUP: i32 = rustix::process::Signal::HUP.as_raw();
-        const INT: i32 = rustix::process::Signal::INT.as_raw();
-        const QUIT: i32 = rustix::process::Signal::QUIT.as_raw();
-        const TERM: i32 = rustix::process::Signal::TERM.as_raw();
-        const XCPU: i32 = rustix::process::Signal::XCPU.as_raw();
-        const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
-        const ABORT: i32 = rustix::process::Signal::ABORT.as_raw();
-        const KILL: i32 = rustix::process::Signal::KILL.as_raw();
         let last_words = String::from_utf8_lossy(&self.last_words);
-        let how = match self.status.signal() {
-            None if self.status.success() => return Ok(()),
-            None => return Err(CompileError::NoProcess(last_words.trim().to_owned())),
+        let Some(signal) = self.status.signal() else {
+            let reason = || CompileError::NoProcess(last_words.trim().to_owned());
+            return if self.status.success() { Ok(()) } else { Err(reason()) };
+        };
+        let how = match Signal::from_named_raw(signal) {
             // Whoever ends services sends these to all of their processes. Of itself the component can't have more
             // memory than its limit, so that it is the machine's memory that is too small.
-            Some(KILL) => {
+            Some(Signal::KILL) => {
                 let how = "it was killed, as happens when the machine is out of memory";
                 return Err(CompileError::NoProcess(how.to_owned()));
             }
-            Some(signal @ (HUP | INT | QUIT | TERM)) => {
+            Some(Signal::HUP | Signal::INT | Signal::QUIT | Signal::TERM) => {
                 return Err(CompileError::NoProcess(format!("it was ended by signal {signal}")));
             }
-            Some(XCPU) => {
+            Some(Signal::XCPU) => {
                 format!("took more than {} s of processor time (GUEST_COMPILE_SECONDS)", limits.cpu_seconds)
             }
-            Some(XFSZ) => format!("made more than {} MiB of code", ARTIFACT_BYTES >> 20),
-            Some(ABORT) if last_words.contains("memory allocation of") => too_much_memory(limits),
-            Some(signal) => format!("crashed the compiler (signal {signal})"),
+            Some(Signal::XFSZ) => format!("made more than {} MiB of code", ARTIFACT_BYTES >> 20),
+            Some(Signal::ABORT) if last_words.contains("memory allocation of") => too_much_memory(limits),
+            _ => format!("crashed the compiler (signal {signal})"),
         };
         Err(LoadError::CompilerDied { how }.into())
     }

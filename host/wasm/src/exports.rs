@@ -1,11 +1,13 @@
 //! How a component says which world it is of: by the interface that it exports.
 
-use crate::{LoadError, World, failure::clipped};
+use types::clip;
+
+use crate::{LoadError, World, failure::NAMES};
 
 /// Reads world and version off the names of a component's exports.
 pub(crate) fn world(exports: &[String]) -> Result<(World, String), LoadError> {
     let wrong = || LoadError::World {
-        found: if exports.is_empty() { "nothing".to_owned() } else { clipped(&exports.join(", ")) },
+        found: if exports.is_empty() { "nothing".to_owned() } else { clip(exports.join(", "), NAMES) },
         expected: World::ALL
             .map(|world| format!("{}@{}", world.interface(), world.versions().join("|")))
             .join(", "),
@@ -16,7 +18,7 @@ pub(crate) fn world(exports: &[String]) -> Result<(World, String), LoadError> {
     if !world.versions().contains(&version) {
         return Err(LoadError::Version {
             world,
-            found: clipped(version),
+            found: clip(version.to_owned(), NAMES),
             supported: world.versions().join(", "),
         });
     }

@@ -3,8 +3,12 @@
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
+use types::clip;
 
 use crate::World;
+
+/// Bytes that a message repeats of names in a component.
+pub(crate) const NAMES: usize = 1 << 10;
 
 /// The sandbox itself could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,7 @@ pub enum LoadError {
     #[error("the component does not compile: {0}")]
     Compile(String),
     /// It wants what no guest gets.
-    #[error("the component imports {}, which no guest is given. {}", clipped(&names.join(", ")), hint)]
+    #[error("the component imports {}, which no guest is given. {}", clip(names.join(", "), NAMES), hint)]
     Imports {
         /// Names of the imports, with versions.
         names: Vec<String>,
@@ -214,16 +218,5 @@ impl Failure {
             Self::Trap { backtrace, .. } | Self::Timeout { backtrace, .. } => backtrace,
             Self::Memory { .. } | Self::InvalidOutput(_) | Self::Busy { .. } => &[],
         }
-    }
-}
-
-/// Bytes that are repeated of names in a component.
-const NAMES: usize = 1 << 10;
-
-/// Names as a message repeats them.
-pub(crate) fn clipped(names: &str) -> String {
-    match names.len() > NAMES {
-        true => format!("{}…", names.get(..names.floor_char_boundary(NAMES)).unwrap_or_default()),
-        false => names.to_owned(),
     }
 }

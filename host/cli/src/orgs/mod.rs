@@ -121,7 +121,9 @@ async fn import(client: &Client, source: &Source, mode: &str, dry_run: bool) -> 
     let answer = client.post("/org/import", &body).await;
     match (answer, source) {
         // A path that is misspelled looks like the name of a template.
-        (Err(CliError::Refused { message }), Source::Named(name)) if message.contains("not found") => {
+        (Err(CliError::Refused { message }), Source::Named(name))
+            if message.starts_with("org template not found") =>
+        {
             let name = printable(name);
             Err(CliError::refused(format!("{message}. Here is no file or directory {name} either")))
         }

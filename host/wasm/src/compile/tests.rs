@@ -19,7 +19,8 @@ fn sandbox(script: &str) -> (tempfile::TempDir, Sandbox) {
 
 async fn failure(script: &str) -> String {
     let (_directory, sandbox) = sandbox(script);
-    let failed = sandbox.compile(Bytes::from_static(b"a component")).await.unwrap_err();
+    let failed =
+        sandbox.compile(Digest::of(b"a component"), Bytes::from_static(b"a component")).await.unwrap_err();
     let died = matches!(failed, CompileError::Load(LoadError::CompilerDied { .. }));
     // Only a death is noted.
     assert_eq!(sandbox.noted_death(&Digest::of(b"a component")).is_some(), died);
@@ -49,7 +50,8 @@ async fn a_process_that_can_not_do_its_work_is_no_fault_of_the_component() {
         Compiler::Process(PathBuf::from("/nowhere/isomer"), LIMITS),
     )
     .unwrap();
-    let failed = sandbox.compile(Bytes::from_static(b"a component")).await.unwrap_err();
+    let failed =
+        sandbox.compile(Digest::of(b"a component"), Bytes::from_static(b"a component")).await.unwrap_err();
     assert!(matches!(failed, CompileError::NoProcess(_)), "{failed}");
 }
 
@@ -65,7 +67,7 @@ async fn a_refusal_of_the_compiler_is_told_and_clipped() {
 async fn a_note_is_for_these_limits_and_goes_with_the_component() {
     let (_directory, sandbox) = sandbox("kill -XCPU $$");
     let digest = Digest::of(b"a component");
-    sandbox.compile(Bytes::from_static(b"a component")).await.unwrap_err();
+    sandbox.compile(Digest::of(b"a component"), Bytes::from_static(b"a component")).await.unwrap_err();
     let under = |limits: &CompileLimits| {
         sandbox.cache().unwrap().noted_death(sandbox.compatibility(), &digest, &limits.to_string())
     };
