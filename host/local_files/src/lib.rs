@@ -2,9 +2,13 @@
 //! without an end, or a file larger than the memory, so only regular files are read, up to a limit.
 //!
 //! The FIFO that a shell makes for `<(…)` is refused too: how long its writer takes and how much it writes is unknown.
+//!
+//! Files of the server's own are in [`private`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
+pub mod private;
 
 use std::{
     fs::{self, FileType, Metadata},
