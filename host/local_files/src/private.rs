@@ -168,7 +168,8 @@ impl PrivateDir {
         for entry in entries.filter_map(Result::ok) {
             let path = entry.path();
             match tighten(&path, self.owner) {
-                Ok(()) | Err(PrivateError::HardLink { .. } | PrivateError::Kind { kind: "a directory", .. }) => {}
+                Ok(())
+                | Err(PrivateError::HardLink { .. } | PrivateError::Kind { kind: "a directory", .. }) => {}
                 Err(error) => {
                     tracing::warn!(%error, "deleted from a directory of the server's own");
                     let _ = fs::remove_file(&path);

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::special::{
-    LOOPBACK, LOOPBACK_6, Opened, PRIVATE, PRIVATE_6, embedded_v4, range_v4, range_v6,
-};
+use crate::special::{LOOPBACK, LOOPBACK_6, Opened, PRIVATE, PRIVATE_6, embedded_v4, range_v4, range_v6};
 
 /// Where agents may be, besides public addresses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -25,8 +25,11 @@ type Range<A> = (A, u8, &'static str, Opened);
 
 /// The name of the range that has this address, and when it is open. `None` for one that hosts on the internet have.
 pub(crate) fn range_v4(ip: Ipv4Addr) -> Option<(&'static str, Opened)> {
-    let is_in = |network: Ipv4Addr, prefix: u8| shared(network.to_bits().into(), ip.to_bits().into(), 32) >= prefix;
-    V4.iter().find(|(network, prefix, ..)| is_in(*network, *prefix)).map(|(.., name, opened)| (*name, *opened))
+    let is_in =
+        |network: Ipv4Addr, prefix: u8| shared(network.to_bits().into(), ip.to_bits().into(), 32) >= prefix;
+    V4.iter()
+        .find(|(network, prefix, ..)| is_in(*network, *prefix))
+        .map(|(.., name, opened)| (*name, *opened))
 }
 
 /// The same for an IPv6 address that has no IPv4 address in it.
@@ -147,7 +150,13 @@ mod tests {
             ("100.100.100.201", "100.127.255.255", nat, Some(METADATA), open),
             ("127.0.0.0", "127.255.255.255", Some(LOOPBACK), open, open),
             ("168.63.129.16", "168.63.129.16", Some(METADATA), open, open),
-            ("169.254.0.0", "169.254.255.255", Some("link-local address (cloud metadata endpoint)"), open, open),
+            (
+                "169.254.0.0",
+                "169.254.255.255",
+                Some("link-local address (cloud metadata endpoint)"),
+                open,
+                open,
+            ),
             ("172.16.0.0", "172.31.255.255", Some(PRIVATE), open, open),
             ("192.0.0.0", "192.0.0.255", ietf, open, open),
             ("192.0.2.0", "192.0.2.255", Some("TEST-NET-1 documentation range (RFC-5737)"), open, open),
