@@ -73,7 +73,6 @@ fn a_new_data_directory_is_private_whatever_the_umask() {
     for name in ["isomer.lock", "isomer.db", "isomer.db-wal", "isomer.db-shm", "components", "compiled"] {
         assert!(files.contains(&data.join(name)), "{name} in {files:?}");
     }
-    assert!(files.len() > 9, "{files:?}");
     assert_private(&files);
 }
 

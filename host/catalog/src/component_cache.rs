@@ -85,15 +85,19 @@ fn is_own(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
     fn a_damaged_file_is_a_miss_until_it_is_written_again() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = ComponentCache::open(directory.path()).unwrap();
+        let cache = ComponentCache::open(&directory.path().join("components")).unwrap();
         let digest = Digest::of(b"a guest");
         assert_eq!(cache.get(&digest), None);
         cache.put(&digest, b"a guest");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&cache.directory), mode(&cache.path(&digest))), (0o700, 0o600));
         assert_eq!(cache.get(&digest).unwrap(), b"a guest");
 
         fs::write(cache.path(&digest), b"a gues").unwrap();

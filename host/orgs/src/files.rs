@@ -157,7 +157,9 @@ impl Files {
             Place::InMemory(files) if is_directory(files, &normalized) => return Ok(()),
             Place::InMemory(files) => content(files, &normalized).map(|_| "a file"),
             Place::Directory { root, containment_root } => match real(root, containment_root, &normalized) {
-                Ok(real) if is_private(below(containment_root, &real)) => return Err(REFUSED.to_owned()),
+                Ok(real) if is_private(within_template(below(containment_root, &real))) => {
+                    return Err(REFUSED.to_owned());
+                }
                 Ok(real) if real.is_dir() => return Ok(()),
                 Ok(real) => fs::metadata(real).ok().map(|it| special(it.file_type()).unwrap_or("a file")),
                 Err(ReadError::Missing) => None,
@@ -179,7 +181,7 @@ impl Files {
         if is_private(path) { Err(credentials()) } else { self.read(path, is_private) }
     }
 
-    /// `is_refused` judges the real path of a file, behind all links, below the directory of all templates.
+    /// `is_refused` judges the real path of a file, behind all links, as its template has it.
     fn read(&self, path: &Path, is_refused: impl Fn(&Path) -> bool) -> Result<Vec<u8>, ReadError> {
         match &self.place {
             Place::None => Err(ReadError::Missing),
@@ -196,7 +198,7 @@ impl Files {
             Place::Directory { root, containment_root } => {
                 let real = real(root, containment_root, path)?;
                 let below = below(containment_root, &real);
-                if is_refused(below) {
+                if is_refused(within_template(below)) {
                     return Err(credentials());
                 }
                 // Not by its path: a link may have taken the place of a directory since.
@@ -246,6 +248,13 @@ fn real(root: &Path, containment_root: &Path, path: &Path) -> Result<PathBuf, Re
 /// A real path as seen from the directory of all templates, which may itself lie in one with a private name.
 fn below<'a>(containment_root: &Path, real: &'a Path) -> &'a Path {
     real.strip_prefix(containment_root).unwrap_or(real)
+}
+
+/// Without the directory of the template, whose name is the operator's.
+fn within_template(below: &Path) -> &Path {
+    let mut parts = below.components();
+    parts.next();
+    if parts.as_path().as_os_str().is_empty() { below } else { parts.as_path() }
 }
 
 fn content<'a>(files: &'a BTreeMap<String, Bytes>, path: &Path) -> Option<&'a Bytes> {
@@ -423,6 +432,13 @@ mod tests {
         fs::create_dir(here.join(".ssh")).unwrap();
         fs::write(here.join(".ssh/config"), "Host x").unwrap();
         symlink(".ssh", here.join("keys")).unwrap();
+        fs::write(dir.path().join("templates/server.pem"), "x").unwrap();
+        symlink("../server.pem", here.join("certificate.md")).unwrap();
+        assert!(files.text("", "certificate.md").unwrap_err().contains("credentials"));
+        let named = Files::directory(here.join("../.kube"), fs::canonicalize(here.join("..")).unwrap());
+        fs::create_dir(here.join("../.kube")).unwrap();
+        fs::write(here.join("../.kube/org.yaml"), "name: K").unwrap();
+        assert_eq!(named.answer("org.yaml"), Answer::Bytes(b"name: K".to_vec()));
         for path in [".ssh/config", "keys/config"] {
             assert!(refused(files.answer(path)).contains("credentials"), "{path}");
         }

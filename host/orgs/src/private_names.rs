@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 pub(crate) const ENV: &str = ".env";
 
 /// Whole names, of files and of directories.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 31] = [
     ENV,
     ".envrc",
     ".auth_token",
@@ -39,7 +39,6 @@ const NAMES: [&str; 32] = [
     ".terraformrc",
     ".boto",
     ".s3cfg",
-    "credentials",
     "credentials.json",
     "kubeconfig",
 ];

@@ -265,6 +265,21 @@ mod tests {
     }
 
     #[test]
+    fn files_are_their_users_alone_and_open_ones_are_tightened() {
+        let (_directory, cache, engine, digest) = cached();
+        cache.note_death(1, &digest, "limits", "memory");
+        let paths = [cache.path(&digest), cache.note_path(&digest)];
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for path in &paths {
+            assert_eq!(mode(path), 0o600);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let again = AotCache::open(&cache.directory).unwrap();
+        assert_eq!(paths.each_ref().map(|path| mode(path)), [0o600; 2]);
+        assert!(again.load(&engine, 1, &digest).is_some());
+    }
+
+    #[test]
     fn a_file_that_other_users_can_write_is_not_loaded() {
         let (_directory, cache, engine, digest) = cached();
         fs::set_permissions(cache.path(&digest), fs::Permissions::from_mode(0o666)).unwrap();
