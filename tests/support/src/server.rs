@@ -3,6 +3,7 @@
 use std::{
     fs::{self, DirBuilder},
     io::{BufRead, BufReader, Read},
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -31,6 +32,8 @@ pub struct Start {
     /// Variables in addition to those of every test server.
     pub env: Vec<(&'static str, String)>,
     pub cache: Cache,
+    /// Commands of a shell that then becomes the program, such as `ulimit`. Empty: no shell.
+    pub confined_by: String,
 }
 
 /// The cache of compiled guests.
@@ -62,7 +65,7 @@ pub struct Answer {
 
 impl From<Database> for Start {
     fn from(database: Database) -> Self {
-        Self { database, env: Vec::new(), cache: Cache::Shared }
+        Self { database, env: Vec::new(), cache: Cache::Shared, confined_by: String::new() }
     }
 }
 
@@ -81,11 +84,27 @@ impl Start {
         self.cache = Cache::Empty;
         self
     }
+
+    /// Commands of a shell that run in the server's process before it.
+    pub fn confined_by(mut self, commands: impl Into<String>) -> Self {
+        self.confined_by = commands.into();
+        self
+    }
 }
 
 /// The program, without the environment of this process except `PATH`.
 pub fn program() -> Command {
-    let mut program = Command::new(program_file());
+    isolated(Command::new(program_file()))
+}
+
+/// The program as what a shell becomes after these commands.
+fn confined(commands: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{commands} && exec \"$0\" \"$@\"")).arg(program_file());
+    isolated(shell)
+}
+
+fn isolated(mut program: Command) -> Command {
     program.env_clear();
     // The runner finds left-over processes by this variable, which no server reads.
     for name in ["PATH", "TMPDIR", "ISOMER_TEST_RUN"] {
@@ -119,7 +138,7 @@ impl Server {
 
     async fn start_on(start: Start, data: Arc<TempDir>) -> Self {
         crate::use_ring();
-        let mut program = program();
+        let mut program = if start.confined_by.is_empty() { program() } else { confined(&start.confined_by) };
         program.arg("serve").env("PORT", "0").env("BIND_ADDR", "127.0.0.1").env("DATA_DIR", data.path());
         // The default of the tests; `start.env` overrides it.
         program.env("MOLECULE_ENV", "development");
@@ -208,6 +227,21 @@ impl Server {
             .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
             .map(|id| id.parse().expect("a process id"))
             .collect()
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process still runs. Reaps it, if it has ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is a child").is_none()
+    }
+
+    /// The address that the server listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.url.trim_start_matches("http://").parse().expect("an address")
     }
 
     pub fn database(&self) -> &Database {
