@@ -265,6 +265,9 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
             explained(StatusCode::NOT_FOUND, &text, error.detail().as_deref(), None)
         }
         ImportError::SettingsLookup(_) => failure(&error, &text),
+        ImportError::Busy => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text).with_retry_after(IMPORT_RETRY_SECONDS)
+        }
         ImportError::MissingEnv { missing, required, template, detail } => {
             let mut body = json!({
                 "error": text,
@@ -287,6 +290,9 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
         }
     }
 }
+
+/// Seconds after which an import is worth trying again that others left no room for.
+const IMPORT_RETRY_SECONDS: u32 = 10;
 
 /// Answers about messages that were not delivered.
 #[must_use]

@@ -1,6 +1,7 @@
 //! Org templates, and their import. Class `admin` throughout.
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -8,8 +9,8 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
 use orgs::{
-    Action, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
-    TemplateSummary,
+    Action, Admission, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
+    TemplateSummary, Turn,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -62,11 +63,16 @@ struct ImportQuery {
 async fn import(
     State(app): State<App>,
     _: AdminAuth,
-    ImportRequest(request): ImportRequest,
+    ImportRequest { import, turn, admission }: ImportRequest,
 ) -> Result<Response, ApiError> {
-    let (dry_run, reconciles) = (request.dry_run, request.mode == Some(Mode::Reconcile));
+    let (dry_run, reconciles) = (import.dry_run, import.mode == Some(Mode::Reconcile));
     let orgs = app.orgs.clone();
-    let imported = run_to_completion(async move { orgs.import(request).await.map_err(import_error) }).await?;
+    // Both permits are held until the answer is made.
+    let (imported, _turn) = run_to_completion(async move {
+        let _admission = admission;
+        orgs.import(import, &turn).await.map(|imported| (imported, turn)).map_err(import_error)
+    })
+    .await?;
     Ok(if dry_run { Json(dry_run_plan(&imported)).into_response() } else { answer(&imported, reconciles) })
 }
 
@@ -77,7 +83,11 @@ fn answer(imported: &Imported, reconciles: bool) -> Response {
 }
 
 /// An import as a request asks for it: a tar archive or JSON, with options in the query or in the JSON.
-struct ImportRequest(Import);
+struct ImportRequest {
+    import: Import,
+    turn: Turn,
+    admission: Admission,
+}
 
 impl FromRequest<App> for ImportRequest {
     type Rejection = ApiError;
@@ -88,8 +98,14 @@ impl FromRequest<App> for ImportRequest {
         let media = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
         let is_archive = media.trim().eq_ignore_ascii_case(TAR);
+        let most = if is_archive { UPLOAD_BYTES } else { BODY_BYTES };
+        // A body without a length may have all that is allowed.
+        let bytes = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(most);
+        let admission = app.orgs.admit(bytes.min(most)).await.map_err(import_error)?;
         let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
-        if is_archive { of_archive(body, query) } else { of_json(&body, query) }.map(Self)
+        let turn = app.orgs.turn().await.map_err(import_error)?;
+        let import = if is_archive { of_archive(body, query) } else { of_json(&body, query) }?;
+        Ok(Self { import, turn, admission })
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    shown::shown,
+    limits::EXPANDED_BYTES,
+    shown::{shown, shown_within},
     template::Channel,
     variables::{self, ServerVariables},
 };
@@ -13,6 +14,9 @@ use crate::{
 /// Beginnings of the webhook URLs of Lark.
 const LARK_WEBHOOKS: [&str; 2] =
     ["https://open.feishu.cn/open-apis/bot/v2/hook/", "https://open.larksuite.com/open-apis/bot/v2/hook/"];
+
+/// Bytes of a reason.
+const REASON_BYTES: usize = 1 << 10;
 
 /// A channel that can't be set up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,10 +64,13 @@ pub(crate) fn usable<'a>(
         if expanded.is_missing {
             missing.push(shown(value));
         }
+        if expanded.is_too_long {
+            return Err(format!("the value of {} is longer than {EXPANDED_BYTES} bytes", shown(key)));
+        }
         config.insert(key.as_str(), expanded.text);
     }
     if !missing.is_empty() {
-        return Err(format!("missing env: [{}]", missing.join(" ")));
+        return Err(shown_within(&format!("missing env: [{}]", missing.join(" ")), REASON_BYTES));
     }
     check(kind, &config)?;
     let Channel { allowed_users, enabled, .. } = channel;

@@ -97,6 +97,24 @@ pub(crate) fn external(tree: &Tree) -> Option<Problem> {
     None
 }
 
+/// Whether a template has more than so many values.
+pub(crate) fn exceeds(template: &Json, values: usize) -> bool {
+    let mut left = vec![template];
+    let mut count = 0;
+    while let Some(value) = left.pop() {
+        count += 1;
+        match value {
+            Json::Array(items) => left.extend(items),
+            Json::Object(fields) => left.extend(fields.values()),
+            _ => {}
+        }
+        if count + left.len() > values {
+            return true;
+        }
+    }
+    false
+}
+
 /// An inline template as the tree that its YAML would give.
 pub(crate) fn tree(template: &Json) -> Tree {
     Tree { files: Vec::new(), root: yaml(template) }
@@ -325,6 +343,12 @@ mod tests {
         ] {
             assert!(warnings.iter().any(|warning| warning.starts_with(part)), "{part}: {warnings:?}");
         }
+    }
+
+    #[test]
+    fn values_of_an_inline_template_are_counted() {
+        let template = json!({ "a": [1, [2], {}], "b": null });
+        assert!(!exceeds(&template, 7) && exceeds(&template, 6));
     }
 
     #[test]

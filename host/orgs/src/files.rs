@@ -121,8 +121,7 @@ impl Files {
     /// # Errors
     /// Why it can't be had, in words for the author.
     pub(crate) fn text(&self, directory: &str, path: &str) -> Result<String, String> {
-        let normalized = normalize_path(directory).and_then(|directory| normalize_below(&directory, path));
-        let normalized = normalized.ok_or_else(escapes)?;
+        let normalized = normalize_in(directory, path).ok_or_else(escapes)?;
         match self.read_content(&normalized) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(ReadError::Missing) => Err(missing(self.similar(&normalized).as_deref())),
@@ -348,6 +347,11 @@ fn missing(similar: Option<&str>) -> String {
 /// A relative path without `.` and `..`; none if it is absolute or leads out of its base.
 pub(crate) fn normalize_path(path: &str) -> Option<PathBuf> {
     normalize_below(Path::new(""), path)
+}
+
+/// The normalized path of a file below a directory.
+pub(crate) fn normalize_in(directory: &str, path: &str) -> Option<PathBuf> {
+    normalize_below(&normalize_path(directory)?, path)
 }
 
 /// The same below a normalized directory. The path may lead out of that, but not out of the directory's

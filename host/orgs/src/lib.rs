@@ -10,6 +10,7 @@
 
 mod assembler;
 mod blocking;
+mod capacity;
 mod channels;
 mod context;
 mod cron;
@@ -44,6 +45,9 @@ use std::{path::Path, sync::Arc};
 use catalog::Catalog;
 use fleet::Fleet;
 
+use capacity::Capacity;
+
+pub use capacity::{Admission, Turn};
 pub use channels::SkippedChannel;
 pub use error::ImportError;
 pub use fields::InvalidValue;
@@ -69,6 +73,7 @@ pub struct Orgs {
     personas_dir: Arc<Path>,
     variables: ServerVariables,
     limits: Limits,
+    capacity: Capacity,
 }
 
 impl Orgs {
@@ -90,6 +95,7 @@ impl Orgs {
             personas_dir: personas_dir.into(),
             variables,
             limits,
+            capacity: Capacity::default(),
         }
     }
 }

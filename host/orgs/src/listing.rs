@@ -75,7 +75,12 @@ impl Orgs {
             required_env: Vec::new(),
             workspaces: 0,
         };
-        let summary = match self.template(&files).await {
+        let turn = self.turn().await;
+        let read = match &turn {
+            Ok(_) => self.template(&files).await,
+            Err(_) => Err(ImportError::Busy),
+        };
+        let summary = match read {
             Ok(org) => {
                 let requirements = Requirements::of(&org);
                 TemplateSummary {

@@ -32,11 +32,11 @@ impl Requirement {
 
     /// The requirement without invalid names; none if no name is left.
     fn valid(&self) -> Option<Self> {
-        let mut names: Vec<String> = Vec::new();
+        let (mut names, mut known) = (Vec::new(), HashSet::new());
         for name in self.names() {
             if !is_name(name) {
-                tracing::warn!(name = shown(name), "a requirement with an invalid setting name is ignored");
-            } else if !names.contains(name) {
+                tracing::debug!(name = shown(name), "a requirement with an invalid setting name is ignored");
+            } else if known.insert(name) {
                 names.push(name.clone());
             }
         }

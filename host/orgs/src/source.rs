@@ -13,6 +13,7 @@ use crate::{
     error::ImportError,
     fields::InvalidValue,
     files::{Files, normalize_path},
+    limits::INLINE_VALUES,
     notes::Notes,
     resolve::{ResolveError, Resolved, resolve},
     shown::shown,
@@ -59,6 +60,10 @@ impl Orgs {
             TemplateSource::Inline(template) => {
                 // Decoding may be a second of work.
                 let limits = self.limits;
+                if decode::exceeds(&template, INLINE_VALUES) {
+                    let message = format!("it has more than {INLINE_VALUES} values");
+                    return Err(InvalidValue { at: None, path: "template".to_owned(), message }.into());
+                }
                 let decoded = off_async_threads(move || decode::org(&decode::tree(&template), limits)).await;
                 let org = decoded?;
                 if org.name.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
-use crate::env_file::is_name;
+use crate::{env_file::is_name, limits::EXPANDED_BYTES};
 
 /// Variables that hold the server's own secrets. An operator who opens others to templates doesn't open these by
 /// accident.
@@ -93,6 +93,8 @@ pub(crate) struct Expanded {
     pub(crate) text: String,
     /// At least one of its variables is not set.
     pub(crate) is_missing: bool,
+    /// It is longer than [`EXPANDED_BYTES`] and was cut.
+    pub(crate) is_too_long: bool,
 }
 
 /// Replaces references by the values in `own`. Only a value that is a single reference may also come from
@@ -102,12 +104,13 @@ pub(crate) fn expand(value: &str, own: &BTreeMap<String, String>, server: &Serve
     let pieces = pieces(value);
     if let [Piece::Reference { name, .. }] = pieces.as_slice() {
         let found = own.get(*name).cloned().or_else(|| server.get(name)).filter(|value| !value.is_empty());
-        return Expanded { is_missing: found.is_none(), text: found.unwrap_or_default() };
+        let (is_missing, text) = (found.is_none(), found.unwrap_or_default());
+        return Expanded { is_missing, is_too_long: text.len() > EXPANDED_BYTES, text };
     }
-    let mut is_missing = false;
+    let (mut is_missing, mut is_too_long) = (false, false);
     let mut text = String::new();
     for piece in pieces {
-        text.push_str(match piece {
+        let next = match piece {
             Piece::Text(text) => text,
             Piece::Reference { name, written } => own.get(name).map_or_else(
                 || {
@@ -116,9 +119,15 @@ pub(crate) fn expand(value: &str, own: &BTreeMap<String, String>, server: &Serve
                 },
                 String::as_str,
             ),
-        });
+        };
+        // A megabyte of references to a variable of a megabyte is a terabyte.
+        if text.len() + next.len() > EXPANDED_BYTES {
+            is_too_long = true;
+            break;
+        }
+        text.push_str(next);
     }
-    Expanded { text, is_missing }
+    Expanded { text, is_missing, is_too_long }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -175,6 +184,16 @@ mod tests {
         let all = [("AB", "server AB"), ("HOME", "/root"), ("TOKEN", "t"), ("TEAM_DIR", "/srv"), ("B", "3")];
         let server = ServerVariables::of(&"AB, TOKEN, TEAM_*, B".parse().unwrap(), pairs(all));
         expand(value, &pairs([("A", "1"), ("B", "2")]).into(), &server).text
+    }
+
+    #[test]
+    fn what_references_multiply_is_cut() {
+        let own = pairs([("A", &*"x".repeat(1_000))]).into();
+        let expanded = |references| expand(&"$A".repeat(references), &own, &ServerVariables::default());
+        let fits = expanded(65);
+        assert_eq!((fits.text.len(), fits.is_too_long), (65_000, false));
+        let cut = expanded(100_000);
+        assert!(cut.text.len() <= EXPANDED_BYTES && cut.is_too_long);
     }
 
     #[test]

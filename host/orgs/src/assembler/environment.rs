@@ -9,6 +9,7 @@ use crate::{
     env_file,
     fields::{Place, with_place},
     files::{read_text, shown_path},
+    limits::ENV_VARIABLES,
     notes::Notes,
 };
 
@@ -26,7 +27,15 @@ impl Assembler<'_> {
             });
             String::new()
         });
-        env_file::parse(&text)
+        let variables = env_file::parse(&text);
+        if variables.len() > ENV_VARIABLES {
+            notes.add(|| {
+                let file = shown_path(directory, ".env");
+                with_place(at, &format!("`{file}` is not used: it has more than {ENV_VARIABLES} variables"))
+            });
+            return BTreeMap::new();
+        }
+        variables
     }
 
     /// Variables of a workspace, without those that the platform reserves. `env` has those of the template.

@@ -1,5 +1,7 @@
 //! How lists and maps of a node and of the defaults become one, each by its own rule.
 
+use std::collections::HashMap;
+
 use types::{InitialMemory, PluginSpec};
 
 use crate::template::{Defaults, Node, Prompts, Routing};
@@ -12,16 +14,20 @@ const MEMORY_BYTES: usize = 100_000;
 
 /// The defaults' plugins, then the node's; `!name` and `-name` remove one.
 pub(super) fn plugins(defaults: &[PluginSpec], own: &[PluginSpec]) -> Vec<PluginSpec> {
-    let mut all: Vec<PluginSpec> = Vec::new();
+    let mut all: Vec<Option<&PluginSpec>> = Vec::new();
+    // Lists may have a hundred thousand.
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for plugin in defaults.iter().chain(own) {
         let name = plugin.source.trim_start_matches(['!', '-']);
         if name != plugin.source {
-            all.retain(|other| other.source != name);
-        } else if !name.is_empty() && !all.iter().any(|other| other.source == name) {
-            all.push(plugin.clone());
+            let removed = places.remove(name).and_then(|place| all.get_mut(place));
+            removed.into_iter().for_each(|place| *place = None);
+        } else if !name.is_empty() && !places.contains_key(name) {
+            places.insert(name, all.len());
+            all.push(Some(plugin));
         }
     }
-    all
+    all.into_iter().flatten().cloned().collect()
 }
 
 /// The node's list of a category replaces the defaults'; an empty one removes the category.

@@ -317,6 +317,9 @@ fn workspace_dir(
             with_place(node.marks.of("workspace_dir"), &text)
         });
     }
+    if expanded.is_too_long {
+        return Err(("workspace_dir", "workspace_dir is too long".to_owned()));
+    }
     let dir = Some(expanded.text).filter(|dir| !dir.is_empty());
     if let Some(dir) = &dir {
         let wrong = rules::workspace_dir(dir);

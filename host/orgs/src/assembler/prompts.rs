@@ -2,15 +2,17 @@
 //! however many workspaces have it.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
 };
 
+use local_files::shown_size;
 use types::SharedText;
 
 use crate::{
     fields::{Marks, with_place},
-    files::{Files, shown_path},
+    files::{Files, normalize_in, shown_path},
+    limits::PROMPT_BYTES,
     notes::Notes,
     template::{Defaults, Node, Prompt, Prompts},
 };
@@ -30,9 +32,11 @@ pub(super) const IDLE: Kind = Kind { prompt: |prompts| &prompts.idle, file_field
 pub(super) struct PromptTexts<'a> {
     files: &'a Files,
     defaults: &'a Defaults,
-    /// By directory and path.
-    read: RefCell<HashMap<(String, String), Option<SharedText>>>,
-    trimmed: RefCell<HashMap<(String, String), Option<SharedText>>>,
+    /// By path.
+    read: RefCell<HashMap<String, Option<SharedText>>>,
+    /// Bytes read so far.
+    bytes: Cell<usize>,
+    trimmed: RefCell<HashMap<String, Option<SharedText>>>,
     default_initial: OnceCell<Option<SharedText>>,
     default_idle: OnceCell<Option<SharedText>>,
 }
@@ -43,6 +47,7 @@ impl<'a> PromptTexts<'a> {
             files,
             defaults,
             read: RefCell::default(),
+            bytes: Cell::default(),
             trimmed: RefCell::default(),
             default_initial: OnceCell::new(),
             default_idle: OnceCell::new(),
@@ -74,7 +79,7 @@ impl<'a> PromptTexts<'a> {
         if let Some(inline) = trimmed(&prompt.text) {
             return Some(inline);
         }
-        let key = (directory.to_owned(), prompt.file.clone());
+        let key = key(directory, &prompt.file);
         if let Some(known) = self.trimmed.borrow().get(&key) {
             return known.clone();
         }
@@ -97,11 +102,17 @@ impl<'a> PromptTexts<'a> {
         if path.is_empty() || !self.files.has_directory() {
             return None;
         }
-        let key = (directory.to_owned(), path.to_owned());
+        let key = key(directory, path);
         if let Some(known) = self.read.borrow().get(&key) {
             return known.clone();
         }
-        let text = match self.files.text(directory, path) {
+        let text = if self.bytes.get() > PROMPT_BYTES {
+            Err(format!("the files of all prompts have more than {}", shown_size(PROMPT_BYTES as u64)))
+        } else {
+            self.files.text(directory, path)
+        };
+        self.bytes.update(|bytes| bytes + text.as_ref().map_or(0, String::len) + key.len());
+        let text = match text {
             Ok(text) => Some(SharedText::from(text)).filter(|text| !text.trim().is_empty()),
             Err(reason) => {
                 notes.add(|| {
@@ -114,6 +125,12 @@ impl<'a> PromptTexts<'a> {
         self.read.borrow_mut().insert(key, text.clone());
         text
     }
+}
+
+/// What stands for a file: one path may be written in a hundred thousand ways.
+fn key(directory: &str, path: &str) -> String {
+    let normalized = normalize_in(directory, path).map(|path| path.to_string_lossy().into_owned());
+    normalized.unwrap_or_else(|| shown_path(directory, path))
 }
 
 /// Without blank ends, and with no line that ends with blanks. None for a blank text.

@@ -97,11 +97,12 @@ impl Assembler<'_> {
         for schedule in &node.schedules {
             let Schedule { name, cron_expr, timezone, enabled, marks, .. } = schedule;
             let mut prompt = schedule.prompt.clone();
-            if prompt.is_empty() {
+            let runs = self.checked_cron(cron_expr, timezone);
+            if prompt.is_empty() && runs.is_ok() {
                 let file = prompts.file(&node.files_dir, &schedule.prompt_file, "prompt_file", marks, notes);
                 prompt = file.unwrap_or_default();
             }
-            let checked = match self.checked_cron(cron_expr, timezone) {
+            let checked = match runs {
                 Ok(()) if prompt.is_empty() => Err(("prompt", "it has no prompt".to_owned())),
                 Ok(()) => Ok(()),
                 Err(reason) => Err(("cron_expr", reason)),

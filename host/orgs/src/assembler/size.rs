@@ -4,10 +4,16 @@
 use std::{cmp::Reverse, collections::HashSet};
 
 use local_files::shown_size;
+use serde_json::Value as Json;
 use store::setups::SetupRow;
+use types::WorkspaceSetup;
 
 use super::ResolvedNode;
-use crate::{fields::InvalidValue, template::Node};
+use crate::{
+    fields::InvalidValue,
+    limits::{PART_BYTES, VARIABLE_BYTES},
+    template::Node,
+};
 
 /// Workspaces that the error names.
 const MAX_NAMED: usize = 3;
@@ -31,10 +37,12 @@ impl Size {
         let texts = row.iter().flat_map(SetupRow::texts);
         let texts: usize =
             texts.filter(|text| self.texts.insert(text.digest().to_owned())).map(|text| text.len()).sum();
-        let secrets: usize = node.secrets.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let secret = |(key, value): (&String, &String)| key.len() + value.len() + VARIABLE_BYTES;
+        let secrets: usize = node.secrets.iter().map(secret).sum();
         let in_row = [Some(&node.name), node.role.as_ref(), node.workspace_dir.as_ref(), node.url.as_ref()];
         let in_row: usize = in_row.into_iter().flatten().map(String::len).sum();
-        let added = texts + secrets + in_row + row.map_or(0, |row| row.own_bytes());
+        let parts = parts(&node.setup) * PART_BYTES;
+        let added = texts + secrets + in_row + parts + row.map_or(0, |row| row.own_bytes());
         self.bytes += added;
         self.largest.push((added, node.name.clone()));
         self.largest.sort_by_key(|(bytes, _)| Reverse(*bytes));
@@ -55,5 +63,20 @@ impl Size {
         );
         let at = of.marks.of("name").map(ToString::to_string);
         Err(InvalidValue { at, path: "workspaces".to_owned(), message })
+    }
+}
+
+/// Parts of a setup, each of which takes memory besides its text.
+fn parts(setup: &WorkspaceSetup) -> usize {
+    let plugins: usize = setup.plugins.iter().map(|plugin| 1 + values(&plugin.config)).sum();
+    let names: usize = setup.category_routing.values().map(|names| 1 + names.len()).sum();
+    setup.initial_memories.len() + setup.schedules.len() + plugins + names
+}
+
+fn values(json: &Json) -> usize {
+    match json {
+        Json::Array(items) => items.iter().map(|item| 1 + values(item)).sum(),
+        Json::Object(fields) => fields.values().map(|value| 1 + values(value)).sum(),
+        _ => 0,
     }
 }
