@@ -2,6 +2,7 @@
 //!
 //! - [`routes`]: each route has a row in the matrix of [`access`].
 //! - [`access`]: every route, called by every kind of caller in every mode.
+//! - [`amplification`]: small requests that become much in memory.
 //! - [`heads`]: requests that two readers could understand in two ways.
 //!
 //! Nothing is sent to an address that is not of the loopback interface.
@@ -9,6 +10,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod access;
+mod amplification;
 mod heads;
 mod raw;
 mod routes;

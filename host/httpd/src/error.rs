@@ -3,10 +3,12 @@
 //! Causes go to the log and never into a body.
 
 use std::error::Error;
+use std::mem;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use types::clip;
 
 use super::rendered_json::RenderedJson;
 
@@ -18,6 +20,9 @@ pub struct ApiError {
     /// When it is worth trying again: seconds, or a date.
     retry_after: Option<HeaderValue>,
 }
+
+/// Bytes of a text in a body at most.
+const TEXT_BYTES: usize = 8 << 10;
 
 /// Seconds after which an agent that is busy is worth trying again.
 const BUSY_SECONDS: u32 = 30;
@@ -129,10 +134,21 @@ impl ApiError {
     }
 }
 
+fn clip_text(value: &mut Value) {
+    if let Value::String(text) = value
+        && text.len() > TEXT_BYTES
+    {
+        *text = clip(mem::take(text), TEXT_BYTES);
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let mut body = self.body;
+        // Texts repeat what was sent, which may have megabytes.
+        body.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(clip_text);
         // A `Value` always has a JSON form.
-        let body = wire_json::to_vec(&self.body).unwrap_or_default();
+        let body = wire_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, RenderedJson(body.into())).into_response();
         if let Some(when) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, when);
@@ -144,6 +160,20 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn texts_of_a_body_are_clipped() {
+        let long = "ä".repeat(15 << 20);
+        let error =
+            ApiError::with_body(StatusCode::BAD_REQUEST, json!({ "error": long, "hint": long, "count": 1 }));
+        let body = axum::body::to_bytes(error.into_response().into_body(), usize::MAX).await.expect("a body");
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        for field in ["error", "hint"] {
+            let text = body[field].as_str().expect("a text");
+            assert!(text.len() <= TEXT_BYTES && text.ends_with("ä…"), "{}", text.len());
+        }
+        assert_eq!(body["count"], 1);
+    }
 
     #[test]
     fn a_cause_never_reaches_the_body() {

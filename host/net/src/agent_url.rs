@@ -8,12 +8,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use types::clip;
 use url::{Host, ParseError, Url};
 
 use crate::{
     limits::RESOLVE_TIMEOUT,
     policy::{AddressPolicy, remedy},
 };
+
+/// Bytes that an error repeats of a URL: the longest host name.
+const SHOWN_BYTES: usize = 255;
 
 /// What is wrong with an agent's URL. The text is for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,7 +142,7 @@ pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
         _ => UrlError::Malformed,
     })?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(UrlError::Scheme(url.scheme().to_owned()));
+        return Err(UrlError::Scheme(clip(url.scheme().to_owned(), SHOWN_BYTES)));
     }
     Ok(url)
 }
@@ -167,11 +171,12 @@ fn check_resolved(
     found: Result<Vec<IpAddr>, io::ErrorKind>,
     block_reason: impl Fn(IpAddr) -> Option<&'static str>,
 ) -> Result<(), UrlError> {
-    let unresolved = |reason| Err(UrlError::Unresolved { host: name.to_owned(), reason });
+    let shown = || clip(name.to_owned(), SHOWN_BYTES);
+    let unresolved = |reason| Err(UrlError::Unresolved { host: shown(), reason });
     match found {
         Ok(addresses) if addresses.is_empty() => unresolved("no addresses"),
         Ok(addresses) => match addresses.into_iter().find_map(block_reason) {
-            Some(label) => Err(UrlError::Forbidden { host: name.to_owned(), label }),
+            Some(label) => Err(UrlError::Forbidden { host: shown(), label }),
             None => Ok(()),
         },
         Err(io::ErrorKind::TimedOut) => unresolved("lookup timed out"),
@@ -264,6 +269,15 @@ mod tests {
         assert!(named_like_it.ends_with("forbidden address: loopback address"), "{named_like_it}");
         let with_dot = answer("http://localhost.", &["127.0.0.1"]).await;
         assert!(with_dot.ends_with("forbidden address: loopback address"), "{with_dot}");
+    }
+
+    #[tokio::test]
+    async fn what_an_error_repeats_is_clipped() {
+        let long = "x".repeat(1 << 20);
+        for url in [format!("{long}://host"), format!("http://{long}/")] {
+            let error = answer(&url, &[]).await;
+            assert!(error.len() < 400, "{}", error.len());
+        }
     }
 
     #[tokio::test]

@@ -29,6 +29,9 @@ pub(crate) const PART_BYTES: usize = 100;
 /// Bytes that a sealed variable takes besides its name and value, about.
 pub(crate) const VARIABLE_BYTES: usize = 250;
 
+/// Bytes of the name of a template's directory in a request.
+pub(crate) const DIRECTORY_BYTES: usize = 1 << 10;
+
 /// Bytes of one file of a template.
 pub(crate) const FILE_BYTES: u64 = 1 << 20;
 

@@ -13,7 +13,7 @@ use crate::{
     error::ImportError,
     fields::InvalidValue,
     files::{Files, normalize_path},
-    limits::INLINE_VALUES,
+    limits::{DIRECTORY_BYTES, INLINE_VALUES},
     notes::Notes,
     resolve::{ResolveError, Resolved, resolve},
     shown::shown,
@@ -72,7 +72,9 @@ impl Orgs {
                 return Ok(Template { dir: String::new(), files: Files::none(), org });
             }
             TemplateSource::Directory(dir) => {
-                let files = self.directory(&dir).ok_or(ImportError::Directory)?;
+                // It is stored with each workspace.
+                let files = (dir.len() <= DIRECTORY_BYTES).then(|| self.directory(&dir)).flatten();
+                let files = files.ok_or(ImportError::Directory)?;
                 (dir, files)
             }
             TemplateSource::Archive(archive) => {

@@ -19,6 +19,7 @@ mod deploy_mode;
 pub(crate) mod log_buffer;
 mod log_writer;
 pub mod logging;
+mod long_lines;
 pub mod run;
 pub mod settings;
 mod settings_check;

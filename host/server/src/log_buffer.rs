@@ -17,6 +17,8 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::long_lines;
+
 /// How long a line waits for others.
 const FLUSH_EVERY: Duration = Duration::from_millis(50);
 /// How long a flush waits for the writer.
@@ -143,7 +145,7 @@ pub(crate) struct Lines<'a> {
 
 impl Write for Lines<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.buffer.push(line, self.urgent);
+        self.buffer.push(&long_lines::cut(line), self.urgent);
         Ok(line.len())
     }
 
