@@ -168,7 +168,7 @@ fn reference(text: &str) -> Option<(Piece<'_>, &str)> {
             after.split_at(end)
         }
     };
-    let written = text.strip_suffix(left)?;
+    let written = text.get(..text.len() - left.len())?;
     is_name(name).then_some((Piece::Reference { name, written }, left))
 }
 
