@@ -206,7 +206,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 }
 
 /// Variables that have a value. A blank one counts as unset.
-fn set_variables() -> Vec<String> {
+pub(crate) fn set_variables() -> Vec<String> {
     let set = env::vars_os().filter(|(_, value)| !is_blank(value));
     set.filter_map(|(name, _)| name.into_string().ok()).collect()
 }

@@ -2,7 +2,12 @@
 //!
 //! Parameters are those of libpq that sqlx knows; of the others, only the name is reported.
 
-use std::{env, fmt, path::Path, str::FromStr as _};
+use std::{
+    env, fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+};
 
 use local_files::{FileError, SETTINGS_BYTES};
 use sqlx::{
@@ -122,6 +127,30 @@ impl DatabaseUrl {
             return Err(DatabaseUrlError::UnknownDatabase);
         }
         Self::postgres(Url::parse(text.trim()).map_err(malformed)?)
+    }
+
+    /// The file of an embedded database.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.target {
+            Target::Sqlite(url) => {
+                SqliteConnectOptions::from_str(url).ok().map(|options| options.get_filename().to_owned())
+            }
+            Target::Postgres(_) => None,
+        }
+    }
+
+    /// The host of a database on another machine whose certificate is not checked.
+    #[must_use]
+    pub fn unverified_host(&self) -> Option<&str> {
+        let Target::Postgres(options) = &self.target else { return None };
+        let host = options.get_host();
+        let here = options.get_socket().is_some()
+            || host.starts_with('/')
+            || host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+        (!here && !verified).then_some(host)
     }
 
     fn postgres(mut url: Url) -> Result<Self, DatabaseUrlError> {
