@@ -21,7 +21,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use crate::JSON_BODY_LIMIT;
-use crate::body_budget::{self, Budget, FREE, SMALL, WAIT};
+use crate::body_budget::{self, Budget, FREE, NoMemory, SMALL, WAIT};
 use crate::error::ApiError;
 use crate::headers::text;
 use crate::request_body::BodyTimeout;
@@ -60,6 +60,12 @@ pub enum BodyError {
     /// The client broke off, or the framing is wrong.
     #[error("the request body could not be read")]
     Broken(#[source] axum::Error),
+}
+
+impl From<NoMemory> for BodyError {
+    fn from(_: NoMemory) -> Self {
+        Self::Busy
+    }
 }
 
 impl From<BodyError> for ApiError {

@@ -17,8 +17,6 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::body::BodyError;
-
 /// Bytes up to which a body is not counted: heartbeats are smaller.
 pub(crate) const FREE: usize = 4 * 1024;
 /// Bytes of an announced body up to which it counts as small.
@@ -41,6 +39,10 @@ pub fn set(bytes: usize) {
 pub(crate) fn of_process() -> &'static Budget {
     PROCESS.get_or_init(|| Budget::new(DEFAULT))
 }
+
+/// Other bodies take the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoMemory;
 
 /// The budget.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ impl Budget {
         bytes: usize,
         whole: bool,
         admitted: bool,
-    ) -> Result<Reserved, BodyError> {
+    ) -> Result<Reserved, NoMemory> {
         if bytes <= FREE {
             return Ok(Reserved(None));
         }
@@ -85,7 +87,7 @@ impl Budget {
         reserved: &mut Reserved,
         bytes: usize,
         admitted: bool,
-    ) -> Result<(), BodyError> {
+    ) -> Result<(), NoMemory> {
         let more = bytes.saturating_sub(reserved.bytes());
         let permit = self.part(admitted).acquire(more).await?;
         match &mut reserved.0 {
@@ -108,14 +110,14 @@ impl Budget {
 }
 
 impl Part {
-    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
+    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NoMemory> {
         // A body that is larger than the part has all of it.
         let permits = u32::try_from(bytes.min(self.bytes)).unwrap_or(u32::MAX);
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_many_owned(permits) {
             return Ok(permit);
         }
         let waited = timeout(WAIT, Arc::clone(&self.free).acquire_many_owned(permits)).await;
-        waited.ok().and_then(Result::ok).ok_or(BodyError::Busy)
+        waited.ok().and_then(Result::ok).ok_or(NoMemory)
     }
 }
 
