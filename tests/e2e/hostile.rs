@@ -76,7 +76,7 @@ async fn answers_larger_than_their_use_are_refused_and_take_little_memory() {
     }
     // So it is while a release is probed.
     let refused = server.settings("mine", json!({ "translate": "zeros" })).await;
-    assert!(refused.error(422).contains("at most 128 KiB"), "{}", refused.json);
+    assert!(refused.error(400).contains("at most 128 KiB"), "{}", refused.json);
     assert_eq!(server.guest("mine").await["release"], release["digest"]);
     // The guest's own memory is a part of the server's: 31 MB of it in these calls.
     let grown = server.peak_memory() - before;
