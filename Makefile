@@ -12,7 +12,7 @@ DENY_VERSION := 0.20.2
 # In CI, a lock file that doesn't fit the manifests is an error.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help run test check audit bench fuzz target cargo-deny
+.PHONY: help run test attack check audit bench fuzz target cargo-deny
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
@@ -35,6 +35,10 @@ run: target ## Build and start the server on 127.0.0.1:8080, with SQLite in ./da
 # that need Postgres count as ignored, which the last line says; where CI is set, that is a failure.
 test: target ## Run every test; on Postgres too where TEST_DATABASE_URL names a server
 	@cargo run --quiet --package isomer-test-tools --bin run-tests $(LOCKED) -- $(LOCKED)
+
+# A part of `make test`.
+attack: target ## Attack the program: access, components, requests, memory, connections
+	cargo test --package isomer-tests --test attack $(LOCKED)
 
 # The quickest checks first. --log-level error: a crate in two versions is a warning (deny.toml), and there are
 # twenty of those; `cargo deny check bans` shows them.

@@ -7,144 +7,13 @@ use std::{
 };
 
 use serde_json::json;
-use support::{Components, Database, Server, Signal, Start, on_both_databases, variant};
-use wasm_encoder::{
-    CodeSection, Component, ComponentExportKind, ComponentExportSection, ComponentInstanceSection, ConstExpr,
-    Function, FunctionSection, GlobalSection, GlobalType, Instruction, Module, ModuleSection,
-    NestedComponentSection, TypeSection, ValType,
-};
-
-/// A component of a known world with this module in it.
-fn guest(module: &Module) -> Vec<u8> {
-    let nothing: [(&str, ComponentExportKind, u32); 0] = [];
-    let (mut instances, mut exports) = (ComponentInstanceSection::new(), ComponentExportSection::new());
-    instances.export_items(nothing);
-    exports.export("isomer:adapter/adapter@0.1.0", ComponentExportKind::Instance, 0, None);
-    let mut component = Component::new();
-    component.section(&ModuleSection(module)).section(&instances).section(&exports);
-    component.finish()
-}
-
-fn module(functions: u32, function: &Function) -> Module {
-    let mut types = TypeSection::new();
-    types.ty().function([], []);
-    let (mut declared, mut code) = (FunctionSection::new(), CodeSection::new());
-    for _ in 0..functions {
-        declared.function(0);
-        code.function(function);
-    }
-    let mut globals = GlobalSection::new();
-    let global = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
-    globals.global(global, &ConstExpr::i64_const(1));
-    let mut module = Module::new();
-    module.section(&types).section(&declared).section(&globals).section(&code);
-    module
-}
-
-/// A function that adds up its locals at the begin of each loop. `nested`: the loops are in each other.
-fn loops(locals: u32, loops: u32, nested: bool) -> Function {
-    let mut function = Function::new([(locals, ValType::I64)]);
-    for number in 0..loops {
-        function.instruction(&Instruction::Loop(wasm_encoder::BlockType::Empty));
-        let (from, to) = (number % locals, (number * 7 + 1) % locals);
-        function.instruction(&Instruction::LocalGet(from)).instruction(&Instruction::LocalGet(to));
-        function.instruction(&Instruction::I64Add).instruction(&Instruction::LocalSet(to));
-        function.instruction(&Instruction::LocalGet(to)).instruction(&Instruction::I64Eqz);
-        function.instruction(&Instruction::BrIf(0));
-        if !nested {
-            function.instruction(&Instruction::End);
-        }
-    }
-    for _ in 0..if nested { loops } else { 0 } {
-        function.instruction(&Instruction::End);
-    }
-    function.instruction(&Instruction::End);
-    function
-}
-
-fn empty() -> Function {
-    let mut function = Function::new([]);
-    function.instruction(&Instruction::End);
-    function
-}
-
-/// Each component instantiates the one before twice.
-fn doubling(levels: u32) -> Vec<u8> {
-    let mut text = "(component $c0)".to_owned();
-    for level in 1..=levels {
-        let before = level - 1;
-        text.push_str(&format!(
-            "(component $c{level} (alias outer 1 $c{before} (component $c))
-                (instance (instantiate $c)) (instance (instantiate $c)))"
-        ));
-    }
-    wat::parse_str(format!("(component {text} (instance (instantiate $c{levels})))")).unwrap()
-}
-
-fn in_each_other(depth: u32) -> Vec<u8> {
-    let mut component = Component::new();
-    // Written from the inside out this would copy each level; a chain of a few thousand is as refused.
-    for _ in 0..depth {
-        let mut outer = Component::new();
-        outer.section(&NestedComponentSection(&component));
-        component = outer;
-    }
-    component.finish()
-}
-
-fn beside_each_other(count: u32) -> Vec<u8> {
-    let (mut component, empty) = (Component::new(), Component::new());
-    for _ in 0..count {
-        component.section(&NestedComponentSection(&empty));
-    }
-    component.finish()
-}
-
-/// Within every size that is checked ahead, and seconds of work.
-fn slow(mark: u32) -> Vec<u8> {
-    variant(&guest(&module(120, &loops(2_000, 60, true))), mark)
-}
-
-/// Within every size that is checked ahead, and hundreds of megabytes of work: at each loop, every local has a value
-/// that the compiler keeps.
-fn large() -> Vec<u8> {
-    const LOCALS: u32 = 2_000;
-    const LOOPS: u32 = 20;
-    let mut function = Function::new([(LOCALS, ValType::I64)]);
-    for _ in 0..LOOPS {
-        function.instruction(&Instruction::Loop(wasm_encoder::BlockType::Empty));
-        for local in 0..LOCALS {
-            function.instruction(&Instruction::LocalGet(local)).instruction(&Instruction::GlobalGet(0));
-            function.instruction(&Instruction::I64Add).instruction(&Instruction::LocalTee(local));
-            function.instruction(&Instruction::GlobalSet(0));
-        }
-        function.instruction(&Instruction::GlobalGet(0)).instruction(&Instruction::I64Eqz);
-        function.instruction(&Instruction::BrIf(0));
-    }
-    for _ in 0..=LOOPS {
-        function.instruction(&Instruction::End);
-    }
-    guest(&module(2, &function))
-}
-
-/// A component that is refused ahead of any compilation, and what it has too much of.
-fn refused() -> Vec<(Vec<u8>, &'static str)> {
-    vec![
-        (doubling(30), "instances"),
-        (guest(&module(1, &loops(20_000, 2_000, false))), "locals"),
-        (guest(&module(1, &loops(4_000, 2_000, false))), "locals times loops"),
-        (guest(&module(1, &loops(10, 5_000, true))), "loops in each other"),
-        (guest(&module(900_000, &empty())), "functions"),
-        (beside_each_other(50_000), "nested components"),
-        (in_each_other(2_000), "components in each other"),
-    ]
-}
+use support::{Components, Database, Server, Signal, Start, bombs, on_both_databases, variant};
 
 on_both_databases! {
     async fn a_component_that_would_take_too_long_is_refused_ahead(database: Database) {
         let server = start(Start::from(database)).await;
         let before = server.peak_memory();
-        for (component, what) in refused() {
+        for (component, what) in bombs::refused_ahead() {
             let started = Instant::now();
             let answer = server.push("mock", &component, true).await;
             assert!(answer.error(422).contains(what), "{what}: {}", answer.json);
@@ -161,7 +30,7 @@ on_both_databases! {
 
     async fn a_component_that_the_compiler_died_of_is_compiled_again_only_by_hand(database: Database) {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("bomb.wasm"), slow(1)).unwrap();
+        fs::write(folder.path().join("bomb.wasm"), bombs::slow(1)).unwrap();
         let start = Start::from(database).own_cache().env("GUEST_COMPILE_SECONDS", "1");
         let start = start.env("GUESTS_DIR", folder.path().to_str().unwrap());
         let server = Server::start(start).await;
@@ -176,7 +45,7 @@ on_both_databases! {
         let server = server.restart().await;
         server.until_logged("compiling the component took, as was noted, more than 1 s of processor time").await;
         assert!(noted(&server) == 1, "{}", server.log());
-        let compiled = server.push("bomb", &slow(1), false).await;
+        let compiled = server.push("bomb", &bombs::slow(1), false).await;
         assert!(compiled.error(422).contains("isomer guest push"), "{}", compiled.json);
         server.reply("mock").await;
     }
@@ -225,7 +94,7 @@ async fn a_component_that_takes_too_much_memory_is_cut_while_others_compile() {
     let start = Start::from(Database::sqlite()).own_cache().env("GUEST_COMPILE_MIB", "256");
     let server = self::start(start).await;
     let before = server.peak_memory();
-    let (hostile, second) = (large(), variant(&Components::get().second_mock, 200));
+    let (hostile, second) = (bombs::large(), variant(&Components::get().second_mock, 200));
     let bomb = server.push("bomb", &hostile, true);
     let (bomb, answered) = tokio::join!(bomb, async {
         server.until("it compiles", async |server| !server.children().is_empty()).await;
@@ -246,7 +115,7 @@ async fn a_component_that_takes_too_much_memory_is_cut_while_others_compile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_a_compilation_at_once() {
     let server = start(Start::from(Database::sqlite()).own_cache()).await;
-    let component = slow(3);
+    let component = bombs::slow(3);
     let pushed = server.push("bomb", &component, true);
     let (pushed, ()) = tokio::join!(pushed, async {
         server.until("it compiles", async |server| !server.children().is_empty()).await;
@@ -263,7 +132,7 @@ async fn a_stop_ends_a_compilation_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_of_the_server_ends_its_compilations() {
     let mut server = start(Start::from(Database::sqlite()).own_cache()).await;
-    let component = slow(4);
+    let component = bombs::slow(4);
     let children = {
         let pushed = server.push("bomb", &component, true);
         let compiling = async {
@@ -291,7 +160,7 @@ async fn a_kill_of_the_server_ends_its_compilations() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compilation_ends_when_nobody_waits_for_it_any_more() {
     let server = start(Start::from(Database::sqlite()).own_cache()).await;
-    let component = slow(5);
+    let component = bombs::slow(5);
     let compiling = || server.until("it compiles", async |server| !server.children().is_empty());
     {
         let other = server.push("other", &component, false);
@@ -314,7 +183,7 @@ async fn a_compilation_ends_when_nobody_waits_for_it_any_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_after_the_first_start_is_that_of_later_ones() {
-    let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
+    let server = Server::start(Start::from(Database::sqlite()).empty_cache()).await;
     server.get("/admin/guests").await.ok();
     let cold = server.resident_memory();
     let server = server.restart().await;

@@ -5,6 +5,7 @@ mod bodies;
 mod broken_output;
 mod connections;
 mod cors;
+mod crowds;
 mod liveness;
 mod metrics;
 mod pipeline;

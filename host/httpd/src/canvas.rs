@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::ApiError;
+use crate::idle_body::IdleTimeoutBody;
 use crate::router_ext::Unmatched;
-use crate::serve::IdleTimeoutBody;
 use crate::shutdown::Shutdown;
 use crate::websocket::contains_word;
 

@@ -2,14 +2,14 @@
 //!
 //! hyper has one timeout, from the end of an answer to the end of the next request's head; it
 //! cannot tell an idle connection from a head that drips in. So the socket itself keeps the time.
-//! It has to know when a request is in progress: the service holds an [`InFlight`] from the head of the
-//! request until the last byte of the answer.
+//! It has to know when a request is in progress: [`Requests`] says so, from the head of the request until the last
+//! byte of the answer.
 //!
 //! | State | Deadline |
 //! |---|---|
 //! | new, nothing received yet | `header` |
 //! | first byte of a head received | `header`, for the whole head |
-//! | request in progress | none for reading (a body has its own, see `serve`) |
+//! | request in progress | none for reading (a body has its own, see `request_body`) |
 //! | between requests | `idle` |
 //! | the client takes no bytes of an answer | `idle`, from the last byte it took |
 //! | upgraded (WebSocket) | none for reading, the new protocol keeps its own |
@@ -23,15 +23,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::connection_table::Place;
+use crate::requests::Requests;
 
 /// Deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +42,36 @@ pub struct Deadlines {
     pub idle: Duration,
     /// For reading on after the last answer.
     pub linger: Duration,
+    /// For the whole body of a request.
+    pub body: Duration,
+    /// After this time, a body must have arrived at `body_rate` on average; up to then it may be slower.
+    pub body_grace: Duration,
+    /// Bytes per second.
+    pub body_rate: u32,
+}
+
+impl Default for Deadlines {
+    /// What the server runs with. An upload of 16 MiB fits into `body` at 5 KiB per second; what routes without a
+    /// credential accept is done at `body_rate` long before.
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            linger: Duration::from_secs(2),
+            body: Duration::from_secs(60 * 60),
+            body_grace: Duration::from_secs(30),
+            body_rate: 1024,
+        }
+    }
 }
 
 /// A socket that ends by itself when its client is too slow.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     deadlines: Deadlines,
-    requests: Arc<Requests>,
+    /// Its place among the server's connections; free again when the socket is gone.
+    place: Place,
     /// The state of `requests` that the fields below belong to.
     seen: u64,
     head_begun: bool,
@@ -59,38 +81,30 @@ pub struct Connection {
     missed: bool,
     read_timer: Timer,
     write_timer: Timer,
-    /// Its permit among the server's connections; returned when the socket is gone.
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
     /// Wraps an accepted socket.
-    pub fn new(stream: TcpStream, deadlines: Deadlines, permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(stream: TcpStream, deadlines: Deadlines, place: Place) -> Self {
         Self {
             stream,
             deadlines,
-            requests: Arc::new(Requests::default()),
-            seen: 0,
-            head_begun: false,
+            seen: place.requests().state(),
+            place,
+            // The deadline of the first head counts from the connect.
+            head_begun: true,
             read_by: Some(Instant::now() + deadlines.header),
             write_by: None,
             linger_until: None,
             missed: false,
             read_timer: Timer::default(),
             write_timer: Timer::default(),
-            _permit: permit,
         }
-    }
-
-    /// Where the service notes that a request is in progress.
-    #[must_use]
-    pub fn requests(&self) -> Arc<Requests> {
-        Arc::clone(&self.requests)
     }
 
     /// Forgets the deadline of an earlier request. Returns whether the connection waits for a request.
     fn waits_for_request(&mut self) -> bool {
-        let seen = self.requests.state();
+        let seen = self.place.requests().state();
         if seen != self.seen {
             self.seen = seen;
             self.head_begun = false;
@@ -124,8 +138,13 @@ impl Connection {
     /// The result of a write, or the failure of one that waits for too long.
     fn written<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.write_by = None;
+            if self.write_by.take().is_some() {
+                self.place.requests().set_stalled(false);
+            }
             return result;
+        }
+        if self.write_by.is_none() {
+            self.place.requests().set_stalled(true);
         }
         self.poll_stalled(cx).map(Err)
     }
@@ -204,51 +223,6 @@ impl AsyncWrite for Connection {
     }
 }
 
-// === Requests in progress ===
-
-/// Whether a request is in progress on a connection: begins and ends are counted, so an odd number says
-/// that one is.
-#[derive(Debug, Default)]
-pub struct Requests(AtomicU64);
-
-/// The value after an upgrade: the connection carries no requests any more.
-const UPGRADED: u64 = u64::MAX;
-
-impl Requests {
-    /// Notes that a request is in progress until the returned value is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        InFlight(Arc::clone(self))
-    }
-
-    fn state(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    const fn is_between(state: u64) -> bool {
-        state.is_multiple_of(2)
-    }
-}
-
-/// A request in progress.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Requests>);
-
-impl InFlight {
-    /// Notes that this connection speaks another protocol from now on.
-    pub(crate) fn upgraded(&self) {
-        self.0.0.store(UPGRADED, Ordering::Release);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if self.0.state() != UPGRADED {
-            self.0.0.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-}
-
 // === Timer ===
 
 /// A timer that is set late and reset rarely.
@@ -297,19 +271,5 @@ mod tests {
             tokio::time::timeout(patience, fired).await.expect("it fires");
             assert!(Instant::now() >= then);
         }
-    }
-
-    #[test]
-    fn a_request_is_in_progress_until_it_is_dropped_or_upgraded() {
-        let requests = Arc::new(Requests::default());
-        assert!(Requests::is_between(requests.state()));
-        let request = requests.begin();
-        assert!(!Requests::is_between(requests.state()));
-        drop(request);
-        assert!(Requests::is_between(requests.state()));
-        let request = requests.begin();
-        request.upgraded();
-        drop(request);
-        assert!(!Requests::is_between(requests.state()));
     }
 }

@@ -8,12 +8,15 @@
 
 mod background;
 mod canvas;
+pub mod capacity;
 pub(crate) mod client_ip;
 pub mod connection;
+mod connection_table;
 pub mod cors;
 pub mod error;
 pub mod headers;
 mod host_guard;
+mod idle_body;
 pub mod json;
 pub mod metrics;
 pub mod middleware;
@@ -24,7 +27,9 @@ pub mod parameters;
 pub mod public_url;
 pub mod rate_limit;
 mod rendered_json;
+mod request_body;
 pub(crate) mod request_log;
+mod requests;
 pub mod router_ext;
 pub mod run_to_completion;
 pub(crate) mod security_headers;

@@ -3,14 +3,13 @@
 //! Our own rather than axum's, because clients of the contract look for header names in title
 //! case, and for the deadlines and caps (see [`connection`](super::connection)).
 //!
-//! - At most `max_connections` sockets; at the cap nothing is accepted, newcomers wait in the
-//!   kernel's queue.
-//! - Running out of file descriptors pauses accepting, nothing else.
+//! - At most `max_connections` sockets, and `connections_per_address` from one address; what happens beyond stands in
+//!   `connection_table`.
+//! - Running out of file descriptors pauses accepting, and closes connections that wait; nothing else.
 //! - Requests may come before the routes are there ([`Routes`]): the server listens first.
 //! - Draining: no new sockets; idle ones close at once; open requests get `drain`; then everything
 //!   closes. Sockets that were upgraded count as open until their new owner lets go of them.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -22,19 +21,24 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::SetOnce;
+use tokio::time::{sleep, timeout};
 use tower::Service;
 
-use super::connection::{Connection, Deadlines, InFlight, Requests, Timer};
-use super::shutdown::Shutdown;
+use crate::capacity::Capacity;
+use crate::client_ip::TrustedProxies;
+use crate::connection::{Connection, Deadlines};
+use crate::connection_table::{ConnectionTable, Counted};
+use crate::request_body::RequestBody;
+use crate::requests::{InFlight, Requests};
+use crate::shutdown::Shutdown;
 
 /// Limits of the connection loop. [`Limits::default`] is what the server runs with; tests shorten
 /// the times.
@@ -42,6 +46,8 @@ use super::shutdown::Shutdown;
 pub struct Limits {
     /// Sockets open at the same time, upgraded ones included.
     pub max_connections: u32,
+    /// Those of one address.
+    pub connections_per_address: u32,
     /// Bytes of a request's head, start line included; more is answered with 431.
     pub max_head: usize,
     /// Deadlines of one connection.
@@ -55,13 +61,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 10_000,
+            max_connections: Capacity::MAX_CONNECTIONS,
+            connections_per_address: Capacity::MAX_CONNECTIONS / Capacity::ADDRESS_PART,
             max_head: 64 * 1024,
-            deadlines: Deadlines {
-                header: Duration::from_secs(10),
-                idle: Duration::from_secs(120),
-                linger: Duration::from_secs(2),
-            },
+            deadlines: Deadlines::default(),
             drain: Duration::from_secs(30),
             start: Duration::from_secs(30),
         }
@@ -121,21 +124,51 @@ impl From<Router> for Routes {
     }
 }
 
+/// The content type of the server's own answers.
+const JSON: &str = "application/json; charset=utf-8";
+
+/// The body of the answer to a request beyond those that one client behind a trusted proxy may have in progress.
+const TOO_MANY_REQUESTS: &str = r#"{"error":"too many requests in progress from this address"}"#;
+
+/// The answer to a connection beyond those that its address may have. It is written without waiting, and lost where
+/// that does not work: nothing waits for an address that has enough connections.
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json; charset=utf-8\r\n\
+    Content-Length: 50\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+    {\"error\":\"too many connections from this address\"}";
+
 /// Serves `routes` on `listener` until `shutdown` has run its course.
-pub async fn serve(listener: TcpListener, routes: impl Into<Routes>, limits: Limits, shutdown: Shutdown) {
+pub async fn serve(
+    listener: TcpListener,
+    routes: impl Into<Routes>,
+    limits: Limits,
+    proxies: TrustedProxies,
+    shutdown: Shutdown,
+) {
     let routes = routes.into();
-    let permits = Arc::new(Semaphore::new(limits.max_connections as usize));
+    let table = ConnectionTable::new(limits.max_connections, limits.connections_per_address, proxies);
     let mut http = http1::Builder::new();
     http.title_case_headers(true).max_header_size(limits.max_head).header_read_timeout(None); // the socket does it, see `connection`
     let accepting = async {
         loop {
-            let Some((stream, peer, permit)) = accept(&listener, &permits).await else {
-                return;
+            let (stream, peer) = accept(&listener, &table).await;
+            let Ok(counted) = table.count(peer.ip()) else {
+                let _ = stream.try_write(TOO_MANY);
+                continue;
             };
-            let socket = Connection::new(stream, limits.deadlines, permit);
-            let connection =
-                serve_connection(http.clone(), socket, peer, routes.clone(), limits, shutdown.for_one());
-            tokio::spawn(connection);
+            let Some(permit) = table.permit().await else { return };
+            let place = table.add(counted, permit);
+            let id = place.id();
+            let server = Server {
+                routes: routes.clone(),
+                requests: Arc::clone(place.requests()),
+                client: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+                table: Arc::clone(&table),
+                limits,
+            };
+            let socket = Connection::new(stream, limits.deadlines, place);
+            let task = tokio::spawn(serve_connection(http.clone(), socket, server, shutdown.for_one()));
+            table.set_task(id, task.abort_handle());
         }
     };
     tokio::select! {
@@ -144,33 +177,29 @@ pub async fn serve(listener: TcpListener, routes: impl Into<Routes>, limits: Lim
     }
     drop(listener);
     tokio::select! {
-        // All permits are back when every socket is gone.
-        _ = permits.acquire_many(limits.max_connections) => {}
+        () = table.empty() => {}
         () = sleep(limits.drain) => tracing::warn!("open requests did not end in time"),
         () = shutdown.ended() => {}
     }
     shutdown.end();
 }
 
-/// The next socket and its permit. `None` would mean a closed semaphore; it is never closed.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+/// The next socket.
+async fn accept(listener: &TcpListener, table: &ConnectionTable) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY");
                 }
-                return Some((stream, peer, permit));
+                return (stream, peer);
             }
             Err(error) if is_of_one_client(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
             }
             Err(error) => {
                 tracing::error!(%error, "cannot accept connections, trying again");
+                table.make_room();
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -189,18 +218,20 @@ fn is_of_one_client(error: &io::Error) -> bool {
     )
 }
 
-/// Speaks HTTP on one socket until it closes or is upgraded.
-async fn serve_connection(
-    http: http1::Builder,
-    socket: Connection,
-    peer: SocketAddr,
+/// What the requests of one connection need.
+struct Server {
     routes: Routes,
+    requests: Arc<Requests>,
+    client: SocketAddr,
+    table: Arc<ConnectionTable>,
     limits: Limits,
-    shutdown: Shutdown,
-) {
-    let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let requests = socket.requests();
-    let service = service_fn(|request| answer(request, routes.clone(), client, &requests, limits));
+}
+
+/// Speaks HTTP on one socket until it closes or is upgraded.
+async fn serve_connection(http: http1::Builder, socket: Connection, server: Server, shutdown: Shutdown) {
+    let client = server.client;
+    let server = &server;
+    let service = service_fn(|request| server.answer(request));
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
     let mut result = tokio::select! {
         result = connection.as_mut() => Some(result),
@@ -218,74 +249,44 @@ async fn serve_connection(
     }
 }
 
-/// Hands one request to the router. It is in progress until the last byte of the answer.
-async fn answer(
-    request: Request<Incoming>,
-    routes: Routes,
-    client: SocketAddr,
-    requests: &Arc<Requests>,
-    limits: Limits,
-) -> Result<Response<TrackedBody>, Infallible> {
-    let in_flight = requests.begin();
-    let mut request = request.map(|body| Body::new(IdleTimeoutBody::new(body, limits.deadlines.idle)));
-    request.extensions_mut().insert(ConnectInfo(client));
-    let mut router = routes.get(request.uri().path(), limits.start).await.clone();
-    let response = router.call(request).await?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        in_flight.upgraded();
+/// The connection is being closed to make room.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is closed to make room for others")]
+struct Closing;
+
+impl Server {
+    /// Hands one request to the router. It is in progress until the last byte of the answer.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<TrackedBody>, Closing> {
+        let in_flight = self.requests.begin().ok_or(Closing)?;
+        let counted = self.table.count_request(self.client.ip(), request.headers());
+        let Ok(counted) = counted else {
+            let body =
+                TrackedBody { body: Body::from(TOO_MANY_REQUESTS), _in_flight: in_flight, _counted: None };
+            let mut response = Response::new(body);
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            return Ok(response);
+        };
+        let deadlines = self.limits.deadlines;
+        let mut request = request.map(|body| RequestBody::wrap(body, deadlines, &self.requests));
+        request.extensions_mut().insert(ConnectInfo(self.client));
+        let mut router = self.routes.get(request.uri().path(), self.limits.start).await.clone();
+        let Ok(response) = router.call(request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            in_flight.upgraded();
+        }
+        Ok(response.map(|body| TrackedBody { body, _in_flight: in_flight, _counted: counted }))
     }
-    Ok(response.map(|body| TrackedBody { body, _in_flight: in_flight }))
 }
 
 // === Bodies ===
-
-/// A body; fails when its sender stops in the middle.
-pub(crate) struct IdleTimeoutBody {
-    body: Incoming,
-    idle: Duration,
-    next_by: Option<Instant>,
-    timer: Timer,
-}
-
-impl IdleTimeoutBody {
-    pub(crate) fn new(body: Incoming, idle: Duration) -> Self {
-        Self { body, idle, next_by: None, timer: Timer::default() }
-    }
-}
-
-impl http_body::Body for IdleTimeoutBody {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.next_by = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let idle = self.idle;
-        let by = *self.next_by.get_or_insert_with(|| Instant::now() + idle);
-        if self.timer.poll(by, cx) {
-            return Poll::Ready(Some(Err("the other end stopped sending".into())));
-        }
-        Poll::Pending
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
 
 /// An answer's body, whose request is in progress until it has been handed over.
 struct TrackedBody {
     body: Body,
     _in_flight: InFlight,
+    _counted: Option<Counted>,
 }
 
 impl http_body::Body for TrackedBody {
@@ -311,6 +312,14 @@ impl http_body::Body for TrackedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_refusal_of_a_connection_is_a_complete_answer() {
+        let text = std::str::from_utf8(TOO_MANY).expect("UTF-8");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{text}");
+        assert!(head.starts_with("HTTP/1.1 429 ") && !head.contains('\\'), "{text}");
+    }
 
     #[test]
     fn only_errors_of_one_client_are_ignored() {

@@ -57,6 +57,16 @@ pub struct HttpSettings {
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "LIST", default_value = "", hide_default_value = true)]
     pub trusted_proxies: TrustedProxies,
 
+    /// Connections at the same time. When all are taken, those that wait for a request are closed for new ones
+    /// [default: half of what the limit of open files leaves after 256, at most 10000]
+    #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = positive)]
+    pub max_connections: Option<NonZeroU32>,
+
+    /// Connections from one address (IPv6: from one /64), and requests in progress of one client behind a
+    /// trusted proxy; loopback and trusted proxies have no such limit [default: a quarter of MAX_CONNECTIONS]
+    #[arg(long, env = "CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = positive)]
+    pub connections_per_address: Option<NonZeroU32>,
+
     /// Seconds that open requests and deliveries may take after a signal to stop; what is left then is
     /// queued. Give a supervisor that kills some seconds more
     #[arg(long, env = "DRAIN_SECONDS", value_name = "N", default_value = "30", value_parser = positive)]

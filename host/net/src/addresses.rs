@@ -47,6 +47,9 @@ impl AgentAddresses {
     /// If no agent may have that URL.
     pub async fn check(&self, url: &str) -> Result<(), UrlError> {
         let url = agent_url::parse(url)?;
+        if agent_url::names_user(&url) {
+            return Err(UrlError::UserInfo);
+        }
         self.check_url(&url)?;
         let found = agent_url::check(&url, self.policy).await?;
         self.check_resolved(&url, &found)
@@ -139,6 +142,21 @@ mod tests {
         ] {
             let refused = addresses(listening).check(url).await;
             assert_eq!(refused, if own { Err(UrlError::Own) } else { Ok(()) }, "{listening} {url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn urls_with_a_user_are_refused() {
+        for url in
+            ["http://me:secret@8.8.8.8", "http://me@8.8.8.8", "https://:secret@8.8.8.8/x", "http:me@8.8.8.8"]
+        {
+            assert_eq!(AgentAddresses::default().check(url).await, Err(UrlError::UserInfo), "{url}");
+            assert!(agent_url::has_user_info(url), "{url}");
+        }
+        for url in ["http://8.8.8.8/me@home", "http://8.8.8.8?to=me:secret@8.8.8.8", "http://8.8.8.8#me@home"]
+        {
+            assert_eq!(AgentAddresses::default().check(url).await, Ok(()), "{url}");
+            assert!(!agent_url::has_user_info(url), "{url}");
         }
     }
 

@@ -30,6 +30,7 @@ use crate::wiring;
 use api::app::router;
 use api::health::EARLY;
 use api::settings::Secret;
+use httpd::capacity::{Capacity, raise_open_files};
 use httpd::serve::{self, Limits, Routes};
 use httpd::shutdown::Shutdown;
 
@@ -119,6 +120,11 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     if settings.http.canvas_is_own() {
         return Err(StartError::OwnCanvas);
     }
+    let open_files = raise_open_files();
+    let capacity = Capacity::new(&settings.http, open_files);
+    if let Some(hint) = capacity.hint(&settings.http, open_files) {
+        tracing::warn!("{hint}");
+    }
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
@@ -129,8 +135,14 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
     let drain = Duration::from_secs(settings.http.drain_seconds.get().into());
-    let limits = Limits { drain, ..Limits::default() };
-    let serving = tokio::spawn(serve::serve(listener, routes.clone(), limits, shutdown.clone()));
+    let limits = Limits {
+        max_connections: capacity.connections,
+        connections_per_address: capacity.per_address,
+        drain,
+        ..Limits::default()
+    };
+    let proxies = settings.http.trusted_proxies.clone();
+    let serving = tokio::spawn(serve::serve(listener, routes.clone(), limits, proxies, shutdown.clone()));
 
     let opened = tokio::select! {
         opened = open(settings, &data_dir, &database, cipher, address) => opened.map(Some),

@@ -268,12 +268,47 @@ async fn all_background_tasks_report_progress() {
 
 #[tokio::test]
 async fn the_program_survives_running_out_of_file_descriptors() {
-    let program = Program::start_through("ulimit -n 40; exec \"$0\" serve", &[]);
+    // More connections than descriptors, which the log warns of.
+    let variables = [("MAX_CONNECTIONS", "1000")];
+    let program = Program::start_through("ulimit -n 40; exec \"$0\" serve", &variables);
+    assert!(program.log.iter().any(|line| line.contains("MAX_CONNECTIONS=1000 is more than 40")));
     let crowd: Vec<TcpStream> =
         (0..80).map(|_| TcpStream::connect(program.address).expect("queued by the kernel")).collect();
     assert!(program.log.iter().any(|line| line.contains("cannot accept connections")));
     drop(crowd);
     assert_eq!(health(program.address).await, 200);
+}
+
+/// An attack that took the whole server at the usual limit: connections that send one byte and wait.
+#[tokio::test]
+async fn more_idle_connections_than_descriptors_lock_out_nobody_and_no_database() {
+    let program = Program::start_through("ulimit -n 1024; exec \"$0\" serve", &[("ADMIN_TOKEN", "secret")]);
+    assert!(program.log.iter().any(|line| line.contains("at most 384 connections")));
+    let mut crowd = Vec::new();
+    for _ in 0..1_100 {
+        let mut stranger = Client::connect(program.address).await;
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut stranger.0, b"G").await;
+        crowd.push(stranger);
+    }
+    let token = "Authorization: Bearer secret";
+    for number in 0..20 {
+        let mut client = Client::connect(program.address).await;
+        let body = format!(r#"{{"name":"W{number}","runtime":"mock"}}"#);
+        client.write(&request("POST", "/workspaces", &[token], &body)).await;
+        assert_eq!(client.answer().await.status(), 201);
+        crowd.push(client);
+    }
+    let log: Vec<String> = program.log.try_iter().collect();
+    assert!(!log.iter().any(|line| line.contains("cannot accept")), "{log:?}");
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let program = Program::start_through("ulimit -Sn 100; ulimit -Hn 900; exec \"$0\" serve", &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.child.id())).expect("Linux");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let numbers: Vec<&str> = files.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).collect();
+    assert_eq!(numbers, ["900", "900"]);
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ async fn a_request_waits_for_the_routes_for_a_bounded_time() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let limits = Limits { start: Duration::from_millis(50), ..PATIENT };
-    tokio::spawn(serve(listener, routes, limits, Shutdown::default()));
+    tokio::spawn(serve(listener, routes, limits, Default::default(), Shutdown::default()));
     for (path, status) in [("/health", 200), ("/healthz", 200), ("/", 503), ("/workspaces", 503)] {
         let mut client = Client::connect(address).await;
         client.write(&request("GET", path, &["X-Molecule-Org-Id: org"], "")).await;

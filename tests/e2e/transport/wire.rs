@@ -31,8 +31,16 @@ pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Limits that no test reaches by accident.
 pub(crate) const PATIENT: Limits = Limits {
     max_connections: 100,
+    connections_per_address: 100,
     max_head: 64 * 1024,
-    deadlines: Deadlines { header: WAIT_TIMEOUT, idle: WAIT_TIMEOUT, linger: Duration::from_secs(1) },
+    deadlines: Deadlines {
+        header: WAIT_TIMEOUT,
+        idle: WAIT_TIMEOUT,
+        linger: Duration::from_secs(1),
+        body: WAIT_TIMEOUT,
+        body_grace: WAIT_TIMEOUT,
+        body_rate: 1,
+    },
     drain: WAIT_TIMEOUT,
     start: WAIT_TIMEOUT,
 };
@@ -132,7 +140,8 @@ impl Server {
         let router = middleware(routes, &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let done = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        let proxies = settings.http.trusted_proxies.clone();
+        let done = tokio::spawn(serve(listener, router, limits, proxies, shutdown.clone()));
         Self { address, shutdown, done, _database: database }
     }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod agent;
+pub mod bombs;
 mod certificates;
 mod cli;
 mod cluster;

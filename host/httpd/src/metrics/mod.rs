@@ -81,6 +81,14 @@ fn announce() {
     counter!("molecule_phantom_busy_resets_total").absolute(0);
     describe_counter!("isomer_rate_limited_total", "Requests refused, by the limiter that refused them.");
     describe_counter!(
+        "isomer_connections_refused_total",
+        "Connections and requests over the limit of their address."
+    );
+    describe_counter!(
+        "isomer_connections_evicted_total",
+        "Waiting connections that were closed to make room."
+    );
+    describe_counter!(
         "molecule_pending_uploads_swept_total",
         "Uploads removed from the waiting list, by outcome."
     );

@@ -1,0 +1,405 @@
+//! The open connections: how many there may be in all and from one address, and which are closed to make room.
+//!
+//! - One address (IPv6: one /64) may have `per_address` of them. One more is refused at once, so that it costs this
+//!   server an `accept` and a `close`. Loopback addresses and trusted proxies have no such limit: many clients are
+//!   behind them. Through a trusted proxy, the same limit holds for the requests that each forwarded address has in
+//!   progress.
+//! - When all permits are taken, a newcomer is not left to wait for strangers who do nothing: connections that have
+//!   not sent a complete request, or wait between two, are closed, those of the address with the most of them first,
+//!   and of these the oldest. Where there is none, connections follow whose request body does not arrive. Nothing that
+//!   is being answered is interrupted.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::mem;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use metrics::Counter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::client_ip::{ClientIp, TrustedProxies};
+use crate::requests::Requests;
+
+/// The part of all connections that is closed at once to make room: finding them takes a look at each, which is done
+/// rarely.
+const BATCH: u32 = 16;
+/// After which time it is looked again for connections to close, where there were none.
+const RETRY: Duration = Duration::from_millis(250);
+/// Period of the log lines about refused and closed connections.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// The open connections.
+#[derive(Debug)]
+pub(crate) struct ConnectionTable {
+    inner: Mutex<Inner>,
+    permits: Arc<Semaphore>,
+    max: u32,
+    per_address: u32,
+    proxies: TrustedProxies,
+    refused: Counter,
+    evicted: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By the order in which they were accepted.
+    open: BTreeMap<u64, Open>,
+    next: u64,
+    /// Connections, and requests by way of proxies. An address without any is not in the map, so there are at most as
+    /// many as connections.
+    counts: HashMap<IpAddr, u32>,
+    refusals: Report,
+    evictions: Report,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// None: the address has no limit, each of its connections may be another client.
+    network: Option<IpAddr>,
+    requests: Arc<Requests>,
+    task: Option<AbortHandle>,
+}
+
+/// An address has as many connections or requests as it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl ConnectionTable {
+    pub(crate) fn new(max: u32, per_address: u32, proxies: TrustedProxies) -> Arc<Self> {
+        let (refused, evicted) = (
+            metrics::counter!("isomer_connections_refused_total"),
+            metrics::counter!("isomer_connections_evicted_total"),
+        );
+        let permits = Arc::new(Semaphore::new(max as usize));
+        Arc::new(Self { inner: Mutex::default(), permits, max, per_address, proxies, refused, evicted })
+    }
+
+    /// Counts a new connection for its address.
+    pub(crate) fn count(self: &Arc<Self>, peer: IpAddr) -> Result<Counted, TooMany> {
+        let peer = peer.to_canonical();
+        let is_limited = !peer.is_loopback() && !self.proxies.trusts(peer);
+        self.count_network(is_limited.then(|| ClientIp(peer).network()))
+    }
+
+    /// Counts a request for the address that a trusted proxy forwards for. None: it came another way.
+    pub(crate) fn count_request(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Option<Counted>, TooMany> {
+        if !self.proxies.trusts(peer) {
+            return Ok(None);
+        }
+        let client = self.proxies.client(peer, headers);
+        let is_limited = !client.0.is_loopback() && !self.proxies.trusts(client.0);
+        self.count_network(is_limited.then(|| client.network())).map(Some)
+    }
+
+    fn count_network(self: &Arc<Self>, network: Option<IpAddr>) -> Result<Counted, TooMany> {
+        if let Some(network) = network {
+            let mut inner = self.lock();
+            let count = inner.counts.entry(network).or_default();
+            if *count >= self.per_address {
+                self.refused.increment(1);
+                if let Some(refused) = inner.refusals.add(1) {
+                    let limit = self.per_address;
+                    tracing::warn!(%network, limit, refused, "refused: CONNECTIONS_PER_ADDRESS is reached");
+                }
+                return Err(TooMany);
+            }
+            *count += 1;
+        }
+        Ok(Counted { table: Arc::clone(self), network })
+    }
+
+    /// Waits for a permit, and closes waiting connections where all are taken. None would mean a closed semaphore; it
+    /// is never closed.
+    pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Some(permit);
+        }
+        loop {
+            self.make_room();
+            if let Ok(permit) = timeout(RETRY, Arc::clone(&self.permits).acquire_owned()).await {
+                return permit.ok();
+            }
+        }
+    }
+
+    /// Waits until every socket is gone.
+    pub(crate) async fn empty(&self) {
+        // It fails on a closed semaphore only; it is never closed.
+        let _ = self.permits.acquire_many(self.max).await;
+    }
+
+    /// Adds a connection.
+    pub(crate) fn add(&self, counted: Counted, permit: OwnedSemaphorePermit) -> Place {
+        let requests = Arc::new(Requests::default());
+        let mut inner = self.lock();
+        let id = inner.next;
+        inner.next += 1;
+        let open = Open { network: counted.network, requests: Arc::clone(&requests), task: None };
+        inner.open.insert(id, open);
+        Place { id, requests, counted, _permit: permit }
+    }
+
+    /// Names the task that serves a connection. Without it, the connection is not closed to make room.
+    pub(crate) fn set_task(&self, id: u64, task: AbortHandle) {
+        if let Some(open) = self.lock().open.get_mut(&id) {
+            open.task = Some(task);
+        }
+    }
+
+    /// Closes some of the waiting connections. Their permits come back as soon as their tasks have ended.
+    pub(crate) fn make_room(&self) {
+        let wanted = (self.max / BATCH).max(1);
+        let mut inner = self.lock();
+        let mut closed = 0;
+        for receiving in [false, true] {
+            let candidates = inner.candidates(receiving);
+            for open in candidates.iter().filter_map(|id| inner.open.get(id)).take((wanted - closed) as usize)
+            {
+                if open.requests.close_if_waiting(receiving)
+                    && let Some(task) = &open.task
+                {
+                    task.abort();
+                    closed += 1;
+                }
+            }
+            if closed > 0 {
+                break;
+            }
+        }
+        self.evicted.increment(closed.into());
+        if closed > 0
+            && let Some(closed) = inner.evictions.add(closed)
+        {
+            let limit = self.max;
+            tracing::warn!(limit, closed, "MAX_CONNECTIONS is reached: waiting connections were closed");
+        }
+    }
+
+    /// A panic elsewhere leaves a table whose entries are all valid.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The waiting connections in the order in which they are closed.
+    fn candidates(&self, receiving: bool) -> Vec<u64> {
+        // The newest of an address come first, so that the oldest is taken from the end.
+        let mut by_network: HashMap<IpAddr, Vec<u64>> = HashMap::new();
+        let mut order = BinaryHeap::new();
+        for (id, open) in self.open.iter().rev() {
+            if open.task.is_none() || !open.requests.is_waiting(receiving) {
+                continue;
+            }
+            match open.network {
+                Some(network) => by_network.entry(network).or_default().push(*id),
+                None => order.push((1, Reverse(*id), Vec::new())),
+            }
+        }
+        for mut ids in by_network.into_values() {
+            let count = ids.len();
+            order.extend(ids.pop().map(|oldest| (count, Reverse(oldest), ids)));
+        }
+        let mut candidates = Vec::new();
+        while let Some((_, Reverse(id), mut rest)) = order.pop() {
+            candidates.push(id);
+            let count = rest.len();
+            order.extend(rest.pop().map(|oldest| (count, Reverse(oldest), rest)));
+        }
+        candidates
+    }
+}
+
+/// One connection or request of an address, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    table: Arc<ConnectionTable>,
+    network: Option<IpAddr>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Some(network) = self.network else { return };
+        let mut inner = self.table.lock();
+        if let Some(count) = inner.counts.get_mut(&network) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                inner.counts.remove(&network);
+            }
+        }
+    }
+}
+
+/// The place of one connection in the table. Dropped together with the socket.
+#[derive(Debug)]
+pub(crate) struct Place {
+    id: u64,
+    requests: Arc<Requests>,
+    counted: Counted,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn requests(&self) -> &Arc<Requests> {
+        &self.requests
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.counted.table.lock().open.remove(&self.id);
+    }
+}
+
+/// Adds up what is logged once in a while.
+#[derive(Debug, Default)]
+struct Report {
+    count: u32,
+    next: Option<Instant>,
+}
+
+impl Report {
+    /// The number to log, if it is time for a line.
+    fn add(&mut self, count: u32) -> Option<u32> {
+        self.count = self.count.saturating_add(count);
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.next = Some(now + REPORT_EVERY);
+        Some(mem::take(&mut self.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn table(max: u32, per_address: u32, proxies: &str) -> Arc<ConnectionTable> {
+        ConnectionTable::new(max, per_address, proxies.parse().expect("a list"))
+    }
+
+    async fn open(table: &Arc<ConnectionTable>, peer: &str) -> Place {
+        let counted = table.count(ip(peer)).expect("allowed");
+        let permit = table.permit().await.expect("never closed");
+        let place = table.add(counted, permit);
+        table.set_task(place.id(), tokio::spawn(std::future::pending::<()>()).abort_handle());
+        place
+    }
+
+    #[tokio::test]
+    async fn an_address_has_a_limit_and_ipv6_counts_by_its_network() {
+        for (one, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1"),
+        ] {
+            let table = table(100, 2, "");
+            let first = open(&table, one).await;
+            let _second = open(&table, same).await;
+            assert_eq!(table.count(ip(one)).err(), Some(TooMany), "{one}");
+            let _third = open(&table, other).await;
+            drop(first);
+            let again = open(&table, same).await;
+            assert_eq!(table.count(ip(one)).err(), Some(TooMany), "{one}");
+            drop((again, _second, _third));
+            let inner = table.lock();
+            assert!(
+                inner.counts.is_empty() && inner.open.is_empty(),
+                "nothing is kept of closed connections"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn loopback_and_trusted_proxies_are_many_clients() {
+        let table = table(100, 1, "10.0.0.0/8");
+        let mut places = Vec::new();
+        for peer in ["127.0.0.1", "127.0.0.1", "::1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "10.1.2.3"] {
+            places.push(open(&table, peer).await);
+        }
+        let mut headers = HeaderMap::new();
+        let mut by = |peer: &str, client: &'static str| {
+            headers.insert("x-forwarded-for", http::HeaderValue::from_static(client));
+            table.count_request(ip(peer), &headers)
+        };
+        let first = by("10.1.2.3", "192.0.2.1");
+        assert!(matches!(first, Ok(Some(_))));
+        assert_eq!(by("10.9.9.9", "192.0.2.1").err(), Some(TooMany), "another proxy, the same client");
+        assert!(matches!(by("10.1.2.3", "192.0.2.2"), Ok(Some(_))));
+        assert!(matches!(by("192.0.2.7", "192.0.2.1"), Ok(None)), "no trusted proxy says so");
+        drop(first);
+        assert!(by("10.1.2.3", "192.0.2.1").is_ok());
+    }
+
+    /// The ids of closed connections, in the order of their closing.
+    fn order(table: &ConnectionTable, receiving: bool) -> Vec<u64> {
+        table.lock().candidates(receiving)
+    }
+
+    #[tokio::test]
+    async fn the_address_with_most_waiting_connections_loses_its_oldest_first() {
+        let table = table(100, 50, "");
+        let mut places = Vec::new();
+        for peer in
+            ["192.0.2.1", "127.0.0.1", "192.0.2.2", "192.0.2.2", "127.0.0.1", "192.0.2.2", "192.0.2.1"]
+        {
+            places.push(open(&table, peer).await);
+        }
+        let busy = places[0].requests().begin().expect("open");
+        assert_eq!(order(&table, false), [2, 3, 1, 4, 5, 6]);
+        drop(busy);
+        assert_eq!(order(&table, false), [2, 0, 3, 1, 4, 5, 6]);
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_gets_the_room_of_a_waiting_connection() {
+        let table = table(2, 50, "");
+        let busy = open(&table, "192.0.2.1").await;
+        let request = busy.requests().begin().expect("open");
+        let counted = table.count(ip("192.0.2.2")).expect("allowed");
+        let permit = table.permit().await.expect("never closed");
+        let waiting = table.add(counted, permit);
+        let (requests, id) = (Arc::clone(waiting.requests()), waiting.id());
+        let task = tokio::spawn(async move {
+            let _waiting = waiting;
+            std::future::pending::<()>().await;
+        });
+        table.set_task(id, task.abort_handle());
+        let newcomer = open(&table, "192.0.2.3").await;
+        assert!(task.await.expect_err("aborted").is_cancelled());
+        assert!(requests.begin().is_none());
+        drop((newcomer, request));
+        assert!(busy.requests().begin().is_some(), "the busy connection stays");
+    }
+
+    #[tokio::test]
+    async fn bodies_that_do_not_come_make_room_only_where_nothing_else_waits() {
+        let table = table(100, 50, "");
+        let (slow, idle) = (open(&table, "192.0.2.1").await, open(&table, "192.0.2.2").await);
+        let _request = slow.requests().begin().expect("open");
+        slow.requests().body_awaited();
+        table.make_room();
+        assert!(idle.requests().begin().is_none(), "the idle connection was closed");
+        assert!(slow.requests().is_waiting(true), "the slow one not yet");
+        drop(idle);
+        table.make_room();
+        assert!(!slow.requests().is_waiting(true), "it was closed");
+    }
+}

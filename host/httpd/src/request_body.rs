@@ -1,0 +1,102 @@
+//! The body of a request, which has to arrive in time: without long pauses, at a minimum rate after a grace, and within
+//! a total time. A body that arrives together with its head sets no timer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::connection::{Deadlines, Timer};
+use crate::requests::Requests;
+
+/// A client sent a body too slowly, or stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request body did not arrive in time")]
+pub(crate) struct BodyTimeout;
+
+/// A request's body with its deadlines.
+pub(crate) struct RequestBody {
+    body: Incoming,
+    deadlines: Deadlines,
+    requests: Arc<Requests>,
+    received: u64,
+    /// When the server began to wait for it.
+    begun: Option<Instant>,
+    /// When it began to wait for the next bytes.
+    waiting: Option<Instant>,
+    timer: Timer,
+}
+
+impl RequestBody {
+    /// Adds the deadlines to a body. One that is empty has none.
+    pub(crate) fn wrap(body: Incoming, deadlines: Deadlines, requests: &Arc<Requests>) -> Body {
+        if body.is_end_stream() {
+            return Body::empty();
+        }
+        let requests = Arc::clone(requests);
+        let timer = Timer::default();
+        Body::new(Self { body, deadlines, requests, received: 0, begun: None, waiting: None, timer })
+    }
+
+    /// When the body is too late, if nothing comes up to then.
+    fn due(&mut self) -> Instant {
+        let now = Instant::now();
+        let Deadlines { idle, body, body_grace, body_rate, .. } = self.deadlines;
+        let begun = *self.begun.get_or_insert(now);
+        let waiting = *self.waiting.get_or_insert(now);
+        let seconds = self.received / u64::from(body_rate.max(1));
+        let slow = begun + (body_grace + Duration::from_secs(seconds)).min(body);
+        slow.min(waiting + idle)
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if self.waiting.take().is_some() {
+                self.requests.body_arrived();
+            }
+            if let Some(Ok(frame)) = &frame {
+                self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        if self.waiting.is_none() {
+            self.requests.body_awaited();
+        }
+        let due = self.due();
+        if self.timer.poll(due, cx) {
+            return Poll::Ready(Some(Err(BodyTimeout.into())));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // The handler answers without the rest.
+        if self.waiting.is_some() {
+            self.requests.body_arrived();
+        }
+    }
+}

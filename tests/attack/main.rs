@@ -1,0 +1,15 @@
+//! Attacks on the program, in processes of its own: `make attack` runs them alone.
+//!
+//! - [`routes`]: each route has a row in the matrix of [`access`].
+//! - [`access`]: every route, called by every kind of caller in every mode.
+//! - [`heads`]: requests that two readers could understand in two ways.
+//!
+//! Nothing is sent to an address that is not of the loopback interface.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod access;
+mod heads;
+mod raw;
+mod routes;
+mod table;
