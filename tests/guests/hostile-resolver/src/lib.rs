@@ -65,7 +65,7 @@ impl Resolver for HostileResolver {
                     nodes: vec![scalar("", 1, 1)],
                 });
             }
-            "long-problem" => return Progress::Failed(Problem::at("x", &"y".repeat(100 << 10))),
+            "long-problem" => return Progress::Failed(Problem::at("x", "y".repeat(100 << 10))),
             other => vec![scalar(other, 1, 1)],
         };
         Progress::Done(Tree { files: vec![request.entry.clone()], nodes })

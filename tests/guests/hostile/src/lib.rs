@@ -120,7 +120,7 @@ impl Adapter for Hostile {
             // In the guest an empty string takes 12 bytes (8 after it was lowered), in the host 24.
             "empty-parts" => Ok(vec![String::new(); 1 << 21]),
             "long-problem" => {
-                Err(Problem::at(&"p".repeat(100 << 10), &format!("{DECEPTIVE}{}", "x".repeat(1 << 20))))
+                Err(Problem::at("p".repeat(100 << 10), format!("{DECEPTIVE}{}", "x".repeat(1 << 20))))
             }
             text => Ok(vec![misbehave(text)]),
         }
@@ -165,7 +165,7 @@ fn misbehave(how: &str) -> String {
         }
         "log-both" => {
             (0..20_000).for_each(|_| {
-                print!("o\n");
+                println!("o");
                 eprint!("e");
             });
             "logged".into()
