@@ -3,8 +3,6 @@
 
 #![no_main]
 
-extern crate isomer_wire_json as wire_json;
-
 // From its source alone: its crate brings the whole server.
 #[allow(dead_code)]
 #[path = "../../../host/messaging/src/request.rs"]

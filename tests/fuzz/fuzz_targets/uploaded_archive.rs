@@ -4,7 +4,6 @@
 
 #![no_main]
 
-extern crate isomer_local_files as local_files;
 extern crate isomer_wasm as wasm;
 
 // From their sources alone: their crate brings the whole server.
