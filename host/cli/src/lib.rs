@@ -12,7 +12,6 @@ pub mod guest;
 pub mod orgs;
 mod output;
 mod print;
-mod printable;
 pub mod send;
 mod tls;
 pub mod workspaces;
@@ -26,7 +25,7 @@ use local_files::FileError;
 pub use self::client::Client;
 pub use self::output::{finish_output, output_failed};
 pub use self::print::{json as print_json, line as print_line};
-pub use self::printable::{printable, printable_lines};
+pub use types::{printable, printable_lines};
 
 /// The server to talk to.
 #[derive(Debug, Args)]

@@ -55,7 +55,7 @@ pub struct DatabaseUrl {
 
 #[derive(Clone)]
 pub(crate) enum Target {
-    Sqlite(String),
+    Sqlite { url: String, file: PathBuf },
     Postgres(Box<PgConnectOptions>),
 }
 
@@ -114,12 +114,13 @@ impl DatabaseUrl {
     pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
         if text.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(text).map_err(malformed)?;
-            let file = options.get_filename().to_string_lossy();
+            let file = options.get_filename().to_path_buf();
             // Each connection would have a database of its own.
-            if file.is_empty() || text.contains(":memory:") || text.contains("mode=memory") {
+            if file.as_os_str().is_empty() || text.contains(":memory:") || text.contains("mode=memory") {
                 return Err(DatabaseUrlError::NoFile);
             }
-            return Ok(Self { target: Target::Sqlite(text.to_owned()), ignored: Vec::new() });
+            let target = Target::Sqlite { url: text.to_owned(), file };
+            return Ok(Self { target, ignored: Vec::new() });
         }
         // Without a scheme, "localhost:5432/isomer" is one that is called localhost.
         let scheme = text.split(':').next().unwrap_or_default().to_ascii_lowercase();
@@ -131,11 +132,9 @@ impl DatabaseUrl {
 
     /// The file of an embedded database.
     #[must_use]
-    pub fn file(&self) -> Option<PathBuf> {
+    pub fn file(&self) -> Option<&Path> {
         match &self.target {
-            Target::Sqlite(url) => {
-                SqliteConnectOptions::from_str(url).ok().map(|options| options.get_filename().to_owned())
-            }
+            Target::Sqlite { file, .. } => Some(file),
             Target::Postgres(_) => None,
         }
     }
@@ -288,7 +287,7 @@ mod tests {
     fn options(text: &str) -> PgConnectOptions {
         match DatabaseUrl::parse(text).expect(text).target {
             Target::Postgres(options) => *options,
-            Target::Sqlite(_) => panic!("{text} is for SQLite"),
+            Target::Sqlite { .. } => panic!("{text} is for SQLite"),
         }
     }
 

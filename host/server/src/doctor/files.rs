@@ -28,11 +28,8 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
         found.push(Finding::note("user", "the program runs as root: give it a user of its own"));
     }
     found.extend(private("DATA_DIR", &storage.data_dir));
-    if let Some(file) =
-        storage.database_url.as_ref().and_then(|url| DatabaseUrl::parse(url.expose()).ok()?.file())
-    {
-        found.extend(private("DATABASE_URL", &file));
-    }
+    let database = storage.database_url.as_ref().and_then(|url| DatabaseUrl::parse(url.expose()).ok());
+    found.extend(database.as_ref().and_then(|url| private("DATABASE_URL", url.file()?)));
     let named = [
         ("GUEST_CACHE_DIR", guests.guest_cache_dir.clone(), "what is written there runs as native code"),
         ("GUESTS_DIR", guests.guests_dir.clone(), "components that are written there become guests"),
