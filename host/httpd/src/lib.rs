@@ -9,7 +9,7 @@
 mod background;
 mod canvas;
 pub mod capacity;
-pub(crate) mod client_ip;
+pub mod client_ip;
 pub mod connection;
 mod connection_table;
 pub mod cors;
