@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::{
     agent_url::{self, UrlError},
-    policy::AddressPolicy,
+    policy::{AddressPolicy, reached},
 };
 
 /// Which URLs agents may have. Cheap to clone.
@@ -95,7 +95,7 @@ impl AgentAddresses {
 
 /// Whether a server that listens on `listening` is reached by `ip`.
 fn is_served(listening: IpAddr, ip: IpAddr) -> bool {
-    let (listening, ip) = (listening.to_canonical(), ip.to_canonical());
+    let (listening, ip) = (reached(listening), reached(ip));
     listening == ip || listening.is_unspecified() && (ip.is_loopback() || is_local(ip))
 }
 
@@ -136,6 +136,7 @@ mod tests {
             ("[::]:8080", "http://127.0.0.1:8080", true),
             ("[::]:8080", "http://[::1]:8080", true),
             ("[::]:8080", "http://8.8.8.8:8080", false),
+            ("8.8.8.8:8080", "http://[64:ff9b::8.8.8.8]:8080", true),
             ("0.0.0.0:80", "http://localhost", true),
             ("0.0.0.0:443", "https://localhost", true),
             ("0.0.0.0:443", "http://localhost", false),

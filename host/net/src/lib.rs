@@ -15,6 +15,7 @@ mod limits;
 mod patience;
 mod policy;
 mod socket;
+mod special;
 mod tls;
 
 pub use addresses::AgentAddresses;
