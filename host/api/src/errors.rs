@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use catalog::{CatalogError, Verdict};
-use credentials::TokenError;
+use credentials::{TICKET_LIFE, TicketError, TokenError};
 use fleet::{
     CreateError, EditError, HibernateError, LifecycleError, RegisterError, RemoveError, WorkspaceError,
     rules::{INVALID_FIELDS, InvalidMode},
@@ -15,13 +15,16 @@ use orgs::ImportError;
 use serde_json::{Value, json};
 use store::StoreError;
 use types::WorkspaceId;
-use wasm::LoadError;
+use wasm::{FailureKind, LoadError};
 
 /// How to set what an org template requires.
 const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
 
 /// Seconds after which the compiler of guests is worth trying again.
 const COMPILER_RETRY_SECONDS: u32 = 30;
+
+/// Seconds after which a guest is worth calling again: calls take two at most.
+const GUEST_RETRY_SECONDS: u32 = 3;
 
 /// Turns an error of the domain into the answer of a route.
 pub(crate) trait Refuse<T> {
@@ -81,6 +84,11 @@ pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
             StatusCode::UNPROCESSABLE_ENTITY,
             json!({ "error": text, "findings": conformance.findings }),
         ),
+        E::Failed { failure, .. } if failure.kind() == FailureKind::Busy => ApiError::with_body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "error": text, "kind": failure.kind() }),
+        )
+        .with_retry_after(GUEST_RETRY_SECONDS),
         E::Failed { failure, release, report } => ApiError::with_body(
             StatusCode::BAD_GATEWAY,
             json!({
@@ -229,6 +237,16 @@ impl Refusal for TokenError {
     }
 }
 
+impl Refusal for TicketError {
+    fn refusal(self, _: &str) -> ApiError {
+        match &self {
+            Self::TooMany => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &self.to_string())
+                .with_retry_after(TICKET_LIFE.as_secs()),
+            Self::Store(error) => ApiError::platform_unavailable(error),
+        }
+    }
+}
+
 // === Messages ===
 
 /// Answers about activity that was not read.
@@ -324,6 +342,7 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
             ApiError::with_body(StatusCode::LOOP_DETECTED, json!({ "error": text, "hops": hops }))
         }
         E::BusyNativeQueue => ApiError::busy(&text, true),
+        E::TooManyCalls => ApiError::busy(&text, false),
         E::BusyAndNotQueued(cause) => {
             tracing::error!(error = cause as &dyn Error, "a message could not be queued");
             ApiError::busy(&text, false)

@@ -1,15 +1,14 @@
 //! Org templates, and their import. Class `admin` throughout.
 
 use axum::Router;
-use axum::body::HttpBody as _;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
 use orgs::{
-    Action, Admission, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
+    Action, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
     TemplateSummary, Turn,
 };
 use serde::Deserialize;
@@ -19,8 +18,9 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::import_error;
 use crate::extract::{flag, optional_flag};
+use httpd::body::{self, BodyError};
 use httpd::error::ApiError;
-use httpd::json::{Body, Json};
+use httpd::json::Json;
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
@@ -30,10 +30,7 @@ const TAR: &str = "application/x-tar";
 
 /// `/org/templates` and `/org/import`.
 pub fn routes(_: &App) -> Router<App> {
-    let upload = DefaultBodyLimit::max(UPLOAD_BYTES);
-    Router::new()
-        .endpoint("/org/templates", get(templates))
-        .endpoint("/org/import", post(import).layer(upload))
+    Router::new().endpoint("/org/templates", get(templates)).endpoint("/org/import", post(import))
 }
 
 // === Listing ===
@@ -63,13 +60,12 @@ struct ImportQuery {
 async fn import(
     State(app): State<App>,
     _: AdminAuth,
-    ImportRequest { import, turn, admission }: ImportRequest,
+    ImportRequest { import, turn }: ImportRequest,
 ) -> Result<Response, ApiError> {
     let (dry_run, reconciles) = (import.dry_run, import.mode == Some(Mode::Reconcile));
     let orgs = app.orgs.clone();
-    // Both permits are held until the answer is made.
+    // The turn ends when the answer is made.
     let (imported, _turn) = run_to_completion(async move {
-        let _admission = admission;
         orgs.import(import, &turn).await.map(|imported| (imported, turn)).map_err(import_error)
     })
     .await?;
@@ -86,7 +82,6 @@ fn answer(imported: &Imported, reconciles: bool) -> Response {
 struct ImportRequest {
     import: Import,
     turn: Turn,
-    admission: Admission,
 }
 
 impl FromRequest<App> for ImportRequest {
@@ -99,13 +94,14 @@ impl FromRequest<App> for ImportRequest {
         let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
         let is_archive = media.trim().eq_ignore_ascii_case(TAR);
         let most = if is_archive { UPLOAD_BYTES } else { BODY_BYTES };
-        // A body without a length may have all that is allowed.
-        let bytes = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(most);
-        let admission = app.orgs.admit(bytes.min(most)).await.map_err(import_error)?;
-        let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
+        let read = body::read(Request::from_parts(parts, body), most).await;
+        let read = read.map_err(|error| match error {
+            BodyError::TooLarge if !is_archive => ApiError::invalid_body(),
+            error => error.into(),
+        })?;
         let turn = app.orgs.turn().await.map_err(import_error)?;
-        let import = if is_archive { of_archive(body, query) } else { of_json(&body, query) }?;
-        Ok(Self { import, turn, admission })
+        let import = if is_archive { of_archive(read, query) } else { of_json(&read, query) }?;
+        Ok(Self { import, turn })
     }
 }
 
@@ -151,9 +147,6 @@ struct ImportBody {
 }
 
 fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
-    if body.len() > BODY_BYTES {
-        return Err(ApiError::invalid_body());
-    }
     let body: ImportBody = orgs::from_json(body).map_err(|error| match error {
         JsonError::TooDeep => import_error(ImportError::Nesting(error)),
         JsonError::Invalid(error) => {

@@ -47,7 +47,7 @@ use fleet::Fleet;
 
 use capacity::Capacity;
 
-pub use capacity::{Admission, Turn};
+pub use capacity::Turn;
 pub use channels::SkippedChannel;
 pub use error::ImportError;
 pub use fields::InvalidValue;
