@@ -209,7 +209,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 }
 
 /// Variables that have a value. A blank one counts as unset.
-fn set_variables() -> Vec<String> {
+pub(crate) fn set_variables() -> Vec<String> {
     let set = env::vars_os().filter(|(_, value)| !is_blank(value));
     set.filter_map(|(name, _)| name.into_string().ok()).collect()
 }
@@ -336,8 +336,8 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
         let has_token = settings.access.admin_token.is_some();
         print(welcome(address, &data_dir.to_string(), mode, has_token));
     }
-    if let Some(hint) = settings.access.hint() {
-        tracing::warn!("{hint}");
+    if let Some(open) = settings.access.open_routes() {
+        tracing::warn!("{open}");
     }
 }
 
