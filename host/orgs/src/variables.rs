@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::env_file::is_name;
+use types::is_env_name;
 
 /// Variables of this process that a template never gets: they hold the platform's own secrets.
 const PLATFORM_SECRETS: [&str; 14] = [
@@ -100,7 +100,7 @@ fn reference(text: &str) -> Option<(Piece<'_>, &str)> {
         }
     };
     let written = text.strip_suffix(left)?;
-    is_name(name).then_some((Piece::Reference { name, written }, left))
+    is_env_name(name).then_some((Piece::Reference { name, written }, left))
 }
 
 #[cfg(test)]
