@@ -248,6 +248,10 @@ async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     server.push("mine", &Components::get().hostile, true).await.ok();
     for (name, expected) in [
         ("platform-env", "`MOLECULE_ENV` is set by the platform"),
+        ("loader", "`LD_AUDIT` is reserved, because programs load code by it"),
+        ("options", "`Node_Options` is reserved"),
+        ("two-lines", "the value of `MODEL` must be one line"),
+        ("copy-loader", "`BASH_ENV` is reserved"),
         ("bad-env", "`A B` is no variable name"),
         ("copy-platform", "`PLATFORM_URL` is set by the platform"),
         ("escape", "no relative path"),
