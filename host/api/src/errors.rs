@@ -135,13 +135,12 @@ impl Refusal for CreateError {
     fn refusal(self, failed: &str) -> ApiError {
         match self {
             Self::Field(_) => ApiError::bad_request(INVALID_FIELDS),
-            Self::Directory(_)
-            | Self::Access(_)
-            | Self::Mode(_)
-            | Self::Template(_)
-            | Self::NoParent => ApiError::bad_request(&self.to_string()),
+            Self::Directory(_) | Self::Access(_) | Self::Mode(_) | Self::Template(_) | Self::NoParent => {
+                ApiError::bad_request(&self.to_string())
+            }
             Self::Secret { key, error } => {
-                let reserved = "only the platform sets this variable, because programs find or load code by it";
+                let reserved =
+                    "only the platform sets this variable, because programs find or load code by it";
                 let hint = (error == SecretError::Reserved).then_some(reserved);
                 explained(StatusCode::BAD_REQUEST, &error.to_string(), Some(&key), hint)
             }

@@ -56,7 +56,10 @@ impl Fleet {
             for row in rows {
                 let Some(value) = self.open_secret(&row) else { return Ok(Err(not_ready)) };
                 if provision::is_ignored_secret(&row.key) {
-                    tracing::warn!(secret = row.key, "a secret is not used: only the platform sets that variable");
+                    tracing::warn!(
+                        secret = row.key,
+                        "a secret is not used: only the platform sets that variable"
+                    );
                 }
                 secrets.insert(row.key, value);
             }

@@ -390,7 +390,9 @@ mod tests {
         for key in ["", "1A", "A-B", "A B", "A=B", "É", "A\n", "A\0", &"K".repeat(129)] {
             assert_eq!(secret_key(key), Err(SecretError::Key), "{key:?}");
         }
-        for key in ["PATH", "WORKSPACE_ID", "PYTHONPATH", "LD_AUDIT", "NODE_OPTIONS", "BASH_ENV", "GIT_CONFIG_COUNT"] {
+        for key in
+            ["PATH", "WORKSPACE_ID", "PYTHONPATH", "LD_AUDIT", "NODE_OPTIONS", "BASH_ENV", "GIT_CONFIG_COUNT"]
+        {
             assert_eq!(secret_key(key), Err(SecretError::Reserved), "{key}");
         }
         assert_eq!(secret_value(&"v".repeat(64 * 1024)), Ok(()));

@@ -54,7 +54,7 @@ impl FromStr for OpenVariables {
         let mut names = Vec::new();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let plain = name.strip_suffix('*').unwrap_or(name);
-            if !plain.is_empty() && !is_name(plain) {
+            if !plain.is_empty() && !is_env_name(plain) {
                 return Err(OpenVariablesError::Name(name.to_owned()));
             }
             if let Some(secret) = OWN_SECRETS.iter().find(|secret| matches(name, secret)) {

@@ -102,7 +102,8 @@ const LOADS_CODE: &[&str] = &[
 ];
 
 /// The same by prefix: loaders, Git's configuration (`core.sshCommand`, aliases), Lua by version, profilers of .NET.
-const LOADS_CODE_PREFIXES: &[&str] = &["LD_", "DYLD_", "GIT_CONFIG", "LUA_INIT", "LUA_PATH", "LUA_CPATH", "CORECLR_"];
+const LOADS_CODE_PREFIXES: &[&str] =
+    &["LD_", "DYLD_", "GIT_CONFIG", "LUA_INIT", "LUA_PATH", "LUA_CPATH", "CORECLR_"];
 
 /// What guests may not set besides: the platform sets these for some workspaces, or the image does.
 const NOT_BY_GUESTS: &[&str] = &["ADAPTER_MODULE", "ADMIN_TOKEN", "HOME", "HOSTNAME"];
@@ -149,15 +150,43 @@ mod tests {
     #[test]
     fn what_loads_code_or_is_the_platforms_is_reserved() {
         for name in [
-            "PATH", "PYTHONPATH", "PYTHONSTARTUP", "LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "NODE_OPTIONS",
-            "BASH_ENV", "ENV", "IFS", "PERL5OPT", "RUBYOPT", "_JAVA_OPTIONS", "GIT_SSH_COMMAND", "GIT_CONFIG_COUNT",
-            "GIT_CONFIG_KEY_0", "GCONV_PATH", "npm_config_node_options", "LUA_INIT_5_4", "WORKSPACE_ID",
+            "PATH",
+            "PYTHONPATH",
+            "PYTHONSTARTUP",
+            "LD_PRELOAD",
+            "LD_AUDIT",
+            "DYLD_INSERT_LIBRARIES",
+            "NODE_OPTIONS",
+            "BASH_ENV",
+            "ENV",
+            "IFS",
+            "PERL5OPT",
+            "RUBYOPT",
+            "_JAVA_OPTIONS",
+            "GIT_SSH_COMMAND",
+            "GIT_CONFIG_COUNT",
+            "GIT_CONFIG_KEY_0",
+            "GCONV_PATH",
+            "npm_config_node_options",
+            "LUA_INIT_5_4",
+            "WORKSPACE_ID",
         ] {
             assert!(is_reserved_env(name) && is_reserved_from_guests(name), "{name}");
         }
         for name in [
-            "MODEL", "ANTHROPIC_API_KEY", "GIT_AUTHOR_NAME", "GIT_COMMITTER_EMAIL", "PYTHONUNBUFFERED", "NODE_ENV",
-            "NPM_CONFIG_REGISTRY", "LDAP_URL", "ENVIRONMENT", "PATH_", "JAVA_HOME", "GITHUB_TOKEN", "TMPDIR",
+            "MODEL",
+            "ANTHROPIC_API_KEY",
+            "GIT_AUTHOR_NAME",
+            "GIT_COMMITTER_EMAIL",
+            "PYTHONUNBUFFERED",
+            "NODE_ENV",
+            "NPM_CONFIG_REGISTRY",
+            "LDAP_URL",
+            "ENVIRONMENT",
+            "PATH_",
+            "JAVA_HOME",
+            "GITHUB_TOKEN",
+            "TMPDIR",
         ] {
             assert!(!is_reserved_env(name) && !is_reserved_from_guests(name), "{name}");
         }

@@ -28,7 +28,10 @@ pub(crate) fn env_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
 pub(crate) fn settable_env(at: &str, name: &str) -> Result<(), InvalidOutput> {
     env_name(at, name)?;
     if loads_code(&name.to_ascii_uppercase()) {
-        return Err(InvalidOutput::new(at, format!("`{name}` is reserved, because programs load code by it")));
+        return Err(InvalidOutput::new(
+            at,
+            format!("`{name}` is reserved, because programs load code by it"),
+        ));
     }
     if is_reserved_from_guests(name) {
         return Err(InvalidOutput::new(at, format!("`{name}` is set by the platform")));
