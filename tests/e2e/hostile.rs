@@ -8,7 +8,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use support::{Components, Database, Server, Start, variant, workspace};
+use support::{
+    Components, Database, Server, Start, files, on_both_databases, select_number, variant, workspace,
+};
 
 /// Asserts that the server and another guest answer.
 async fn assert_unharmed(server: &Server) {
