@@ -37,7 +37,11 @@ impl Catalog {
             let Some(guest) = guests.get(&name) else { continue };
             if let Err(error) = self.delete_refused(guest, &digests).await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(guest = name, error, "refused releases could not be deleted; the next sweep tries again");
+                tracing::warn!(
+                    guest = name,
+                    error,
+                    "refused releases could not be deleted; the next sweep tries again"
+                );
             }
         }
     }
@@ -65,7 +69,11 @@ impl Catalog {
         }
         refused.iter().for_each(|digest| guest.write().remove(digest));
         drop(change);
-        tracing::info!(guest = guest.name, releases = refused.len(), "refused releases were deleted: more are not kept");
+        tracing::info!(
+            guest = guest.name,
+            releases = refused.len(),
+            "refused releases were deleted: more are not kept"
+        );
         for digest in &refused {
             self.evict_refused(digest).await;
         }
@@ -120,7 +128,10 @@ fn is_refused(release: &ReleaseRow) -> bool {
 }
 
 /// Digests of refused releases beyond what is kept, by guest.
-fn excess<'a>(guests: impl Iterator<Item = &'a Arc<Guest>>, now: DateTime<Utc>) -> Vec<(String, Vec<String>)> {
+fn excess<'a>(
+    guests: impl Iterator<Item = &'a Arc<Guest>>,
+    now: DateTime<Utc>,
+) -> Vec<(String, Vec<String>)> {
     let mut kept: Vec<ReleaseRow> = Vec::new();
     let mut excess: Vec<(String, String)> = Vec::new();
     for guest in guests {
@@ -144,7 +155,11 @@ fn excess<'a>(guests: impl Iterator<Item = &'a Arc<Guest>>, now: DateTime<Utc>) 
 }
 
 /// The newest that are kept; the others become excess.
-fn within(mut releases: Vec<ReleaseRow>, limit: &Kept, excess: &mut Vec<(String, String)>) -> Vec<ReleaseRow> {
+fn within(
+    mut releases: Vec<ReleaseRow>,
+    limit: &Kept,
+    excess: &mut Vec<(String, String)>,
+) -> Vec<ReleaseRow> {
     releases.sort_by_key(|release| std::cmp::Reverse(release.pushed_at));
     let mut bytes: u64 = 0;
     let mut kept = Vec::new();
@@ -204,8 +219,11 @@ mod tests {
 
     #[test]
     fn the_newest_refused_releases_of_a_guest_are_kept() {
-        let mut releases: Vec<_> = (0..13).map(|number| release("a", number, ReleaseState::Rejected, 1)).collect();
-        for (number, state) in [(13, ReleaseState::Active), (14, ReleaseState::Retired), (15, ReleaseState::Staged)] {
+        let mut releases: Vec<_> =
+            (0..13).map(|number| release("a", number, ReleaseState::Rejected, 1)).collect();
+        for (number, state) in
+            [(13, ReleaseState::Active), (14, ReleaseState::Retired), (15, ReleaseState::Staged)]
+        {
             releases.push(release("a", number, state, 1));
         }
         // In service once; and one that comes with the program.
@@ -221,7 +239,10 @@ mod tests {
     #[test]
     fn their_size_and_those_of_all_guests_are_bounded() {
         let large = (0..3).map(|number| release("a", number, ReleaseState::Rejected, 40 << 20)).collect();
-        assert_eq!(pruned(&[guest("a", large)], 1), [("a".to_owned(), vec!["a00".to_owned(), "a01".to_owned()])]);
+        assert_eq!(
+            pruned(&[guest("a", large)], 1),
+            [("a".to_owned(), vec!["a00".to_owned(), "a01".to_owned()])]
+        );
         let names: Vec<String> = (0..21).map(|number| format!("g{number:02}")).collect();
         let many: Vec<_> = names
             .iter()
