@@ -484,7 +484,7 @@ on_both_databases! {
         server.post("/admin/guests/mine/rollback", json!({})).await.ok();
         assert_eq!(server.guest("mine").await["release"], first["digest"]);
         server.activate("mine", staged["digest"].as_str().unwrap()).await.ok();
-        assert!(server.activate("mine", &refused[12]).await.error(422).contains("trapped"), "still refused");
+        assert!(server.activate("mine", &refused[12]).await.error(422).contains("table"), "still refused");
     }
 }
 
