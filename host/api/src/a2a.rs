@@ -3,26 +3,27 @@
 //! A request without credentials speaks as a user. A request that names a workspace as its sender has to
 //! show that workspace's token.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use messaging::{
-    AgentStream, Answer, Caller, DeliveryError, MessageHeaders, Reply, SendRequest, StreamBroken,
+    AgentStream, Answer, Caller, Credential, DeliveryError, MessageHeaders, Reply, SendRequest, StreamBroken,
 };
 use tokio::time::Instant;
 use types::WorkspaceId;
 
-use crate::access::Credentials;
+use crate::access::{self, Credentials, mark_admitted};
 use crate::app::App;
 use crate::errors::delivery_error;
 use crate::extract::path_param;
+use httpd::body::{self, BodyError};
+use httpd::client_ip::ClientIp;
 use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
 use httpd::router_ext::RouterExt;
@@ -37,6 +38,9 @@ const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 /// The sender's name for a message, which makes the same message safe to send again.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Bytes of a message at most.
+const BODY_BYTES: usize = 1024 * 1024;
 
 /// `/workspaces/:id/a2a`.
 pub fn routes(_: &App) -> Router<App> {
@@ -97,16 +101,19 @@ impl FromRequest<App> for Message {
         let (mut parts, body) = request.into_parts();
         let deadline = deadline(&parts.headers);
         let id = path_param(&mut parts, "id").await;
-        let headers = parts.headers.clone();
-        let body = Bytes::from_request(Request::from_parts(parts, body), app).await;
-        let body = body.map_err(|rejection| unreadable(&rejection))?;
         let target = WorkspaceId::parse(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
-        let caller = sender(app, target, &headers)?;
+        let headers = parts.headers.clone();
+        let client = parts.extensions.get::<ClientIp>();
+        let network = client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.network());
+        let (caller, credential) = sender(app, target, &headers, network)?;
+        let mut request = Request::from_parts(parts, body);
+        mark_admitted(app, &mut request);
+        let body = body::read(request, BODY_BYTES).await.map_err(unreadable)?;
         let idempotency_key =
             headers.get(IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         let idempotency_key = idempotency_key.filter(|key| !key.is_empty());
         let headers = MessageHeaders::of_request(&headers);
-        Ok(Self(SendRequest { target, body, caller, deadline, headers, idempotency_key }))
+        Ok(Self(SendRequest { target, body, caller, credential, deadline, headers, idempotency_key }))
     }
 }
 
@@ -116,22 +123,39 @@ fn deadline(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
-fn unreadable(rejection: &BytesRejection) -> ApiError {
-    match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            ApiError::body_too_large()
-        }
-        _ => ApiError::bad_request("failed to read request body"),
+fn unreadable(error: BodyError) -> ApiError {
+    match error {
+        BodyError::Broken(_) => ApiError::bad_request("failed to read request body"),
+        error => error.into(),
     }
 }
 
-/// The workspace that the header names and the bearer proves, else the workspace of the bearer, else a user.
-fn sender(app: &App, target: WorkspaceId, headers: &HeaderMap) -> Result<Caller, ApiError> {
+/// The workspace that the header names and the bearer proves, else the workspace of the bearer, else a user; and what
+/// that sender showed.
+fn sender(
+    app: &App,
+    target: WorkspaceId,
+    headers: &HeaderMap,
+    network: IpAddr,
+) -> Result<(Caller, Credential), ApiError> {
     let credentials = Credentials::of(headers);
-    let proved = || app.access.workspace_of(&credentials);
+    // A bearer that is no good counts as none here.
+    let shown = app.access.bearer_of(&credentials).ok().flatten();
+    let proved = match &shown {
+        Some(access::Caller::Workspace { id, .. }) => Some(*id),
+        _ => None,
+    };
+    let credential = match &shown {
+        Some(access::Caller::AdminToken) => Credential::AdminToken,
+        Some(caller) => caller.token().map_or(Credential::None(network), Credential::Token),
+        None => Credential::None(network),
+    };
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
     if named.is_empty() {
-        return Ok(proved().map_or(Caller::User, Caller::Workspace));
+        return Ok(match proved {
+            Some(own) => (Caller::Workspace(own), Credential::Own),
+            None => (Caller::User, credential),
+        });
     }
     if RESERVED_PREFIXES.iter().any(|prefix| named.starts_with(prefix)) {
         tracing::warn!(caller = named, %target, "a request from outside uses a reserved caller name");
@@ -143,9 +167,9 @@ fn sender(app: &App, target: WorkspaceId, headers: &HeaderMap) -> Result<Caller,
     if named != target && app.fleet.state().tokens().has_any(named) {
         match credentials.bearer() {
             None => return Err(ApiError::unauthorized("missing caller auth token")),
-            Some(_) if proved() == Some(named) => {}
+            Some(_) if proved == Some(named) => {}
             Some(_) => return Err(ApiError::unauthorized("invalid caller auth token")),
         }
     }
-    Ok(Caller::Workspace(named))
+    Ok((Caller::Workspace(named), if proved == Some(named) { Credential::Own } else { credential }))
 }

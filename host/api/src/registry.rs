@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::card_urls::urls;
 use crate::errors::Refuse as _;
 use crate::extract::Validate;
+use httpd::body::BodyLimit;
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::router_ext::RouterExt;
@@ -27,20 +28,23 @@ use httpd::run_to_completion::run_to_completion;
 /// Bytes of an agent's card at most.
 const CARD_BYTES: usize = 64 * 1024;
 
+/// Bytes of a question of access, which any caller may ask.
+const CHECK_BYTES: usize = 4 * 1024;
+
 /// Everything below `/registry`.
 pub fn routes(_: &App) -> Router<App> {
     Router::new()
         .endpoint("/registry/register", post(register))
         .endpoint("/registry/heartbeat", post(heartbeat))
         .endpoint("/registry/update-card", post(update_card))
-        .endpoint("/registry/check-access", post(check_access))
+        .endpoint("/registry/check-access", post(check_access).layer(BodyLimit::layer(CHECK_BYTES)))
 }
 
 type Answer = Result<Json<Value>, ApiError>;
 
 async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answer {
-    let RegistrationRights { may_create, may_get_token, proved } = auth.rights;
-    let registration = Registration { may_create, may_get_token, proved, ..auth.body };
+    let RegistrationRights { may_create, may_get_token, root, proved } = auth.rights;
+    let registration = Registration { may_create, may_get_token, root, proved, ..auth.body };
     let fleet = app.fleet.clone();
     let registered =
         run_to_completion(async move { fleet.register(registration).await.or_refuse("registration failed") })
@@ -98,7 +102,7 @@ impl Validate for Registration {
         let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
         let mode = mode.or_refuse("")?;
         let url = body.url.unwrap_or_default();
-        Ok(Self { id, url, card, mode, may_create: false, may_get_token: false, proved: false })
+        Ok(Self { id, url, card, mode, may_create: false, may_get_token: false, root: None, proved: false })
     }
 }
 

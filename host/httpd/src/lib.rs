@@ -7,13 +7,16 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod background;
+pub mod body;
+pub mod body_budget;
 mod canvas;
 pub mod capacity;
-pub(crate) mod client_ip;
+pub mod client_ip;
 pub mod connection;
 mod connection_table;
 pub mod cors;
 pub mod error;
+mod head_check;
 pub mod headers;
 mod host_guard;
 mod idle_body;
@@ -43,8 +46,9 @@ pub mod websocket;
 pub use axum::Router;
 
 pub use background::background_tasks;
+pub use client_ip::ClientIp;
 pub use middleware::{middleware, with_fallback};
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own
-/// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).
-pub(crate) const JSON_BODY_LIMIT: usize = 1024 * 1024;
+/// [`BodyLimit`](body::BodyLimit).
+pub const JSON_BODY_LIMIT: usize = 1024 * 1024;

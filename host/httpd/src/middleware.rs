@@ -9,11 +9,12 @@
 //! | span and clock of the request log | log line, `X-Request-Id` |
 //! | | security headers |
 //! | request metrics | request metrics |
+//! | is the head clear? | |
 //! | in development mode: is the `Host` ours? | |
 //! | CORS: refuse, or answer a preflight | CORS headers |
 //! | tenant guard | |
 //! | rate limit | rate limit headers |
-//! | panic guard, body limit, route | |
+//! | panic guard, route | |
 //!
 //! A panic of the route is an answer like any other: logged, counted, with all headers. A panic of this
 //! layer itself is answered too, with the security headers only.
@@ -25,17 +26,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
-use crate::JSON_BODY_LIMIT;
 use crate::canvas::Canvas;
 use crate::client_ip::TrustedProxies;
 use crate::cors::{Cors, Decision};
+use crate::head_check;
 use crate::host_guard;
 use crate::metrics::Metrics;
 use crate::panics;
@@ -69,7 +70,7 @@ where
         metrics: Arc::clone(metrics),
     });
     let around = MiddlewareLayer { policy };
-    routes.layer((around, DefaultBodyLimit::max(JSON_BODY_LIMIT)))
+    routes.layer(around)
 }
 
 /// Adds what answers where no route matches: the web canvas, if there is one.
@@ -166,6 +167,9 @@ struct After {
 
 impl Policy {
     fn judge(&self, request: &Request) -> Verdict {
+        if let Some(refusal) = head_check::refusal(request) {
+            return Verdict::Answer(refusal.into_response());
+        }
         if !self.cors.admits_host(request.headers()) {
             return Verdict::Answer(host_guard::misdirected());
         }

@@ -30,6 +30,7 @@ use crate::wiring;
 use api::app::router;
 use api::health::EARLY;
 use api::settings::Secret;
+use httpd::body_budget;
 use httpd::capacity::{Capacity, raise_open_files};
 use httpd::serve::{self, Limits, Routes};
 use httpd::shutdown::Shutdown;
@@ -125,6 +126,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     if let Some(hint) = capacity.hint(&settings.http, open_files) {
         tracing::warn!("{hint}");
     }
+    body_budget::set(settings.http.request_body_bytes());
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;
@@ -160,7 +162,8 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
             return Err(error);
         }
     };
-    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
+    let mut app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
+    app.event_limits = app.event_limits.within(capacity.connections);
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
     tokio::spawn(stop_compiling(catalog.clone(), shutdown.clone()));
@@ -206,7 +209,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 }
 
 /// Variables that have a value. A blank one counts as unset.
-fn set_variables() -> Vec<String> {
+pub(crate) fn set_variables() -> Vec<String> {
     let set = env::vars_os().filter(|(_, value)| !is_blank(value));
     set.filter_map(|(name, _)| name.into_string().ok()).collect()
 }
@@ -333,8 +336,8 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
         let has_token = settings.access.admin_token.is_some();
         print(welcome(address, &data_dir.to_string(), mode, has_token));
     }
-    if let Some(hint) = settings.access.hint() {
-        tracing::warn!("{hint}");
+    if let Some(open) = settings.access.open_routes() {
+        tracing::warn!("{open}");
     }
 }
 

@@ -58,6 +58,10 @@ async fn canvas_sockets_by_mode_and_token() {
     let invalid = (401, r#"{"error":"invalid WebSocket credential"}"#);
     let with_any: &[&str] = &["--cors-origins", "*"];
     let (admin_any, fresh): (&[&str], &[&str]) = (&[ADMIN, with_any].concat(), &[]);
+    let with_page: &[&str] = &["--ws-allow-origins", "http://localhost:3000, https://canvas.example"];
+    let pages = ["--cors-origins", "http://localhost:3000,http://localhost:3001,https://canvas.example"];
+    let (admin_page, dev_page): (&[&str], &[&str]) =
+        (&[ADMIN, with_page, &pages].concat(), &[DEV, with_page].concat());
     let named = "Origin: http://localhost:3000";
     let (own, other) = ("Origin: https://own.localhost", "Origin: http://evil.example");
     let (good, bad) = ("Authorization: Bearer secret", "Authorization: Bearer wrong");
@@ -77,11 +81,21 @@ async fn canvas_sockets_by_mode_and_token() {
         (DEV, &[bad_offer], open),
         (DEV, &[no_hex], invalid),
         (DEV, &[bad, good_offer], invalid),
-        // With an admin token, only allowed origins need no credential.
+        // With an admin token, an origin is no credential, whatever CORS allows …
         (ADMIN, &[], required),
-        (ADMIN, &[named], open),
-        (ADMIN, &[own], open),
+        (ADMIN, &[named], required),
+        (ADMIN, &[own], required),
         (ADMIN, &[other], foreign),
+        // … except for pages whose origin the operator named.
+        (admin_page, &[named], open),
+        (admin_page, &["Origin: HTTPS://CANVAS.example:443"], open),
+        (admin_page, &["Origin: http://localhost:3001"], required),
+        (admin_page, &["Origin: https://localhost:3000"], foreign),
+        (admin_page, &[own], required),
+        (admin_page, &[], required),
+        (admin_page, &["Referer: http://localhost:3000/"], required),
+        (admin_page, &[named, bad], wrong),
+        (dev_page, &[named], open),
         (admin_any, &[other], required),
         (admin_any, &[other, good], open),
         (ADMIN, &["Authorization: Basic secret"], required),
@@ -98,7 +112,7 @@ async fn canvas_sockets_by_mode_and_token() {
         (ADMIN, &[good, no_hex], invalid),
         (ADMIN, &[no_hex, named], invalid),
         // An empty workspace id counts as none.
-        (ADMIN, &["X-Workspace-ID: ", named], open),
+        (ADMIN, &["X-Workspace-ID: ", good], open),
     ] {
         let test = TestServer::start(flags).await;
         assert_eq!(seen(&test.handshake(headers).await), expected, "{flags:?} {headers:?}");
@@ -212,4 +226,53 @@ async fn a_process_has_a_limit_of_sockets() {
     assert_eq!(test.handshake(&[]).await.status(), 503);
     drop(second);
     test.until(&[], 101).await;
+}
+
+#[tokio::test]
+async fn strangers_leave_room_for_callers_with_a_credential() {
+    let limits = Limits { sockets: 3, sockets_of_strangers: 2, ..patient() };
+    let test = TestServer::start_with(&[], limits).await;
+    let bearer = format!("Authorization: Bearer {}", test.org_token().await);
+    let _strangers = [test.socket(&[]).await, test.socket(&[]).await];
+    for _ in 0..3 {
+        let refused = test.handshake(&[]).await;
+        assert_eq!(seen(&refused), (503, r#"{"error":"too many WebSocket connections"}"#));
+    }
+    let _proved = test.socket(&[&bearer]).await;
+    assert_eq!(test.handshake(&[&bearer]).await.status(), 503, "all are taken");
+    let limits = Limits::default();
+    assert!(limits.sockets_of_strangers < limits.sockets - limits.sockets_of_admin);
+}
+
+#[tokio::test]
+async fn sockets_are_kept_for_the_administrator() {
+    let limits = Limits { sockets: 2, sockets_of_admin: 1, ..patient() };
+    let test = TestServer::start_with(ADMIN, limits).await;
+    let bearer = format!("Authorization: Bearer {}", test.org_token().await);
+    let _others = test.socket(&[&bearer]).await;
+    assert_eq!(test.handshake(&[&bearer]).await.status(), 503);
+    let admin = test.socket(&["Authorization: Bearer secret"]).await;
+    assert_eq!(test.handshake(&["Authorization: Bearer secret"]).await.status(), 503, "all are taken");
+    drop(admin);
+    test.until(&["Authorization: Bearer secret"], 101).await;
+}
+
+#[tokio::test]
+async fn strangers_of_one_address_have_a_limit() {
+    let limits = Limits { sockets_of_address: 1, ..patient() };
+    let test = TestServer::start_with(&["--trusted-proxies", "127.0.0.1"], limits).await;
+    for (one, same, another) in
+        [("192.0.2.1", "192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")]
+    {
+        let [one, same, another] = [one, same, another].map(|client| format!("X-Forwarded-For: {client}"));
+        let open = test.socket(&[&one]).await;
+        let refused = test.handshake(&[&same]).await;
+        let text = r#"{"error":"too many WebSocket connections from this address"}"#;
+        assert_eq!(seen(&refused), (429, text), "{same}");
+        let _others = (test.socket(&[&another]).await, test.socket(&[]).await, test.socket(&[]).await);
+        let bearer = format!("Authorization: Bearer {}", test.org_token().await);
+        let _proved = (test.socket(&[&one, &bearer]).await, test.socket(&[&one, &bearer]).await);
+        drop(open);
+        test.until(&[&one], 101).await;
+    }
 }
