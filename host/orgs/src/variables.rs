@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
-use crate::{env_file::is_name, limits::EXPANDED_BYTES};
+use types::is_env_name;
+
+use crate::limits::EXPANDED_BYTES;
 
 /// Variables that hold the server's own secrets. An operator who opens others to templates doesn't open these by
 /// accident.
@@ -54,7 +56,7 @@ impl FromStr for OpenVariables {
         let mut names = Vec::new();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let plain = name.strip_suffix('*').unwrap_or(name);
-            if !plain.is_empty() && !is_name(plain) {
+            if !plain.is_empty() && !is_env_name(plain) {
                 return Err(OpenVariablesError::Name(name.to_owned()));
             }
             if let Some(secret) = OWN_SECRETS.iter().find(|secret| matches(name, secret)) {
@@ -169,7 +171,7 @@ fn reference(text: &str) -> Option<(Piece<'_>, &str)> {
         }
     };
     let written = text.get(..text.len() - left.len())?;
-    is_name(name).then_some((Piece::Reference { name, written }, left))
+    is_env_name(name).then_some((Piece::Reference { name, written }, left))
 }
 
 #[cfg(test)]

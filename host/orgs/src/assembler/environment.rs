@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use fleet::rules;
+use types::is_reserved_env;
 
 use super::Assembler;
 use crate::{
@@ -35,6 +35,13 @@ impl Assembler<'_> {
             });
             return BTreeMap::new();
         }
+        for key in variables.keys().filter(|key| is_reserved_env(key)) {
+            notes.add(|| {
+                let file = shown_path(directory, ".env");
+                let why = "only the platform sets it, because programs find or load code by it";
+                with_place(at, &format!("`{key}` of `{file}` is not used: {why}"))
+            });
+        }
         variables
     }
 
@@ -42,7 +49,7 @@ impl Assembler<'_> {
     pub(super) fn secrets(&self, files_dir: &str, env: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut secrets = persona(self.personas, files_dir, self.mail_domain);
         secrets.extend(env);
-        secrets.retain(|key, _| !rules::is_reserved(key));
+        secrets.retain(|key, _| !is_reserved_env(key));
         secrets
     }
 }
