@@ -2,14 +2,21 @@
 //!
 //! - [`routes`]: each route has a row in the matrix of [`access`].
 //! - [`access`]: every route, called by every kind of caller in every mode.
+//! - [`components`]: components that are hostile to the compiler.
+//! - [`connections`]: more of them than there is room for.
 //! - [`heads`]: requests that two readers could understand in two ways.
+//! - [`memory`]: many callers of what costs memory.
 //!
 //! Nothing is sent to an address that is not of the loopback interface.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod access;
+mod components;
+mod confinement;
+mod connections;
 mod heads;
+mod memory;
 mod raw;
 mod routes;
 mod table;
