@@ -183,7 +183,7 @@ async fn a_compilation_ends_when_nobody_waits_for_it_any_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_after_the_first_start_is_that_of_later_ones() {
-    let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
+    let server = Server::start(Start::from(Database::sqlite()).empty_cache()).await;
     server.get("/admin/guests").await.ok();
     let cold = server.resident_memory();
     let server = server.restart().await;

@@ -212,7 +212,7 @@ async fn a_server_that_missed_a_deletion_finds_it() {
 #[ignore = "needs TEST_DATABASE_URL"]
 async fn servers_with_empty_directories_start_on_one_new_database_and_reject_nothing() {
     let database = Database::empty_postgres().await;
-    let start = || Start::from(database.clone()).own_cache();
+    let start = || Start::from(database.clone()).empty_cache();
     let (a, b) = tokio::join!(Server::start(start()), Server::start(start()));
     let pushed = a.push("mock", &variant(&Components::get().second_mock, 75), true).await.ok();
     a.push("mine", &variant(&Components::get().hostile, 76), true).await.ok();

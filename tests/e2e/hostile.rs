@@ -353,7 +353,7 @@ async fn an_upload_beyond_the_limit_is_refused_before_its_end_and_is_not_buffere
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_cache_is_detected_and_rebuilt() {
-    let server = Server::start(Start::from(Database::sqlite()).own_cache()).await;
+    let server = Server::start(Start::from(Database::sqlite()).empty_cache()).await;
     let before = server.reply("mock").await;
     let compiled = server.data.path().join("compiled");
     let cached = || std::fs::read_dir(&compiled).unwrap().map(|entry| entry.unwrap().path());

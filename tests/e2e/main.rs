@@ -29,6 +29,7 @@ mod org_cli;
 mod orgs;
 mod outages;
 mod postgres;
+mod private_files;
 mod queue;
 mod queue_random;
 mod queue_same;

@@ -292,6 +292,104 @@ on_both_databases! {
         heartbeat(&server, fresh, json!({ "workspace_id": AGENT })).await.ok();
     }
 
+    async fn where_an_admin_token_is_set_agents_always_show_a_credential(database: Database) {
+        let server = Server::start(Start::from(database).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", "t")).await;
+        let make = async |body: Value| server.ask("t", Method::POST, "/workspaces", Some(body)).await.ok();
+        // No token was ever made for it: its agent is reached by this URL.
+        let known = make(json!({ "name": "A", "external": true, "url": "http://localhost:9/a" })).await;
+        let known = known["id"].as_str().unwrap();
+        let other = make(json!({ "name": "B", "external": true })).await;
+        let others = other["connection"]["auth_token"].as_str().unwrap();
+        let see = async || server.ask("t", Method::GET, &format!("/workspaces/{known}"), None).await.ok();
+        let events = async || server.ask("t", Method::GET, "/events", None).await.ok();
+        let before = (see().await, events().await);
+        let thief = json!({ "url": "http://localhost:9/thief", "delivery_mode": "push" });
+        let unknown = "22222222-2222-4222-8222-222222222222";
+        for id in [known.to_owned(), known.to_uppercase(), format!("{{{known}}}"), format!("urn:uuid:{known}"), known.replace('-', ""), unknown.to_owned()] {
+            for (route, sent) in [
+                ("register", body(&id, &thief)),
+                ("heartbeat", json!({ "workspace_id": id, "current_task": "x", "error_rate": 1.0 })),
+                ("heartbeat", json!({ "id": id })),
+                ("update-card", json!({ "workspace_id": id, "agent_card": { "name": "Thief" } })),
+            ] {
+                let path = format!("/registry/{route}");
+                let mut answers = vec![("missing", server.post(&path, sent.clone()).await)];
+                for bearer in [others, "wrong"] {
+                    answers.push(("invalid", server.ask(bearer, Method::POST, &path, Some(sent.clone())).await));
+                }
+                // Not in a query, and not by a scheme in other letters.
+                answers.push(("missing", server.post(&format!("{path}?token=t&access_token=t"), sent.clone()).await));
+                answers.push(("missing", server.with(&[("Authorization", "bearer t")], Method::POST, &path, Some(sent)).await));
+                for (what, answer) in answers {
+                    assert_eq!(answer.error(401), format!("{what} workspace auth token"), "{route} {id}");
+                    // The same for every workspace, known or not.
+                    let hint = answer.json["hint"].as_str().unwrap();
+                    assert!(hint.starts_with("Agents of this server need a token of their workspace. "), "{hint}");
+                    assert_eq!(answer.json.as_object().unwrap().len(), 2, "{}", answer.json);
+                }
+            }
+        }
+        assert_eq!((see().await, events().await), before, "nothing changed");
+        // With a credential for it, an agent gets its token and the secret.
+        let registered = register(&server, "t", body(&known.to_uppercase(), &json!({}))).await.ok();
+        let own = registered["auth_token"].as_str().unwrap();
+        assert!(registered["platform_inbound_secret"].is_string());
+        heartbeat(&server, &format!("  {own} "), json!({ "workspace_id": format!("urn:uuid:{known}") })).await.ok();
+        // Unknown workspaces are made for an organization's bearer, but not for another workspace's.
+        let org = server.ask("t", Method::POST, "/org/tokens", Some(json!({}))).await.ok();
+        let made = register(&server, org["auth_token"].as_str().unwrap(), body(unknown, &json!({}))).await.ok();
+        assert!(made["auth_token"].is_string());
+        assert_eq!(server.ask("t", Method::GET, "/workspaces", None).await.ok().as_array().unwrap().len(), 3);
+    }
+
+    async fn a_workspace_without_an_agent_of_its_own_never_registers(database: Database) {
+        let server = Server::start(database).await;
+        let id = server.workspace(json!({ "name": "M", "runtime": "mock" })).await;
+        let before = (row(&server, &id).await, events_of(&server, &id).await);
+        for more in [json!({}), json!({ "delivery_mode": "push", "url": "http://localhost:9" }), json!({ "delivery_mode": "push", "url": "" })] {
+            let refused = server.post("/registry/register", body(&id, &more)).await;
+            assert_eq!(refused.error(409), "runtime mock has no agent that could register: its workspaces are answered for by its adapter");
+        }
+        assert_eq!((row(&server, &id).await, events_of(&server, &id).await), before);
+    }
+
+    async fn the_agent_of_a_container_does_not_choose_how_it_is_reached(database: Database) {
+        let server = Server::start(database).await;
+        let id = server.workspace(json!({ "name": "Box" })).await;
+        let push = json!({ "url": "http://localhost:9/a", "delivery_mode": "push" });
+        let first = server.post("/registry/register", body(&id, &push)).await.ok();
+        let token = first["auth_token"].as_str().unwrap();
+        let poll = json!({ "url": "http://localhost:9/a", "delivery_mode": "poll" });
+        let second = register(&server, token, body(&id, &poll)).await.ok();
+        assert_eq!(second["delivery_mode"], "push", "the answer says what it is");
+        let seen = row(&server, &id).await;
+        assert_eq!((&seen["delivery_mode"], &seen["url"]), (&json!("push"), &json!("http://localhost:9/a")));
+        // Nor by a URL that would make it poll.
+        let refused = register(&server, token, body(&id, &json!({ "url": "remote://a" }))).await;
+        assert_eq!(refused.error(400), "url scheme must be http or https, got \"remote\"");
+    }
+
+    async fn urls_with_a_user_name_or_password_are_refused(database: Database) {
+        let server = Server::start(database).await;
+        let text = "url must not contain a user name or password: whoever may see the workspace may see them";
+        for url in ["http://me:hunter2@localhost:9", "http://me@localhost:9", "http://:hunter2@localhost:9", "HTTP://me:hunter2@LOCALHOST:9/a?b"] {
+            let push = json!({ "url": url, "delivery_mode": "push" });
+            assert_eq!(server.post("/registry/register", body(AGENT, &push)).await.error(400), text);
+            let made = server.post("/workspaces", json!({ "name": "A", "external": true, "url": url })).await;
+            assert_eq!(made.error(400), text);
+            for card in [json!({ "name": "A", "url": url }), json!({ "name": "A", "additionalInterfaces": [{ "url": url }] })] {
+                let refused = server.post("/registry/register", body(AGENT, &json!({ "agent_card": card }))).await;
+                assert_eq!(refused.error(400), "agent_card must not contain a url with a user name or password");
+                let refused = server.post("/registry/update-card", json!({ "workspace_id": AGENT, "agent_card": card })).await;
+                assert_eq!(refused.error(400), "agent_card must not contain a url with a user name or password");
+            }
+            let yaml = json!({ "template": { "name": "T", "workspaces": [{ "name": "A", "runtime": "external", "external": true, "url": url }] } });
+            let imported = server.post("/org/import", yaml).await;
+            assert!(imported.json.to_string().contains("must not contain a user name or password"), "{}", imported.json);
+            assert_eq!(server.get("/workspaces").await.ok(), json!([]));
+        }
+    }
+
     async fn concurrent_registrations_create_one_workspace(database: Database) {
         let server = Server::start(database).await;
         let register_without_token = async || server.post("/registry/register", body(AGENT, &json!({}))).await;
@@ -332,11 +430,9 @@ on_both_databases! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_an_admin_token_unknown_agents_can_not_register() {
+async fn not_even_an_admin_acts_as_the_agent_of_a_removed_workspace() {
     let start = Start::from(Database::sqlite()).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", "t");
     let server = Server::start(start).await;
-    let refused = server.post("/registry/register", body(AGENT, &json!({}))).await;
-    assert_eq!(refused.error(401), "missing workspace auth token");
     let made = register(&server, "t", body(AGENT, &json!({}))).await.ok();
     let token = made["auth_token"].as_str().unwrap();
     // Not even an admin can act as the agent of a removed workspace.

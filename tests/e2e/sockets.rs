@@ -202,6 +202,50 @@ on_both_databases! {
         }
     }
 
+    async fn callers_who_proved_nothing_do_not_see_where_agents_are_reached(database: Database) {
+        // No credential exists yet: lists and sockets are open.
+        let server = Server::start(Start::from(database).env("MOLECULE_ENV", "staging")).await;
+        let mut canvas = Socket::canvas(&server).await;
+        let url = "http://localhost:9/secret?key=hunter2";
+        let id = server.workspace(json!({ "name": "A", "external": true, "url": url })).await;
+        let org = async || server.post("/org/tokens", json!({})).await.ok()["auth_token"].as_str().unwrap().to_owned();
+        // Its agent says more of itself. Only registering gives it a token, which would close the lists.
+        let card = json!({ "name": "C", "url": url, "skills": [{ "id": "s", "url": url }] });
+        server.post("/registry/update-card", json!({ "workspace_id": id, "agent_card": card })).await.ok();
+        let hidden = |answer: &Value| assert!(!answer.to_string().contains("hunter2"), "{answer}");
+        let listed = server.get("/workspaces").await.ok();
+        hidden(&listed);
+        let bare = json!({ "name": "C", "skills": [{ "id": "s" }] });
+        assert_eq!((&listed[0]["url"], &listed[0]["agent_card"]), (&json!(""), &bare));
+        hidden(&server.get(&format!("/workspaces/{id}")).await.ok());
+        for path in ["/events".to_owned(), format!("/events/{id}")] {
+            hidden(&server.get(&path).await.ok());
+        }
+        let mut events = vec![canvas.event().await, canvas.event().await, canvas.event().await];
+        let mut again = Socket::open(&server, "?since=0", &[]).await.expect("it is open");
+        events.extend([again.event().await, again.event().await, again.event().await]);
+        let org = org().await;
+        let registered = json!({ "id": id, "url": url, "agent_card": card });
+        let token = server.ask(&org, Method::POST, "/registry/register", Some(registered)).await.ok();
+        events.push(canvas.event().await);
+        assert_eq!(events[6]["event"], "WORKSPACE_ONLINE");
+        assert_eq!(events[6]["payload"], json!({ "agent_card": bare, "delivery_mode": "push" }));
+        events.iter().for_each(hidden);
+        // Callers with a credential see it.
+        let token = token["auth_token"].as_str().unwrap();
+        for path in ["/workspaces".to_owned(), "/events".to_owned(), format!("/workspaces/{id}")] {
+            let known = server.ask(token, Method::GET, &path, None).await.ok();
+            assert!(known.to_string().contains("hunter2"), "{known}");
+        }
+        let authorization = format!("Bearer {org}");
+        let mut known = Socket::open(&server, "?since=0", &[("Authorization", &authorization)]).await.expect("it is open");
+        let mut seen = String::new();
+        for _ in 0..4 {
+            seen.push_str(&known.text().await);
+        }
+        assert_eq!(seen.matches("hunter2").count(), 2 + 3, "{seen}");
+    }
+
     async fn a_stream_carries_events_of_one_workspace(database: Database) {
         let mut server = Server::start(database).await;
         let id = server.workspace(mock("A")).await;

@@ -75,6 +75,12 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// Whether it showed a credential, or needs none because the machine is a developer's own.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        *self != Self::Uninitialized
+    }
+
     /// Id of the token, so that a stream ends when its token is revoked.
     #[must_use]
     pub fn token(&self) -> Option<TokenId> {
@@ -122,6 +128,8 @@ impl AgentProof {
 pub struct RegistrationRights {
     /// Create the workspace if there is none with that id.
     pub may_create: bool,
+    /// Get a token if the workspace has none. Whoever showed its own has one, unless that is being revoked.
+    pub may_get_token: bool,
     /// The caller showed a token that counts for this workspace.
     pub proved: bool,
 }
@@ -215,8 +223,8 @@ impl Access {
         }
     }
 
-    /// The rule of the registry's routes, for the workspace that the body names. A workspace for which no token
-    /// was ever made passes without proof, but not with a wrong one.
+    /// The rule of the registry's routes, for the workspace that the body names. Where there is no admin token, a
+    /// workspace for which no token was ever made passes without proof, but not with a wrong one.
     ///
     /// # Errors
     /// 401 for a missing or wrong credential, and for a removed workspace: agents stop on that answer. 503
@@ -227,6 +235,10 @@ impl Access {
         credentials: &Credentials<'_>,
     ) -> Result<AgentProof, ApiError> {
         let caller = self.bearer_of(credentials).map_err(|_| self.agent_refusal(id, credentials))?;
+        // Whoever shows nothing is nobody. Before any look-up, so that the answer says nothing about the workspace.
+        if caller.is_none() && self.has_admin_token() {
+            return Err(self.agent_refusal(id, credentials));
+        }
         let is_admin = matches!(caller, Some(Caller::AdminToken | Caller::OrgToken { .. }));
         if self.fleet.workspaces().get(id).is_none() {
             let known = self.fleet.find(id).await;
@@ -236,6 +248,7 @@ impl Access {
                     Err(ApiError::unauthorized("invalid workspace auth token"))
                 }
                 _ if is_admin => Ok(AgentProof::Admin),
+                _ if self.has_admin_token() => Err(self.agent_refusal(id, credentials)),
                 // The index may not know yet what another server created a moment ago; the operation itself
                 // checks again.
                 _ => Ok(AgentProof::None),
@@ -249,18 +262,20 @@ impl Access {
         }
     }
 
-    /// The answer to an agent without a valid token. Where all tokens of its workspace were revoked, it says
-    /// how to get another.
+    /// The answer to an agent without a valid token. It says how to get one: to everybody where agents always need
+    /// one, so that it tells nothing about the workspace; else where all tokens of the workspace were revoked.
     fn agent_refusal(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> ApiError {
         let what = if credentials.bearer.is_none() { "missing" } else { "invalid" };
         let text = format!("{what} workspace auth token");
         let tokens = self.fleet.state().tokens();
-        if tokens.has_any(id) || !tokens.ever_had_any(id) {
-            return ApiError::unauthorized(&text);
-        }
+        let why = match self.has_admin_token() {
+            true => "Agents of this server need a token of their workspace.",
+            false if tokens.has_any(id) || !tokens.ever_had_any(id) => return ApiError::unauthorized(&text),
+            false => "All tokens of this workspace were revoked.",
+        };
         let hint = format!(
-            "All tokens of this workspace were revoked. Make one with POST /workspaces/{id}/tokens and an admin \
-             or organization token, and give it to the agent; or register with such a token as bearer."
+            "{why} Make one with POST /workspaces/{id}/tokens and an admin or organization token, and give it to the \
+             agent; or register with such a token as bearer."
         );
         ApiError::with_body(StatusCode::UNAUTHORIZED, json!({ "error": text, "hint": hint }))
     }
@@ -278,8 +293,7 @@ impl Access {
     /// The rule for registering the agent of a workspace, which may not exist yet.
     ///
     /// # Errors
-    /// Those of [`agent`](Self::agent), and 401 where the workspace is unknown and the caller may not create
-    /// one by registering.
+    /// Those of [`agent`](Self::agent).
     pub async fn registration(
         &self,
         id: WorkspaceId,
@@ -287,10 +301,11 @@ impl Access {
     ) -> Result<RegistrationRights, ApiError> {
         let proof = self.agent(id, credentials).await?;
         let may_create = !self.has_admin_token() || proof == AgentProof::Admin;
-        if !may_create && self.fleet.workspaces().get(id).is_none() {
-            return Err(ApiError::unauthorized("missing workspace auth token"));
-        }
-        Ok(RegistrationRights { may_create, proved: proof != AgentProof::None })
+        Ok(RegistrationRights {
+            may_create,
+            may_get_token: proof != AgentProof::Own,
+            proved: proof.is_proved(),
+        })
     }
 
     /// The rule for changing an agent's card. In dev mode the web canvas edits cards of live workspaces

@@ -204,6 +204,7 @@ impl Refusal for RegisterError {
                 ApiError::unauthorized("invalid workspace auth token")
             }
             Self::Unproven => ApiError::unauthorized(&self.to_string()),
+            Self::Synthetic { .. } => ApiError::conflict(&self.to_string()),
             Self::NoUrl => ApiError::bad_request(&self.to_string()),
             Self::Url(error) => explained(StatusCode::BAD_REQUEST, &error.to_string(), None, error.hint()),
             Self::Workspace(error) => error.refusal(failed),

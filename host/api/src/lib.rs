@@ -15,6 +15,7 @@ pub mod access;
 mod access_rules;
 pub mod activity;
 pub mod app;
+mod card_urls;
 mod connection_limiter;
 pub mod errors;
 mod event_limits;

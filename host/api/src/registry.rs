@@ -16,6 +16,7 @@ use crate::access::{
     Access, AgentAuth, AgentBody, AgentProof, Credentials, NoWrongBearer, RegistrationRights,
 };
 use crate::app::App;
+use crate::card_urls::urls;
 use crate::errors::Refuse as _;
 use crate::extract::Validate;
 use httpd::error::ApiError;
@@ -38,8 +39,8 @@ pub fn routes(_: &App) -> Router<App> {
 type Answer = Result<Json<Value>, ApiError>;
 
 async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answer {
-    let RegistrationRights { may_create, proved } = auth.rights;
-    let registration = Registration { may_create, proved, ..auth.body };
+    let RegistrationRights { may_create, may_get_token, proved } = auth.rights;
+    let registration = Registration { may_create, may_get_token, proved, ..auth.body };
     let fleet = app.fleet.clone();
     let registered =
         run_to_completion(async move { fleet.register(registration).await.or_refuse("registration failed") })
@@ -97,7 +98,7 @@ impl Validate for Registration {
         let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
         let mode = mode.or_refuse("")?;
         let url = body.url.unwrap_or_default();
-        Ok(Self { id, url, card, mode, may_create: false, proved: false })
+        Ok(Self { id, url, card, mode, may_create: false, may_get_token: false, proved: false })
     }
 }
 
@@ -246,7 +247,13 @@ fn parse(id: &str) -> Result<WorkspaceId, ApiError> {
 fn card(card: FreeJson) -> Result<Value, ApiError> {
     let card = card.into_value();
     let fits = card.is_object() && card.to_string().len() <= CARD_BYTES;
-    if fits { Ok(card) } else { Err(ApiError::invalid_body()) }
+    if !fits {
+        return Err(ApiError::invalid_body());
+    }
+    if urls(&card).any(net::has_user_info) {
+        return Err(ApiError::bad_request("agent_card must not contain a url with a user name or password"));
+    }
+    Ok(card)
 }
 
 fn add(answer: &mut Value, field: &str, text: Option<String>) {

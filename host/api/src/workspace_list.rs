@@ -12,9 +12,12 @@ use fleet::{Fleet, Workspace};
 
 use crate::workspace_view::View;
 
-/// The list that was rendered last.
+/// The lists that were rendered last: for administrators, and for callers who proved nothing.
 #[derive(Debug, Default)]
-pub struct ListCache(Mutex<Arc<Listing>>);
+pub struct ListCache {
+    proved: Mutex<Arc<Listing>>,
+    anonymous: Mutex<Arc<Listing>>,
+}
 
 #[derive(Debug, Default)]
 struct Listing {
@@ -37,16 +40,17 @@ impl ListCache {
     ///
     /// # Errors
     /// When a row has no JSON form.
-    pub(crate) fn render(&self, fleet: &Fleet) -> serde_json::Result<Bytes> {
+    pub(crate) fn render(&self, fleet: &Fleet, proved: bool) -> serde_json::Result<Bytes> {
+        let last = if proved { &self.proved } else { &self.anonymous };
         let workspaces = fleet.workspaces().list();
-        let known = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let known = Arc::clone(&last.lock().unwrap_or_else(PoisonError::into_inner));
         if known.is_of(&workspaces, fleet) {
             return Ok(known.body.clone());
         }
-        let listing = known.updated(workspaces, fleet)?;
+        let listing = known.updated(workspaces, fleet, proved)?;
         let body = listing.body.clone();
         // Of two that render at once either may be kept: each row is compared again.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listing);
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listing);
         Ok(body)
     }
 }
@@ -61,7 +65,12 @@ impl Listing {
 
     /// The list of these workspaces, with the rows of this one that are still good. Both have one order:
     /// oldest first, then by id.
-    fn updated(&self, workspaces: Vec<Arc<Workspace>>, fleet: &Fleet) -> serde_json::Result<Self> {
+    fn updated(
+        &self,
+        workspaces: Vec<Arc<Workspace>>,
+        fleet: &Fleet,
+        proved: bool,
+    ) -> serde_json::Result<Self> {
         let mut text = Vec::with_capacity(self.body.len() + 1024);
         let mut rows = Vec::with_capacity(workspaces.len());
         let mut known = self.rows.iter().peekable();
@@ -75,7 +84,7 @@ impl Listing {
             let reused = known.peek().filter(|row| row.is_of(&workspace, fleet));
             match reused.and_then(|row| self.body.get(row.text.clone())) {
                 Some(row) => text.extend_from_slice(row),
-                None => text.extend_from_slice(&wire_json::to_vec(&View::listed(&workspace, fleet))?),
+                None => text.extend_from_slice(&wire_json::to_vec(&View::listed(&workspace, fleet, proved))?),
             }
             let timeout_ms = fleet.template_timeout_ms(&workspace.row.runtime);
             rows.push(Row { workspace, timeout_ms, text: start..text.len() });

@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use fleet::{Fleet, Workspace};
 use http::StatusCode;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 use store::workspaces::{Status, WorkspaceRow};
 use types::WorkspaceId;
 
+use crate::card_urls::WithoutUrls;
 use httpd::error::ApiError;
 
 /// The fields of a workspace that clients see. The outer `Option` of a private field is `None` for callers who may
@@ -53,9 +54,10 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// An element of the list, which only administrators read.
-    pub(crate) fn listed(workspace: &'a Workspace, fleet: &Fleet) -> Self {
-        Self::of(workspace, fleet, true)
+    /// An element of the list. `proved`: the caller has proved that it is an administrator; else the deployment has
+    /// no credential yet, and where agents are reached is left out.
+    pub(crate) fn listed(workspace: &'a Workspace, fleet: &Fleet, proved: bool) -> Self {
+        Self::of(workspace, fleet, true, proved)
     }
 
     /// A single workspace. `known`: the caller has proved access, so private fields are included.
@@ -63,11 +65,11 @@ impl<'a> View<'a> {
         let presence = workspace.presence.as_deref();
         Self {
             last_outbound_at: Some(presence.and_then(|presence| presence.last_outbound_at)),
-            ..Self::of(workspace, fleet, known)
+            ..Self::of(workspace, fleet, known, known)
         }
     }
 
-    fn of(workspace: &'a Workspace, fleet: &Fleet, known: bool) -> Self {
+    fn of(workspace: &'a Workspace, fleet: &Fleet, known: bool, with_urls: bool) -> Self {
         let row = &*workspace.row;
         let presence = workspace.presence.as_deref();
         let layout = workspace.layout;
@@ -75,7 +77,7 @@ impl<'a> View<'a> {
         let sample_error = said.filter(|said| !said.is_empty()).or(row.last_sample_error.as_deref());
         Self {
             active_tasks: presence.map_or(0, |presence| presence.active_tasks),
-            agent_card: row.agent_card.as_ref().map(|card| Card { card, with_urls: known }),
+            agent_card: row.agent_card.as_ref().map(|card| Card::of(card, with_urls)),
             budget_limit: known.then_some(row.budget_limit),
             collapsed: layout.is_some_and(|layout| layout.collapsed),
             created_at: known.then_some(row.created_at),
@@ -96,7 +98,7 @@ impl<'a> View<'a> {
             status: row.status,
             tier: row.tier,
             uptime_seconds: presence.map_or(0, |presence| presence.uptime_seconds),
-            url: row.url.as_deref().filter(|_| known).unwrap_or_default(),
+            url: row.url.as_deref().filter(|_| with_urls).unwrap_or_default(),
             workspace_dir: known.then_some(row.workspace_dir.as_deref()),
             x: layout.map_or(0.0, |layout| layout.x),
             y: layout.map_or(0.0, |layout| layout.y),
@@ -104,26 +106,18 @@ impl<'a> View<'a> {
     }
 }
 
-/// The agent card of a workspace; for callers who may not know where the agent is reached, without any `url`.
-#[derive(Debug)]
-struct Card<'a> {
-    card: &'a Value,
-    with_urls: bool,
+/// The agent card of a workspace.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Card<'a> {
+    Whole(&'a Value),
+    /// For callers who may not know where the agent is reached.
+    WithoutUrls(WithoutUrls<'a>),
 }
 
-impl Serialize for Card<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { card, with_urls } = *self;
-        let part = |card| Self { card, with_urls };
-        match card {
-            _ if with_urls => card.serialize(serializer),
-            Value::Object(fields) => {
-                let fields = fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("url"));
-                serializer.collect_map(fields.map(|(name, card)| (name, part(card))))
-            }
-            Value::Array(items) => serializer.collect_seq(items.iter().map(part)),
-            other => other.serialize(serializer),
-        }
+impl<'a> Card<'a> {
+    fn of(card: &'a Value, with_urls: bool) -> Self {
+        if with_urls { Self::Whole(card) } else { Self::WithoutUrls(WithoutUrls(card)) }
     }
 }
 

@@ -2,11 +2,13 @@
 //! deleted at any time.
 
 use std::{
-    fs,
+    fs::{self, DirBuilder},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
+use local_files::private::PrivateDir;
 use wasm::Digest;
 
 /// The directory of component files.
@@ -20,7 +22,8 @@ const TEMPORARY: &str = ".unfinished-";
 
 impl ComponentCache {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        let private = PrivateDir::open(directory, is_own).map_err(io::Error::other)?;
+        private.tighten_cache().map_err(io::Error::other)?;
         Ok(Self { directory: directory.to_owned() })
     }
 
@@ -37,7 +40,7 @@ impl ComponentCache {
     /// Writes a file, which appears whole or not at all. A failure costs the next reader a query.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) {
         let write = || -> io::Result<()> {
-            fs::create_dir_all(&self.directory)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
             let mut file = tempfile::NamedTempFile::with_prefix_in(TEMPORARY, &self.directory)?;
             file.write_all(bytes)?;
             file.persist(self.path(digest))?;
@@ -76,17 +79,25 @@ impl ComponentCache {
     }
 }
 
+fn is_own(name: &str) -> bool {
+    name.ends_with(".wasm") || name.starts_with(TEMPORARY)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
     fn a_damaged_file_is_a_miss_until_it_is_written_again() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = ComponentCache::open(directory.path()).unwrap();
+        let cache = ComponentCache::open(&directory.path().join("components")).unwrap();
         let digest = Digest::of(b"a guest");
         assert_eq!(cache.get(&digest), None);
         cache.put(&digest, b"a guest");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&cache.directory), mode(&cache.path(&digest))), (0o700, 0o600));
         assert_eq!(cache.get(&digest).unwrap(), b"a guest");
 
         fs::write(cache.path(&digest), b"a gues").unwrap();

@@ -117,6 +117,21 @@ impl Envelope {
         self.seq
     }
 
+    /// The same event with another payload, for clients who may not see all of it.
+    #[must_use]
+    pub fn with_payload(&self, payload: String) -> Self {
+        Self {
+            id: self.id,
+            seq: self.seq,
+            name: self.name.clone(),
+            class: self.class,
+            workspace_id: self.workspace_id,
+            at: self.at,
+            payload: json::object_or_empty(payload).into(),
+            frame: OnceLock::new(),
+        }
+    }
+
     /// Its name on the wire.
     #[must_use]
     pub fn name(&self) -> &str {

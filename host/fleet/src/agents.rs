@@ -70,6 +70,8 @@ pub struct Registration {
     pub mode: Option<DeliveryMode>,
     /// Whether the agent may create its own workspace where none has that id.
     pub may_create: bool,
+    /// Whether the agent gets a token where its workspace has none.
+    pub may_get_token: bool,
     /// The call carried a token of the workspace. A workspace that never had a token needs none.
     pub proved: bool,
 }
@@ -93,6 +95,14 @@ pub enum RegisterError {
     /// The workspace has or had a token, and the caller presented no valid one.
     #[error("missing workspace auth token")]
     Unproven,
+    /// The workspace has no agent.
+    #[error(
+        "runtime {runtime} has no agent that could register: its workspaces are answered for by its adapter"
+    )]
+    Synthetic {
+        /// Its runtime.
+        runtime: String,
+    },
     /// Messages are to be pushed, and the agent named no URL.
     #[error("url is required for push-mode workspaces")]
     NoUrl,
@@ -180,10 +190,13 @@ impl Fleet {
     pub async fn register(&self, registration: Registration) -> Result<Registered, RegisterError> {
         let known = self.workspaces().get(registration.id);
         let uncallable = registration.url.starts_with(UNREACHABLE_PREFIX);
-        let stored = known.as_ref().map(|known| known.row.delivery_mode);
-        let mode = match registration.mode {
+        let known_row = known.as_ref().map(|known| known.row.as_ref());
+        known_row.map_or(Ok(()), has_agent)?;
+        let mode = match (known_row, registration.mode) {
+            // How the platform reaches what it runs is not the agent's to say.
+            (Some(row), _) if row.hosting == Hosting::Container => row.delivery_mode,
             _ if uncallable => DeliveryMode::Poll,
-            given => given.or(stored).unwrap_or(DeliveryMode::Push),
+            (row, given) => given.or(row.map(|row| row.delivery_mode)).unwrap_or(DeliveryMode::Push),
         };
         let ours = known.as_ref().is_some_and(|known| machine::has_platform_url(&known.row));
         if mode == DeliveryMode::Push && !ours {
@@ -229,6 +242,7 @@ impl Fleet {
         let url = called.then(|| registration.url.clone());
         let mut change = match self.workspaces().get(id) {
             Some(known) => {
+                has_agent(&known.row)?;
                 let input = Input::Registered { url, card: registration.card.clone(), delivery_mode: mode };
                 transitions([(known.row.as_ref(), input)], now).require(WorkspaceIsLive(id))
             }
@@ -239,7 +253,7 @@ impl Fleet {
             }
             None => return Err(WorkspaceError::NotFound.into()),
         };
-        let token = (!self.state().tokens().has_any(id))
+        let token = (registration.may_get_token && !self.state().tokens().has_any(id))
             .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
@@ -456,6 +470,14 @@ impl Fleet {
         let state = degraded.runtime_state.map(|_| machine::WEDGED).unwrap_or_default();
         let mut agents = self.inner.agents.lock();
         Some(agents.entry(id).or_default().runtime_state.get_or_insert_with(|| state.to_owned()).clone())
+    }
+}
+
+/// Whether a workspace can have an agent that registers.
+fn has_agent(row: &WorkspaceRow) -> Result<(), RegisterError> {
+    match row.hosting {
+        Hosting::Operator | Hosting::Container => Ok(()),
+        Hosting::Synthetic => Err(RegisterError::Synthetic { runtime: row.runtime.clone() }),
     }
 }
 

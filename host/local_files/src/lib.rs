@@ -2,18 +2,22 @@
 //! without an end, or a file larger than the memory, so only regular files are read, up to a limit.
 //!
 //! The FIFO that a shell makes for `<(…)` is refused too: how long its writer takes and how much it writes is unknown.
+//!
+//! Files of the server's own are in [`private`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
+pub mod private;
+
 use std::{
-    fs::{self, FileType, Metadata},
+    fs::{self, File, FileType, Metadata},
     io::{self, Read as _},
     os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Component, Path},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 /// Bytes of a file with settings, certificates or keys: a bundle of every public authority has 300 KiB.
 pub const SETTINGS_BYTES: u64 = 4 << 20;
@@ -51,16 +55,48 @@ impl FileError {
 /// See [`FileError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     // To open a FIFO would wait for its other end, and to open a device may have effects.
-    let bytes = check(path, limit)?;
+    check(path, limit)?;
     // It may have been replaced since.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    check_metadata(&file.metadata()?, limit)?;
+    content(&file, limit)
+}
+
+fn content(file: &File, limit: u64) -> Result<Vec<u8>, FileError> {
+    let bytes = check_metadata(&file.metadata()?, limit)?;
     let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
     // It may grow, and files of the system have a size of 0.
     file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
     check_size(content.len() as u64, limit)?;
     Ok(content)
+}
+
+/// Reads a regular file of at most `limit` bytes at a relative path below `root` in which nothing is a link: a path that
+/// was found to be real may have links since.
+///
+/// # Errors
+/// See [`FileError`]. A link is one of the system's.
+pub fn read_beneath(root: &Path, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(root, directory, Mode::empty()).map_err(io::Error::from)?;
+    let mut parts = path.components().peekable();
+    while let Some(part) = parts.next() {
+        let Component::Normal(name) = part else { break };
+        if parts.peek().is_some() {
+            at = rustix::fs::openat(&at, name, directory | OFlags::NOFOLLOW, Mode::empty())
+                .map_err(io::Error::from)?;
+            continue;
+        }
+        let found =
+            rustix::fs::openat(&at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        // Without reading rights: to open a device may have effects.
+        check_metadata(&File::from(found.map_err(io::Error::from)?).metadata()?, limit)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&at, name, flags, Mode::empty()).map_err(io::Error::from)?;
+        return content(&File::from(opened), limit);
+    }
+    // The root itself, or a path that leads out of it.
+    Err(FileError::Special("a directory"))
 }
 
 /// Checks that a path leads to a regular file of at most `limit` bytes, without opening it. Returns its size.
@@ -87,6 +123,8 @@ pub fn special(kind: FileType) -> Option<&'static str> {
         None
     } else if kind.is_dir() {
         Some("a directory")
+    } else if kind.is_symlink() {
+        Some("a link")
     } else if kind.is_fifo() {
         Some("a FIFO")
     } else if kind.is_socket() {
@@ -131,7 +169,7 @@ mod tests {
         assert_eq!(error.to_string(), "it has 4 bytes; 3 bytes are allowed");
         assert!(read(&dir.path().join("none"), 3).unwrap_err().is_missing());
         // A terabyte, none of it on the disk.
-        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
         let error = read(&path, SETTINGS_BYTES).unwrap_err();
         assert_eq!(error.to_string(), "it has 1048576 MiB; 4 MiB are allowed");
         // Its size is 0 for the system.
@@ -140,10 +178,33 @@ mod tests {
     }
 
     #[test]
+    fn below_a_root_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/file"), "1234").unwrap();
+        fs::write(dir.path().join("secret"), "5678").unwrap();
+        let read = |path: &str, limit| read_beneath(&root, Path::new(path), limit);
+        assert_eq!(read("a/b/file", 4).unwrap(), b"1234");
+        assert!(matches!(read("a/b/file", 3), Err(FileError::TooLarge { .. })));
+        assert!(read("a/none", 4).unwrap_err().is_missing());
+        symlink("../secret", root.join("out")).unwrap();
+        symlink("a", root.join("link")).unwrap();
+        for path in
+            ["out", "link", "link/b/file", "../secret", "/etc/passwd", "", ".", "a/../../secret", "a/b"]
+        {
+            read(path, 1 << 20).unwrap_err();
+        }
+        assert_eq!(read("out", 4).unwrap_err().to_string(), "it is a link, not a regular file");
+        rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+        assert_eq!(read("fifo", 4).unwrap_err().to_string(), "it is a FIFO, not a regular file");
+    }
+
+    #[test]
     fn other_kinds_of_files_are_refused_without_opening_them() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), mode).unwrap();
         symlink("fifo", at("link")).unwrap();
         let _listener = UnixListener::bind(at("socket")).unwrap();

@@ -139,6 +139,7 @@ impl Deployment {
             card: json!({}),
             mode: Some(DeliveryMode::Push),
             may_create: false,
+            may_get_token: true,
             proved: true,
         };
         self.fleet.register(registration).await.unwrap();

@@ -10,7 +10,7 @@ use url::{Host, Url};
 
 use crate::{
     agent_url::{self, UrlError},
-    policy::AddressPolicy,
+    policy::{AddressPolicy, reached},
 };
 
 /// Which URLs agents may have. Cheap to clone.
@@ -47,6 +47,9 @@ impl AgentAddresses {
     /// If no agent may have that URL.
     pub async fn check(&self, url: &str) -> Result<(), UrlError> {
         let url = agent_url::parse(url)?;
+        if agent_url::names_user(&url) {
+            return Err(UrlError::UserInfo);
+        }
         self.check_url(&url)?;
         let found = agent_url::check(&url, self.policy).await?;
         self.check_resolved(&url, &found)
@@ -92,7 +95,7 @@ impl AgentAddresses {
 
 /// Whether a server that listens on `listening` is reached by `ip`.
 fn is_served(listening: IpAddr, ip: IpAddr) -> bool {
-    let (listening, ip) = (listening.to_canonical(), ip.to_canonical());
+    let (listening, ip) = (reached(listening), reached(ip));
     listening == ip || listening.is_unspecified() && (ip.is_loopback() || is_local(ip))
 }
 
@@ -133,12 +136,28 @@ mod tests {
             ("[::]:8080", "http://127.0.0.1:8080", true),
             ("[::]:8080", "http://[::1]:8080", true),
             ("[::]:8080", "http://8.8.8.8:8080", false),
+            ("8.8.8.8:8080", "http://[64:ff9b::8.8.8.8]:8080", true),
             ("0.0.0.0:80", "http://localhost", true),
             ("0.0.0.0:443", "https://localhost", true),
             ("0.0.0.0:443", "http://localhost", false),
         ] {
             let refused = addresses(listening).check(url).await;
             assert_eq!(refused, if own { Err(UrlError::Own) } else { Ok(()) }, "{listening} {url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn urls_with_a_user_are_refused() {
+        for url in
+            ["http://me:secret@8.8.8.8", "http://me@8.8.8.8", "https://:secret@8.8.8.8/x", "http:me@8.8.8.8"]
+        {
+            assert_eq!(AgentAddresses::default().check(url).await, Err(UrlError::UserInfo), "{url}");
+            assert!(agent_url::has_user_info(url), "{url}");
+        }
+        for url in ["http://8.8.8.8/me@home", "http://8.8.8.8?to=me:secret@8.8.8.8", "http://8.8.8.8#me@home"]
+        {
+            assert_eq!(AgentAddresses::default().check(url).await, Ok(()), "{url}");
+            assert!(!agent_url::has_user_info(url), "{url}");
         }
     }
 

@@ -27,6 +27,9 @@ pub enum UrlError {
     /// The scheme is another one than HTTP's two.
     #[error("url scheme must be http or https, got \"{0}\"")]
     Scheme(String),
+    /// The URL has a user name or a password.
+    #[error("url must not contain a user name or password: whoever may see the workspace may see them")]
+    UserInfo,
     /// The host is an address in a blocked range.
     #[error("url targets a blocked address: {0}")]
     Blocked(&'static str),
@@ -62,7 +65,7 @@ impl UrlError {
                  an agent without one registers with delivery_mode poll",
             ),
             Self::Unresolved { .. } => Some("check the host name, or register the agent by its IP address"),
-            Self::Missing | Self::Malformed | Self::Scheme(_) => None,
+            Self::Missing | Self::Malformed | Self::Scheme(_) | Self::UserInfo => None,
         }
     }
 }
@@ -138,6 +141,16 @@ pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
         return Err(UrlError::Scheme(url.scheme().to_owned()));
     }
     Ok(url)
+}
+
+/// Whether a text is a URL with a user name or a password.
+#[must_use]
+pub fn has_user_info(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| names_user(&url))
+}
+
+pub(crate) fn names_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 async fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, io::ErrorKind> {

@@ -177,7 +177,7 @@ impl AgentClient {
         Ok(AgentResponse { status: head.status, headers: head.headers, elapsed, body })
     }
 
-    /// The URL as it is called: without user name and password, which agents are not sent.
+    /// The URL as it is called: without user name and password, which rows from earlier versions may have.
     fn request_uri(&self, url: &str) -> Result<Uri, UrlError> {
         let mut url = agent_url::parse(url)?;
         self.addresses.check_url(&url)?;

@@ -15,10 +15,11 @@ mod limits;
 mod patience;
 mod policy;
 mod socket;
+mod special;
 mod tls;
 
 pub use addresses::AgentAddresses;
-pub use agent_url::UrlError;
+pub use agent_url::{UrlError, has_user_info};
 pub use client::{AgentBody, AgentClient, AgentRequest, AgentResponse, BodyError, CallError};
 pub use patience::{CallLimits, Expired, IdleClock};
 pub use policy::AddressPolicy;

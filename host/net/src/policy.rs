@@ -1,6 +1,8 @@
-//! Address ranges that agents may not have.
+//! Which addresses agents may have in which mode. The ranges are in `special`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::special::{LOOPBACK, LOOPBACK_6, Opened, PRIVATE, PRIVATE_6, embedded_v4, range_v4, range_v6};
 
 /// Where agents may be, besides public addresses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -10,11 +12,6 @@ pub struct AddressPolicy {
     /// Private networks and loopback are allowed: the machine is a developer's.
     pub development: bool,
 }
-
-const LOOPBACK: &str = "loopback address";
-const LOOPBACK_6: &str = "IPv6 loopback address";
-const PRIVATE: &str = "RFC-1918 private address";
-const PRIVATE_6: &str = "IPv6 ULA address (RFC-4193 private)";
 
 /// How an operator opens the range with this name, where that is possible.
 pub(crate) fn remedy(label: &str) -> Option<&'static str> {
@@ -41,17 +38,25 @@ impl AddressPolicy {
     /// Name of the range for which this address is blocked; `None` if an agent may have the address.
     #[must_use]
     pub(crate) fn block_reason(self, ip: IpAddr) -> Option<&'static str> {
-        if self.development && ip.to_canonical().is_loopback() {
-            return None;
-        }
-        let private = self.saas || self.development;
-        match ip {
-            IpAddr::V4(ip) => blocked_v4(ip, private),
-            IpAddr::V6(ip) => match embedded_v4(ip) {
-                Some(ip) => blocked_v4(ip, private),
-                None => blocked_v6(ip, private),
-            },
-        }
+        let (label, opened) = match reached(ip) {
+            IpAddr::V4(ip) => range_v4(ip),
+            IpAddr::V6(ip) => range_v6(ip),
+        }?;
+        let is_open = match opened {
+            Opened::Never => false,
+            // Through a translator, it is another machine's.
+            Opened::Development => self.development && ip.to_canonical().is_loopback(),
+            Opened::Private => self.development || self.saas,
+        };
+        (!is_open).then_some(label)
+    }
+}
+
+/// The address that connections to `ip` really end at, as far as `ip` itself tells.
+pub(crate) fn reached(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(long) => embedded_v4(long).map_or(ip, IpAddr::V4),
+        IpAddr::V4(_) => ip,
     }
 }
 
@@ -67,139 +72,80 @@ impl RegistrationPolicy {
     }
 }
 
-/// The IPv4 address that an IPv6 one leads to: mapped (`::ffff:0:0/96`), or through the translator
-/// (`64:ff9b::/96`) that networks without IPv4 have.
-fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    match ip.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
-        }
-        _ => None,
-    }
-}
-
-fn blocked_v4(ip: Ipv4Addr, private: bool) -> Option<&'static str> {
-    match ip.octets() {
-        [0, 0, 0, 0] => Some("unspecified address"),
-        [169, 254, ..] => Some("link-local address (cloud metadata endpoint)"),
-        [127, ..] => Some(LOOPBACK),
-        [192, 0, 2, _] => Some("TEST-NET-1 documentation range (RFC-5737)"),
-        [198, 51, 100, _] => Some("TEST-NET-2 documentation range (RFC-5737)"),
-        [203, 0, 113, _] => Some("TEST-NET-3 documentation range (RFC-5737)"),
-        [100, 64..=127, ..] => Some("carrier-grade NAT address (RFC-6598)"),
-        [224..=239, ..] => Some("IPv4 multicast address"),
-        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] if !private => Some(PRIVATE),
-        _ => None,
-    }
-}
-
-fn blocked_v6(ip: Ipv6Addr, private: bool) -> Option<&'static str> {
-    match ip.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0] => Some("IPv6 unspecified address"),
-        [0, 0, 0, 0, 0, 0, 0, 1] => Some(LOOPBACK_6),
-        [0xfe80..=0xfebf, ..] => Some("IPv6 link-local address (cloud metadata analogue)"),
-        [0xfc00..=0xfcff, ..] => Some("IPv6 ULA non-routable prefix (fc00::/8)"),
-        [0x2001, 0x0db8, ..] => Some("IPv6 documentation address (RFC-3849 reserved)"),
-        [0xfd00..=0xfdff, ..] if !private => Some(PRIVATE_6),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LINK_LOCAL: &str = "link-local address (cloud metadata endpoint)";
-    const NAT: &str = "carrier-grade NAT address (RFC-6598)";
-    const MULTICAST: &str = "IPv4 multicast address";
-    const TEST_1: &str = "TEST-NET-1 documentation range (RFC-5737)";
-    const TEST_2: &str = "TEST-NET-2 documentation range (RFC-5737)";
-    const TEST_3: &str = "TEST-NET-3 documentation range (RFC-5737)";
-    const LINK_LOCAL_6: &str = "IPv6 link-local address (cloud metadata analogue)";
-    const ULA_RESERVED: &str = "IPv6 ULA non-routable prefix (fc00::/8)";
-    const DOCUMENTATION: &str = "IPv6 documentation address (RFC-3849 reserved)";
+    const PRODUCTION: AddressPolicy = AddressPolicy { saas: false, development: false };
+    const SAAS: AddressPolicy = AddressPolicy { saas: true, development: false };
+    const DEVELOPMENT: AddressPolicy = AddressPolicy { saas: false, development: true };
 
-    fn policy(saas: bool) -> AddressPolicy {
-        AddressPolicy { saas, development: false }
-    }
-
-    #[test]
-    fn ranges_are_blocked_from_first_to_last_address() {
-        // First and last of each range, then the neighbors below and above.
-        for (first, last, below, above, label) in [
-            ("169.254.0.0", "169.254.255.255", "169.253.255.255", "169.255.0.0", LINK_LOCAL),
-            ("127.0.0.0", "127.255.255.255", "126.255.255.255", "128.0.0.0", LOOPBACK),
-            ("192.0.2.0", "192.0.2.255", "192.0.1.255", "192.0.3.0", TEST_1),
-            ("198.51.100.0", "198.51.100.255", "198.51.99.255", "198.51.101.0", TEST_2),
-            ("203.0.113.0", "203.0.113.255", "203.0.112.255", "203.0.114.0", TEST_3),
-            ("100.64.0.0", "100.127.255.255", "100.63.255.255", "100.128.0.0", NAT),
-            ("224.0.0.0", "239.255.255.255", "223.255.255.255", "240.0.0.0", MULTICAST),
-            ("0.0.0.0", "0.0.0.0", "255.255.255.255", "0.0.0.1", "unspecified address"),
-            ("::1", "::1", "::2", "::3", "IPv6 loopback address"),
-            ("::", "::", "::2", "::3", "IPv6 unspecified address"),
-            (
-                "fe80::",
-                "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-                "fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-                "fec0::",
-                LINK_LOCAL_6,
-            ),
-            (
-                "fc00::",
-                "fcff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-                "fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-                "fe00::",
-                ULA_RESERVED,
-            ),
-            (
-                "2001:db8::",
-                "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
-                "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff",
-                "2001:db9::",
-                DOCUMENTATION,
-            ),
-        ] {
-            for saas in [false, true] {
-                assert_eq!(policy(saas).block_reason(first.parse().unwrap()), Some(label), "{first}");
-                assert_eq!(policy(saas).block_reason(last.parse().unwrap()), Some(label), "{last}");
-                assert_eq!(policy(saas).block_reason(below.parse().unwrap()), None, "{below}");
-                assert_eq!(policy(saas).block_reason(above.parse().unwrap()), None, "{above}");
-            }
+    fn assert_open(ip: &str, in_production: bool, in_saas: bool, in_development: bool) {
+        let address = ip.parse().unwrap();
+        for (policy, open) in [(PRODUCTION, in_production), (SAAS, in_saas), (DEVELOPMENT, in_development)] {
+            assert_eq!(policy.block_reason(address).is_none(), open, "{ip} {policy:?}");
         }
     }
 
     #[test]
-    fn private_ranges_are_open_in_saas_mode() {
-        for (first, last, below, above, label) in [
-            ("10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0", PRIVATE),
-            ("172.16.0.0", "172.31.255.255", "172.15.255.255", "172.32.0.0", PRIVATE),
-            ("192.168.0.0", "192.168.255.255", "192.167.255.255", "192.169.0.0", PRIVATE),
-            ("fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fb00::", "fe00::", PRIVATE_6),
-        ] {
-            for inside in [first, last] {
-                assert_eq!(policy(false).block_reason(inside.parse().unwrap()), Some(label), "{inside}");
-                assert_eq!(policy(true).block_reason(inside.parse().unwrap()), None, "{inside}");
-            }
-            for outside in [below, above] {
-                assert_eq!(policy(false).block_reason(outside.parse().unwrap()), None, "{outside}");
-            }
+    fn a_mode_opens_private_and_loopback_addresses_only() {
+        for ip in ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "::8.8.8.8"] {
+            assert_open(ip, true, true, true);
+        }
+        for ip in ["10.0.0.1", "172.31.255.255", "192.168.0.0", "fd00::", "fdff::1", "64:ff9b::10.0.0.1"] {
+            assert_open(ip, false, true, true);
+        }
+        for ip in ["127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"] {
+            assert_open(ip, false, false, true);
         }
     }
 
     #[test]
-    fn ipv4_inside_ipv6_is_judged_as_ipv4() {
-        for (ip, label) in [
-            ("::ffff:127.0.0.1", Some(LOOPBACK)),
-            ("::ffff:a9fe:a9fe", Some(LINK_LOCAL)),
-            ("::ffff:10.0.0.1", Some(PRIVATE)),
-            ("::ffff:0.0.0.0", Some("unspecified address")),
-            ("::ffff:8.8.8.8", None),
-            ("64:ff9b::169.254.169.254", Some(LINK_LOCAL)),
-            ("64:ff9b::8.8.8.8", None),
-            ("64:ff9b:1::127.0.0.1", None),
-            ("2606:4700::1111", None),
+    fn no_mode_opens_metadata_services_and_special_addresses() {
+        for ip in [
+            "169.254.169.254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "::ffff:0:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b::168.63.129.16",
+            // Through a translator, loopback is not this machine's.
+            "64:ff9b::127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b:1::10.0.0.1",
+            // 6to4 and Teredo with 127.0.0.1 and 169.254.169.254 in them.
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::1",
+            "2001:0:4136:e378:8000:63bf:5601:5601",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::",
+            "::2",
+            "198.18.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "fec0::1",
+            "ff02::1",
+            "fe80::1",
+            "fc00::1",
+            "4000::1",
         ] {
-            assert_eq!(policy(false).block_reason(ip.parse().unwrap()), label, "{ip}");
+            assert_open(ip, false, false, false);
         }
+    }
+
+    #[test]
+    fn a_registered_address_is_private_on_hosted_platforms_only() {
+        let registration = |policy: AddressPolicy, ip: &str| {
+            policy.of_registration().block_reason(ip.parse().unwrap()).is_none()
+        };
+        assert!(registration(SAAS, "10.0.0.1") && !registration(DEVELOPMENT, "10.0.0.1"));
+        assert!(registration(DEVELOPMENT, "127.0.0.1") && !registration(SAAS, "127.0.0.1"));
+        assert!(!registration(SAAS, "fd00:ec2::254") && registration(SAAS, "fd00:ec2::255"));
     }
 }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{shown::shown, template::Channel, variables};
+use crate::{
+    shown::shown,
+    template::Channel,
+    variables::{self, ServerVariables},
+};
 
 /// Beginnings of the webhook URLs of Lark.
 const LARK_WEBHOOKS: [&str; 2] =
@@ -40,6 +44,7 @@ pub(crate) struct UsableChannel<'a> {
 pub(crate) fn usable<'a>(
     channel: &'a Channel,
     env: &BTreeMap<String, String>,
+    server: &ServerVariables,
 ) -> Result<UsableChannel<'a>, String> {
     let kind = channel.kind.as_str();
     if kind.is_empty() {
@@ -48,11 +53,10 @@ pub(crate) fn usable<'a>(
     if !["telegram", "slack", "discord", "lark"].contains(&kind) {
         return Err("unknown adapter".to_owned());
     }
-    let process = |name: &str| std::env::var(name).ok();
     let mut missing = Vec::new();
     let mut config = BTreeMap::new();
     for (key, value) in &channel.config {
-        let expanded = variables::expand(value, env, process);
+        let expanded = variables::expand(value, env, server);
         if expanded.is_missing {
             missing.push(shown(value));
         }
@@ -114,7 +118,7 @@ mod tests {
         let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let channel = Channel { kind: kind.to_owned(), config, allowed_users: Vec::new(), enabled: true };
         let env = [("TOKEN".to_owned(), TOKEN.to_owned())].into();
-        usable(&channel, &env).err()
+        usable(&channel, &env, &ServerVariables::default()).err()
     }
 
     #[test]

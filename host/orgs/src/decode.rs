@@ -147,8 +147,8 @@ fn node(value: NodeRef<'_>, level: usize, limits: Limits) -> Result<Node, Invali
             role: fields.short_text("role", ROLE_BYTES)?,
             runtime: fields.text("runtime")?,
             tier: fields.integer("tier")?,
-            template: fields.text("template")?,
-            files_dir: fields.text("files_dir")?,
+            template: fields.path("template")?,
+            files_dir: fields.path("files_dir")?,
             spawning: fields.flag("spawning")?,
             system_prompt: fields.shared_text("system_prompt")?,
             model: fields.text("model")?,
@@ -178,9 +178,9 @@ fn prompts(fields: &Fields<'_>) -> Result<Prompts, InvalidValue> {
     Ok(Prompts {
         initial: Prompt {
             text: fields.shared_text("initial_prompt")?,
-            file: fields.text("initial_prompt_file")?,
+            file: fields.path("initial_prompt_file")?,
         },
-        idle: Prompt { text: fields.shared_text("idle_prompt")?, file: fields.text("idle_prompt_file")? },
+        idle: Prompt { text: fields.shared_text("idle_prompt")?, file: fields.path("idle_prompt_file")? },
         idle_interval_seconds: fields.integer("idle_interval_seconds")?,
     })
 }
@@ -221,7 +221,7 @@ fn schedule(value: NodeRef<'_>) -> Result<Schedule, InvalidValue> {
             cron_expr: fields.text("cron_expr")?,
             timezone: if timezone.is_empty() { "UTC".to_owned() } else { timezone },
             prompt: fields.shared_text("prompt")?,
-            prompt_file: fields.text("prompt_file")?,
+            prompt_file: fields.path("prompt_file")?,
             enabled: fields.flag("enabled")?.unwrap_or(true),
             marks: fields.marks(),
         })
@@ -386,6 +386,27 @@ mod tests {
             let error = decoded(&json!({ "name": "T", "workspaces": [{ field: nul }] })).unwrap_err();
             assert_eq!(error.path, format!("workspaces[0].{field}"));
         }
+    }
+
+    #[test]
+    fn no_field_names_a_file_with_credentials() {
+        for (field, path) in [
+            ("initial_prompt_file", ".env"),
+            ("idle_prompt_file", "../.env.production"),
+            ("files_dir", ".ssh"),
+            ("files_dir", "a/.git/hooks"),
+            ("template", ".aws"),
+        ] {
+            let error = decoded(&json!({ "name": "T", "workspaces": [{ field: path }] })).unwrap_err();
+            assert_eq!(error.path, format!("workspaces[0].{field}"));
+            assert!(error.message.contains("files with credentials"), "{error}");
+        }
+        let schedule = json!({ "schedules": [{ "prompt_file": "server.key" }] });
+        let error = decoded(&json!({ "name": "T", "workspaces": [schedule] })).unwrap_err();
+        assert_eq!(error.path, "workspaces[0].schedules[0].prompt_file");
+        let error =
+            decoded(&json!({ "name": "T", "defaults": { "initial_prompt_file": "id_rsa" } })).unwrap_err();
+        assert_eq!(error.path, "defaults.initial_prompt_file");
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Reads typed values out of a tree of YAML nodes. Errors and warnings name the file, line and column, and the
 //! path of the value within the template.
 
-use std::{cell::RefCell, fmt, sync::Arc};
+use std::{cell::RefCell, fmt, path::Path, sync::Arc};
 
 use types::SharedText;
 use wasm::template::{Node, Tree, Value};
 use wire_json::without_nul;
 
-use crate::{findings::Findings, shown::shown};
+use crate::{
+    findings::Findings,
+    private_names::{REFUSED, is_private},
+    shown::shown,
+};
 
 /// A value that its field does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -380,6 +384,17 @@ impl<'a> Fields<'a> {
                 return Ok(text);
             }
             Err(value.invalid(format!("{} bytes are too long: at most {bytes} are allowed", text.len())))
+        })
+    }
+
+    /// A path of the template.
+    pub(crate) fn path(&self, key: &'static str) -> Result<String, InvalidValue> {
+        self.read(key, |value| {
+            let path = value.text()?;
+            if is_private(Path::new(&path)) {
+                return Err(value.invalid(format!("`{}` is refused: {REFUSED}", shown(&path))));
+            }
+            Ok(path)
         })
     }
 

@@ -19,6 +19,7 @@ use wasm::template::Answer;
 
 use crate::{
     limits::FILE_BYTES,
+    private_names::{ENV, REFUSED, is_private},
     shown::shown,
     similar_path::{self, Directories, SimilarPaths},
 };
@@ -27,12 +28,6 @@ use crate::{
 /// dependencies of other tools.
 pub const SKIPPED_DIRECTORIES: [&str; 6] =
     [".git", ".hg", ".svn", ".external-cache", ".terraform", "node_modules"];
-
-/// Variables of a directory of the template.
-const ENV: &str = ".env";
-
-/// Files with credentials. Neither a resolver nor a prompt gets their content.
-const CREDENTIALS: [&str; 3] = [ENV, ".auth_token", ".platform_inbound_secret"];
 
 /// Names of a template's first file. Where both exist, the first one counts.
 pub(crate) const ENTRIES: [&str; 2] = ["org.yaml", "org.yml"];
@@ -154,11 +149,17 @@ impl Files {
     /// Why not, in words for the author.
     pub(crate) fn check_directory(&self, path: &str) -> Result<(), String> {
         let normalized = normalize_path(path).ok_or_else(escapes)?;
+        if is_private(&normalized) {
+            return Err(REFUSED.to_owned());
+        }
         let kind = match &self.place {
             Place::None => None,
             Place::InMemory(files) if is_directory(files, &normalized) => return Ok(()),
             Place::InMemory(files) => content(files, &normalized).map(|_| "a file"),
             Place::Directory { root, containment_root } => match real(root, containment_root, &normalized) {
+                Ok(real) if is_private(within_template(below(containment_root, &real))) => {
+                    return Err(REFUSED.to_owned());
+                }
                 Ok(real) if real.is_dir() => return Ok(()),
                 Ok(real) => fs::metadata(real).ok().map(|it| special(it.file_type()).unwrap_or("a file")),
                 Err(ReadError::Missing) => None,
@@ -177,10 +178,10 @@ impl Files {
     }
 
     fn read_content(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
-        if has_credentials(path) { Err(credentials()) } else { self.read(path, has_credentials) }
+        if is_private(path) { Err(credentials()) } else { self.read(path, is_private) }
     }
 
-    /// `is_refused` judges the real path of a file, behind all links.
+    /// `is_refused` judges the real path of a file, behind all links, as its template has it.
     fn read(&self, path: &Path, is_refused: impl Fn(&Path) -> bool) -> Result<Vec<u8>, ReadError> {
         match &self.place {
             Place::None => Err(ReadError::Missing),
@@ -196,10 +197,12 @@ impl Files {
             }
             Place::Directory { root, containment_root } => {
                 let real = real(root, containment_root, path)?;
-                if is_refused(&real) {
+                let below = below(containment_root, &real);
+                if is_refused(within_template(below)) {
                     return Err(credentials());
                 }
-                read_file(&real)
+                // Not by its path: a link may have taken the place of a directory since.
+                content_of(local_files::read_beneath(containment_root, below, FILE_BYTES))
             }
         }
     }
@@ -242,6 +245,18 @@ fn real(root: &Path, containment_root: &Path, path: &Path) -> Result<PathBuf, Re
     }
 }
 
+/// A real path as seen from the directory of all templates, which may itself lie in one with a private name.
+fn below<'a>(containment_root: &Path, real: &'a Path) -> &'a Path {
+    real.strip_prefix(containment_root).unwrap_or(real)
+}
+
+/// Without the directory of the template, whose name is the operator's.
+fn within_template(below: &Path) -> &Path {
+    let mut parts = below.components();
+    parts.next();
+    if parts.as_path().as_os_str().is_empty() { below } else { parts.as_path() }
+}
+
 fn content<'a>(files: &'a BTreeMap<String, Bytes>, path: &Path) -> Option<&'a Bytes> {
     files.get(path.to_str()?)
 }
@@ -280,16 +295,15 @@ fn names_below(files: &BTreeMap<String, Bytes>, directory: &str) -> Vec<String> 
 /// # Errors
 /// Why it can't be read.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
-    match read_file(path) {
+    match content_of(local_files::read(path, FILE_BYTES)) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(ReadError::Missing) => Ok(String::new()),
         Err(ReadError::Refused(reason)) => Err(reason),
     }
 }
 
-/// Reads a file at its real path.
-fn read_file(real: &Path) -> Result<Vec<u8>, ReadError> {
-    local_files::read(real, FILE_BYTES).map_err(|error| match error {
+fn content_of(read: Result<Vec<u8>, FileError>) -> Result<Vec<u8>, ReadError> {
+    read.map_err(|error| match error {
         FileError::TooLarge { bytes, .. } => too_large(bytes),
         FileError::Special(_) => ReadError::Refused(error.to_string()),
         FileError::Io(_) if error.is_missing() => ReadError::Missing,
@@ -311,12 +325,8 @@ pub(crate) fn shown_path(directory: &str, path: &str) -> String {
     if directory.is_empty() { shown(path) } else { shown(&format!("{directory}/{path}")) }
 }
 
-fn has_credentials(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| CREDENTIALS.iter().any(|it| name == *it))
-}
-
 fn credentials() -> ReadError {
-    ReadError::Refused("files with credentials can't be included".to_owned())
+    ReadError::Refused(REFUSED.to_owned())
 }
 
 fn escapes() -> String {
@@ -413,12 +423,28 @@ mod tests {
     fn files_with_credentials_are_refused() {
         let (dir, files) = templates();
         let here = dir.path().join("templates/a");
-        for name in CREDENTIALS {
+        for name in [ENV, ".auth_token", ".env.local", "server.pem"] {
             fs::write(here.join(name), "A=1").unwrap();
             assert!(refused(files.answer(name)).contains("credentials"), "{name}");
             assert!(refused(files.answer(&format!("roles/../{name}"))).contains("credentials"), "{name}");
         }
         symlink(".env", here.join("innocent.yaml")).unwrap();
+        fs::create_dir(here.join(".ssh")).unwrap();
+        fs::write(here.join(".ssh/config"), "Host x").unwrap();
+        symlink(".ssh", here.join("keys")).unwrap();
+        fs::write(dir.path().join("templates/server.pem"), "x").unwrap();
+        symlink("../server.pem", here.join("certificate.md")).unwrap();
+        assert!(files.text("", "certificate.md").unwrap_err().contains("credentials"));
+        let named = Files::directory(here.join("../.kube"), fs::canonicalize(here.join("..")).unwrap());
+        fs::create_dir(here.join("../.kube")).unwrap();
+        fs::write(here.join("../.kube/org.yaml"), "name: K").unwrap();
+        assert_eq!(named.answer("org.yaml"), Answer::Bytes(b"name: K".to_vec()));
+        for path in [".ssh/config", "keys/config"] {
+            assert!(refused(files.answer(path)).contains("credentials"), "{path}");
+        }
+        for directory in [".ssh", "keys", "roles/../.ssh"] {
+            assert!(files.check_directory(directory).unwrap_err().contains("credentials"), "{directory}");
+        }
         assert!(refused(files.answer("innocent.yaml")).contains("credentials"));
         assert_eq!(files.env("").as_deref(), Ok("A=1"));
         for path in [".env", "roles/../.env", "innocent.yaml"] {

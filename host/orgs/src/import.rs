@@ -96,6 +96,7 @@ impl Orgs {
                 default_tier: orgs.fleet.default_tier(),
                 globals: &globals,
                 personas: &orgs.personas_dir,
+                variables: &orgs.variables,
                 mail_domain: orgs.fleet.mail_domain(),
                 setup_bytes: orgs.limits.setup_bytes,
                 crons: RefCell::default(),

@@ -27,6 +27,7 @@ pub mod limits;
 mod listing;
 mod notes;
 mod plan;
+mod private_names;
 mod report;
 mod requirements;
 mod resolve;
@@ -52,10 +53,12 @@ pub use json::{JsonError, from_json};
 pub use limits::Limits;
 pub use listing::{InvalidReason, TemplateSummary};
 pub use plan::Action;
+pub use private_names::may_be_sent;
 pub use report::{Imported, ImportedWorkspace, Mode, RemovedWorkspace};
 pub use source::TemplateSource;
 pub use template::Requirement;
 pub use upload::{UploadError, unpack};
+pub use variables::{OpenVariables, OpenVariablesError, ServerVariables};
 
 /// Lists and imports organizations. Cheap to clone.
 #[derive(Clone)]
@@ -64,17 +67,20 @@ pub struct Orgs {
     catalog: Catalog,
     templates_dir: Arc<Path>,
     personas_dir: Arc<Path>,
+    variables: ServerVariables,
     limits: Limits,
 }
 
 impl Orgs {
     /// `templates_dir` holds org templates, `personas_dir` the variables of personas. Both may be missing.
+    /// `variables` are those of the server that templates may use.
     #[must_use]
     pub fn new(
         fleet: Fleet,
         catalog: Catalog,
         templates_dir: &Path,
         personas_dir: &Path,
+        variables: ServerVariables,
         limits: Limits,
     ) -> Self {
         Self {
@@ -82,6 +88,7 @@ impl Orgs {
             catalog,
             templates_dir: templates_dir.into(),
             personas_dir: personas_dir.into(),
+            variables,
             limits,
         }
     }

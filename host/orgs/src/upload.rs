@@ -14,6 +14,7 @@ use tar::{Archive, EntryType};
 use crate::{
     files::{ENTRIES, Files, SKIPPED_DIRECTORIES, entry_hint},
     limits::{UPLOAD_BYTES, UPLOAD_FILES},
+    private_names::may_be_sent,
     shown::shown,
 };
 
@@ -57,7 +58,8 @@ pub enum UploadError {
 }
 
 /// Unpacks an archive. All of it may lie below one directory, as `tar` writes it when given a directory. What
-/// other tools keep in a directory is left out: versions, dependencies, and locks of editors.
+/// other tools keep in a directory is left out: versions, dependencies, and locks of editors. So are files with
+/// credentials other than `.env`.
 ///
 /// # Errors
 /// See [`UploadError`].
@@ -117,9 +119,10 @@ fn unreadable(error: io::Error) -> UploadError {
 /// Editors mark a file that is being edited by a link of such a name to nothing.
 fn is_left_out(path: &str, kind: EntryType) -> bool {
     let mut parts = path.split('/');
-    parts.any(|part| {
-        SKIPPED_DIRECTORIES.contains(&part) || kind == EntryType::Symlink && part.starts_with(".#")
-    })
+    !may_be_sent(Path::new(path))
+        || parts.any(|part| {
+            SKIPPED_DIRECTORIES.contains(&part) || kind == EntryType::Symlink && part.starts_with(".#")
+        })
 }
 
 /// A path of an archive without `.`; none if it is absolute, has `..`, or isn't UTF-8.
@@ -251,6 +254,9 @@ mod tests {
             regular("acme/node_modules/y/org.yaml"),
             regular("acme/roles/.terraform/big"),
             ("acme/.git/fsmonitor", EntryType::Fifo),
+            regular("acme/.ssh/config"),
+            regular("acme/roles/id_rsa"),
+            regular("acme/roles/.env.local"),
         ]);
         assert_eq!(paths(&sent).unwrap(), ["org.yaml"]);
     }

@@ -4,6 +4,7 @@
 //! reference. Rules that combine settings live beside their group, so that no other module looks at raw
 //! values.
 
+use std::env;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -16,7 +17,7 @@ use clap::{Args, Parser};
 use fleet::Fleet;
 use httpd::settings::{HttpSettings, positive};
 use net::{AddressPolicy, AgentAddresses, AgentAuthorities, AuthoritiesError};
-use orgs::Orgs;
+use orgs::{OpenVariables, Orgs, ServerVariables};
 use wasm::CompileLimits;
 
 use crate::deploy_mode::is_saas;
@@ -172,6 +173,10 @@ pub struct OrgSettings {
         default_value = "/etc/molecule-bootstrap/personas"
     )]
     pub molecule_persona_root: PathBuf,
+
+    /// Variables of this server that templates may use as $NAME, separated by commas: names, or beginnings with *
+    #[arg(long, env = "ORG_TEMPLATE_VARIABLES", value_name = "NAMES", default_value = "WORKSPACE_DIR")]
+    pub org_template_variables: OpenVariables,
 }
 
 /// How messages are delivered, and how long their activity is kept.
@@ -353,7 +358,10 @@ impl OrgSettings {
         let limits =
             orgs::Limits { nodes: usize::try_from(nodes).unwrap_or(usize::MAX), ..orgs::Limits::default() };
         let templates = self.templates(configs_dir);
-        Orgs::new(fleet.clone(), catalog.clone(), &templates, &self.molecule_persona_root, limits)
+        let all =
+            env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+        let variables = ServerVariables::of(&self.org_template_variables, all);
+        Orgs::new(fleet.clone(), catalog.clone(), &templates, &self.molecule_persona_root, variables, limits)
     }
 
     /// The directory of org templates. It need not be there.

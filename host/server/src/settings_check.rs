@@ -11,7 +11,7 @@ use crate::settings::Settings;
 
 /// Variables of other servers with this API that this one does not read. Those that it reads are known from its
 /// command line, so that an entry may stay when a variable gets its effect.
-const OTHERS: [&str; 41] = [
+const OTHERS: [&str; 40] = [
     "APPROVAL_EXPIRY_MINUTES",
     "AUDIT_LEDGER_SALT",
     "AWARENESS_URL",
@@ -50,7 +50,6 @@ const OTHERS: [&str; 41] = [
     "PLUGIN_INSTALL_BODY_MAX_BYTES",
     "PROVISION_SHARED_SECRET",
     "REDIS_URL",
-    "WORKSPACE_DIR",
     "WORKSPACE_IMAGE_LOCAL_OVERRIDE",
     "WS_ALLOW_ORIGINS",
 ];

@@ -153,6 +153,21 @@ impl TokenIndex {
         }
     }
 
+    fn ids_of(&self, workspace: WorkspaceId) -> Vec<TokenId> {
+        self.of(Owner::Workspace(workspace)).iter().map(|token| token.row.id).collect()
+    }
+
+    /// Drops what is known of a purged workspace. Its tokens were these.
+    fn forget(&self, workspace: WorkspaceId, tokens: &[TokenId]) {
+        let mut index = self.write();
+        for token in tokens {
+            index.revoke(*token);
+        }
+        if !index.by_owner.contains_key(&Owner::Workspace(workspace)) {
+            index.bootstrapped.remove(&workspace);
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Rows> {
         self.rows.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,10 +209,13 @@ impl Index for TokenIndex {
             }
         }
         let changed: Vec<WorkspaceId> = changed.into_iter().collect();
+        // Taken before the rows are read: a workspace may be made again under its id meanwhile, with new tokens.
+        let known: Vec<Vec<TokenId>> = changed.iter().map(|id| self.ids_of(*id)).collect();
         let rows = store.workspaces(&changed).await?;
         let existing: HashSet<WorkspaceId> = rows.into_iter().map(|loaded| loaded.row.id).collect();
-        let purged: Vec<WorkspaceId> = changed.into_iter().filter(|id| !existing.contains(id)).collect();
-        self.purge(&purged);
+        for (id, tokens) in changed.iter().zip(known).filter(|(id, _)| !existing.contains(id)) {
+            self.forget(*id, &tokens);
+        }
         Ok(())
     }
 }

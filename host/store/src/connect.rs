@@ -1,7 +1,8 @@
 //! Opens the database: connections and their settings.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use local_files::private::prepare_file;
 use sea_orm::{ConnectOptions, Database};
 use sqlx::{
     Executor as _,
@@ -18,6 +19,9 @@ use crate::{
 
 /// Connections to Postgres at most.
 const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// What the names of the files that SQLite makes beside a database end with.
+const SQLITE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Connections that only read SQLite.
 const SQLITE_READERS: u32 = 4;
@@ -53,7 +57,7 @@ impl Store {
             tracing::warn!("DATABASE_URL has a parameter without effect: {ignored}");
         }
         let store = match &url.target {
-            Target::Sqlite(url) => open_sqlite(url).await?,
+            Target::Sqlite { url, file } => open_sqlite(url, file).await?,
             Target::Postgres(options) => open_postgres(options).await?,
         };
         if store.is_single_process() {
@@ -63,7 +67,9 @@ impl Store {
     }
 }
 
-async fn open_sqlite(url: &str) -> Result<Store, StoreError> {
+async fn open_sqlite(url: &str, file: &Path) -> Result<Store, StoreError> {
+    // SQLite gives the files beside it the mode of the database.
+    prepare_file(file, &SQLITE_COMPANIONS)?;
     // Not by the writer: what a new index sorts may be too large for memory. And before any other connection:
     // several that make a new file use its write-ahead log find it locked.
     migrate_alone(sqlite(url, 1, "DEFAULT")).await?;

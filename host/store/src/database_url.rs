@@ -2,7 +2,11 @@
 //!
 //! Parameters are those of libpq that sqlx knows; of the others, only the name is reported.
 
-use std::{env, fmt, path::Path, str::FromStr as _};
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+};
 
 use local_files::{FileError, SETTINGS_BYTES};
 use sqlx::{
@@ -50,7 +54,7 @@ pub struct DatabaseUrl {
 
 #[derive(Clone)]
 pub(crate) enum Target {
-    Sqlite(String),
+    Sqlite { url: String, file: PathBuf },
     Postgres(Box<PgConnectOptions>),
 }
 
@@ -109,12 +113,13 @@ impl DatabaseUrl {
     pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
         if text.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(text).map_err(malformed)?;
-            let file = options.get_filename().to_string_lossy();
+            let file = options.get_filename().to_path_buf();
             // Each connection would have a database of its own.
-            if file.is_empty() || text.contains(":memory:") || text.contains("mode=memory") {
+            if file.as_os_str().is_empty() || text.contains(":memory:") || text.contains("mode=memory") {
                 return Err(DatabaseUrlError::NoFile);
             }
-            return Ok(Self { target: Target::Sqlite(text.to_owned()), ignored: Vec::new() });
+            let target = Target::Sqlite { url: text.to_owned(), file };
+            return Ok(Self { target, ignored: Vec::new() });
         }
         // Without a scheme, "localhost:5432/isomer" is one that is called localhost.
         let scheme = text.split(':').next().unwrap_or_default().to_ascii_lowercase();
@@ -259,7 +264,7 @@ mod tests {
     fn options(text: &str) -> PgConnectOptions {
         match DatabaseUrl::parse(text).expect(text).target {
             Target::Postgres(options) => *options,
-            Target::Sqlite(_) => panic!("{text} is for SQLite"),
+            Target::Sqlite { .. } => panic!("{text} is for SQLite"),
         }
     }
 

@@ -43,6 +43,7 @@ mod writer;
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
+use local_files::private::PrivateError;
 use sea_orm::{ConnAcquireErr, DbBackend, DbErr, RuntimeErr, sqlx};
 use tokio::sync::Notify;
 
@@ -107,6 +108,9 @@ pub enum StoreError {
     /// `DATABASE_URL` can't be used.
     #[error(transparent)]
     Url(Arc<DatabaseUrlError>),
+    /// The file of SQLite can't be the server's alone.
+    #[error("the database can't be used: other users could read or replace it")]
+    NotPrivate(#[source] Arc<PrivateError>),
     /// Postgres can't be reached, or not be used.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
@@ -143,6 +147,12 @@ impl From<DbErr> for StoreError {
 impl From<DatabaseUrlError> for StoreError {
     fn from(error: DatabaseUrlError) -> Self {
         Self::Url(Arc::new(error))
+    }
+}
+
+impl From<PrivateError> for StoreError {
+    fn from(error: PrivateError) -> Self {
+        Self::NotPrivate(Arc::new(error))
     }
 }
 

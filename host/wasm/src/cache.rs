@@ -6,13 +6,15 @@
 //! of the process: a process that can write to it can run native code as that user.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs,
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use local_files::private::{PrivateDir, PrivateError};
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, component::Component};
@@ -42,9 +44,10 @@ impl AotCache {
     /// If the directory can't be made, or belongs to another user.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, SandboxError> {
         let directory = directory.into();
-        let open = || -> io::Result<u32> {
-            DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-            private(&directory)
+        let open = || -> Result<u32, PrivateError> {
+            let private = PrivateDir::open(&directory, is_own)?;
+            private.tighten_cache()?;
+            Ok(private.owner())
         };
         let owner =
             open().map_err(|source| SandboxError::Cache { path: directory.display().to_string(), source })?;
@@ -153,20 +156,15 @@ fn note_head(hash: u64, under: &str) -> String {
     format!("compiled for engine {hash:016x} with {under}:")
 }
 
-/// Makes the directory private, whatever an earlier start or an operator left, and returns this
-/// process's user: the owner of a file that it makes there.
-fn private(directory: &Path) -> io::Result<u32> {
-    let owner = tempfile::tempfile_in(directory)?.metadata()?.uid();
-    if fs::metadata(directory)?.uid() != owner {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the directory belongs to another user"));
-    }
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    Ok(owner)
+/// Whether a file with this name is one of a cache.
+fn is_own(name: &str) -> bool {
+    name.ends_with(".aot") || name.ends_with(".failed") || name.starts_with(TEMPORARY)
 }
 
 /// A file's content, if only `owner` could have written it.
 fn read_own(path: &Path, owner: u32) -> io::Result<Vec<u8>> {
-    let mut file = fs::File::open(path)?;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;
     if metadata.uid() != owner || metadata.mode() & 0o022 != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others could have written it"));
@@ -215,13 +213,15 @@ fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `payload` is byte for byte what an engine with the same compatibility hash made, here or in a
     // process of this program (`compile_process`): `verified` compared magic, hash, digest and SHA-256
     // over the very slice given here. That finds damage, not malice; against that, file and directory
-    // belong to this process's user and no other user may write to them (`private`, `read_own`), and so does
+    // belong to this process's user and no other user may write to them (`PrivateDir`, `read_own`), and so does
     // the temporary file that such a process wrote, which is read through the descriptor it was made with.
     unsafe { Component::deserialize(engine, payload) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::{Limits, engine};
 
@@ -262,6 +262,21 @@ mod tests {
         }
         fs::write(&path, &sound).unwrap();
         assert!(cache.load(&engine, 1, &digest).is_some());
+    }
+
+    #[test]
+    fn files_are_their_users_alone_and_open_ones_are_tightened() {
+        let (_directory, cache, engine, digest) = cached();
+        cache.note_death(1, &digest, "limits", "memory");
+        let paths = [cache.path(&digest), cache.note_path(&digest)];
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for path in &paths {
+            assert_eq!(mode(path), 0o600);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let again = AotCache::open(&cache.directory).unwrap();
+        assert_eq!(paths.each_ref().map(|path| mode(path)), [0o600; 2]);
+        assert!(again.load(&engine, 1, &digest).is_some());
     }
 
     #[test]

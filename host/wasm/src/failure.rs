@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use local_files::private::PrivateError;
 use serde::Serialize;
 use types::clip;
 
@@ -23,7 +24,7 @@ pub enum SandboxError {
         path: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: PrivateError,
     },
     /// The thread that ends calls at their deadline could not be started.
     #[error("the deadline thread could not be started")]

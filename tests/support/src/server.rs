@@ -1,9 +1,10 @@
 //! The program in a process of its own, with helpers for its HTTP routes.
 
 use std::{
-    fs,
+    fs::{self, DirBuilder},
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -22,7 +23,7 @@ use crate::{Database, Signal, compiled_guests, program_file, signal, stop};
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The pause between two polls, where the server has no event to wait for.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How to start a server.
 #[derive(Clone)]
@@ -30,10 +31,20 @@ pub struct Start {
     pub database: Database,
     /// Variables in addition to those of every test server.
     pub env: Vec<(&'static str, String)>,
-    /// Whether this server has its own cache of compiled guests.
-    pub own_cache: bool,
+    pub cache: Cache,
     /// Commands of a shell that then becomes the program, such as `ulimit`. Empty: no shell.
     pub confined_by: String,
+}
+
+/// The cache of compiled guests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// That of all tests.
+    Shared,
+    /// The server's own, which begins as a copy of the shared one.
+    Own,
+    /// The server's own, which begins empty: the first-party guests take seconds.
+    Empty,
 }
 
 /// A running server. Dropping the value kills it.
@@ -54,7 +65,7 @@ pub struct Answer {
 
 impl From<Database> for Start {
     fn from(database: Database) -> Self {
-        Self { database, env: Vec::new(), own_cache: false, confined_by: String::new() }
+        Self { database, env: Vec::new(), cache: Cache::Shared, confined_by: String::new() }
     }
 }
 
@@ -65,7 +76,12 @@ impl Start {
     }
 
     pub fn own_cache(mut self) -> Self {
-        self.own_cache = true;
+        self.cache = Cache::Own;
+        self
+    }
+
+    pub fn empty_cache(mut self) -> Self {
+        self.cache = Cache::Empty;
         self
     }
 
@@ -99,10 +115,25 @@ fn isolated(mut program: Command) -> Command {
     program
 }
 
+/// Fills a cache with what other servers have compiled so far.
+fn copy_compiled_guests(cache: &Path) {
+    DirBuilder::new().mode(0o700).create(cache).expect("a new directory");
+    let compiled =
+        fs::read_dir(compiled_guests()).into_iter().flatten().map(|entry| entry.expect("readable").path());
+    for file in compiled.filter(|file| file.extension().is_some_and(|end| end == "aot")) {
+        // Tests delete guests, and their files with them.
+        let _ = fs::copy(&file, cache.join(file.file_name().expect("it has a name")));
+    }
+}
+
 impl Server {
     pub async fn start(start: impl Into<Start>) -> Self {
+        let start = start.into();
         let data = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        Self::start_on(start.into(), data).await
+        if start.cache == Cache::Own {
+            copy_compiled_guests(&data.path().join("compiled"));
+        }
+        Self::start_on(start, data).await
     }
 
     async fn start_on(start: Start, data: Arc<TempDir>) -> Self {
@@ -111,7 +142,7 @@ impl Server {
         program.arg("serve").env("PORT", "0").env("BIND_ADDR", "127.0.0.1").env("DATA_DIR", data.path());
         // The default of the tests; `start.env` overrides it.
         program.env("MOLECULE_ENV", "development");
-        if !start.own_cache {
+        if start.cache == Cache::Shared {
             program.env("GUEST_CACHE_DIR", compiled_guests());
         }
         if let Some(url) = start.database.postgres_url() {

@@ -11,6 +11,8 @@ use fleet::{Fleet, MissedEvents};
 use store::StoreError;
 use types::{EventSeq, WorkspaceId};
 
+use super::without_urls::without_urls;
+
 /// Whose view of the events a stream has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
@@ -49,14 +51,17 @@ pub(super) struct EventStream {
     /// The last of the missed events that were read.
     last_seq: EventSeq,
     subscription: Subscription,
+    /// Whether the client may know where agents are reached.
+    with_urls: bool,
 }
 
 impl EventStream {
-    /// New events from now on; `queue` of them are held for a slow client.
-    pub(super) fn live(fleet: &Fleet, audience: Audience, queue: usize) -> Self {
+    /// New events from now on; `queue` of them are held for a slow client. `proved`: the client showed a credential,
+    /// or needs none.
+    pub(super) fn live(fleet: &Fleet, audience: Audience, proved: bool, queue: usize) -> Self {
         let about = fleet.clone();
         let subscription = fleet.hub().subscribe(queue, move |event| audience.can_see(event, &about));
-        Self { missed: Vec::new().into_iter(), last_seq: EventSeq::START, subscription }
+        Self { missed: Vec::new().into_iter(), last_seq: EventSeq::START, subscription, with_urls: proved }
     }
 
     /// Puts the events after number `since` before the new ones, or one that says that they can't be replayed.
@@ -87,6 +92,15 @@ impl EventStream {
 
     /// The next event. Cancel safe.
     pub(super) async fn next(&mut self) -> Received {
+        match self.next_whole().await {
+            Received::Event(event) if !self.with_urls => {
+                Received::Event(without_urls(&event).map_or(event, Arc::new))
+            }
+            next => next,
+        }
+    }
+
+    async fn next_whole(&mut self) -> Received {
         if let Some(event) = self.missed.next() {
             return Received::Event(event);
         }

@@ -13,6 +13,7 @@ use serde_json::json;
 use store::EventFilter;
 use types::{EventId, WorkspaceId};
 
+use super::without_urls::without_urls;
 use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::Refuse as _;
@@ -36,21 +37,21 @@ pub(super) struct Page {
 
 pub(super) async fn all(
     State(app): State<App>,
-    _: AdminAuth,
+    AdminAuth(caller): AdminAuth,
     Query(page): Query<Page>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    answer(&app, &uri, page.filter(None)).await
+    answer(&app, &uri, page.filter(None), caller.is_proved()).await
 }
 
 pub(super) async fn of_one(
     State(app): State<App>,
-    _: AdminAuth,
+    AdminAuth(caller): AdminAuth,
     EventsOf(workspace): EventsOf,
     Query(page): Query<Page>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    answer(&app, &uri, workspace.and_then(|id| page.filter(Some(id)))).await
+    answer(&app, &uri, workspace.and_then(|id| page.filter(Some(id))), caller.is_proved()).await
 }
 
 /// The workspace that a path names. Text that is no id is the id of no workspace: it has no events.
@@ -74,11 +75,19 @@ impl Page {
     }
 }
 
-async fn answer(app: &App, uri: &Uri, filter: Option<EventFilter>) -> Result<Response, ApiError> {
+async fn answer(
+    app: &App,
+    uri: &Uri,
+    filter: Option<EventFilter>,
+    with_urls: bool,
+) -> Result<Response, ApiError> {
     let Some(filter) = filter else {
         return Ok(Json(json!([])).into_response());
     };
-    let events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
+    let mut events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
+    if !with_urls {
+        events = events.into_iter().map(|event| without_urls(&event).unwrap_or(event)).collect();
+    }
     let (text, fitting) = text(&events, PAGE_BYTES);
     let last = events.get(fitting.saturating_sub(1)).filter(|_| fitting < events.len());
     let next = last.and_then(|last| link(uri, "before", &last.id().to_string()));

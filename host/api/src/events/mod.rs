@@ -8,6 +8,7 @@ mod handshake;
 mod list;
 mod socket;
 mod sse;
+mod without_urls;
 
 use axum::Router;
 use axum::routing::get;

@@ -48,7 +48,8 @@ pub(super) async fn open(
     let since = given(resume.since).as_deref().map(parse).transpose()?;
     let limits = app.event_limits;
     let permits = permits(&app, audience).map_err(too_many)?;
-    let mut events = EventStream::live(&app.fleet, audience, limits.socket_queue);
+    let proved = app.access.dev_mode() || caller.as_ref().is_some_and(Caller::is_proved);
+    let mut events = EventStream::live(&app.fleet, audience, proved, limits.socket_queue);
     if let Some(since) = since {
         let replayed = events.replay(&app.fleet, audience, since, limits.replay).await;
         replayed.map_err(|error| ApiError::platform_unavailable(&error))?;

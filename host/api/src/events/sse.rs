@@ -44,7 +44,7 @@ pub(super) async fn open(
 ) -> Result<Response, ApiError> {
     let (audience, limits) = (Audience::Workspace(id), app.event_limits);
     // The subscription comes before the look-up: a removal in between is delivered as an event.
-    let mut events = EventStream::live(&app.fleet, audience, limits.stream_queue);
+    let mut events = EventStream::live(&app.fleet, audience, caller.is_proved(), limits.stream_queue);
     if app.fleet.workspaces().get(id).is_none() {
         return Err(ApiError::not_found("workspace not found"));
     }

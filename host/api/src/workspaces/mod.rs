@@ -44,8 +44,8 @@ type Answer<T = Json<Value>> = Result<T, ApiError>;
 
 // === Reading ===
 
-async fn list(State(app): State<App>, _: AdminAuth) -> Response {
-    match app.list.render(&app.fleet) {
+async fn list(State(app): State<App>, AdminAuth(caller): AdminAuth) -> Response {
+    match app.list.render(&app.fleet, caller.is_proved()) {
         Ok(body) => RenderedJson(body).into_response(),
         Err(error) => ApiError::internal(&error).into_response(),
     }

@@ -9,6 +9,7 @@ use local_files::{FileError, shown_size, special};
 use orgs::{
     SKIPPED_DIRECTORIES,
     limits::{BODY_BYTES, UPLOAD_BYTES, UPLOAD_FILES},
+    may_be_sent,
 };
 use rustix::io::Errno;
 use serde_json::Value;
@@ -16,8 +17,11 @@ use tar::{Builder, Header};
 
 use crate::{CliError, printable};
 
-/// Levels of directories at most: a symbolic link to a parent directory would never end.
+/// Levels of directories at most.
 const MAX_DEPTH: usize = 64;
+
+/// Files and directories at most, those that are not sent included: links make many out of a few.
+const MAX_ENTRIES: usize = 16 * UPLOAD_FILES;
 
 /// Files that an error about too many bytes names.
 const MAX_NAMED: usize = 3;
@@ -64,8 +68,11 @@ impl Source {
             return if is_path { Err(missing()) } else { Ok(Self::Named(named.to_owned())) };
         };
         if metadata.is_dir() {
-            let mut found = Found::default();
-            found.directory(&path, Path::new(""), 0).map_err(failed)?;
+            let mut found = Found::below(&path).map_err(failed)?;
+            let root = found.root.clone();
+            found
+                .directory(&Level { from: path.clone(), to: PathBuf::new(), real: root, above: None })
+                .map_err(failed)?;
             return found.pack(path.clone()).map_err(failed);
         }
         if let Some(kind) = special(metadata.file_type()) {
@@ -77,56 +84,131 @@ impl Source {
             let template = orgs::from_json(&bytes).map_err(|error| failed(io::Error::other(error)))?;
             return Ok(Self::Inline { path, template });
         }
-        let mut found = Found::default();
-        found.add(&path, Path::new("org.yaml")).map_err(failed)?;
+        let real = fs::canonicalize(&path).map_err(failed)?;
+        let mut found = Found::below(real.parent().unwrap_or(&real)).map_err(failed)?;
+        found.add(&path, Path::new("org.yaml"), &real).map_err(failed)?;
         found.pack(path.clone()).map_err(failed)
     }
 }
 
-/// Files of a template. Symbolic links count as their targets.
-#[derive(Default)]
+/// Files of a template. Links count as their targets, which must lie in the template.
 struct Found {
-    /// Where each file is, its path in the template, and its size.
-    files: Vec<(PathBuf, PathBuf, u64)>,
+    /// The real path of the template.
+    root: PathBuf,
+    files: Vec<FoundFile>,
+    /// Files and directories seen.
+    entries: usize,
     skipped: Vec<String>,
 }
 
+struct FoundFile {
+    /// As it is named on the way from the template's directory.
+    from: PathBuf,
+    /// Its path in the template.
+    to: PathBuf,
+    /// Its path below the root, without links.
+    real: PathBuf,
+    bytes: u64,
+}
+
+/// A directory on the way down.
+struct Level<'a> {
+    from: PathBuf,
+    to: PathBuf,
+    real: PathBuf,
+    above: Option<&'a Level<'a>>,
+}
+
+impl Level<'_> {
+    fn depth(&self) -> usize {
+        self.above.map_or(0, |above| above.depth() + 1)
+    }
+
+    fn is_within(&self, real: &Path) -> bool {
+        self.real == real || self.above.is_some_and(|above| above.is_within(real))
+    }
+}
+
 impl Found {
-    fn directory(&mut self, from: &Path, to: &Path, depth: usize) -> io::Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(io::Error::other(format!("{}: directories are nested too deeply", from.display())));
+    fn below(root: &Path) -> io::Result<Self> {
+        let root = fs::canonicalize(root)?;
+        Ok(Self { root, files: Vec::new(), entries: 0, skipped: Vec::new() })
+    }
+
+    fn directory(&mut self, level: &Level<'_>) -> io::Result<()> {
+        if level.depth() > MAX_DEPTH {
+            let from = level.from.display();
+            return Err(io::Error::other(format!("{from}: directories are nested too deeply")));
         }
-        let mut entries: Vec<_> = fs::read_dir(from)?.collect::<Result<_, _>>()?;
-        entries.sort_unstable_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let (name, from) = (entry.file_name(), entry.path());
-            let to = to.join(&name);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&level.from)? {
+            names.push(entry?.file_name());
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                let text = format!("{} and what is beside it are too many files", level.from.display());
+                return Err(io::Error::other(text));
+            }
+        }
+        names.sort_unstable();
+        for name in names {
             if SKIPPED_DIRECTORIES.iter().any(|skipped| name == *skipped) {
                 continue;
             }
-            if from.is_dir() {
-                self.directory(&from, &to, depth + 1)?;
+            let (from, to) = (level.from.join(&name), level.to.join(&name));
+            let Some(real) = self.real(&from, &to, &level.real.join(&name))? else { continue };
+            if !real.is_dir() {
+                self.add(&from, &to, &real)?;
+            } else if level.is_within(&real) {
+                let text = format!("{} is a link to a directory that it lies in", from.display());
+                return Err(io::Error::other(text));
             } else {
-                self.add(&from, &to)?;
+                self.directory(&Level { from, to, real, above: Some(level) })?;
             }
         }
         Ok(())
     }
 
-    /// Adds a file. Links to nothing, such as the locks of editors, sockets, FIFOs and devices are left out.
-    fn add(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        match fs::metadata(from) {
-            Ok(metadata) => match special(metadata.file_type()) {
-                None => self.files.push((from.to_owned(), to.to_owned(), metadata.len())),
-                Some(kind) => self.skipped.push(format!("{} is {kind}", shown(from))),
+    /// Where a file or directory really is. None if it is left out: a link to nothing, such as the lock of an editor, a
+    /// link that leads out of the template, or a file with credentials.
+    fn real(&mut self, from: &Path, to: &Path, unlinked: &Path) -> io::Result<Option<PathBuf>> {
+        let is_link = fs::symlink_metadata(from).is_ok_and(|metadata| metadata.is_symlink());
+        let real = match is_link {
+            false => Ok(unlinked.to_owned()),
+            true => fs::canonicalize(from),
+        };
+        let why = match &real {
+            _ if !may_be_sent(to) => "has the name of a file with credentials",
+            Ok(real) => match real.strip_prefix(&self.root) {
+                Ok(below) if may_be_sent(below) || below.as_os_str().is_empty() => {
+                    return Ok(Some(real.clone()));
+                }
+                Ok(_) => "is a link to a file with credentials",
+                Err(_) => "is a link that leads out of the directory",
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.skipped.push(format!("{} is a link to a file that doesn't exist", shown(from)));
-            }
-            Err(_) if leads_to_itself(from) => {
-                self.skipped.push(format!("{} is a link that leads back to itself", shown(from)));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "is a link to a file that doesn't exist",
+            Err(_) if leads_to_itself(from) => "is a link that leads back to itself",
+            Err(error) => return Err(named(from, error)),
+        };
+        self.skipped.push(format!("{} {why}", shown(from)));
+        Ok(None)
+    }
+
+    /// Adds a file. Sockets, FIFOs and devices are left out.
+    fn add(&mut self, from: &Path, to: &Path, real: &Path) -> io::Result<()> {
+        let metadata = match fs::symlink_metadata(real) {
+            Ok(metadata) => metadata,
+            // It was deleted meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(named(from, &error)),
+        };
+        match special(metadata.file_type()) {
+            None => self.files.push(FoundFile {
+                from: from.to_owned(),
+                to: to.to_owned(),
+                real: real.strip_prefix(&self.root).unwrap_or(real).to_owned(),
+                bytes: metadata.len(),
+            }),
+            Some(kind) => self.skipped.push(format!("{} is {kind}", shown(from))),
         }
         if self.files.len() > UPLOAD_FILES {
             let text =
@@ -137,33 +219,36 @@ impl Found {
     }
 
     fn pack(self, path: PathBuf) -> io::Result<Source> {
-        self.check_size()?;
+        let sum = self.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
+        if sum > UPLOAD_BYTES as u64 {
+            return Err(self.too_large(sum));
+        }
         let mut builder = Builder::new(Vec::new());
-        let files = self.files.len();
-        for (from, to, _) in &self.files {
-            let content = local_files::read(from, UPLOAD_BYTES as u64)
-                .map_err(|error| io::Error::other(format!("{}: {error}", from.display())))?;
+        for file in &self.files {
+            // A file may have grown since, or be another one now.
+            let left = UPLOAD_BYTES.saturating_sub(builder.get_ref().len()) as u64;
+            let content = match local_files::read_beneath(&self.root, &file.real, left) {
+                Ok(content) => content,
+                Err(FileError::TooLarge { bytes, .. }) => {
+                    return Err(self.too_large((UPLOAD_BYTES as u64 - left).saturating_add(bytes)));
+                }
+                Err(error) => return Err(io::Error::other(format!("{}: {error}", file.from.display()))),
+            };
             let mut header = Header::new_gnu();
             header.set_size(content.len() as u64);
             header.set_mode(0o644);
-            builder.append_data(&mut header, to, content.as_slice())?;
+            builder.append_data(&mut header, &file.to, content.as_slice())?;
         }
         let bytes = builder.into_inner()?;
         if bytes.len() > UPLOAD_BYTES {
             return Err(self.too_large(bytes.len() as u64));
         }
-        Ok(Source::Archive { path, files, bytes, skipped: self.skipped })
-    }
-
-    /// Before anything is read: a file may be larger than the memory.
-    fn check_size(&self) -> io::Result<()> {
-        let sum = self.files.iter().map(|(.., bytes)| bytes).sum();
-        if sum > UPLOAD_BYTES as u64 { Err(self.too_large(sum)) } else { Ok(()) }
+        Ok(Source::Archive { path, files: self.files.len(), bytes, skipped: self.skipped })
     }
 
     fn too_large(&self, sum: u64) -> io::Error {
         let mut largest: Vec<(u64, &Path)> =
-            self.files.iter().map(|(from, _, bytes)| (*bytes, from.as_path())).collect();
+            self.files.iter().map(|file| (file.bytes, file.from.as_path())).collect();
         largest.sort_unstable_by(|one, other| other.cmp(one));
         let shown = largest.iter().take(MAX_NAMED);
         let shown: Vec<String> =
@@ -207,18 +292,83 @@ mod tests {
     }
 
     #[test]
-    fn symbolic_links_are_packed_as_their_targets() {
+    fn links_within_the_directory_are_packed_as_their_targets_and_others_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("a/.git")).unwrap();
-        fs::create_dir(dir.path().join("b")).unwrap();
-        for file in ["a/org.yaml", "a/.env", "a/.git/config", "b/x.yaml"] {
+        for directory in ["a/.git", "a/roles", "a/.ssh", "b"] {
+            fs::create_dir_all(dir.path().join(directory)).unwrap();
+        }
+        for file in
+            ["a/org.yaml", "a/.env", "a/.git/config", "a/roles/x.yaml", "a/server.pem", "a/.ssh/key", "b/y"]
+        {
             fs::write(dir.path().join(file), "name: A").unwrap();
         }
-        symlink("../b", dir.path().join("a/shared")).unwrap();
+        for (target, link) in [
+            ("roles", "shared"),
+            ("org.yaml", "copy.yaml"),
+            ("../b", "out"),
+            ("/etc/passwd", "passwd.md"),
+            ("server.pem", "harmless.md"),
+            ("self", "self"),
+        ] {
+            symlink(target, dir.path().join("a").join(link)).unwrap();
+        }
         let source = Source::find(dir.path().join("a").to_str().unwrap()).unwrap();
-        let Source::Archive { bytes, files: 3, .. } = source else { panic!("{source:?}") };
+        let shown = source.to_string();
+        let Source::Archive { bytes, .. } = source else { panic!("{source:?}") };
         let files = orgs::unpack(&bytes).unwrap();
-        assert_eq!(files.uploaded().collect::<Vec<_>>(), [".env", "org.yaml", "shared/x.yaml"]);
+        let packed = [".env", "copy.yaml", "org.yaml", "roles/x.yaml", "shared/x.yaml"];
+        assert_eq!(files.uploaded().collect::<Vec<_>>(), packed);
+        for part in [
+            "a/out is a link that leads out of the directory",
+            "a/passwd.md is a link that leads out of the directory",
+            "a/server.pem has the name of a file with credentials",
+            "a/.ssh has the name of a file with credentials",
+            "a/harmless.md is a link to a file with credentials",
+            "a/self is a link that leads back to itself",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+
+    #[test]
+    fn links_that_make_many_directories_out_of_a_few_end() {
+        let dir = tempfile::tempdir().unwrap();
+        // 6^8 directories, without a file in any.
+        for level in 0..8 {
+            let at = |name: String| dir.path().join(name);
+            fs::create_dir_all(at(format!("level{level}"))).unwrap();
+            for link in 0..6 {
+                symlink(at(format!("level{}", level + 1)), at(format!("level{level}/{link}"))).unwrap();
+            }
+        }
+        fs::create_dir(dir.path().join("level8")).unwrap();
+        assert!(reason(dir.path()).contains("too many files"));
+    }
+
+    #[test]
+    fn what_grows_while_it_is_read_is_not_read_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("org.yaml");
+        fs::write(&file, "name: A").unwrap();
+        let mut found = Found::below(dir.path()).unwrap();
+        found.add(&file, Path::new("org.yaml"), &found.root.join("org.yaml")).unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
+        let error = found.pack(dir.path().to_owned()).unwrap_err().to_string();
+        assert!(error.contains("at most 32 MiB"), "{error}");
+
+        // Another file may have taken its place.
+        let found = |target: &str| {
+            let mut found = Found::below(dir.path()).unwrap();
+            fs::remove_file(&file).unwrap();
+            fs::write(&file, "name: A").unwrap();
+            found.add(&file, Path::new("org.yaml"), &found.root.join("org.yaml")).unwrap();
+            fs::remove_file(&file).unwrap();
+            symlink(target, &file).unwrap();
+            found.pack(dir.path().to_owned()).unwrap_err().to_string()
+        };
+        for target in ["/dev/zero", "/etc/passwd"] {
+            assert!(found(target).contains("is a link"), "{target}");
+        }
     }
 
     #[test]
@@ -259,7 +409,7 @@ mod tests {
             ".#org.yaml is a link to a file that doesn't exist",
             "agent.sock is a socket",
             "roles/pipe is a FIFO",
-            "zero is a device",
+            "zero is a link that leads out of the directory",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }

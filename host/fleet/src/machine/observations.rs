@@ -135,6 +135,9 @@ impl Draft {
         card: &Value,
         delivery_mode: DeliveryMode,
     ) -> bool {
+        if self.is_hosted_by(Hosting::Synthetic) {
+            return false;
+        }
         let same_card = self.row.agent_card.as_ref() == Some(card);
         if !self.accepts_agent() {
             self.row.agent_card = Some(card.clone());
@@ -143,7 +146,9 @@ impl Draft {
         let url = if has_platform_url(&self.row) { self.row.url.clone() } else { url.map(str::to_owned) };
         self.row.url = url;
         self.row.agent_card = Some(card.clone());
-        self.row.delivery_mode = delivery_mode;
+        if self.is_hosted_by(Hosting::Operator) {
+            self.row.delivery_mode = delivery_mode;
+        }
         self.clear_failures();
         let event = event::registered(&self.row);
         self.set_status(Status::Online, event);

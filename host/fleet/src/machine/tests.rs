@@ -73,7 +73,6 @@ const EDGES: &[(&str, &str, &str, &str, &str)] = &[
     // "any but removed" and not dormant: register, published again when something visible changed.
     ("c", "provisioning online offline degraded failed", "registered", "online", "WORKSPACE_ONLINE"),
     ("o", "online degraded awaiting_agent", "registered", "online", "WORKSPACE_ONLINE"),
-    ("s", "online degraded", "registered", "online", "WORKSPACE_ONLINE"),
     // Heartbeats.
     ("c", "provisioning offline failed degraded", "heartbeat", "online", "WORKSPACE_ONLINE"),
     ("o", "awaiting_agent degraded", "heartbeat", "online", "WORKSPACE_ONLINE"),

@@ -25,14 +25,14 @@ use types::{InitialMemory, OrgSpec, SealedText, WorkspaceId, WorkspaceSetup, Wor
 use self::{merge::memories, prompts::PromptTexts, size::Size};
 use crate::{
     channels::SkippedChannel,
-    fields::{InvalidValue, Place},
+    fields::{InvalidValue, Place, with_place},
     files::{Files, normalize_path},
     layout::{ChildFrame, Frame},
     notes::Notes,
     shown::shown,
     template::{Node, Org},
     unsupported::Unsupported,
-    variables::expand,
+    variables::{ServerVariables, expand},
 };
 
 /// Variable that may name the model.
@@ -92,6 +92,8 @@ pub(crate) struct Assembler<'a> {
     pub(crate) globals: &'a HashSet<String>,
     /// Directory with the variables of personas.
     pub(crate) personas: &'a Path,
+    /// Variables of the server that the template may use.
+    pub(crate) variables: &'a ServerVariables,
     /// Domain of the agents' mail addresses.
     pub(crate) mail_domain: &'a str,
     /// Bytes that all workspaces may be set up with.
@@ -232,7 +234,8 @@ impl Assembler<'_> {
             env.extend(self.env(&node.files_dir, node.marks.of("files_dir"), &mut assembly.notes));
         }
         let (workspace_dir, workspace_access) =
-            workspace_dir(node, &env).map_err(|(field, problem)| invalid(field, problem))?;
+            workspace_dir(node, &env, self.variables, &mut assembly.notes)
+                .map_err(|(field, problem)| invalid(field, problem))?;
         let (setup, (channels, channels_skipped)) = self.setup(node, hosting, &env, shared, assembly);
         let secrets =
             if hosting == Hosting::Container { self.secrets(&node.files_dir, env) } else { BTreeMap::new() };
@@ -300,9 +303,21 @@ fn check_name(name: &str) -> Result<(), String> {
 fn workspace_dir(
     node: &Node,
     env: &BTreeMap<String, String>,
+    server: &ServerVariables,
+    notes: &mut Notes,
 ) -> Result<(Option<String>, WorkspaceAccess), (&'static str, String)> {
-    let process = |name: &str| std::env::var(name).ok();
-    let dir = Some(expand(&node.workspace_dir, env, process).text).filter(|dir| !dir.is_empty());
+    let expanded = expand(&node.workspace_dir, env, server);
+    if expanded.is_missing {
+        notes.add(|| {
+            let text = format!(
+                "workspace_dir `{}` names a variable without a value: put it into a .env of the template, or open \
+                 it to templates by ORG_TEMPLATE_VARIABLES of the server",
+                shown(&node.workspace_dir)
+            );
+            with_place(node.marks.of("workspace_dir"), &text)
+        });
+    }
+    let dir = Some(expanded.text).filter(|dir| !dir.is_empty());
     if let Some(dir) = &dir {
         let wrong = rules::workspace_dir(dir);
         wrong.map_err(|wrong| ("workspace_dir", format!("workspace_dir {}", wrong.reason())))?;

@@ -142,7 +142,7 @@ impl Assembler<'_> {
             skipped.push(SkippedChannel { reason, kind: kind.to_owned(), workspace: node.name.clone() });
         };
         for channel in &node.channels {
-            match usable(channel, env) {
+            match usable(channel, env, self.variables) {
                 // One workspace has one channel of a type: the last one counts.
                 Ok(usable) => {
                     channels.retain(|other: &crate::channels::UsableChannel<'_>| other.kind != usable.kind);

@@ -70,6 +70,7 @@ impl Fixture {
             default_tier: 3,
             globals: &self.globals,
             personas: &self.dir.path().join("personas"),
+            variables: &ServerVariables::default(),
             mail_domain: "agents.invalid",
             setup_bytes,
             crons: RefCell::default(),
