@@ -23,6 +23,9 @@ const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets
 /// Seconds after which the compiler of guests is worth trying again.
 const COMPILER_RETRY_SECONDS: u32 = 30;
 
+/// After how many seconds an import is worth trying again, where too many others are in progress.
+const IMPORT_RETRY_SECONDS: u32 = 10;
+
 /// Turns an error of the domain into the answer of a route.
 pub(crate) trait Refuse<T> {
     /// `failed` is the route's text for a database that failed.
@@ -265,6 +268,9 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
             explained(StatusCode::NOT_FOUND, &text, error.detail().as_deref(), None)
         }
         ImportError::SettingsLookup(_) => failure(&error, &text),
+        ImportError::Busy => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text).with_retry_after(IMPORT_RETRY_SECONDS)
+        }
         ImportError::MissingEnv { missing, required, template, detail } => {
             let mut body = json!({
                 "error": text,

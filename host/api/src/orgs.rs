@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
 use orgs::{
-    Action, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
+    Action, Import, ImportError, ImportPermit, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
     TemplateSummary,
 };
 use serde::Deserialize;
@@ -62,11 +62,12 @@ struct ImportQuery {
 async fn import(
     State(app): State<App>,
     _: AdminAuth,
-    ImportRequest(request): ImportRequest,
+    ImportRequest { request, permit }: ImportRequest,
 ) -> Result<Response, ApiError> {
     let (dry_run, reconciles) = (request.dry_run, request.mode == Some(Mode::Reconcile));
     let orgs = app.orgs.clone();
-    let imported = run_to_completion(async move { orgs.import(request).await.map_err(import_error) }).await?;
+    let imported =
+        run_to_completion(async move { orgs.import(request, permit).await.map_err(import_error) }).await?;
     Ok(if dry_run { Json(dry_run_plan(&imported)).into_response() } else { answer(&imported, reconciles) })
 }
 
@@ -77,7 +78,10 @@ fn answer(imported: &Imported, reconciles: bool) -> Response {
 }
 
 /// An import as a request asks for it: a tar archive or JSON, with options in the query or in the JSON.
-struct ImportRequest(Import);
+struct ImportRequest {
+    request: Import,
+    permit: ImportPermit,
+}
 
 impl FromRequest<App> for ImportRequest {
     type Rejection = ApiError;
@@ -88,8 +92,10 @@ impl FromRequest<App> for ImportRequest {
         let media = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
         let is_archive = media.trim().eq_ignore_ascii_case(TAR);
+        let permit = app.orgs.import_permit().await.map_err(import_error)?;
         let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
-        if is_archive { of_archive(body, query) } else { of_json(&body, query) }.map(Self)
+        let request = if is_archive { of_archive(body, query) } else { of_json(&body, query) }?;
+        Ok(Self { request, permit })
     }
 }
 

@@ -18,6 +18,9 @@ const DETAIL_BYTES: usize = 4 << 10;
 /// Why an import did not begin. Nothing was created. The texts go to clients as they are.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
+    /// Too many other imports are in progress.
+    #[error("other imports are in progress; try again")]
+    Busy,
     /// The directory name is empty, absolute, or leads out of the templates' directory.
     #[error("invalid org directory")]
     Directory,

@@ -9,6 +9,7 @@ use events::definitions::ImportFailure;
 use fleet::{BatchEntry, BatchPlan, NewWorkspaceRow, WorkspaceError};
 use futures::FutureExt as _;
 use store::{CommitError, setups::SetupRow};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use types::SealedText;
 
 use crate::{
@@ -19,11 +20,19 @@ use crate::{
     error::ImportError,
     fields::InvalidValue,
     files::Files,
+    limits::IMPORT_PATIENCE,
     plan::{Action, Plan, names},
     report::{Imported, Mode},
     requirements::Requirements,
     source::{Template, TemplateSource},
 };
+
+/// The right to import one organization, until it is dropped. To be acquired before the request's body is read: what a
+/// template becomes in memory is many times as large.
+#[derive(Debug)]
+pub struct ImportPermit {
+    _permit: OwnedSemaphorePermit,
+}
 
 /// An organization to be imported.
 #[derive(Debug)]
@@ -37,11 +46,22 @@ pub struct Import {
 }
 
 impl Orgs {
-    /// Imports an organization.
+    /// Waits until an import may begin.
+    ///
+    /// # Errors
+    /// If too many other imports are in progress for too long.
+    pub async fn import_permit(&self) -> Result<ImportPermit, ImportError> {
+        let permit = timeout(IMPORT_PATIENCE, Arc::clone(&self.imports).acquire_owned()).await;
+        // The semaphore is never closed.
+        let permit = permit.ok().and_then(Result::ok).ok_or(ImportError::Busy)?;
+        Ok(ImportPermit { _permit: permit })
+    }
+
+    /// Imports an organization, and keeps the permit until its end.
     ///
     /// # Errors
     /// If the template is missing or invalid, or required settings are missing.
-    pub async fn import(&self, import: Import) -> Result<Imported, ImportError> {
+    pub async fn import(&self, import: Import, _permit: ImportPermit) -> Result<Imported, ImportError> {
         let started = std::time::Instant::now();
         let Template { dir, files, org } = self.read(import.source).await?;
         let org = Arc::new(org);

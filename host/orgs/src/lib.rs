@@ -43,12 +43,13 @@ use std::{path::Path, sync::Arc};
 
 use catalog::Catalog;
 use fleet::Fleet;
+use tokio::sync::Semaphore;
 
 pub use channels::SkippedChannel;
 pub use error::ImportError;
 pub use fields::InvalidValue;
 pub use files::{Files, SKIPPED_DIRECTORIES};
-pub use import::Import;
+pub use import::{Import, ImportPermit};
 pub use json::{JsonError, from_json};
 pub use limits::Limits;
 pub use listing::{InvalidReason, TemplateSummary};
@@ -69,6 +70,7 @@ pub struct Orgs {
     personas_dir: Arc<Path>,
     variables: ServerVariables,
     limits: Limits,
+    imports: Arc<Semaphore>,
 }
 
 impl Orgs {
@@ -90,6 +92,7 @@ impl Orgs {
             personas_dir: personas_dir.into(),
             variables,
             limits,
+            imports: Arc::new(Semaphore::new(limits::IMPORTS)),
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Limits of one import.
+//! Limits of imports.
+
+use std::time::Duration;
 
 /// Files in an uploaded template directory.
 pub const UPLOAD_FILES: usize = 4_096;
@@ -26,6 +28,13 @@ pub(crate) const NAME_BYTES: usize = 255;
 
 /// Bytes of a role: every list of workspaces has it. Real ones have some thousands.
 pub(crate) const ROLE_BYTES: usize = 64 << 10;
+
+/// Imports at the same time, dry runs included. Each may have a template in memory, and what its workspaces are set up
+/// with.
+pub(crate) const IMPORTS: usize = 4;
+
+/// How long an import may wait for others.
+pub(crate) const IMPORT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How large an organization may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
 use store::EventFilter;
+use tokio::sync::Semaphore;
 use types::{EventId, WorkspaceId};
 
 use super::without_urls::without_urls;
@@ -25,6 +26,10 @@ use httpd::parameters::Query;
 
 const DEFAULT_PAGE: u64 = 100;
 const MAX_PAGE: u64 = 500;
+
+/// Pages that are read at the same time. Others wait: more readers would keep every connection to the database from
+/// requests that need it for a moment.
+static READERS: Semaphore = Semaphore::const_new(4);
 
 /// The filter of a list. A value that makes no sense counts as not given; an unknown `before` gives no events.
 #[derive(Debug, Default, Deserialize)]
@@ -71,7 +76,7 @@ impl Page {
         let before = self.before.as_deref().map(EventId::parse).transpose().ok()?;
         let limit = self.limit.and_then(|limit| limit.parse().ok());
         let limit = limit.filter(|limit| (1..=MAX_PAGE).contains(limit)).unwrap_or(DEFAULT_PAGE);
-        Some(EventFilter { workspace, name: given(self.name), before, limit })
+        Some(EventFilter { workspace, name: given(self.name), before, limit, bytes: Some(PAGE_BYTES) })
     }
 }
 
@@ -84,7 +89,10 @@ async fn answer(
     let Some(filter) = filter else {
         return Ok(Json(json!([])).into_response());
     };
+    // Fails on a closed semaphore only; it is never closed.
+    let reader = READERS.acquire().await;
     let mut events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
+    drop(reader);
     if !with_urls {
         events = events.into_iter().map(|event| without_urls(&event).unwrap_or(event)).collect();
     }
