@@ -6,7 +6,7 @@ SHELL := bash
 
 FUZZ_SECONDS ?= 60
 FUZZ_TOOLCHAIN ?=
-FUZZ_TARGETS := output_checks include_resolver
+FUZZ_TARGETS := component_check a2a_request uploaded_archive output_checks include_resolver
 DENY_VERSION := 0.20.2
 
 # In CI, a lock file that doesn't fit the manifests is an error.
@@ -59,7 +59,7 @@ bench: target ## Measure guest calls, the core, loading, start-up and memory
 # No sanitizer: the code is safe Rust, and the address sanitizer conflicts with the engine's memory reservations.
 # Without one, cargo-fuzz needs no nightly and uses the pinned toolchain. FUZZ_TOOLCHAIN=+nightly selects another,
 # which needs the target wasm32-wasip2.
-fuzz: target ## Fuzz the host's checks and the resolver, FUZZ_SECONDS (60) each; needs cargo-fuzz
+fuzz: target ## Fuzz the host's checks and readers, FUZZ_SECONDS (60) each; needs cargo-fuzz
 	@command -v cargo-fuzz >/dev/null || { \
 	  echo 'cargo-fuzz is missing: cargo install cargo-fuzz --locked' >&2; exit 1; }
 	@for target in $(FUZZ_TARGETS); do \

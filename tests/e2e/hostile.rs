@@ -1,5 +1,7 @@
 //! Hostile guests: each is refused or contained, and the server keeps answering.
 
+use std::time::Instant;
+
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -27,7 +29,7 @@ async fn misbehaving_calls_are_contained() {
         ("recurse", "trap", "call stack exhausted"),
         ("panic", "trap", "panic requested"),
         ("exit", "trap", "status 1"),
-        ("oversize", "refused", "at most 32 MiB"),
+        ("oversize", "refused", "at most 1152 KiB"),
         ("malformed", "refused", "utf-8"),
     ] {
         let failed = server.send_text("mine", text).await;
@@ -44,6 +46,125 @@ async fn misbehaving_calls_are_contained() {
         (&json!(3), &json!(2), &json!(1), &json!(2))
     );
     assert_eq!(server.metric("isomer_guest_memories").await, Some(0.0), "every slot is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_larger_than_their_use_are_refused_and_take_little_memory() {
+    let server = Server::start(Database::sqlite()).await;
+    let release = server.push("mine", &Components::get().hostile, true).await.ok();
+    server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
+    let message = |text: &str, length: usize| json!({ "params": [{ "text": text }, "x".repeat(length)] });
+    let plan =
+        |name: &str| json!({ "phase": "create", "runtime": "hostile", "workspace_name": name, "tier": 1 });
+    let entry =
+        |content: &str| json!({ "entry": "o", "files": [{ "path": "o", "answer": { "bytes": content } }] });
+    server.call("mine", "to-agent", message("hello", 500_000)).await.ok();
+    let before = server.peak_memory();
+    for (guest, function, input, expected) in [
+        ("mine", "to-agent", message("zeros", 1), "at most 128 KiB"),
+        ("mine", "to-agent", message("zeros", 500_000), "at most 2017 KiB"),
+        ("mine", "synthetic-reply", json!({ "workspace_id": "", "text": "empty-parts" }), "at most 1152 KiB"),
+        ("mine", "runtime-in-config", json!({ "config": "long" }), "at most 128 KiB"),
+        ("mine", "plan", plan("long-group"), "40000 are too many"),
+        ("mine", "plan", plan("long-path"), "no relative path"),
+        ("resolver", "expand", entry("long-file"), "is no file that was given"),
+    ] {
+        let refused = server.call(guest, function, input).await;
+        let error = refused.error(502);
+        assert!(error.contains(expected) && error.len() < 1_000, "{function} {expected}: {error}");
+        assert_eq!(refused.json["kind"], "refused");
+    }
+    // So it is while a release is probed.
+    let refused = server.settings("mine", json!({ "translate": "zeros" })).await;
+    assert!(refused.error(400).contains("at most 128 KiB"), "{}", refused.json);
+    assert_eq!(server.guest("mine").await["release"], release["digest"]);
+    // The guest's own memory is a part of the server's: 31 MB of it in these calls.
+    let grown = server.peak_memory() - before;
+    assert!(grown < 120_000_000, "the peak of resident memory grew by {grown} bytes");
+    assert!(server.log().len() < 200_000, "{} bytes of log", server.log().len());
+    assert_unharmed(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_guests_are_cut_and_do_not_deceive() {
+    const HARMLESS: &str = "\\u{1b}[2J\\u{202e}evil";
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &Components::get().hostile, true).await.ok();
+    server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
+    let called = server.send_text("mine", "long-problem").await.ok();
+    let problem = &called["answer"]["problem"];
+    let message = problem["message"].as_str().unwrap();
+    assert!(message.starts_with(HARMLESS) && message.len() <= 4096, "{message}");
+    assert_eq!(problem["at"].as_str().unwrap().len(), 4096);
+    let input = json!({ "entry": "o", "files": [{ "path": "o", "answer": { "bytes": "long-problem" } }] });
+    let called = server.call("resolver", "expand", input).await.ok();
+    assert!(called.to_string().len() < 10_000);
+
+    let log = server.send_text("mine", "deceive").await.ok()["log"].clone();
+    let texts = json!([{ "stream": "out", "text": HARMLESS }, { "stream": "err", "text": "one\\rtwo" }]);
+    assert_eq!(log, texts);
+    server.until_logged(HARMLESS).await;
+    assert!(!server.log().contains('\u{202e}'));
+
+    let log = server.send_text("mine", "log-both").await.ok()["log"].clone();
+    assert!(log.as_array().unwrap().len() <= 256, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_name_in_a_component_makes_no_long_reason() {
+    let server = Server::start(Database::sqlite()).await;
+    let name = "n".repeat(4 << 20);
+    let traps = adapter_with(&format!("(func ${name} unreachable) (start ${name})"));
+    let refused = server.push("mock", &traps, true).await;
+    assert!(refused.error(422).contains("the guest trapped"), "{}", refused.json["error"]);
+    assert!(refused.json.to_string().len() < 20_000, "{} bytes", refused.json.to_string().len());
+    let newest = server.guest("mock").await["releases"][0].clone();
+    assert_eq!(newest["state"], "rejected");
+    assert!(newest["reason"].as_str().unwrap().len() < 5_000, "{newest}");
+    assert!(server.log().len() < 100_000, "{} bytes of log", server.log().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_guest_is_bounded_whoever_calls_it() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("mine", &Components::get().hostile, true).await.ok();
+    let (before, started) = (server.log().len(), Instant::now());
+    for _ in 0..30 {
+        server.send_text("mine", "log-flood").await.ok();
+        server.send_text("mine", "malformed").await.error(502);
+    }
+    server.until_logged("log beyond the limit dropped").await;
+    let seconds = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
+    let written = server.log().len() - before;
+    assert!(written < (600 + 70 * seconds) << 10, "{written} bytes in {seconds} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_whose_large_answers_hang_leaves_room_for_those_of_others() {
+    let server = Server::start(Database::sqlite()).await;
+    server.push("resolver", &Components::get().hostile_resolver, true).await.ok();
+    let entry =
+        |content: &str| json!({ "entry": "o", "files": [{ "path": "o", "answer": { "bytes": content } }] });
+    let hanging =
+        futures::future::join_all((0..24).map(|_| server.call("resolver", "expand", entry("loop"))));
+    let working = async {
+        server
+            .until("hanging calls have begun", async |server| {
+                server.metric("isomer_guest_slots_in_use").await > Some(2.0)
+            })
+            .await;
+        for _ in 0..5 {
+            server.call("include", "expand", entry("name: x")).await.ok();
+        }
+    };
+    let (hanging, ()) = tokio::join!(hanging, working);
+    // Three run at once, for two seconds each, and the others wait ten seconds at most. The breaker ends the rest.
+    for answer in hanging {
+        match answer.status.as_u16() {
+            502 | 409 => {}
+            _ => assert!(answer.error(503).contains("no room for its answer was free"), "{}", answer.json),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,4 +19,5 @@ mod sockets;
 mod sse;
 mod stopping;
 mod tenant;
+mod unsent_bodies;
 mod wire;

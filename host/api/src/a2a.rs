@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use messaging::{
     AgentStream, Answer, Caller, DeliveryError, MessageHeaders, Reply, SendRequest, StreamBroken,
@@ -19,10 +17,11 @@ use messaging::{
 use tokio::time::Instant;
 use types::WorkspaceId;
 
-use crate::access::Credentials;
+use crate::access::{Credentials, mark_admitted};
 use crate::app::App;
 use crate::errors::delivery_error;
 use crate::extract::path_param;
+use httpd::body::{self, BodyError};
 use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
 use httpd::router_ext::RouterExt;
@@ -37,6 +36,9 @@ const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 /// The sender's name for a message, which makes the same message safe to send again.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Bytes of a message at most.
+const BODY_BYTES: usize = 1024 * 1024;
 
 /// `/workspaces/:id/a2a`.
 pub fn routes(_: &App) -> Router<App> {
@@ -97,11 +99,12 @@ impl FromRequest<App> for Message {
         let (mut parts, body) = request.into_parts();
         let deadline = deadline(&parts.headers);
         let id = path_param(&mut parts, "id").await;
-        let headers = parts.headers.clone();
-        let body = Bytes::from_request(Request::from_parts(parts, body), app).await;
-        let body = body.map_err(|rejection| unreadable(&rejection))?;
         let target = WorkspaceId::parse(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
+        let headers = parts.headers.clone();
         let caller = sender(app, target, &headers)?;
+        let mut request = Request::from_parts(parts, body);
+        mark_admitted(app, &mut request);
+        let body = body::read(request, BODY_BYTES).await.map_err(unreadable)?;
         let idempotency_key =
             headers.get(IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         let idempotency_key = idempotency_key.filter(|key| !key.is_empty());
@@ -116,12 +119,10 @@ fn deadline(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
-fn unreadable(rejection: &BytesRejection) -> ApiError {
-    match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            ApiError::body_too_large()
-        }
-        _ => ApiError::bad_request("failed to read request body"),
+fn unreadable(error: BodyError) -> ApiError {
+    match error {
+        BodyError::Broken(_) => ApiError::bad_request("failed to read request body"),
+        error => error.into(),
     }
 }
 

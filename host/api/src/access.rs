@@ -15,8 +15,11 @@ use types::WorkspaceId;
 
 pub use crate::access_rules::{Access, AgentProof, Caller, Credentials, RegistrationRights};
 use crate::app::App;
-use crate::extract::{ValidJson, Validate, path_param};
+use crate::extract::{Validate, path_param};
+use httpd::JSON_BODY_LIMIT;
+use httpd::body::{self, Admitted};
 use httpd::error::ApiError;
+use httpd::json;
 
 /// Class `admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,7 @@ impl FromRequestParts<App> for AdminAuth {
         }
         let caller = app.access.admin(&Credentials::of(&parts.headers))?;
         record(&caller);
+        parts.extensions.insert(Admitted);
         Ok(Self(caller))
     }
 }
@@ -53,6 +57,7 @@ impl FromRequestParts<App> for WorkspaceAuth {
         let caller = app.access.workspace(&id, &Credentials::of(&parts.headers))?;
         let id = WorkspaceId::parse(&id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
         record(&caller);
+        parts.extensions.insert(Admitted);
         Ok(Self { id, caller })
     }
 }
@@ -71,6 +76,22 @@ impl FromRequestParts<App> for LiveWorkspace {
             None => Err(ApiError::not_found("workspace not found")),
         }
     }
+}
+
+/// Bytes of a body of the registry without a live bearer: it is read before it is known whether its caller needs one.
+/// A card has 64 KiB at most.
+const STRANGER_BODY_BYTES: usize = 256 * 1024;
+
+/// Counts a large body among those of admitted callers if the request has a live bearer. Returns whether it has. Small
+/// bodies are counted alike, which spares the look at the bearer.
+pub(crate) fn mark_admitted(app: &App, request: &mut Request) -> bool {
+    let credentials = Credentials::of(request.headers());
+    let admitted = !body::is_small(request.headers())
+        && app.access.bearer_of(&credentials).is_ok_and(|caller| caller.is_some());
+    if admitted {
+        request.extensions_mut().insert(Admitted);
+    }
+    admitted
 }
 
 /// A body of the registry, which names the workspace that it is about.
@@ -101,9 +122,11 @@ pub(crate) struct AgentAuth<T: AgentBody> {
 impl<T: AgentBody + Send> FromRequest<App> for AgentAuth<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+    async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
         let headers = request.headers().clone();
-        let ValidJson(body) = ValidJson::<T>::from_request(request, app).await?;
+        let limit = if mark_admitted(app, &mut request) { JSON_BODY_LIMIT } else { STRANGER_BODY_BYTES };
+        let body = body::read(request, limit).await?;
+        let body = T::validate(json::read(&body, T::malformed)?)?;
         let rights = T::authorize(&app.access, body.workspace(), &Credentials::of(&headers)).await?;
         Ok(Self { rights, body })
     }
@@ -137,6 +160,7 @@ async fn require_admin(
     let caller = access.admin(&Credentials::of(request.headers()))?;
     record(&caller);
     request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(Admitted);
     Ok(next.run(request).await)
 }
 

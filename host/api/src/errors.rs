@@ -15,7 +15,7 @@ use orgs::ImportError;
 use serde_json::{Value, json};
 use store::StoreError;
 use types::WorkspaceId;
-use wasm::LoadError;
+use wasm::{FailureKind, LoadError};
 
 /// How to set what an org template requires.
 const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets, then import again";
@@ -25,6 +25,9 @@ const COMPILER_RETRY_SECONDS: u32 = 30;
 
 /// After how many seconds an import is worth trying again, where too many others are in progress.
 const IMPORT_RETRY_SECONDS: u32 = 10;
+
+/// Seconds after which a guest is worth calling again: calls take two at most.
+const GUEST_RETRY_SECONDS: u32 = 3;
 
 /// Turns an error of the domain into the answer of a route.
 pub(crate) trait Refuse<T> {
@@ -84,6 +87,11 @@ pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
             StatusCode::UNPROCESSABLE_ENTITY,
             json!({ "error": text, "findings": conformance.findings }),
         ),
+        E::Failed { failure, .. } if failure.kind() == FailureKind::Busy => ApiError::with_body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "error": text, "kind": failure.kind() }),
+        )
+        .with_retry_after(GUEST_RETRY_SECONDS),
         E::Failed { failure, release, report } => ApiError::with_body(
             StatusCode::BAD_GATEWAY,
             json!({

@@ -1,7 +1,7 @@
 //! Guests, for operators: list, push, swap, roll back, configure, try, delete. Class `admin` throughout.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::routing::{delete, get, post, put};
 use catalog::{CallResult, Catalog, GuestUpdate, GuestView, ReleaseView, Source};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::catalog_error;
 use crate::extract::{GuestName, ReleaseDigest, flag};
+use httpd::body::BodyLimit;
 use httpd::error::ApiError;
 use httpd::json::{Body, Json};
 use httpd::parameters::Query;
@@ -21,7 +22,7 @@ use httpd::run_to_completion::run_to_completion;
 /// Everything below `/admin/guests`.
 pub fn routes(app: &App) -> Router<App> {
     // One byte more than a component may have: the catalog says what is allowed, not the transport.
-    let upload = DefaultBodyLimit::max(app.catalog.limits().component_bytes + 1);
+    let upload = BodyLimit::layer(app.catalog.limits().component_bytes + 1);
     Router::new()
         .endpoint("/admin/guests", get(list))
         .endpoint("/admin/guests/{name}", get(show).delete(remove_guest))

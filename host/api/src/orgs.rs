@@ -1,7 +1,7 @@
 //! Org templates, and their import. Class `admin` throughout.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -18,8 +18,9 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::import_error;
 use crate::extract::{flag, optional_flag};
+use httpd::body::{self, BodyError};
 use httpd::error::ApiError;
-use httpd::json::{Body, Json};
+use httpd::json::Json;
 use httpd::parameters::Query;
 use httpd::router_ext::RouterExt;
 use httpd::run_to_completion::run_to_completion;
@@ -29,10 +30,7 @@ const TAR: &str = "application/x-tar";
 
 /// `/org/templates` and `/org/import`.
 pub fn routes(_: &App) -> Router<App> {
-    let upload = DefaultBodyLimit::max(UPLOAD_BYTES);
-    Router::new()
-        .endpoint("/org/templates", get(templates))
-        .endpoint("/org/import", post(import).layer(upload))
+    Router::new().endpoint("/org/templates", get(templates)).endpoint("/org/import", post(import))
 }
 
 // === Listing ===
@@ -93,9 +91,16 @@ impl FromRequest<App> for ImportRequest {
         let media = media.unwrap_or_default().split(';').next().unwrap_or_default();
         let is_archive = media.trim().eq_ignore_ascii_case(TAR);
         let permit = app.orgs.import_permit().await.map_err(import_error)?;
-        let Body(body) = Body::from_request(Request::from_parts(parts, body), app).await?;
-        let request = if is_archive { of_archive(body, query) } else { of_json(&body, query) }?;
-        Ok(Self { request, permit })
+        let request = Request::from_parts(parts, body);
+        if is_archive {
+            let request = of_archive(body::read(request, UPLOAD_BYTES).await?, query)?;
+            return Ok(Self { request, permit });
+        }
+        let body = body::read(request, BODY_BYTES).await.map_err(|error| match error {
+            BodyError::TooLarge => ApiError::invalid_body(),
+            error => error.into(),
+        })?;
+        Ok(Self { request: of_json(&body, query)?, permit })
     }
 }
 
@@ -141,9 +146,6 @@ struct ImportBody {
 }
 
 fn of_json(body: &Bytes, query: ImportQuery) -> Result<Import, ApiError> {
-    if body.len() > BODY_BYTES {
-        return Err(ApiError::invalid_body());
-    }
     let body: ImportBody = orgs::from_json(body).map_err(|error| match error {
         JsonError::TooDeep => import_error(ImportError::Nesting(error)),
         JsonError::Invalid(error) => {

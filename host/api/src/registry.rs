@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::card_urls::urls;
 use crate::errors::Refuse as _;
 use crate::extract::Validate;
+use httpd::body::BodyLimit;
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::router_ext::RouterExt;
@@ -27,13 +28,16 @@ use httpd::run_to_completion::run_to_completion;
 /// Bytes of an agent's card at most.
 const CARD_BYTES: usize = 64 * 1024;
 
+/// Bytes of a question of access, which any caller may ask.
+const CHECK_BYTES: usize = 4 * 1024;
+
 /// Everything below `/registry`.
 pub fn routes(_: &App) -> Router<App> {
     Router::new()
         .endpoint("/registry/register", post(register))
         .endpoint("/registry/heartbeat", post(heartbeat))
         .endpoint("/registry/update-card", post(update_card))
-        .endpoint("/registry/check-access", post(check_access))
+        .endpoint("/registry/check-access", post(check_access).layer(BodyLimit::layer(CHECK_BYTES)))
 }
 
 type Answer = Result<Json<Value>, ApiError>;

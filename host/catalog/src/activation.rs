@@ -77,7 +77,11 @@ impl Catalog {
             same_world(&row.name, world.as_str(), &component)?;
         }
         let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
-        let found = conformance::probe(&component, &settings, row.trusted, self.limits()).await;
+        let mut found = conformance::probe(&component, &settings, row.trusted, self.limits()).await;
+        if let Some(failure) = found.busy.take() {
+            let (failure, release, report) = (Box::new(failure), digest.to_owned(), Box::default());
+            return Err(CatalogError::Failed { failure, release, report });
+        }
         match found.reason() {
             None => {
                 Ok(Validated { component, settings, trusted: row.trusted, description: found.description })

@@ -15,7 +15,7 @@ use store::{
 };
 use tokio::sync::Mutex;
 use tracing::Instrument as _;
-use wasm::{Component, FailureKind, Limits, Outcome, Sandbox, Stream};
+use wasm::{Component, FailureKind, Limits, Outcome, Sandbox};
 
 use crate::{
     CatalogError, GuestSummary, GuestView, Manifest, bootstrap,
@@ -180,24 +180,9 @@ impl Catalog {
     /// Counts a call, and logs what the guest wrote and how it failed.
     fn record_call<T>(guest: &Guest, active: &ActiveRelease, function: &str, outcome: &Outcome<T>) {
         active.stats.record(outcome);
-        let release = active.component.digest().short();
-        for line in &outcome.report.log {
-            match line.stream {
-                Stream::Out => {
-                    tracing::info!(target: "isomer::guest", guest = guest.name, release, "{}", line.text);
-                }
-                Stream::Err => {
-                    tracing::warn!(target: "isomer::guest", guest = guest.name, release, "{}", line.text);
-                }
-            }
-        }
-        if outcome.report.log_dropped > 0 {
-            let dropped = outcome.report.log_dropped;
-            tracing::warn!(target: "isomer::guest", guest = guest.name, release, dropped, "log beyond the limit dropped");
-        }
-        if let Err(failure) = &outcome.result {
-            let backtrace = failure.backtrace().join(" < ");
-            tracing::warn!(guest = guest.name, release, function, kind = %failure.kind(), backtrace, "{failure}");
+        let wrote = !outcome.report.log.is_empty() || outcome.report.log_dropped > 0;
+        if wrote || outcome.result.is_err() {
+            guest.log.record(&guest.name, &active.component.digest().short(), function, outcome);
         }
     }
 

@@ -11,7 +11,7 @@ mod resolver;
 use std::time::Duration;
 
 use serde_json::Value;
-use wasm::{Component, Limits, Outcome, Report as Took, Sandbox, Settings, World};
+use wasm::{Component, FailureKind, Limits, Outcome, Report as Took, Sandbox, Settings, World};
 
 use crate::{
     CatalogError,
@@ -72,12 +72,18 @@ struct Probes<'a> {
 
 impl<'a> Probes<'a> {
     fn new(component: &'a Component, settings: &'a Settings) -> Self {
-        let done =
-            Conformance { findings: Vec::new(), description: None, peak_memory_bytes: 0, slowest_us: 0 };
+        let done = Conformance {
+            findings: Vec::new(),
+            description: None,
+            peak_memory_bytes: 0,
+            slowest_us: 0,
+            busy: None,
+        };
         Self { component, settings, done }
     }
 
     fn note(&mut self, probe: &str, verdict: Verdict, detail: Option<String>) {
+        let detail = detail.map(wasm::validate::message);
         self.done.findings.push(Finding { probe: probe.to_owned(), verdict, detail, backtrace: Vec::new() });
     }
 
@@ -98,9 +104,10 @@ impl<'a> Probes<'a> {
             self.done.findings.push(Finding {
                 probe: probe.to_owned(),
                 verdict: Verdict::Failed,
-                detail: Some(failure.to_string()),
+                detail: Some(wasm::validate::message(failure.to_string())),
                 backtrace: failure.backtrace().to_vec(),
             });
+            self.done.busy = Some(failure).filter(|failure| failure.kind() == FailureKind::Busy);
             Unfit
         })
     }

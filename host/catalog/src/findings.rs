@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use wasm::adapter::Description;
+use wasm::{Failure, adapter::Description};
 
 /// What the probes found.
 #[derive(Debug, Clone, Serialize)]
@@ -17,6 +17,9 @@ pub struct Conformance {
     pub peak_memory_bytes: usize,
     /// Longest probe, microseconds.
     pub slowest_us: u128,
+    /// The host had no slot or no room for a probe: that says nothing of the component.
+    #[serde(skip)]
+    pub busy: Option<Failure>,
 }
 
 /// What one probe found.

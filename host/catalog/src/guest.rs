@@ -16,6 +16,7 @@ use wasm::{Component, Settings, World, adapter::Description};
 use crate::{
     CatalogError,
     breaker::Breaker,
+    guest_log::GuestLog,
     stats::Stats,
     view::{GuestState, GuestSummary, GuestView, ReleaseView},
 };
@@ -33,6 +34,7 @@ pub(crate) struct Guest {
     served_revision: AtomicI64,
     /// Does the database no longer have it? It answers and changes nothing then.
     deleted: AtomicBool,
+    pub(crate) log: GuestLog,
     record: RwLock<Record>,
 }
 
@@ -67,6 +69,7 @@ impl Guest {
             prepared: AtomicBool::new(prepared),
             served_revision: AtomicI64::new(if prepared { row.revision } else { 0 }),
             deleted: AtomicBool::new(false),
+            log: GuestLog::new(),
             record: RwLock::new(Record { row, world, releases, stats: HashMap::new() }),
         }
     }

@@ -25,6 +25,7 @@ mod embedded;
 mod error;
 mod findings;
 mod guest;
+mod guest_log;
 mod handles;
 mod lifecycle;
 mod readiness;

@@ -138,7 +138,7 @@ impl Catalog {
     /// Notes on the guest why bytes can't be a release of it. A name without a guest stays one, and
     /// a failure of the host is no release's fault.
     async fn refuse(&self, mut release: ReleaseRow, error: CatalogError) -> CatalogError {
-        let reason = error.to_string();
+        let reason = wasm::validate::message(error.to_string());
         release.state = ReleaseState::Rejected;
         release.reason = Some(reason.clone());
         loop {
@@ -222,7 +222,7 @@ impl Catalog {
 
     /// Notes on a release why it can't go into service, unless that is the host's fault.
     async fn reject(&self, guest: &Arc<Guest>, digest: &str, by: &str, error: CatalogError) -> CatalogError {
-        let reason = error.to_string();
+        let reason = wasm::validate::message(error.to_string());
         loop {
             let change = self.inner.changes.lock().await;
             let noted =

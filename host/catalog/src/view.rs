@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use store::guests::{Counters, ReleaseRow, ReleaseState};
 use wasm::{LogLine, World, adapter::Description};
+use wire_json::RawJson;
 
 /// A guest, in a list.
 #[derive(Debug, Clone, Serialize)]
@@ -88,7 +89,7 @@ pub struct ReleaseView {
 #[derive(Debug, Clone, Serialize)]
 pub struct CallResult {
     /// What the guest answered.
-    pub answer: Value,
+    pub answer: RawJson,
     /// Digest of the release that answered.
     pub release: String,
     /// From the free slot to the checked answer.

@@ -12,7 +12,6 @@ pub mod guest;
 pub mod orgs;
 mod output;
 mod print;
-mod printable;
 pub mod send;
 mod tls;
 pub mod workspaces;
@@ -25,7 +24,7 @@ use local_files::FileError;
 
 use self::client::Client;
 pub use self::output::{finish_output, output_failed};
-pub use self::printable::{printable, printable_lines};
+pub use types::{printable, printable_lines};
 
 /// The server to talk to.
 #[derive(Debug, Args)]

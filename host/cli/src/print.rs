@@ -5,9 +5,9 @@ use std::io::{self, Write as _};
 
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
+use types::{printable, printable_json, printable_lines};
 
 use super::output::write;
-use super::printable::{printable, printable_json, printable_lines};
 
 /// Writes one line. `false`: the output can't be written any more, see [`super::finish_output`].
 pub(super) fn line(text: impl AsRef<str>) -> bool {

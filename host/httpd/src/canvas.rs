@@ -23,6 +23,7 @@ use tokio::io::copy_bidirectional;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::body::{self, BodyError};
 use crate::error::ApiError;
 use crate::idle_body::IdleTimeoutBody;
 use crate::router_ext::Unmatched;
@@ -105,6 +106,9 @@ impl Canvas {
         } else {
             self.forward(request).await.unwrap_or_else(|error| {
                 let error = &*error as &dyn Error;
+                if body::is_timeout(error) {
+                    return ApiError::from(BodyError::Timeout).into_response();
+                }
                 tracing::warn!(error, "the canvas (CANVAS_PROXY_URL) does not answer");
                 plain(StatusCode::BAD_GATEWAY, "canvas unavailable")
             })

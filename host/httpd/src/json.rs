@@ -5,21 +5,19 @@
 //! ignored, text that was cut within a character is repaired ([`wire_json::from_slice`]), and every failure is
 //! one of three fixed answers.
 
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire_json::ReadError;
 
+pub use super::body::Body;
 use super::error::ApiError;
 pub use super::rendered_json::RenderedJson;
 
 /// A JSON body: the argument of a handler, or its answer.
 ///
-/// As an argument it is refused with 413 above the route's body limit
-/// ([`DefaultBodyLimit`](axum::extract::DefaultBodyLimit)) and with 400 when it is not a `T`.
+/// As an argument it is refused as [`Body`] is, and with 400 when it is not a `T`.
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
 
@@ -48,30 +46,6 @@ pub fn read<T: DeserializeOwned>(body: &[u8], malformed: impl FnOnce() -> ApiErr
             malformed()
         }
     })
-}
-
-/// A body as it came, within the same limits and with the same refusals.
-#[derive(Debug, Clone)]
-pub struct Body(pub Bytes);
-
-impl<S: Send + Sync> FromRequest<S> for Body {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Bytes::from_request(request, state).await.map(Self).map_err(refusal)
-    }
-}
-
-fn refusal(rejection: BytesRejection) -> ApiError {
-    match rejection {
-        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            ApiError::body_too_large()
-        }
-        other => {
-            tracing::debug!(error = %other, "the body could not be read");
-            ApiError::invalid_body()
-        }
-    }
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {

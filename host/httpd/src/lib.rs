@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod background;
+pub mod body;
+pub mod body_budget;
 mod canvas;
 pub mod capacity;
 pub(crate) mod client_ip;
@@ -46,5 +48,5 @@ pub use background::background_tasks;
 pub use middleware::{middleware, with_fallback};
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own
-/// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).
-pub(crate) const JSON_BODY_LIMIT: usize = 1024 * 1024;
+/// [`BodyLimit`](body::BodyLimit).
+pub const JSON_BODY_LIMIT: usize = 1024 * 1024;

@@ -13,7 +13,7 @@
 //! | CORS: refuse, or answer a preflight | CORS headers |
 //! | tenant guard | |
 //! | rate limit | rate limit headers |
-//! | panic guard, body limit, route | |
+//! | panic guard, route | |
 //!
 //! A panic of the route is an answer like any other: logged, counted, with all headers. A panic of this
 //! layer itself is answered too, with the security headers only.
@@ -25,14 +25,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
-use crate::JSON_BODY_LIMIT;
 use crate::canvas::Canvas;
 use crate::client_ip::TrustedProxies;
 use crate::cors::{Cors, Decision};
@@ -69,7 +68,7 @@ where
         metrics: Arc::clone(metrics),
     });
     let around = MiddlewareLayer { policy };
-    routes.layer((around, DefaultBodyLimit::max(JSON_BODY_LIMIT)))
+    routes.layer(around)
 }
 
 /// Adds what answers where no route matches: the web canvas, if there is one.

@@ -148,7 +148,10 @@ pub async fn serve(
     let routes = routes.into();
     let table = ConnectionTable::new(limits.max_connections, limits.connections_per_address, proxies);
     let mut http = http1::Builder::new();
-    http.title_case_headers(true).max_header_size(limits.max_head).header_read_timeout(None); // the socket does it, see `connection`
+    http.title_case_headers(true)
+        .max_header_size(limits.max_head)
+        .max_buf_size(limits.max_head.saturating_mul(2)) // hyper's own is 400 KiB for each connection
+        .header_read_timeout(None); // the socket does it, see `connection`
     let accepting = async {
         loop {
             let (stream, peer) = accept(&listener, &table).await;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use clap::Args;
+use clap::{Args, value_parser};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
@@ -67,6 +67,11 @@ pub struct HttpSettings {
     #[arg(long, env = "CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = positive)]
     pub connections_per_address: Option<NonZeroU32>,
 
+    /// MiB that the bodies of all requests may take in memory, at least 72; what would take more waits
+    /// for a moment and is then refused with 503
+    #[arg(long, env = "REQUEST_BODY_MIB", value_name = "N", default_value = "192", value_parser = value_parser!(u32).range(72..))]
+    pub request_body_mib: u32,
+
     /// Seconds that open requests and deliveries may take after a signal to stop; what is left then is
     /// queued. Give a supervisor that kills some seconds more
     #[arg(long, env = "DRAIN_SECONDS", value_name = "N", default_value = "30", value_parser = positive)]
@@ -99,6 +104,12 @@ impl HttpSettings {
             None if dev_mode => vec!["127.0.0.1"],
             None => vec!["::", "0.0.0.0"],
         }
+    }
+
+    /// Bytes that the bodies of all requests may take in memory.
+    #[must_use]
+    pub fn request_body_bytes(&self) -> usize {
+        usize::try_from(self.request_body_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20)
     }
 
     /// The organization this server belongs to, if it serves only one.

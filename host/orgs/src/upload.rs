@@ -87,7 +87,8 @@ pub fn unpack(archive: &[u8]) -> Result<Files, UploadError> {
             return Err(UploadError::Kind { path: named, kind });
         }
         let path = relative(&named).ok_or_else(|| UploadError::Path(named.clone()))?;
-        bytes += entry.size();
+        // A header may say any number.
+        bytes = bytes.saturating_add(entry.size());
         if entry.size() > largest.1 {
             largest = (named.clone(), entry.size());
         }

@@ -30,6 +30,7 @@ use crate::wiring;
 use api::app::router;
 use api::health::EARLY;
 use api::settings::Secret;
+use httpd::body_budget;
 use httpd::capacity::{Capacity, raise_open_files};
 use httpd::serve::{self, Limits, Routes};
 use httpd::shutdown::Shutdown;
@@ -125,6 +126,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     if let Some(hint) = capacity.hint(&settings.http, open_files) {
         tracing::warn!("{hint}");
     }
+    body_budget::set(settings.http.request_body_bytes());
     let http = wiring::http_parts(settings)?;
     // Of two servers with one data directory the second must not listen, not even for a moment.
     let data_dir = DataDir::open(&settings.storage.data_dir)?;

@@ -326,7 +326,7 @@ impl Adapter<'_> {
         function: &str,
         settings: &Settings,
         input: Json,
-    ) -> Result<Outcome<Json>, FunctionError> {
+    ) -> Result<Outcome<RawJson>, FunctionError> {
         /// Input of the functions that take one value.
         fn field<T: DeserializeOwned>(function: &str, name: &str, input: Json) -> Result<T, FunctionError> {
             let mut fields: serde_json::Map<String, Json> = json::input(function, input)?;

@@ -11,6 +11,7 @@ use crate::{
     compile_process::Order,
     compile_result::CompileResult,
     compiler::{run, too_much_memory},
+    failure::cause,
 };
 
 impl Sandbox {
@@ -83,8 +84,7 @@ impl Sandbox {
         drop(artifact);
         let broken = || CompileError::NoProcess("it wrote no whole result".to_owned());
         // What compiles may still not fit into this engine, which has room for so many memories and tables each.
-        let compiled =
-            loaded.ok_or_else(broken)?.map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let compiled = loaded.ok_or_else(broken)?.map_err(|error| LoadError::Compile(cause(&error)))?;
         let component = self.prepare(*digest, &compiled)?;
         if let Some(cache) = self.cache() {
             cache.keep(digest, output);

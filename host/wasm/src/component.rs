@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use wasmtime::component;
+use wire_json::RawJson;
 
 use crate::{
     Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, call::CallContext,
-    classifier, instance_pool::InstancePool, template,
+    classifier, failure::cause, instance_pool::InstancePool, template,
 };
 
 /// A loaded guest, without settings. Cheap to clone. Every call has an instance of its own, unless
@@ -44,7 +45,7 @@ impl Component {
         compiled: &component::Component,
     ) -> Result<Self, LoadError> {
         let pre = sandbox.linker().instantiate_pre(compiled);
-        let pre = pre.map_err(|error| LoadError::ImportTypes(format!("{error:#}")))?;
+        let pre = pre.map_err(|error| LoadError::ImportTypes(cause(&error)))?;
         let bind = || -> wasmtime::Result<Bindings> {
             Ok(match world {
                 World::Adapter => Bindings::Adapter(adapter::Bindings::new(pre)?),
@@ -52,11 +53,18 @@ impl Component {
                 World::Classifier => Bindings::Classifier(classifier::Bindings::new(pre)?),
             })
         };
-        let bindings = bind().map_err(|error| LoadError::Shape(format!("{error:#}")))?;
-        let slots = Semaphore::new(sandbox.limits().slots_per_component as usize);
+        let bindings = bind().map_err(|error| LoadError::Shape(cause(&error)))?;
+        let limits = sandbox.limits();
+        let slots = Semaphore::new(limits.slots_per_component as usize);
+        let answers = Semaphore::new(limits.answers_bytes_per_component >> 10);
         Ok(Self {
             inner: Arc::new(Inner { digest, world, version, imports, bindings }),
-            context: CallContext { sandbox: sandbox.clone(), slots: Arc::new(slots), pool: None },
+            context: CallContext {
+                sandbox: sandbox.clone(),
+                slots: Arc::new(slots),
+                answers: Arc::new(answers),
+                pool: None,
+            },
         })
     }
 
@@ -155,7 +163,7 @@ impl Component {
         function: &str,
         settings: &Settings,
         input: Value,
-    ) -> Result<Outcome<Value>, FunctionError> {
+    ) -> Result<Outcome<RawJson>, FunctionError> {
         match &self.inner.bindings {
             Bindings::Adapter(bindings) => {
                 adapter::Adapter { context: &self.context, bindings }

@@ -4,9 +4,9 @@ use std::{fmt, time::Duration};
 
 use local_files::private::PrivateError;
 use serde::Serialize;
-use types::clip;
+use types::{clip, printable};
 
-use crate::World;
+use crate::{World, limits::MESSAGE_BYTES};
 
 /// Bytes that a message repeats of names in a component.
 pub(crate) const NAMES: usize = 1 << 10;
@@ -118,9 +118,21 @@ pub struct InvalidOutput {
 }
 
 impl InvalidOutput {
+    /// Of both texts, which may repeat what the guest made, the beginning is kept.
     pub(crate) fn new(at: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { at: at.into(), why: why.into() }
+        Self { at: one_line(&clip(at.into(), NAMES)), why: one_line(&clip(why.into(), MESSAGE_BYTES)) }
     }
+}
+
+/// A text that may repeat what a guest made, for an error or a log: on one line, of bounded size.
+pub(crate) fn one_line(text: &str) -> String {
+    // A character becomes ten at most.
+    clip(printable(text).into_owned(), 2 * MESSAGE_BYTES)
+}
+
+/// An error of the engine, which may repeat names in a component.
+pub(crate) fn cause(error: &wasmtime::Error) -> String {
+    one_line(&clip(format!("{error:#}"), MESSAGE_BYTES))
 }
 
 /// How a call ended without an answer.
@@ -152,9 +164,11 @@ pub enum Failure {
     #[error("the guest's answer is refused: {0}")]
     InvalidOutput(#[from] InvalidOutput),
     /// No slot was free in time. Not the guest's fault.
-    #[error("no slot was free within {waited:?}")]
+    #[error("no {wanted} was free within {waited:?}")]
     Busy {
-        /// How long the call waited.
+        /// What the call waited for: a slot, or room for its answer.
+        wanted: &'static str,
+        /// How long.
         waited: Duration,
     },
 }

@@ -3,6 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
+use wire_json::RawJson;
 
 use crate::{FunctionError, Outcome, Problem, Settings, World};
 
@@ -21,17 +22,23 @@ pub(crate) fn settings(function: &str, own: &Settings, given: &Value) -> Result<
         .map_err(|error| FunctionError::Input { name: function.to_owned(), why: error.to_string() })
 }
 
-/// An answer as JSON.
-pub(crate) fn outcome<T: Serialize>(outcome: Outcome<T>) -> Outcome<Value> {
+/// An answer as JSON: text, because a tree of values takes ten times its memory and more.
+pub(crate) fn outcome<T: Serialize>(outcome: Outcome<T>) -> Outcome<RawJson> {
     // Plain types of this crate always have a JSON form: keys are strings, numbers finite.
-    outcome.map(|answer| serde_json::to_value(answer).unwrap_or_default())
+    outcome.map(|answer| serde_json::value::to_raw_value(&answer).map(RawJson::from).unwrap_or_default())
 }
 
 /// An answer as JSON that may be a problem: `{"problem": {…}}` then.
-pub(crate) fn answer<T: Serialize>(outcome: Outcome<Result<T, Problem>>) -> Outcome<Value> {
+pub(crate) fn answer<T: Serialize>(outcome: Outcome<Result<T, Problem>>) -> Outcome<RawJson> {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Answer<T> {
+        Given(T),
+        Refused { problem: Problem },
+    }
     self::outcome(outcome.map(|answer| match answer {
-        Ok(answer) => serde_json::to_value(answer).unwrap_or_default(),
-        Err(problem) => serde_json::json!({ "problem": problem }),
+        Ok(answer) => Answer::Given(answer),
+        Err(problem) => Answer::Refused { problem },
     }))
 }
 

@@ -13,8 +13,14 @@ pub struct Limits {
     pub call_time: Duration,
     /// How long a call may wait for a free slot before it fails as busy.
     pub queue_time: Duration,
-    /// Bytes that one answer may make the host allocate.
+    /// Bytes that one answer may make the host allocate: a tree's. Other functions have less, by what their callers
+    /// can use.
     pub answer_bytes: usize,
+    /// The same of all answers that are read at once, apart from small ones. Checking an answer takes up to three times
+    /// as much.
+    pub answers_bytes: usize,
+    /// The same of one component, so that one guest that hangs leaves room for others.
+    pub answers_bytes_per_component: usize,
     /// Bytes of standard output and error kept per call; what follows is dropped.
     pub log_bytes: usize,
     /// Calls running at once. More of them wait.
@@ -40,6 +46,8 @@ impl Default for Limits {
             call_time: Duration::from_secs(2),
             queue_time: Duration::from_secs(10),
             answer_bytes: 32 * MIB,
+            answers_bytes: 128 * MIB,
+            answers_bytes_per_component: 96 * MIB,
             log_bytes: 64 * KIB,
             slots: 64,
             slots_per_component: 48,
@@ -117,5 +125,32 @@ pub(crate) const PLAN_ENTRIES: usize = 512;
 /// Paths that a resolver may ask for in one round.
 pub(crate) const ROUND_PATHS: usize = 4_096;
 
+/// Bytes of an answer that every call has room for: it has a few names, or a problem. A guest's writes to its log pass
+/// through the same room, in pieces of 64 KiB at most.
+pub(crate) const SMALL_ANSWER: usize = 128 * KIB;
+
+/// Bytes that a plan may take: its files, and the nodes of a tree with as many as are allowed.
+pub(crate) const PLAN_ANSWER: usize = 16 * MIB;
+
+/// Parts of a synthetic reply, and bytes of all of them: as many as a message to an agent has.
+pub(crate) const REPLY_PARTS: usize = 64;
+pub(crate) const REPLY_BYTES: usize = MIB;
+
+/// Bytes of a translated message. A message has 1 MiB at most.
+pub(crate) const TRANSLATED_BYTES: usize = 2 * MIB;
+
+/// What a translation may add to a message of this many bytes: messages wait in memory while agents work, and many small
+/// ones must not become many large ones.
+pub(crate) fn translated_bytes(message: usize) -> usize {
+    message.saturating_mul(4).saturating_add(64 * KIB).min(TRANSLATED_BYTES)
+}
+
 /// Bytes of a problem's message or a verdict's reason that are kept.
 pub(crate) const MESSAGE_BYTES: usize = 4 * KIB;
+
+/// Frames of a backtrace that are kept, and bytes of each. A name section may have a name of megabytes.
+pub(crate) const FRAMES: usize = 32;
+pub(crate) const FRAME_BYTES: usize = 256;
+
+/// Pieces of one call's log: each has a cost of its own in memory.
+pub(crate) const LOG_PIECES: usize = 4 * LOG_LINES;

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use wasmtime::component;
 
-use crate::{Component, Digest, LoadError, Sandbox, exports, imports, precheck};
+use crate::{Component, Digest, LoadError, Sandbox, exports, failure::cause, imports, precheck};
 
 impl Sandbox {
     /// Turns bytes into a component that can be called: a fraction of a second of every core when
@@ -43,7 +43,7 @@ impl Sandbox {
         // A panic of the compiler on odd input is a bad file, not a dead server.
         catch_unwind(AssertUnwindSafe(|| component::Component::from_binary(self.engine(), bytes)))
             .unwrap_or_else(|_| Err(wasmtime::Error::msg("the compiler gave up on it")))
-            .map_err(|error| LoadError::Compile(format!("{error:#}")))
+            .map_err(|error| LoadError::Compile(cause(&error)))
     }
 
     /// Reads world, version and imports off a compiled component, checks them, and binds it.

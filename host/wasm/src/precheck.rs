@@ -10,13 +10,14 @@
 mod functions;
 mod instances;
 
+use types::{clip, printable};
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentTypeRef, Instance, Parser,
     Payload,
 };
 
 use self::instances::{Component, Cost};
-use crate::{Limits, LoadError, exports, imports};
+use crate::{Limits, LoadError, exports, failure::NAMES, imports};
 
 /// Sizes of a component. In brackets what the largest of the first-party guests have.
 ///
@@ -82,7 +83,7 @@ fn whole() -> String {
 
 impl From<wasmparser::BinaryReaderError> for LoadError {
     fn from(error: wasmparser::BinaryReaderError) -> Self {
-        Self::Compile(error.to_string())
+        Self::Compile(clip(printable(&error.to_string()).into_owned(), NAMES))
     }
 }
 

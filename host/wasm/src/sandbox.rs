@@ -29,6 +29,8 @@ struct Inner {
     compiler: Compiler,
     limits: Arc<Limits>,
     slots: Arc<Semaphore>,
+    /// Counts KiB of answers that are read.
+    answers: Arc<Semaphore>,
     /// Counts idle instances of all pools.
     idle_permits: Arc<Semaphore>,
 }
@@ -75,6 +77,7 @@ impl Sandbox {
                 reservation,
                 compiler,
                 slots: Arc::new(Semaphore::new(limits.slots as usize)),
+                answers: Arc::new(Semaphore::new(limits.answers_bytes >> 10)),
                 idle_permits: Arc::new(Semaphore::new(POOLED_TOTAL as usize)),
                 limits: Arc::new(limits),
                 engine,
@@ -152,6 +155,10 @@ impl Sandbox {
 
     pub(crate) fn idle_permits(&self) -> &Arc<Semaphore> {
         &self.inner.idle_permits
+    }
+
+    pub(crate) fn answers(&self) -> &Arc<Semaphore> {
+        &self.inner.answers
     }
 
     pub(crate) fn slots(&self) -> &Arc<Semaphore> {

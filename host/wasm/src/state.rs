@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::io::AsyncWrite;
+use types::{clip, printable};
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{
     HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxView, WasiView,
@@ -23,7 +24,7 @@ use wasmtime_wasi::{
 
 use crate::{
     Limits, LogLine, Stream,
-    limits::{HANDLES, LOG_LINES, RANDOM_BYTES},
+    limits::{HANDLES, LOG_LINES, LOG_PIECES, RANDOM_BYTES},
 };
 
 /// Data of a call's store.
@@ -187,24 +188,31 @@ impl Log {
         if bytes.is_empty() {
             return;
         }
+        let pieces = written.chunks.len();
         match written.chunks.last_mut() {
             Some((last, chunk)) if *last == stream => chunk.extend_from_slice(bytes),
-            _ => written.chunks.push((stream, bytes.to_vec())),
+            _ if pieces < LOG_PIECES => written.chunks.push((stream, bytes.to_vec())),
+            _ => written.dropped += bytes.len(),
         }
     }
 
-    /// The lines written since the last time, and how many bytes did not fit.
+    /// The lines written since the last time, without characters that a terminal obeys, and how many bytes did not fit.
+    /// What stands in for such a character counts like what the guest wrote.
     pub(crate) fn take(&self) -> (Vec<LogLine>, usize) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = Vec::new();
-        let mut dropped = written.dropped;
+        let (mut dropped, mut room) = (written.dropped, written.limit);
         for (stream, chunk) in written.chunks.drain(..) {
             for line in String::from_utf8_lossy(&chunk).lines().filter(|line| !line.is_empty()) {
-                if lines.len() < LOG_LINES {
-                    lines.push(LogLine { stream, text: line.to_owned() });
-                } else {
+                if lines.len() == LOG_LINES || room == 0 {
                     dropped += line.len() + 1;
+                    continue;
                 }
+                let text = printable(line);
+                dropped += text.len().saturating_sub(room);
+                let text = clip(text.into_owned(), room);
+                room = room.saturating_sub(text.len() + 1);
+                lines.push(LogLine { stream, text });
             }
         }
         written.room = written.limit;

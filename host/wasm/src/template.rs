@@ -4,6 +4,7 @@ mod v0_1;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use wire_json::RawJson;
 
 use crate::{FunctionError, Outcome, Problem, Settings, World, call::CallContext, json};
 
@@ -130,7 +131,7 @@ impl Resolver<'_> {
         function: &str,
         settings: &Settings,
         input: Json,
-    ) -> Result<Outcome<Json>, FunctionError> {
+    ) -> Result<Outcome<RawJson>, FunctionError> {
         Ok(match function {
             "validate-settings" => {
                 json::answer(self.validate_settings(&json::settings(function, settings, &input)?).await)

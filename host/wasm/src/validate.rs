@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use types::printable_lines;
+
 use crate::{InvalidOutput, Problem, limits};
 
 /// Names that the platform itself sets in an agent's environment: an adapter may not.
@@ -148,14 +150,11 @@ pub fn distinct<'a>(at: &str, names: impl IntoIterator<Item = &'a str>) -> Resul
     }
 }
 
-/// A message for people, cut to what is kept.
+/// A message for people, cut to what is kept, with its lines and without characters that deceive.
 #[must_use]
 pub fn message(text: String) -> String {
-    if text.len() <= limits::MESSAGE_BYTES {
-        text
-    } else {
-        clip(&text, limits::MESSAGE_BYTES).to_owned() + "…"
-    }
+    let kept = types::clip(text, limits::MESSAGE_BYTES);
+    types::clip(printable_lines(&kept).into_owned(), limits::MESSAGE_BYTES)
 }
 
 /// A problem, cut to what is kept.
@@ -164,7 +163,7 @@ pub fn problem(at: Option<String>, text: String) -> Problem {
     Problem { at: at.map(message), message: message(text) }
 }
 
-fn clip(text: &str, max: usize) -> &str {
+pub(crate) fn clip(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
 //! JSON bodies: limits and refusals.
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
+use httpd::body::BodyLimit;
 use httpd::json::Json;
 use httpd::router_ext::RouterExt;
 use serde::Deserialize;
@@ -21,8 +21,8 @@ async fn server() -> Server {
         let length = async |Json(value): Json<Value>| Json(json!(value.to_string().len()));
         Router::new()
             .endpoint("/greet", post(greet))
-            .endpoint("/small", post(length).layer(DefaultBodyLimit::max(10)))
-            .endpoint("/large", post(length).layer(DefaultBodyLimit::max(2 * 1024 * 1024)))
+            .endpoint("/small", post(length).layer(BodyLimit::layer(10)))
+            .endpoint("/large", post(length).layer(BodyLimit::layer(2 * 1024 * 1024)))
     })
     .await
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use bytes::Bytes;
 use httpd::connection::Deadlines;
 use httpd::router_ext::RouterExt;
@@ -126,14 +126,65 @@ async fn a_handler_may_run_longer_than_any_deadline() {
 
 #[tokio::test]
 async fn a_stalled_body_ends_the_request() {
-    let server = Server::with_limits(&[], with_deadlines(WAIT_TIMEOUT, SOON), |_| {
-        Router::new().endpoint("/echo", post(async |body: Bytes| body))
-    })
-    .await;
+    let server = Server::with_limits(DEV, with_deadlines(WAIT_TIMEOUT, SOON), product).await;
+    for route in ["/workspaces", "/registry/heartbeat", A2A, "/org/import"] {
+        let mut client = server.connect().await;
+        client.write(&request("POST", route, &["Content-Length: 10"], "")).await;
+        client.write("12345").await;
+        too_slow(&mut client).await;
+    }
+}
+
+const DEV: &[&str] = &["--molecule-env", "dev"];
+const A2A: &str = "/workspaces/00000000-0000-4000-8000-000000000001/a2a";
+
+async fn too_slow(client: &mut Client) {
+    let answer = client.answer().await;
+    assert_eq!(answer.status(), 408);
+    assert_eq!(answer.body, r#"{"error":"the request body did not arrive in time"}"#);
+    assert_eq!(client.rest().await, "", "the connection is closed");
+}
+
+/// Sends bytes of a chunked body one by one until there is an answer.
+async fn drip(client: &mut Client) {
+    client.write(&request("POST", "/workspaces", &["Transfer-Encoding: chunked"], "")).await;
+    while timeout(SOON / 4, client.0.readable()).await.is_err() {
+        client.write("1\r\n \r\n").await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_below_the_minimum_rate_ends_the_request() {
+    let deadlines = Deadlines { body_grace: SOON, body_rate: 1024, ..PATIENT.deadlines };
+    let server = Server::with_limits(DEV, Limits { deadlines, ..PATIENT }, product).await;
     let mut client = server.connect().await;
-    client.write(&request("POST", "/echo", &["Content-Length: 10"], "")).await;
-    client.write("12345").await;
-    assert_eq!(client.answer().await.status(), 400);
+    drip(&mut client).await;
+    too_slow(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_body_has_a_total_time() {
+    let deadlines = Deadlines { body: SOON, ..PATIENT.deadlines };
+    let server = Server::with_limits(DEV, Limits { deadlines, ..PATIENT }, product).await;
+    let mut client = server.connect().await;
+    drip(&mut client).await;
+    too_slow(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_slow_body_above_the_minimum_rate_is_read() {
+    let deadlines = Deadlines { body_grace: Duration::ZERO, body_rate: 1, ..PATIENT.deadlines };
+    let server = Server::with_limits(DEV, Limits { deadlines, ..PATIENT }, product).await;
+    let mut client = server.connect().await;
+    let body = format!("{:100}", r#"{"name":"Slow","runtime":"mock"}"#);
+    client.write(&request("POST", "/workspaces", &["Content-Length: 100"], "")).await;
+    for piece in body.as_bytes().chunks(20) {
+        client.write(std::str::from_utf8(piece).expect("ASCII")).await;
+        // The pieces arrive apart.
+        let _ = timeout(SOON / 4, client.0.readable()).await;
+    }
+    assert_eq!(client.answer().await.status(), 201);
+    assert_eq!(Deadlines::default().body_rate, 1024);
 }
 
 #[tokio::test]

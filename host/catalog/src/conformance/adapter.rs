@@ -125,7 +125,7 @@ async fn translation(probes: &mut Probes<'_>, adapter: &Adapter<'_>) -> Result<(
     let second = adapter.to_agent(probes.settings, &text).await;
     match probes.same(PROBE, first, second)? {
         Ok(sent) if keeps(&sent, "id", "1") && keeps(&sent, "method", "message/send") => Ok(()),
-        Ok(sent) => Err(probes.fail(PROBE, format!("it made {sent} of {body}"))),
+        Ok(_) => Err(probes.fail(PROBE, "the translation has another id or method than the message")),
         Err(problem) => Err(probes.fail(PROBE, problem.to_string())),
     }
 }

@@ -34,9 +34,10 @@ pub(crate) struct Bindings(RuntimeAdapterPre<State>);
 
 /// Calls one function.
 macro_rules! call {
-    ($bindings:expr, $context:expr, $function:ident($($argument:expr),*), $check:expr) => {
+    ($bindings:expr, $context:expr, $room:expr, $function:ident($($argument:expr),*), $check:expr) => {
         call::run(
             $context,
+            $room,
             async |store: &mut Store<State>| $bindings.0.instantiate_async(store).await,
             async |store: &mut Store<State>, instance: &RuntimeAdapter| {
                 instance.isomer_adapter_adapter().$function(store, $($argument),*).await
@@ -57,11 +58,13 @@ impl Bindings {
         on: &CallContext,
         settings: &Settings,
     ) -> Outcome<Result<(), Problem>> {
-        call!(self, on, call_validate_settings(settings.text()), |answer| Ok(answer.map_err(problem)))
+        call!(self, on, limits::SMALL_ANSWER, call_validate_settings(settings.text()), |answer| Ok(
+            answer.map_err(problem)
+        ))
     }
 
     pub(crate) async fn describe(&self, on: &CallContext, settings: &Settings) -> Outcome<Description> {
-        call!(self, on, call_describe(settings.text()), description)
+        call!(self, on, limits::SMALL_ANSWER, call_describe(settings.text()), description)
     }
 
     pub(crate) async fn plan(
@@ -71,7 +74,7 @@ impl Bindings {
         request: &PlanRequest,
     ) -> Outcome<Result<Plan, Problem>> {
         let request = plan_request(request);
-        call!(self, on, call_plan(settings.text(), &request), |answer| match answer {
+        call!(self, on, limits::PLAN_ANSWER, call_plan(settings.text(), &request), |answer| match answer {
             Ok(answer) => plan(answer).map(Ok),
             Err(no) => Ok(Err(problem(no))),
         })
@@ -83,10 +86,16 @@ impl Bindings {
         settings: &Settings,
         config: &[u8],
     ) -> Outcome<Option<String>> {
-        call!(self, on, call_runtime_in_config(settings.text(), config), |name: Option<String>| {
-            name.iter().try_for_each(|name| validate::label("runtime", name, 100))?;
-            Ok(name)
-        })
+        call!(
+            self,
+            on,
+            limits::SMALL_ANSWER,
+            call_runtime_in_config(settings.text(), config),
+            |name: Option<String>| {
+                name.iter().try_for_each(|name| validate::label("runtime", name, 100))?;
+                Ok(name)
+            }
+        )
     }
 
     pub(crate) async fn on_files_changed(
@@ -95,10 +104,12 @@ impl Bindings {
         settings: &Settings,
         paths: &[String],
     ) -> Outcome<Reload> {
-        call!(self, on, call_on_files_changed(settings.text(), paths), |answer| Ok(match answer {
-            wit::Reload::None => Reload::None,
-            wit::Reload::Restart => Reload::Restart,
-        }))
+        call!(self, on, limits::SMALL_ANSWER, call_on_files_changed(settings.text(), paths), |answer| Ok(
+            match answer {
+                wit::Reload::None => Reload::None,
+                wit::Reload::Restart => Reload::Restart,
+            }
+        ))
     }
 
     pub(crate) async fn synthetic_reply(
@@ -112,20 +123,18 @@ impl Bindings {
             request_id: message.request_id.clone(),
             text: message.text.clone(),
         };
-        call!(self, on, call_synthetic_reply(settings.text(), &message), |answer: Result<Vec<String>, _>| {
-            match answer {
-                Ok(parts) => {
-                    validate::at_most("parts", parts.len(), 64)?;
-                    validate::at_most(
-                        "parts (bytes)",
-                        parts.iter().map(String::len).sum(),
-                        limits::PLAN_BYTES,
-                    )?;
-                    Ok(Ok(parts))
-                }
-                Err(no) => Ok(Err(problem(no))),
+        let check = |answer: Result<Vec<String>, wit::Problem>| match answer {
+            Ok(parts) => {
+                validate::at_most("parts", parts.len(), limits::REPLY_PARTS)?;
+                let bytes = parts.iter().map(String::len).sum();
+                validate::at_most("parts (bytes)", bytes, limits::REPLY_BYTES)?;
+                Ok(Ok(parts))
             }
-        })
+            Err(no) => Ok(Err(problem(no))),
+        };
+        // The list itself takes room too.
+        let room = limits::REPLY_BYTES + limits::SMALL_ANSWER;
+        call!(self, on, room, call_synthetic_reply(settings.text(), &message), check)
     }
 
     pub(crate) async fn to_agent(
@@ -135,12 +144,18 @@ impl Bindings {
         body: &str,
     ) -> Outcome<Result<RawJson, Problem>> {
         let body = body.to_owned();
-        call!(self, on, call_to_agent(settings.text(), &body), |answer: Result<String, _>| match answer {
-            Ok(body) => RawJson::read(body.as_bytes())
-                .map(Ok)
-                .map_err(|error| InvalidOutput::new("body", format!("it is not JSON: {error}"))),
+        let most = limits::translated_bytes(body.len());
+        let check = |answer: Result<String, wit::Problem>| match answer {
+            Ok(translated) => {
+                // It may have been UTF-16 in the guest, and room for a small answer is always there.
+                validate::at_most("body (bytes)", translated.len(), most)?;
+                RawJson::read(translated.as_bytes())
+                    .map(Ok)
+                    .map_err(|error| InvalidOutput::new("body", format!("it is not JSON: {error}")))
+            }
             Err(no) => Ok(Err(problem(no))),
-        })
+        };
+        call!(self, on, most, call_to_agent(settings.text(), &body), check)
     }
 }
 

@@ -6,6 +6,7 @@ use super::{Diff, Verdict};
 use crate::{
     Outcome, Problem, Settings,
     call::{self, CallContext},
+    limits,
     state::State,
     validate,
 };
@@ -36,6 +37,7 @@ impl Bindings {
     ) -> Outcome<Result<(), Problem>> {
         call::run(
             on,
+            limits::SMALL_ANSWER,
             async |store: &mut Store<State>| self.0.instantiate_async(store).await,
             async |store: &mut Store<State>, instance: &ReloadClassifier| {
                 instance.isomer_classifier_classifier().call_validate_settings(store, settings.text()).await
@@ -60,6 +62,7 @@ impl Bindings {
         };
         call::run(
             on,
+            limits::SMALL_ANSWER,
             async |store: &mut Store<State>| self.0.instantiate_async(store).await,
             async |store: &mut Store<State>, instance: &ReloadClassifier| {
                 instance.isomer_classifier_classifier().call_classify(store, settings.text(), &diff).await

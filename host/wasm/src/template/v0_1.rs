@@ -39,6 +39,7 @@ impl Bindings {
     ) -> Outcome<Result<(), Problem>> {
         call::run(
             on,
+            limits::SMALL_ANSWER,
             async |store: &mut Store<State>| self.0.instantiate_async(store).await,
             async |store: &mut Store<State>, instance: &TemplateResolver| {
                 instance.isomer_template_resolver().call_validate_settings(store, settings.text()).await
@@ -57,6 +58,7 @@ impl Bindings {
         let request = expansion(request);
         call::run(
             on,
+            on.sandbox.limits().answer_bytes,
             async |store: &mut Store<State>| self.0.instantiate_async(store).await,
             async |store: &mut Store<State>, instance: &TemplateResolver| {
                 instance.isomer_template_resolver().call_expand(store, settings.text(), &request).await
@@ -118,7 +120,10 @@ fn files(request: &wit::Expansion, files: &[String]) -> Result<(), InvalidOutput
     validate::distinct("tree.files", files.iter().map(String::as_str))?;
     let given: HashSet<&str> = request.files.iter().map(|file| file.path.as_str()).collect();
     match files.iter().find(|file| !given.contains(file.as_str())) {
-        Some(file) => Err(InvalidOutput::new("tree.files", format!("`{file}` is no file that was given"))),
+        Some(file) => Err(InvalidOutput::new(
+            "tree.files",
+            format!("`{}` is no file that was given", validate::clip(file, 128)),
+        )),
         None => Ok(()),
     }
 }

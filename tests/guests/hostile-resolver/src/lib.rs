@@ -56,6 +56,16 @@ impl Resolver for HostileResolver {
             "need-nothing" => return Progress::Need(Vec::new()),
             "need-again" => return Progress::Need(vec![request.entry.clone()]),
             "need-escape" => return Progress::Need(vec!["../../etc/passwd".into()]),
+            "loop" => loop {
+                std::hint::black_box(());
+            },
+            "long-file" => {
+                return Progress::Done(Tree {
+                    files: vec!["x".repeat(20 << 20)],
+                    nodes: vec![scalar("", 1, 1)],
+                });
+            }
+            "long-problem" => return Progress::Failed(Problem::at("x", "y".repeat(100 << 10))),
             other => vec![scalar(other, 1, 1)],
         };
         Progress::Done(Tree { files: vec![request.entry.clone()], nodes })

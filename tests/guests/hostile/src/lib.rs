@@ -23,6 +23,8 @@ pub struct Settings {
     /// Misbehavior of `validate-settings`.
     validate: String,
     refuse: bool,
+    /// Misbehavior of `to-agent`.
+    translate: String,
 }
 
 impl Default for Settings {
@@ -33,9 +35,13 @@ impl Default for Settings {
             describe: String::new(),
             validate: String::new(),
             refuse: false,
+            translate: String::new(),
         }
     }
 }
+
+/// A terminal would clear its screen, and show the rest from right to left.
+const DECEPTIVE: &str = "\u{1b}[2J\u{202e}evil";
 
 /// The guest.
 pub struct Hostile;
@@ -86,6 +92,8 @@ impl Adapter for Hostile {
             "escape" => plan.files.push(File::new("../../etc/passwd", "x")),
             "credential" => plan.files.push(File::new(".auth_token", "x")),
             "many-files" => plan.files.extend((0..513).map(|n| File::new(&format!("f{n}"), "x"))),
+            "long-group" => plan.required_env.push(vec!["X".repeat(200); 40_000]),
+            "long-path" => plan.files.push(File::new(&format!("../{DECEPTIVE}{}", "x".repeat(1 << 20)), "x")),
             "big-files" => plan.files.push(File::new("f", "x".repeat(6 << 20).as_str())),
             _ => {}
         }
@@ -93,19 +101,33 @@ impl Adapter for Hostile {
     }
 
     /// The text of the message's part chooses what happens; `hello` becomes `translated`.
-    fn to_agent(_: &Settings, body: String) -> Result<String, Problem> {
+    fn to_agent(settings: &Settings, body: String) -> Result<String, Problem> {
+        if !settings.translate.is_empty() {
+            return Ok(misbehave(&settings.translate));
+        }
         let has_text = |text: &str| body.contains(&format!(r#""text":"{text}""#));
         if has_text("refuse") {
             return Err(Problem::at("/params", "refusal requested"));
         }
-        if let Some(how) = ["panic", "loop", "not JSON"].into_iter().find(|how| has_text(how)) {
+        if let Some(how) = ["panic", "loop", "not JSON", "zeros"].into_iter().find(|how| has_text(how)) {
             return Ok(misbehave(how));
         }
         Ok(body.replace(r#""text":"hello""#, r#""text":"translated""#))
     }
 
     fn synthetic_reply(_: &Settings, message: &Message) -> Result<Vec<String>, Problem> {
-        Ok(vec![misbehave(&message.text)])
+        match message.text.as_str() {
+            // In the guest an empty string takes 12 bytes (8 after it was lowered), in the host 24.
+            "empty-parts" => Ok(vec![String::new(); 1 << 21]),
+            "long-problem" => {
+                Err(Problem::at("p".repeat(100 << 10), format!("{DECEPTIVE}{}", "x".repeat(1 << 20))))
+            }
+            text => Ok(vec![misbehave(text)]),
+        }
+    }
+
+    fn runtime_in_config(_: &Settings, config: &[u8]) -> Option<String> {
+        (config == b"long").then(|| "x".repeat(8 << 20))
     }
 }
 
@@ -129,6 +151,25 @@ fn misbehave(how: &str) -> String {
             String::new()
         }
         "oversize" => "x".repeat(40 << 20),
+        "zeros" => {
+            let mut text = String::with_capacity((30 << 20) + 3);
+            text.push('[');
+            (0..15 << 20).for_each(|_| text.push_str("0,"));
+            text.push_str("0]");
+            text
+        }
+        "deceive" => {
+            println!("{DECEPTIVE}");
+            eprintln!("one\rtwo");
+            "deceived".into()
+        }
+        "log-both" => {
+            (0..20_000).for_each(|_| {
+                println!("o");
+                eprint!("e");
+            });
+            "logged".into()
+        }
         // SAFETY: unsound on purpose; the host must detect the invalid UTF-8.
         "malformed" => unsafe { String::from_utf8_unchecked(vec![0xff, 0xfe]) },
         "log-flood" => {

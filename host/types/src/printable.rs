@@ -1,7 +1,8 @@
-//! Text of agents, guests and templates on its way to a terminal.
+//! Text of agents, guests and templates on its way to a terminal or a log.
 //!
 //! A terminal obeys control characters, and shows text with directional or invisible characters as another text
-//! than it is. Both become visible escapes here; every output of the commands goes through this module.
+//! than it is. Both become visible escapes here; every output of the commands and every line that a guest writes
+//! to the log goes through this module.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -27,7 +28,8 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
 }
 
 /// JSON text whose strings have escapes instead: other text, the same JSON.
-pub(crate) fn printable_json(text: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn printable_json(text: &str) -> Cow<'_, str> {
     escaped(text, is_deceptive, |char, to| {
         for unit in char.encode_utf16(&mut [0; 2]) {
             // Writing to a `String` can't fail.
