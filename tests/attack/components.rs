@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Components, Database, Server, Start, bombs, on_both_databases, variant};
+use support::{Components, Database, Server, Start, bombs, variant};
 
 /// What a server may need more than before, whatever is pushed.
 const GROWTH: u64 = 160 << 20;
@@ -22,30 +22,30 @@ async fn start(database: Database) -> Server {
     server
 }
 
-on_both_databases! {
-    async fn components_of_unusual_shapes_are_refused_and_cost_the_server_nothing(database: Database) {
-        let server = start(database).await;
-        let (before, mut deviations) = (server.peak_memory(), String::new());
-        for (name, component) in bombs::shapes() {
-            let started = Instant::now();
-            let answer = server.push("bomb", &component, true).await;
-            let (took, grown) = (started.elapsed(), server.peak_memory() - before);
-            let refused = [413, 422, 503].contains(&answer.status.as_u16());
-            if !refused || took > PUSH_TIMEOUT || grown > GROWTH {
-                let _ = writeln!(deviations, "{name}: {} in {took:?}, {grown} bytes: {}", answer.status, answer.json);
-            }
-            let text = answer.json.to_string();
-            assert!(text.len() < 16_000, "{name}: a refusal of {} bytes", text.len());
-            assert!(!text.contains("/tmp/") && !text.contains(".rs:"), "{name}: {text}");
-            server.get("/health").await.ok();
+#[tokio::test(flavor = "multi_thread")]
+async fn components_of_unusual_shapes_are_refused_and_cost_the_server_nothing() {
+    let server = start(Database::sqlite()).await;
+    let (before, mut deviations) = (server.peak_memory(), String::new());
+    for (name, component) in bombs::shapes() {
+        let started = Instant::now();
+        let answer = server.push("bomb", &component, true).await;
+        let (took, grown) = (started.elapsed(), server.peak_memory() - before);
+        let refused = [413, 422, 503].contains(&answer.status.as_u16());
+        if !refused || took > PUSH_TIMEOUT || grown > GROWTH {
+            let _ =
+                writeln!(deviations, "{name}: {} in {took:?}, {grown} bytes: {}", answer.status, answer.json);
         }
-        assert!(deviations.is_empty(), "{deviations}");
-        // The server is what it was: it compiles and answers, and no compilation goes on.
-        let second = variant(&Components::get().second_mock, 900);
-        server.push("mock", &second, true).await.ok();
-        assert_eq!(server.reply("mock").await, "second");
-        assert!(server.children().is_empty());
+        let text = answer.json.to_string();
+        assert!(text.len() < 16_000, "{name}: a refusal of {} bytes", text.len());
+        assert!(!text.contains("/tmp/") && !text.contains(".rs:"), "{name}: {text}");
+        server.get("/health").await.ok();
     }
+    assert!(deviations.is_empty(), "{deviations}");
+    // The server is what it was: it compiles and answers, and no compilation goes on.
+    let second = variant(&Components::get().second_mock, 900);
+    server.push("mock", &second, true).await.ok();
+    assert_eq!(server.reply("mock").await, "second");
+    assert!(server.children().is_empty());
 }
 
 /// Bytes of a real guest, changed at places that differ each time: never an error of the server.

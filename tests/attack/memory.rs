@@ -155,15 +155,15 @@ fn amplified(workspaces: usize, bytes: usize) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn imports_whose_defaults_multiply() {
     let mut confined = Confined::start(Start::from(Database::sqlite())).await;
-    for (workspaces, bytes, dry_run) in [(1_900, 60_000, true), (200, 60_000, true), (1_900, 900_000, true)] {
-        let body = json!({ "template": amplified(workspaces, bytes), "dry_run": dry_run }).to_string();
+    for (workspaces, bytes) in [(1_900, 60_000), (200, 900_000)] {
+        let body = json!({ "template": amplified(workspaces, bytes), "dry_run": true }).to_string();
         let url = format!("{}/org/import", confined.server.url);
         let body = Some(("application/json", body.into_bytes()));
         let answers = confined.bear(by_all(Method::POST, url, body)).await;
         assert_none_failed(&answers);
     }
     // Not only planned.
-    let body = json!({ "template": amplified(1_900, 60_000) }).to_string();
+    let body = json!({ "template": amplified(300, 60_000) }).to_string();
     let url = format!("{}/org/import", confined.server.url);
     let answers =
         confined.bear(by_all(Method::POST, url, Some(("application/json", body.into_bytes())))).await;
@@ -183,7 +183,7 @@ fn archive(name: &str, bytes: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn imports_of_large_archives() {
     let mut confined = Confined::start(Start::from(Database::sqlite())).await;
-    for (name, bytes) in [("files/large", 31 << 20), ("org.yaml", 31 << 20), ("org.yaml", 900_000)] {
+    for (name, bytes) in [("files/large", 31 << 20), ("org.yaml", 900_000)] {
         let url = format!("{}/org/import?dry_run=true", confined.server.url);
         let body = Some(("application/x-tar", archive(name, bytes)));
         let answers = confined.bear(by_all(Method::POST, url, body)).await;

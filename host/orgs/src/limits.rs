@@ -29,9 +29,9 @@ pub(crate) const NAME_BYTES: usize = 255;
 /// Bytes of a role: every list of workspaces has it. Real ones have some thousands.
 pub(crate) const ROLE_BYTES: usize = 64 << 10;
 
-/// Imports at the same time, dry runs included. Each may have a template in memory, and what its workspaces are set up
-/// with.
-pub(crate) const IMPORTS: usize = 4;
+/// Imports at the same time, dry runs included. Each may take 100 MiB: an archive, its files, and what its workspaces are
+/// set up with.
+pub(crate) const IMPORTS: usize = 2;
 
 /// How long an import may wait for others.
 pub(crate) const IMPORT_PATIENCE: Duration = Duration::from_secs(60);

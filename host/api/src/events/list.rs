@@ -11,7 +11,6 @@ use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
 use store::EventFilter;
-use tokio::sync::Semaphore;
 use types::{EventId, WorkspaceId};
 
 use super::without_urls::without_urls;
@@ -19,17 +18,13 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::Refuse as _;
 use crate::extract::{given, path_param};
-use crate::next_page::{PAGE_BYTES, link};
+use crate::next_page::{PAGE_BYTES, link, reader};
 use httpd::error::ApiError;
 use httpd::json::{Json, RenderedJson};
 use httpd::parameters::Query;
 
 const DEFAULT_PAGE: u64 = 100;
 const MAX_PAGE: u64 = 500;
-
-/// Pages that are read at the same time. Others wait: more readers would keep every connection to the database from
-/// requests that need it for a moment.
-static READERS: Semaphore = Semaphore::const_new(4);
 
 /// The filter of a list. A value that makes no sense counts as not given; an unknown `before` gives no events.
 #[derive(Debug, Default, Deserialize)]
@@ -89,10 +84,9 @@ async fn answer(
     let Some(filter) = filter else {
         return Ok(Json(json!([])).into_response());
     };
-    // Fails on a closed semaphore only; it is never closed.
-    let reader = READERS.acquire().await;
+    let reading = reader().await?;
     let mut events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
-    drop(reader);
+    drop(reading);
     if !with_urls {
         events = events.into_iter().map(|event| without_urls(&event).unwrap_or(event)).collect();
     }
