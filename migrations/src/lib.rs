@@ -17,6 +17,7 @@ mod m0010_setups;
 mod m0011_message_answers;
 mod m0012_logged_claims;
 mod m0013_claim_hops;
+mod m0014_access;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_message_answers::Migration),
             Box::new(m0012_logged_claims::Migration),
             Box::new(m0013_claim_hops::Migration),
+            Box::new(m0014_access::Migration),
         ]
     }
 }

@@ -59,6 +59,46 @@ on_both_databases! {
         }
     }
 
+    async fn calls_under_way_are_limited_for_a_workspace_and_in_all(database: Database) {
+        let start = Start::from(database).env("A2A_MAX_CALLS", "3").env("A2A_MAX_CALLS_PER_WORKSPACE", "2");
+        let (server, agent) = (Server::start(start).await, Agent::start().await);
+        let [one, other] = [server.agent_at(&agent.url).await, server.agent_at(&agent.url).await];
+        let answers: Vec<_> = (0..3).map(|_| support::feed()).collect();
+        let (to_agent, reactions): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        agent.react(reactions);
+        let sent = |id: String| {
+            let url = format!("{}/workspaces/{id}/a2a", server.url);
+            tokio::spawn(async move { reqwest::Client::new().post(url).json(&message("hello")).send().await.unwrap().status() })
+        };
+        let mut under_way = vec![sent(one.clone()), sent(one.clone())];
+        agent.received(2).await;
+        // What is too much for one agent waits in its queue.
+        let queued = send(&server, &one, &[]).await;
+        assert_eq!((queued.status.as_u16(), &queued.json["queued"]), (202, &json!(true)));
+        let item = format!("/workspaces/{one}/a2a/queue/{}", queued.json["queue_id"].as_str().unwrap());
+        under_way.push(sent(other.clone()));
+        agent.received(3).await;
+        // What is too much for the server is refused, and nothing of it is recorded.
+        let refused = raw(&server, &other, &[]).await;
+        assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
+        let text = refused.text().await.unwrap();
+        assert!(text.contains("this server waits for as many agents as it may"), "{text}");
+        assert_eq!(agent.received(3).await.len(), 3);
+        // Each ends with its connection, which is not used again.
+        for answer in to_agent {
+            answer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec()).expect("it waits");
+        }
+        for status in under_way {
+            assert_eq!(status.await.unwrap(), 200);
+        }
+        heartbeat(&server, &one, json!({})).await;
+        server.until("the queued message is delivered", async |server| {
+            server.post("/registry/heartbeat", json!({ "workspace_id": one })).await.ok();
+            server.get(&item).await.ok()["status"] == "completed"
+        }).await;
+        send(&server, &other, &[]).await.ok();
+    }
+
     async fn events_of_the_workspace_keep_a_delivery_alive(database: Database) {
         let server = Server::start(Start::from(database).env("A2A_IDLE_TIMEOUT_SECONDS", "1")).await;
         let agent = Agent::start().await;

@@ -70,6 +70,64 @@ on_both_databases! {
         assert_eq!(rows(&server, &poller).await, 5 + 2 + 1 + 2);
     }
 
+    async fn each_credential_is_a_sender_of_its_own(database: Database) {
+        let server = Server::start(Start::from(database).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", "t").env("TRUSTED_PROXIES", "127.0.0.1")).await;
+        let ask = async |method: Method, path: &str, body: Value| server.ask("t", method, path, Some(body)).await.ok();
+        let make = async |name: &str| {
+            let made = ask(Method::POST, "/workspaces", json!({ "name": name, "runtime": "external", "delivery_mode": "poll" })).await;
+            made["id"].as_str().unwrap().to_owned()
+        };
+        let [poller, sender] = [make("Poller").await, make("Sender").await];
+        let token = async |path: &str| {
+            let made = ask(Method::POST, path, json!({})).await;
+            format!("Bearer {}", made["auth_token"].as_str().unwrap())
+        };
+        let orgs = [token("/org/tokens").await, token("/org/tokens").await];
+        let own = [token(&format!("/workspaces/{sender}/tokens")).await, token(&format!("/workspaces/{sender}/tokens")).await];
+        let rows = async || ask(Method::GET, &format!("/workspaces/{poller}/activity"), json!({})).await.as_array().unwrap().len();
+        let at = |address: &'static str| vec![("X-Forwarded-For", address)];
+        let with = |bearer: &'static str| vec![("Authorization", bearer)];
+        let [org, other_org]: [&'static str; 2] = orgs.map(|it| &*it.leak());
+        let [agent, again]: [&'static str; 2] = own.map(|it| &*it.leak());
+        // One sender each: an agent by whichever of its tokens; who shows nothing, or nothing good, by the network.
+        let senders = [
+            vec![with("Bearer t"), with("Bearer  t ")],
+            vec![with(org)],
+            vec![with(other_org)],
+            vec![with(agent), with(again)],
+            vec![at("192.0.2.1"), [at("192.0.2.1"), with("Bearer x")].concat(), [at("192.0.2.1"), with("bearer t")].concat()],
+            vec![at("192.0.2.2")],
+            vec![at("2001:db8::1"), at("2001:db8::2")],
+            // It says that it is the receiver, whose agent it need not be.
+            vec![[at("192.0.2.2"), vec![("X-Workspace-ID", &*poller.clone().leak())]].concat()],
+        ];
+        // By the header, and by an id that is unique.
+        for (round, (id, key)) in [("msg-1", "k"), (FIRST, "k")].into_iter().enumerate() {
+            for (number, sender) in senders.iter().enumerate() {
+                for headers in sender.iter().chain(sender) {
+                    let headers = [headers.as_slice(), &[("Idempotency-Key", key)]].concat();
+                    send(&server, &poller, &message(id, "hello"), &headers).await.ok();
+                    assert_eq!(rows().await, round * senders.len() + number + 1, "{headers:?}");
+                }
+            }
+        }
+    }
+
+    async fn another_senders_message_is_queued_beside_the_first(database: Database) {
+        let (server, agent) = (Server::start(Start::from(database).env("TRUSTED_PROXIES", "127.0.0.1")).await, Agent::start().await);
+        let id = push_workspace(&server, "Agent", &agent).await;
+        agent.react([Reaction::Stall, Reaction::Stall]);
+        let body = message(FIRST, "hello");
+        let mut items = Vec::new();
+        for address in ["192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.2"] {
+            let queued = send(&server, &id, &body, &[("X-Timeout", "1"), ("X-Forwarded-For", address)]).await;
+            assert_eq!(queued.status, 202);
+            items.push(queued.json["queue_id"].clone());
+        }
+        assert_eq!(items[..2], items[2..]);
+        assert_ne!(items[0], items[1]);
+    }
+
     async fn an_agent_gets_a_message_once(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = push_workspace(&server, "Agent", &agent).await;

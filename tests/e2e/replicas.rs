@@ -9,7 +9,7 @@ use reqwest::Method;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::{Value, json};
 
-use support::{Components, Database, Server, Start, variant};
+use support::{Components, Database, Server, Socket, Start, variant};
 
 async fn start_three(database: &Database, env: &[(&'static str, &str)]) -> Vec<Server> {
     let mut servers = Vec::new();
@@ -230,4 +230,19 @@ async fn guests_are_swapped_on_every_server_under_load() {
     .await;
     let bytes = format!("SELECT COUNT(*) FROM guest_components WHERE digest = '{second}'");
     assert_eq!(select_number(&database, &bytes).await, 0, "the component goes with its last release");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs TEST_DATABASE_URL"]
+async fn a_ticket_of_one_server_opens_one_socket_at_any() {
+    let database = Database::postgres().await;
+    let servers = start_three(&database, &[("MOLECULE_ENV", "staging"), ("ADMIN_TOKEN", "t")]).await;
+    for round in 0..5 {
+        let made = servers[round % 3].ask("t", Method::POST, "/ws/ticket", None).await.ok();
+        let query = format!("?ticket={}", made["ticket"].as_str().unwrap());
+        let opened = servers.iter().chain(&servers).map(|server| Socket::open(server, &query, &[]));
+        let opened = futures::future::join_all(opened).await;
+        let statuses: Vec<u16> = opened.iter().filter_map(|it| it.as_ref().err().map(|it| it.0)).collect();
+        assert_eq!(statuses, [401; 5], "round {round}");
+    }
 }

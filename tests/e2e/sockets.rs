@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use reqwest::Method;
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
-use support::{Database, Server, Socket, Start, on_both_databases};
+use support::{Database, Server, Socket, Start, on_both_databases, select_number};
 
 const ADMIN: &str = "the-admin-token";
 
@@ -246,6 +247,81 @@ on_both_databases! {
         assert_eq!(seen.matches("hunter2").count(), 2 + 3, "{seen}");
     }
 
+    async fn a_ticket_opens_one_socket(database: Database) {
+        let server = Server::start(guarded(database).env("RUST_LOG", "debug")).await;
+        let made = async |bearer: &str| server.ask(bearer, Method::POST, "/ws/ticket", None).await;
+        let ticket = async |bearer: &str| {
+            let made = made(bearer).await.ok();
+            assert_eq!(made["expires_in"], 30);
+            made["ticket"].as_str().unwrap().to_owned()
+        };
+        let refused = async |query: &str, headers: &[(&'static str, &str)]| {
+            let (status, body) = Socket::open(&server, query, headers).await.err().expect("the handshake is refused");
+            (status, serde_json::from_str::<Value>(&body).unwrap()["error"].as_str().unwrap().to_owned())
+        };
+        let invalid = (401, "invalid WebSocket ticket".to_owned());
+        let first = ticket(ADMIN).await;
+        let mut canvas = Socket::open(&server, &format!("?ticket={first}"), &[("Origin", "http://localhost:3000")]).await.expect("it is open");
+        let id = server.ask(ADMIN, Method::POST, "/workspaces", Some(mock("A"))).await.ok();
+        let id = id["id"].as_str().unwrap();
+        assert_eq!(canvas.event().await["workspace_id"], id);
+        // Once only, whether the socket is still open or not; and none that was never made.
+        drop(canvas);
+        for used in [first.as_str(), "", "x", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", ADMIN] {
+            assert_eq!(refused(&format!("?ticket={used}"), &[]).await, invalid, "{used}");
+        }
+        // Of many that use it at once, one gets in.
+        let second = ticket(ADMIN).await;
+        let raced = (0..8).map(|_| Socket::open(&server, "?since=0", &[]));
+        assert_eq!(futures::future::join_all(raced).await.iter().filter(|opened| opened.is_ok()).count(), 0);
+        let query = format!("?since=0&ticket={second}");
+        let raced = futures::future::join_all((0..8).map(|_| Socket::open(&server, &query, &[]))).await;
+        assert_eq!(raced.iter().filter(|opened| opened.is_ok()).count(), 1);
+        // It is not for agents, and not beside another credential; neither uses it up.
+        let third = ticket(ADMIN).await;
+        let query = format!("?ticket={third}");
+        let both = (401, "invalid WebSocket credential".to_owned());
+        let (bearer, hex) = (format!("Bearer {ADMIN}"), format!("molecule-auth.{}", hex::encode(ADMIN)));
+        for headers in [("X-Workspace-ID", id), ("Authorization", &bearer), ("Sec-WebSocket-Protocol", &hex)] {
+            assert_eq!(refused(&query, &[headers]).await, both, "{headers:?}");
+        }
+        Socket::open(&server, &query, &[]).await.expect("it was not used");
+        // Who may not read all events makes none.
+        let own = server.ask(ADMIN, Method::POST, &format!("/workspaces/{id}/tokens"), None).await.ok();
+        assert_eq!(server.request(Method::POST, "/ws/ticket", None).await.error(401), "admin auth required");
+        for bearer in [own["auth_token"].as_str().unwrap(), "x"] {
+            assert_eq!(made(bearer).await.error(401), "invalid admin auth token");
+        }
+        // That of a credential which was revoked meanwhile opens nothing.
+        let org = server.ask(ADMIN, Method::POST, "/org/tokens", Some(json!({}))).await.ok();
+        let late = ticket(org["auth_token"].as_str().unwrap()).await;
+        server.ask(ADMIN, Method::DELETE, &format!("/org/tokens/{}", org["id"].as_str().unwrap()), None).await.ok();
+        assert_eq!(refused(&format!("?ticket={late}"), &[]).await, invalid);
+        // It outlives a restart, but not its time by the database's clock, in either direction.
+        let [kept, old, early] = [ticket(ADMIN).await, ticket(ADMIN).await, ticket(ADMIN).await];
+        let log = server.log();
+        let server = server.restart().await;
+        Socket::open(&server, &format!("?ticket={kept}"), &[]).await.expect("it is good for thirty seconds");
+        let database = server.connect().await;
+        for (ticket, change) in [(&old, "made_ms - 31000"), (&early, "made_ms + 60000")] {
+            database.execute_unprepared(&format!("UPDATE socket_tickets SET made_ms = {change}")).await.unwrap();
+            let refusal = Socket::open(&server, &format!("?ticket={ticket}"), &[]).await.err().expect("it is refused");
+            assert_eq!(refusal.0, 401, "{change}");
+        }
+        // Unused ones are bounded, and make room when they are too old.
+        let make = async || server.ask(ADMIN, Method::POST, "/ws/ticket", None).await;
+        for _ in 0..100 {
+            make().await.ok();
+        }
+        assert_eq!(make().await.error(429), "too many unused tickets — retry in 30 seconds");
+        database.execute_unprepared("UPDATE socket_tickets SET made_ms = made_ms - 31000").await.unwrap();
+        make().await.ok();
+        assert_eq!(select_number(&database, "SELECT COUNT(*) FROM socket_tickets").await, 1);
+        for ticket in [first, second, third, kept, old, early, late] {
+            assert!(!log.contains(&ticket) && !server.log().contains(&ticket), "a ticket is in the log");
+        }
+    }
+
     async fn a_stream_carries_events_of_one_workspace(database: Database) {
         let mut server = Server::start(database).await;
         let id = server.workspace(mock("A")).await;
@@ -300,9 +376,8 @@ async fn streams_and_sockets_need_access() {
     let foreign = refused(&server, &[("Origin", "http://evil.example")]).await;
     assert_eq!(foreign.0, 403);
     for origin in ["http://localhost:3000", &server.url.clone()] {
-        Socket::open(&server, "", &[("Origin", origin)])
-            .await
-            .unwrap_or_else(|refusal| panic!("{origin}: {refusal:?}"));
+        let forged = Socket::open(&server, "?since=0", &[("Origin", origin)]).await.err();
+        assert_eq!(forged, Some((401, error("canvas auth required"))), "{origin}");
     }
     for (name, value) in [("Authorization", bearer(ADMIN)), ("Sec-WebSocket-Protocol", protocol(ADMIN))] {
         // Browsers close a socket whose offered subprotocol is not selected.

@@ -206,6 +206,55 @@ on_both_databases! {
         let eleventh = ask(ADMIN, Method::POST, "/org/tokens", json!({})).await;
         assert_eq!(eleventh.error(429), "rate limit exceeded");
     }
+
+    async fn tokens_that_a_token_makes_for_itself_share_its_budget(database: Database) {
+        // In tenant mode too, where they are one organization's.
+        for org in [None, Some("org-1")] {
+            let start = org.iter().fold(guarded(database.clone()), |start, org| start.env("MOLECULE_ORG_ID", *org));
+            let server = Server::start(start).await;
+            let member = ("X-Molecule-Org-Id", "org-1");
+            let mint = async |server: &Server, bearer: &str| {
+                let bearer = format!("Bearer {bearer}");
+                server.with(&[("Authorization", &bearer), member], Method::POST, "/org/tokens", Some(json!({}))).await
+            };
+            let made = async |server: &Server, bearer: &str| mint(server, bearer).await.ok()["auth_token"].as_str().unwrap().to_owned();
+            let [first, other] = [made(&server, ADMIN).await, made(&server, ADMIN).await];
+            // Each made by the one before, the last of them after a restart, when budgets are full again.
+            let mut last = made(&server, &first).await;
+            last = made(&server, &last).await;
+            let server = server.restart().await;
+            for _ in 0..10 {
+                last = made(&server, &last).await;
+            }
+            for spent in [&last, &first] {
+                assert_eq!(mint(&server, spent).await.error(429), "rate limit exceeded");
+            }
+            made(&server, &other).await;
+            made(&server, ADMIN).await;
+        }
+    }
+
+    async fn strangers_do_not_use_up_the_budget_of_the_organization(database: Database) {
+        let start = guarded(database).env("MOLECULE_ORG_ID", "org-1").env("RATE_LIMIT", "5");
+        let server = Server::start(start).await;
+        let member = ("X-Molecule-Org-Id", "org-1");
+        let ask = async |authorization: Option<&str>| {
+            let mut headers = vec![member];
+            headers.extend(authorization.map(|value| ("Authorization", value)));
+            server.with(&headers, Method::GET, "/workspaces", None).await.status.as_u16()
+        };
+        // Without a credential by address; with an invented one by that.
+        assert_eq!([ask(None).await, ask(None).await, ask(None).await, ask(None).await, ask(None).await, ask(None).await], [401, 401, 401, 401, 401, 429]);
+        for invented in 0..6 {
+            assert_eq!(ask(Some(&format!("Bearer {invented}"))).await, 401);
+        }
+        // Its own requests share one budget, by whatever credential and spelling.
+        let admin = format!("Bearer {ADMIN}");
+        let made = server.with(&[member, ("Authorization", &admin)], Method::POST, "/org/tokens", Some(json!({}))).await.ok();
+        let org = format!("Bearer {}", made["auth_token"].as_str().unwrap());
+        assert_eq!([ask(Some(&admin)).await, ask(Some(&org)).await, ask(Some(&admin)).await, ask(Some(&org)).await], [200; 4]);
+        assert_eq!([ask(Some(&admin)).await, ask(Some(&org)).await], [429, 429]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 //! A request without credentials speaks as a user. A request that names a workspace as its sender has to
 //! show that workspace's token.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,16 +13,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use messaging::{
-    AgentStream, Answer, Caller, DeliveryError, MessageHeaders, Reply, SendRequest, StreamBroken,
+    AgentStream, Answer, Caller, Credential, DeliveryError, MessageHeaders, Reply, SendRequest, StreamBroken,
 };
 use tokio::time::Instant;
 use types::WorkspaceId;
 
-use crate::access::{Credentials, mark_admitted};
+use crate::access::{self, Credentials, mark_admitted};
 use crate::app::App;
 use crate::errors::delivery_error;
 use crate::extract::path_param;
 use httpd::body::{self, BodyError};
+use httpd::client_ip::ClientIp;
 use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
 use httpd::router_ext::RouterExt;
@@ -101,7 +103,9 @@ impl FromRequest<App> for Message {
         let id = path_param(&mut parts, "id").await;
         let target = WorkspaceId::parse(&id).map_err(|_| delivery_error(DeliveryError::NotFound))?;
         let headers = parts.headers.clone();
-        let caller = sender(app, target, &headers)?;
+        let client = parts.extensions.get::<ClientIp>();
+        let network = client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.network());
+        let (caller, credential) = sender(app, target, &headers, network)?;
         let mut request = Request::from_parts(parts, body);
         mark_admitted(app, &mut request);
         let body = body::read(request, BODY_BYTES).await.map_err(unreadable)?;
@@ -109,7 +113,7 @@ impl FromRequest<App> for Message {
             headers.get(IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         let idempotency_key = idempotency_key.filter(|key| !key.is_empty());
         let headers = MessageHeaders::of_request(&headers);
-        Ok(Self(SendRequest { target, body, caller, deadline, headers, idempotency_key }))
+        Ok(Self(SendRequest { target, body, caller, credential, deadline, headers, idempotency_key }))
     }
 }
 
@@ -126,13 +130,32 @@ fn unreadable(error: BodyError) -> ApiError {
     }
 }
 
-/// The workspace that the header names and the bearer proves, else the workspace of the bearer, else a user.
-fn sender(app: &App, target: WorkspaceId, headers: &HeaderMap) -> Result<Caller, ApiError> {
+/// The workspace that the header names and the bearer proves, else the workspace of the bearer, else a user; and what
+/// that sender showed.
+fn sender(
+    app: &App,
+    target: WorkspaceId,
+    headers: &HeaderMap,
+    network: IpAddr,
+) -> Result<(Caller, Credential), ApiError> {
     let credentials = Credentials::of(headers);
-    let proved = || app.access.workspace_of(&credentials);
+    // A bearer that is no good counts as none here.
+    let shown = app.access.bearer_of(&credentials).ok().flatten();
+    let proved = match &shown {
+        Some(access::Caller::Workspace { id, .. }) => Some(*id),
+        _ => None,
+    };
+    let credential = match &shown {
+        Some(access::Caller::AdminToken) => Credential::AdminToken,
+        Some(caller) => caller.token().map_or(Credential::None(network), Credential::Token),
+        None => Credential::None(network),
+    };
     let named = text(headers, WORKSPACE_ID).unwrap_or_default();
     if named.is_empty() {
-        return Ok(proved().map_or(Caller::User, Caller::Workspace));
+        return Ok(match proved {
+            Some(own) => (Caller::Workspace(own), Credential::Own),
+            None => (Caller::User, credential),
+        });
     }
     if RESERVED_PREFIXES.iter().any(|prefix| named.starts_with(prefix)) {
         tracing::warn!(caller = named, %target, "a request from outside uses a reserved caller name");
@@ -144,9 +167,9 @@ fn sender(app: &App, target: WorkspaceId, headers: &HeaderMap) -> Result<Caller,
     if named != target && app.fleet.state().tokens().has_any(named) {
         match credentials.bearer() {
             None => return Err(ApiError::unauthorized("missing caller auth token")),
-            Some(_) if proved() == Some(named) => {}
+            Some(_) if proved == Some(named) => {}
             Some(_) => return Err(ApiError::unauthorized("invalid caller auth token")),
         }
     }
-    Ok(Caller::Workspace(named))
+    Ok((Caller::Workspace(named), if proved == Some(named) { Credential::Own } else { credential }))
 }

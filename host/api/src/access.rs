@@ -159,6 +159,9 @@ async fn require_admin(
 ) -> Result<Response, ApiError> {
     let caller = access.admin(&Credentials::of(request.headers()))?;
     record(&caller);
+    if let Some(counted) = caller.counted_as() {
+        request.extensions_mut().insert(counted);
+    }
     request.extensions_mut().insert(caller);
     request.extensions_mut().insert(Admitted);
     Ok(next.run(request).await)

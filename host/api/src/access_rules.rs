@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use fleet::Fleet;
+use credentials::{Maker, Ticket};
+use fleet::{Fleet, LiveToken};
 use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -14,6 +15,8 @@ use types::{OrgId, Owner, TokenId, WorkspaceId};
 use crate::settings::AccessSettings;
 use httpd::error::ApiError;
 use httpd::headers::text;
+use httpd::origin_list::OriginList;
+use httpd::rate_limit::CountedAs;
 
 /// The bearer token of a request. Only headers are read, never the query string.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +63,8 @@ pub enum Caller {
         prefix: String,
         /// Root workspace of the organization that the token is bound to.
         org_id: Option<OrgId>,
+        /// The first of the tokens that led to this one, or this one.
+        root: TokenId,
     },
     /// A token of this workspace.
     Workspace {
@@ -67,6 +72,8 @@ pub enum Caller {
         id: WorkspaceId,
         /// The token's id.
         token: TokenId,
+        /// The first of the tokens that led to this one, or this one.
+        root: TokenId,
     },
     /// Dev mode asks for no credential.
     DevMode,
@@ -88,6 +95,35 @@ impl Caller {
             Self::OrgToken { id, .. } | Self::Workspace { token: id, .. } => Some(*id),
             Self::AdminToken | Self::DevMode | Self::Uninitialized => None,
         }
+    }
+}
+
+impl Caller {
+    /// The first of the tokens that led to the caller's.
+    #[must_use]
+    pub(crate) fn root(&self) -> Option<TokenId> {
+        match self {
+            Self::OrgToken { root, .. } | Self::Workspace { root, .. } => Some(*root),
+            Self::AdminToken | Self::DevMode | Self::Uninitialized => None,
+        }
+    }
+
+    /// The caller as the maker of a token.
+    #[must_use]
+    pub(crate) fn maker(&self) -> Maker {
+        Maker { name: self.to_string(), root: self.root() }
+    }
+
+    /// Whom the caller's requests count as, where tokens that it makes for itself shall count as itself. None for
+    /// callers without a credential: they count by their address.
+    #[must_use]
+    pub(crate) fn counted_as(&self) -> Option<CountedAs> {
+        let name = match self {
+            Self::AdminToken => self.to_string(),
+            Self::DevMode | Self::Uninitialized => return None,
+            Self::OrgToken { root, .. } | Self::Workspace { root, .. } => format!("root:{root}"),
+        };
+        Some(CountedAs(Sha256::digest(name.as_bytes()).into()))
     }
 }
 
@@ -130,6 +166,8 @@ pub struct RegistrationRights {
     pub may_create: bool,
     /// Get a token if the workspace has none. Whoever showed its own has one, unless that is being revoked.
     pub may_get_token: bool,
+    /// The first of the tokens that led to the caller's, if it is one.
+    pub root: Option<TokenId>,
     /// The caller showed a token that counts for this workspace.
     pub proved: bool,
 }
@@ -139,6 +177,8 @@ pub struct RegistrationRights {
 pub struct Access {
     admin_token: Option<TokenHash>,
     dev_mode: bool,
+    /// Origins whose pages may open sockets without a credential.
+    socket_origins: Option<OriginList>,
     fleet: Fleet,
 }
 
@@ -148,7 +188,8 @@ impl Access {
     pub fn new(settings: &AccessSettings, fleet: Fleet) -> Self {
         let token = settings.admin_token.as_ref();
         let admin_token = token.map(|token| TokenHash::of(token.expose()));
-        Self { admin_token, dev_mode: settings.dev_mode(), fleet }
+        let socket_origins = settings.ws_allow_origins.clone();
+        Self { admin_token, dev_mode: settings.dev_mode(), socket_origins, fleet }
     }
 
     /// Dev mode: a developer's own machine, where no credential is needed.
@@ -192,10 +233,52 @@ impl Access {
         };
         let caller = match self.admin_token {
             Some(_) if self.is_admin_token(bearer) => Some(Caller::AdminToken),
-            Some(_) => self.token(bearer).filter(|caller| matches!(caller, Caller::OrgToken { .. })),
-            None => self.token(bearer),
+            _ => self.token(bearer).filter(|caller| self.is_admin_class(caller)),
         };
         caller.ok_or_else(|| ApiError::unauthorized("invalid admin auth token"))
+    }
+
+    /// Whether the holder of a token is admitted to class `admin`.
+    fn is_admin_class(&self, caller: &Caller) -> bool {
+        !self.has_admin_token() || matches!(caller, Caller::OrgToken { .. })
+    }
+
+    /// Whether a bearer is the admin token or a live token. Records no use.
+    #[must_use]
+    pub(crate) fn is_credential(&self, bearer: &str) -> bool {
+        self.is_admin_token(bearer) || self.fleet.state().tokens().find(bearer).is_some()
+    }
+
+    /// The maker of a ticket, which is used up by this. Its credential must still be good.
+    ///
+    /// # Errors
+    /// 401 for a ticket that is no good, 503 if the database can't be read.
+    pub(crate) async fn ticket(&self, text: &str) -> Result<Caller, ApiError> {
+        let redeemed = self.fleet.credentials().redeem_ticket(text).await;
+        let ticket = redeemed.map_err(|error| ApiError::platform_unavailable(&error))?;
+        let made_by = |Ticket { token, made_by }: Ticket| match token {
+            Some(id) => {
+                let token = self.fleet.state().tokens().get(id)?;
+                Some(holder(&token)).filter(|caller| self.is_admin_class(caller))
+            }
+            None => [Caller::AdminToken, Caller::DevMode, Caller::Uninitialized]
+                .into_iter()
+                // The settings may be others since.
+                .filter(|caller| (*caller == Caller::AdminToken) == self.has_admin_token())
+                .find(|caller| caller.to_string() == made_by),
+        };
+        ticket.and_then(made_by).ok_or_else(|| {
+            let hint = "a ticket is good for one socket, within 30 seconds: get another with POST /ws/ticket";
+            let body = json!({ "error": "invalid WebSocket ticket", "hint": hint });
+            ApiError::with_body(StatusCode::UNAUTHORIZED, body)
+        })
+    }
+
+    /// Whether a canvas may open a socket without any credential: where nothing needs one to read events, or from pages
+    /// whose origin the operator named.
+    #[must_use]
+    pub(crate) fn opens_sockets(&self, headers: &HeaderMap) -> bool {
+        !self.has_admin_token() || self.socket_origins.as_ref().is_some_and(|origins| origins.names(headers))
     }
 
     /// Class `ws`, for the workspace that the path names.
@@ -301,11 +384,9 @@ impl Access {
     ) -> Result<RegistrationRights, ApiError> {
         let proof = self.agent(id, credentials).await?;
         let may_create = !self.has_admin_token() || proof == AgentProof::Admin;
-        Ok(RegistrationRights {
-            may_create,
-            may_get_token: proof != AgentProof::Own,
-            proved: proof.is_proved(),
-        })
+        let root = self.bearer_of(credentials).ok().flatten().and_then(|caller| caller.root());
+        let may_get_token = proof != AgentProof::Own;
+        Ok(RegistrationRights { may_create, may_get_token, root, proved: proof.is_proved() })
     }
 
     /// The rule for changing an agent's card. In dev mode the web canvas edits cards of live workspaces
@@ -372,14 +453,18 @@ impl Access {
 
     /// The owner of a live token.
     fn token(&self, bearer: &str) -> Option<Caller> {
-        let token = self.fleet.credentials().authenticate(bearer)?;
-        let row = &token.row;
-        Some(match row.owner {
-            Owner::Workspace(id) => Caller::Workspace { id, token: row.id },
-            Owner::Organization => {
-                Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id }
-            }
-        })
+        self.fleet.credentials().authenticate(bearer).map(|token| holder(&token))
+    }
+}
+
+fn holder(token: &LiveToken) -> Caller {
+    let row = &token.row;
+    let root = row.root.unwrap_or(row.id);
+    match row.owner {
+        Owner::Workspace(id) => Caller::Workspace { id, token: row.id, root },
+        Owner::Organization => {
+            Caller::OrgToken { id: row.id, prefix: row.prefix.clone(), org_id: row.org_id, root }
+        }
     }
 }
 

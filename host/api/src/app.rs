@@ -70,8 +70,10 @@ impl App {
     pub fn new(access: &AccessSettings, http: HttpParts, services: Services, shutdown: Shutdown) -> Self {
         let HttpParts { metrics, limits, cors, external_url } = http;
         let Services { catalog, fleet, messaging, orgs, tasks } = services;
+        let rules = Arc::new(Access::new(access, fleet.clone()));
+        count_by_credential(&limits, &rules);
         Self(Arc::new(Parts {
-            access: Arc::new(Access::new(access, fleet.clone())),
+            access: rules,
             metrics,
             limits,
             tasks,
@@ -89,6 +91,14 @@ impl App {
             shutdown,
         }))
     }
+}
+
+/// Lets the rate limits tell the organization's own requests from those that only name it.
+pub fn count_by_credential(limits: &RateLimits, access: &Arc<Access>) {
+    // The limits may outlive the routes, which hold the fleet.
+    let access = Arc::downgrade(access);
+    limits
+        .know_credentials(move |bearer| access.upgrade().is_some_and(|access| access.is_credential(bearer)));
 }
 
 impl Deref for App {

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use catalog::{CatalogError, Verdict};
-use credentials::TokenError;
+use credentials::{TICKET_LIFE, TicketError, TokenError};
 use fleet::{
     CreateError, EditError, HibernateError, LifecycleError, RegisterError, RemoveError, WorkspaceError,
     rules::{INVALID_FIELDS, InvalidMode},
@@ -240,6 +240,16 @@ impl Refusal for TokenError {
     }
 }
 
+impl Refusal for TicketError {
+    fn refusal(self, _: &str) -> ApiError {
+        match &self {
+            Self::TooMany => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &self.to_string())
+                .with_retry_after(TICKET_LIFE.as_secs()),
+            Self::Store(error) => ApiError::platform_unavailable(error),
+        }
+    }
+}
+
 // === Messages ===
 
 /// Answers about activity that was not read.
@@ -332,6 +342,7 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
             ApiError::with_body(StatusCode::LOOP_DETECTED, json!({ "error": text, "hops": hops }))
         }
         E::BusyNativeQueue => ApiError::busy(&text, true),
+        E::TooManyCalls => ApiError::busy(&text, false),
         E::BusyAndNotQueued(cause) => {
             tracing::error!(error = cause as &dyn Error, "a message could not be queued");
             ApiError::busy(&text, false)

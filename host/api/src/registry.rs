@@ -43,8 +43,8 @@ pub fn routes(_: &App) -> Router<App> {
 type Answer = Result<Json<Value>, ApiError>;
 
 async fn register(State(app): State<App>, auth: AgentAuth<Registration>) -> Answer {
-    let RegistrationRights { may_create, may_get_token, proved } = auth.rights;
-    let registration = Registration { may_create, may_get_token, proved, ..auth.body };
+    let RegistrationRights { may_create, may_get_token, root, proved } = auth.rights;
+    let registration = Registration { may_create, may_get_token, root, proved, ..auth.body };
     let fleet = app.fleet.clone();
     let registered =
         run_to_completion(async move { fleet.register(registration).await.or_refuse("registration failed") })
@@ -102,7 +102,7 @@ impl Validate for Registration {
         let mode = DeliveryMode::asked(body.delivery_mode.as_deref().unwrap_or_default());
         let mode = mode.or_refuse("")?;
         let url = body.url.unwrap_or_default();
-        Ok(Self { id, url, card, mode, may_create: false, may_get_token: false, proved: false })
+        Ok(Self { id, url, card, mode, may_create: false, may_get_token: false, root: None, proved: false })
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::Args;
+use httpd::origin_list::OriginList;
 
 /// Names (`MOLECULE_ENV`) of a deployment on a developer's machine.
 const DEVELOPMENT: [&str; 2] = ["development", "dev"];
@@ -25,6 +26,13 @@ pub struct AccessSettings {
     #[arg(long, env = "MOLECULE_ENV", value_name = "NAME")]
     pub molecule_env: Option<String>,
 
+    /// Web origins whose pages may open /ws without a credential where ADMIN_TOKEN is set, comma
+    /// separated; CORS must allow them too. An origin is no proof: any program can send it, and
+    /// reads all events then. Pages that can fetch a ticket (POST /ws/ticket) need no entry
+    /// [default: none]
+    #[arg(long, env = "WS_ALLOW_ORIGINS", value_name = "LIST", value_parser = OriginList::named)]
+    pub ws_allow_origins: Option<OriginList>,
+
     /// `1`: GET /admin/workspaces/:id/test-token hands out tokens in production too
     #[arg(long, env = "MOLECULE_ENABLE_TEST_TOKENS", value_name = "1")]
     pub molecule_enable_test_tokens: Option<String>,
@@ -44,14 +52,24 @@ impl AccessSettings {
         self.is_called(&DEVELOPMENT)
     }
 
-    /// Advice for an operator whose admin routes are open by accident.
+    /// What is open to every client without a credential, where anything is.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        let open_by_accident = self.admin_token.is_none() && !self.dev_mode();
-        open_by_accident.then_some(
-            "ADMIN_TOKEN is not set: every client that reaches this port controls the server. \
-             Set it to a long random text, for instance: ADMIN_TOKEN=$(openssl rand -hex 32)",
-        )
+    pub fn open_routes(&self) -> Option<&'static str> {
+        if self.admin_token.is_some() {
+            None
+        } else if self.dev_mode() {
+            Some(
+                "development mode: no route needs a credential, so every program that reaches this port controls the \
+                 server. Set ADMIN_TOKEN where others can reach it",
+            )
+        } else {
+            Some(
+                "ADMIN_TOKEN is not set: every client that reaches this port controls the server until the first token \
+                 exists, and may afterwards still read all events and messages (/ws), send messages to agents, and \
+                 register as the agent of a workspace that never had a token. Set it to a long random text, for \
+                 instance: ADMIN_TOKEN=$(openssl rand -hex 32)",
+            )
+        }
     }
 
     /// Whether the deployment calls itself production.

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::routing::{delete, get};
 use chrono::{DateTime, Utc};
+use credentials::Maker;
 use fleet::LiveToken;
 use http::StatusCode;
 use http::request::Parts;
@@ -60,7 +61,7 @@ async fn list(
 }
 
 async fn mint_own(State(app): State<App>, auth: WorkspaceAuth) -> Answer<(StatusCode, Json<Value>)> {
-    let minted = app.fleet.credentials().issue(auth.id, &auth.caller.to_string(), true).await;
+    let minted = app.fleet.credentials().issue(auth.id, auth.caller.maker(), true).await;
     let body = json!({
         "auth_token": minted.or_refuse("failed to create token")?.text,
         "message": "Save this token now — it cannot be retrieved again.",
@@ -125,7 +126,7 @@ async fn list_org(State(app): State<App>, _: AdminAuth) -> Json<Value> {
 }
 
 async fn mint_org(State(app): State<App>, new: NewOrgToken) -> Answer {
-    let minted = app.fleet.credentials().issue_for_org(new.name.clone(), new.org_id, &new.by).await;
+    let minted = app.fleet.credentials().issue_for_org(new.name.clone(), new.org_id, new.by).await;
     let minted = minted.or_refuse("failed to mint token")?;
     let mut body = json!({
         "auth_token": minted.text,
@@ -148,7 +149,7 @@ async fn revoke_org(State(app): State<App>, _: AdminAuth, TokenPath(token): Toke
 struct NewOrgToken {
     name: Option<String>,
     org_id: Option<OrgId>,
-    by: String,
+    by: Maker,
 }
 
 #[derive(Deserialize, Default)]
@@ -184,7 +185,7 @@ impl FromRequest<App> for NewOrgToken {
                 Some(id.ok_or_else(|| ApiError::bad_request("org_id is not a workspace"))?.into())
             }
         };
-        Ok(Self { name, org_id, by: caller.to_string() })
+        Ok(Self { name, org_id, by: caller.maker() })
     }
 }
 

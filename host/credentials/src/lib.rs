@@ -1,4 +1,4 @@
-//! Credentials: tokens (issued, revoked, authenticated), inbound secrets, and secrets sealed for the
+//! Credentials: tokens (issued, revoked, authenticated), tickets, inbound secrets, and secrets sealed for the
 //! database.
 //!
 //! A credential is durable before its answer, and a revoked token is refused at once on this server, within
@@ -10,6 +10,7 @@ mod error;
 mod inbound;
 mod new_token;
 mod sealed;
+mod tickets;
 mod token_admin;
 
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use state::State;
 use store::Cipher;
 
 pub use error::{SealError, TokenError};
-pub use new_token::NewToken;
+pub use new_token::{Maker, NewToken};
+pub use tickets::{TICKET_LIFE, Ticket, TicketError};
 
 /// The credentials of the deployment. Cheap to clone.
 #[derive(Clone)]

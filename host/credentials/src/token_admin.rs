@@ -10,7 +10,7 @@ use store::{
 };
 use types::{OrgId, Owner, TokenId, WorkspaceId};
 
-use crate::{Credentials, NewToken, TokenError, error::TOKENS_PER_WORKSPACE};
+use crate::{Credentials, Maker, NewToken, TokenError, error::TOKENS_PER_WORKSPACE};
 
 impl Credentials {
     /// The live token of a bearer. Records its use.
@@ -36,13 +36,13 @@ impl Credentials {
     pub async fn issue(
         &self,
         workspace: WorkspaceId,
-        by: &str,
+        by: impl Into<Maker>,
         limited: bool,
     ) -> Result<NewToken, TokenError> {
         if self.state.workspaces().get(workspace).is_none() {
             return Err(TokenError::NoWorkspace);
         }
-        let new = NewToken::of_workspace(TokenKind::User, workspace, by, store::now());
+        let new = NewToken::of_workspace(TokenKind::User, workspace, by.into(), store::now());
         let mut change = Change::of(InsertToken(new.row.clone())).require(WorkspaceIsLive(workspace));
         if limited {
             change.push_precondition(FewerTokensThan { workspace, limit: TOKENS_PER_WORKSPACE });
@@ -66,9 +66,9 @@ impl Credentials {
         &self,
         name: Option<String>,
         org_id: Option<OrgId>,
-        by: &str,
+        by: impl Into<Maker>,
     ) -> Result<NewToken, TokenError> {
-        let new = NewToken::of_org(name, org_id, by, store::now());
+        let new = NewToken::of_org(name, org_id, by.into(), store::now());
         let change = Change::of(InsertToken(new.row.clone()));
         self.state.commit(change).await.map_err(TokenError::Commit)?;
         Ok(new)

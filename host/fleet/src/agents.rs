@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use credentials::NewToken;
+use credentials::{Maker, NewToken};
 use events::{
     Event,
     definitions::{CardUpdated, Heartbeat, Task},
@@ -23,7 +23,7 @@ use store::{
     workspaces::{Hosting, InsertWorkspaces, Status, UpdateWorkspaces, WorkspaceIsLive, WorkspaceRow},
 };
 use tokio::time::timeout;
-use types::{WorkspaceId, WorkspaceSpec, clip};
+use types::{TokenId, WorkspaceId, WorkspaceSpec, clip};
 
 use crate::{
     agent_states::Metadata,
@@ -72,6 +72,8 @@ pub struct Registration {
     pub may_create: bool,
     /// Whether the agent gets a token where its workspace has none.
     pub may_get_token: bool,
+    /// Where the call carried another token, the first of those that led to it: it makes the agent's.
+    pub root: Option<TokenId>,
     /// The call carried a token of the workspace. A workspace that never had a token needs none.
     pub proved: bool,
 }
@@ -253,8 +255,10 @@ impl Fleet {
             }
             None => return Err(WorkspaceError::NotFound.into()),
         };
-        let token = (registration.may_get_token && !self.state().tokens().has_any(id))
-            .then(|| NewToken::of_workspace(TokenKind::Agent, id, "register", now));
+        let token = (registration.may_get_token && !self.state().tokens().has_any(id)).then(|| {
+            let by = Maker { name: "register".to_owned(), root: registration.root };
+            NewToken::of_workspace(TokenKind::Agent, id, by, now)
+        });
         if let Some(token) = &token {
             change.push(InsertToken(token.row.clone()));
         }

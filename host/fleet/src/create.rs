@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use credentials::{NewToken, SealError};
+use credentials::{Maker, NewToken, SealError};
 use net::UrlError;
 use store::{
     Change,
@@ -125,7 +125,8 @@ impl Fleet {
     ///
     /// # Errors
     /// If a field is invalid; then nothing is created.
-    pub async fn create(&self, new: NewWorkspace, by: &str) -> Result<Created, CreateError> {
+    pub async fn create(&self, new: NewWorkspace, by: impl Into<Maker>) -> Result<Created, CreateError> {
+        let by = by.into();
         let checked = self.check(&new).await?;
         let mut taken: HashSet<String> = HashSet::new();
         for number in 1..=NAMES {
@@ -135,7 +136,7 @@ impl Fleet {
             if taken.contains(&name) {
                 continue;
             }
-            match self.insert(&checked, name.clone(), by).await {
+            match self.insert(&checked, name.clone(), &by).await {
                 Err(CreateError::Workspace(WorkspaceError::NameTaken)) => taken.insert(name),
                 done => return done,
             };
@@ -143,7 +144,7 @@ impl Fleet {
         Err(WorkspaceError::NameTaken.into())
     }
 
-    async fn insert(&self, checked: &Checked, name: String, by: &str) -> Result<Created, CreateError> {
+    async fn insert(&self, checked: &Checked, name: String, by: &Maker) -> Result<Created, CreateError> {
         self.change(|fleet: &Self| {
             let now = store::now();
             let mut row = WorkspaceRow { name: name.clone(), ..checked.row.clone() };
@@ -155,7 +156,7 @@ impl Fleet {
             row = begun.row;
             // Its agent has still to call, now or after a pause.
             let waits = row.hosting == Hosting::Operator && row.url.is_none();
-            let token = waits.then(|| NewToken::of_workspace(TokenKind::Agent, row.id, by, now));
+            let token = waits.then(|| NewToken::of_workspace(TokenKind::Agent, row.id, by.clone(), now));
             let (x, y) = checked.position;
             let layout = LayoutRow { workspace_id: row.id, x, y, collapsed: false };
             let mut change = Change::of(InsertWorkspaces(vec![row.clone()]))

@@ -63,14 +63,6 @@ impl Cors {
         self.hosts.as_ref().is_none_or(|hosts| hosts.admits(headers))
     }
 
-    /// Does the request come from a page of an allowed origin, or of this server? An origin that only
-    /// `*` allows does not count.
-    #[must_use]
-    pub fn names(&self, headers: &HeaderMap) -> bool {
-        let origin = headers.get(header::ORIGIN);
-        origin.is_some_and(|origin| matches!(self.judge(origin, headers), Verdict::Own | Verdict::Named))
-    }
-
     fn judge(&self, origin: &HeaderValue, headers: &HeaderMap) -> Verdict {
         let Ok(origin) = origin.to_str() else {
             return Verdict::Refused;

@@ -11,7 +11,7 @@ pub mod body;
 pub mod body_budget;
 mod canvas;
 pub mod capacity;
-pub(crate) mod client_ip;
+pub mod client_ip;
 pub mod connection;
 mod connection_table;
 pub mod cors;

@@ -1,7 +1,10 @@
-//! The setting `CORS_ORIGINS`. What no origin can match is refused, so that no entry is without effect.
+//! The settings `CORS_ORIGINS` and `WS_ALLOW_ORIGINS`. What no origin can match is refused, so that no entry is without effect.
 
 use std::str::FromStr;
 
+use http::{HeaderMap, header};
+
+use crate::headers::text;
 use crate::origin;
 
 /// `CORS_ORIGINS`: origins, or `*`.
@@ -24,6 +27,27 @@ pub enum BadOrigin {
     /// All entries are empty.
     #[error("names no origin; leave it out for the default")]
     Empty,
+    /// `*`, where each origin has to be named.
+    #[error("`*` would admit every page: name the origins")]
+    Any,
+}
+
+impl OriginList {
+    /// Parses a list in which each origin is named.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn named(list: &str) -> Result<Self, BadOrigin> {
+        let list: Self = list.parse()?;
+        if list.any { Err(BadOrigin::Any) } else { Ok(list) }
+    }
+
+    /// Whether the request says that it comes from a page of one of these origins.
+    #[must_use]
+    pub fn names(&self, headers: &HeaderMap) -> bool {
+        let origin = text(headers, header::ORIGIN);
+        origin.is_some_and(|origin| self.origins.iter().any(|allowed| origin::is_same(allowed, origin)))
+    }
 }
 
 impl FromStr for OriginList {
@@ -55,6 +79,7 @@ mod tests {
         let list = "https://a.example, ,http://b:1/,,".parse::<OriginList>().expect("two origins");
         assert_eq!(list.origins, ["https://a.example", "http://b:1"]);
         assert_eq!(" , ,".parse::<OriginList>(), Err(BadOrigin::Empty));
+        assert_eq!(OriginList::named("https://a.example,*"), Err(BadOrigin::Any));
         assert_eq!("https://a.example,b".parse::<OriginList>(), Err(BadOrigin::Entry("b".to_owned())));
     }
 }

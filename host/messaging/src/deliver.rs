@@ -11,7 +11,7 @@ use types::WorkspaceId;
 
 use crate::{
     Messaging,
-    caller::Caller,
+    caller::{Caller, Credential},
     delivery::{Answer, Delivery, Origin, Outcome, SendOptions, Undelivered, is_success},
     error::DeliveryError,
     headers::MessageHeaders,
@@ -29,6 +29,8 @@ pub struct SendRequest {
     pub body: Bytes,
     /// The sender.
     pub caller: Caller,
+    /// What the sender showed.
+    pub credential: Credential,
     /// Until when the sender waits, if the sender says so.
     pub deadline: Option<Instant>,
     /// The sender's name for this message, if it gives one: the same message under the same name is delivered once.
@@ -45,12 +47,12 @@ impl Messaging {
     /// If the message was not delivered, or no answer came.
     pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
         let _counted = self.stopping.begin();
-        let SendRequest { target, body, caller, deadline, headers, idempotency_key } = message;
+        let SendRequest { target, body, caller, credential, deadline, headers, idempotency_key } = message;
         let delivery = self.prepare(target, &body, caller).await?;
         if let Some(hops) = headers.excess_hops() {
             return Err(DeliveryError::Loop { hops });
         }
-        let key = Key::of(target, caller, &body, idempotency_key.as_deref(), &delivery.request)
+        let key = Key::of(target, (caller, credential), &body, idempotency_key.as_deref(), &delivery.request)
             // Who asks for the events of a task again wants those that are still to come.
             .filter(|_| !stream::is_resubscription(delivery.request.method()));
         let options = SendOptions { deadline, headers, streaming: true };

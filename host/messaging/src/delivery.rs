@@ -177,6 +177,9 @@ impl Delivery {
     }
 }
 
+/// Why a message was not sent, while its runtime's adapter is compiled.
+pub(crate) const NOT_READY: &str = "its runtime's adapter was not ready in time";
+
 /// Why there is no reply.
 #[derive(Debug)]
 pub(crate) enum Undelivered {
@@ -186,9 +189,9 @@ pub(crate) enum Undelivered {
 }
 
 impl Undelivered {
-    /// The agent was not sent the message, because its runtime's adapter was not ready in time.
-    pub(crate) fn unsent(delivery: Delivery, waited: Duration, headers: &MessageHeaders) -> Self {
-        let outcome = Outcome::failed(waited, "its runtime's adapter was not ready in time".to_owned());
+    /// The agent was not sent the message, and could not be for this reason.
+    pub(crate) fn unsent(delivery: Delivery, waited: Duration, why: &str, headers: &MessageHeaders) -> Self {
+        let outcome = Outcome::failed(waited, why.to_owned());
         Self::Busy(Box::new(BusyDelivery { reached: false, ..BusyDelivery::new(delivery, outcome, headers) }))
     }
 }

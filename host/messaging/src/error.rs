@@ -77,6 +77,9 @@ pub enum DeliveryError {
         /// How many.
         hops: u32,
     },
+    /// This server waits for as many agents as it may.
+    #[error("this server waits for as many agents as it may — retry after a short backoff")]
+    TooManyCalls,
     /// The agent is busy and keeps a queue of its own.
     #[error("workspace agent busy — adapter handles retry (native_session)")]
     BusyNativeQueue,
@@ -144,6 +147,7 @@ impl DeliveryError {
             | Self::NotRoutable(_)
             | Self::Insecure { .. }
             | Self::Loop { .. }
+            | Self::TooManyCalls
             | Self::NotTranslatable(_)
             | Self::SameUnderWay
             | Self::OutcomeUnknown

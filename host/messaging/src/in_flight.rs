@@ -1,5 +1,5 @@
 //! Workspaces with a delivery in flight, and when an event of each was last published: what the idle timeout
-//! of a delivery is measured by. Events of other workspaces cost one atomic read, or one lookup while
+//! of a delivery is measured by; and how many deliveries there may be. Events of other workspaces cost one atomic read, or one lookup while
 //! deliveries are in flight.
 
 use std::{
@@ -20,14 +20,28 @@ use types::WorkspaceId;
 
 use crate::{
     delivery::{Delivery, Origin},
-    limits::LONG_DELIVERY,
+    limits::{LONG_DELIVERY, Limits},
 };
 
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    workspaces: Mutex<HashMap<WorkspaceId, Entry>>,
+    workspaces: Mutex<Workspaces>,
     /// How many there are, to be read without the lock.
     count: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Workspaces {
+    entries: HashMap<WorkspaceId, Entry>,
+    /// Of all workspaces.
+    deliveries: usize,
+}
+
+/// Whose deliveries are as many as may be at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Workspace,
+    Server,
 }
 
 #[derive(Debug)]
@@ -61,47 +75,58 @@ impl InFlight {
     /// Begins a delivery, which ends when the clock is dropped.
     pub(crate) fn start(
         self: &Arc<Self>,
-        delivery: Delivery,
+        delivery: &Delivery,
         fleet: &Fleet,
-        timeout: Duration,
-    ) -> DeliveryClock {
-        let published = self.enter(delivery.target.row.id);
+        limits: Limits,
+    ) -> Result<DeliveryClock, Full> {
+        let published = self.enter(delivery.target.row.id, (limits.calls, limits.calls_each))?;
         published.reset();
-        DeliveryClock {
+        Ok(DeliveryClock {
             in_flight: Arc::clone(self),
             published,
-            delivery,
+            delivery: delivery.clone(),
             fleet: fleet.clone(),
-            default_timeout: timeout,
+            default_timeout: limits.idle_timeout,
             long_at: Instant::now() + LONG_DELIVERY,
             written: AtomicBool::new(false),
-        }
+        })
     }
 
-    fn enter(&self, id: WorkspaceId) -> Arc<Published> {
+    fn enter(&self, id: WorkspaceId, (all, each): (usize, usize)) -> Result<Arc<Published>, Full> {
         let mut workspaces = self.lock();
-        let entry = workspaces.entry(id).or_insert_with(|| {
+        let Workspaces { entries, deliveries } = &mut *workspaces;
+        // The workspace first: what its agent is too busy for can be queued.
+        if entries.get(&id).is_some_and(|entry| entry.deliveries >= each) {
+            return Err(Full::Workspace);
+        }
+        if *deliveries >= all {
+            return Err(Full::Server);
+        }
+        let entry = entries.entry(id).or_insert_with(|| {
             let published = Published { from: Instant::now(), last: AtomicU64::new(0) };
             Entry { deliveries: 0, published: Arc::new(published) }
         });
         entry.deliveries += 1;
+        *deliveries += 1;
         let published = Arc::clone(&entry.published);
-        self.count.store(workspaces.len(), Ordering::Relaxed);
-        published
+        self.count.store(entries.len(), Ordering::Relaxed);
+        Ok(published)
     }
 
     fn leave(&self, id: WorkspaceId) {
         let mut workspaces = self.lock();
-        if let Some(entry) = workspaces.get_mut(&id) {
+        let Workspaces { entries, deliveries } = &mut *workspaces;
+        if let Some(entry) = entries.get_mut(&id) {
             entry.deliveries -= 1;
+            *deliveries -= 1;
             if entry.deliveries == 0 {
-                workspaces.remove(&id);
+                entries.remove(&id);
             }
         }
-        self.count.store(workspaces.len(), Ordering::Relaxed);
+        self.count.store(entries.len(), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Workspaces> {
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +136,7 @@ impl PublishObserver for InFlight {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        if let Some(entry) = self.lock().get(&workspace) {
+        if let Some(entry) = self.lock().entries.get(&workspace) {
             entry.published.reset();
         }
     }
@@ -179,11 +204,13 @@ mod tests {
 
     use super::*;
 
+    const PLENTY: (usize, usize) = (10, 10);
+
     #[tokio::test(start_paused = true)]
     async fn events_of_a_workspace_in_flight_reset_its_time() {
         let in_flight = InFlight::default();
         let [id, other] = [WorkspaceId::random(), WorkspaceId::random()];
-        let published = in_flight.enter(id);
+        let published = in_flight.enter(id, PLENTY).expect("room");
         let start = Instant::now();
         advance(Duration::from_secs(5)).await;
         in_flight.on_published(other);
@@ -196,11 +223,24 @@ mod tests {
     fn a_workspace_is_forgotten_with_its_last_delivery() {
         let in_flight = InFlight::default();
         let id = WorkspaceId::random();
-        let first = in_flight.enter(id);
-        assert!(Arc::ptr_eq(&first, &in_flight.enter(id)));
+        let first = in_flight.enter(id, PLENTY).expect("room");
+        assert!(Arc::ptr_eq(&first, &in_flight.enter(id, PLENTY).expect("room")));
         in_flight.leave(id);
         assert_eq!(in_flight.count.load(Ordering::Relaxed), 1);
         in_flight.leave(id);
-        assert_eq!((in_flight.count.load(Ordering::Relaxed), in_flight.lock().len()), (0, 0));
+        assert_eq!((in_flight.count.load(Ordering::Relaxed), in_flight.lock().entries.len()), (0, 0));
+    }
+
+    #[test]
+    fn deliveries_are_limited_for_a_workspace_and_for_all() {
+        let in_flight = InFlight::default();
+        let [one, other] = [WorkspaceId::random(), WorkspaceId::random()];
+        let enter = |id| in_flight.enter(id, (3, 2)).map(drop);
+        assert_eq!([enter(one), enter(one), enter(one)], [Ok(()), Ok(()), Err(Full::Workspace)]);
+        assert_eq!([enter(other), enter(other)], [Ok(()), Err(Full::Server)]);
+        in_flight.leave(one);
+        assert_eq!([enter(other), enter(one)], [Ok(()), Err(Full::Server)]);
+        in_flight.leave(other);
+        assert_eq!(enter(one), Ok(()));
     }
 }

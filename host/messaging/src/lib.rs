@@ -42,7 +42,7 @@ use fleet::Fleet;
 use net::{AgentAuthorities, AgentClient};
 
 pub use activity::Entry;
-pub use caller::Caller;
+pub use caller::{Caller, Credential};
 pub use deliver::SendRequest;
 pub use delivery::Answer;
 pub use error::{DeliveryError, LogError};

@@ -22,6 +22,10 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long nothing may be heard of an agent during a message, where its heartbeats don't say otherwise.
     pub idle_timeout: Duration,
+    /// Calls of agents under way at once.
+    pub calls: usize,
+    /// Calls of one workspace's agent under way at once.
+    pub calls_each: usize,
 }
 
 /// How long a delivery may take that another agent asked for, unless that agent sent a deadline of its own.

@@ -15,14 +15,18 @@ use crate::{
     Messaging,
     activity::Begun,
     caller::Caller,
-    delivery::{Answer, BusyDelivery, Delivery, Outcome, SendOptions, Undelivered, is_success},
+    delivery::{Answer, BusyDelivery, Delivery, NOT_READY, Outcome, SendOptions, Undelivered, is_success},
     error::DeliveryError,
     first_answer,
     headers::MessageHeaders,
+    in_flight::Full,
     limits::{ACTIVITY_TEXT_BYTES, DELIVERY_TIMEOUT, LONG_DELIVERY},
     reply::{Known, Reply},
     stream,
 };
+
+/// Why a message was not sent, while its agent is called as often as it may be.
+const BUSY: &str = "as many messages are on their way to the agent as may be at once";
 
 impl Messaging {
     pub(crate) async fn push(
@@ -42,7 +46,7 @@ impl Messaging {
         let asked = Instant::now();
         let body = match self.in_time(options.deadline, self.translate(&delivery)).await {
             Some(Ok(body)) => body,
-            None => return Err(Undelivered::unsent(delivery, asked.elapsed(), &options.headers)),
+            None => return Err(Undelivered::unsent(delivery, asked.elapsed(), NOT_READY, &options.headers)),
             Some(Err(reason)) => {
                 let outcome = Outcome::failed(Duration::ZERO, reason.clone());
                 self.record_outcome(delivery, outcome).await;
@@ -50,7 +54,13 @@ impl Messaging {
             }
         };
         delivery.begun = Some(Begun::now());
-        let limits = self.limits(&delivery, options.deadline);
+        let limits = match self.limits(&delivery, options.deadline) {
+            Ok(limits) => limits,
+            Err(Full::Server) => return Err(DeliveryError::TooManyCalls.into()),
+            Err(Full::Workspace) => {
+                return Err(Undelivered::unsent(delivery, asked.elapsed(), BUSY, &options.headers));
+            }
+        };
         let message = AgentRequest { body, headers: options.headers.next() };
         let sent = Instant::now();
         let response = tokio::select! {
@@ -72,14 +82,14 @@ impl Messaging {
         }
     }
 
-    /// How long the delivery may take. Users wait as long as they like.
-    fn limits(&self, delivery: &Delivery, deadline: Option<Instant>) -> CallLimits {
+    /// How long the delivery may take, if there may be one more. Users wait as long as they like.
+    fn limits(&self, delivery: &Delivery, deadline: Option<Instant>) -> Result<CallLimits, Full> {
         let limit = match delivery.caller {
             Caller::User => None,
             Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
         };
-        let clock = self.in_flight.start(delivery.clone(), &self.fleet, self.limits.idle_timeout);
-        CallLimits { deadline: deadline.or(limit), idle: Some(Arc::new(clock)) }
+        let clock = self.in_flight.start(delivery, &self.fleet, self.limits)?;
+        Ok(CallLimits { deadline: deadline.or(limit), idle: Some(Arc::new(clock)) })
     }
 
     /// Records a message that got no response, unless it is to be queued.

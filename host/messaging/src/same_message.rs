@@ -1,6 +1,6 @@
 //! A message that is sent twice is delivered once: its second answer is the first one's.
 //!
-//! The same message has the same sender, receiver and body, and a name that is meant to be unique: a `messageId` that is a
+//! The same message has the same sender (by caller and credential), receiver and body, and a name that is meant to be unique: a `messageId` that is a
 //! UUID, or the header `Idempotency-Key`. Other ids are constants in some clients.
 //!
 //! A server knows the messages under way and the latest answers by memory, which costs no statement. Synthetic
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     Messaging,
-    caller::Caller,
+    caller::{Caller, Credential},
     delivery::{Answer, Delivery, SendOptions, Undelivered},
     error::DeliveryError,
     first_answer,
@@ -48,7 +48,7 @@ impl Key {
     /// None for messages without a unique name.
     pub(crate) fn of(
         target: WorkspaceId,
-        caller: Caller,
+        (caller, credential): (Caller, Credential),
         sent: &[u8],
         name: Option<&str>,
         request: &Request,
@@ -69,6 +69,7 @@ impl Key {
                 digest.update(id.0.as_bytes());
             }
         }
+        credential.add_to(&mut digest);
         digest.update(name.len().to_be_bytes());
         digest.update(name);
         digest.update(sent);

@@ -15,7 +15,7 @@ use wire_json::{RawJson, raw};
 
 use crate::{
     Messaging,
-    delivery::{Delivery, Outcome, SendOptions, Undelivered},
+    delivery::{Delivery, NOT_READY, Outcome, SendOptions, Undelivered},
     error::DeliveryError,
     reply::Reply,
 };
@@ -38,7 +38,7 @@ impl Messaging {
         };
         let asked = Instant::now();
         let Some(adapter) = self.in_time(options.deadline, self.catalog.adapter(&row.runtime)).await else {
-            return Err(Undelivered::unsent(delivery, asked.elapsed(), &options.headers));
+            return Err(Undelivered::unsent(delivery, asked.elapsed(), NOT_READY, &options.headers));
         };
         let replied = adapter.synthetic_reply(&message).await;
         let pause = Duration::from_millis(adapter.describe().reply_pause_ms.into());

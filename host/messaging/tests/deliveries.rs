@@ -15,7 +15,9 @@ use events::{Feed, Hub};
 use fleet::{
     Fleet, FleetConfig, NewWorkspace, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
 };
-use isomer_messaging::{Answer, Caller, DeliveryError, Limits, MessageHeaders, Messaging, SendRequest};
+use isomer_messaging::{
+    Answer, Caller, Credential, DeliveryError, Limits, MessageHeaders, Messaging, SendRequest,
+};
 use provision::{Backend, BackendError, ContainerSpec, Observation, OwnedContainer};
 use serde_json::json;
 use state::State;
@@ -120,7 +122,13 @@ impl Deployment {
             addresses: Default::default(),
         };
         let fleet = Fleet::open(config).await;
-        let limits = Limits { server_lease: TIMEOUT, header_timeout: TIMEOUT, idle_timeout: TIMEOUT };
+        let limits = Limits {
+            server_lease: TIMEOUT,
+            header_timeout: TIMEOUT,
+            idle_timeout: TIMEOUT,
+            calls: 10,
+            calls_each: 10,
+        };
         let messaging = Messaging::new(fleet.clone(), catalog, limits, Default::default());
         let reconciled = fleet.clone();
         let reconciler = tokio::spawn(async move { reconciled.reconcile(|| ()).await }).abort_handle();
@@ -140,6 +148,7 @@ impl Deployment {
             mode: Some(DeliveryMode::Push),
             may_create: false,
             may_get_token: true,
+            root: None,
             proved: true,
         };
         self.fleet.register(registration).await.unwrap();
@@ -153,6 +162,7 @@ fn message(target: WorkspaceId) -> SendRequest {
         body: body.to_string().into(),
         caller: Caller::User,
         deadline: None,
+        credential: Credential::Own,
         idempotency_key: None,
         headers: MessageHeaders::default(),
     }

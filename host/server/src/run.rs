@@ -335,8 +335,8 @@ fn announce(settings: &Settings, data_dir: &DataDir, address: SocketAddr) {
         let has_token = settings.access.admin_token.is_some();
         print(welcome(address, &data_dir.to_string(), mode, has_token));
     }
-    if let Some(hint) = settings.access.hint() {
-        tracing::warn!("{hint}");
+    if let Some(open) = settings.access.open_routes() {
+        tracing::warn!("{open}");
     }
 }
 

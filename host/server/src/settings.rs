@@ -192,6 +192,16 @@ pub struct MessageSettings {
     #[arg(long, env = "A2A_IDLE_TIMEOUT_SECONDS", value_name = "N")]
     pub a2a_idle_timeout_seconds: Option<String>,
 
+    /// Calls of agents that may be under way at once; more messages are answered with 503 and Retry-After. Each may
+    /// take up to 10 MiB for its answer, and a descriptor
+    #[arg(long, env = "A2A_MAX_CALLS", value_name = "N", default_value = "1000", value_parser = positive)]
+    pub a2a_max_calls: NonZeroU32,
+
+    /// Calls of the agent of one workspace that may be under way at once; more messages are queued, as for a busy
+    /// agent
+    #[arg(long, env = "A2A_MAX_CALLS_PER_WORKSPACE", value_name = "N", default_value = "100", value_parser = positive)]
+    pub a2a_max_calls_per_workspace: NonZeroU32,
+
     /// File with certificates (PEM) of authorities that sign agents' certificates, besides the system's
     #[arg(long, env = "AGENT_CA_FILE", value_name = "FILE")]
     pub agent_ca_file: Option<PathBuf>,
@@ -223,6 +233,10 @@ pub struct LoggingSettings {
     pub log_format: LogFormat,
 }
 
+fn count(number: NonZeroU32) -> usize {
+    usize::try_from(number.get()).unwrap_or(usize::MAX)
+}
+
 /// Whether the value of a variable counts as none.
 pub(crate) fn is_blank(value: &OsStr) -> bool {
     value.to_str().is_some_and(|text| text.trim().is_empty())
@@ -246,6 +260,8 @@ impl Settings {
         messaging::Limits {
             server_lease: Duration::from_secs(self.messages.server_lease_seconds.get().into()),
             header_timeout: Duration::from_secs(self.messages.a2a_proxy_response_header_timeout.get().into()),
+            calls: count(self.messages.a2a_max_calls),
+            calls_each: count(self.messages.a2a_max_calls_per_workspace),
             idle_timeout: self.messages.idle_timeout(),
         }
     }
@@ -383,12 +399,14 @@ mod tests {
     }
 
     #[test]
-    fn only_an_open_production_server_is_warned() {
-        let hint = |flags: &[&str]| settings(flags).access.hint();
-        assert!(hint(&[]).is_some_and(|hint| hint.contains("ADMIN_TOKEN")));
-        assert!(hint(&["--molecule-env", "production"]).is_some());
-        assert!(hint(&["--molecule-env", "dev"]).is_none());
-        assert!(hint(&["--admin-token", "t"]).is_none());
+    fn what_is_open_is_said_where_there_is_no_admin_token() {
+        let open = |flags: &[&str]| settings(flags).access.open_routes();
+        assert!(open(&[]).is_some_and(|open| open.contains("ADMIN_TOKEN is not set")));
+        assert!(open(&["--molecule-env", "production"]).is_some_and(|open| open.contains("/ws")));
+        assert!(open(&["--molecule-env", "dev"]).is_some_and(|open| open.starts_with("development mode")));
+        for name in ["dev", "production"] {
+            assert!(open(&["--admin-token", "t", "--molecule-env", name]).is_none());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 
 /// Variables of other servers with this API that this one does not read. Those that it reads are known from its
 /// command line, so that an entry may stay when a variable gets its effect.
-const OTHERS: [&str; 40] = [
+const OTHERS: [&str; 39] = [
     "APPROVAL_EXPIRY_MINUTES",
     "AUDIT_LEDGER_SALT",
     "AWARENESS_URL",
@@ -51,7 +51,6 @@ const OTHERS: [&str; 40] = [
     "PROVISION_SHARED_SECRET",
     "REDIS_URL",
     "WORKSPACE_IMAGE_LOCAL_OVERRIDE",
-    "WS_ALLOW_ORIGINS",
 ];
 
 /// Characters of a variable that is compared with those of the settings: short names are alike by chance.
@@ -87,6 +86,16 @@ pub(crate) fn without_effect(settings: &Settings, set: &[String]) -> Vec<String>
         !matches!(tests, "" | "0" | "1"),
         format!("MOLECULE_ENABLE_TEST_TOKENS={tests} has no effect: 1 enables them"),
     );
+    if access.ws_allow_origins.is_some() {
+        let text = match access.admin_token {
+            Some(_) => {
+                "WS_ALLOW_ORIGINS lets pages of its origins read all events without a credential. An origin is no \
+                 proof, since any program can send it: leave it out where pages can fetch a ticket (POST /ws/ticket)"
+            }
+            None => "WS_ALLOW_ORIGINS has no effect without ADMIN_TOKEN: sockets are open to everybody then",
+        };
+        warn(true, text.to_owned());
+    }
     let defaults = Settings::from_flags([]).ok();
     let usual_limit = defaults.as_ref().is_none_or(|defaults| defaults.http.rate_limit == http.rate_limit);
     warn(
@@ -182,6 +191,10 @@ mod tests {
         ] {
             assert!(warnings(flags, &[]).starts_with(text), "{flags:?}: {}", warnings(flags, &[]));
         }
+        let page = ["--ws-allow-origins", "https://a.example"];
+        assert!(warnings(&page, &[]).starts_with("WS_ALLOW_ORIGINS has no effect without ADMIN_TOKEN"));
+        let guarded = warnings(&[&page[..], &["--admin-token", "t"]].concat(), &["WS_ALLOW_ORIGINS"]);
+        assert!(guarded.contains("An origin is no proof"), "{guarded}");
         let open = ["--molecule-env", "dev", "--bind-addr", "0.0.0.0"];
         assert!(warnings(&open, &[]).starts_with("development mode, and BIND_ADDR"));
         let set = ["REDIS_URL", "PORT", "HOME", "CP_UPSTREAM_URL"];

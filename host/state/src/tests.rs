@@ -43,6 +43,7 @@ fn token(workspace: WorkspaceId) -> TokenRow {
         last_used_at: None,
         revoked_at: None,
         revoked_by: None,
+        root: None,
     }
 }
 

@@ -84,6 +84,13 @@ impl TokenIndex {
         self.read().by_hash.get(&token_hash(token)).cloned()
     }
 
+    /// The live token with this id.
+    #[must_use]
+    pub fn get(&self, id: TokenId) -> Option<Arc<LiveToken>> {
+        let index = self.read();
+        index.by_hash.get(index.by_id.get(&id)?).cloned()
+    }
+
     /// Live tokens of this owner, newest first.
     #[must_use]
     pub fn of(&self, owner: Owner) -> Vec<Arc<LiveToken>> {

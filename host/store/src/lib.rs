@@ -34,6 +34,7 @@ pub mod secrets;
 mod sequencer;
 pub mod setups;
 mod statement;
+pub mod tickets;
 pub mod tokens;
 mod transaction;
 pub mod workspaces;

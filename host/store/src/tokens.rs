@@ -49,6 +49,8 @@ pub struct TokenRow {
     pub revoked_at: Option<DateTime<Utc>>,
     /// Set together with `revoked_at`.
     pub revoked_by: Option<RevokedBy>,
+    /// The first of the tokens that led to this one, each made by the one before; none where no token made it.
+    pub root: Option<TokenId>,
 }
 
 impl From<TokenRow> for token::Model {
@@ -66,6 +68,7 @@ impl From<TokenRow> for token::Model {
             last_used_at: row.last_used_at,
             revoked_at: row.revoked_at,
             revoked_by: row.revoked_by,
+            root: row.root.map(|root| root.0),
         }
     }
 }
@@ -85,6 +88,7 @@ impl From<token::Model> for TokenRow {
             last_used_at: row.last_used_at,
             revoked_at: row.revoked_at,
             revoked_by: row.revoked_by,
+            root: row.root.map(TokenId),
         }
     }
 }

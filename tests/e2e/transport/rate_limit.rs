@@ -219,10 +219,15 @@ async fn addresses_have_budgets_of_their_own() {
 
 #[tokio::test]
 async fn only_the_organization_of_the_server_has_a_budget() {
-    let ours = ["X-Molecule-Org-Id:  org-1 ", "Authorization: Bearer a"];
-    let (server, _) = server(&["--rate-limit", "2", "--molecule-org-id", "org-1"]).await;
-    assert_eq!(statuses(&server, 2, &ours).await, [200, 200]);
-    assert_eq!(statuses(&server, 1, &["X-Molecule-Org-Id: org-1", "Authorization: Bearer b"]).await, [429]);
+    let ours = ["X-Molecule-Org-Id:  org-1 ", "Authorization: Bearer right"];
+    let flags = ["--rate-limit", "2", "--molecule-org-id", "org-1", "--admin-token", "right"];
+    let (server, _) = server(&flags).await;
+    // Who only names it has no part in it.
+    let named = "X-Molecule-Org-Id: org-1";
+    for stranger in [&[named][..], &[named, "Authorization: Bearer b"]] {
+        assert_eq!(statuses(&server, 3, stranger).await, [200, 200, 429]);
+    }
+    assert_eq!(statuses(&server, 3, &ours).await, [200, 200, 429]);
     // Other values are ignored: the next key counts.
     for other in ["org-2", "ORG-1", " "] {
         let header = format!("X-Molecule-Org-Id: {other}");

@@ -169,12 +169,17 @@ async fn a_revoked_token_closes_its_own_sockets_only() {
     let bearing = |token: &str| format!("Authorization: Bearer {token}");
     let mut first = test.socket(&[&agent, &bearing(&revoked.text)]).await;
     let mut canvas = test.socket(&[&bearing(&org.text)]).await;
+    let made = test.server.send("POST", "/ws/ticket", &[&bearing(&org.text)], "").await;
+    let made: Value = serde_json::from_str(&made.body).expect("JSON");
+    let target = format!("/ws?ticket={}", made["ticket"].as_str().expect("a ticket"));
+    let mut by_ticket = test.socket_at(&target, &[]).await;
     let mut other = test.agent(id).await;
     let mut admin = test.socket(&[&bearing("secret")]).await;
     test.app.fleet.credentials().revoke(Owner::Workspace(id), revoked.row.id).await.expect("revoked");
     assert_eq!(first.close_code().await, CloseCode::Policy);
     test.app.fleet.credentials().revoke(Owner::Organization, org.row.id).await.expect("revoked");
     assert_eq!(canvas.close_code().await, CloseCode::Policy);
+    assert_eq!(by_ticket.close_code().await, CloseCode::Policy);
     for socket in [&mut other, &mut admin] {
         test.publish(id, "still there");
         while socket.json().await["event"] != "TASK_UPDATED" {}

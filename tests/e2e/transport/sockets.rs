@@ -58,6 +58,10 @@ async fn canvas_sockets_by_mode_and_token() {
     let invalid = (401, r#"{"error":"invalid WebSocket credential"}"#);
     let with_any: &[&str] = &["--cors-origins", "*"];
     let (admin_any, fresh): (&[&str], &[&str]) = (&[ADMIN, with_any].concat(), &[]);
+    let with_page: &[&str] = &["--ws-allow-origins", "http://localhost:3000, https://canvas.example"];
+    let pages = ["--cors-origins", "http://localhost:3000,http://localhost:3001,https://canvas.example"];
+    let (admin_page, dev_page): (&[&str], &[&str]) =
+        (&[ADMIN, with_page, &pages].concat(), &[DEV, with_page].concat());
     let named = "Origin: http://localhost:3000";
     let (own, other) = ("Origin: https://own.localhost", "Origin: http://evil.example");
     let (good, bad) = ("Authorization: Bearer secret", "Authorization: Bearer wrong");
@@ -77,11 +81,21 @@ async fn canvas_sockets_by_mode_and_token() {
         (DEV, &[bad_offer], open),
         (DEV, &[no_hex], invalid),
         (DEV, &[bad, good_offer], invalid),
-        // With an admin token, only allowed origins need no credential.
+        // With an admin token, an origin is no credential, whatever CORS allows …
         (ADMIN, &[], required),
-        (ADMIN, &[named], open),
-        (ADMIN, &[own], open),
+        (ADMIN, &[named], required),
+        (ADMIN, &[own], required),
         (ADMIN, &[other], foreign),
+        // … except for pages whose origin the operator named.
+        (admin_page, &[named], open),
+        (admin_page, &["Origin: HTTPS://CANVAS.example:443"], open),
+        (admin_page, &["Origin: http://localhost:3001"], required),
+        (admin_page, &["Origin: https://localhost:3000"], foreign),
+        (admin_page, &[own], required),
+        (admin_page, &[], required),
+        (admin_page, &["Referer: http://localhost:3000/"], required),
+        (admin_page, &[named, bad], wrong),
+        (dev_page, &[named], open),
         (admin_any, &[other], required),
         (admin_any, &[other, good], open),
         (ADMIN, &["Authorization: Basic secret"], required),
@@ -98,7 +112,7 @@ async fn canvas_sockets_by_mode_and_token() {
         (ADMIN, &[good, no_hex], invalid),
         (ADMIN, &[no_hex, named], invalid),
         // An empty workspace id counts as none.
-        (ADMIN, &["X-Workspace-ID: ", named], open),
+        (ADMIN, &["X-Workspace-ID: ", good], open),
     ] {
         let test = TestServer::start(flags).await;
         assert_eq!(seen(&test.handshake(headers).await), expected, "{flags:?} {headers:?}");

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::app::App;
+use api::app::{App, count_by_credential};
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
@@ -117,6 +117,7 @@ impl Server {
         let settings = Settings::from_flags(flags.iter().copied()).expect("valid flags");
         let tune = |app: &mut App| {
             app.limits = Arc::new(RateLimits::with_clock(&settings.http, settings.access.dev_mode(), &clock));
+            count_by_credential(&app.limits, &app.access);
         };
         Self::tuned(flags, limits, tune, routes).await
     }

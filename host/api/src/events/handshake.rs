@@ -1,12 +1,14 @@
 //! Who may open a socket, and which events it gets.
 //!
-//! Browsers can't send a bearer with a WebSocket. A canvas without one is admitted by its page's origin, which
-//! the operator allowed; that keeps other pages out, not other programs. Agents send their bearer.
+//! Browsers can't send a bearer with a WebSocket. A canvas sends it as a subprotocol, or a ticket that it got with its
+//! bearer. One without either is admitted where the operator named its page's origin; that keeps other pages out, not
+//! other programs. Agents send their bearer.
 
 use axum::extract::FromRequestParts;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
+use serde::Deserialize;
 use types::WorkspaceId;
 
 use super::event_stream::Audience;
@@ -14,6 +16,7 @@ use crate::access::{Caller, Credentials};
 use crate::app::App;
 use httpd::error::ApiError;
 use httpd::headers::WORKSPACE_ID;
+use httpd::parameters::Query;
 
 /// How an offered subprotocol begins that is a bearer in hexadecimal.
 const CREDENTIAL: &str = "molecule-auth.";
@@ -31,16 +34,28 @@ impl FromRequestParts<App> for SocketAuth {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Query(Offer { ticket }) = Query::from_request_parts(parts, app).await?;
         let headers = &parts.headers;
         let (audience, caller) = match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
+            // A ticket is a canvas's.
+            Some(_) if ticket.is_some() => return Err(invalid_credential()),
             Some(id) => agent(app, id.to_str().unwrap_or_default(), headers)?,
-            None => (Audience::Canvas, canvas(app, headers)?),
+            None => (Audience::Canvas, canvas(app, headers, ticket).await?),
         };
         if let Some(caller) = &caller {
             tracing::Span::current().record("caller", tracing::field::display(caller));
         }
         Ok(Self { audience, caller, protocol: selected(headers) })
     }
+}
+
+#[derive(Deserialize)]
+struct Offer {
+    ticket: Option<String>,
+}
+
+fn invalid_credential() -> ApiError {
+    ApiError::unauthorized("invalid WebSocket credential")
 }
 
 // === Agents ===
@@ -77,25 +92,33 @@ fn without_token(app: &App, workspace: WorkspaceId) -> Option<Caller> {
 
 // === Canvases ===
 
-fn canvas(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
-    if let Some(bearer) = bearer(headers)? {
+async fn canvas(app: &App, headers: &HeaderMap, ticket: Option<String>) -> Result<Option<Caller>, ApiError> {
+    let bearer = bearer(headers)?;
+    if let Some(ticket) = ticket {
+        return match bearer {
+            Some(_) => Err(invalid_credential()),
+            None => app.access.ticket(&ticket).await.map(Some),
+        };
+    }
+    if let Some(bearer) = bearer {
         let admitted = app.access.admin(&Credentials::bearing(&bearer));
         return admitted.map(Some).map_err(|_| ApiError::unauthorized("invalid canvas auth token"));
     }
-    // A web page can't send a bearer here; its origin is all it can show.
-    let open = !app.access.has_admin_token() || app.cors.names(headers);
-    if open { Ok(None) } else { Err(ApiError::unauthorized("canvas auth required")) }
+    if app.access.opens_sockets(headers) {
+        Ok(None)
+    } else {
+        Err(ApiError::unauthorized("canvas auth required"))
+    }
 }
 
 /// The bearer of a canvas, by header or by subprotocol.
 fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let invalid = || ApiError::unauthorized("invalid WebSocket credential");
     let mut found = Credentials::of(headers).bearer().map(str::to_owned);
     for hex in offered(headers).filter_map(|offer| offer.strip_prefix(CREDENTIAL)) {
         let bearer = hex::decode(hex).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let bearer = bearer.filter(|bearer| !bearer.is_empty()).ok_or_else(invalid)?;
+        let bearer = bearer.filter(|bearer| !bearer.is_empty()).ok_or_else(invalid_credential)?;
         if found.get_or_insert_with(|| bearer.clone()) != &bearer {
-            return Err(invalid());
+            return Err(invalid_credential());
         }
     }
     Ok(found)

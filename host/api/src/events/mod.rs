@@ -8,21 +8,23 @@ mod handshake;
 mod list;
 mod socket;
 mod sse;
+mod ticket;
 mod without_urls;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use crate::app::App;
 pub use crate::connection_limiter::{ConnectionLimiter, LimitReached, Permit};
 pub use crate::event_limits::Limits;
 use httpd::router_ext::RouterExt;
 
-/// `/events`, `/events/:workspaceId`, `/ws` and `/workspaces/:id/events/stream`.
+/// `/events`, `/events/:workspaceId`, `/ws`, `/ws/ticket` and `/workspaces/:id/events/stream`.
 pub fn routes(_: &App) -> Router<App> {
     Router::new()
         .endpoint("/events", get(list::all))
         .endpoint("/events/{workspaceId}", get(list::of_one))
         .endpoint("/ws", get(socket::open))
+        .endpoint("/ws/ticket", post(ticket::make))
         .endpoint("/workspaces/{id}/events/stream", get(sse::open))
 }

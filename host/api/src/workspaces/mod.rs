@@ -85,9 +85,9 @@ async fn create(
     headers: HeaderMap,
     ValidJson(new): ValidJson<NewWorkspace>,
 ) -> Answer<Response> {
-    let (fleet, by) = (app.fleet.clone(), caller.to_string());
+    let (fleet, by) = (app.fleet.clone(), caller.maker());
     let failed = "failed to create workspace";
-    let made = run_to_completion(async move { fleet.create(new, &by).await.or_refuse(failed) }).await?;
+    let made = run_to_completion(async move { fleet.create(new, by).await.or_refuse(failed) }).await?;
     let url = public_url(app.external_url.as_ref(), &headers);
     Ok((StatusCode::CREATED, Json(created(&made, &url))).into_response())
 }

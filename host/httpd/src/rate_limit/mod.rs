@@ -8,21 +8,22 @@
 //! | Limiter | Key | Budget |
 //! |---|---|---|
 //! | `address` | every address (IPv6: every /64) | 10 × `RATE_LIMIT` a minute |
-//! | `global` | the organization of this server; else the bearer; else the address | `RATE_LIMIT` a minute |
-//! | `org-token-mint` | the same; for the route that mints | 10 an hour |
+//! | `global` | the organization of this server, for its credentials; else the bearer; else the address | `RATE_LIMIT` a minute |
+//! | `org-token-mint` | the credential at the root of the one that is shown, see [`CountedAs`] | 10 an hour |
 //! | `mcp` | the bearer, else the address; for the routes of MCP | 120 a minute |
 //!
 //! The limiter stands before authentication, so a bearer may be invented: each one has a budget of
 //! its own. That is what the ceiling per address is for, which is counted first: an address that is
-//! over it uses up no other budget and adds no key. An organization counts only if it is ours,
-//! because a header can be invented, too.
+//! over it uses up no other budget and adds no key. An organization counts only if it is ours, and for
+//! requests with one of its credentials, because a header can be invented, too.
 //!
 //! The middleware counts the requests of all routes. A route with a budget of its own is wrapped in
 //! [`limited`], inside its auth class: what is not let in is not counted.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
@@ -106,10 +107,35 @@ pub struct Rule {
     pub enabled: bool,
 }
 
+/// Whom a request counts as, put into its extensions by an auth class that stands outside of the limiter: one who
+/// makes himself another token stays the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedAs(pub [u8; 32]);
+
+/// Says whether a bearer is a credential.
+type IsCredential = dyn Fn(&str) -> bool + Send + Sync;
+
+/// The credentials of this server. No bearer is one until they are known.
+#[derive(Default)]
+struct Credentials(OnceLock<Box<IsCredential>>);
+
+impl Credentials {
+    fn include(&self, bearer: &str) -> bool {
+        self.0.get().is_some_and(|is_credential| is_credential(bearer))
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
 /// Budgets of one kind, one for each caller.
 #[derive(Debug)]
 pub struct KeyedLimiter {
     rule: Rule,
+    credentials: Credentials,
     limit: HeaderValue,
     budgets: RateLimiter<CountedKey, Table, LimiterClock, StateInformationMiddleware>,
     /// When `budgets` began to count its time.
@@ -145,6 +171,7 @@ impl KeyedLimiter {
         Self {
             limit: rule.quota.burst_size().get().into(),
             budgets: RateLimiter::new(rule.quota, Table::new(), clock),
+            credentials: Credentials::default(),
             begun,
             refused,
             rule,
@@ -153,12 +180,13 @@ impl KeyedLimiter {
 
     /// The budget that a request is counted against.
     fn key(&self, headers: &HeaderMap, client: IpAddr) -> Key {
+        let Some(token) = bearer(headers) else { return Key::Address(client) };
         let ours = self.rule.org_id.as_deref();
-        if ours.is_some() && text(headers, ORG_ID).map(str::trim) == ours {
+        let is_for_us = ours.is_some() && text(headers, ORG_ID).map(str::trim) == ours;
+        if is_for_us && self.credentials.include(token) {
             return Key::Org;
         }
-        bearer(headers)
-            .map_or(Key::Address(client), |token| Key::Token(Sha256::digest(token.as_bytes()).into()))
+        Key::Token(Sha256::digest(token.as_bytes()).into())
     }
 
     /// Counts a request.
@@ -186,7 +214,8 @@ impl KeyedLimiter {
     }
 
     fn admit(&self, request: &Request) -> Result<QuotaStatus, Box<Refusal>> {
-        self.check(self.key(request.headers(), network(request)))
+        let counted = request.extensions().get().map(|CountedAs(who)| Key::Token(*who));
+        self.check(counted.unwrap_or_else(|| self.key(request.headers(), network(request))))
     }
 
     /// Forgets the callers whose burst is full again: so is a budget that was not used for ten minutes,
@@ -270,7 +299,12 @@ impl RateLimits {
         let address = each.saturating_mul(NonZeroU32::MIN.saturating_add(CEILING - 1));
         let ceiling =
             Rule { name: "address", quota: Quota::per_minute(address), org_id: None, ..callers.clone() };
-        let mint = Rule { name: "org-token-mint", quota: Quota::per_hour(MINTS_PER_HOUR), ..callers.clone() };
+        let mint = Rule {
+            name: "org-token-mint",
+            quota: Quota::per_hour(MINTS_PER_HOUR),
+            org_id: None,
+            ..callers.clone()
+        };
         let mcp = Rule {
             name: "mcp",
             quota: Quota::per_minute(MCP_PER_MINUTE),
@@ -285,6 +319,11 @@ impl RateLimits {
             mint: Arc::new(limiter(mint)),
             mcp: Arc::new(limiter(mcp)),
         }
+    }
+
+    /// Says from now on which bearers are credentials of this server. Only the first call counts.
+    pub fn know_credentials(&self, is_credential: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.callers.credentials.0.set(Box::new(is_credential));
     }
 
     /// Drops the budgets of callers that sent nothing for a while; see [`FORGET_EVERY`].

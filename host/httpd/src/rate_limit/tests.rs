@@ -34,6 +34,7 @@ fn refused(limiter: &KeyedLimiter, key: Key) -> (u64, u64) {
 
 fn key_of(headers: &[(HeaderName, &'static str)]) -> Key {
     let (limiter, _) = limiter(per_minute(1));
+    limiter.credentials.0.set(Box::new(|bearer| bearer == "ours")).unwrap_or_else(|_| panic!("set once"));
     let map = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
     limiter.key(&map.collect(), Ipv4Addr::LOCALHOST.into())
 }
@@ -153,10 +154,12 @@ fn keys_by_table() {
         (&[(auth.clone(), "Basic abc")], address),
         (&[(auth.clone(), "Bearer")], address),
         (&[(auth.clone(), "Bearer  ")], address),
-        (&[(ORG_ID, "org-1")], Key::Org),
-        (&[(ORG_ID, " org-1 ")], Key::Org),
-        (&[(ORG_ID, "org-1"), (auth.clone(), "Bearer abc")], Key::Org),
-        (&[(ORG_ID, "ORG-1"), (auth.clone(), "Bearer abc")], token("abc")),
+        // The organization's budget is for its credentials: naming it is no proof.
+        (&[(ORG_ID, "org-1")], address),
+        (&[(ORG_ID, "org-1"), (auth.clone(), "Bearer ours")], Key::Org),
+        (&[(ORG_ID, " org-1 "), (auth.clone(), "bearer  ours ")], Key::Org),
+        (&[(ORG_ID, "org-1"), (auth.clone(), "Bearer abc")], token("abc")),
+        (&[(ORG_ID, "ORG-1"), (auth.clone(), "Bearer ours")], token("ours")),
         (&[(ORG_ID, "org-2")], address),
         (&[(ORG_ID, " ")], address),
         (&[(HeaderName::from_static("x-forwarded-for"), "1.2.3.4")], address),

@@ -49,6 +49,8 @@ pub(crate) struct Model {
     pub(crate) last_used_at: Option<DateTimeUtc>,
     pub(crate) revoked_at: Option<DateTimeUtc>,
     pub(crate) revoked_by: Option<RevokedBy>,
+    /// The token that stands at the begin of those by which this one was made.
+    pub(crate) root: Option<Uuid>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

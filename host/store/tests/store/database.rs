@@ -136,6 +136,7 @@ pub fn token(owner: Owner, kind: TokenKind) -> TokenRow {
         last_used_at: None,
         revoked_at: None,
         revoked_by: None,
+        root: None,
     }
 }
 
