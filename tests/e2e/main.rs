@@ -19,6 +19,7 @@ mod clocks;
 mod compiling;
 mod crashes;
 mod delivery;
+mod doctor;
 mod guest_cli;
 mod guest_crashes;
 mod guest_deletion;

@@ -85,7 +85,7 @@ impl AccessSettings {
 
     /// Whether the route that issues tokens for tests exists.
     #[must_use]
-    pub(crate) fn test_tokens(&self) -> bool {
+    pub fn test_tokens(&self) -> bool {
         self.molecule_enable_test_tokens.as_deref() == Some("1") || !self.production()
     }
 }

@@ -38,7 +38,7 @@ const ANSWER_PAUSE: Duration = Duration::from_secs(60);
 pub(super) const ANSWER_LEVELS: usize = wire_json::MAX_LEVELS + 16;
 
 /// A server and the token for it.
-pub(super) struct Client {
+pub struct Client {
     http: reqwest::Client,
     address: Address,
     tls: ClientConfig,
@@ -46,7 +46,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(server: &str, authority: Option<&Path>, token: Option<&str>) -> Result<Self, CliError> {
+    /// A client of the server at this URL, or host and port. `authority` is a file of certificates in PEM format.
+    ///
+    /// # Errors
+    /// If one of the three can't be used.
+    pub fn new(server: &str, authority: Option<&Path>, token: Option<&str>) -> Result<Self, CliError> {
         let authorization = token.map(authorization).transpose()?;
         let address = Address::parse(server)?;
         let tls = tls::config(address.secure, authority)?;
@@ -62,7 +66,11 @@ impl Client {
         Ok(Self { http, address, tls, authorization })
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Value, CliError> {
+    /// The answer to a GET of this path.
+    ///
+    /// # Errors
+    /// If there is none, or it is no success.
+    pub async fn get(&self, path: &str) -> Result<Value, CliError> {
         self.send(self.request(Method::GET, path)).await
     }
 

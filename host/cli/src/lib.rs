@@ -22,8 +22,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use local_files::FileError;
 
-use self::client::Client;
+pub use self::client::Client;
 pub use self::output::{finish_output, output_failed};
+pub use self::print::{json as print_json, line as print_line};
 pub use types::{printable, printable_lines};
 
 /// The server to talk to.

@@ -10,7 +10,7 @@ use types::{printable, printable_json, printable_lines};
 use super::output::write;
 
 /// Writes one line. `false`: the output can't be written any more, see [`super::finish_output`].
-pub(super) fn line(text: impl AsRef<str>) -> bool {
+pub fn line(text: impl AsRef<str>) -> bool {
     write(&printable(text.as_ref()))
 }
 
@@ -25,7 +25,7 @@ pub(super) fn lines(text: &str) -> bool {
 }
 
 /// Writes JSON on several lines.
-pub(super) fn json(value: &Value) {
+pub fn json(value: &Value) {
     write(&printable_json(&serde_json::to_string_pretty(value).unwrap_or_default()));
 }
 

@@ -50,6 +50,19 @@ impl OriginList {
     }
 }
 
+impl OriginList {
+    /// The origins that are named.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.origins.iter().map(String::as_str)
+    }
+
+    /// Whether `*` is in the list.
+    #[must_use]
+    pub fn allows_any(&self) -> bool {
+        self.any
+    }
+}
+
 impl FromStr for OriginList {
     type Err = BadOrigin;
 

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::doctor::{self, DoctorArgs};
 use crate::settings::{Settings, is_blank};
 use crate::{logging, run};
 use ::cli::events::{self, EventsArgs};
@@ -42,6 +43,8 @@ enum Task {
     Send(Box<SendArgs>),
     /// Show past events, and new ones as they happen
     Events(Box<EventsArgs>),
+    /// Show what of a deployment is open, and to whom
+    Doctor(Box<DoctorArgs>),
 }
 
 /// Runs the program; a failure is printed with its causes.
@@ -87,6 +90,7 @@ async fn run_task() -> ExitCode {
         Task::Org(args) => exit(orgs::run(*args).await),
         Task::Send(args) => exit(send::run(*args).await),
         Task::Events(args) => exit(events::run(*args).await),
+        Task::Doctor(args) => exit(doctor::run(*args).await),
     }
 }
 

@@ -16,6 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod background;
 pub mod commands;
 mod deploy_mode;
+pub mod doctor;
 pub(crate) mod log_buffer;
 mod log_writer;
 pub mod logging;

@@ -162,7 +162,8 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
             return Err(error);
         }
     };
-    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
+    let mut app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
+    app.event_limits = app.event_limits.within(capacity.connections);
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
     tokio::spawn(stop_compiling(catalog.clone(), shutdown.clone()));
@@ -208,7 +209,7 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
 }
 
 /// Variables that have a value. A blank one counts as unset.
-fn set_variables() -> Vec<String> {
+pub(crate) fn set_variables() -> Vec<String> {
     let set = env::vars_os().filter(|(_, value)| !is_blank(value));
     set.filter_map(|(name, _)| name.into_string().ok()).collect()
 }

@@ -381,7 +381,7 @@ impl OrgSettings {
     }
 
     /// The directory of org templates. It need not be there.
-    fn templates(&self, configs_dir: Option<&Path>) -> PathBuf {
+    pub(crate) fn templates(&self, configs_dir: Option<&Path>) -> PathBuf {
         let here = PathBuf::from("org-templates");
         let beside = configs_dir.map(|configs| configs.join("../org-templates"));
         let usual = [Some(here.clone()), Some(PathBuf::from("../org-templates")), beside];

@@ -4,6 +4,7 @@
 
 use std::{
     env, fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr as _,
 };
@@ -127,6 +128,28 @@ impl DatabaseUrl {
             return Err(DatabaseUrlError::UnknownDatabase);
         }
         Self::postgres(Url::parse(text.trim()).map_err(malformed)?)
+    }
+
+    /// The file of an embedded database.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match &self.target {
+            Target::Sqlite { file, .. } => Some(file),
+            Target::Postgres(_) => None,
+        }
+    }
+
+    /// The host of a database on another machine whose certificate is not checked.
+    #[must_use]
+    pub fn unverified_host(&self) -> Option<&str> {
+        let Target::Postgres(options) = &self.target else { return None };
+        let host = options.get_host();
+        let here = options.get_socket().is_some()
+            || host.starts_with('/')
+            || host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+        (!here && !verified).then_some(host)
     }
 
     fn postgres(mut url: Url) -> Result<Self, DatabaseUrlError> {
