@@ -27,7 +27,7 @@ impl Memory {
         match &cgroup {
             Some(cgroup) => println!("memory is limited by {}", cgroup.display()),
             None => {
-                println!("no cgroup of version 2 can be made here: the peak of resident memory is compared")
+                println!("no cgroup of version 2 can be made here: the peak of resident memory is compared");
             }
         }
         Self { limit, cgroup }
