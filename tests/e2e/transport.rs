@@ -1,6 +1,7 @@
 //! The server over real sockets, byte by byte. One module per subject.
 
 mod access;
+mod ambiguous;
 mod bodies;
 mod broken_output;
 mod connections;

@@ -124,7 +124,17 @@ impl<T: AgentBody + Send> FromRequest<App> for AgentAuth<T> {
 
     async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
         let headers = request.headers().clone();
-        let limit = if mark_admitted(app, &mut request) { JSON_BODY_LIMIT } else { STRANGER_BODY_BYTES };
+        let is_small = body::is_small(&headers);
+        let limit = match mark_admitted(app, &mut request) {
+            true => JSON_BODY_LIMIT,
+            // The body would change nothing about the refusal.
+            false if !is_small && app.access.has_admin_token() => {
+                let missing = Credentials::of(&headers).bearer().is_none();
+                let what = if missing { "missing" } else { "invalid" };
+                return Err(ApiError::unauthorized(&format!("{what} workspace auth token")));
+            }
+            false => STRANGER_BODY_BYTES,
+        };
         let body = body::read(request, limit).await?;
         let body = T::validate(json::read(&body, T::malformed)?)?;
         let rights = T::authorize(&app.access, body.workspace(), &Credentials::of(&headers)).await?;

@@ -7,8 +7,16 @@ use std::time::Duration;
 pub struct Limits {
     /// Sockets of this process.
     pub sockets: usize,
+    /// Those of clients that proved nothing: the others are for callers with a credential.
+    pub sockets_of_strangers: usize,
+    /// Those of such clients from one address; loopback has no such limit, many clients may be behind it.
+    pub sockets_of_address: usize,
+    /// Sockets that are kept for the admin token.
+    pub sockets_of_admin: usize,
     /// Sockets of the agent of one workspace.
     pub sockets_each: usize,
+    /// SSE streams of this process.
+    pub streams: usize,
     /// SSE streams of one workspace.
     pub streams_each: usize,
     /// Events queued for a slow socket.
@@ -33,7 +41,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sockets: 1_000,
+            sockets_of_strangers: 500,
+            sockets_of_address: 50,
+            sockets_of_admin: 20,
             sockets_each: 10,
+            streams: 2_000,
             streams_each: 10,
             socket_queue: 256,
             stream_queue: 64,
@@ -43,6 +55,42 @@ impl Default for Limits {
             silence: Duration::from_secs(75),
             write: Duration::from_secs(10),
             stream_ping: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Limits {
+    /// The limits of a server that serves this number of connections: sockets and streams never take all of them.
+    #[must_use]
+    pub fn within(self, connections: u32) -> Self {
+        let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+        let sockets = self.sockets.min(connections / 2).max(2);
+        Self {
+            sockets,
+            sockets_of_strangers: self.sockets_of_strangers.min(sockets / 2),
+            sockets_of_address: self.sockets_of_address.min(sockets / 4).max(1),
+            sockets_of_admin: self.sockets_of_admin.min(sockets / 8),
+            streams: self.streams.min(connections / 4).max(1),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_and_streams_leave_connections_for_requests() {
+        for (connections, expected) in
+            [(10_000, (1_000, 500, 50, 20, 2_000)), (384, (192, 96, 48, 20, 96)), (16, (8, 4, 2, 1, 4))]
+        {
+            let limits = Limits::default().within(connections);
+            let Limits {
+                sockets, sockets_of_strangers, sockets_of_address, sockets_of_admin, streams, ..
+            } = limits;
+            let all = (sockets, sockets_of_strangers, sockets_of_address, sockets_of_admin, streams);
+            assert_eq!(all, expected, "{connections}");
         }
     }
 }

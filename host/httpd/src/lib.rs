@@ -16,6 +16,7 @@ pub mod connection;
 mod connection_table;
 pub mod cors;
 pub mod error;
+mod head_check;
 pub mod headers;
 mod host_guard;
 mod idle_body;
@@ -45,6 +46,7 @@ pub mod websocket;
 pub use axum::Router;
 
 pub use background::background_tasks;
+pub use client_ip::ClientIp;
 pub use middleware::{middleware, with_fallback};
 
 /// Largest JSON body a route accepts, in bytes, unless it says otherwise with its own

@@ -9,6 +9,7 @@
 //! | span and clock of the request log | log line, `X-Request-Id` |
 //! | | security headers |
 //! | request metrics | request metrics |
+//! | is the head clear? | |
 //! | in development mode: is the `Host` ours? | |
 //! | CORS: refuse, or answer a preflight | CORS headers |
 //! | tenant guard | |
@@ -35,6 +36,7 @@ use tracing::instrument::Instrumented;
 use crate::canvas::Canvas;
 use crate::client_ip::TrustedProxies;
 use crate::cors::{Cors, Decision};
+use crate::head_check;
 use crate::host_guard;
 use crate::metrics::Metrics;
 use crate::panics;
@@ -165,6 +167,9 @@ struct After {
 
 impl Policy {
     fn judge(&self, request: &Request) -> Verdict {
+        if let Some(refusal) = head_check::refusal(request) {
+            return Verdict::Answer(refusal.into_response());
+        }
         if !self.cors.admits_host(request.headers()) {
             return Verdict::Answer(host_guard::misdirected());
         }

@@ -162,7 +162,8 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
             return Err(error);
         }
     };
-    let app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
+    let mut app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
+    app.event_limits = app.event_limits.within(capacity.connections);
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
     tokio::spawn(stop_compiling(catalog.clone(), shutdown.clone()));

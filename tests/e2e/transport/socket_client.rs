@@ -37,6 +37,7 @@ pub(crate) fn patient() -> Limits {
         silence: 4 * WAIT_TIMEOUT,
         write: WAIT_TIMEOUT,
         stream_ping: WAIT_TIMEOUT,
+        sockets_of_admin: 0,
         ..Limits::default()
     }
 }

@@ -227,3 +227,52 @@ async fn a_process_has_a_limit_of_sockets() {
     drop(second);
     test.until(&[], 101).await;
 }
+
+#[tokio::test]
+async fn strangers_leave_room_for_callers_with_a_credential() {
+    let limits = Limits { sockets: 3, sockets_of_strangers: 2, ..patient() };
+    let test = TestServer::start_with(&[], limits).await;
+    let bearer = format!("Authorization: Bearer {}", test.org_token().await);
+    let _strangers = [test.socket(&[]).await, test.socket(&[]).await];
+    for _ in 0..3 {
+        let refused = test.handshake(&[]).await;
+        assert_eq!(seen(&refused), (503, r#"{"error":"too many WebSocket connections"}"#));
+    }
+    let _proved = test.socket(&[&bearer]).await;
+    assert_eq!(test.handshake(&[&bearer]).await.status(), 503, "all are taken");
+    let limits = Limits::default();
+    assert!(limits.sockets_of_strangers < limits.sockets - limits.sockets_of_admin);
+}
+
+#[tokio::test]
+async fn sockets_are_kept_for_the_administrator() {
+    let limits = Limits { sockets: 2, sockets_of_admin: 1, ..patient() };
+    let test = TestServer::start_with(ADMIN, limits).await;
+    let bearer = format!("Authorization: Bearer {}", test.org_token().await);
+    let _others = test.socket(&[&bearer]).await;
+    assert_eq!(test.handshake(&[&bearer]).await.status(), 503);
+    let admin = test.socket(&["Authorization: Bearer secret"]).await;
+    assert_eq!(test.handshake(&["Authorization: Bearer secret"]).await.status(), 503, "all are taken");
+    drop(admin);
+    test.until(&["Authorization: Bearer secret"], 101).await;
+}
+
+#[tokio::test]
+async fn strangers_of_one_address_have_a_limit() {
+    let limits = Limits { sockets_of_address: 1, ..patient() };
+    let test = TestServer::start_with(&["--trusted-proxies", "127.0.0.1"], limits).await;
+    for (one, same, another) in
+        [("192.0.2.1", "192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")]
+    {
+        let [one, same, another] = [one, same, another].map(|client| format!("X-Forwarded-For: {client}"));
+        let open = test.socket(&[&one]).await;
+        let refused = test.handshake(&[&same]).await;
+        let text = r#"{"error":"too many WebSocket connections from this address"}"#;
+        assert_eq!(seen(&refused), (429, text), "{same}");
+        let _others = (test.socket(&[&another]).await, test.socket(&[]).await, test.socket(&[]).await);
+        let bearer = format!("Authorization: Bearer {}", test.org_token().await);
+        let _proved = (test.socket(&[&one, &bearer]).await, test.socket(&[&one, &bearer]).await);
+        drop(open);
+        test.until(&[&one], 101).await;
+    }
+}

@@ -73,6 +73,21 @@ async fn senders_that_prove_nothing_are_refused_before_their_message_is_sent() {
     assert_eq!(refusal(&test.server, "POST", "/workspaces/nope/a2a", &[], 1_000_000).await.0, 404);
 }
 
+/// Their workspace stands in the body, but without a live bearer it makes no difference which it is.
+#[tokio::test]
+async fn agents_without_a_live_bearer_are_refused_before_a_large_body_is_sent() {
+    let server = Server::start(ADMIN).await;
+    for path in ["/registry/register", "/registry/heartbeat", "/registry/update-card"] {
+        for (credential, text) in [
+            (&[][..], r#"{"error":"missing workspace auth token"}"#),
+            (&["Authorization: Bearer wrong"], r#"{"error":"invalid workspace auth token"}"#),
+        ] {
+            let (status, body) = refusal(&server, "POST", path, credential, 200_000).await;
+            assert_eq!((status, body.as_str()), (401, text), "{path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn callers_over_their_rate_are_refused_before_their_body_is_sent() {
     let server = Server::start(&["--rate-limit", "1"]).await;

@@ -15,7 +15,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::app::App;
-pub use crate::connection_limiter::{ConnectionLimiter, LimitReached, Permit};
+pub use crate::connection_limiter::{ConnectionLimiter, Key, LimitReached, Permit};
 pub use crate::event_limits::Limits;
 use httpd::router_ext::RouterExt;
 

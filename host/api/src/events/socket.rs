@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use events::Received;
@@ -20,8 +21,9 @@ use super::event_stream::{Audience, EventStream};
 use super::{Limits, handshake::SocketAuth};
 use crate::access::{Access, Caller};
 use crate::app::App;
-use crate::connection_limiter::{LimitReached, Permit};
+use crate::connection_limiter::{Key, LimitReached, Permit};
 use crate::extract::given;
+use httpd::ClientIp;
 use httpd::error::ApiError;
 use httpd::parameters::Query;
 use httpd::shutdown::Shutdown;
@@ -43,12 +45,15 @@ pub(super) async fn open(
     Query(resume): Query<Resume>,
     handshake: Handshake,
     SocketAuth { audience, caller, protocol }: SocketAuth,
+    client: Option<Extension<ClientIp>>,
 ) -> Result<Response, ApiError> {
     // Clients that saw no event yet send it empty.
     let since = given(resume.since).as_deref().map(parse).transpose()?;
     let limits = app.event_limits;
-    let permits = permits(&app, audience).map_err(too_many)?;
     let proved = app.access.dev_mode() || caller.as_ref().is_some_and(Caller::is_proved);
+    let opened = Opened { audience, proved, is_admin: caller == Some(Caller::AdminToken) };
+    let address = client.map(|Extension(client)| client);
+    let permit = app.sockets.acquire(&opened.keys(&limits, address)).map_err(too_many)?;
     let mut events = EventStream::live(&app.fleet, audience, proved, limits.socket_queue);
     if let Some(since) = since {
         let replayed = events.replay(&app.fleet, audience, since, limits.replay).await;
@@ -60,37 +65,56 @@ pub(super) async fn open(
         .max_message_size(Some(limits.inbound))
         .max_frame_size(Some(limits.inbound));
     Ok(handshake.accept(config, protocol, move |socket| {
-        Socket { socket, events, limits, access, caller, shutdown, _open: Open::new(permits) }.run()
+        Socket { socket, events, limits, access, caller, shutdown, _open: Open::new(permit) }.run()
     }))
 }
 
-/// A permit of the process, and for agents one of their workspace.
-type Permits = (Permit, Option<Permit>);
+/// Who opens a socket, as far as it matters for how many there may be.
+struct Opened {
+    audience: Audience,
+    /// The client showed a credential, or none is needed because the machine is a developer's own.
+    proved: bool,
+    is_admin: bool,
+}
 
-fn permits(app: &App, audience: Audience) -> Result<Permits, LimitReached> {
-    let limits = app.event_limits;
-    let of_process = app.sockets.acquire(None, limits.sockets)?;
-    let of_workspace = audience.workspace().map(|id| app.sockets.acquire(Some(id), limits.sockets_each));
-    Ok((of_process, of_workspace.transpose()?))
+impl Opened {
+    /// What the socket is counted under. Clients that proved nothing never take the last permits, nor do others take
+    /// those of the administrator.
+    fn keys(&self, limits: &Limits, client: Option<ClientIp>) -> Vec<(Key, usize)> {
+        let kept = if self.is_admin { 0 } else { limits.sockets_of_admin };
+        let mut keys = vec![(Key::All, limits.sockets.saturating_sub(kept))];
+        if !self.proved {
+            keys.push((Key::Strangers, limits.sockets_of_strangers));
+            let address = client.filter(|client| !client.0.is_loopback());
+            keys.extend(address.map(|client| (Key::Address(client.network()), limits.sockets_of_address)));
+        }
+        keys.extend(self.audience.workspace().map(|id| (Key::Workspace(id), limits.sockets_each)));
+        keys
+    }
 }
 
 fn parse(since: &str) -> Result<EventSeq, ApiError> {
     EventSeq::parse(since).ok_or_else(|| ApiError::bad_request("since must be the number of an event"))
 }
 
-fn too_many(_: LimitReached) -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections")
+fn too_many(LimitReached(key): LimitReached) -> ApiError {
+    match key {
+        Key::Address(_) => {
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many WebSocket connections from this address")
+        }
+        _ => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections"),
+    }
 }
 
 /// An open socket in the gauge.
 struct Open {
-    _permits: Permits,
+    _permit: Permit,
 }
 
 impl Open {
-    fn new(permits: Permits) -> Self {
+    fn new(permit: Permit) -> Self {
         gauge!("molecule_websocket_connections_active").increment(1.0);
-        Self { _permits: permits }
+        Self { _permit: permit }
     }
 }
 

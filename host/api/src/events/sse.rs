@@ -16,7 +16,7 @@ use types::EventSeq;
 use super::event_stream::{Audience, EventStream};
 use crate::access::{Access, Caller, WorkspaceAuth};
 use crate::app::App;
-use crate::connection_limiter::{LimitReached, Permit};
+use crate::connection_limiter::{Key, LimitReached, Permit};
 use crate::errors::Refuse as _;
 use httpd::error::ApiError;
 use httpd::headers::text;
@@ -48,7 +48,8 @@ pub(super) async fn open(
     if app.fleet.workspaces().get(id).is_none() {
         return Err(ApiError::not_found("workspace not found"));
     }
-    let permit = app.streams.acquire(Some(id), limits.streams_each).map_err(too_many)?;
+    let keys = [(Key::All, limits.streams), (Key::Workspace(id), limits.streams_each)];
+    let permit = app.streams.acquire(&keys).map_err(too_many)?;
     // Text that is no event number counts as not given: the client may have it from another server.
     let since = text(&headers, LAST_EVENT_ID).and_then(EventSeq::parse);
     if let Some(since) = since {
