@@ -8,7 +8,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use support::{Components, Database, Server, Start, variant, workspace};
+use support::{
+    Components, Database, Server, Start, files, on_both_databases, select_number, variant, workspace,
+};
 
 /// Asserts that the server and another guest answer.
 async fn assert_unharmed(server: &Server) {
@@ -248,6 +250,10 @@ async fn plans_with_platform_variables_or_invalid_files_are_refused() {
     server.push("mine", &Components::get().hostile, true).await.ok();
     for (name, expected) in [
         ("platform-env", "`MOLECULE_ENV` is set by the platform"),
+        ("loader", "`LD_AUDIT` is reserved, because programs load code by it"),
+        ("options", "`Node_Options` is reserved"),
+        ("two-lines", "the value of `MODEL` must be one line"),
+        ("copy-loader", "`BASH_ENV` is reserved"),
         ("bad-env", "`A B` is no variable name"),
         ("copy-platform", "`PLATFORM_URL` is set by the platform"),
         ("escape", "no relative path"),
@@ -437,6 +443,49 @@ fn table_bomb() -> Vec<u8> {
 /// Grows its memory by 128 MiB at once.
 fn memory_bomb() -> Vec<u8> {
     adapter_with("(memory $bomb 2048)")
+}
+
+on_both_databases! {
+    async fn refused_releases_are_pruned_and_nothing_else_is(database: Database) {
+        let server = Server::start(Start::from(database).own_cache()).await;
+        let components = Components::get();
+        let first = server.push("mine", &components.hostile, true).await.ok();
+        let second = server.push("mine", &variant(&components.hostile, 1), true).await.ok();
+        let staged = server.push("mine", &variant(&components.hostile, 2), false).await.ok();
+        let bomb = table_bomb();
+        let mut refused = Vec::new();
+        for number in 0..13 {
+            server.push("mine", &variant(&bomb, number), true).await.error(422);
+            refused.push(server.guest("mine").await["releases"][0]["digest"].as_str().unwrap().to_owned());
+        }
+        // A file that never was a component, and one that is refused as it was before.
+        server.push("mine", b"junk", true).await.error(422);
+        server.push("mine", &variant(&bomb, 12), true).await.error(422);
+
+        let kept = |guest: &serde_json::Value| {
+            let releases = guest["releases"].as_array().unwrap();
+            releases.iter().map(|release| release["digest"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let digests = kept(&server.guest("mine").await);
+        let others = [&first, &second, &staged].map(|release| release["digest"].as_str().unwrap().to_owned());
+        assert_eq!(digests.len(), 10 + others.len(), "{digests:?}");
+        assert!(others.iter().all(|digest| digests.contains(digest)), "{digests:?}");
+        assert!(digests.contains(&refused[12]) && !digests.contains(&refused[0]), "{digests:?}");
+        let compiled = files(&server.data.path().join("compiled"));
+        let has_file = |digest: &String| compiled.iter().any(|file| file.contains(digest.as_str()));
+        assert!(others.iter().all(has_file) && !refused.iter().any(has_file), "{compiled:?}");
+        let orphans = "SELECT count(*) FROM guest_components
+            WHERE digest NOT IN (SELECT digest FROM guest_releases)";
+        assert_eq!(select_number(&server.connect().await, orphans).await, 0);
+
+        // What was kept is as usable as before, after a restart too.
+        let server = server.restart().await;
+        assert_eq!(kept(&server.guest("mine").await), digests);
+        server.post("/admin/guests/mine/rollback", json!({})).await.ok();
+        assert_eq!(server.guest("mine").await["release"], first["digest"]);
+        server.activate("mine", staged["digest"].as_str().unwrap()).await.ok();
+        assert!(server.activate("mine", &refused[12]).await.error(422).contains("table"), "still refused");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,56 @@ on_both_databases! {
         assert!(own.get("workspace_dir").is_some() && foreign.get("workspace_dir").is_none());
     }
 
+    async fn another_spelling_opens_nothing_more_and_nothing_less(database: Database) {
+        let server = Server::start(guarded(database)).await;
+        let a = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;
+        let b = make(&server, ADMIN, json!({ "name": "B", "runtime": "mock" })).await;
+        let (of_a, of_b) = (mint(&server, ADMIN, &a).await, mint(&server, ADMIN, &b).await);
+        let spelled = |id: &str| [id.to_uppercase(), id.replace('-', ""), format!("%7B{id}%7D"), format!("urn:uuid:{id}"), format!("urn%3Auuid%3A{}", id.to_uppercase())];
+        for id in spelled(&a) {
+            for path in [format!("/workspaces/{id}/state"), format!("/workspaces/{id}/tokens"), format!("/workspaces/{id}/activity")] {
+                get(&server, &of_a, &path).await.ok();
+                assert_eq!(get(&server, &of_b, &path).await.error(401), "invalid workspace auth token", "{path}");
+                assert_eq!(server.get(&path).await.error(401), "missing workspace auth token", "{path}");
+            }
+            // Private fields are those of the workspace, however it is named.
+            let path = format!("/workspaces/{id}");
+            assert!(get(&server, &of_a, &path).await.ok().get("workspace_dir").is_some(), "{path}");
+            assert!(get(&server, &of_b, &path).await.ok().get("workspace_dir").is_none(), "{path}");
+        }
+        // The sender that a message names.
+        let text = json!({ "method": "message/send", "params": { "message": { "content": "hello" } } });
+        for id in [b.to_uppercase(), b.replace('-', ""), format!("{{{b}}}"), format!("urn:uuid:{b}")] {
+            let send = async |bearer: Option<&str>| {
+                let bearer = bearer.map(|bearer| format!("Bearer {bearer}"));
+                let mut headers = vec![("X-Workspace-ID", id.as_str())];
+                headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
+                server.with(&headers, Method::POST, &format!("/workspaces/{a}/a2a"), Some(text.clone())).await
+            };
+            send(Some(&of_b)).await.ok();
+            assert_eq!(send(Some(&of_a)).await.error(401), "invalid caller auth token", "{id}");
+            assert_eq!(send(None).await.error(401), "missing caller auth token", "{id}");
+        }
+        // Blanks around a bearer are dropped; it has one spelling otherwise, and so has its scheme.
+        let state = format!("/workspaces/{a}/state");
+        for (authorization, status) in [
+            (format!("Bearer   {of_a}  "), 200),
+            (format!("Bearer \t{of_a}\t"), 200),
+            (format!("bearer {of_a}"), 401),
+            (format!("BEARER {of_a}"), 401),
+            (format!("Bearer\t{of_a}"), 401),
+            (format!("Token {of_a}"), 401),
+            (format!("Bearer {of_a},{of_b}"), 401),
+            (format!("Bearer \"{of_a}\""), 401),
+            (format!("Bearer {}", of_a.to_uppercase()), 401),
+            (format!("Bearer {of_a}="), 401),
+            (of_a.clone(), 401),
+        ] {
+            let answer = server.with(&[("Authorization", &authorization)], Method::GET, &state, None).await;
+            assert_eq!(answer.status, status, "{authorization:?}");
+        }
+    }
+
     async fn tokens_are_listed_limited_and_revoked(database: Database) {
         let mut server = Server::start(guarded(database)).await;
         let id = make(&server, ADMIN, json!({ "name": "A", "runtime": "mock" })).await;

@@ -155,6 +155,8 @@ on_both_databases! {
             (mock(json!({ "parent_id": "x" })), "parent workspace not found"),
             (mock(json!({ "secrets": { "1A": "x" } })), "invalid secret key"),
             (mock(json!({ "secrets": { "PATH": "x" } })), "reserved key"),
+            (mock(json!({ "secrets": { "LD_AUDIT": "x" } })), "reserved key"),
+            (mock(json!({ "secrets": { "GIT_SSH_COMMAND": "x" } })), "reserved key"),
         ] {
             let answer = server.post("/workspaces", body.clone()).await;
             assert_eq!(answer.error(400), text, "{body}");

@@ -6,7 +6,7 @@ use catalog::{CatalogError, Verdict};
 use credentials::{TICKET_LIFE, TicketError, TokenError};
 use fleet::{
     CreateError, EditError, HibernateError, LifecycleError, RegisterError, RemoveError, WorkspaceError,
-    rules::{INVALID_FIELDS, InvalidMode},
+    rules::{INVALID_FIELDS, InvalidMode, SecretError},
 };
 use http::StatusCode;
 use httpd::error::ApiError;
@@ -135,12 +135,15 @@ impl Refusal for CreateError {
     fn refusal(self, failed: &str) -> ApiError {
         match self {
             Self::Field(_) => ApiError::bad_request(INVALID_FIELDS),
-            Self::Directory(_)
-            | Self::Access(_)
-            | Self::Mode(_)
-            | Self::Secret(_)
-            | Self::Template(_)
-            | Self::NoParent => ApiError::bad_request(&self.to_string()),
+            Self::Directory(_) | Self::Access(_) | Self::Mode(_) | Self::Template(_) | Self::NoParent => {
+                ApiError::bad_request(&self.to_string())
+            }
+            Self::Secret { key, error } => {
+                let reserved =
+                    "only the platform sets this variable, because programs find or load code by it";
+                let hint = (error == SecretError::Reserved).then_some(reserved);
+                explained(StatusCode::BAD_REQUEST, &error.to_string(), Some(&key), hint)
+            }
             Self::Url(error) => explained(StatusCode::BAD_REQUEST, &error.to_string(), None, error.hint()),
             Self::Seal(error) => failure(&error, &error.to_string()),
             Self::Workspace(error) => error.refusal(failed),

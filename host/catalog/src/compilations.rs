@@ -8,11 +8,12 @@ use std::{
 use tokio::{sync::watch, task::AbortHandle};
 use wasm::{CompileError, Component, Digest};
 
-use crate::{CatalogError, compile_queue::CompileQueue};
+use crate::{CatalogError, compile_queue::CompileQueue, loads::Loads};
 
 /// Compilations that run, and the queue of those to come.
 pub(crate) struct Compilations {
     pub(crate) queue: CompileQueue,
+    pub(crate) loads: Loads,
     running: Mutex<HashMap<Digest, Weak<Compilation>>>,
 }
 
@@ -41,7 +42,7 @@ impl Compilation {
 
 impl Compilations {
     pub(crate) fn new() -> Self {
-        Self { queue: CompileQueue::new(), running: Mutex::default() }
+        Self { queue: CompileQueue::new(), loads: Loads::new(), running: Mutex::default() }
     }
 
     pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Compilation>>> {
@@ -54,6 +55,7 @@ impl Compilations {
 
     pub(crate) fn stop(&self) {
         self.queue.stop();
+        self.loads.stop();
         for compilation in self.running().values().filter_map(Weak::upgrade).collect::<Vec<_>>() {
             compilation.task.abort();
         }

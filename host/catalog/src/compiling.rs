@@ -16,22 +16,24 @@ impl Catalog {
         self.inner.compilations.stop();
     }
 
-    /// The component of bytes that are pushed. `by_hand`: also if the compiler died of them before.
+    /// The component of bytes with this digest that are pushed. `by_hand`: also if the compiler died of them before.
     pub(crate) async fn load_pushed(
         &self,
         guest: &str,
+        digest: Digest,
         bytes: &Bytes,
         by_hand: bool,
     ) -> Result<Component, CatalogError> {
         let (sandbox, checked) = (self.inner.sandbox.clone(), bytes.clone());
         let compilations = &self.inner.compilations;
-        let (digest, known) = blocking(move || {
+        let permit = compilations.loads.permit().await?;
+        let known = blocking(move || {
+            let _permit = permit;
             sandbox.check(&checked)?;
-            let digest = Digest::of(&checked);
             let noted = || sandbox.noted_death(&digest).filter(|_| !by_hand);
             match sandbox.load_compiled(&digest) {
-                None => noted().map_or(Ok((digest, None)), Err),
-                known => Ok((digest, known)),
+                None => noted().map_or(Ok(None), Err),
+                known => Ok(known),
             }
         })
         .await??;
@@ -61,12 +63,8 @@ impl Catalog {
             None => self.component_bytes(digest).await?.into(),
         };
         let (sandbox, checked) = (self.inner.sandbox.clone(), bytes.clone());
-        blocking(move || {
+        blocking(move || -> Result<(), CatalogError> {
             sandbox.check(&checked)?;
-            // What answers must be what its row says it is.
-            if Digest::of(&checked) != digest {
-                return Err(CatalogError::ComponentMissing);
-            }
             match sandbox.noted_death(&digest).filter(|_| embedded::bytes(&digest).is_none()) {
                 Some(death) => Err(death.into()),
                 None => Ok(()),
@@ -89,7 +87,12 @@ impl Catalog {
 
     async fn load_cached(&self, digest: Digest) -> Result<Option<Component>, CatalogError> {
         let sandbox = self.inner.sandbox.clone();
-        blocking(move || sandbox.load_compiled(&digest)).await
+        let permit = self.inner.compilations.loads.permit().await?;
+        blocking(move || {
+            let _permit = permit;
+            sandbox.load_compiled(&digest)
+        })
+        .await
     }
 
     /// Compiles, unless that runs already or was done while the caller waited.

@@ -28,6 +28,8 @@ mod guest;
 mod guest_log;
 mod handles;
 mod lifecycle;
+mod loads;
+mod pruning;
 mod readiness;
 mod recovery;
 mod refreshes;

@@ -37,8 +37,9 @@ impl Catalog {
         if wasm::validate::runtime_name("name", name).is_err() {
             return Err(CatalogError::BadName);
         }
-        let loaded = self.load_pushed(name, &bytes, source == Source::Upload).await;
-        let digest = Digest::of(&bytes);
+        let hashed = bytes.clone();
+        let digest = blocking(move || Digest::of(&hashed)).await?;
+        let loaded = self.load_pushed(name, digest, &bytes, source == Source::Upload).await;
         let release = new_release(name, &digest, bytes.len(), source, by);
         let catalog = self.clone();
         // A release is stored whole, even if the caller stops waiting.
@@ -137,7 +138,17 @@ impl Catalog {
 
     /// Notes on the guest why bytes can't be a release of it. A name without a guest stays one, and
     /// a failure of the host is no release's fault.
-    async fn refuse(&self, mut release: ReleaseRow, error: CatalogError) -> CatalogError {
+    async fn refuse(&self, release: ReleaseRow, error: CatalogError) -> CatalogError {
+        let digest = release.digest.clone();
+        let error = self.note_refusal(release, error).await;
+        if error.is_the_guests_fault() {
+            self.evict_refused(&digest).await;
+            self.prune_refused().await;
+        }
+        error
+    }
+
+    async fn note_refusal(&self, mut release: ReleaseRow, error: CatalogError) -> CatalogError {
         let reason = wasm::validate::message(error.to_string());
         release.state = ReleaseState::Rejected;
         release.reason = Some(reason.clone());
@@ -222,6 +233,21 @@ impl Catalog {
 
     /// Notes on a release why it can't go into service, unless that is the host's fault.
     async fn reject(&self, guest: &Arc<Guest>, digest: &str, by: &str, error: CatalogError) -> CatalogError {
+        let error = self.note_rejection(guest, digest, by, error).await;
+        if error.is_the_guests_fault() {
+            self.evict_refused(digest).await;
+            self.prune_refused().await;
+        }
+        error
+    }
+
+    async fn note_rejection(
+        &self,
+        guest: &Arc<Guest>,
+        digest: &str,
+        by: &str,
+        error: CatalogError,
+    ) -> CatalogError {
         let reason = wasm::validate::message(error.to_string());
         loop {
             let change = self.inner.changes.lock().await;

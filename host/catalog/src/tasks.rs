@@ -11,7 +11,8 @@ use crate::{Catalog, GuestWatcher, audit, replication::POLL_INTERVAL};
 /// How often counters of guests are written to the database.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often components without a release are looked for. One is deleted when it is found twice.
+/// How often refused releases beyond what is kept, and components without a release, are looked for. One of these is
+/// deleted when it is found twice.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Within this time the guests of a start are compiled.
@@ -74,6 +75,8 @@ impl Catalog {
             async move {
                 let mut orphaned = BTreeSet::new();
                 loop {
+                    catalog.prune_refused().await;
+                    catalog.sweep_compiled().await;
                     match catalog.sweep_components(&orphaned).await {
                         Ok(found) => orphaned = found,
                         Err(error) => {

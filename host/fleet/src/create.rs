@@ -12,7 +12,7 @@ use store::{
     tokens::{InsertToken, TokenKind},
     workspaces::{Hosting, InsertWorkspaces, PausedAbove, WorkspaceIsLive, WorkspaceRow},
 };
-use types::{InitialMemory, WorkspaceId, WorkspaceSetup, WorkspaceSpec, defaults};
+use types::{InitialMemory, WorkspaceId, WorkspaceSetup, WorkspaceSpec, clip, defaults};
 use wasm::adapter::{Phase, PlanRequest};
 
 use crate::{
@@ -25,6 +25,9 @@ use crate::{
     },
     templates::{InvalidRuntimeTemplate, RuntimeTemplate, RuntimeTemplates},
 };
+
+/// Bytes of a refused secret's name that are repeated.
+const SHOWN_KEY_BYTES: usize = 128;
 
 /// Variations of a name that are tried when siblings have it: ` (2)` to ` (99)`.
 const NAMES: u32 = 99;
@@ -93,8 +96,13 @@ pub enum CreateError {
     #[error(transparent)]
     Mode(#[from] InvalidMode),
     /// The name or value of a secret is invalid.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
+    #[error("{error}")]
+    Secret {
+        /// The name, cut where it is long.
+        key: String,
+        /// What is wrong with it.
+        error: SecretError,
+    },
     /// A secret could not be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -259,8 +267,8 @@ impl Fleet {
         model: Option<&str>,
     ) -> Result<Vec<SecretRow>, CreateError> {
         for (key, value) in &new.secrets {
-            rules::secret_key(key)?;
-            rules::secret_value(value)?;
+            let refused = |error| CreateError::Secret { key: clip(key.clone(), SHOWN_KEY_BYTES), error };
+            rules::secret_key(key).and_then(|()| rules::secret_value(value)).map_err(refused)?;
         }
         let mut secrets = new.secrets.clone();
         if let Some(model) = model {

@@ -55,6 +55,12 @@ impl Fleet {
         for (rows, not_ready) in [(global, NotReady::GlobalSecret), (own, NotReady::WorkspaceSecret)] {
             for row in rows {
                 let Some(value) = self.open_secret(&row) else { return Ok(Err(not_ready)) };
+                if provision::is_ignored_secret(&row.key) {
+                    tracing::warn!(
+                        secret = row.key,
+                        "a secret is not used: only the platform sets that variable"
+                    );
+                }
                 secrets.insert(row.key, value);
             }
         }

@@ -9,6 +9,8 @@ use std::{
     path::{Component, Path},
 };
 
+use types::{is_env_name, is_reserved_env};
+
 pub use types::{DeliveryMode, InvalidAccess, InvalidMode, WorkspaceAccess};
 
 /// The error text for any invalid field of a new workspace.
@@ -32,18 +34,6 @@ const SECRET_VALUE_BYTES: usize = 64 * 1024;
 /// Bytes of a text that an agent reports of itself at most: its task, an example of its errors. Presence goes to
 /// other servers in notifications of less than 8,000 bytes, which have both of them.
 pub(crate) const REPORTED_BYTES: usize = 1024;
-
-/// Variables that the platform itself sets in every workspace.
-const RESERVED_KEYS: [&str; 8] = [
-    "WORKSPACE_ID",
-    "WORKSPACE_CONFIG_PATH",
-    "PLATFORM_URL",
-    "MOLECULE_URL",
-    "PYTHONPATH",
-    "PLUGINS_DIR",
-    "PATH",
-    "LD_PRELOAD",
-];
 
 /// A field of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +234,7 @@ pub enum SecretError {
     /// The name is no name of an environment variable.
     #[error("invalid secret key")]
     Key,
-    /// The platform sets that variable.
+    /// Only the platform sets that variable.
     #[error("reserved key")]
     Reserved,
     /// The value is too long, or has a NUL.
@@ -255,24 +245,15 @@ pub enum SecretError {
 /// The name of a secret, which becomes an environment variable.
 ///
 /// # Errors
-/// If the text is no name of a variable, or the platform sets that variable.
+/// If the text is no name of a variable, or only the platform sets that variable.
 pub(crate) fn secret_key(key: &str) -> Result<(), SecretError> {
-    let well_formed = key.len() <= SECRET_KEY_BYTES
-        && key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !well_formed {
+    if key.len() > SECRET_KEY_BYTES || !is_env_name(key) {
         Err(SecretError::Key)
-    } else if is_reserved(key) {
+    } else if is_reserved_env(key) {
         Err(SecretError::Reserved)
     } else {
         Ok(())
     }
-}
-
-/// Whether the platform itself sets that variable, so that no secret may.
-#[must_use]
-pub fn is_reserved(key: &str) -> bool {
-    RESERVED_KEYS.contains(&key)
 }
 
 /// The value of a secret: what fits an environment variable.
@@ -409,7 +390,9 @@ mod tests {
         for key in ["", "1A", "A-B", "A B", "A=B", "É", "A\n", "A\0", &"K".repeat(129)] {
             assert_eq!(secret_key(key), Err(SecretError::Key), "{key:?}");
         }
-        for key in RESERVED_KEYS {
+        for key in
+            ["PATH", "WORKSPACE_ID", "PYTHONPATH", "LD_AUDIT", "NODE_OPTIONS", "BASH_ENV", "GIT_CONFIG_COUNT"]
+        {
             assert_eq!(secret_key(key), Err(SecretError::Reserved), "{key}");
         }
         assert_eq!(secret_value(&"v".repeat(64 * 1024)), Ok(()));

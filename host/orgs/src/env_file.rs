@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use types::is_env_name;
+
 /// Reads the variables of a file. Comments, lines without `=`, invalid names and empty values are skipped:
 /// an empty value never overrides. There are no escapes, no comments behind values and no references.
 pub(crate) fn parse(text: &str) -> BTreeMap<String, String> {
@@ -15,19 +17,13 @@ fn line(line: &str) -> Option<(String, String)> {
     }
     let (key, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
     let (key, value) = (key.trim(), unquoted(value.trim()));
-    (is_name(key) && !value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+    (is_env_name(key) && !value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
 }
 
 /// The value without one pair of matching quotes.
 fn unquoted(value: &str) -> &str {
     let inner = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
     inner('"').or_else(|| inner('\'')).unwrap_or(value)
-}
-
-/// Whether a variable can have this name.
-pub(crate) fn is_name(name: &str) -> bool {
-    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
-use crate::env_file::is_name;
+use types::is_env_name;
 
 /// Variables that hold the server's own secrets. An operator who opens others to templates doesn't open these by
 /// accident.
@@ -54,7 +54,7 @@ impl FromStr for OpenVariables {
         let mut names = Vec::new();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let plain = name.strip_suffix('*').unwrap_or(name);
-            if !plain.is_empty() && !is_name(plain) {
+            if !plain.is_empty() && !is_env_name(plain) {
                 return Err(OpenVariablesError::Name(name.to_owned()));
             }
             if let Some(secret) = OWN_SECRETS.iter().find(|secret| matches(name, secret)) {
@@ -160,7 +160,7 @@ fn reference(text: &str) -> Option<(Piece<'_>, &str)> {
         }
     };
     let written = text.strip_suffix(left)?;
-    is_name(name).then_some((Piece::Reference { name, written }, left))
+    is_env_name(name).then_some((Piece::Reference { name, written }, left))
 }
 
 #[cfg(test)]

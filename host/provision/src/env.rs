@@ -37,7 +37,7 @@ pub(crate) fn variables(
     };
     set("PLUGINS_DIR", "/plugins");
     set("PYTHONPATH", "/app");
-    secrets.iter().for_each(|(name, value)| set(name, value));
+    secrets.iter().filter(|(name, _)| !is_ignored_secret(name)).for_each(|(name, value)| set(name, value));
     for (name, value) in git_identity(workspace.name, settings) {
         if !secrets.contains_key(name) {
             set(name, &value);
@@ -72,6 +72,13 @@ pub(crate) fn variables(
         None => env.retain(|name, _| !name.starts_with("AWARENESS_")),
     }
     env
+}
+
+/// Whether a secret of this name has no effect. None is accepted any more, but one may have been stored before.
+#[must_use]
+pub fn is_ignored_secret(name: &str) -> bool {
+    // By the contract these two take precedence over the platform's.
+    types::is_reserved_env(name) && !matches!(name, "PLUGINS_DIR" | "PYTHONPATH")
 }
 
 /// The author of an agent's git commits. Empty for a workspace without a name.

@@ -17,7 +17,7 @@ mod tier;
 mod workspace;
 
 pub use backend::{Backend, BackendError, ExecOutput, Observation, OwnedContainer, WorkspaceIo};
-pub use env::{VISIBLE_ENV, chosen_model};
+pub use env::{VISIBLE_ENV, chosen_model, is_ignored_secret};
 pub use not_ready::NotReady;
 pub use plan::{Request, Runtime, RuntimeTemplate, plan};
 pub use settings::{Settings, TierLimits, provision_timeout};

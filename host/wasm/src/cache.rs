@@ -29,6 +29,21 @@ const TEMPORARY: &str = ".tmp";
 /// Age from which on nobody writes such a file any more: no compilation takes an hour.
 const ABANDONED: Duration = Duration::from_secs(3_600);
 
+/// Compiled forms that no release uses, which are kept for another push or a server of the same directory.
+const UNUSED: usize = 256;
+const UNUSED_BYTES: u64 = 512 << 20;
+const UNUSED_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Notes that are kept. Each has some hundred bytes.
+const NOTES: usize = 1_000;
+
+/// A file of the cache.
+struct CacheFile {
+    digest: Digest,
+    bytes: u64,
+    age: Duration,
+}
+
 /// A directory of compiled guests.
 #[derive(Debug, Clone)]
 pub struct AotCache {
@@ -60,6 +75,47 @@ impl AotCache {
         // Only disk space is at stake: what is left is verified before it is used.
         let _ = fs::remove_file(self.path(digest));
         let _ = fs::remove_file(self.note_path(digest));
+    }
+
+    /// Deletes the compiled form of a component.
+    pub(crate) fn evict_compiled(&self, digest: &Digest) {
+        let _ = fs::remove_file(self.path(digest));
+    }
+
+    /// Deletes compiled forms of components that are not `used`, the oldest first: all but [`UNUSED`], and those older than
+    /// [`UNUSED_AGE`]. Of the notes that a component can't be compiled the newest [`NOTES`] stay. What is young is left
+    /// alone: a push may not have stored its release yet, and other servers may use the same directory.
+    pub fn sweep(&self, used: impl Fn(&Digest) -> bool) {
+        let mut unused = self.files("aot");
+        unused.retain(|file| !used(&file.digest));
+        let mut bytes: u64 = 0;
+        for (number, file) in unused.iter().enumerate() {
+            bytes = bytes.saturating_add(file.bytes);
+            let excess = number >= UNUSED || bytes > UNUSED_BYTES || file.age > UNUSED_AGE;
+            if excess && file.age > ABANDONED {
+                self.evict_compiled(&file.digest);
+            }
+        }
+        for note in self.files("failed").iter().skip(NOTES) {
+            let _ = fs::remove_file(self.note_path(&note.digest));
+        }
+    }
+
+    /// Files of this kind, the newest first.
+    fn files(&self, extension: &str) -> Vec<CacheFile> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().filter_map(Result::ok);
+        let file = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (digest, kind) = name.split_once('.')?;
+            let digest = digest.parse().ok().filter(|_| kind == extension)?;
+            let metadata = entry.metadata().ok()?;
+            // A file from the future is a young one.
+            let age = metadata.modified().ok()?.elapsed().unwrap_or_default();
+            Some(CacheFile { digest, bytes: metadata.len(), age })
+        };
+        let mut files: Vec<CacheFile> = entries.filter_map(file).collect();
+        files.sort_by_key(|file| file.age);
+        files
     }
 
     /// Notes that the compiler died of a component: `how` under the limits `under`, compiled for the engine with
@@ -284,5 +340,40 @@ mod tests {
         let (_directory, cache, engine, digest) = cached();
         fs::set_permissions(cache.path(&digest), fs::Permissions::from_mode(0o666)).unwrap();
         assert!(cache.load(&engine, 1, &digest).is_none());
+    }
+
+    /// A file of this age.
+    fn aged(path: &Path, age: Duration, bytes: usize) {
+        fs::write(path, vec![0; bytes]).unwrap();
+        let modified = std::time::SystemTime::now() - age;
+        fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+    }
+
+    #[test]
+    fn a_sweep_keeps_what_is_used_or_young_and_little_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = AotCache::open(directory.path().join("compiled")).unwrap();
+        let digest = |number: usize| Digest::of(&number.to_le_bytes());
+        let hours = |hours: u64| Duration::from_secs(3_600 * hours);
+        // Used, young, middle-aged beyond the number, and old.
+        aged(&cache.path(&digest(0)), hours(1_000), 1);
+        aged(&cache.path(&digest(1)), hours(0), 1);
+        for number in 2..=UNUSED + 2 {
+            aged(&cache.path(&digest(number)), hours(2) + Duration::from_secs(number as u64), 1);
+        }
+        aged(&cache.path(&digest(9_999)), UNUSED_AGE + hours(1), 1);
+        for number in 0..=NOTES {
+            aged(&cache.note_path(&digest(number)), hours(number as u64), 1);
+        }
+        cache.sweep(|used| *used == digest(0));
+        let is_there = |number| cache.path(&digest(number)).exists();
+        assert!(is_there(0) && is_there(1) && is_there(UNUSED));
+        assert!(!is_there(UNUSED + 1) && !is_there(UNUSED + 2) && !is_there(9_999));
+        assert_eq!(cache.files("failed").len(), NOTES);
+        assert!(!cache.note_path(&digest(NOTES)).exists());
+        // Nothing is left to do.
+        let before = cache.files("aot").len();
+        cache.sweep(|used| *used == digest(0));
+        assert_eq!((cache.files("aot").len(), before), (UNUSED + 1, UNUSED + 1));
     }
 }

@@ -114,6 +114,20 @@ impl Sandbox {
         }
     }
 
+    /// The same, and keeps the note that it can't be compiled.
+    pub fn evict_compiled(&self, digest: &Digest) {
+        if let Some(cache) = &self.inner.cache {
+            cache.evict_compiled(digest);
+        }
+    }
+
+    /// Deletes what the AOT cache keeps of components that are not `used`, beyond a few: see [`AotCache::sweep`].
+    pub fn sweep_cache(&self, used: impl Fn(&Digest) -> bool) {
+        if let Some(cache) = &self.inner.cache {
+            cache.sweep(used);
+        }
+    }
+
     /// The compiled form of the bytes with this digest, if the AOT cache has it.
     pub(crate) fn cached(&self, digest: &Digest) -> Option<Compiled> {
         let inner = &self.inner;

@@ -3,27 +3,9 @@
 
 use std::collections::HashSet;
 
-use types::printable_lines;
+use types::{is_env_name, is_reserved_from_guests, loads_code, printable_lines};
 
 use crate::{InvalidOutput, Problem, limits};
-
-/// Names that the platform itself sets in an agent's environment: an adapter may not.
-const PLATFORM_ENV: &[&str] = &[
-    "ADAPTER_MODULE",
-    "ADMIN_TOKEN",
-    "HOME",
-    "HOSTNAME",
-    "LD_LIBRARY_PATH",
-    "LD_PRELOAD",
-    "PATH",
-    "PLATFORM_URL",
-    "PLUGINS_DIR",
-    "WORKSPACE_CONFIG_PATH",
-    "WORKSPACE_ID",
-];
-
-/// Prefixes of names that belong to the platform.
-const PLATFORM_ENV_PREFIXES: &[&str] = &["MOLECULE_", "ISOMER_", "AWARENESS_"];
 
 /// Directories below which an adapter may place things in a container or on a remote host.
 const ROOTS: &[&str] = &["/configs", "/root", "/home", "/workspace", "/opt", "/var/lib"];
@@ -33,9 +15,7 @@ const CREDENTIAL_FILES: &[&str] = &[".auth_token", ".platform_inbound_secret"];
 
 /// A variable's name: `[A-Za-z_][A-Za-z0-9_]*`, at most 256 bytes.
 pub(crate) fn env_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
-    let mut chars = name.chars();
-    let first = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    if !first || !chars.all(|c| c.is_ascii_alphanumeric() || c == '_') || name.len() > 256 {
+    if !is_env_name(name) || name.len() > 256 {
         return Err(InvalidOutput::new(
             at,
             format!("`{}` is no variable name ([A-Za-z_][A-Za-z0-9_]*)", clip(name, 64)),
@@ -44,22 +24,26 @@ pub(crate) fn env_name(at: &str, name: &str) -> Result<(), InvalidOutput> {
     Ok(())
 }
 
-/// A variable that an adapter may set: a name that isn't the platform's.
+/// A variable that an adapter may set: a name that isn't reserved.
 pub(crate) fn settable_env(at: &str, name: &str) -> Result<(), InvalidOutput> {
     env_name(at, name)?;
-    let upper = name.to_ascii_uppercase();
-    if PLATFORM_ENV.contains(&upper.as_str())
-        || PLATFORM_ENV_PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
-    {
+    if loads_code(&name.to_ascii_uppercase()) {
+        return Err(InvalidOutput::new(
+            at,
+            format!("`{name}` is reserved, because programs load code by it"),
+        ));
+    }
+    if is_reserved_from_guests(name) {
         return Err(InvalidOutput::new(at, format!("`{name}` is set by the platform")));
     }
     Ok(())
 }
 
-/// A variable's value: no NUL, at most 32 KiB.
-pub(crate) fn env_value(at: &str, value: &str) -> Result<(), InvalidOutput> {
-    if value.contains('\0') || value.len() > 32 * 1024 {
-        return Err(InvalidOutput::new(at, "a value has no NUL and at most 32 KiB"));
+/// The value of a variable: one line without NUL, at most 32 KiB.
+pub(crate) fn env_value(at: &str, name: &str, value: &str) -> Result<(), InvalidOutput> {
+    if value.contains(['\0', '\n', '\r']) || value.len() > 32 * 1024 {
+        let why = format!("the value of `{name}` must be one line without NUL, and at most 32 KiB");
+        return Err(InvalidOutput::new(at, why));
     }
     Ok(())
 }
@@ -222,6 +206,12 @@ mod tests {
         }
         for name in ["", "1A", "A-B", "A B", "Ä", "WORKSPACE_ID", "workspace_id", "MOLECULE_ENV", "PATH"] {
             settable_env("env", name).unwrap_err();
+        }
+        let refused = settable_env("env", "Node_Options").unwrap_err();
+        assert!(refused.why.contains("`Node_Options` is reserved"), "{refused}");
+        env_value("env", "A", "a b\tc").unwrap();
+        for value in ["a\nB=c", "a\r", "a\0", &"x".repeat(32 * 1024 + 1)] {
+            assert!(env_value("env", "A", value).unwrap_err().why.contains("`A`"));
         }
     }
 

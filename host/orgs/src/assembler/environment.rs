@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use fleet::rules;
+use types::is_reserved_env;
 
 use super::Assembler;
 use crate::{
@@ -26,14 +26,22 @@ impl Assembler<'_> {
             });
             String::new()
         });
-        env_file::parse(&text)
+        let variables = env_file::parse(&text);
+        for key in variables.keys().filter(|key| is_reserved_env(key)) {
+            notes.add(|| {
+                let file = shown_path(directory, ".env");
+                let why = "only the platform sets it, because programs find or load code by it";
+                with_place(at, &format!("`{key}` of `{file}` is not used: {why}"))
+            });
+        }
+        variables
     }
 
     /// Variables of a workspace, without those that the platform reserves. `env` has those of the template.
     pub(super) fn secrets(&self, files_dir: &str, env: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut secrets = persona(self.personas, files_dir, self.mail_domain);
         secrets.extend(env);
-        secrets.retain(|key, _| !rules::is_reserved(key));
+        secrets.retain(|key, _| !is_reserved_env(key));
         secrets
     }
 }

@@ -270,6 +270,8 @@ fn precedence_of_variables_by_table() {
         ("MOLECULE_URL", Some("secret"), None, Some("http://host.docker.internal:8080")),
         ("TIER", Some("4"), None, Some("2")),
         ("AWARENESS_URL", Some("secret"), None, None),
+        ("LD_PRELOAD", Some("/workspace/x.so"), None, None),
+        ("NODE_OPTIONS", Some("--require=/workspace/x"), None, None),
     ] {
         let mut start = Start::default();
         start.secrets.extend(secret.map(|value| (name.to_owned(), value.to_owned())));

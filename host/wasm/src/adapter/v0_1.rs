@@ -331,7 +331,7 @@ fn plan(answer: wit::WorkspacePlan) -> Result<Plan, InvalidOutput> {
 
 fn env_set(index: usize, set: wit::EnvSet) -> Result<EnvSet, InvalidOutput> {
     validate::settable_env(&format!("plan.env[{index}].name"), &set.name)?;
-    validate::env_value(&format!("plan.env[{index}].value"), &set.value)?;
+    validate::env_value(&format!("plan.env[{index}].value"), &set.name, &set.value)?;
     Ok(EnvSet { name: set.name, value: set.value })
 }
 
@@ -464,7 +464,8 @@ pub(crate) fn fuzz_plan(bytes: &mut crate::fuzz_bytes::Bytes<'_>) {
     let name = |name: &str| {
         name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.starts_with("MOLECULE_")
     };
-    assert!(plan.env.iter().all(|set| name(&set.name) && !set.value.contains('\0')));
+    assert!(plan.env.iter().all(|set| name(&set.name) && !set.value.contains(['\0', '\n'])));
+    assert!(!plan.env.iter().any(|set| types::is_reserved_from_guests(&set.name)));
     assert!(plan.env_copies.iter().all(|copy| name(&copy.source) && name(&copy.target)));
     for (file, count) in plan.files.iter().zip(counts) {
         assert!(

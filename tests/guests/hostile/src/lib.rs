@@ -85,6 +85,10 @@ impl Adapter for Hostile {
         let mut plan = Plan::empty();
         match request.workspace_name.as_str() {
             "platform-env" => plan.env.push(EnvSet::new("MOLECULE_ENV", "x")),
+            "loader" => plan.env.push(EnvSet::new("LD_AUDIT", "/workspace/x.so")),
+            "options" => plan.env.push(EnvSet::new("Node_Options", "--require=/workspace/x")),
+            "two-lines" => plan.env.push(EnvSet::new("MODEL", "a\nLD_PRELOAD=/workspace/x.so")),
+            "copy-loader" => plan.env_copies.push(EnvCopy { source: "A".into(), target: "BASH_ENV".into() }),
             "bad-env" => plan.env.push(EnvSet::new("A B", "x")),
             "copy-platform" => {
                 plan.env_copies.push(EnvCopy { source: "A".into(), target: "PLATFORM_URL".into() });
