@@ -44,6 +44,13 @@ fn attacks() -> Vec<(&'static str, Vec<u8>, Outcome)> {
     };
     let mut attacks: Vec<(&'static str, String, Outcome)> = vec![
         // === Whose request it is ===
+        ("two bearers", with("Host: localhost\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b"), Refused),
+        ("the same bearer twice", with("Host: localhost\r\nAuthorization: Bearer a\r\nauthorization: Bearer a"), Refused),
+        ("two hosts", with("Host: localhost\r\nHost: attacker.example"), Refused),
+        ("the same host twice", with("Host: localhost\r\nHost: localhost"), Refused),
+        ("no host", with("Accept: */*"), Refused),
+        ("a terabyte", post("Content-Length: 1099511627776", "{}"), RefusedAndClosed),
+        ("an absolute target that hides a foreign host", "GET http://attacker.example/workspaces HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), Refused),
         ("an empty host", with("Host:"), Refused),
         ("a host with a path", with("Host: localhost/attacker.example"), Refused),
         ("a host with a user", with("Host: a@localhost"), Refused),

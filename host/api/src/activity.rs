@@ -18,7 +18,7 @@ use crate::access::{Caller, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::{activity_error, report_error};
 use crate::extract::{ValidJson, Validate, given, given_text};
-use crate::next_page::link;
+use crate::next_page::{link, reader};
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::parameters::Query;
@@ -32,7 +32,9 @@ pub fn routes(_: &App) -> Router<App> {
 type Answer<T> = Result<Json<T>, ApiError>;
 
 async fn list(State(app): State<App>, Wanted(query): Wanted, uri: Uri) -> Result<Response, ApiError> {
+    let reading = reader().await?;
     let ActivityList { rows, next } = app.messaging.activity(query).await.map_err(activity_error)?;
+    drop(reading);
     let rows: Vec<View> = rows.into_iter().map(View::from).collect();
     Ok((next.and_then(|next| next_page(&uri, next)), Json(rows)).into_response())
 }

@@ -23,6 +23,9 @@ const SUGGESTION: &str = "set them as global secrets with POST /settings/secrets
 /// Seconds after which the compiler of guests is worth trying again.
 const COMPILER_RETRY_SECONDS: u32 = 30;
 
+/// After how many seconds an import is worth trying again, where others are under way.
+const IMPORT_RETRY_SECONDS: u32 = 10;
+
 /// Seconds after which a guest is worth calling again: calls take two at most.
 const GUEST_RETRY_SECONDS: u32 = 3;
 
@@ -311,9 +314,6 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
         }
     }
 }
-
-/// Seconds after which an import is worth trying again that others left no room for.
-const IMPORT_RETRY_SECONDS: u32 = 10;
 
 /// Answers about messages that were not delivered.
 #[must_use]

@@ -1,9 +1,30 @@
 //! Lists that end before their limit because of their size, and say where they go on.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, Uri, header};
+use httpd::error::ApiError;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// Bytes of a page of a list at most, unless its first row has more.
 pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Pages that are read at the same time: more readers would keep every connection to the database from requests that
+/// need it for a moment.
+static READERS: Semaphore = Semaphore::const_new(8);
+
+/// How long a page waits for others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The right to read a page.
+///
+/// # Errors
+/// 503 where too many others are read for too long.
+pub(crate) async fn reader() -> Result<SemaphorePermit<'static>, ApiError> {
+    // The semaphore is never closed.
+    timeout(PATIENCE, READERS.acquire()).await.ok().and_then(Result::ok).ok_or_else(ApiError::unavailable)
+}
 
 /// A `Link` header (RFC 8288) to the rows that did not fit: the same query, with this parameter. Clients that don't
 /// know it go on by the last row too.

@@ -1,4 +1,4 @@
-//! Limits of one import.
+//! Limits of imports.
 
 /// Files in an uploaded template directory.
 pub const UPLOAD_FILES: usize = 4_096;

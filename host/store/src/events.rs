@@ -22,6 +22,9 @@ const EPHEMERAL: &str = "isomer_live";
 /// Bytes of one notification at most; Postgres takes less than 8,000.
 pub const EPHEMERAL_BYTES: usize = 7_900;
 
+/// Events that one query of a list reads.
+const READ_AT_ONCE: u64 = 50;
+
 /// Which stored events are read.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
@@ -33,6 +36,8 @@ pub struct EventFilter {
     pub before: Option<EventId>,
     /// This many at most.
     pub limit: u64,
+    /// Bytes of payloads after which no further event is read. The last one may be the one that exceeds them.
+    pub bytes: Option<usize>,
 }
 
 impl Store {
@@ -92,8 +97,29 @@ impl Store {
             };
             query = query.filter(event::Column::Seq.lt(before.seq));
         }
-        let rows = query.order_by_desc(event::Column::Seq).limit(filter.limit).all(&self.read).await?;
-        Ok(rows.into_iter().map(Envelope::from).collect())
+        let query = query.order_by_desc(event::Column::Seq);
+        let (mut events, mut bytes) = (Vec::<Envelope>::new(), 0);
+        loop {
+            // In parts: a page that ends at its bytes reads little more, and other queries get the connection meanwhile.
+            let part = (filter.limit - events.len() as u64).min(READ_AT_ONCE);
+            let mut rest = query.clone();
+            if let Some(last) = events.last().and_then(Envelope::seq) {
+                rest = rest.filter(event::Column::Seq.lt(last.0));
+            }
+            let rows = rest.limit(part).all(&self.read).await?;
+            let is_last = (rows.len() as u64) < part;
+            for row in rows {
+                let event = Envelope::from(row);
+                bytes += event.payload().len();
+                events.push(event);
+            }
+            if is_last
+                || events.len() as u64 >= filter.limit
+                || filter.bytes.is_some_and(|limit| bytes > limit)
+            {
+                return Ok(events);
+            }
+        }
     }
 
     /// Number of the last event.

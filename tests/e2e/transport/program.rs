@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
-use support::{Signal, compiled_guests, program_file};
+use support::{Database, Signal, compiled_guests, on_both_databases, program_file};
 
 use crate::transport::wire::{Client, WAIT_TIMEOUT, request};
 
@@ -279,27 +279,32 @@ async fn the_program_survives_running_out_of_file_descriptors() {
     assert_eq!(health(program.address).await, 200);
 }
 
-/// An attack that took the whole server at the usual limit: connections that send one byte and wait.
-#[tokio::test]
-async fn more_idle_connections_than_descriptors_lock_out_nobody_and_no_database() {
-    let program = Program::start_through("ulimit -n 1024; exec \"$0\" serve", &[("ADMIN_TOKEN", "secret")]);
-    assert!(program.log.iter().any(|line| line.contains("at most 384 connections")));
-    let mut crowd = Vec::new();
-    for _ in 0..1_100 {
-        let mut stranger = Client::connect(program.address).await;
-        let _ = tokio::io::AsyncWriteExt::write_all(&mut stranger.0, b"G").await;
-        crowd.push(stranger);
+on_both_databases! {
+    /// An attack that took the whole server at the usual limit: connections that send one byte and wait. A database in
+    /// another process takes descriptors, too.
+    async fn more_idle_connections_than_descriptors_lock_out_nobody_and_no_database(database: Database) {
+        let mut variables = vec![("ADMIN_TOKEN", "secret")];
+        let url = database.postgres_url();
+        variables.extend(url.as_deref().map(|url| ("DATABASE_URL", url)));
+        let program = Program::start_through("ulimit -n 1024; exec \"$0\" serve", &variables);
+        assert!(program.log.iter().any(|line| line.contains("at most 384 connections")));
+        let mut crowd = Vec::new();
+        for _ in 0..1_100 {
+            let mut stranger = Client::connect(program.address).await;
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stranger.0, b"G").await;
+            crowd.push(stranger);
+        }
+        let token = "Authorization: Bearer secret";
+        for number in 0..20 {
+            let mut client = Client::connect(program.address).await;
+            let body = format!(r#"{{"name":"W{number}","runtime":"mock"}}"#);
+            client.write(&request("POST", "/workspaces", &[token], &body)).await;
+            assert_eq!(client.answer().await.status(), 201);
+            crowd.push(client);
+        }
+        let log: Vec<String> = program.log.try_iter().collect();
+        assert!(!log.iter().any(|line| line.contains("cannot accept")), "{log:?}");
     }
-    let token = "Authorization: Bearer secret";
-    for number in 0..20 {
-        let mut client = Client::connect(program.address).await;
-        let body = format!(r#"{{"name":"W{number}","runtime":"mock"}}"#);
-        client.write(&request("POST", "/workspaces", &[token], &body)).await;
-        assert_eq!(client.answer().await.status(), 201);
-        crowd.push(client);
-    }
-    let log: Vec<String> = program.log.try_iter().collect();
-    assert!(!log.iter().any(|line| line.contains("cannot accept")), "{log:?}");
 }
 
 #[test]

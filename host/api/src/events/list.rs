@@ -18,7 +18,7 @@ use crate::access::AdminAuth;
 use crate::app::App;
 use crate::errors::Refuse as _;
 use crate::extract::{given, path_param};
-use crate::next_page::{PAGE_BYTES, link};
+use crate::next_page::{PAGE_BYTES, link, reader};
 use httpd::error::ApiError;
 use httpd::json::{Json, RenderedJson};
 use httpd::parameters::Query;
@@ -71,7 +71,7 @@ impl Page {
         let before = self.before.as_deref().map(EventId::parse).transpose().ok()?;
         let limit = self.limit.and_then(|limit| limit.parse().ok());
         let limit = limit.filter(|limit| (1..=MAX_PAGE).contains(limit)).unwrap_or(DEFAULT_PAGE);
-        Some(EventFilter { workspace, name: given(self.name), before, limit })
+        Some(EventFilter { workspace, name: given(self.name), before, limit, bytes: Some(PAGE_BYTES) })
     }
 }
 
@@ -84,7 +84,9 @@ async fn answer(
     let Some(filter) = filter else {
         return Ok(Json(json!([])).into_response());
     };
+    let reading = reader().await?;
     let mut events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
+    drop(reading);
     if !with_urls {
         events = events.into_iter().map(|event| without_urls(&event).unwrap_or(event)).collect();
     }

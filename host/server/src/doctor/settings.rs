@@ -25,6 +25,16 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     }
     found.extend(transport(http, access.dev_mode()));
     found.extend(origins(http));
+    if let Some(list) = &access.ws_allow_origins {
+        let whose = list.origins().collect::<Vec<_>>().join(", ");
+        found.push(Finding::open(
+            "WS_ALLOW_ORIGINS",
+            format!(
+                "whoever sends the Origin of {whose} reads all events and messages, and every program can send it. Leave \
+                 it out, and let pages get a ticket from POST /ws/ticket"
+            ),
+        ));
+    }
     if storage.secrets_encryption_key.is_none() {
         found.push(Finding::open(
             "SECRETS_ENCRYPTION_KEY",
@@ -35,7 +45,8 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
         found.push(Finding::ok("SECRETS_ENCRYPTION_KEY", "seals the secrets in the database"));
     }
     found.extend(database(storage.database_url.as_ref().map(Secret::expose)));
-    let unused = settings_check::without_effect(settings, &set_variables());
+    let mut unused = settings_check::without_effect(settings, &set_variables());
+    unused.retain(|text| !found.iter().any(|finding| text.starts_with(finding.subject)));
     found.extend(unused.into_iter().map(|text| Finding::note("settings", text)));
     found
 }
@@ -218,6 +229,11 @@ mod tests {
             let found = open(&with(&["--database-url", url]));
             assert_eq!(found, if is_open { vec!["DATABASE_URL"] } else { vec![] }, "{url}");
         }
+    }
+
+    #[test]
+    fn pages_without_a_credential_are_open() {
+        assert_eq!(open(&with(&["--ws-allow-origins", "https://canvas.example"])), ["WS_ALLOW_ORIGINS"]);
     }
 
     #[test]

@@ -8,6 +8,10 @@ use wasm_encoder::{
 
 use crate::variant;
 
+mod shapes;
+
+pub use shapes::{custom, shapes};
+
 /// A component of a known world with this module in it.
 #[must_use]
 pub fn guest(module: &Module) -> Vec<u8> {
