@@ -59,13 +59,13 @@ async fn what_is_open_is_named_with_what_closes_it() {
     );
     let post = |path: &'static str, body: Value| server.ask(TOKEN, Method::POST, path, Some(body));
     post("/org/tokens", json!({ "name": "for \u{1b}[31mCI" })).await.ok();
-    post("/workspaces", json!({ "name": "Root", "runtime": "mock", "tier": 4 })).await.ok();
+    post("/workspaces", json!({ "name": "Root", "runtime": "claude-code", "tier": 4 })).await.ok();
     let all = assert_output(
         &doctor(&server, &[("EXTERNAL_PLATFORM_URL", "http://isomer.example")], &[]),
         false,
         &[
             "open  EXTERNAL_PLATFORM_URL",
-            "chmod -R go-rwx",
+            "chmod 700",
             "read their messages: mine",
             "administrator's rights: for \\u{1b}[31mCI",
             "root's rights on their machine: Root",
@@ -81,11 +81,9 @@ async fn what_is_open_is_named_with_what_closes_it() {
         findings.iter().find(|finding| finding["subject"] == subject).unwrap().clone()
     };
     assert_eq!(found("ADMIN_TOKEN")["level"], "open");
-    let unasked = found("server");
-    assert!(
-        unasked["level"] == "note" && unasked["text"].as_str().unwrap().contains("was not asked"),
-        "{unasked}"
-    );
+    let refused = found("server");
+    let text = refused["text"].as_str().unwrap();
+    assert!(refused["level"] == "open" && text.contains("does not accept this ADMIN_TOKEN"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ const PRODUCTION: [&str; 2] = ["prod", "production"];
 pub struct AccessSettings {
     /// Bearer token with every right; without one (and outside dev mode) the admin routes are
     /// open without a credential until the first token exists
-    #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, alias = "token", env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub admin_token: Option<Secret>,
 
     /// Name of the deployment; `development` or `dev`, together with no ADMIN_TOKEN, is dev mode:

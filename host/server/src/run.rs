@@ -111,15 +111,9 @@ pub enum StartError {
 pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(StartError::Signals)?;
-    let is_typed = |token: OsString| !token.is_empty() && is_blank(&token);
-    if env::var_os("ADMIN_TOKEN").is_some_and(is_typed) && !settings.access.development() {
-        return Err(StartError::BlankAdminToken);
-    }
+    check(settings)?;
     for sentence in settings_check::without_effect(settings, &set_variables()) {
         tracing::warn!("{sentence}");
-    }
-    if settings.http.canvas_is_own() {
-        return Err(StartError::OwnCanvas);
     }
     let open_files = raise_open_files();
     let capacity = Capacity::new(&settings.http, open_files);
@@ -205,6 +199,18 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
         () = shutdown.forced() => {}
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Refuses settings with which the server does not start, as far as they say so by themselves.
+pub(crate) fn check(settings: &Settings) -> Result<(), StartError> {
+    let is_typed = |token: OsString| !token.is_empty() && is_blank(&token);
+    if env::var_os("ADMIN_TOKEN").is_some_and(is_typed) && !settings.access.development() {
+        return Err(StartError::BlankAdminToken);
+    }
+    if settings.http.canvas_is_own() {
+        return Err(StartError::OwnCanvas);
+    }
     Ok(())
 }
 

@@ -12,8 +12,7 @@ use store::DatabaseUrl;
 use super::finding::Finding;
 use crate::settings::Settings;
 
-/// Bits of a mode: others than the owner may read, or write.
-const READABLE: u32 = 0o044;
+/// Bits of a mode: others than the owner may write.
 const WRITABLE: u32 = 0o022;
 /// In a directory with this bit, users delete and rename their own entries only.
 const STICKY: u32 = 0o1000;
@@ -54,23 +53,38 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-/// A file or directory that only its owner may read.
+/// A file or directory that only the server's user may read.
 fn private(subject: &'static str, path: &Path) -> Option<Finding> {
+    let shown = path.display();
     let Ok(metadata) = fs::metadata(path) else {
-        let text = format!("{} is not there yet: the server makes it, for its own user only", path.display());
+        let text = format!("{shown} is not there yet: the server makes it, for its own user only");
         return Some(Finding::ok(subject, text));
     };
-    if let Some(open) = guarded(subject, path, "everything that the server knows is there") {
+    if metadata.uid() != geteuid().as_raw() {
+        return Some(Finding::open(
+            subject,
+            format!(
+                "{shown} belongs to the user {}, and this command runs as the user {}. Run it as the server's user; if \
+                 this is the server's, it won't start: chown -R {1} {shown}",
+                metadata.uid(),
+                geteuid().as_raw(),
+            ),
+        ));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Some(open) =
+        guarded(subject, parent, "whoever does can put another one in the place of the server's data")
+    {
         return Some(open);
     }
-    if metadata.mode() & READABLE == 0 {
-        return Some(Finding::ok(subject, format!("only its owner reads {}", path.display())));
+    // To enter a directory is enough to read files in it that are readable.
+    let (others, close) = if metadata.is_dir() { (0o077, "chmod 700") } else { (0o066, "chmod 600") };
+    if metadata.mode() & others == 0 {
+        return Some(Finding::ok(subject, format!("only its owner reads {shown}")));
     }
-    let mode = if metadata.is_dir() { "go-rwx" } else { "go-rw" };
-    let path = path.display();
     Some(Finding::open(
         subject,
-        format!("other users of this machine may read {path}. Close it: chmod -R {mode} {path}"),
+        format!("other users of this machine may enter or read {shown}. Close it: {close} {shown}"),
     ))
 }
 
@@ -163,7 +177,7 @@ mod tests {
         fs::create_dir(&data).expect("a new directory");
         for (mode, expected) in [
             (0o700, Level::Ok),
-            (0o711, Level::Ok),
+            (0o711, Level::Open),
             (0o755, Level::Open),
             (0o750, Level::Open),
             (0o733, Level::Open),

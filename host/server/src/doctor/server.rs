@@ -6,6 +6,7 @@ use api::settings::Secret;
 use cli::{CliError, Client};
 use httpd::settings::is_loopback;
 use serde_json::Value;
+use types::defaults::OPERATOR_RUNTIME;
 
 use super::finding::Finding;
 use crate::settings::Settings;
@@ -28,6 +29,10 @@ pub(super) async fn findings(settings: &Settings, asked: &Asked<'_>) -> Result<V
     let server = Client::new(&url, asked.authority, token)?;
     let guests = match server.get("/admin/guests").await {
         Ok(guests) => guests,
+        Err(error @ CliError::Refused { .. }) => {
+            let text = format!("{url} does not accept this ADMIN_TOKEN, or is no Isomer server: {error}");
+            return Ok(vec![Finding::open("server", text)]);
+        }
         Err(error) => {
             let text = format!("was not asked about its guests, tokens and workspaces: {error}");
             return Ok(vec![Finding::note("server", text)]);
@@ -111,10 +116,16 @@ fn of_tokens(answer: Result<&Value, &CliError>) -> Option<Finding> {
     })
 }
 
+/// Agents that run elsewhere, or inside of the server.
+fn has_no_container(workspace: &Value) -> bool {
+    text(workspace, "runtime").is_some_and(|runtime| [OPERATOR_RUNTIME, "mock"].contains(&runtime))
+}
+
 fn of_workspaces(answer: Result<&Value, &CliError>) -> Option<Finding> {
     let workspaces = answer.ok()?.as_array()?;
     let is_privileged = |workspace: &&Value| {
-        workspace.get("tier").and_then(Value::as_i64).is_some_and(|tier| tier >= PRIVILEGED_TIER)
+        !has_no_container(workspace)
+            && workspace.get("tier").and_then(Value::as_i64).is_some_and(|tier| tier >= PRIVILEGED_TIER)
     };
     let names: Vec<&str> =
         workspaces.iter().filter(is_privileged).filter_map(|workspace| text(workspace, "name")).collect();
@@ -169,9 +180,9 @@ mod tests {
         let texts: Vec<String> = of_guests(&guests).into_iter().map(|finding| finding.text).collect();
         assert!(texts.first().is_some_and(|text| text.ends_with(": mine")), "{texts:?}");
         assert!(texts.get(1).is_some_and(|text| text.ends_with(": mine")), "{texts:?}");
-        let many: Vec<Value> = (0..7).map(|n| json!({ "name": format!("w{n}"), "tier": n })).collect();
+        let many: Vec<Value> = (0..7).map(|n| json!({ "name": format!("w{n}"), "tier": n, "runtime": if n == 3 { "mock" } else { "x" } })).collect();
         let tiers = of_workspaces(Ok(&json!(many))).expect("a finding");
-        assert!(tiers.level == Level::Note && tiers.text.ends_with(": w3, w4, w5, w6"), "{}", tiers.text);
+        assert!(tiers.level == Level::Note && tiers.text.ends_with(": w4, w5, w6"), "{}", tiers.text);
         let tokens: Vec<Value> = (0..7).map(|n| json!({ "prefix": format!("p{n}") })).collect();
         let tokens = of_tokens(Ok(&json!({ "tokens": tokens }))).expect("a finding");
         assert!(tokens.text.ends_with(": p0, p1, p2, p3, p4 and 2 more"), "{}", tokens.text);

@@ -2,11 +2,11 @@
 
 use api::settings::Secret;
 use httpd::settings::{HttpSettings, is_loopback};
-use store::DatabaseUrl;
+use store::{Cipher, DatabaseUrl};
 
 use super::finding::Finding;
-use crate::run::set_variables;
-use crate::settings::Settings;
+use crate::run::{self, set_variables};
+use crate::settings::{Settings, StorageSettings};
 use crate::settings_check;
 
 /// Characters of an admin token at least: 16 random bytes in hex have 32, in base64 22.
@@ -14,7 +14,13 @@ const TOKEN_CHARACTERS: usize = 20;
 
 pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     let Settings { http, access, storage, .. } = settings;
-    let mut found = vec![mode(settings)];
+    let mut found = vec![mode(settings), messages()];
+    if let Err(error) = run::check(settings) {
+        found.push(Finding::open("settings", format!("the server won't start: {error}")));
+    }
+    if let Err(error) = settings.messages.authorities() {
+        found.push(Finding::open("AGENT_CA_FILE", format!("the server won't start: {error}")));
+    }
     found.extend(access.admin_token.as_ref().map(|token| admin_token(token.expose())));
     if access.admin_token.is_some() && access.test_tokens() {
         found.push(Finding::note(
@@ -35,15 +41,7 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
             ),
         ));
     }
-    if storage.secrets_encryption_key.is_none() {
-        found.push(Finding::open(
-            "SECRETS_ENCRYPTION_KEY",
-            "is not set: secrets are stored in plain text, so whoever reads the database or a copy of it has them. Set \
-             it to 32 random bytes: openssl rand -base64 32",
-        ));
-    } else {
-        found.push(Finding::ok("SECRETS_ENCRYPTION_KEY", "seals the secrets in the database"));
-    }
+    found.push(secrets(storage, access.production()));
     found.extend(database(storage.database_url.as_ref().map(Secret::expose)));
     let mut unused = settings_check::without_effect(settings, &set_variables());
     unused.retain(|text| !found.iter().any(|finding| text.starts_with(finding.subject)));
@@ -51,14 +49,37 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
+/// By the API's contract, in every mode.
+fn messages() -> Finding {
+    Finding::note(
+        "messages",
+        "whoever reaches the server may send messages to agents whose id he knows, and see their names and statuses: let \
+         only those networks reach it that should",
+    )
+}
+
+fn secrets(storage: &StorageSettings, production: bool) -> Finding {
+    let [key, previous] = [&storage.secrets_encryption_key, &storage.secrets_encryption_key_previous]
+        .map(|key| key.as_ref().map(Secret::expose));
+    // Strictly: elsewhere a key that can't be used is only a warning in the log.
+    let Err(error) = Cipher::new(key, previous, true) else {
+        return Finding::ok("SECRETS_ENCRYPTION_KEY", "seals the secrets in the database");
+    };
+    let effect = match production {
+        true => "the server won't start",
+        false => "secrets are stored in plain text, and whoever reads the database or a copy of it has them",
+    };
+    Finding::open(
+        "SECRETS_ENCRYPTION_KEY",
+        format!("{effect}: {error}. Make a key with openssl rand -base64 32"),
+    )
+}
+
 fn mode(settings: &Settings) -> Finding {
     let everywhere =
         settings.http.listen_hosts(settings.access.dev_mode()).iter().any(|host| !is_loopback(host));
     if settings.access.admin_token.is_some() {
-        return Finding::ok(
-            "mode",
-            "every request needs a credential, except those for health and discovery",
-        );
+        return Finding::ok("mode", "administrators and agents need a credential");
     }
     match (settings.access.dev_mode(), everywhere) {
         (true, false) => Finding::note(
@@ -232,19 +253,30 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_seals_nothing_is_open() {
+        for key in ["abc", "0123456789abcdef", "    x   "] {
+            for environment in ["staging", "production"] {
+                let flags =
+                    [&TOKEN[..], &["--secrets-encryption-key", key, "--molecule-env", environment]].concat();
+                assert_eq!(open(&flags), ["SECRETS_ENCRYPTION_KEY"], "{key} {environment}");
+            }
+        }
+    }
+
+    #[test]
     fn pages_without_a_credential_are_open() {
         assert_eq!(open(&with(&["--ws-allow-origins", "https://canvas.example"])), ["WS_ALLOW_ORIGINS"]);
     }
 
     #[test]
     fn choices_are_noted() {
-        assert_eq!(subjects(&with(&[]), Level::Note), ["MOLECULE_ENV", "BIND_ADDR"]);
+        assert_eq!(subjects(&with(&[]), Level::Note), ["messages", "MOLECULE_ENV", "BIND_ADDR"]);
         let closed = with(&["--molecule-env", "prod", "--bind-addr", "127.0.0.1"]);
-        assert_eq!(subjects(&closed, Level::Note), [""; 0]);
+        assert_eq!(subjects(&closed, Level::Note), ["messages"]);
         let origins = [&closed[..], &["--cors-origins", "*,http://a.example"]].concat();
-        assert_eq!(subjects(&origins, Level::Note), ["CORS_ORIGINS", "CORS_ORIGINS"]);
+        assert_eq!(subjects(&origins, Level::Note), ["messages", "CORS_ORIGINS", "CORS_ORIGINS"]);
         let local = [&closed[..], &["--cors-origins", "https://a.example,http://localhost:3000"]].concat();
-        assert_eq!(subjects(&local, Level::Note), [""; 0]);
-        assert_eq!(subjects(&["--molecule-env", "dev"], Level::Note), ["mode"]);
+        assert_eq!(subjects(&local, Level::Note), ["messages"]);
+        assert_eq!(subjects(&["--molecule-env", "dev"], Level::Note), ["mode", "messages"]);
     }
 }
