@@ -23,7 +23,7 @@ const TEMPORARY: &str = ".unfinished-";
 impl ComponentCache {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let private = PrivateDir::open(directory, is_own).map_err(io::Error::other)?;
-        private.tighten_cache().map_err(io::Error::other)?;
+        private.tighten_cache(is_own).map_err(io::Error::other)?;
         Ok(Self { directory: directory.to_owned() })
     }
 
@@ -80,7 +80,8 @@ impl ComponentCache {
 }
 
 fn is_own(name: &str) -> bool {
-    name.ends_with(".wasm") || name.starts_with(TEMPORARY)
+    let digest = name.strip_suffix(".wasm");
+    digest.is_some_and(|digest| digest.parse::<Digest>().is_ok()) || name.starts_with(TEMPORARY)
 }
 
 #[cfg(test)]

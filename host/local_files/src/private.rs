@@ -158,14 +158,17 @@ impl PrivateDir {
         Err(not_a("directory", &path, &metadata))
     }
 
-    /// Tightens the files of a directory that is a cache. What is not a file of this user is deleted: others put it
-    /// there when they could.
+    /// Tightens the files of a directory that is a cache. What has a name of the cache's (`is_own`) and is not a file of
+    /// this user is deleted: others put it there when they could. Files with other names are left as they are.
     ///
     /// # Errors
     /// If the directory can't be read.
-    pub fn tighten_cache(&self) -> Result<(), PrivateError> {
+    pub fn tighten_cache(&self, is_own: impl Fn(&str) -> bool) -> Result<(), PrivateError> {
         let entries = fs::read_dir(&self.path).map_err(|source| failed(&self.path, source))?;
         for entry in entries.filter_map(Result::ok) {
+            if !entry.file_name().to_str().is_some_and(&is_own) {
+                continue;
+            }
             let path = entry.path();
             match tighten(&path, self.owner) {
                 Ok(())
@@ -477,7 +480,12 @@ mod tests {
         set_mode(&at("own-1"), 0o644);
         symlink("/etc/passwd", at("own-2")).unwrap();
         fs::create_dir(at("own-3")).unwrap();
-        opened(dir.path()).unwrap().tighten_cache().unwrap();
+        fs::write(at("script"), "").unwrap();
+        set_mode(&at("script"), 0o755);
+        symlink("/etc/passwd", at("link")).unwrap();
+        opened(dir.path()).unwrap().tighten_cache(|name| name.starts_with("own-")).unwrap();
+        assert_eq!(mode(&at("script")), 0o755, "it is not the cache's");
+        assert!(at("link").is_symlink(), "it is not the cache's");
         assert_eq!(mode(&at("own-1")), 0o600);
         assert!(fs::symlink_metadata(at("own-2")).is_err());
         assert!(at("own-3").is_dir());

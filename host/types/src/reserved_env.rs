@@ -27,6 +27,7 @@ const LOADS_CODE: &[&str] = &[
     "IFS",
     "PROMPT_COMMAND",
     "PS4",
+    "SHELL",
     "SHELLOPTS",
     "ZDOTDIR",
     // The C library beside its loader (`LD_*`).
@@ -49,14 +50,20 @@ const LOADS_CODE: &[&str] = &[
     "PYTHONSTARTUP",
     "PYTHONUSERBASE",
     "PYTHONWARNINGS",
+    "PIP_CONFIG_FILE",
+    "PYTEST_ADDOPTS",
+    "PYTEST_PLUGINS",
     // Node and what stands in for it.
     "BUN_OPTIONS",
     "NODE_OPTIONS",
     "NODE_PATH",
     "NODE_REPL_EXTERNAL_MODULE",
+    "NPM_CONFIG_GIT",
+    "NPM_CONFIG_GLOBALCONFIG",
     "NPM_CONFIG_NODE_OPTIONS",
     "NPM_CONFIG_SCRIPT_SHELL",
     "NPM_CONFIG_SHELL",
+    "NPM_CONFIG_USERCONFIG",
     // Perl, Ruby, PHP, Lua, R.
     "PERL5DB",
     "PERL5LIB",
@@ -81,6 +88,7 @@ const LOADS_CODE: &[&str] = &[
     "DOTNET_STARTUP_HOOKS",
     // Git.
     "GIT_ASKPASS",
+    "GIT_DIR",
     "GIT_EDITOR",
     "GIT_EXEC_PATH",
     "GIT_EXTERNAL_DIFF",
@@ -90,6 +98,18 @@ const LOADS_CODE: &[&str] = &[
     "GIT_SSH",
     "GIT_SSH_COMMAND",
     "GIT_TEMPLATE_DIR",
+    "XDG_CONFIG_HOME",
+    // Archives and builds.
+    "GNUMAKEFLAGS",
+    "GOFLAGS",
+    "MAKEFLAGS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "TAR_OPTIONS",
+    "WGETRC",
+    // Libraries of SSH and Kerberos.
+    "KRB5_CONFIG",
+    "SSH_SK_PROVIDER",
     // What other programs start for a person.
     "BROWSER",
     "EDITOR",
@@ -129,8 +149,13 @@ pub fn is_reserved_env(name: &str) -> bool {
 pub fn loads_code(name: &str) -> bool {
     LOADS_CODE.contains(&name)
         || LOADS_CODE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        // npm reads its settings in lower case too.
-        || name.starts_with("npm_config_") && LOADS_CODE.contains(&name.to_ascii_uppercase().as_str())
+        || is_npms(name) && LOADS_CODE.contains(&name.to_ascii_uppercase().as_str())
+}
+
+/// Whether it is a setting of npm, which reads them in any case of their letters.
+fn is_npms(name: &str) -> bool {
+    const PREFIX: &str = "npm_config_";
+    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// Whether a guest may not set this variable, in any case of its letters: all that is reserved, and the names of the
@@ -168,6 +193,10 @@ mod tests {
             "GIT_CONFIG_KEY_0",
             "GCONV_PATH",
             "npm_config_node_options",
+            "NPM_CONFIG_script_shell",
+            "XDG_CONFIG_HOME",
+            "TAR_OPTIONS",
+            "MAKEFLAGS",
             "LUA_INIT_5_4",
             "WORKSPACE_ID",
         ] {

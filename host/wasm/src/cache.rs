@@ -24,7 +24,7 @@ use crate::{Digest, SandboxError};
 const MAGIC: &[u8; 8] = b"ISOMAOT1";
 
 /// How the names of files begin that are being written.
-const TEMPORARY: &str = ".tmp";
+const TEMPORARY: &str = ".unfinished-";
 
 /// Age from which on nobody writes such a file any more: no compilation takes an hour.
 const ABANDONED: Duration = Duration::from_secs(3_600);
@@ -61,7 +61,7 @@ impl AotCache {
         let directory = directory.into();
         let open = || -> Result<u32, PrivateError> {
             let private = PrivateDir::open(&directory, is_own)?;
-            private.tighten_cache()?;
+            private.tighten_cache(is_own)?;
             Ok(private.owner())
         };
         let owner =
@@ -214,7 +214,8 @@ fn note_head(hash: u64, under: &str) -> String {
 
 /// Whether a file with this name is one of a cache.
 fn is_own(name: &str) -> bool {
-    name.ends_with(".aot") || name.ends_with(".failed") || name.starts_with(TEMPORARY)
+    let digest = name.strip_suffix(".aot").or_else(|| name.strip_suffix(".failed"));
+    digest.is_some_and(|digest| digest.parse::<Digest>().is_ok()) || name.starts_with(TEMPORARY)
 }
 
 /// A file's content, if only `owner` could have written it.
