@@ -277,13 +277,17 @@ on_both_databases! {
         let query = format!("?since=0&ticket={second}");
         let raced = futures::future::join_all((0..8).map(|_| Socket::open(&server, &query, &[]))).await;
         assert_eq!(raced.iter().filter(|opened| opened.is_ok()).count(), 1);
-        // It is not for agents, and not beside another credential; neither uses it up.
+        // It is not for agents, not beside another credential, and for nothing that is refused; none of it uses it up.
         let third = ticket(ADMIN).await;
         let query = format!("?ticket={third}");
         let both = (401, "invalid WebSocket credential".to_owned());
         let (bearer, hex) = (format!("Bearer {ADMIN}"), format!("molecule-auth.{}", hex::encode(ADMIN)));
         for headers in [("X-Workspace-ID", id), ("Authorization", &bearer), ("Sec-WebSocket-Protocol", &hex)] {
             assert_eq!(refused(&query, &[headers]).await, both, "{headers:?}");
+        }
+        for since in ["x", "-1"] {
+            let bad = refused(&format!("{query}&since={since}"), &[]).await;
+            assert_eq!(bad, (400, "since must be the number of an event".to_owned()));
         }
         Socket::open(&server, &query, &[]).await.expect("it was not used");
         // Who may not read all events makes none.

@@ -18,11 +18,11 @@ use messaging::{
 use tokio::time::Instant;
 use types::WorkspaceId;
 
-use crate::access::{self, Credentials, mark_admitted};
+use crate::access::{self, Credentials};
 use crate::app::App;
 use crate::errors::delivery_error;
 use crate::extract::path_param;
-use httpd::body::{self, BodyError};
+use httpd::body::{self, Admitted, BodyError};
 use httpd::client_ip::ClientIp;
 use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
@@ -105,10 +105,15 @@ impl FromRequest<App> for Message {
         let headers = parts.headers.clone();
         let client = parts.extensions.get::<ClientIp>();
         let network = client.map_or(Ipv4Addr::UNSPECIFIED.into(), |client| client.network());
-        let (caller, credential) = sender(app, target, &headers, network)?;
-        let mut request = Request::from_parts(parts, body);
-        mark_admitted(app, &mut request);
-        let body = body::read(request, BODY_BYTES).await.map_err(unreadable)?;
+        // A bearer that is no good counts as none here.
+        let shown = app.access.bearer_of(&Credentials::of(&headers)).ok().flatten();
+        let (caller, credential) = sender(app, target, &headers, network, shown.as_ref())?;
+        // Before the body, which takes memory.
+        app.messaging.target(target).await.map_err(delivery_error)?;
+        if shown.is_some() {
+            parts.extensions.insert(Admitted);
+        }
+        let body = body::read(Request::from_parts(parts, body), BODY_BYTES).await.map_err(unreadable)?;
         let idempotency_key =
             headers.get(IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         let idempotency_key = idempotency_key.filter(|key| !key.is_empty());
@@ -137,15 +142,14 @@ fn sender(
     target: WorkspaceId,
     headers: &HeaderMap,
     network: IpAddr,
+    shown: Option<&access::Caller>,
 ) -> Result<(Caller, Credential), ApiError> {
     let credentials = Credentials::of(headers);
-    // A bearer that is no good counts as none here.
-    let shown = app.access.bearer_of(&credentials).ok().flatten();
-    let proved = match &shown {
+    let proved = match shown {
         Some(access::Caller::Workspace { id, .. }) => Some(*id),
         _ => None,
     };
-    let credential = match &shown {
+    let credential = match shown {
         Some(access::Caller::AdminToken) => Credential::AdminToken,
         Some(caller) => caller.token().map_or(Credential::None(network), Credential::Token),
         None => Credential::None(network),

@@ -82,11 +82,11 @@ impl FromRequestParts<App> for LiveWorkspace {
 /// A card has 64 KiB at most.
 const STRANGER_BODY_BYTES: usize = 256 * 1024;
 
-/// Counts a large body among those of admitted callers if the request has a live bearer. Returns whether it has. Small
-/// bodies are counted alike, which spares the look at the bearer.
+/// Counts a body among those of admitted callers if the request has a live bearer. Returns whether it has. Bodies that
+/// are not counted at all spare the look at the bearer.
 pub(crate) fn mark_admitted(app: &App, request: &mut Request) -> bool {
     let credentials = Credentials::of(request.headers());
-    let admitted = !body::is_small(request.headers())
+    let admitted = !body::is_free(request.headers())
         && app.access.bearer_of(&credentials).is_ok_and(|caller| caller.is_some());
     if admitted {
         request.extensions_mut().insert(Admitted);
@@ -124,11 +124,11 @@ impl<T: AgentBody + Send> FromRequest<App> for AgentAuth<T> {
 
     async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
         let headers = request.headers().clone();
-        let is_small = body::is_small(&headers);
+        let is_free = body::is_free(&headers);
         let limit = match mark_admitted(app, &mut request) {
             true => JSON_BODY_LIMIT,
             // The body would change nothing about the refusal.
-            false if !is_small && app.access.has_admin_token() => {
+            false if !is_free && app.access.has_admin_token() => {
                 let missing = Credentials::of(&headers).bearer().is_none();
                 let what = if missing { "missing" } else { "invalid" };
                 return Err(ApiError::unauthorized(&format!("{what} workspace auth token")));

@@ -21,7 +21,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use crate::JSON_BODY_LIMIT;
-use crate::body_budget::{self, Budget, FREE, NoMemory, SMALL, WAIT};
+use crate::body_budget::{self, Budget, FREE, NoMemory, WAIT};
 use crate::error::ApiError;
 use crate::headers::text;
 use crate::request_body::BodyTimeout;
@@ -77,7 +77,7 @@ impl From<BodyError> for ApiError {
             }
             BodyError::Busy => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "too many large request bodies at the same time: try again later",
+                "too many request bodies at the same time: try again later",
             )
             .with_retry_after(WAIT.as_secs()),
             BodyError::Broken(error) => {
@@ -110,11 +110,11 @@ pub async fn read(request: Request, limit: usize) -> Result<Bytes, BodyError> {
     read_within(request.into_body(), limit, body_budget::of_process(), admitted).await
 }
 
-/// Whether a body is announced as so small that it makes no difference who sends it.
+/// Whether a body is announced as so small that it is not counted, whoever sends it.
 #[must_use]
-pub fn is_small(headers: &HeaderMap) -> bool {
+pub fn is_free(headers: &HeaderMap) -> bool {
     let announced = text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    announced.is_some_and(|length| length <= SMALL)
+    announced.is_some_and(|length| length <= FREE)
 }
 
 async fn read_within(
@@ -129,6 +129,7 @@ async fn read_within(
         return Err(BodyError::TooLarge);
     }
     let mut reserved = budget.reserve(least, announced.exact().is_some(), admitted).await?;
+    let most = announced.exact().map_or(limit, |_| least);
     let mut buffer = Buffer::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(failure)?.into_data() else { continue };
@@ -138,10 +139,10 @@ async fn read_within(
         }
         if length > reserved.bytes().max(FREE) {
             // Twice as much as before, as the buffer grows.
-            let more = length.max(reserved.bytes().saturating_mul(2)).min(limit);
-            budget.extend(&mut reserved, more, admitted).await?;
+            let more = length.max(reserved.bytes().saturating_mul(2)).min(most);
+            reserved.extend(more).await?;
         }
-        buffer.push(data, reserved.bytes().max(least));
+        buffer.push(data, reserved.bytes().max(least.min(FREE)));
         // Of an announced body, this was the last byte: there is nothing to wait for.
         if body.is_end_stream() {
             break;
@@ -199,8 +200,13 @@ pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll};
 
     use futures::stream;
+    use http_body::{Frame, SizeHint};
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -271,6 +277,62 @@ mod tests {
         assert!(read_within(chunked(&[LIMIT]), LIMIT, &budget, true).await.is_ok());
         held.pop();
         assert!(read_within(chunked(&[LIMIT]), LIMIT, &budget, false).await.is_ok());
+    }
+
+    /// A body that announces `announced` bytes and sends `sent` of them at first; the rest never comes.
+    fn stopped(announced: u64, sent: usize) -> axum::body::Body {
+        struct Stopped(u64, Option<Bytes>);
+        impl http_body::Body for Stopped {
+            type Data = Bytes;
+            type Error = Infallible;
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+                self.1.take().map_or(Poll::Pending, |sent| Poll::Ready(Some(Ok(Frame::data(sent)))))
+            }
+            fn size_hint(&self) -> SizeHint {
+                SizeHint::with_exact(self.0)
+            }
+        }
+        axum::body::Body::new(Stopped(announced, Some(vec![b'x'; sent].into())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_are_only_announced_take_nothing() {
+        for (announced, admitted) in
+            [(64 * KIB, false), (LIMIT, false), (5 * KIB, true), (64 * KIB, true), (LIMIT, true)]
+        {
+            let (mut reading, budget) = (JoinSet::new(), Arc::new(Budget::new(6 * LIMIT)));
+            for _ in 0..2000 {
+                let (body, budget) = (stopped(announced as u64, 100), Arc::clone(&budget));
+                reading.spawn(async move { read_within(body, LIMIT, &budget, admitted).await.map(drop) });
+            }
+            tokio::task::yield_now().await;
+            let other = read_within(vec![b'x'; announced].into(), LIMIT, &budget, admitted).await;
+            assert!(other.is_ok(), "{announced} {admitted}: {other:?}");
+            assert!(reading.try_join_next().is_none(), "they are still being read");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_bodies_of_strangers_do_not_take_the_part_of_admitted_callers() {
+        let budget = Budget::new(60 * LIMIT);
+        let small = |admitted| read_within(vec![b'x'; 64 * KIB].into(), LIMIT, &budget, admitted);
+        let (mut strange, mut admitted) = (Vec::new(), Vec::new());
+        while let Ok(body) = small(false).await {
+            strange.push(body);
+        }
+        assert_eq!(strange.len(), 160, "a sixth");
+        // Theirs overflow into the half for large ones.
+        while let Ok(body) = small(true).await {
+            admitted.push(body);
+        }
+        assert_eq!(admitted.len(), 160 + 480);
+        strange.pop();
+        assert!(small(false).await.is_ok(), "nor do these take the part of strangers");
+        drop((strange, admitted));
+        assert!(budget.is_unused(), "all is given back");
     }
 
     #[tokio::test]

@@ -196,7 +196,12 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.written(result, cx)
+        let result = self.written(result, cx);
+        // hyper flushes when its own buffer is empty.
+        if matches!(result, Poll::Ready(Ok(()))) {
+            self.place.requests().set_sent();
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

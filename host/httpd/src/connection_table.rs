@@ -7,7 +7,8 @@
 //! - When all permits are taken, a newcomer is not left to wait for strangers who do nothing: connections that have
 //!   not sent a complete request, or wait between two, are closed, those of the address with the most of them first,
 //!   and of these the oldest. Where there is none, connections follow whose request body does not arrive. Nothing that
-//!   is being answered is interrupted.
+//!   is being answered is interrupted, and an address keeps a few connections that it opened a moment ago: their first
+//!   request is under way.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -28,6 +29,8 @@ use crate::requests::Requests;
 /// The part of all connections that is closed at once to make room: finding them takes a look at each, which is done
 /// rarely.
 const BATCH: u32 = 16;
+/// New connections of one address that are not closed to make room.
+const NEW_OF_ADDRESS: usize = 16;
 /// After which time it is looked again for connections to close, where there were none.
 const RETRY: Duration = Duration::from_millis(250);
 /// Period of the log lines about refused and closed connections.
@@ -202,10 +205,18 @@ impl Inner {
             }
             match open.network {
                 Some(network) => by_network.entry(network).or_default().push(*id),
+                None if open.requests.is_new() => {}
                 None => order.push((1, Reverse(*id), Vec::new())),
             }
         }
+        let is_new = |id: &u64| self.open.get(id).is_some_and(|open| open.requests.is_new());
         for mut ids in by_network.into_values() {
+            let mut spared = 0;
+            ids.retain(|id| {
+                let spare = spared < NEW_OF_ADDRESS && is_new(id);
+                spared += usize::from(spare);
+                !spare
+            });
             let count = ids.len();
             order.extend(ids.pop().map(|oldest| (count, Reverse(oldest), ids)));
         }
@@ -286,7 +297,11 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::{Instant, advance};
+
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -353,7 +368,7 @@ mod tests {
         table.lock().candidates(receiving)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_address_with_most_waiting_connections_loses_its_oldest_first() {
         let table = table(100, 50, "");
         let mut places = Vec::new();
@@ -362,13 +377,16 @@ mod tests {
         {
             places.push(open(&table, peer).await);
         }
+        advance(SECOND).await;
         let busy = places[0].requests().begin().expect("open");
         assert_eq!(order(&table, false), [2, 3, 1, 4, 5, 6]);
         drop(busy);
+        assert_eq!(order(&table, false), [2, 3, 1, 4, 5, 6], "its answer is not sent yet");
+        places[0].requests().set_sent();
         assert_eq!(order(&table, false), [2, 0, 3, 1, 4, 5, 6]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_newcomer_gets_the_room_of_a_waiting_connection() {
         let table = table(2, 50, "");
         let busy = open(&table, "192.0.2.1").await;
@@ -382,24 +400,53 @@ mod tests {
             std::future::pending::<()>().await;
         });
         table.set_task(id, task.abort_handle());
+        let began = Instant::now();
         let newcomer = open(&table, "192.0.2.3").await;
+        assert!(began.elapsed() >= SECOND, "the other one was new");
         assert!(task.await.expect_err("aborted").is_cancelled());
         assert!(requests.begin().is_none());
         drop((newcomer, request));
         assert!(busy.requests().begin().is_some(), "the busy connection stays");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn bodies_that_do_not_come_make_room_only_where_nothing_else_waits() {
         let table = table(100, 50, "");
         let (slow, idle) = (open(&table, "192.0.2.1").await, open(&table, "192.0.2.2").await);
         let _request = slow.requests().begin().expect("open");
         slow.requests().body_awaited();
+        advance(SECOND).await;
         table.make_room();
         assert!(idle.requests().begin().is_none(), "the idle connection was closed");
         assert!(slow.requests().is_waiting(true), "the slow one not yet");
         drop(idle);
         table.make_room();
         assert!(!slow.requests().is_waiting(true), "it was closed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_has_a_moment_for_its_first_request() {
+        let table = table(1000, 500, "");
+        let old = open(&table, "192.0.2.9").await;
+        advance(SECOND).await;
+        let mut places = Vec::new();
+        for peer in ["192.0.2.1", "127.0.0.1", "192.0.2.2"] {
+            places.push(open(&table, peer).await);
+        }
+        assert_eq!(order(&table, false), [0], "the new ones stay");
+        drop(old);
+        // Between two requests it is not new.
+        drop(places[2].requests().begin());
+        places[2].requests().set_sent();
+        assert_eq!(order(&table, false), [3]);
+        for _ in 0..40 {
+            places.push(open(&table, "192.0.2.3").await);
+        }
+        let mut closed = order(&table, false);
+        closed.sort_unstable();
+        let crowd: Vec<u64> = (3..4 + 40 - NEW_OF_ADDRESS as u64).collect();
+        assert_eq!(closed, crowd, "an address keeps a few new ones");
+        advance(SECOND).await;
+        assert_eq!(order(&table, false).len(), places.len());
     }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// How far the requests of one connection are: the lowest bits are one of the phases below, the others count how often
 /// a request began or ended, so that a socket sees that there was one in between.
@@ -11,9 +13,15 @@ use std::time::{Duration, Instant};
 pub(crate) struct Requests {
     state: AtomicU64,
     opened: Instant,
-    /// Milliseconds after `opened`, plus one, at which the client began to take nothing of an answer; 0: it does take.
-    stalled: AtomicU64,
+    /// How far the last answer is that the service handed over: one of the values below, or else the milliseconds after
+    /// `opened`, plus one, at which the client began to take nothing of it.
+    answer: AtomicU64,
 }
+
+/// All of the answer is sent.
+const SENT: u64 = 0;
+/// The client takes it.
+const TAKEN: u64 = u64::MAX;
 
 const PHASES: u64 = 0b11;
 /// Between requests, or before the first one, or in the middle of a head.
@@ -28,10 +36,12 @@ const CHANGE: u64 = PHASES + 1;
 
 /// How long a client may take nothing of an answer before its connection counts as waiting.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
+/// How long a client has to begin its first request before its connection counts as one that nobody uses.
+const NEW: Duration = Duration::from_secs(1);
 
 impl Default for Requests {
     fn default() -> Self {
-        Self { state: AtomicU64::new(WAITING), opened: Instant::now(), stalled: AtomicU64::new(0) }
+        Self { state: AtomicU64::new(WAITING), opened: Instant::now(), answer: AtomicU64::new(SENT) }
     }
 }
 
@@ -54,8 +64,13 @@ impl Requests {
 
     /// Notes whether the client takes nothing of an answer.
     pub(crate) fn set_stalled(&self, stalled: bool) {
-        let since = if stalled { self.age_millis().saturating_add(1) } else { 0 };
-        self.stalled.store(since, Ordering::Release);
+        let since = if stalled { self.age_millis().saturating_add(1) } else { TAKEN };
+        self.answer.store(since, Ordering::Release);
+    }
+
+    /// Notes that all that the service handed over is sent.
+    pub(crate) fn set_sent(&self) {
+        self.answer.store(SENT, Ordering::Release);
     }
 
     /// Takes the connection out of service if it waits for a request, or for the rest of one's body if `receiving`.
@@ -78,11 +93,17 @@ impl Requests {
         }
     }
 
+    /// Whether the connection was opened a moment ago and had no request yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.state() == WAITING && self.opened.elapsed() < NEW
+    }
+
     /// Whether an answer is under way to a client that took some of it lately. The service has handed it over, so no
     /// request is in progress any more.
     fn is_taking_answer(&self) -> bool {
-        match self.stalled.load(Ordering::Acquire) {
-            0 => false,
+        match self.answer.load(Ordering::Acquire) {
+            SENT => false,
+            TAKEN => true,
             since => u128::from(self.age_millis()) < u128::from(since) + STALLED_AFTER.as_millis(),
         }
     }
@@ -121,6 +142,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        // The socket has not written it yet, or not all of it.
+        self.0.set_stalled(false);
         self.0.update(|state| (state & PHASES != LAST).then_some(changed(state, WAITING)));
     }
 }
@@ -156,9 +179,12 @@ mod tests {
         requests.body_arrived();
         assert!(!requests.close_if_waiting(true), "its body is there");
         drop(request);
+        assert!(!requests.close_if_waiting(true), "the answer is not written yet");
         requests.set_stalled(true);
-        assert!(!requests.close_if_waiting(true), "the answer is under way");
+        assert!(!requests.close_if_waiting(true), "the client takes nothing at this moment");
         requests.set_stalled(false);
+        assert!(!requests.close_if_waiting(true), "a part of the answer is written");
+        requests.set_sent();
         assert!(requests.close_if_waiting(false));
         assert!(requests.begin().is_none(), "no request begins on a closing connection");
     }

@@ -26,6 +26,8 @@ pub(super) struct SocketAuth {
     pub(super) audience: Audience,
     /// None where no credential was asked for.
     pub(super) caller: Option<Caller>,
+    /// The credential of a canvas that showed no other. It is yet to be redeemed.
+    pub(super) ticket: Option<String>,
     /// The subprotocol that the answer selects: browsers close a socket whose offer was not taken up.
     pub(super) protocol: Option<HeaderValue>,
 }
@@ -36,16 +38,35 @@ impl FromRequestParts<App> for SocketAuth {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let Query(Offer { ticket }) = Query::from_request_parts(parts, app).await?;
         let headers = &parts.headers;
-        let (audience, caller) = match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
+        let (audience, caller, ticket) = match headers.get(WORKSPACE_ID).filter(|id| !id.is_empty()) {
             // A ticket is a canvas's.
             Some(_) if ticket.is_some() => return Err(invalid_credential()),
-            Some(id) => agent(app, id.to_str().unwrap_or_default(), headers)?,
-            None => (Audience::Canvas, canvas(app, headers, ticket).await?),
+            Some(id) => {
+                let (audience, caller) = agent(app, id.to_str().unwrap_or_default(), headers)?;
+                (audience, caller, None)
+            }
+            None => (Audience::Canvas, canvas(app, headers, ticket.is_some())?, ticket),
         };
-        if let Some(caller) = &caller {
+        let auth = Self { audience, caller, ticket, protocol: selected(headers) };
+        auth.record();
+        Ok(auth)
+    }
+}
+
+impl SocketAuth {
+    /// Uses up the ticket, which nothing else may refuse afterwards.
+    pub(super) async fn redeem(&mut self, app: &App) -> Result<(), ApiError> {
+        if let Some(ticket) = self.ticket.take() {
+            self.caller = Some(app.access.ticket(&ticket).await?);
+            self.record();
+        }
+        Ok(())
+    }
+
+    fn record(&self) {
+        if let Some(caller) = &self.caller {
             tracing::Span::current().record("caller", tracing::field::display(caller));
         }
-        Ok(Self { audience, caller, protocol: selected(headers) })
     }
 }
 
@@ -92,13 +113,11 @@ fn without_token(app: &App, workspace: WorkspaceId) -> Option<Caller> {
 
 // === Canvases ===
 
-async fn canvas(app: &App, headers: &HeaderMap, ticket: Option<String>) -> Result<Option<Caller>, ApiError> {
+/// With a ticket, nothing else is shown.
+fn canvas(app: &App, headers: &HeaderMap, has_ticket: bool) -> Result<Option<Caller>, ApiError> {
     let bearer = bearer(headers)?;
-    if let Some(ticket) = ticket {
-        return match bearer {
-            Some(_) => Err(invalid_credential()),
-            None => app.access.ticket(&ticket).await.map(Some),
-        };
+    if has_ticket {
+        return if bearer.is_some() { Err(invalid_credential()) } else { Ok(None) };
     }
     if let Some(bearer) = bearer {
         let admitted = app.access.admin(&Credentials::bearing(&bearer));

@@ -44,15 +44,22 @@ pub(super) async fn open(
     State(app): State<App>,
     Query(resume): Query<Resume>,
     handshake: Handshake,
-    SocketAuth { audience, caller, protocol }: SocketAuth,
+    mut auth: SocketAuth,
     client: Option<Extension<ClientIp>>,
 ) -> Result<Response, ApiError> {
     // Clients that saw no event yet send it empty.
     let since = given(resume.since).as_deref().map(parse).transpose()?;
     let limits = app.event_limits;
+    let address = client.map(|Extension(client)| client);
+    if auth.ticket.is_some() {
+        // It is good once: where there is no room even for the administrator, it stays good.
+        let most = Opened { audience: auth.audience, proved: true, is_admin: true };
+        app.sockets.acquire(&most.keys(&limits, address)).map(drop).map_err(too_many)?;
+        auth.redeem(&app).await?;
+    }
+    let SocketAuth { audience, caller, protocol, .. } = auth;
     let proved = app.access.dev_mode() || caller.as_ref().is_some_and(Caller::is_proved);
     let opened = Opened { audience, proved, is_admin: caller == Some(Caller::AdminToken) };
-    let address = client.map(|Extension(client)| client);
     let permit = app.sockets.acquire(&opened.keys(&limits, address)).map_err(too_many)?;
     let mut events = EventStream::live(&app.fleet, audience, proved, limits.socket_queue);
     if let Some(since) = since {
