@@ -123,6 +123,8 @@ impl Catalog {
                     }
                     self.activate_release(guest, validated);
                 }
+                // Nothing is wrong with the release, and nothing is tried again.
+                Err(CatalogError::Stopping) => {}
                 Err(error) => {
                     tracing::error!(
                         guest = guest.name,
@@ -143,6 +145,7 @@ impl Catalog {
         for digest in &earlier {
             let validated = match self.load_active(row, digest).await {
                 Ok(validated) => validated,
+                Err(CatalogError::Stopping) => return,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(

@@ -136,6 +136,8 @@ impl Catalog {
         match loaded {
             Ok(Some(validated)) => self.activate_release(&guest, validated),
             Ok(None) => self.deactivate(&guest),
+            // Nothing is wrong with the release, and nothing is tried again.
+            Err(CatalogError::Stopping) => {}
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(

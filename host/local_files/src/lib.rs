@@ -3,12 +3,13 @@
 //!
 //! The FIFO that a shell makes for `<(…)` is refused too: how long its writer takes and how much it writes is unknown.
 //!
-//! Files of the server's own are in [`private`].
+//! Files of the server's own are in [`private`], directories that it only reads in [`trusted`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
 pub mod private;
+pub mod trusted;
 
 use std::{
     fs::{self, File, FileType, Metadata},

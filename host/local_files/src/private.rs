@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::{fs::OFlags, process::geteuid};
 
 use crate::special;
 
@@ -22,71 +22,9 @@ const OTHERS_WRITE: u32 = 0o002;
 /// Everybody may write to such a directory, and only owners may delete: `/tmp`.
 const STICKY: u32 = 0o1000;
 
-/// Why a file or directory can't be the server's own.
-#[derive(Debug, thiserror::Error)]
-pub enum PrivateError {
-    /// It is a link.
-    #[error("{path} is a link, which could lead anywhere. Put the {wanted} itself in its place")]
-    Link {
-        /// The link.
-        path: String,
-        /// What it should be.
-        wanted: &'static str,
-    },
-    /// It is something else.
-    #[error("{path} is {kind}, not a {wanted}")]
-    Kind {
-        /// What has the name.
-        path: String,
-        /// What it is.
-        kind: &'static str,
-        /// What it should be.
-        wanted: &'static str,
-    },
-    /// Another user owns it.
-    #[error(
-        "{path} belongs to the user {owner}, who could replace what the server keeps there. Run \
-         `chown {user} {path}`, or run the server as that user (it runs as {user})"
-    )]
-    Foreign {
-        /// What is owned.
-        path: String,
-        /// The number of its owner.
-        owner: u32,
-        /// The number of this process's user.
-        user: u32,
-    },
-    /// The file has a second name elsewhere.
-    #[error("{path} has another name as well (a hard link). Replace it by a copy")]
-    HardLink {
-        /// The file.
-        path: String,
-    },
-    /// Other users can read or write it, and it is not for this process to change that.
-    #[error(
-        "other users can {how} {path}{why}. Run `chmod {chmod} {path}`, or give the server a directory of its own, \
-         such as {path}/isomer"
-    )]
-    Open {
-        /// The directory.
-        path: String,
-        /// `read` or `write to`.
-        how: &'static str,
-        /// Why it is not tightened here.
-        why: String,
-        /// The mode that it needs.
-        chmod: &'static str,
-    },
-    /// The system refuses.
-    #[error("{path}")]
-    Io {
-        /// The file or directory.
-        path: String,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-}
+pub use error::PrivateError;
+
+mod error;
 
 /// A directory with mode 0700 that belongs to this process's user.
 #[derive(Debug, Clone)]
@@ -108,17 +46,42 @@ impl PrivateDir {
         // Absolute, so that messages mean the same from everywhere.
         let path = fs::canonicalize(path).map_err(failed)?;
         let opened = open(&path, OFlags::DIRECTORY | OFlags::NOFOLLOW).map_err(failed)?;
-        let owner = user(&path)?;
         let metadata = opened.metadata().map_err(failed)?;
-        check_owner(&path, &metadata, owner)?;
+        if metadata.mode() & STICKY != 0 && metadata.mode() & OTHERS != 0 {
+            return Err(still_open(&path, metadata.mode(), TEMPORARY.to_owned(), own_directory(&path)));
+        }
+        let owner = match user(&path) {
+            // Nothing can be written there, so who would own it is not to be known otherwise.
+            Err(PrivateError::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied
+                    && metadata.uid() != geteuid().as_raw() =>
+            {
+                geteuid().as_raw()
+            }
+            owner => owner?,
+        };
+        if metadata.uid() != owner {
+            return Err(foreign_directory(&path, metadata.uid(), owner, &is_own));
+        }
         if metadata.mode() & OTHERS != 0 {
-            let why = why_kept(&path, metadata.mode(), is_own).map_err(failed)?;
+            let other = other_file(&path, &is_own).map_err(failed)?;
+            let why = other.map(|name| format!(", and it has files that are not the server's ({name})"));
             // A file system without modes, or one that others administer, keeps what it has.
             let tightened = why.is_none() && opened.set_permissions(Permissions::from_mode(0o700)).is_ok();
             let now = opened.metadata().map_err(failed)?.mode();
             if !tightened || now & OTHERS != 0 {
+                let remedy = match why {
+                    // A directory of root's may be the system's.
+                    Some(_) if owner != 0 => format!(
+                        "{}. If nobody else needs {path}, run `chmod 700 {path}`",
+                        own_directory(&path),
+                        path = path.display()
+                    ),
+                    Some(_) => own_directory(&path),
+                    None => "Give the server a directory on a file system that keeps modes".to_owned(),
+                };
                 let why = why.unwrap_or_else(|| ", and the system keeps its mode".to_owned());
-                return Err(still_open(&path, now, why, "700"));
+                return Err(still_open(&path, now, why, remedy));
             }
             log_tightened(&path, metadata.mode(), 0o700);
         }
@@ -193,19 +156,45 @@ pub fn prepare_file(path: &Path, suffixes: &[&str]) -> Result<(), PrivateError> 
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let directory = fs::canonicalize(directory).map_err(|source| failed(path, source))?;
+    let directory = fs::canonicalize(directory).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => PrivateError::NoDirectory { path: directory.display().to_string() },
+        _ => failed(directory, source),
+    })?;
     let name = path.file_name().unwrap_or_default();
-    let owner = user(&directory)?;
-    let mode = fs::metadata(&directory).map_err(|source| failed(&directory, source))?.mode();
+    let metadata = fs::metadata(&directory).map_err(|source| failed(&directory, source))?;
+    let (mode, is_sticky) = (metadata.mode(), metadata.mode() & STICKY != 0);
     if mode & OTHERS_WRITE != 0 {
-        let why = ", and so replace the files beside it".to_owned();
-        return Err(still_open(&directory, mode, why, "o-w"));
+        let why = match is_sticky {
+            true => format!("{TEMPORARY}: they could put files beside the database"),
+            false => ", and so replace the files in it".to_owned(),
+        };
+        let own = directory.join("isomer");
+        let (made, file) = (own.display(), own.join(name));
+        let remedy = format!(
+            "Give the database a directory of its own: `mkdir -m 700 {made}` and DATABASE_URL=sqlite:{}",
+            file.display()
+        );
+        return Err(still_open(&directory, mode, why, remedy));
     }
-    if mode & GROUP_WRITES != 0 {
+    let owner = user(&directory)?;
+    if mode & GROUP_WRITES != 0 && !is_sticky {
         let path = directory.display();
-        tracing::warn!("the group of {path} can replace the database in it: run `chmod g-w {path}`");
+        let remedy = match metadata.uid() == owner {
+            true => format!("run `chmod g-w {path}`, or give it a directory of its own"),
+            false => format!("give it a directory of its own, such as {path}/isomer"),
+        };
+        tracing::warn!("the group of {path} can replace the database in it: {remedy}");
     }
-    open_file(&directory.join(name), owner)?;
+    let opened = open_file(&directory.join(name), owner);
+    // Where only this user writes, a link is his own.
+    let is_his = metadata.uid() == owner && mode & (GROUP_WRITES | OTHERS_WRITE) == 0;
+    opened.map_err(|error| match (error, fs::canonicalize(directory.join(name))) {
+        (PrivateError::Link { path, .. }, Ok(target)) if is_his => PrivateError::Link {
+            path,
+            remedy: format!("Name the file itself: DATABASE_URL=sqlite:{}", target.display()),
+        },
+        (error, _) => error,
+    })?;
     for suffix in suffixes {
         let mut companion = name.to_owned();
         companion.push(suffix);
@@ -214,19 +203,35 @@ pub fn prepare_file(path: &Path, suffixes: &[&str]) -> Result<(), PrivateError> 
     Ok(())
 }
 
-/// Why a directory with such a mode is not tightened, `None` if it is the server's own.
-fn why_kept(path: &Path, mode: u32, is_own: impl Fn(&str) -> bool) -> io::Result<Option<String>> {
-    if mode & STICKY != 0 {
-        return Ok(Some(", which is for temporary files of all".to_owned()));
-    }
+/// What is said of a directory in which everybody may make files, and only owners delete them. Its mode is right.
+const TEMPORARY: &str = ", which is for temporary files of all";
+
+/// A file in the directory that is not the server's.
+fn other_file(path: &Path, is_own: impl Fn(&str) -> bool) -> io::Result<Option<String>> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         if name.to_str().is_none_or(|name| !is_own(name)) {
-            let name = shown(&name);
-            return Ok(Some(format!(", and it has files that are not the server's ({name})")));
+            return Ok(Some(shown(&name)));
         }
     }
     Ok(None)
+}
+
+fn own_directory(path: &Path) -> String {
+    format!("Give the server a directory of its own, such as {}/isomer", path.display())
+}
+
+/// A directory of another user, which may be one of the system or a volume that the server may only write to.
+fn foreign_directory(path: &Path, owner: u32, user: u32, is_own: impl Fn(&str) -> bool) -> PrivateError {
+    let mut remedy = own_directory(path);
+    let path = path.display().to_string();
+    if matches!(other_file(Path::new(&path), is_own), Ok(None)) {
+        remedy = format!("{remedy}, or run `chown {user} {path}`");
+    }
+    if owner != 0 {
+        remedy = format!("{remedy}, or run the server as that user");
+    }
+    PrivateError::Foreign { path, owner, user, remedy }
 }
 
 /// A name of a file in a message: at most 255 bytes, with control characters escaped.
@@ -234,9 +239,9 @@ fn shown(name: &OsStr) -> String {
     name.to_string_lossy().escape_debug().collect()
 }
 
-fn still_open(path: &Path, mode: u32, why: String, chmod: &'static str) -> PrivateError {
+fn still_open(path: &Path, mode: u32, why: String, remedy: String) -> PrivateError {
     let how = if mode & 0o022 != 0 { "write to" } else { "read" };
-    PrivateError::Open { path: path.display().to_string(), how, why, chmod }
+    PrivateError::Open { path: path.display().to_string(), how, why, remedy }
 }
 
 /// Opens or makes a file of this user, for reading and writing.
@@ -294,14 +299,21 @@ fn check_file(path: &Path, metadata: &Metadata, owner: u32) -> Result<(), Privat
 fn check_owner(path: &Path, metadata: &Metadata, user: u32) -> Result<(), PrivateError> {
     match metadata.uid() {
         owner if owner == user => Ok(()),
-        owner => Err(PrivateError::Foreign { path: path.display().to_string(), owner, user }),
+        owner => {
+            let path = path.display().to_string();
+            let mut remedy = format!("Run `chown {user} {path}`");
+            if owner != 0 {
+                remedy.push_str(", or run the server as that user");
+            }
+            Err(PrivateError::Foreign { path, owner, user, remedy })
+        }
     }
 }
 
 fn not_a(wanted: &'static str, path: &Path, metadata: &Metadata) -> PrivateError {
     let path = path.display().to_string();
     match metadata.is_symlink() {
-        true => PrivateError::Link { path, wanted },
+        true => PrivateError::Link { path, remedy: format!("Put the {wanted} itself in its place") },
         false => PrivateError::Kind { path, kind: special(metadata.file_type()).unwrap_or("a file"), wanted },
     }
 }
@@ -380,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_directory_with_other_files_is_refused_with_the_command_to_run() {
+    fn an_open_directory_with_other_files_is_refused_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis\n.tex"), "").unwrap();
         let path = fs::canonicalize(dir.path()).unwrap();
@@ -389,10 +401,12 @@ mod tests {
             set_mode(dir.path(), mode);
             let error = opened(dir.path()).unwrap_err();
             let expected = format!(
-                "other users can {how} {path}, and it has files that are not the server's (thesis\\n.tex). Run \
-                 `chmod 700 {path}`, or give the server a directory of its own, such as {path}/isomer"
+                "other users can {how} {path}, and it has files that are not the server's (thesis\\n.tex). Give the \
+                 server a directory of its own, such as {path}/isomer"
             );
-            assert_eq!(error, expected);
+            assert!(error.starts_with(&expected), "{error}");
+            // What belongs to root may be /etc.
+            assert_eq!(error.contains("chmod"), !geteuid().is_root(), "{error}");
         }
         set_mode(dir.path(), 0o700);
         opened(dir.path()).unwrap();
@@ -402,7 +416,9 @@ mod tests {
     fn a_directory_for_temporary_files_is_never_tightened() {
         let dir = tempfile::tempdir().unwrap();
         set_mode(dir.path(), 0o1777);
-        assert!(opened(dir.path()).unwrap_err().contains("temporary files of all"));
+        let error = opened(dir.path()).unwrap_err();
+        assert!(error.contains("temporary files of all") && error.contains("/isomer"), "{error}");
+        assert!(!error.contains("chmod") && !error.contains("chown"), "{error}");
         assert_eq!(mode(dir.path()), 0o1777);
         opened(&dir.path().join("isomer")).unwrap();
     }
@@ -463,7 +479,10 @@ mod tests {
         for mode in [0o1777, 0o777, 0o702] {
             set_mode(dir.path(), mode);
             let error = prepare_file(&dir.path().join("x.db"), &[]).unwrap_err().to_string();
-            assert!(error.contains("other users can write to") && error.contains("`chmod o-w /"), "{error}");
+            assert!(error.contains("other users can write to"), "{error}");
+            assert!(error.contains("`mkdir -m 700 /") && error.contains("/isomer/x.db"), "{error}");
+            assert_eq!(error.contains("replace"), mode & STICKY == 0, "{error}");
+            assert!(!error.contains("chmod"), "{error}");
             assert!(!dir.path().join("x.db").exists());
         }
         for mode in [0o755, 0o775] {
@@ -503,6 +522,40 @@ mod tests {
         assert!(error.contains("belongs to the user 65533"), "{error}");
         std::os::unix::fs::chown(dir.path(), Some(65_533), None).unwrap();
         let error = opened(dir.path()).unwrap_err();
-        assert!(error.contains("Run `chown 0 /"), "{error}");
+        assert!(error.contains("/isomer, or run `chown 0 /") && error.contains("as that user"), "{error}");
+        // As /var/lib for another user than root: giving it away would break others.
+        fs::write(dir.path().join("others"), "").unwrap();
+        for mode in [0o755, 0o2775, 0o1777] {
+            set_mode(dir.path(), mode);
+            let error = opened(dir.path()).unwrap_err();
+            assert!(error.contains("a directory of its own, such as /"), "{error}");
+            assert!(!error.contains("chown") && !error.contains("chmod"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_own_link_to_a_database_is_refused_with_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("disk.db"), dir.path().join("own.db"));
+        fs::write(&target, "").unwrap();
+        symlink("disk.db", &link).unwrap();
+        let target = fs::canonicalize(target).unwrap();
+        let error = prepare_file(&link, &[]).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("DATABASE_URL=sqlite:{}", target.display())), "{error}");
+        // Another user may have put it there.
+        set_mode(dir.path(), 0o770);
+        let error = prepare_file(&link, &[]).unwrap_err().to_string();
+        assert!(!error.contains("DATABASE_URL"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_directory_of_a_database_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = prepare_file(&dir.path().join("none/x.db"), &[]).unwrap_err().to_string();
+        let none = dir.path().join("none");
+        assert_eq!(
+            error,
+            format!("the directory {0} doesn't exist. Make it: `mkdir -p -m 700 {0}`", none.display())
+        );
     }
 }

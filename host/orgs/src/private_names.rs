@@ -9,10 +9,13 @@ use std::path::{Component, Path};
 pub(crate) const ENV: &str = ".env";
 
 /// Whole names, of files and of directories.
-const NAMES: [&str; 31] = [
-    ENV,
-    ".envrc",
+const NAMES: [&str; 37] = [
     ".auth_token",
+    ".credentials.json",
+    ".password-store",
+    ".vault_pass",
+    ".bash_history",
+    ".zsh_history",
     ".platform_inbound_secret",
     ".ssh",
     ".gnupg",
@@ -39,12 +42,18 @@ const NAMES: [&str; 31] = [
     ".terraformrc",
     ".boto",
     ".s3cfg",
+    "auth.json",
     "credentials.json",
+    "credentials.toml",
+    "service-account.json",
     "kubeconfig",
 ];
 
+/// Names that are those of such files in a directory of this name only.
+const PLACES: [(&str, &str); 2] = [(".cargo", "credentials"), ("gh", "hosts.yml")];
+
 /// What names begin with. `.env.example` is one too: it is mostly a copy that somebody filled in.
-const BEGINNINGS: [&str; 5] = [".env.", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"];
+const BEGINNINGS: [&str; 5] = [ENV, "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"];
 
 /// What names end with.
 const ENDS: [&str; 13] = [
@@ -63,11 +72,21 @@ const ENDS: [&str; 13] = [
     ".ovpn",
 ];
 
-/// Whether the file or a directory above it has such a name, in any case: some file systems have only one.
+/// What editors, tools and people append to the name of a file when they keep a copy.
+const COPIES: [&str; 7] = ["~", ".bak", ".old", ".orig", ".save", ".swo", ".swp"];
+
+/// Whether the file or a directory above it has such a name, in any case: some file systems have only one. So have
+/// copies of such files.
 pub(crate) fn is_private(path: &Path) -> bool {
-    path.components().any(|part| match part {
-        Component::Normal(name) => name.to_str().is_some_and(is_private_name),
-        _ => false,
+    let mut above = String::new();
+    path.components().any(|part| {
+        let Component::Normal(name) = part else { return false };
+        // What is not UTF-8 stands in names of private files as well.
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        let name = original(&name);
+        let is_private = is_private_name(name) || PLACES.contains(&(above.as_str(), name));
+        name.clone_into(&mut above);
+        is_private
     })
 }
 
@@ -78,10 +97,24 @@ pub fn may_be_sent(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == ENV) && !is_private(directory) || !is_private(path)
 }
 
+/// The name of which this is a copy's, else the name itself.
+fn original(name: &str) -> &str {
+    // `#name#` is what Emacs has not saved yet.
+    let mut name = name.trim_end().trim_matches('#');
+    while let Some(shorter) = COPIES.iter().find_map(|copy| name.strip_suffix(copy)) {
+        // `name.~1~` is a numbered copy.
+        let numbered = shorter.rsplit_once(".~").filter(|(_, number)| number.parse::<u32>().is_ok());
+        name = numbered.map_or(shorter, |(name, _)| name).trim_end();
+    }
+    name
+}
+
 fn is_private_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    NAMES.contains(&name.as_str())
-        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    // The swap file of `id_rsa` is `.id_rsa.swp`.
+    let visible = name.strip_prefix('.').unwrap_or(name);
+    NAMES.contains(&name)
+        || NAMES.contains(&visible)
+        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning) || visible.starts_with(beginning))
         || ENDS.iter().any(|end| name.ends_with(end))
 }
 
@@ -110,11 +143,70 @@ mod tests {
             "a/../.npmrc",
             "/home/me/.aws/credentials",
             "client.p12",
+            ".claude/.credentials.json",
+            ".codex/auth.json",
+            ".cargo/credentials",
+            ".cargo/Credentials.toml",
+            ".config/gh/hosts.yml",
+            "service-account.json",
+            ".password-store/mail.gpg",
+            ".vault_pass",
+            ".bash_history",
         ] {
             assert!(is_private(Path::new(path)), "{path}");
         }
-        for path in ["org.yaml", "env", "env/prompt.md", "keys.md", "environment.md", "pem", "a.env.md", ""] {
+        for path in [
+            "org.yaml",
+            "env",
+            "env/prompt.md",
+            "keys.md",
+            "environment.md",
+            "pem",
+            "a.env.md",
+            "",
+            "org.yaml.bak",
+            "credentials/how-to.md",
+            "hosts.yml",
+            "~",
+            "#",
+        ] {
             assert!(!is_private(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn copies_of_files_with_credentials_are_private() {
+        for path in [
+            ".env~",
+            ".env-prod",
+            ".env_local",
+            ".env ",
+            ".ENV.bak",
+            "..env.swp",
+            "#.env#",
+            "prod.env~",
+            "server.pem.bak",
+            "server.key~",
+            "server.key.~12~",
+            "server.pem.orig.old ",
+            ".netrc~",
+            ".git-credentials.bak",
+            ".envrc.local",
+            ".id_rsa.swp",
+            ".credentials.json.swp",
+            ".ssh.old/config",
+            ".cargo.bak/credentials.save",
+        ] {
+            assert!(is_private(Path::new(path)), "{path}");
+            assert!(!may_be_sent(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_not_utf_8_are_private_too() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+        for (name, private) in [(&b"\xff.pem"[..], true), (b".env\xff", true), (b"\xff.md", false)] {
+            assert_eq!(is_private(Path::new(OsStr::from_bytes(name))), private, "{name:?}");
         }
     }
 

@@ -285,7 +285,7 @@ fn database_url(settings: &Settings, data_dir: &DataDir) -> Result<DatabaseUrl, 
 
 async fn open_catalog(settings: &Settings, data_dir: &DataDir, store: Store) -> Result<Catalog, StartError> {
     let compiled = settings.guests.guest_cache_dir.clone().unwrap_or_else(|| data_dir.compiled());
-    let cache = AotCache::open(compiled)?;
+    let cache = AotCache::open_or_read(compiled)?;
     let compiler = Compiler::this_program(settings.guests.compile_limits());
     let sandbox = Sandbox::with_compiler(wasm::Limits::default(), Some(cache), compiler)?;
     let manifest = Manifest::load(settings.guests.workspace_manifest_path.as_deref());

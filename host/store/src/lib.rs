@@ -110,7 +110,7 @@ pub enum StoreError {
     #[error(transparent)]
     Url(Arc<DatabaseUrlError>),
     /// The file of SQLite can't be the server's alone.
-    #[error("the database can't be used: other users could read or replace it")]
+    #[error("the database can't be used")]
     NotPrivate(#[source] Arc<PrivateError>),
     /// Postgres can't be reached, or not be used.
     #[error(transparent)]

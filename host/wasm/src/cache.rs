@@ -3,7 +3,8 @@
 //! A file is: magic, the engine's compatibility hash, the component's digest, SHA-256 of the
 //! payload, payload. The engine loads most damaged artifacts without complaint and then runs them,
 //! so nothing reaches it before its hash was verified here. The directory is private to the owner
-//! of the process: a process that can write to it can run native code as that user.
+//! of the process: a process that can write to it can run native code as that user. One that this process can't write to
+//! is only read, if nobody but root and the owner of the process can write to it.
 
 use std::{
     fs,
@@ -13,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use local_files::private::{PrivateDir, PrivateError};
+use local_files::{
+    private::{PrivateDir, PrivateError},
+    trusted::{TrustedDir, is_trusted},
+};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
@@ -48,8 +52,18 @@ struct CacheFile {
 #[derive(Debug, Clone)]
 pub struct AotCache {
     directory: PathBuf,
-    /// This process's user, who alone may own what is loaded.
-    owner: u32,
+    access: CacheAccess,
+}
+
+/// What a cache is good for.
+#[derive(Debug, Clone, Copy)]
+enum CacheAccess {
+    /// It is this user's, who alone may own what is loaded.
+    Own(u32),
+    /// It is loaded from, if only root and this user can have written it. Nothing is stored.
+    ReadOnly,
+    /// Nothing is loaded or stored.
+    Unusable,
 }
 
 impl AotCache {
@@ -67,25 +81,75 @@ impl AotCache {
         let owner =
             open().map_err(|source| SandboxError::Cache { path: directory.display().to_string(), source })?;
         remove_abandoned(&directory);
-        Ok(Self { directory, owner })
+        Ok(Self { directory, access: CacheAccess::Own(owner) })
+    }
+
+    /// The same, but a directory that this process can't write to is only read, and one that it can't read either, or
+    /// must not, is left alone: what it lacks is compiled at each start. The log says so.
+    ///
+    /// # Errors
+    /// If others can write to the directory, or its path leads elsewhere.
+    pub fn open_or_read(directory: impl Into<PathBuf>) -> Result<Self, SandboxError> {
+        let directory = directory.into();
+        match Self::open(&directory) {
+            Err(SandboxError::Cache { source, .. }) if costs_only_time(&source) => {
+                Ok(Self::open_unwritable(directory, &source))
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_unwritable(directory: PathBuf, why: &PrivateError) -> Self {
+        let why = why as &dyn std::error::Error;
+        let shown = directory.display();
+        match TrustedDir::open(&directory) {
+            Ok(trusted) => {
+                tracing::warn!(
+                    error = why,
+                    "the cache of compiled guests at {shown} is only read: guests that it lacks are compiled at each \
+                     start. To store them, give GUEST_CACHE_DIR a directory that the server can write to"
+                );
+                Self { directory: trusted.path().to_owned(), access: CacheAccess::ReadOnly }
+            }
+            Err(unreadable) => {
+                tracing::warn!(
+                    error = why,
+                    "the cache of compiled guests at {shown} {unreadable}: every guest is compiled at each start. If root \
+                     filled it, run `chmod -R a+rX,go-w {shown}`; otherwise give GUEST_CACHE_DIR a directory that the \
+                     server can write to"
+                );
+                Self { directory, access: CacheAccess::Unusable }
+            }
+        }
+    }
+
+    fn is_own(&self) -> bool {
+        matches!(self.access, CacheAccess::Own(_))
     }
 
     /// Deletes the compiled form of a component, and the note that it can't be compiled.
     pub fn evict(&self, digest: &Digest) {
-        // Only disk space is at stake: what is left is verified before it is used.
-        let _ = fs::remove_file(self.path(digest));
-        let _ = fs::remove_file(self.note_path(digest));
+        self.evict_compiled(digest);
+        if self.is_own() {
+            let _ = fs::remove_file(self.note_path(digest));
+        }
     }
 
     /// Deletes the compiled form of a component.
     pub(crate) fn evict_compiled(&self, digest: &Digest) {
-        let _ = fs::remove_file(self.path(digest));
+        // Only disk space is at stake: what is left is verified before it is used.
+        if self.is_own() {
+            let _ = fs::remove_file(self.path(digest));
+        }
     }
 
     /// Deletes compiled forms of components that are not `used`, the oldest first: all but [`UNUSED`], and those older than
     /// [`UNUSED_AGE`]. Of the notes that a component can't be compiled the newest [`NOTES`] stay. What is young is left
     /// alone: a push may not have stored its release yet, and other servers may use the same directory.
     pub fn sweep(&self, used: impl Fn(&Digest) -> bool) {
+        if !self.is_own() {
+            return;
+        }
         let mut unused = self.files("aot");
         unused.retain(|file| !used(&file.digest));
         let mut bytes: u64 = 0;
@@ -121,6 +185,9 @@ impl AotCache {
     /// Notes that the compiler died of a component: `how` under the limits `under`, compiled for the engine with
     /// this hash.
     pub(crate) fn note_death(&self, hash: u64, digest: &Digest, under: &str, how: &str) {
+        if !self.is_own() {
+            return;
+        }
         let note = format!("{}\n{how}\n", note_head(hash, under));
         if let Err(error) = self.write(&self.note_path(digest), note.as_bytes()) {
             tracing::warn!(%digest, %error, "that a guest can't be compiled could not be noted; the next start tries again");
@@ -129,7 +196,7 @@ impl AotCache {
 
     /// How the compiler died of this component under the same limits.
     pub(crate) fn noted_death(&self, hash: u64, digest: &Digest, under: &str) -> Option<String> {
-        let note = String::from_utf8(read_own(&self.note_path(digest), self.owner).ok()?).ok()?;
+        let note = String::from_utf8(self.read(&self.note_path(digest)).ok()?).ok()?;
         let how = note.strip_prefix(&note_head(hash, under))?.trim();
         Some(how.to_owned())
     }
@@ -145,7 +212,7 @@ impl AotCache {
     /// The compiled component, if a sound one for this engine is here.
     pub(crate) fn load(&self, engine: &Engine, hash: u64, digest: &Digest) -> Option<Component> {
         let path = self.path(digest);
-        let file = match read_own(&path, self.owner) {
+        let file = match self.read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -167,16 +234,24 @@ impl AotCache {
 
     /// Stores the artifact of a component. A failure is only logged: the next start compiles again.
     pub(crate) fn put(&self, digest: &Digest, artifact: &[u8]) {
-        log_unstored(digest, self.write(&self.path(digest), artifact));
+        if self.is_own() {
+            log_unstored(digest, self.write(&self.path(digest), artifact));
+        }
     }
 
     /// A file for an artifact that is being made. It goes away unless it is kept.
     pub(crate) fn begin(&self) -> io::Result<NamedTempFile> {
+        if !self.is_own() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.directory)
     }
 
     /// Keeps the artifact of a component. A failure is only logged, as with [`AotCache::put`].
     pub(crate) fn keep(&self, digest: &Digest, artifact: NamedTempFile) {
+        if !self.is_own() {
+            return;
+        }
         let _ = fs::remove_file(self.note_path(digest));
         log_unstored(digest, artifact.persist(self.path(digest)).map(drop).map_err(io::Error::from));
     }
@@ -187,6 +262,40 @@ impl AotCache {
         file.write_all(content)?;
         file.persist(path)?;
         Ok(())
+    }
+
+    /// A file's content, if only those could have written it whom this cache trusts.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if matches!(self.access, CacheAccess::Unusable) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut file =
+            fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+        let metadata = file.metadata()?;
+        let trusted = match self.access {
+            CacheAccess::Own(owner) => metadata.uid() == owner && metadata.mode() & 0o022 == 0,
+            CacheAccess::ReadOnly => is_trusted(&metadata),
+            CacheAccess::Unusable => false,
+        };
+        if !trusted {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others could have written it"));
+        }
+        let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+        file.read_to_end(&mut content)?;
+        Ok(content)
+    }
+}
+
+/// Whether nothing but time is lost without such a cache: it belongs to another user, or can't be written.
+fn costs_only_time(error: &PrivateError) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error {
+        PrivateError::Foreign { .. } => true,
+        PrivateError::Io { source, .. } => {
+            matches!(source.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+        }
+        _ => false,
     }
 }
 
@@ -216,19 +325,6 @@ fn note_head(hash: u64, under: &str) -> String {
 fn is_own(name: &str) -> bool {
     let digest = name.strip_suffix(".aot").or_else(|| name.strip_suffix(".failed"));
     digest.is_some_and(|digest| digest.parse::<Digest>().is_ok()) || name.starts_with(TEMPORARY)
-}
-
-/// A file's content, if only `owner` could have written it.
-fn read_own(path: &Path, owner: u32) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.uid() != owner || metadata.mode() & 0o022 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others could have written it"));
-    }
-    let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    file.read_to_end(&mut content)?;
-    Ok(content)
 }
 
 const HEADER: usize = 8 + 8 + 32 + 32;
@@ -270,7 +366,8 @@ fn deserialize(engine: &Engine, payload: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `payload` is byte for byte what an engine with the same compatibility hash made, here or in a
     // process of this program (`compile_process`): `verified` compared magic, hash, digest and SHA-256
     // over the very slice given here. That finds damage, not malice; against that, file and directory
-    // belong to this process's user and no other user may write to them (`PrivateDir`, `read_own`), and so does
+    // belong to this process's user or root and no other user may write to them (`PrivateDir`, `TrustedDir`,
+    // `AotCache::read`), and so does
     // the temporary file that such a process wrote, which is read through the descriptor it was made with.
     unsafe { Component::deserialize(engine, payload) }
 }
@@ -341,6 +438,59 @@ mod tests {
         let (_directory, cache, engine, digest) = cached();
         fs::set_permissions(cache.path(&digest), fs::Permissions::from_mode(0o666)).unwrap();
         assert!(cache.load(&engine, 1, &digest).is_none());
+    }
+
+    #[test]
+    fn a_directory_that_can_only_be_read_is_loaded_from_and_left_alone() {
+        let (_directory, cache, engine, digest) = cached();
+        let path = cache.path(&digest);
+        let open = |directory: &Path| {
+            let failed = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+            let why = PrivateError::Io { path: directory.display().to_string(), source: failed };
+            assert!(costs_only_time(&why));
+            AotCache::open_unwritable(directory.to_owned(), &why)
+        };
+        for mode in [0o644, 0o444, 0o600] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(open(&cache.directory).load(&engine, 1, &digest).is_some(), "{mode:o}");
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode);
+        }
+        let read_only = open(&cache.directory);
+        let other = Digest::of(b"another");
+        read_only.put(&other, b"x");
+        read_only.note_death(1, &other, "limits", "memory");
+        read_only.begin().unwrap_err();
+        read_only.evict(&digest);
+        assert!(read_only.load(&engine, 2, &digest).is_none(), "another engine's");
+        read_only.sweep(|_| false);
+        assert_eq!(fs::read_dir(&cache.directory).unwrap().count(), 1);
+        assert!(path.exists());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+        assert!(read_only.load(&engine, 1, &digest).is_none(), "others can write the file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        // Only root can give files away.
+        if std::os::unix::fs::chown(&path, Some(65_533), None).is_ok() {
+            assert!(read_only.load(&engine, 1, &digest).is_none(), "another user's");
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        }
+        fs::set_permissions(&cache.directory, fs::Permissions::from_mode(0o775)).unwrap();
+        assert!(open(&cache.directory).load(&engine, 1, &digest).is_none(), "others can write there");
+    }
+
+    #[test]
+    fn a_directory_of_another_user_does_not_stop_a_start() {
+        let directory = tempfile::tempdir().unwrap();
+        // Only root can give it away.
+        if std::os::unix::fs::chown(directory.path(), Some(65_533), None).is_ok() {
+            AotCache::open(directory.path()).unwrap_err();
+            let cache = AotCache::open_or_read(directory.path()).unwrap();
+            cache.put(&Digest::of(b"x"), b"x");
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+        // What is open to all is a fault of the settings.
+        fs::write(directory.path().join("other"), "").unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        AotCache::open_or_read(directory.path()).unwrap_err();
     }
 
     /// A file of this age.

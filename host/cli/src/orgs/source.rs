@@ -159,8 +159,7 @@ impl Found {
             if !real.is_dir() {
                 self.add(&from, &to, &real)?;
             } else if level.is_within(&real) {
-                let text = format!("{} is a link to a directory that it lies in", from.display());
-                return Err(io::Error::other(text));
+                self.skipped.push(format!("{} is a link to a directory that it lies in", shown(&from)));
             } else {
                 self.directory(&Level { from, to, real, above: Some(level) })?;
             }
@@ -169,7 +168,7 @@ impl Found {
     }
 
     /// Where a file or directory really is. None if it is left out: a link to nothing, such as the lock of an editor, a
-    /// link that leads out of the template, or a file with credentials.
+    /// link that leads out of the template, a file with credentials, or a name that an archive can't have.
     fn real(&mut self, from: &Path, to: &Path, unlinked: &Path) -> io::Result<Option<PathBuf>> {
         let is_link = fs::symlink_metadata(from).is_ok_and(|metadata| metadata.is_symlink());
         let real = match is_link {
@@ -177,6 +176,8 @@ impl Found {
             true => fs::canonicalize(from),
         };
         let why = match &real {
+            // The server reads the replacement character as a sign of one.
+            _ if to.to_str().is_none_or(|to| to.contains('\u{fffd}')) => "has a name that is not in UTF-8",
             _ if !may_be_sent(to) => "has the name of a file with credentials",
             Ok(real) => match real.strip_prefix(&self.root) {
                 Ok(below) if may_be_sent(below) || below.as_os_str().is_empty() => {
@@ -372,11 +373,34 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_of_symbolic_links_is_refused() {
+    fn links_up_and_names_that_are_not_utf_8_are_skipped_and_named() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
         let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("sub")).unwrap();
         fs::write(dir.path().join("org.yaml"), "name: A").unwrap();
-        symlink(".", dir.path().join("again")).unwrap();
-        Source::find(dir.path().to_str().unwrap()).unwrap_err();
+        fs::write(dir.path().join("sub/role.md"), "role").unwrap();
+        symlink(".", dir.path().join("latest")).unwrap();
+        symlink("..", dir.path().join("sub/up")).unwrap();
+        fs::write(dir.path().join(OsStr::from_bytes(b"caf\xe9.md")), "Latin-1").unwrap();
+        symlink(OsStr::from_bytes(b"caf\xe9.md"), dir.path().join("coffee.md")).unwrap();
+        fs::create_dir(dir.path().join(OsStr::from_bytes(b"\xff"))).unwrap();
+        fs::write(dir.path().join(OsStr::from_bytes(b"\xff.pem")), "key").unwrap();
+        symlink(OsStr::from_bytes(b"\xff.pem"), dir.path().join("harmless.md")).unwrap();
+        let source = Source::find(dir.path().to_str().unwrap()).unwrap();
+        let shown = source.to_string();
+        let Source::Archive { bytes, skipped, .. } = source else { panic!("{source:?}") };
+        let files = orgs::unpack(&bytes).unwrap();
+        assert_eq!(files.uploaded().collect::<Vec<_>>(), ["coffee.md", "org.yaml", "sub/role.md"]);
+        assert_eq!(skipped.len(), 6, "{shown}");
+        for part in [
+            "latest is a link to a directory that it lies in",
+            "sub/up is a link to a directory that it lies in",
+            "caf\u{fffd}.md has a name that is not in UTF-8",
+            "\u{fffd} has a name that is not in UTF-8",
+            "harmless.md is a link to a file with credentials",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
 
     #[test]
