@@ -18,6 +18,7 @@ mod m0011_message_answers;
 mod m0012_logged_claims;
 mod m0013_claim_hops;
 mod m0014_access;
+mod m0015_refused_at;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_logged_claims::Migration),
             Box::new(m0013_claim_hops::Migration),
             Box::new(m0014_access::Migration),
+            Box::new(m0015_refused_at::Migration),
         ]
     }
 }

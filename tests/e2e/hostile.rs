@@ -468,7 +468,7 @@ on_both_databases! {
         };
         let digests = kept(&server.guest("mine").await);
         let others = [&first, &second, &staged].map(|release| release["digest"].as_str().unwrap().to_owned());
-        assert_eq!(digests.len(), 10 + others.len(), "{digests:?}");
+        assert_eq!(digests.len(), 11 + others.len(), "{digests:?}");
         assert!(others.iter().all(|digest| digests.contains(digest)), "{digests:?}");
         assert!(digests.contains(&refused[12]) && !digests.contains(&refused[0]), "{digests:?}");
         let compiled = files(&server.data.path().join("compiled"));

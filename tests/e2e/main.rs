@@ -34,6 +34,7 @@ mod private_files;
 mod queue;
 mod queue_random;
 mod queue_same;
+mod refused_releases;
 mod registry;
 mod replicas;
 mod reverse_proxy;

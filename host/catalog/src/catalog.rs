@@ -66,7 +66,7 @@ impl Catalog {
         let digests: HashSet<&str> =
             stored.iter().flat_map(|(_, releases)| releases).map(|release| release.digest.as_str()).collect();
         match components.sweep(|digest| digests.contains(digest)) {
-            Ok(unused) => unused.iter().for_each(|digest| sandbox.evict(digest)),
+            Ok(unused) => unused.iter().for_each(|digest| sandbox.evict_compiled(digest)),
             Err(error) => tracing::warn!(%error, "component files without use could not be removed"),
         }
         let guests = stored.into_iter().filter_map(|(row, releases)| Guest::stored(row, releases));

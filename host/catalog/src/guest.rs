@@ -17,6 +17,7 @@ use crate::{
     CatalogError,
     breaker::Breaker,
     guest_log::GuestLog,
+    source::Source,
     stats::Stats,
     view::{GuestState, GuestSummary, GuestView, ReleaseView},
 };
@@ -251,6 +252,16 @@ impl Record {
         earlier.into_iter().map(|release| release.digest.clone()).collect()
     }
 
+    /// Of a release that is pushed again, where it counts as coming from. Once from the watched directory means so for
+    /// good: its file may be there still, and which refused ones were there must be known at the next start.
+    pub(crate) fn source_of(&self, pushed: &ReleaseRow) -> String {
+        let known = self.release(&pushed.digest).map(|known| known.source.as_str());
+        match known {
+            Some(known) if known != Source::Upload.as_str() => known.to_owned(),
+            _ => pushed.source.clone(),
+        }
+    }
+
     /// Adds a release, or gives a known one a new state.
     pub(crate) fn put(&mut self, release: &ReleaseRow) {
         match self.releases.iter_mut().find(|known| known.digest == release.digest) {
@@ -258,6 +269,8 @@ impl Record {
                 known.state = release.state;
                 known.reason.clone_from(&release.reason);
                 known.version.clone_from(&release.version);
+                known.source.clone_from(&release.source);
+                known.refused_at = release.refused_at;
             }
             None => self.releases.push(release.clone()),
         }
@@ -267,6 +280,14 @@ impl Record {
         if let Some(release) = self.releases.iter_mut().find(|release| release.digest == digest) {
             release.state = state;
             release.reason = reason.map(str::to_owned);
+        }
+    }
+
+    /// Mirrors [`store::guests::ReleaseMutation::Reject`].
+    pub(crate) fn reject(&mut self, digest: &str, reason: &str, at: DateTime<Utc>) {
+        self.set_state(digest, ReleaseState::Rejected, Some(reason));
+        if let Some(release) = self.releases.iter_mut().find(|release| release.digest == digest) {
+            release.refused_at = Some(at);
         }
     }
 

@@ -78,7 +78,7 @@ impl Catalog {
     async fn add(
         &self,
         component: &Component,
-        release: ReleaseRow,
+        mut release: ReleaseRow,
         bytes: &Bytes,
         restored: bool,
     ) -> Result<Arc<Guest>, CatalogError> {
@@ -107,6 +107,7 @@ impl Catalog {
             }
             let guest = known.unwrap_or_else(|| new_guest(component, &release));
             let mut row = guest.read().row.clone();
+            release.source = guest.read().source_of(&release);
             component.world().as_str().clone_into(&mut row.world);
             let put =
                 ReleaseMutation::Put { release: Box::new(release.clone()), component: Some(bytes.clone()) };
@@ -143,7 +144,7 @@ impl Catalog {
         let error = self.note_refusal(release, error).await;
         if error.is_the_guests_fault() {
             self.evict_refused(&digest).await;
-            self.prune_refused().await;
+            self.prune_refused(Some(&digest)).await;
         }
         error
     }
@@ -158,6 +159,8 @@ impl Catalog {
             if !error.is_the_guests_fault() || guest.has_served(&release.digest) {
                 return error;
             }
+            release.source = guest.read().source_of(&release);
+            release.refused_at = Some(store::now());
             let row = guest.read().row.clone();
             let put = ReleaseMutation::Put { release: Box::new(release.clone()), component: None };
             match self.commit(&guest, row, vec![put]).await {
@@ -236,7 +239,7 @@ impl Catalog {
         let error = self.note_rejection(guest, digest, by, error).await;
         if error.is_the_guests_fault() {
             self.evict_refused(digest).await;
-            self.prune_refused().await;
+            self.prune_refused(Some(digest)).await;
         }
         error
     }
@@ -256,8 +259,8 @@ impl Catalog {
             if !noted || !error.is_the_guests_fault() {
                 return error;
             }
-            let row = guest.read().row.clone();
-            let reject = ReleaseMutation::Reject { digest: digest.to_owned(), reason: reason.clone() };
+            let (row, at) = (guest.read().row.clone(), store::now());
+            let reject = ReleaseMutation::Reject { digest: digest.to_owned(), reason: reason.clone(), at };
             match self.commit(guest, row, vec![reject]).await {
                 Ok(()) => {}
                 Err(CatalogError::Superseded) => {
@@ -269,7 +272,7 @@ impl Catalog {
                 }
                 Err(error) => return error,
             }
-            guest.write().set_state(digest, ReleaseState::Rejected, Some(&reason));
+            guest.write().reject(digest, &reason, at);
             self.emit(&guest.name, GuestChange::Rejected, Some(digest), Some(by), Some(&reason));
             return error;
         }

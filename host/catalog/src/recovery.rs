@@ -50,9 +50,10 @@ impl Catalog {
             return;
         }
         let row = guest.read().row.clone();
-        let reject = ReleaseMutation::Reject { digest: failed.to_owned(), reason: reason.to_owned() };
+        let at = store::now();
+        let reject = ReleaseMutation::Reject { digest: failed.to_owned(), reason: reason.to_owned(), at };
         match self.commit(guest, row, vec![reject]).await {
-            Ok(()) => guest.write().set_state(failed, ReleaseState::Rejected, Some(reason)),
+            Ok(()) => guest.write().reject(failed, reason, at),
             Err(CatalogError::Superseded) => {
                 drop(change);
                 // What another server changed decides what answers.

@@ -35,6 +35,7 @@ pub(crate) fn new_release(guest: &str, digest: &Digest, size: usize, source: Sou
         pushed_by: by.to_owned(),
         pushed_at: store::now(),
         activated_at: None,
+        refused_at: None,
         state: ReleaseState::Staged,
         reason: None,
         counters: Counters::default(),

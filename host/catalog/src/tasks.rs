@@ -75,7 +75,7 @@ impl Catalog {
             async move {
                 let mut orphaned = BTreeSet::new();
                 loop {
-                    catalog.prune_refused().await;
+                    catalog.prune_refused(None).await;
                     catalog.sweep_compiled().await;
                     match catalog.sweep_components(&orphaned).await {
                         Ok(found) => orphaned = found,

@@ -233,7 +233,9 @@ impl GuestWatcher {
             // Gone again before it was read.
             Err(CatalogError::ComponentMissing) if !path.exists() => PushOutcome::Done,
             Err(error) => {
-                tracing::warn!(guest = name, path = %path.display(), "not taken from GUESTS_DIR: {error}");
+                // A text of the guest may be in it: as a field, its line feeds are escaped.
+                let reason = error.to_string();
+                tracing::warn!(guest = name, path = %path.display(), reason, "not taken from GUESTS_DIR");
                 if is_temporary(&error) {
                     PushOutcome::Retry
                 } else {
@@ -347,9 +349,10 @@ async fn try_push(
         return Ok(Some(digest));
     }
     if let Ok(guest) = catalog.guest(name) {
-        let record = guest.read();
-        let active = record.active().is_some_and(|active| active.digest == digest);
-        if active || (new_only && record.release(&digest).is_some_and(|release| !release.is_untried())) {
+        let active = guest.active_digest().as_ref() == Some(&digest);
+        let is_tried = || guest.read().release(&digest).is_some_and(|release| !release.is_untried());
+        if active || (new_only && is_tried()) {
+            catalog.note_in_directory(&guest, &digest).await?;
             return Ok(Some(digest));
         }
     }

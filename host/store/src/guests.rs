@@ -68,6 +68,8 @@ pub struct ReleaseRow {
     pub pushed_at: DateTime<Utc>,
     /// When it was last activated. Roll-backs leave it, so that the next one goes further back.
     pub activated_at: Option<DateTime<Utc>>,
+    /// When it was last rejected. Unknown for rejections of a version before it kept this.
+    pub refused_at: Option<DateTime<Utc>>,
     /// Where it stands.
     pub state: ReleaseState,
     /// Why it stands there, where there is a reason to give.
@@ -265,6 +267,7 @@ impl ReleaseRow {
             pushed_by: Set(self.pushed_by.clone()),
             pushed_at: Set(self.pushed_at),
             activated_at: Set(self.activated_at),
+            refused_at: Set(self.refused_at),
             state: Set(self.state),
             reason: Set(self.reason.clone()),
             calls: Set(signed(self.counters.calls)),
@@ -289,6 +292,7 @@ impl From<guest_release::Model> for ReleaseRow {
             pushed_by: row.pushed_by,
             pushed_at: row.pushed_at,
             activated_at: row.activated_at,
+            refused_at: row.refused_at,
             state: row.state,
             reason: row.reason,
             counters: Counters {

@@ -3,8 +3,7 @@
 //!
 //! An agent's image runs an interpreter, a shell and Git. Of some variables these load code, or run a program that the
 //! value names, before a line of the agent's own runs; who may set such a variable of an agent acts as the agent, with all
-//! of its secrets. Variables that only configure (`PYTHONUNBUFFERED`, `NODE_EXTRA_CA_CERTS`, `GIT_AUTHOR_NAME`,
-//! `NPM_CONFIG_REGISTRY`) are free.
+//! of its secrets. Variables that only configure (`PYTHONUNBUFFERED`, `GIT_AUTHOR_NAME`, `NPM_CONFIG_REGISTRY`) are free.
 
 /// Set by the platform in every workspace, or read by an agent to find it.
 const PLATFORM: &[&str] = &[
@@ -27,7 +26,6 @@ const LOADS_CODE: &[&str] = &[
     "IFS",
     "PROMPT_COMMAND",
     "PS4",
-    "SHELL",
     "SHELLOPTS",
     "ZDOTDIR",
     // The C library beside its loader (`LD_*`).
@@ -50,20 +48,14 @@ const LOADS_CODE: &[&str] = &[
     "PYTHONSTARTUP",
     "PYTHONUSERBASE",
     "PYTHONWARNINGS",
-    "PIP_CONFIG_FILE",
-    "PYTEST_ADDOPTS",
-    "PYTEST_PLUGINS",
     // Node and what stands in for it.
     "BUN_OPTIONS",
     "NODE_OPTIONS",
     "NODE_PATH",
     "NODE_REPL_EXTERNAL_MODULE",
-    "NPM_CONFIG_GIT",
-    "NPM_CONFIG_GLOBALCONFIG",
     "NPM_CONFIG_NODE_OPTIONS",
     "NPM_CONFIG_SCRIPT_SHELL",
     "NPM_CONFIG_SHELL",
-    "NPM_CONFIG_USERCONFIG",
     // Perl, Ruby, PHP, Lua, R.
     "PERL5DB",
     "PERL5LIB",
@@ -88,7 +80,6 @@ const LOADS_CODE: &[&str] = &[
     "DOTNET_STARTUP_HOOKS",
     // Git.
     "GIT_ASKPASS",
-    "GIT_DIR",
     "GIT_EDITOR",
     "GIT_EXEC_PATH",
     "GIT_EXTERNAL_DIFF",
@@ -98,18 +89,6 @@ const LOADS_CODE: &[&str] = &[
     "GIT_SSH",
     "GIT_SSH_COMMAND",
     "GIT_TEMPLATE_DIR",
-    "XDG_CONFIG_HOME",
-    // Archives and builds.
-    "GNUMAKEFLAGS",
-    "GOFLAGS",
-    "MAKEFLAGS",
-    "RUSTC_WRAPPER",
-    "RUSTC_WORKSPACE_WRAPPER",
-    "TAR_OPTIONS",
-    "WGETRC",
-    // Libraries of SSH and Kerberos.
-    "KRB5_CONFIG",
-    "SSH_SK_PROVIDER",
     // What other programs start for a person.
     "BROWSER",
     "EDITOR",
@@ -125,10 +104,65 @@ const LOADS_CODE: &[&str] = &[
 const LOADS_CODE_PREFIXES: &[&str] =
     &["LD_", "DYLD_", "GIT_CONFIG", "LUA_INIT", "LUA_PATH", "LUA_CPATH", "CORECLR_"];
 
-/// What guests may not set besides: the platform sets these for some workspaces, or the image does.
-const NOT_BY_GUESTS: &[&str] = &["ADAPTER_MODULE", "ADMIN_TOKEN", "HOME", "HOSTNAME"];
+/// What guests may not set besides. An operator has honest uses for most; a guest's plan brings the file that such a
+/// variable names as well.
+const NOT_BY_GUESTS: &[&str] = &[
+    // The platform sets these for some workspaces, or the image does.
+    "ADAPTER_MODULE",
+    "ADMIN_TOKEN",
+    "HOME",
+    "HOSTNAME",
+    "SHELL",
+    // Files of settings that name programs or options: Git (like `HOME`), npm, pip, wget, curl, Kerberos, R.
+    "CURL_HOME",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "KRB5_CONFIG",
+    "NPM_CONFIG_GLOBALCONFIG",
+    "NPM_CONFIG_PREFIX",
+    "NPM_CONFIG_USERCONFIG",
+    "PIP_CONFIG_FILE",
+    "R_ENVIRON",
+    "R_ENVIRON_USER",
+    "WGETRC",
+    "XDG_CONFIG_DIRS",
+    "XDG_CONFIG_HOME",
+    "YARN_YARN_PATH",
+    // Options that run or load something.
+    "CARGO_HOME",
+    "DOTNET_ADDITIONAL_DEPS",
+    "ERL_AFLAGS",
+    "ERL_FLAGS",
+    "ERL_ZFLAGS",
+    "GNUMAKEFLAGS",
+    "GOFLAGS",
+    "MAKEFILES",
+    "MAKEFLAGS",
+    "PYTEST_ADDOPTS",
+    "PYTEST_PLUGINS",
+    "RSYNC_RSH",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "SSH_SK_PROVIDER",
+    "SVN_SSH",
+    "TAR_OPTIONS",
+    // Turn or record traffic, with the secrets in it.
+    "ALL_PROXY",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_NO_VERIFY",
+    "HOSTALIASES",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_TLS_REJECT_UNAUTHORIZED",
+    "REQUESTS_CA_BUNDLE",
+    "SSLKEYLOGFILE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+];
 
-/// The same by prefix. Operators may set such a secret; a guest would speak for the platform.
+/// The same by prefix: names of the platform, by which a guest would speak for it.
 const NOT_BY_GUESTS_PREFIXES: &[&str] = &["MOLECULE_", "ISOMER_", "AWARENESS_"];
 
 /// Whether a text can be the name of a variable: `[A-Za-z_][A-Za-z0-9_]*`.
@@ -149,13 +183,12 @@ pub fn is_reserved_env(name: &str) -> bool {
 pub fn loads_code(name: &str) -> bool {
     LOADS_CODE.contains(&name)
         || LOADS_CODE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || is_npms(name) && LOADS_CODE.contains(&name.to_ascii_uppercase().as_str())
+        // npm reads its settings in any case of the letters.
+        || is_of_npm(name) && LOADS_CODE.contains(&name.to_ascii_uppercase().as_str())
 }
 
-/// Whether it is a setting of npm, which reads them in any case of their letters.
-fn is_npms(name: &str) -> bool {
-    const PREFIX: &str = "npm_config_";
-    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+fn is_of_npm(name: &str) -> bool {
+    name.get(.."npm_config_".len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case("npm_config_"))
 }
 
 /// Whether a guest may not set this variable, in any case of its letters: all that is reserved, and the names of the
@@ -193,10 +226,7 @@ mod tests {
             "GIT_CONFIG_KEY_0",
             "GCONV_PATH",
             "npm_config_node_options",
-            "NPM_CONFIG_script_shell",
-            "XDG_CONFIG_HOME",
-            "TAR_OPTIONS",
-            "MAKEFLAGS",
+            "NPM_config_script_shell",
             "LUA_INIT_5_4",
             "WORKSPACE_ID",
         ] {
@@ -219,7 +249,19 @@ mod tests {
         ] {
             assert!(!is_reserved_env(name) && !is_reserved_from_guests(name), "{name}");
         }
-        for name in ["HOME", "MOLECULE_ENV", "isomer_x", "path", "ld_preload"] {
+        for name in [
+            "HOME",
+            "MOLECULE_ENV",
+            "isomer_x",
+            "path",
+            "ld_preload",
+            "XDG_CONFIG_HOME",
+            "GIT_DIR",
+            "TAR_OPTIONS",
+            "npm_config_userconfig",
+            "https_proxy",
+            "SSL_CERT_FILE",
+        ] {
             assert!(!is_reserved_env(name) && is_reserved_from_guests(name), "{name}");
         }
     }

@@ -34,7 +34,7 @@ pub(crate) fn settable_env(at: &str, name: &str) -> Result<(), InvalidOutput> {
         ));
     }
     if is_reserved_from_guests(name) {
-        return Err(InvalidOutput::new(at, format!("`{name}` is set by the platform")));
+        return Err(InvalidOutput::new(at, format!("`{name}` is set by the platform or an operator only")));
     }
     Ok(())
 }

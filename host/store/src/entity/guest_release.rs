@@ -34,6 +34,7 @@ pub(crate) struct Model {
     pub(crate) pushed_by: String,
     pub(crate) pushed_at: DateTimeUtc,
     pub(crate) activated_at: Option<DateTimeUtc>,
+    pub(crate) refused_at: Option<DateTimeUtc>,
     pub(crate) state: ReleaseState,
     #[sea_orm(column_type = "Text", nullable)]
     pub(crate) reason: Option<String>,

@@ -36,8 +36,8 @@ pub struct PutGuest {
 /// What happens to a release of a guest.
 #[derive(Debug, Clone)]
 pub enum ReleaseMutation {
-    /// A release is added. One that is there takes the new state, reason and version, and keeps
-    /// everything else. [`Store::put_component`] stores the component before; here it is stored
+    /// A release is added. One that is there takes the new source, state, reason, version and time of a
+    /// refusal, and keeps everything else. [`Store::put_component`] stores the component before; here it is stored
     /// only where that row is missing again.
     Put {
         /// The release.
@@ -60,6 +60,8 @@ pub enum ReleaseMutation {
         digest: String,
         /// Why.
         reason: String,
+        /// When.
+        at: DateTime<Utc>,
     },
     /// A release is deleted, and its component unless another release has the same.
     Delete {
@@ -145,15 +147,17 @@ async fn write_release(tx: &Tx, guest: &str, change: &ReleaseMutation) -> Result
         }
         ReleaseMutation::Activate { digest, at, replaced: (state, reason) } => {
             let active = guest_release::Column::State.eq(ReleaseState::Active);
-            set_state(tx, guest, active, *state, reason.as_deref(), None).await?;
+            set_state(tx, guest, active, *state, reason.as_deref(), Times::default()).await?;
             let this = guest_release::Column::Digest.eq(digest);
-            if set_state(tx, guest, this, ReleaseState::Active, None, *at).await? != 1 {
+            let times = Times { activated_at: *at, refused_at: None };
+            if set_state(tx, guest, this, ReleaseState::Active, None, times).await? != 1 {
                 return Err(StoreError::Gone);
             }
         }
-        ReleaseMutation::Reject { digest, reason } => {
+        ReleaseMutation::Reject { digest, reason, at } => {
             let this = guest_release::Column::Digest.eq(digest);
-            set_state(tx, guest, this, ReleaseState::Rejected, Some(reason), None).await?;
+            let times = Times { activated_at: None, refused_at: Some(*at) };
+            set_state(tx, guest, this, ReleaseState::Rejected, Some(reason), times).await?;
         }
         ReleaseMutation::Delete { digest } => {
             guest_release::Entity::delete_many()
@@ -173,10 +177,17 @@ async fn write_release(tx: &Tx, guest: &str, change: &ReleaseMutation) -> Result
 async fn insert_release(tx: &Tx, release: &ReleaseRow) -> Result<(), StoreError> {
     use guest_release::Column as C;
     let known = OnConflict::columns([C::Guest, C::Digest])
-        .update_columns([C::State, C::Reason, C::Version])
+        .update_columns([C::Source, C::State, C::Reason, C::Version, C::RefusedAt])
         .to_owned();
     guest_release::Entity::insert(release.model()).on_conflict(known).exec_without_returning(tx).await?;
     Ok(())
+}
+
+/// Times that a new state sets; `None` leaves them as they are.
+#[derive(Default)]
+struct Times {
+    activated_at: Option<DateTime<Utc>>,
+    refused_at: Option<DateTime<Utc>>,
 }
 
 /// Gives the releases of `guest` that `which` selects a state; returns how many they are.
@@ -186,13 +197,16 @@ async fn set_state(
     which: Expr,
     state: ReleaseState,
     reason: Option<&str>,
-    activated_at: Option<DateTime<Utc>>,
+    times: Times,
 ) -> Result<u64, StoreError> {
     let mut update = guest_release::Entity::update_many()
         .col_expr(guest_release::Column::State, Expr::value(state))
         .col_expr(guest_release::Column::Reason, Expr::value(reason.map(str::to_owned)));
-    if let Some(at) = activated_at {
+    if let Some(at) = times.activated_at {
         update = update.col_expr(guest_release::Column::ActivatedAt, Expr::value(at));
+    }
+    if let Some(at) = times.refused_at {
+        update = update.col_expr(guest_release::Column::RefusedAt, Expr::value(at));
     }
     let update = update.filter(guest_release::Column::Guest.eq(guest)).filter(which);
     Ok(update.exec(tx).await?.rows_affected)

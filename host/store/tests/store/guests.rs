@@ -40,6 +40,7 @@ fn release(digest: &str, component: Option<&'static [u8]>) -> ReleaseMutation {
         pushed_by: "test".to_owned(),
         pushed_at: store::now(),
         activated_at: None,
+        refused_at: None,
         state: ReleaseState::Staged,
         reason: None,
         counters: Counters::default(),
