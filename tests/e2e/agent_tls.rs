@@ -105,7 +105,7 @@ fn a_file_without_certificates_is_refused_at_start() {
     for file in [file, data.path().join("missing.pem")] {
         let output = program()
             .args(["serve", "--port", "0"])
-            .env("DATA_DIR", data.path())
+            .env("DATA_DIR", data.path().join("data"))
             .env("AGENT_CA_FILE", &file)
             .output()
             .unwrap();
