@@ -495,6 +495,7 @@ mod tests {
     fn a_cache_keeps_files_of_its_user_only() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
+        set_mode(dir.path(), 0o700);
         fs::write(at("own-1"), "1").unwrap();
         set_mode(&at("own-1"), 0o644);
         symlink("/etc/passwd", at("own-2")).unwrap();

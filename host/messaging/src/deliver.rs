@@ -132,12 +132,9 @@ impl Messaging {
         }
     }
 
-    /// The workspace that a message is for. The database is asked too: a workspace that another server created a
-    /// moment ago may not be in the index yet.
-    ///
-    /// # Errors
-    /// If there is none, or the database fails.
-    pub async fn target(&self, id: WorkspaceId) -> Result<Arc<Workspace>, DeliveryError> {
+    /// The database is asked too: a workspace that another server created a moment ago may not be in the
+    /// index yet.
+    async fn target(&self, id: WorkspaceId) -> Result<Arc<Workspace>, DeliveryError> {
         if let Some(live) = self.fleet.workspaces().get(id) {
             return Ok(live);
         }

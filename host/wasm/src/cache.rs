@@ -488,6 +488,7 @@ mod tests {
             assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
         }
         // What is open to all is a fault of the settings.
+        let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("other"), "").unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         AotCache::open_or_read(directory.path()).unwrap_err();
