@@ -22,10 +22,10 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::copy_bidirectional;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tower_http::timeout::TimeoutBody;
 
 use crate::body::{self, BodyError};
 use crate::error::ApiError;
-use crate::idle_body::IdleTimeoutBody;
 use crate::router_ext::Unmatched;
 use crate::shutdown::Shutdown;
 use crate::websocket::contains_word;
@@ -153,7 +153,7 @@ impl Canvas {
         parts.version = Version::HTTP_11;
         drop_hop_by_hop(&mut parts.headers, upgraded);
         parts.headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(PAGE_POLICY);
-        Ok(Response::from_parts(parts, Body::new(IdleTimeoutBody::new(body, IDLE_TIMEOUT))))
+        Ok(Response::from_parts(parts, Body::new(TimeoutBody::new(IDLE_TIMEOUT, body))))
     }
 
     fn target(&self, uri: &Uri) -> Option<Uri> {

@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::connection_table::Place;
+use crate::connection_table::ConnectionPermit;
 use crate::requests::Requests;
 
 /// Deadlines of one connection.
@@ -70,8 +70,8 @@ impl Default for Deadlines {
 pub(crate) struct Connection {
     stream: TcpStream,
     deadlines: Deadlines,
-    /// Its place among the server's connections; free again when the socket is gone.
-    place: Place,
+    /// Dropped when the socket is gone.
+    permit: ConnectionPermit,
     /// The state of `requests` that the fields below belong to.
     seen: u64,
     head_begun: bool,
@@ -85,12 +85,12 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Wraps an accepted socket.
-    pub(crate) fn new(stream: TcpStream, deadlines: Deadlines, place: Place) -> Self {
+    pub(crate) fn new(stream: TcpStream, deadlines: Deadlines, permit: ConnectionPermit) -> Self {
         Self {
             stream,
             deadlines,
-            seen: place.requests().state(),
-            place,
+            seen: permit.requests().state(),
+            permit,
             // The deadline of the first head counts from the connect.
             head_begun: true,
             read_by: Some(Instant::now() + deadlines.header),
@@ -104,7 +104,7 @@ impl Connection {
 
     /// Forgets the deadline of an earlier request. Returns whether the connection waits for a request.
     fn waits_for_request(&mut self) -> bool {
-        let seen = self.place.requests().state();
+        let seen = self.permit.requests().state();
         if seen != self.seen {
             self.seen = seen;
             self.head_begun = false;
@@ -139,12 +139,12 @@ impl Connection {
     fn written<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             if self.write_by.take().is_some() {
-                self.place.requests().set_stalled(false);
+                self.permit.requests().set_stalled(false);
             }
             return result;
         }
         if self.write_by.is_none() {
-            self.place.requests().set_stalled(true);
+            self.permit.requests().set_stalled(true);
         }
         self.poll_stalled(cx).map(Err)
     }
@@ -199,7 +199,7 @@ impl AsyncWrite for Connection {
         let result = self.written(result, cx);
         // hyper flushes when its own buffer is empty.
         if matches!(result, Poll::Ready(Ok(()))) {
-            self.place.requests().set_sent();
+            self.permit.requests().set_sent();
         }
         result
     }

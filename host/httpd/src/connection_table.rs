@@ -141,14 +141,14 @@ impl ConnectionTable {
     }
 
     /// Adds a connection.
-    pub(crate) fn add(&self, counted: Counted, permit: OwnedSemaphorePermit) -> Place {
+    pub(crate) fn add(&self, counted: Counted, permit: OwnedSemaphorePermit) -> ConnectionPermit {
         let requests = Arc::new(Requests::default());
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += 1;
         let open = Open { network: counted.network, requests: Arc::clone(&requests), task: None };
         inner.open.insert(id, open);
-        Place { id, requests, counted, _permit: permit }
+        ConnectionPermit { id, requests, counted, _permit: permit }
     }
 
     /// Names the task that serves a connection. Without it, the connection is not closed to make room.
@@ -250,16 +250,16 @@ impl Drop for Counted {
     }
 }
 
-/// The place of one connection in the table. Dropped together with the socket.
+/// The permit of one connection, and its entry in the table. Dropped together with the socket.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     id: u64,
     requests: Arc<Requests>,
     counted: Counted,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl ConnectionPermit {
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -269,7 +269,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.counted.table.lock().open.remove(&self.id);
     }
@@ -311,12 +311,12 @@ mod tests {
         ConnectionTable::new(max, per_address, proxies.parse().expect("a list"))
     }
 
-    async fn open(table: &Arc<ConnectionTable>, peer: &str) -> Place {
+    async fn open(table: &Arc<ConnectionTable>, peer: &str) -> ConnectionPermit {
         let counted = table.count(ip(peer)).expect("allowed");
         let permit = table.permit().await.expect("never closed");
-        let place = table.add(counted, permit);
-        table.set_task(place.id(), tokio::spawn(std::future::pending::<()>()).abort_handle());
-        place
+        let permit = table.add(counted, permit);
+        table.set_task(permit.id(), tokio::spawn(std::future::pending::<()>()).abort_handle());
+        permit
     }
 
     #[tokio::test]
@@ -345,9 +345,9 @@ mod tests {
     #[tokio::test]
     async fn loopback_and_trusted_proxies_are_many_clients() {
         let table = table(100, 1, "10.0.0.0/8");
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for peer in ["127.0.0.1", "127.0.0.1", "::1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "10.1.2.3"] {
-            places.push(open(&table, peer).await);
+            permits.push(open(&table, peer).await);
         }
         let mut headers = HeaderMap::new();
         let mut by = |peer: &str, client: &'static str| {
@@ -371,18 +371,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_address_with_most_waiting_connections_loses_its_oldest_first() {
         let table = table(100, 50, "");
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for peer in
             ["192.0.2.1", "127.0.0.1", "192.0.2.2", "192.0.2.2", "127.0.0.1", "192.0.2.2", "192.0.2.1"]
         {
-            places.push(open(&table, peer).await);
+            permits.push(open(&table, peer).await);
         }
         advance(SECOND).await;
-        let busy = places[0].requests().begin().expect("open");
+        let busy = permits[0].requests().begin().expect("open");
         assert_eq!(order(&table, false), [2, 3, 1, 4, 5, 6]);
         drop(busy);
         assert_eq!(order(&table, false), [2, 3, 1, 4, 5, 6], "its answer is not sent yet");
-        places[0].requests().set_sent();
+        permits[0].requests().set_sent();
         assert_eq!(order(&table, false), [2, 0, 3, 1, 4, 5, 6]);
     }
 
@@ -429,24 +429,24 @@ mod tests {
         let table = table(1000, 500, "");
         let old = open(&table, "192.0.2.9").await;
         advance(SECOND).await;
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for peer in ["192.0.2.1", "127.0.0.1", "192.0.2.2"] {
-            places.push(open(&table, peer).await);
+            permits.push(open(&table, peer).await);
         }
         assert_eq!(order(&table, false), [0], "the new ones stay");
         drop(old);
         // Between two requests it is not new.
-        drop(places[2].requests().begin());
-        places[2].requests().set_sent();
+        drop(permits[2].requests().begin());
+        permits[2].requests().set_sent();
         assert_eq!(order(&table, false), [3]);
         for _ in 0..40 {
-            places.push(open(&table, "192.0.2.3").await);
+            permits.push(open(&table, "192.0.2.3").await);
         }
         let mut closed = order(&table, false);
         closed.sort_unstable();
         let crowd: Vec<u64> = (3..4 + 40 - NEW_OF_ADDRESS as u64).collect();
         assert_eq!(closed, crowd, "an address keeps a few new ones");
         advance(SECOND).await;
-        assert_eq!(order(&table, false).len(), places.len());
+        assert_eq!(order(&table, false).len(), permits.len());
     }
 }

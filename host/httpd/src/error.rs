@@ -153,10 +153,6 @@ impl IntoResponse for ApiError {
         if let Some(when) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, when);
         }
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
-            // The rest of the body is not read, so the connection ends: a client must not send its next request there.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         response
     }
 }

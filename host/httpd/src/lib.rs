@@ -19,7 +19,6 @@ pub mod error;
 mod head_check;
 pub mod headers;
 mod host_guard;
-mod idle_body;
 pub mod json;
 pub mod metrics;
 pub mod middleware;

@@ -1,5 +1,8 @@
 //! The body of a request, which has to arrive in time: without long pauses, at a minimum rate after a grace, and within
 //! a total time. A body that arrives together with its head sets no timer.
+//!
+//! A body that was not read when the answer begins leaves bytes on the connection, so that it can't carry another
+//! request: the answer says so. hyper reads a small rest by itself.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::body_budget::FREE;
 use crate::connection::{Deadlines, Timer};
 use crate::requests::Requests;
 
@@ -40,6 +44,7 @@ impl RequestBody {
             return Body::empty();
         }
         let requests = Arc::clone(requests);
+        requests.set_unread(body.size_hint().exact().is_none_or(|bytes| bytes > FREE as u64));
         let timer = Timer::default();
         Body::new(Self { body, deadlines, requests, received: 0, begun: None, waiting: None, timer })
     }
@@ -70,6 +75,9 @@ impl http_body::Body for RequestBody {
             }
             if let Some(Ok(frame)) = &frame {
                 self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            if frame.is_none() || self.body.is_end_stream() {
+                self.requests.set_unread(false);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }

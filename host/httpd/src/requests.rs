@@ -2,7 +2,7 @@
 //! table of connections closes waiting ones when others need the room.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +16,8 @@ pub(crate) struct Requests {
     /// How far the last answer is that the service handed over: one of the values below, or else the milliseconds after
     /// `opened`, plus one, at which the client began to take nothing of it.
     answer: AtomicU64,
+    /// A part of the last request's body is not read, and too large for hyper to read it by itself.
+    unread: AtomicBool,
 }
 
 /// All of the answer is sent.
@@ -41,7 +43,12 @@ const NEW: Duration = Duration::from_secs(1);
 
 impl Default for Requests {
     fn default() -> Self {
-        Self { state: AtomicU64::new(WAITING), opened: Instant::now(), answer: AtomicU64::new(SENT) }
+        Self {
+            state: AtomicU64::new(WAITING),
+            opened: Instant::now(),
+            answer: AtomicU64::new(SENT),
+            unread: AtomicBool::new(false),
+        }
     }
 }
 
@@ -60,6 +67,16 @@ impl Requests {
     /// Notes that more of the body is there.
     pub(crate) fn body_arrived(&self) {
         self.update(|state| (state & PHASES == RECEIVING).then_some(state & !PHASES | IN_PROGRESS));
+    }
+
+    /// Notes whether a large part of a body is not read.
+    pub(crate) fn set_unread(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
+    }
+
+    /// Whether a large part of the last body is not read. Asked once.
+    pub(crate) fn take_unread(&self) -> bool {
+        self.unread.swap(false, Ordering::Relaxed)
     }
 
     /// Notes whether the client takes nothing of an answer.

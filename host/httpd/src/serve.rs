@@ -20,6 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
@@ -36,6 +37,7 @@ use crate::capacity::Capacity;
 use crate::client_ip::TrustedProxies;
 use crate::connection::{Connection, Deadlines};
 use crate::connection_table::{ConnectionTable, Counted};
+use crate::error::ApiError;
 use crate::request_body::RequestBody;
 use crate::requests::{InFlight, Requests};
 use crate::shutdown::Shutdown;
@@ -124,11 +126,8 @@ impl From<Router> for Routes {
     }
 }
 
-/// The content type of the server's own answers.
-const JSON: &str = "application/json; charset=utf-8";
-
-/// The body of the answer to a request beyond those that one client behind a trusted proxy may have in progress.
-const TOO_MANY_REQUESTS: &str = r#"{"error":"too many requests in progress from this address"}"#;
+/// The answer to a request beyond those that one client behind a trusted proxy may have in progress.
+const TOO_MANY_REQUESTS: &str = "too many requests in progress from this address";
 
 /// The answer to a connection beyond those that its address may have. It is written without waiting, and lost where
 /// that does not work: nothing waits for an address that has enough connections.
@@ -160,16 +159,16 @@ pub async fn serve(
                 continue;
             };
             let Some(permit) = table.permit().await else { return };
-            let place = table.add(counted, permit);
-            let id = place.id();
+            let permit = table.add(counted, permit);
+            let id = permit.id();
             let server = Server {
                 routes: routes.clone(),
-                requests: Arc::clone(place.requests()),
+                requests: Arc::clone(permit.requests()),
                 client: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
                 table: Arc::clone(&table),
                 limits,
             };
-            let socket = Connection::new(stream, limits.deadlines, place);
+            let socket = Connection::new(stream, limits.deadlines, permit);
             let task = tokio::spawn(serve_connection(http.clone(), socket, server, shutdown.for_one()));
             table.set_task(id, task.abort_handle());
         }
@@ -263,21 +262,20 @@ impl Server {
         let in_flight = self.requests.begin().ok_or(Closing)?;
         let counted = self.table.count_request(self.client.ip(), request.headers());
         let Ok(counted) = counted else {
-            let body =
-                TrackedBody { body: Body::from(TOO_MANY_REQUESTS), _in_flight: in_flight, _counted: None };
-            let mut response = Response::new(body);
-            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            return Ok(response);
+            let refusal = ApiError::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_REQUESTS).with_retry_after(1);
+            let tracked = |body| TrackedBody { body, _in_flight: in_flight, _counted: None };
+            return Ok(refusal.into_response().map(tracked));
         };
         let deadlines = self.limits.deadlines;
         let mut request = request.map(|body| RequestBody::wrap(body, deadlines, &self.requests));
         request.extensions_mut().insert(ConnectInfo(self.client));
         let mut router = self.routes.get(request.uri().path(), self.limits.start).await.clone();
-        let Ok(response) = router.call(request).await;
+        let Ok(mut response) = router.call(request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             in_flight.upgraded();
+        }
+        if self.requests.take_unread() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| TrackedBody { body, _in_flight: in_flight, _counted: counted }))
     }

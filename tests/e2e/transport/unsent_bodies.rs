@@ -88,6 +88,34 @@ async fn agents_without_a_live_bearer_are_refused_before_a_large_body_is_sent() 
     }
 }
 
+/// A client that has sent it would otherwise send its next request on a connection that the server closes.
+#[tokio::test]
+async fn the_answer_to_a_large_body_that_is_not_read_ends_the_connection() {
+    let server = Server::start(ADMIN).await;
+    let large = "x".repeat(200_000);
+    for (method, path, headers) in [
+        ("POST", "/workspaces", &[][..]),
+        ("POST", "/registry/check-access", &[]),
+        ("POST", "/no/such/route", &[]),
+        ("POST", "/admin/guests/mock/enable", &["Authorization: Bearer secret"]),
+    ] {
+        let mut client = server.connect().await;
+        let length = format!("Content-Length: {}", large.len());
+        client.write(&request(method, path, &[headers, &[&length]].concat(), "")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.header("Connection"), Some("close"), "{path}: {}", answer.status());
+    }
+    // One that was read, and one that comes with its head, leave the connection as it is.
+    let mut client = server.connect().await;
+    for (headers, body) in [(&["Authorization: Bearer secret"][..], large.as_str()), (&[], "{}")] {
+        let length = format!("Content-Length: {}", body.len());
+        client.write(&request("POST", "/workspaces", &[headers, &[&length]].concat(), body)).await;
+        assert_eq!(client.answer().await.header("Connection"), None);
+    }
+    client.write(&request("GET", "/health", &[], "")).await;
+    assert_eq!(client.answer().await.status(), 200);
+}
+
 #[tokio::test]
 async fn callers_over_their_rate_are_refused_before_their_body_is_sent() {
     let server = Server::start(&["--rate-limit", "1"]).await;

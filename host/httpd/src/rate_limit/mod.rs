@@ -107,8 +107,8 @@ pub struct Rule {
     pub enabled: bool,
 }
 
-/// Whom a request counts as, put into its extensions by an auth class that stands outside of the limiter: one who
-/// makes himself another token stays the same.
+/// The identity that a request is counted under, put into its extensions by an auth class that stands outside of the
+/// limiter: a caller that makes itself another token keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountedAs(pub [u8; 32]);
 
