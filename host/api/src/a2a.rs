@@ -22,6 +22,7 @@ use crate::access::{self, Credentials};
 use crate::app::App;
 use crate::errors::delivery_error;
 use crate::extract::path_param;
+use httpd::JSON_BODY_LIMIT;
 use httpd::body::{self, Admitted, BodyError};
 use httpd::client_ip::ClientIp;
 use httpd::error::ApiError;
@@ -38,9 +39,6 @@ const X_TIMEOUT: HeaderName = HeaderName::from_static("x-timeout");
 
 /// The sender's name for a message, which makes the same message safe to send again.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// Bytes of a message at most.
-const BODY_BYTES: usize = 1024 * 1024;
 
 /// `/workspaces/:id/a2a`.
 pub fn routes(_: &App) -> Router<App> {
@@ -111,7 +109,7 @@ impl FromRequest<App> for Message {
         if shown.is_some() {
             parts.extensions.insert(Admitted);
         }
-        let body = body::read(Request::from_parts(parts, body), BODY_BYTES).await.map_err(unreadable)?;
+        let body = body::read(Request::from_parts(parts, body), JSON_BODY_LIMIT).await.map_err(unreadable)?;
         let idempotency_key =
             headers.get(IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         let idempotency_key = idempotency_key.filter(|key| !key.is_empty());

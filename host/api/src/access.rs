@@ -13,6 +13,7 @@ use axum::routing::MethodRouter;
 use http::request::Parts;
 use types::WorkspaceId;
 
+use crate::access_rules::unproved;
 pub use crate::access_rules::{Access, AgentProof, Caller, Credentials, RegistrationRights};
 use crate::app::App;
 use crate::extract::{Validate, path_param};
@@ -129,9 +130,7 @@ impl<T: AgentBody + Send> FromRequest<App> for AgentAuth<T> {
             true => JSON_BODY_LIMIT,
             // The body would change nothing about the refusal.
             false if !is_free && app.access.has_admin_token() => {
-                let missing = Credentials::of(&headers).bearer().is_none();
-                let what = if missing { "missing" } else { "invalid" };
-                return Err(ApiError::unauthorized(&format!("{what} workspace auth token")));
+                return Err(ApiError::unauthorized(unproved(&Credentials::of(&headers))));
             }
             false => STRANGER_BODY_BYTES,
         };

@@ -18,6 +18,9 @@ use httpd::headers::text;
 use httpd::origin_list::OriginList;
 use httpd::rate_limit::CountedAs;
 
+/// The refusal of a bearer that is no token, or another workspace's.
+const INVALID_TOKEN: &str = "invalid workspace auth token";
+
 /// The bearer token of a request. Only headers are read, never the query string.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'a> {
@@ -114,8 +117,8 @@ impl Caller {
         Maker { name: self.to_string(), root: self.root() }
     }
 
-    /// Whom the caller's requests count as, where tokens that it makes for itself shall count as itself. None for
-    /// callers without a credential: they count by their address.
+    /// The identity that the caller's requests are counted under: tokens that a caller makes for itself have the same.
+    /// None for callers without a credential: their address counts.
     #[must_use]
     pub(crate) fn counted_as(&self) -> Option<CountedAs> {
         let name = match self {
@@ -164,7 +167,7 @@ impl AgentProof {
 pub struct RegistrationRights {
     /// Create the workspace if there is none with that id.
     pub may_create: bool,
-    /// Get a token if the workspace has none. Whoever showed its own has one, unless that is being revoked.
+    /// Get a token if the workspace has none. A caller that showed the workspace's own has one, unless that is being revoked.
     pub may_get_token: bool,
     /// The first of the tokens that led to the caller's, if it is one.
     pub root: Option<TokenId>,
@@ -299,7 +302,7 @@ impl Access {
                     _ => false,
                 };
                 let caller = self.token(bearer).filter(good);
-                caller.ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))
+                caller.ok_or_else(|| ApiError::unauthorized(INVALID_TOKEN))
             }
             None if self.dev_mode => Ok(Caller::DevMode),
             None => Err(ApiError::unauthorized("missing workspace auth token")),
@@ -318,7 +321,7 @@ impl Access {
         credentials: &Credentials<'_>,
     ) -> Result<AgentProof, ApiError> {
         let caller = self.bearer_of(credentials).map_err(|_| self.agent_refusal(id, credentials))?;
-        // Whoever shows nothing is nobody. Before any look-up, so that the answer says nothing about the workspace.
+        // Before any look-up, so that the answer to a request without a credential says nothing about the workspace.
         if caller.is_none() && self.has_admin_token() {
             return Err(self.agent_refusal(id, credentials));
         }
@@ -327,9 +330,7 @@ impl Access {
             let known = self.fleet.find(id).await;
             let known = known.map_err(|error| ApiError::platform_unavailable(&error))?;
             return match known {
-                Some(known) if known.row.is_removed() => {
-                    Err(ApiError::unauthorized("invalid workspace auth token"))
-                }
+                Some(known) if known.row.is_removed() => Err(ApiError::unauthorized(INVALID_TOKEN)),
                 _ if is_admin => Ok(AgentProof::Admin),
                 _ if self.has_admin_token() => Err(self.agent_refusal(id, credentials)),
                 // The index may not know yet what another server created a moment ago; the operation itself
@@ -348,12 +349,11 @@ impl Access {
     /// The answer to an agent without a valid token. It says how to get one: to everybody where agents always need
     /// one, so that it tells nothing about the workspace; else where all tokens of the workspace were revoked.
     fn agent_refusal(&self, id: WorkspaceId, credentials: &Credentials<'_>) -> ApiError {
-        let what = if credentials.bearer.is_none() { "missing" } else { "invalid" };
-        let text = format!("{what} workspace auth token");
+        let text = unproved(credentials);
         let tokens = self.fleet.state().tokens();
         let why = match self.has_admin_token() {
             true => "Agents of this server need a token of their workspace.",
-            false if tokens.has_any(id) || !tokens.ever_had_any(id) => return ApiError::unauthorized(&text),
+            false if tokens.has_any(id) || !tokens.ever_had_any(id) => return ApiError::unauthorized(text),
             false => "All tokens of this workspace were revoked.",
         };
         let hint = format!(
@@ -370,7 +370,7 @@ impl Access {
     pub fn bearer_of(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, ApiError> {
         let Some(bearer) = credentials.bearer else { return Ok(None) };
         let caller = if self.is_admin_token(bearer) { Some(Caller::AdminToken) } else { self.token(bearer) };
-        caller.map(Some).ok_or_else(|| ApiError::unauthorized("invalid workspace auth token"))
+        caller.map(Some).ok_or_else(|| ApiError::unauthorized(INVALID_TOKEN))
     }
 
     /// The rule for registering the agent of a workspace, which may not exist yet.
@@ -454,6 +454,14 @@ impl Access {
     /// The owner of a live token.
     fn token(&self, bearer: &str) -> Option<Caller> {
         self.fleet.credentials().authenticate(bearer).map(|token| holder(&token))
+    }
+}
+
+/// What is wrong with a request that shows no valid token of its workspace.
+pub(crate) fn unproved(credentials: &Credentials<'_>) -> &'static str {
+    match credentials.bearer {
+        None => "missing workspace auth token",
+        Some(_) => INVALID_TOKEN,
     }
 }
 

@@ -15,15 +15,15 @@ pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 static READERS: Semaphore = Semaphore::const_new(8);
 
 /// How long a page waits for others.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The right to read a page.
+/// A permit to read a page.
 ///
 /// # Errors
 /// 503 where too many others are read for too long.
 pub(crate) async fn reader() -> Result<SemaphorePermit<'static>, ApiError> {
     // The semaphore is never closed.
-    timeout(PATIENCE, READERS.acquire()).await.ok().and_then(Result::ok).ok_or_else(ApiError::unavailable)
+    timeout(WAIT_TIMEOUT, READERS.acquire()).await.ok().and_then(Result::ok).ok_or_else(ApiError::unavailable)
 }
 
 /// A `Link` header (RFC 8288) to the rows that did not fit: the same query, with this parameter. Clients that don't

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use orgs::limits::{BODY_BYTES, UPLOAD_BYTES};
 use orgs::{
-    Action, Import, ImportError, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
-    TemplateSummary, Turn,
+    Action, Import, ImportError, ImportPermit, Imported, ImportedWorkspace, JsonError, Mode, TemplateSource,
+    TemplateSummary,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -46,7 +46,7 @@ async fn templates(
     Query(query): Query<TemplatesQuery>,
 ) -> Result<Json<Vec<TemplateSummary>>, ApiError> {
     let include_broken = flag("include_broken", query.include_broken.as_deref())?;
-    Ok(Json(app.orgs.templates(include_broken).await))
+    app.orgs.templates(include_broken).await.map(Json).map_err(import_error)
 }
 
 // === Importing ===
@@ -60,13 +60,13 @@ struct ImportQuery {
 async fn import(
     State(app): State<App>,
     _: AdminAuth,
-    ImportRequest { import, turn }: ImportRequest,
+    ImportRequest { import, permit }: ImportRequest,
 ) -> Result<Response, ApiError> {
     let (dry_run, reconciles) = (import.dry_run, import.mode == Some(Mode::Reconcile));
     let orgs = app.orgs.clone();
-    // The turn ends when the answer is made.
-    let (imported, _turn) = run_to_completion(async move {
-        orgs.import(import, &turn).await.map(|imported| (imported, turn)).map_err(import_error)
+    // The permit is dropped when the answer is made.
+    let (imported, _permit) = run_to_completion(async move {
+        orgs.import(import, &permit).await.map(|imported| (imported, permit)).map_err(import_error)
     })
     .await?;
     Ok(if dry_run { Json(dry_run_plan(&imported)).into_response() } else { answer(&imported, reconciles) })
@@ -81,7 +81,7 @@ fn answer(imported: &Imported, reconciles: bool) -> Response {
 /// An import as a request asks for it: a tar archive or JSON, with options in the query or in the JSON.
 struct ImportRequest {
     import: Import,
-    turn: Turn,
+    permit: ImportPermit,
 }
 
 impl FromRequest<App> for ImportRequest {
@@ -99,9 +99,9 @@ impl FromRequest<App> for ImportRequest {
             BodyError::TooLarge if !is_archive => ApiError::invalid_body(),
             error => error.into(),
         })?;
-        let turn = app.orgs.turn().await.map_err(import_error)?;
+        let permit = app.orgs.import_permit().await.map_err(import_error)?;
         let import = if is_archive { of_archive(read, query) } else { of_json(&read, query) }?;
-        Ok(Self { import, turn })
+        Ok(Self { import, permit })
     }
 }
 

@@ -12,7 +12,7 @@ use store::{CommitError, setups::SetupRow};
 use types::SealedText;
 
 use crate::{
-    Orgs, Turn,
+    ImportPermit, Orgs,
     assembler::{Assembler, Assembly, NodeError, ResolvedNode},
     blocking::off_async_threads,
     context::ImportContext,
@@ -37,11 +37,11 @@ pub struct Import {
 }
 
 impl Orgs {
-    /// Imports an organization, in its turn.
+    /// Imports an organization.
     ///
     /// # Errors
     /// If the template is missing or invalid, or required settings are missing.
-    pub async fn import(&self, import: Import, _: &Turn) -> Result<Imported, ImportError> {
+    pub async fn import(&self, import: Import, _: &ImportPermit) -> Result<Imported, ImportError> {
         let started = std::time::Instant::now();
         let Template { dir, files, org } = self.read(import.source).await?;
         let org = Arc::new(org);

@@ -10,7 +10,6 @@
 
 mod assembler;
 mod blocking;
-mod capacity;
 mod channels;
 mod context;
 mod cron;
@@ -22,6 +21,7 @@ mod fields;
 mod files;
 mod findings;
 mod import;
+mod import_permit;
 mod json;
 mod layout;
 pub mod limits;
@@ -44,15 +44,14 @@ use std::{path::Path, sync::Arc};
 
 use catalog::Catalog;
 use fleet::Fleet;
+use tokio::sync::Semaphore;
 
-use capacity::Capacity;
-
-pub use capacity::Turn;
 pub use channels::SkippedChannel;
 pub use error::ImportError;
 pub use fields::InvalidValue;
 pub use files::{Files, SKIPPED_DIRECTORIES};
 pub use import::Import;
+pub use import_permit::ImportPermit;
 pub use json::{JsonError, from_json};
 pub use limits::Limits;
 pub use listing::{InvalidReason, TemplateSummary};
@@ -73,7 +72,7 @@ pub struct Orgs {
     personas_dir: Arc<Path>,
     variables: ServerVariables,
     limits: Limits,
-    capacity: Capacity,
+    imports: Arc<Semaphore>,
 }
 
 impl Orgs {
@@ -95,7 +94,7 @@ impl Orgs {
             personas_dir: personas_dir.into(),
             variables,
             limits,
-            capacity: Capacity::default(),
+            imports: import_permit::permits(),
         }
     }
 }

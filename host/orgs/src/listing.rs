@@ -5,16 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
 use crate::{
     Orgs, decode::count, error::ImportError, files::SKIPPED_DIRECTORIES, requirements::Requirements,
     template::Requirement,
 };
-
-/// Templates that are read concurrently.
-const CONCURRENT_READS: usize = 4;
 
 /// A template that can be imported, or an invalid one with the reason.
 #[derive(Debug, Serialize)]
@@ -53,13 +49,19 @@ pub enum InvalidReason {
 
 impl Orgs {
     /// Every template, sorted by directory. Invalid ones are logged, and listed with `include_invalid`.
-    pub async fn templates(&self, include_invalid: bool) -> Vec<TemplateSummary> {
+    ///
+    /// # Errors
+    /// If imports keep it waiting for too long.
+    pub async fn templates(&self, include_invalid: bool) -> Result<Vec<TemplateSummary>, ImportError> {
+        let _permit = self.import_permit().await?;
         let root = self.templates_dir.clone();
         let directories = tokio::task::spawn_blocking(move || directories(&root)).await.unwrap_or_default();
-        let summaries = stream::iter(directories).map(|dir| self.summary(dir)).buffered(CONCURRENT_READS);
-        let listed =
-            summaries.filter_map(async |summary| summary.filter(|it| include_invalid || it.reason.is_none()));
-        listed.collect().await
+        let mut listed = Vec::new();
+        for dir in directories {
+            let summary = self.summary(dir).await;
+            listed.extend(summary.filter(|it| include_invalid || it.reason.is_none()));
+        }
+        Ok(listed)
     }
 
     /// None for a directory without a template.
@@ -75,12 +77,7 @@ impl Orgs {
             required_env: Vec::new(),
             workspaces: 0,
         };
-        let turn = self.turn().await;
-        let read = match &turn {
-            Ok(_) => self.template(&files).await,
-            Err(_) => Err(ImportError::Busy),
-        };
-        let summary = match read {
+        let summary = match self.template(&files).await {
             Ok(org) => {
                 let requirements = Requirements::of(&org);
                 TemplateSummary {
