@@ -4,9 +4,10 @@
 //! backed up with the rows, and a release does not depend on the server to which it was pushed. The disk of
 //! each server caches them (`component_cache`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use wasm::Digest;
+use store::guests::{ReleaseRow, ReleaseState};
+use wasm::{Digest, Sandbox};
 
 use crate::{Catalog, CatalogError, embedded};
 
@@ -61,24 +62,51 @@ impl Catalog {
         Ok(young.into_iter().collect())
     }
 
-    pub(crate) async fn evict_components(&self, digests: Vec<String>) {
-        for digest in digests {
-            self.evict_component(&digest).await;
-        }
+    /// Deletes what this server keeps on its disk of components whose releases an operator deleted, unless another
+    /// release has the same.
+    pub(crate) async fn evict_deleted(&self, digests: &[String]) {
+        self.evict(digests, |_| true, Sandbox::evict).await;
     }
 
-    /// Deletes what this server keeps of a component, unless another release uses it.
-    pub(crate) async fn evict_component(&self, digest: &str) {
-        let used = self.inner.guests.load().values().any(|guest| guest.read().release(digest).is_some());
-        if let (false, Ok(digest)) = (used, digest.parse::<Digest>()) {
-            let (sandbox, cache) = (self.inner.sandbox.clone(), self.inner.components.clone());
-            let evicted = blocking(move || {
-                sandbox.evict(&digest);
-                cache.evict(&digest);
-            });
-            if evicted.await.is_err() {
-                tracing::warn!(%digest, "the files of a deleted release could not be removed");
+    /// Deletes what this server keeps on its disk of refused components, unless a release may be put into service that
+    /// has the same. The note that the compiler died of one stays: a file in the watched directory would be compiled
+    /// again, here or where another server pruned its release.
+    pub(crate) async fn evict_refused(&self, digests: &[String]) {
+        self.evict(digests, |release| release.state != ReleaseState::Rejected, Sandbox::evict_compiled).await;
+    }
+
+    /// Digests of the releases that `count`.
+    pub(crate) fn digests(&self, count: impl Fn(&ReleaseRow) -> bool) -> HashSet<String> {
+        let guests = self.inner.guests.load_full();
+        let mut digests = HashSet::new();
+        for guest in guests.values() {
+            let record = guest.read();
+            digests.extend(record.releases.iter().filter(|it| count(it)).map(|it| it.digest.clone()));
+        }
+        digests
+    }
+
+    async fn evict(
+        &self,
+        digests: &[String],
+        needs: impl Fn(&ReleaseRow) -> bool,
+        evict: impl Fn(&Sandbox, &Digest) + Send + 'static,
+    ) {
+        if digests.is_empty() {
+            return;
+        }
+        let needed = self.digests(needs);
+        let unneeded = digests.iter().filter(|digest| !needed.contains(*digest));
+        let unneeded: Vec<Digest> = unneeded.filter_map(|digest| digest.parse().ok()).collect();
+        let (sandbox, cache) = (self.inner.sandbox.clone(), self.inner.components.clone());
+        let evicted = blocking(move || {
+            for digest in &unneeded {
+                evict(&sandbox, digest);
+                cache.evict(digest);
             }
+        });
+        if evicted.await.is_err() {
+            tracing::warn!("files of releases that are gone could not be removed");
         }
     }
 }

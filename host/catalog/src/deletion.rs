@@ -52,7 +52,7 @@ impl Catalog {
             }
             let digests = self.forget(&guest);
             drop(change);
-            self.evict_components(digests).await;
+            self.evict_deleted(&digests).await;
             self.emit(name, GuestChange::GuestDeleted, None, Some(by), None);
             return Ok(());
         }
@@ -122,6 +122,6 @@ impl Catalog {
             self.insert(&Arc::new(guest));
         }
         drop(change);
-        self.evict_components(digests).await;
+        self.evict_deleted(&digests).await;
     }
 }

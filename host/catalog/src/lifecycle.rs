@@ -142,10 +142,7 @@ impl Catalog {
     async fn refuse(&self, release: ReleaseRow, error: CatalogError) -> CatalogError {
         let digest = release.digest.clone();
         let error = self.note_refusal(release, error).await;
-        if error.is_the_guests_fault() {
-            self.evict_refused(&digest).await;
-            self.prune_refused(Some(&digest)).await;
-        }
+        self.prune_after(&error, &digest).await;
         error
     }
 
@@ -237,10 +234,7 @@ impl Catalog {
     /// Notes on a release why it can't go into service, unless that is the host's fault.
     async fn reject(&self, guest: &Arc<Guest>, digest: &str, by: &str, error: CatalogError) -> CatalogError {
         let error = self.note_rejection(guest, digest, by, error).await;
-        if error.is_the_guests_fault() {
-            self.evict_refused(digest).await;
-            self.prune_refused(Some(digest)).await;
-        }
+        self.prune_after(&error, digest).await;
         error
     }
 
@@ -320,7 +314,7 @@ impl Catalog {
                 committed => committed?,
             }
             guest.write().remove(&digest);
-            self.evict_component(&digest).await;
+            self.evict_deleted(std::slice::from_ref(&digest)).await;
             self.emit(name, GuestChange::Deleted, Some(&digest), Some(by), None);
             return Ok(());
         }

@@ -14,9 +14,9 @@ use crate::CatalogError;
 const AT_ONCE: usize = 2;
 
 /// How long a caller waits at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The right to read a compiled component.
+/// Permits to read a compiled component.
 pub(crate) struct Loads(Arc<Semaphore>);
 
 impl Loads {
@@ -26,7 +26,7 @@ impl Loads {
 
     /// Waits for a permit, and not too long.
     pub(crate) async fn permit(&self) -> Result<OwnedSemaphorePermit, CatalogError> {
-        match timeout(PATIENCE, Arc::clone(&self.0).acquire_owned()).await {
+        match timeout(WAIT_TIMEOUT, Arc::clone(&self.0).acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| CatalogError::Stopping),
             Err(_) => Err(CatalogError::CompilerBusy),
         }

@@ -14,11 +14,10 @@
 //! a file in the watched directory would put it into service again. First-party releases stay too, because a start would
 //! add them again.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 use store::guests::{ReleaseMutation, ReleaseRow, ReleaseState};
-use wasm::Digest;
 
 use crate::{Catalog, CatalogError, components::blocking, guest::Guest, source::Source};
 
@@ -41,8 +40,16 @@ const AT_ONCE: usize = 100;
 const AGE: Duration = Duration::days(30);
 
 impl Catalog {
-    /// Deletes refused releases beyond what is kept, never those of the digest `just` refused. What fails or is interrupted is done by the next call; the
-    /// hourly sweep makes one.
+    /// After a refusal: deletes what this server keeps of the component, and refused releases beyond what is kept.
+    pub(crate) async fn prune_after(&self, refusal: &CatalogError, digest: &str) {
+        if refusal.is_the_guests_fault() {
+            self.evict_refused(&[digest.to_owned()]).await;
+            self.prune_refused(Some(digest)).await;
+        }
+    }
+
+    /// Deletes refused releases beyond what is kept, never those of the digest `just` refused. What fails or is
+    /// interrupted is done by the next call; the hourly sweep makes one.
     pub(crate) async fn prune_refused(&self, just: Option<&str>) {
         let guests = self.inner.guests.load_full();
         for (name, digests) in excess(guests.values(), store::now(), just) {
@@ -89,16 +96,8 @@ impl Catalog {
             releases = refused.len(),
             "refused releases were deleted: more are not kept"
         );
-        self.evict_pruned(&refused).await;
+        self.evict_refused(&refused).await;
         Ok(())
-    }
-
-    /// Deletes what this server keeps of components whose releases are gone, unless a person deleted them here. Notes of what the compiler
-    /// died of stay, because another server may have pruned the releases.
-    pub(crate) async fn evict_pruned(&self, digests: &[String]) {
-        for digest in digests {
-            self.evict_refused(digest).await;
-        }
     }
 
     /// Notes of a refused release that the watched directory has its bytes and that it is not tried for that: it counts
@@ -141,44 +140,15 @@ impl Catalog {
         }
     }
 
-    /// Deletes what this server keeps of a refused component on its disk, unless a release may be put into service that
-    /// has it. The note that the compiler died of it stays, as long as there are not too many: a file in the watched
-    /// directory would be compiled again.
-    pub(crate) async fn evict_refused(&self, digest: &str) {
-        if self.used_digests().contains(digest) {
-            return;
-        }
-        let Ok(digest) = digest.parse::<Digest>() else { return };
-        let (sandbox, components) = (self.inner.sandbox.clone(), self.inner.components.clone());
-        let evicted = blocking(move || {
-            sandbox.evict_compiled(&digest);
-            components.evict(&digest);
-        });
-        if evicted.await.is_err() {
-            tracing::warn!(%digest, "the files of a refused release could not be removed");
-        }
-    }
-
     /// Deletes compiled forms that no release uses, beyond what is kept: of components that were refused before they
     /// became releases, or whose push was interrupted.
     pub(crate) async fn sweep_compiled(&self) {
-        let (used, sandbox) = (self.used_digests(), self.inner.sandbox.clone());
+        let used = self.digests(|release| release.state != ReleaseState::Rejected);
+        let sandbox = self.inner.sandbox.clone();
         let swept = blocking(move || sandbox.sweep_cache(|digest| used.contains(&digest.to_string())));
         if swept.await.is_err() {
             tracing::warn!("compiled guests without use could not be removed");
         }
-    }
-
-    /// Digests of releases that are in service, or may be put into it.
-    fn used_digests(&self) -> HashSet<String> {
-        let guests = self.inner.guests.load_full();
-        let mut used = HashSet::new();
-        for guest in guests.values() {
-            let record = guest.read();
-            let releases = record.releases.iter().filter(|release| release.state != ReleaseState::Rejected);
-            used.extend(releases.map(|release| release.digest.clone()));
-        }
-        used
     }
 }
 

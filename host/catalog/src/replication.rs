@@ -149,7 +149,7 @@ impl Catalog {
             }
         }
         drop(change);
-        self.evict_pruned(&deleted).await;
+        self.evict_refused(&deleted).await;
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Catalog {
         }
         let deleted = guest.write().replace(row, releases);
         drop(change);
-        self.evict_pruned(&deleted).await;
+        self.evict_refused(&deleted).await;
     }
 }
 
