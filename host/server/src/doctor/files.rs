@@ -17,6 +17,9 @@ const WRITABLE: u32 = 0o022;
 /// In a directory with this bit, users delete and rename their own entries only.
 const STICKY: u32 = 0o1000;
 
+/// What a server has in its data directory as long as that exists.
+const LOCK: &str = "isomer.lock";
+
 /// Where container engines listen that no variable names.
 const ENGINE: &str = "/var/run/docker.sock";
 
@@ -65,27 +68,31 @@ fn private(subject: &'static str, path: &Path) -> Option<Finding> {
             subject,
             format!(
                 "{shown} belongs to the user {}, and this command runs as the user {}. Run it as the server's user; if \
-                 this is the server's, it won't start: chown -R {1} {shown}",
+                 this is the server's, it won't start there: give it a directory of its own",
                 metadata.uid(),
                 geteuid().as_raw(),
             ),
         ));
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Some(open) =
-        guarded(subject, parent, "whoever does can put another one in the place of the server's data")
-    {
-        return Some(open);
-    }
     // To enter a directory is enough to read files in it that are readable.
-    let (others, close) = if metadata.is_dir() { (0o077, "chmod 700") } else { (0o066, "chmod 600") };
-    if metadata.mode() & others == 0 {
-        return Some(Finding::ok(subject, format!("only its owner reads {shown}")));
+    let others = if metadata.is_dir() { 0o077 } else { 0o066 };
+    if metadata.mode() & others != 0 {
+        // A directory where no server ran may be one of the system.
+        let close = match metadata.is_dir() {
+            true if !path.join(LOCK).exists() => {
+                format!("Name a directory of its own, such as {shown}/isomer")
+            }
+            true => format!("Close it: chmod 700 {shown}"),
+            false => format!("Close it: chmod 600 {shown}"),
+        };
+        return Some(Finding::open(
+            subject,
+            format!("other users of this machine may enter or read {shown}. {close}"),
+        ));
     }
-    Some(Finding::open(
-        subject,
-        format!("other users of this machine may enter or read {shown}. Close it: {close} {shown}"),
-    ))
+    let replaced = "a user who does can put another one in the place of the server's data";
+    let ok = || Finding::ok(subject, format!("only its owner reads {shown}"));
+    Some(guarded(subject, path, replaced).unwrap_or_else(ok))
 }
 
 /// A file or directory that others must not change, nor put another one in its place.
@@ -95,10 +102,16 @@ fn guarded(subject: &'static str, path: &Path, what: &str) -> Option<Finding> {
     let owner = fs::metadata(&path).ok()?.uid();
     let mut open = path.ancestors().filter_map(|place| Some((place, fs::metadata(place).ok()?)));
     let (place, metadata) = open.find(|(place, metadata)| may_change(metadata, owner, *place == path))?;
-    let whose = if metadata.mode() & WRITABLE != 0 {
+    let whose = if metadata.mode() & STICKY != 0 {
+        // Its mode is right: it is for temporary files of all users.
+        format!("Name a directory of its own, such as {}/isomer", place.display())
+    } else if metadata.mode() & WRITABLE != 0 {
         format!("Close it: chmod go-w {}", place.display())
     } else {
-        format!("It belongs to the user {}: chown {owner} {}", metadata.uid(), place.display())
+        format!(
+            "It belongs to the user {}: use directories of root and the server's user only",
+            metadata.uid()
+        )
     };
     Some(Finding::open(
         subject,
@@ -123,8 +136,8 @@ fn engine(host: Option<&str>) -> Option<Finding> {
         return Some(Finding::open(
             SUBJECT,
             format!(
-                "the container engine at {address} is asked without TLS: whoever reaches it controls its machine. Use \
-                 its socket, or TLS with DOCKER_TLS_VERIFY=1"
+                "the container engine at {address} is asked without TLS: every client that reaches it controls \
+                 its machine. Use its socket, or TLS with DOCKER_TLS_VERIFY=1"
             ),
         ));
     }
@@ -147,7 +160,7 @@ fn engine(host: Option<&str>) -> Option<Finding> {
     Some(Finding::note(
         SUBJECT,
         format!(
-            "this user may use the container engine at {shown}: whoever controls the server controls this machine"
+            "this user may use the container engine at {shown}: a client that controls the server controls this machine"
         ),
     ))
 }

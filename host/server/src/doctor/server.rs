@@ -1,18 +1,21 @@
 //! What the running server says of itself.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use api::settings::Secret;
 use cli::{CliError, Client};
 use httpd::settings::is_loopback;
 use serde_json::Value;
-use types::defaults::OPERATOR_RUNTIME;
 
 use super::finding::Finding;
 use crate::settings::Settings;
 
 /// From this tier on, containers have the rights of root on their machine.
 const PRIVILEGED_TIER: i64 = 3;
+
+/// The hosting of runtimes whose agents run in containers.
+const CONTAINER: &str = "container";
 
 /// Names in one finding at most.
 const NAMES: usize = 5;
@@ -49,12 +52,43 @@ pub(super) async fn findings(settings: &Settings, asked: &Asked<'_>) -> Result<V
         }
     }
     found.extend(of_guests(&guests));
+    let uncontained = uncontained_runtimes(&server, &guests).await;
     let answers = [
         of_tokens(server.get("/org/tokens").await.as_ref()),
-        of_workspaces(server.get("/workspaces").await.as_ref()),
+        of_workspaces(server.get("/workspaces").await.as_ref(), &uncontained),
     ];
     found.extend(answers.into_iter().flatten());
     Ok(found)
+}
+
+/// Names of the runtimes whose adapters say that their agents run in no container of this server.
+async fn uncontained_runtimes(server: &Client, guests: &Value) -> HashSet<String> {
+    let mut runtimes = HashSet::new();
+    for name in all(guests).iter().filter_map(|guest| text(guest, "name")) {
+        if let Ok(guest) = server.get(&format!("/admin/guests/{name}")).await {
+            runtimes.extend(uncontained(&guest));
+        }
+    }
+    runtimes
+}
+
+fn uncontained(guest: &Value) -> Vec<String> {
+    let Some(description) = guest.get("description").filter(|it| text(it, "hosting").is_some()) else {
+        return Vec::new();
+    };
+    if text(description, "hosting") == Some(CONTAINER) {
+        return Vec::new();
+    }
+    let aliases = description.get("aliases").and_then(Value::as_array).into_iter().flatten();
+    text(description, "name")
+        .into_iter()
+        .chain(aliases.filter_map(Value::as_str))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn all(guests: &Value) -> &[Value] {
+    guests.get("guests").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The address of this machine at which a server with these settings listens.
@@ -71,7 +105,7 @@ fn is_foreign(guest: &Value) -> bool {
 }
 
 fn of_guests(answer: &Value) -> Vec<Finding> {
-    let guests = answer.get("guests").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let guests = all(answer);
     let names = |is: fn(&Value) -> bool| -> Vec<&str> {
         guests.iter().filter(|guest| is(guest)).filter_map(|guest| text(guest, "name")).collect()
     };
@@ -116,15 +150,10 @@ fn of_tokens(answer: Result<&Value, &CliError>) -> Option<Finding> {
     })
 }
 
-/// Agents that run elsewhere, or inside of the server.
-fn has_no_container(workspace: &Value) -> bool {
-    text(workspace, "runtime").is_some_and(|runtime| [OPERATOR_RUNTIME, "mock"].contains(&runtime))
-}
-
-fn of_workspaces(answer: Result<&Value, &CliError>) -> Option<Finding> {
+fn of_workspaces(answer: Result<&Value, &CliError>, uncontained: &HashSet<String>) -> Option<Finding> {
     let workspaces = answer.ok()?.as_array()?;
     let is_privileged = |workspace: &&Value| {
-        !has_no_container(workspace)
+        !text(workspace, "runtime").is_some_and(|runtime| uncontained.contains(runtime))
             && workspace.get("tier").and_then(Value::as_i64).is_some_and(|tier| tier >= PRIVILEGED_TIER)
     };
     let names: Vec<&str> =
@@ -180,8 +209,12 @@ mod tests {
         let texts: Vec<String> = of_guests(&guests).into_iter().map(|finding| finding.text).collect();
         assert!(texts.first().is_some_and(|text| text.ends_with(": mine")), "{texts:?}");
         assert!(texts.get(1).is_some_and(|text| text.ends_with(": mine")), "{texts:?}");
-        let many: Vec<Value> = (0..7).map(|n| json!({ "name": format!("w{n}"), "tier": n, "runtime": if n == 3 { "mock" } else { "x" } })).collect();
-        let tiers = of_workspaces(Ok(&json!(many))).expect("a finding");
+        let adapter = |hosting: &str| json!({ "description": { "name": "mine", "aliases": ["own"], "hosting": hosting } });
+        assert_eq!(uncontained(&adapter("container")), [""; 0]);
+        let uncontained: HashSet<String> = uncontained(&adapter("synthetic")).into_iter().collect();
+        assert!(uncontained.contains("mine") && uncontained.contains("own"));
+        let many: Vec<Value> = (0..7).map(|n| json!({ "name": format!("w{n}"), "tier": n, "runtime": if n == 3 { "own" } else { "x" } })).collect();
+        let tiers = of_workspaces(Ok(&json!(many)), &uncontained).expect("a finding");
         assert!(tiers.level == Level::Note && tiers.text.ends_with(": w4, w5, w6"), "{}", tiers.text);
         let tokens: Vec<Value> = (0..7).map(|n| json!({ "prefix": format!("p{n}") })).collect();
         let tokens = of_tokens(Ok(&json!({ "tokens": tokens }))).expect("a finding");

@@ -36,7 +36,7 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
         found.push(Finding::open(
             "WS_ALLOW_ORIGINS",
             format!(
-                "whoever sends the Origin of {whose} reads all events and messages, and every program can send it. Leave \
+                "every program that sends the Origin of {whose} reads all events and messages. Leave \
                  it out, and let pages get a ticket from POST /ws/ticket"
             ),
         ));
@@ -53,7 +53,8 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
 fn messages() -> Finding {
     Finding::note(
         "messages",
-        "whoever reaches the server may send messages to agents whose id he knows, and see their names and statuses: let \
+        "every client that reaches the server may send messages to agents whose ids it knows, and see their names and \
+         statuses: let \
          only those networks reach it that should",
     )
 }
@@ -67,7 +68,9 @@ fn secrets(storage: &StorageSettings, production: bool) -> Finding {
     };
     let effect = match production {
         true => "the server won't start",
-        false => "secrets are stored in plain text, and whoever reads the database or a copy of it has them",
+        false => {
+            "secrets are stored in plain text, and every reader of the database or a copy of it has them"
+        }
     };
     Finding::open(
         "SECRETS_ENCRYPTION_KEY",
@@ -160,7 +163,7 @@ fn origins(http: &HttpSettings) -> Vec<Finding> {
         found.push(Finding::note(
             "CORS_ORIGINS",
             format!(
-                "whoever is on the network can change the pages of {}, which have no TLS",
+                "other machines on the network can change the pages of {}, which have no TLS",
                 plain.join(", ")
             ),
         ));
@@ -179,7 +182,7 @@ fn database(url: Option<&str>) -> Option<Finding> {
             Some(host) => Finding::open(
                 "DATABASE_URL",
                 format!(
-                    "the certificate of {host} is not checked: who stands between can read and change everything. Add \
+                    "the certificate of {host} is not checked: a machine in between can read and change everything. Add \
                      sslmode=verify-full, and sslrootcert where its authority is a private one"
                 ),
             ),
