@@ -1,5 +1,5 @@
 //! Tickets: what a browser shows in place of a bearer, which it can't send with a WebSocket. Each is good once, and for
-//! a short time, so that a URL with a ticket in somebody's log opens nothing.
+//! a short time, so that a URL with a ticket in the log of a proxy opens nothing.
 
 use std::time::Duration;
 

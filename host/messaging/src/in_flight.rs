@@ -1,6 +1,6 @@
 //! Workspaces with a delivery in flight, and when an event of each was last published: what the idle timeout
-//! of a delivery is measured by; and how many deliveries there may be. Events of other workspaces cost one atomic read, or one lookup while
-//! deliveries are in flight.
+//! of a delivery is measured by; and how many deliveries there may be. Events of other workspaces cost one atomic read,
+//! or one lookup while deliveries are in flight.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,7 @@
 //! A message that is sent twice is delivered once: its second answer is the first one's.
 //!
-//! The same message has the same sender (by caller and credential), receiver and body, and a name that is meant to be unique: a `messageId` that is a
-//! UUID, or the header `Idempotency-Key`. Other ids are constants in some clients.
+//! The same message has the same sender (by caller and credential), receiver and body, and a name that is meant to be
+//! unique: a `messageId` that is a UUID, or the header `Idempotency-Key`. Other ids are constants in some clients.
 //!
 //! A server knows the messages under way and the latest answers by memory, which costs no statement. Synthetic
 //! workspaces stop there: adapters give the same answer again, and the row of activity is stored once by its key. For
