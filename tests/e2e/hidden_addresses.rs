@@ -11,7 +11,11 @@ const SECRET: &str = "internal.corp";
 const WITHHELD: &str = "callers with a credential are told why";
 
 fn guarded(database: Database, mode: &str) -> Start {
-    Start::from(database).env("MOLECULE_ENV", mode).env("ADMIN_TOKEN", ADMIN).env("WS_ALLOW_ORIGINS", PAGE)
+    Start::from(database)
+        .env("MOLECULE_ENV", mode)
+        .env("ADMIN_TOKEN", ADMIN)
+        .env("WS_ALLOW_ORIGINS", PAGE)
+        .env("CORS_ORIGINS", PAGE)
 }
 
 /// Addresses under all kinds of names, and what is left of them.

@@ -119,7 +119,7 @@ on_both_databases! {
         let other = server.ask("secret", Method::POST, "/workspaces", Some(body)).await.ok();
         let path = format!("/workspaces/{}/a2a", other["id"].as_str().unwrap());
         agent.react((0..3).map(|_| break_off()));
-        let large = |letter: &str| message(&letter.repeat(400_000));
+        let large = |letter: &str| message(&letter.repeat(200_000));
         assert_eq!(server.post(&path, large("a")).await.status, 202);
         let full = server.post(&path, large("b")).await;
         assert!(full.error(503).contains("at most 524288 bytes of messages may wait for it"), "{}", full.json);

@@ -359,7 +359,7 @@ async fn refusals_are_counted_by_limiter() {
     }
     assert!(counted(2).await);
     let metrics = server.get("/metrics").await.body;
-    for name in ["global", "address", "org-token-mint", "mcp"] {
+    for name in ["global", "address", "mcp"] {
         assert!(metrics.contains(&format!("isomer_rate_limited_total{{limiter=\"{name}\"}} ")), "{name}");
     }
 }
