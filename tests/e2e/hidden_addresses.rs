@@ -118,6 +118,7 @@ on_both_databases! {
 
     async fn errors_name_addresses_to_senders_with_a_credential_only(database: Database) {
         let server = Server::start(guarded(database, "development")).await;
+        let mut socket = Socket::open(&server, "", &[("Origin", PAGE)]).await.unwrap();
         let (agent, elsewhere) = (Agent::start().await, format!("http://{SECRET}/a2a"));
         let id = agent_at(&server, &agent.url).await;
         let redirect = || head(302, &[&format!("Location: {elsewhere}")]);
@@ -141,7 +142,6 @@ on_both_databases! {
         assert!(known.json["detail"].as_str().unwrap().contains("UnknownIssuer"), "{}", known.json);
 
         // Nor do pages learn it from the activity that says how these messages ended.
-        let mut socket = Socket::open(&server, "?since=0", &[("Origin", PAGE)]).await.unwrap();
         let mut failures = 0;
         while failures < 6 {
             let event = socket.message_event().await;
