@@ -18,7 +18,7 @@ pub use crate::access_rules::{Access, AgentProof, Caller, Credentials, Registrat
 use crate::app::App;
 use crate::extract::{Validate, path_param};
 use httpd::JSON_BODY_LIMIT;
-use httpd::body::{self, Admitted};
+use httpd::body;
 use httpd::error::ApiError;
 use httpd::json;
 
@@ -36,7 +36,7 @@ impl FromRequestParts<App> for AdminAuth {
         }
         let caller = app.access.admin(&Credentials::of(&parts.headers))?;
         record(&caller);
-        parts.extensions.insert(Admitted);
+        parts.extensions.insert(caller.admitted());
         Ok(Self(caller))
     }
 }
@@ -58,7 +58,7 @@ impl FromRequestParts<App> for WorkspaceAuth {
         let caller = app.access.workspace(&id, &Credentials::of(&parts.headers))?;
         let id = WorkspaceId::parse(&id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
         record(&caller);
-        parts.extensions.insert(Admitted);
+        parts.extensions.insert(caller.admitted());
         Ok(Self { id, caller })
     }
 }
@@ -86,13 +86,12 @@ const STRANGER_BODY_BYTES: usize = 256 * 1024;
 /// Counts a body among those of admitted callers if the request has a live bearer. Returns whether it has. Bodies that
 /// are not counted at all spare the look at the bearer.
 pub(crate) fn mark_admitted(app: &App, request: &mut Request) -> bool {
-    let credentials = Credentials::of(request.headers());
-    let admitted = !body::is_free(request.headers())
-        && app.access.bearer_of(&credentials).is_ok_and(|caller| caller.is_some());
-    if admitted {
-        request.extensions_mut().insert(Admitted);
+    if body::is_free(request.headers()) {
+        return false;
     }
-    admitted
+    let Ok(Some(caller)) = app.access.bearer_of(&Credentials::of(request.headers())) else { return false };
+    request.extensions_mut().insert(caller.admitted());
+    true
 }
 
 /// A body of the registry, which names the workspace that it is about.
@@ -171,8 +170,8 @@ async fn require_admin(
     if let Some(counted) = caller.counted_as() {
         request.extensions_mut().insert(counted);
     }
+    request.extensions_mut().insert(caller.admitted());
     request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(Admitted);
     Ok(next.run(request).await)
 }
 

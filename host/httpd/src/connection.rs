@@ -110,7 +110,7 @@ impl Connection {
             self.head_begun = false;
             self.read_by = None;
         }
-        Requests::is_between(seen)
+        Requests::awaits_head(seen)
     }
 
     /// Whether the client kept us waiting too long. Wakes the task when it will have.
@@ -118,8 +118,14 @@ impl Connection {
         if !self.waits_for_request() {
             return false;
         }
-        let idle = self.deadlines.idle;
-        let by = *self.read_by.get_or_insert_with(|| Instant::now() + idle);
+        let by = match self.read_by {
+            Some(by) => by,
+            None => {
+                let now = Instant::now();
+                self.permit.requests().waits_from(now);
+                *self.read_by.insert(now + self.deadlines.idle)
+            }
+        };
         self.missed = self.read_timer.poll(by, cx);
         self.missed
     }
@@ -166,8 +172,10 @@ impl AsyncRead for Connection {
         }
         let received = buffer.filled().len() > before;
         if received && self.waits_for_request() && !self.head_begun {
+            let now = Instant::now();
             self.head_begun = true;
-            self.read_by = Some(Instant::now() + self.deadlines.header);
+            self.seen = self.permit.requests().head_begun(now);
+            self.read_by = Some(now + self.deadlines.header);
         }
         result
     }

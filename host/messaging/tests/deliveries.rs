@@ -127,6 +127,7 @@ impl Deployment {
             header_timeout: TIMEOUT,
             idle_timeout: TIMEOUT,
             calls: 10,
+            calls_of_strangers: 10,
             calls_each: 10,
         };
         let messaging = Messaging::new(fleet.clone(), catalog, limits, Default::default());

@@ -28,6 +28,9 @@ use wasm::{AotCache, Sandbox};
 /// How long a test waits for something that must happen. Long enough for a loaded machine.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Connections by which sockets, streams and calls are limited.
+const CONNECTIONS: u32 = 10_000;
+
 /// Limits that no test reaches by accident.
 pub(crate) const PATIENT: Limits = Limits {
     max_connections: 100,
@@ -135,7 +138,8 @@ impl Server {
         let catalog = catalog().await;
         let database = Database::sqlite();
         let fleet = fleet(catalog.clone(), &database).await;
-        let mut app = wiring::app(&settings, http, catalog, fleet, Default::default(), shutdown.clone());
+        let mut app =
+            wiring::app(&settings, CONNECTIONS, http, catalog, fleet, Default::default(), shutdown.clone());
         tune(&mut app);
         let routes = with_fallback(routes(&app), &settings.http, &app.shutdown);
         let router = middleware(routes, &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
