@@ -3,7 +3,11 @@
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    future::{join, join_all},
+    stream::FuturesUnordered,
+};
 use serde_json::json;
 use support::{Agent, Database, Reaction, Server, Start};
 use tokio::{io::AsyncReadExt as _, net::TcpSocket, time::interval, time::timeout};
@@ -105,6 +109,33 @@ async fn messages_whose_bodies_drip() {
 async fn answers_that_are_not_read() {
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(5);
     withstand(&request).await;
+}
+
+/// Sockets and streams that are open to everybody in development, of which there are more than the server has files.
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_and_streams_of_strangers_where_files_are_few() {
+    assert!(open_files() > 2 * CROWD as u64, "this test needs more open files: ulimit -Hn");
+    let server = Server::start(Start::from(Database::sqlite()).confined_by("ulimit -n 256")).await;
+    let id = server.workspace(json!({ "name": "Watched", "runtime": "mock" })).await;
+    let socket = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let stream = format!("GET /workspaces/{id}/events/stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (address, kinds) = (server.address(), [socket.as_bytes(), stream.as_bytes(), b""]);
+    let crowd = join_all((0..1_000).map(async |number: usize| {
+        let mut connection = Raw::connect(address).await;
+        connection.write(kinds[number % kinds.len()]).await;
+        connection
+    }));
+    let administrators = async {
+        for _ in 0..3 {
+            administrator(&server).await;
+        }
+    };
+    // While they come, and when they are there.
+    let (crowd, ()) = timeout(ANSWER_TIMEOUT * 6, join(crowd, administrators)).await.expect("in time");
+    administrator(&server).await;
+    drop(crowd);
+    administrator(&server).await;
 }
 
 // === Requests in progress ===

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// How long an answer may take. Long enough for a loaded machine.
-pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the server may take to say that it refuses.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

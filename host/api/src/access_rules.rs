@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use types::{OrgId, Owner, TokenId, WorkspaceId};
 
 use crate::settings::AccessSettings;
-use httpd::body::Admitted;
+use httpd::body_budget::Admitted;
 use httpd::error::ApiError;
 use httpd::headers::text;
 use httpd::origin_list::OriginList;

@@ -19,10 +19,9 @@ use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use uuid::Uuid;
 
 use crate::JSON_BODY_LIMIT;
-use crate::body_budget::{self, Budget, FREE, NoMemory, WAIT};
+use crate::body_budget::{self, Admitted, Budget, FREE, NoMemory, WAIT};
 use crate::client_ip::Peer;
 use crate::error::ApiError;
 use crate::headers::text;
@@ -41,13 +40,6 @@ impl BodyLimit {
     fn of(extensions: &Extensions) -> usize {
         extensions.get::<Self>().map_or(JSON_BODY_LIMIT, |limit| limit.0)
     }
-}
-
-/// Marks a request whose caller was admitted: its body is counted apart from those of strangers.
-#[derive(Debug, Clone, Copy)]
-pub struct Admitted {
-    /// The credential whose bodies have a share of their own. None: the operator's, which have no limit but that of all.
-    pub credential: Option<Uuid>,
 }
 
 /// Why a body was not read.
@@ -217,6 +209,7 @@ mod tests {
     use futures::stream;
     use http_body::{Frame, SizeHint};
     use tokio::task::JoinSet;
+    use uuid::Uuid;
 
     use super::*;
 

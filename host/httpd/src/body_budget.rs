@@ -23,8 +23,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::body::Admitted;
-
 /// Bytes up to which a body is not counted: heartbeats are smaller.
 pub(crate) const FREE: usize = 4 * 1024;
 /// Bytes of an announced body up to which it counts as small.
@@ -52,6 +50,13 @@ pub fn set(bytes: usize) {
 
 pub(crate) fn of_process() -> &'static Budget {
     PROCESS.get_or_init(|| Budget::new(DEFAULT))
+}
+
+/// Marks a request whose caller was admitted: its body is counted apart from those of strangers.
+#[derive(Debug, Clone, Copy)]
+pub struct Admitted {
+    /// The credential whose bodies have a share of their own. None: the operator's, which have no limit but that of all.
+    pub credential: Option<Uuid>,
 }
 
 /// Other bodies take the memory.
@@ -229,6 +234,14 @@ impl Reserved<'_> {
         };
         merge(&mut self.held.permit, permit);
         Ok(())
+    }
+
+    /// Gives back what is reserved beyond `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let Held { permit, share } = &mut self.held;
+        for permit in [permit.as_mut(), share.as_mut().and_then(|(_, permit)| permit.as_mut())] {
+            drop(permit.and_then(|permit| permit.split(permit.num_permits().saturating_sub(bytes))));
+        }
     }
 
     /// Ties the memory to the body that is in it.

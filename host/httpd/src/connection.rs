@@ -31,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::connection_table::ConnectionPermit;
+use crate::head_scan::HeadScan;
 use crate::requests::Requests;
 
 /// Deadlines of one connection.
@@ -75,6 +76,7 @@ pub(crate) struct Connection {
     /// The state of `requests` that the fields below belong to.
     seen: u64,
     head_begun: bool,
+    scan: HeadScan,
     read_by: Option<Instant>,
     write_by: Option<Instant>,
     linger_until: Option<Instant>,
@@ -93,6 +95,7 @@ impl Connection {
             permit,
             // The deadline of the first head counts from the connect.
             head_begun: true,
+            scan: HeadScan::default(),
             read_by: Some(Instant::now() + deadlines.header),
             write_by: None,
             linger_until: None,
@@ -170,12 +173,18 @@ impl AsyncRead for Connection {
             // Ready without bytes is how a stream ends.
             return if self.poll_missed(cx) { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
-        let received = buffer.filled().len() > before;
-        if received && self.waits_for_request() && !self.head_begun {
-            let now = Instant::now();
-            self.head_begun = true;
-            self.seen = self.permit.requests().head_begun(now);
-            self.read_by = Some(now + self.deadlines.header);
+        let received = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        if !received.is_empty() && self.waits_for_request() {
+            if !self.head_begun {
+                let now = Instant::now();
+                self.head_begun = true;
+                self.scan = HeadScan::default();
+                self.seen = self.permit.requests().head_begun(now);
+                self.read_by = Some(now + self.deadlines.header);
+            }
+            if self.scan.feed(received) {
+                self.permit.requests().set_ambiguous();
+            }
         }
         result
     }

@@ -31,8 +31,12 @@ use crate::requests::{Idle, Requests};
 const BATCH: u32 = 16;
 /// Connections of one address whose head may be under way that are not closed to make room.
 const NEW_OF_ADDRESS: usize = 16;
+/// How long a head may be under way, and how long for each connection that there may be: where they are few, each is
+/// needed sooner.
+const HEAD_TIME: Duration = Duration::from_secs(1);
+const HEAD_TIME_EACH: Duration = Duration::from_millis(5);
 /// After which time it is looked again for connections to close, where there were none.
-const RETRY: Duration = Duration::from_millis(250);
+const RETRY: Duration = Duration::from_millis(50);
 /// Period of the log lines about refused and closed connections.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
@@ -43,6 +47,7 @@ pub(crate) struct ConnectionTable {
     permits: Arc<Semaphore>,
     max: u32,
     per_address: u32,
+    head_time: Duration,
     proxies: TrustedProxies,
     refused: Counter,
     evicted: Counter,
@@ -79,7 +84,9 @@ impl ConnectionTable {
             metrics::counter!("isomer_connections_evicted_total"),
         );
         let permits = Arc::new(Semaphore::new(max as usize));
-        Arc::new(Self { inner: Mutex::default(), permits, max, per_address, proxies, refused, evicted })
+        let head_time = HEAD_TIME.min(HEAD_TIME_EACH.saturating_mul(max));
+        let inner = Mutex::default();
+        Arc::new(Self { inner, permits, max, per_address, head_time, proxies, refused, evicted })
     }
 
     /// Counts a new connection for its address.
@@ -164,7 +171,8 @@ impl ConnectionTable {
         let mut inner = self.lock();
         let mut closed = 0;
         for admitted in [false, true] {
-            for open in inner.candidates(admitted).iter().filter_map(|id| inner.open.get(id)) {
+            for open in inner.candidates(admitted, self.head_time).iter().filter_map(|id| inner.open.get(id))
+            {
                 if let Some(task) = &open.task
                     && open.requests.close_if_idle()
                 {
@@ -196,7 +204,8 @@ impl ConnectionTable {
 
 impl Inner {
     /// The idle connections in the order in which they are closed.
-    fn candidates(&self, admitted: bool) -> Vec<u64> {
+    fn candidates(&self, admitted: bool, head_time: Duration) -> Vec<u64> {
+        let is_new = |idle: &Idle| idle.awaits_head && idle.time < head_time;
         let now = tokio::time::Instant::now();
         let mut by_network: HashMap<IpAddr, Vec<(Idle, u64)>> = HashMap::new();
         // The largest is taken first: the connection's address has the most, then it is idle for the longest time.
@@ -207,7 +216,7 @@ impl Inner {
             };
             match open.network {
                 Some(network) => by_network.entry(network).or_default().push((idle, *id)),
-                None if idle.is_new => {}
+                None if is_new(&idle) => {}
                 None => order.push((1, idle.time, Reverse(*id), Vec::new())),
             }
         }
@@ -215,7 +224,7 @@ impl Inner {
             idle.sort_unstable_by_key(|(idle, id)| (idle.time, Reverse(*id)));
             let mut spared = 0;
             idle.retain(|(idle, _)| {
-                let spare = spared < NEW_OF_ADDRESS && idle.is_new;
+                let spare = spared < NEW_OF_ADDRESS && is_new(idle);
                 spared += usize::from(spare);
                 !spare
             });
@@ -367,7 +376,7 @@ mod tests {
 
     /// The ids of closed connections, in the order of their closing.
     fn order(table: &ConnectionTable) -> Vec<u64> {
-        table.lock().candidates(false)
+        table.lock().candidates(false, table.head_time)
     }
 
     #[tokio::test(start_paused = true)]
@@ -405,7 +414,7 @@ mod tests {
         table.set_task(id, task.abort_handle());
         let began = Instant::now();
         let newcomer = open(&table, "192.0.2.3").await;
-        assert!(began.elapsed() >= SECOND, "the other one was new");
+        assert!(began.elapsed() >= 2 * HEAD_TIME_EACH, "the other one was new");
         assert!(task.await.expect_err("aborted").is_cancelled());
         assert!(requests.begin().is_none());
         drop((newcomer, request));
@@ -436,7 +445,7 @@ mod tests {
         advance(SECOND).await;
         assert_eq!(order(&table), [0, 2, 1, 3]);
         table.make_room();
-        assert_eq!((order(&table), table.lock().candidates(true)), (vec![], vec![admitted.id()]));
+        assert_eq!((order(&table), table.lock().candidates(true, SECOND)), (vec![], vec![admitted.id()]));
         table.make_room();
         assert!(admitted.requests().begin().is_none(), "the admitted caller's comes last");
     }

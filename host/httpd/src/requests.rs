@@ -21,6 +21,8 @@ pub(crate) struct Requests {
     answer: AtomicU64,
     /// A part of the last request's body is not read, and too large for hyper to read it by itself.
     unread: AtomicBool,
+    /// The last head has a length beside chunks. Its request takes this.
+    ambiguous: AtomicBool,
     /// The caller of the last request showed a credential, or needs none.
     admitted: AtomicBool,
 }
@@ -47,7 +49,7 @@ const CHANGE: u64 = PHASES + 1;
 
 /// How long a client may take nothing of an answer before its connection counts as idle.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
-/// How long a head, or what is missing of a body, may be under way before its connection counts as idle.
+/// How long what is missing of a body may be under way before its connection counts as idle.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Default for Requests {
@@ -58,6 +60,7 @@ impl Default for Requests {
             waiting_from: AtomicU64::new(0),
             answer: AtomicU64::new(SENT),
             unread: AtomicBool::new(false),
+            ambiguous: AtomicBool::new(false),
             admitted: AtomicBool::new(false),
         }
     }
@@ -68,8 +71,8 @@ impl Default for Requests {
 pub(crate) struct Idle {
     /// How long the server has waited for the client.
     pub(crate) time: Duration,
-    /// Its head may be under way: only where an address has many of them.
-    pub(crate) is_new: bool,
+    /// It waits for a head, which may be under way.
+    pub(crate) awaits_head: bool,
     /// The caller of its request was admitted: after all others.
     pub(crate) is_admitted: bool,
 }
@@ -111,6 +114,16 @@ impl Requests {
         self.update(|state| (state & PHASES == RECEIVING).then_some(state & !PHASES | IN_PROGRESS));
     }
 
+    /// Notes that a head has a length beside chunks.
+    pub(crate) fn set_ambiguous(&self) {
+        self.ambiguous.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last head has a length beside chunks. Asked once.
+    pub(crate) fn take_ambiguous(&self) -> bool {
+        self.ambiguous.swap(false, Ordering::Relaxed)
+    }
+
     /// Notes whether a large part of a body is not read.
     pub(crate) fn set_unread(&self, unread: bool) {
         self.unread.store(unread, Ordering::Relaxed);
@@ -147,11 +160,11 @@ impl Requests {
     fn idle_in(&self, state: u64, now: Instant) -> Option<Idle> {
         let age = self.age_millis(now);
         let waited = || Duration::from_millis(age.saturating_sub(self.waiting_from.load(Ordering::Acquire)));
-        let idle = |time| Idle { time, is_new: false, is_admitted: false };
+        let idle = |time| Idle { time, awaits_head: false, is_admitted: false };
         match (state & PHASES, self.answer.load(Ordering::Acquire)) {
             // The service has handed an answer over, so that no request is in progress, and the client takes it.
             (HEAD | BETWEEN, TAKEN) => None,
-            (HEAD, SENT) => Some(Idle { is_new: waited() < PAUSE, ..idle(waited()) }),
+            (HEAD, SENT) => Some(Idle { awaits_head: true, ..idle(waited()) }),
             (BETWEEN, SENT) => Some(idle(waited())),
             (HEAD | BETWEEN, since) => {
                 let stalled = Duration::from_millis((age.saturating_add(1)).saturating_sub(since));
@@ -267,7 +280,7 @@ mod tests {
         }
         // It comes, but not as much as it should.
         requests.body_awaited(Instant::now() - PAUSE * 3);
-        let idle = Idle { time: PAUSE * 3, is_new: false, is_admitted: false };
+        let idle = Idle { time: PAUSE * 3, awaits_head: false, is_admitted: false };
         assert_eq!(requests.idle(Instant::now()), Some(idle));
         requests.set_admitted();
         assert_eq!(requests.idle(Instant::now()), Some(Idle { is_admitted: true, ..idle }));
@@ -278,11 +291,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_of_a_head_begins_with_its_first_byte() {
         let requests = Arc::new(Requests::default());
-        let idle = || requests.idle(Instant::now()).map(|idle| (idle.time, idle.is_new));
-        advance(PAUSE / 2).await;
-        assert_eq!(idle(), Some((PAUSE / 2, true)));
-        advance(PAUSE / 2).await;
-        assert_eq!(idle(), Some((PAUSE, false)));
+        let idle = || requests.idle(Instant::now()).map(|idle| (idle.time, idle.awaits_head));
+        advance(PAUSE).await;
+        assert_eq!(idle(), Some((PAUSE, true)));
         drop(requests.begin());
         requests.set_sent();
         assert_eq!(idle(), Some((Duration::ZERO, false)), "the socket has not looked yet");

@@ -137,14 +137,12 @@ async fn a_body_that_comes_slowly_outlives_a_crowd_of_bodies_that_have_stopped()
     let mut slow = crowd.server.connect().await;
     let (part, parts) = ("x".repeat(10_000), 4);
     slow.write(&request("POST", "/echo", &["Content-Length: 40000"], "")).await;
-    let mut strangers = Vec::new();
+    let mut others = stopped(&crowd, 7).await;
     for _ in 0..parts {
         slow.write(&part).await;
-        // Newcomers need the room of some of these, which takes a moment.
-        strangers.extend(stopped(&crowd, 7 - strangers.len()).await);
+        // Newcomers need the room of others, which takes a moment.
         for _ in 0..2 {
-            strangers.push(crowd.idle().await);
-            is_closed(&mut strangers.remove(0)).await;
+            others.push(crowd.idle().await);
         }
     }
     assert_eq!(slow.answer().await.body.len(), part.len() * parts);
@@ -174,9 +172,11 @@ async fn bodies_of_admitted_callers_make_room_last() {
     administrator.write(&request("POST", "/workspaces", &headers, "")).await;
     administrator.write(&body[..100]).await;
     // It has stopped before all of the others.
-    let mut strangers = stopped(&crowd, 7).await;
+    let (mut strangers, mut newcomers) = (stopped(&crowd, 7).await, Vec::new());
+    for _ in &strangers {
+        newcomers.push(crowd.busy(&[]).await);
+    }
     for stranger in &mut strangers {
-        let _newcomer = crowd.busy(&[]).await;
         is_closed(stranger).await;
     }
     crowd.go.notify_waiters();

@@ -4,16 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::app::{App, count_by_credential};
+use api::app::{App, count_by_credential, with_canvas};
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use httpd::connection::Deadlines;
+use httpd::middleware;
 use httpd::rate_limit::{LimiterClock, RateLimits};
 use httpd::serve::{Limits, serve};
 use httpd::shutdown::Shutdown;
-use httpd::{middleware, with_fallback};
 use isomer::settings::Settings;
 use isomer::wiring;
 use state::State;
@@ -141,7 +141,7 @@ impl Server {
         let mut app =
             wiring::app(&settings, CONNECTIONS, http, catalog, fleet, Default::default(), shutdown.clone());
         tune(&mut app);
-        let routes = with_fallback(routes(&app), &settings.http, &app.shutdown);
+        let routes = with_canvas(routes(&app), &app, &settings.http);
         let router = middleware(routes, &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
