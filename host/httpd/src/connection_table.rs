@@ -421,33 +421,32 @@ mod tests {
         assert!(busy.requests().begin().is_some(), "the busy connection stays");
     }
 
-    /// A connection whose body is late since then.
-    async fn receiving(table: &Arc<ConnectionTable>, peer: &str, late_from: Instant) -> ConnectionPermit {
-        let permit = open(table, peer).await;
-        // In progress for good: the connection is what is looked at.
-        mem::forget(permit.requests().begin().expect("open"));
-        permit.requests().body_awaited(late_from);
-        permit
-    }
-
     #[tokio::test(start_paused = true)]
     async fn bodies_and_idle_connections_are_closed_by_the_time_that_the_server_has_waited_for_them() {
-        let table = table(100, 50, "");
-        let begun = Instant::now();
-        let mut permits = vec![receiving(&table, "127.0.0.1", begun).await];
+        let (table, begun) = (table(100, 50, ""), Instant::now());
+        let mut permits = Vec::new();
+        for peer in ["127.0.0.1", "192.0.2.1", "127.0.0.1", "192.0.2.2", "127.0.0.1"] {
+            permits.push(open(&table, peer).await);
+        }
+        let [stopped, idle, later, last, admitted] = [0, 1, 2, 3, 4].map(|id: usize| permits[id].requests());
+        let _requests = [stopped, later, last, admitted].map(|requests| requests.begin().expect("open"));
+        drop(idle.begin());
+        idle.set_sent();
+        admitted.set_admitted();
         advance(SECOND).await;
-        permits.push(open(&table, "192.0.2.1").await);
-        permits.push(receiving(&table, "127.0.0.1", begun + SECOND / 2).await);
-        permits.push(receiving(&table, "192.0.2.2", Instant::now()).await);
-        let admitted = receiving(&table, "127.0.0.1", begun).await;
-        admitted.requests().set_admitted();
-        assert_eq!(order(&table), [0], "the others may come");
+        for (requests, late_from) in
+            [(stopped, begun), (admitted, begun), (later, begun + SECOND / 2), (last, begun + SECOND)]
+        {
+            requests.body_awaited(late_from);
+        }
+        idle.waits_from(begun + SECOND);
+        assert_eq!(order(&table), [0, 1], "the others may come");
         advance(SECOND).await;
         assert_eq!(order(&table), [0, 2, 1, 3]);
         table.make_room();
-        assert_eq!((order(&table), table.lock().candidates(true, SECOND)), (vec![], vec![admitted.id()]));
+        assert_eq!((order(&table), table.lock().candidates(true, SECOND)), (vec![], vec![4]));
         table.make_room();
-        assert!(admitted.requests().begin().is_none(), "the admitted caller's comes last");
+        assert!(admitted.begin().is_none(), "the admitted caller's comes last");
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use types::EventSeq;
 
-use super::event_stream::{Audience, EventStream};
+use super::event_stream::EventStream;
 use super::{Limits, handshake::SocketAuth};
 use crate::access::{Access, Caller};
 use crate::app::App;
