@@ -57,6 +57,26 @@ async fn ipv6_addresses_are_reached() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_one_organization_is_reached_by_its_id() {
+    let server = Server::start(Start::from(Database::sqlite()).env("MOLECULE_ORG_ID", "org-1")).await;
+    assert_output(&list(&server.url), false, &["--org-id"]);
+    for (arguments, id) in [(&["ws", "list"][..], "org-1"), (&["ws", "list", "--org-id", "org-1"], "org-2")] {
+        let output = command(&server.url, arguments).env("MOLECULE_ORG_ID", id).output().unwrap();
+        assert_output(&output, true, &["There are no workspaces"]);
+    }
+    let mut following = command(&server.url, &["events", "--follow", "--json", "--org-id", "org-1"]);
+    let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
+    server
+        .until("it follows", async |server| server.metrics().await.contains("websocket_connections_active 1"))
+        .await;
+    following.kill().unwrap();
+    following.wait().unwrap();
+    let mut doctor = command(&server.url, &["doctor"]);
+    let output = doctor.env("DATA_DIR", server.data.path()).env("MOLECULE_ORG_ID", "org-1").output().unwrap();
+    assert_output(&output, false, &["ok    guests"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_with_https_are_reached_where_their_authority_is_trusted() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = Server::start(Database::sqlite()).await;

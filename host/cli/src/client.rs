@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use local_files::shown_size;
 use reqwest::Response;
-use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rustls::ClientConfig;
@@ -37,23 +37,43 @@ const ANSWER_PAUSE: Duration = Duration::from_secs(60);
 /// Levels of an answer's JSON: those of what clients and agents sent, and some around it.
 pub(super) const ANSWER_LEVELS: usize = wire_json::MAX_LEVELS + 16;
 
-/// A server and the token for it.
+/// The organization that a request is meant for. A server that belongs to one answers 404 to requests without it.
+const ORG_ID: HeaderName = HeaderName::from_static("x-molecule-org-id");
+
+/// How to reach a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// Its URL, or host and port.
+    pub server: &'a str,
+    /// File of certificates in PEM format.
+    pub authority: Option<&'a Path>,
+    /// Bearer token.
+    pub token: Option<&'a str>,
+    /// The organization that the server belongs to, if it serves only one.
+    pub org_id: Option<&'a str>,
+}
+
+/// A server, and what each request to it carries.
 pub struct Client {
     http: reqwest::Client,
     address: Address,
     tls: ClientConfig,
-    authorization: Option<HeaderValue>,
+    headers: HeaderMap,
 }
 
 impl Client {
-    /// A client of the server at this URL, or host and port. `authority` is a file of certificates in PEM format.
+    /// A client of one server.
     ///
     /// # Errors
-    /// If one of the three can't be used.
-    pub fn new(server: &str, authority: Option<&Path>, token: Option<&str>) -> Result<Self, CliError> {
-        let authorization = token.map(authorization).transpose()?;
-        let address = Address::parse(server)?;
-        let tls = tls::config(address.secure, authority)?;
+    /// If a field of the target can't be used.
+    pub fn new(target: Target<'_>) -> Result<Self, CliError> {
+        let token = target.token.map(authorization).transpose()?;
+        let org_id = target.org_id.map(organization).transpose()?;
+        let address = Address::parse(target.server)?;
+        let tls = tls::config(address.secure, target.authority)?;
+        let mut headers = HeaderMap::new();
+        headers.extend(token.map(|value| (AUTHORIZATION, value)));
+        headers.extend(org_id.map(|value| (ORG_ID, value)));
         // A redirect would turn a POST into a GET.
         let mut http = reqwest::Client::builder().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
         if address.loopback {
@@ -63,7 +83,7 @@ impl Client {
         let http = http.map_err(|error| {
             CliError::refused(format!("requests can't be sent (see HTTP_PROXY and HTTPS_PROXY): {error}"))
         })?;
-        Ok(Self { http, address, tls, authorization })
+        Ok(Self { http, address, tls, headers })
     }
 
     /// The answer to a GET of this path.
@@ -134,24 +154,21 @@ impl Client {
         }
     }
 
-    /// The header `Authorization`, if there is a token.
-    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
-        self.authorization.as_ref()
+    /// The headers that each request carries.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.address.url));
-        match &self.authorization {
-            Some(value) => request.header(AUTHORIZATION, value.clone()),
-            None => request,
-        }
+        self.http.request(method, format!("{}{path}", self.address.url)).headers(self.headers.clone())
     }
 
     fn foreign(&self, status: StatusCode) -> CliError {
         CliError::refused(format!(
-            "{} answered {status}, but not as Isomer does: it is no Isomer server, or a proxy answers for it. Name the \
-             server with --server",
-            self.address.url
+            "{} answered {status}, but not as Isomer does: it is no Isomer server, belongs to {} organization, or a proxy \
+             answers for it. Name the server with --server, and its organization with --org-id",
+            self.address.url,
+            if self.headers.contains_key(ORG_ID) { "another" } else { "an" },
         ))
     }
 
@@ -286,6 +303,14 @@ fn authorization(token: &str) -> Result<HeaderValue, CliError> {
     Ok(value)
 }
 
+fn organization(id: &str) -> Result<HeaderValue, CliError> {
+    HeaderValue::from_str(id.trim()).map_err(|_| {
+        CliError::refused(
+            "the id in --org-id or MOLECULE_ORG_ID has characters that no id has, such as a line end",
+        )
+    })
+}
+
 fn lines(json: &Value, field: &str) -> Vec<String> {
     let lines = json.get(field).and_then(Value::as_array);
     lines.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -314,7 +339,7 @@ mod tests {
             let _ = socket.write_all(answer);
             let _ = socket.read_to_end(&mut Vec::new());
         });
-        Client::new(&url, None, None).unwrap()
+        Client::new(Target { server: &url, authority: None, token: None, org_id: None }).unwrap()
     }
 
     async fn failure(answer: &'static [u8], limit: usize) -> String {

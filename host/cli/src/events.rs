@@ -126,9 +126,7 @@ async fn subscribe(client: &Client, view: &mut View, wait: &mut Duration) -> Res
         url.push_str(&format!("?since={last}"));
     }
     let mut request = url.into_client_request().map_err(|source| client.unreachable(source))?;
-    if let Some(value) = client.authorization() {
-        request.headers_mut().insert("Authorization", value.clone());
-    }
+    request.headers_mut().extend(client.headers().clone());
     let (host, port) = &address.socket;
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), *port)))
         .await

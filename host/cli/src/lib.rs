@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use local_files::FileError;
 
-pub use self::client::Client;
+pub use self::client::{Client, Target};
 pub use self::output::{finish_output, output_failed};
 pub use self::print::{json as print_json, line as print_line};
 pub use types::{printable, printable_lines};
@@ -46,6 +46,9 @@ struct ServerArgs {
     /// Admin token of the server
     #[arg(long, env = "ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
+    /// Organization of the server, if it serves only one
+    #[arg(long, env = "MOLECULE_ORG_ID", value_name = "ID", global = true)]
+    org_id: Option<String>,
     /// Print the server's JSON instead of tables
     #[arg(long, global = true)]
     json: bool,
@@ -53,7 +56,12 @@ struct ServerArgs {
 
 impl ServerArgs {
     fn client(&self) -> Result<Client, CliError> {
-        Client::new(&self.server, self.ca_file.as_deref(), self.token.as_deref())
+        Client::new(Target {
+            server: &self.server,
+            authority: self.ca_file.as_deref(),
+            token: self.token.as_deref(),
+            org_id: self.org_id.as_deref().filter(|id| !id.trim().is_empty()),
+        })
     }
 }
 

@@ -67,6 +67,12 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// Whether no proxy is trusted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether every address is in the list, so that clients choose the address they are known by.
     #[must_use]
     pub fn trusts_all(&self) -> bool {

@@ -10,6 +10,7 @@
 
 pub mod private;
 pub mod trusted;
+pub mod writers;
 
 use std::{
     fs::{self, File, FileType, Metadata},

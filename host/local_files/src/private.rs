@@ -15,15 +15,14 @@ use std::{
 use rustix::{fs::OFlags, process::geteuid};
 
 use crate::special;
+use crate::writers::{self, Writers, is_sticky};
 
 const OTHERS: u32 = 0o077;
-const GROUP_WRITES: u32 = 0o020;
-const OTHERS_WRITE: u32 = 0o002;
-/// Everybody may write to such a directory, and only owners may delete: `/tmp`.
-const STICKY: u32 = 0o1000;
 
+pub use database_file::prepare_file;
 pub use error::PrivateError;
 
+mod database_file;
 mod error;
 
 /// A directory with mode 0700 that belongs to this process's user.
@@ -47,7 +46,7 @@ impl PrivateDir {
         let path = fs::canonicalize(path).map_err(failed)?;
         let opened = open(&path, OFlags::DIRECTORY | OFlags::NOFOLLOW).map_err(failed)?;
         let metadata = opened.metadata().map_err(failed)?;
-        if metadata.mode() & STICKY != 0 && metadata.mode() & OTHERS != 0 {
+        if is_sticky(&metadata) && metadata.mode() & OTHERS != 0 {
             return Err(still_open(&path, metadata.mode(), TEMPORARY.to_owned(), own_directory(&path)));
         }
         let owner = match user(&path) {
@@ -63,6 +62,7 @@ impl PrivateDir {
         if metadata.uid() != owner {
             return Err(foreign_directory(&path, metadata.uid(), owner, &is_own));
         }
+        check_above(&path, owner)?;
         if metadata.mode() & OTHERS != 0 {
             let other = other_file(&path, &is_own).map_err(failed)?;
             let why = other.map(|name| format!(", and it has files that are not the server's ({name})"));
@@ -146,63 +146,6 @@ impl PrivateDir {
     }
 }
 
-/// Prepares a file whose directory may be shared with other programs: makes it with mode 0600 where it isn't there,
-/// and tightens it and its companions, whose names are its own and one of `suffixes`.
-///
-/// # Errors
-/// If it or a companion is no regular file of this user, or every user may write to its directory.
-pub fn prepare_file(path: &Path, suffixes: &[&str]) -> Result<(), PrivateError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let directory = fs::canonicalize(directory).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => PrivateError::NoDirectory { path: directory.display().to_string() },
-        _ => failed(directory, source),
-    })?;
-    let name = path.file_name().unwrap_or_default();
-    let metadata = fs::metadata(&directory).map_err(|source| failed(&directory, source))?;
-    let (mode, is_sticky) = (metadata.mode(), metadata.mode() & STICKY != 0);
-    if mode & OTHERS_WRITE != 0 {
-        let why = match is_sticky {
-            true => format!("{TEMPORARY}: they could put files beside the database"),
-            false => ", and so replace the files in it".to_owned(),
-        };
-        let own = directory.join("isomer");
-        let (made, file) = (own.display(), own.join(name));
-        let remedy = format!(
-            "Give the database a directory of its own: `mkdir -m 700 {made}` and DATABASE_URL=sqlite:{}",
-            file.display()
-        );
-        return Err(still_open(&directory, mode, why, remedy));
-    }
-    let owner = user(&directory)?;
-    if mode & GROUP_WRITES != 0 && !is_sticky {
-        let path = directory.display();
-        let remedy = match metadata.uid() == owner {
-            true => format!("run `chmod g-w {path}`, or give it a directory of its own"),
-            false => format!("give it a directory of its own, such as {path}/isomer"),
-        };
-        tracing::warn!("the group of {path} can replace the database in it: {remedy}");
-    }
-    let opened = open_file(&directory.join(name), owner);
-    // Where only this user writes, a link is his own.
-    let is_his = metadata.uid() == owner && mode & (GROUP_WRITES | OTHERS_WRITE) == 0;
-    opened.map_err(|error| match (error, fs::canonicalize(directory.join(name))) {
-        (PrivateError::Link { path, .. }, Ok(target)) if is_his => PrivateError::Link {
-            path,
-            remedy: format!("Name the file itself: DATABASE_URL=sqlite:{}", target.display()),
-        },
-        (error, _) => error,
-    })?;
-    for suffix in suffixes {
-        let mut companion = name.to_owned();
-        companion.push(suffix);
-        tighten(&directory.join(companion), owner)?;
-    }
-    Ok(())
-}
-
 /// What is said of a directory in which everybody may make files, and only owners delete them. Its mode is right.
 const TEMPORARY: &str = ", which is for temporary files of all";
 
@@ -232,6 +175,27 @@ fn foreign_directory(path: &Path, owner: u32, user: u32, is_own: impl Fn(&str) -
         remedy = format!("{remedy}, or run the server as that user");
     }
     PrivateError::Foreign { path, owner, user, remedy }
+}
+
+/// Checks that not every user may put another directory in the place of this one or of one above it. A group and the
+/// owner of a directory above are the operator's choice: the log names them.
+fn check_above(path: &Path, owner: u32) -> Result<(), PrivateError> {
+    for (directory, writers) in writers::above(path, owner) {
+        let (shown, above) = (path.display(), directory.display());
+        if writers == Writers::Everyone {
+            return Err(PrivateError::Open {
+                path: above.to_string(),
+                how: "write to",
+                why: format!(", and so put another directory in the place of {shown}"),
+                remedy: "Give the server a directory elsewhere, such as one in /var/lib".to_owned(),
+            });
+        }
+        tracing::warn!(
+            "{writers} can write to {above}, and so put another directory in the place of {shown}: if they should not, \
+             give the server a directory elsewhere"
+        );
+    }
+    Ok(())
 }
 
 /// A name of a file in a message: at most 255 bytes, with control characters escaped.
@@ -424,6 +388,31 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_every_user_can_replace_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = fs::canonicalize(dir.path()).unwrap().join("shared");
+        let data = shared.join("deep/data");
+        fs::create_dir_all(&data).unwrap();
+        for (mode, refused) in
+            [(0o777, true), (0o703, true), (0o1777, false), (0o2775, false), (0o755, false)]
+        {
+            set_mode(&shared, mode);
+            let error = opened(&data).err();
+            assert_eq!(error.is_some(), refused, "{mode:o} {error:?}");
+            if let Some(error) = error {
+                let expected = format!(
+                    "other users can write to {}, and so put another directory in the place of {}. Give",
+                    shared.display(),
+                    data.display()
+                );
+                assert!(error.starts_with(&expected), "{error}");
+            }
+            let database = prepare_file(&data.join("x.db"), &[]);
+            assert_eq!(database.is_err(), refused, "{mode:o} {database:?}");
+        }
+    }
+
+    #[test]
     fn a_file_is_never_opened_through_a_link() {
         let dir = tempfile::tempdir().unwrap();
         let own = opened(&dir.path().join("data")).unwrap();
@@ -454,41 +443,6 @@ mod tests {
         own.check_directory("none").unwrap();
         assert_eq!((mode(&victim), fs::read(&victim).unwrap()), (0o644, b"precious".to_vec()));
         assert!(!Path::new("/nowhere").exists());
-    }
-
-    #[test]
-    fn files_that_an_earlier_release_made_are_tightened_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("own.db");
-        let wal = dir.path().join("own.db-wal");
-        for (file, before) in [(&path, 0o644), (&wal, 0o666)] {
-            fs::write(file, "rows").unwrap();
-            set_mode(file, before);
-        }
-        prepare_file(&path, &["-wal", "-shm"]).unwrap();
-        assert_eq!((mode(&path), mode(&wal)), (0o600, 0o600));
-        assert_eq!(fs::read(&path).unwrap(), b"rows");
-        symlink("/etc/passwd", dir.path().join("own.db-shm")).unwrap();
-        let error = prepare_file(&path, &["-wal", "-shm"]).unwrap_err().to_string();
-        assert!(error.contains("own.db-shm is a link"), "{error}");
-    }
-
-    #[test]
-    fn a_file_in_a_directory_of_everybody_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        for mode in [0o1777, 0o777, 0o702] {
-            set_mode(dir.path(), mode);
-            let error = prepare_file(&dir.path().join("x.db"), &[]).unwrap_err().to_string();
-            assert!(error.contains("other users can write to"), "{error}");
-            assert!(error.contains("`mkdir -m 700 /") && error.contains("/isomer/x.db"), "{error}");
-            assert_eq!(error.contains("replace"), mode & STICKY == 0, "{error}");
-            assert!(!error.contains("chmod"), "{error}");
-            assert!(!dir.path().join("x.db").exists());
-        }
-        for mode in [0o755, 0o775] {
-            set_mode(dir.path(), mode);
-            prepare_file(&dir.path().join("x.db"), &[]).unwrap();
-        }
     }
 
     #[test]
@@ -532,31 +486,5 @@ mod tests {
             assert!(error.contains("a directory of its own, such as /"), "{error}");
             assert!(!error.contains("chown") && !error.contains("chmod"), "{error}");
         }
-    }
-
-    #[test]
-    fn an_own_link_to_a_database_is_refused_with_its_target() {
-        let dir = tempfile::tempdir().unwrap();
-        let (target, link) = (dir.path().join("disk.db"), dir.path().join("own.db"));
-        fs::write(&target, "").unwrap();
-        symlink("disk.db", &link).unwrap();
-        let target = fs::canonicalize(target).unwrap();
-        let error = prepare_file(&link, &[]).unwrap_err().to_string();
-        assert!(error.ends_with(&format!("DATABASE_URL=sqlite:{}", target.display())), "{error}");
-        // Another user may have put it there.
-        set_mode(dir.path(), 0o770);
-        let error = prepare_file(&link, &[]).unwrap_err().to_string();
-        assert!(!error.contains("DATABASE_URL"), "{error}");
-    }
-
-    #[test]
-    fn a_missing_directory_of_a_database_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = prepare_file(&dir.path().join("none/x.db"), &[]).unwrap_err().to_string();
-        let none = dir.path().join("none");
-        assert_eq!(
-            error,
-            format!("the directory {0} doesn't exist. Make it: `mkdir -p -m 700 {0}`", none.display())
-        );
     }
 }

@@ -1,10 +1,12 @@
 //! What other users of this machine may do with the files that the settings name.
 
 use std::env;
-use std::fs::{self, Metadata};
+use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use local_files::writers::{self, Writers, is_sticky};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use store::DatabaseUrl;
@@ -12,10 +14,10 @@ use store::DatabaseUrl;
 use super::finding::Finding;
 use crate::settings::Settings;
 
-/// Bits of a mode: others than the owner may write.
-const WRITABLE: u32 = 0o022;
-/// In a directory with this bit, users delete and rename their own entries only.
-const STICKY: u32 = 0o1000;
+/// Files of a directory that are looked at: enough for every template, and done in a second.
+const FILES: usize = 20_000;
+
+const DATA_DIR: &str = "DATA_DIR";
 
 /// What a server has in its data directory as long as that exists.
 const LOCK: &str = "isomer.lock";
@@ -29,7 +31,7 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     if geteuid().is_root() {
         found.push(Finding::note("user", "the program runs as root: give it a user of its own"));
     }
-    found.extend(private("DATA_DIR", &storage.data_dir));
+    found.extend(private(DATA_DIR, &storage.data_dir));
     let database = storage.database_url.as_ref().and_then(|url| DatabaseUrl::parse(url.expose()).ok());
     found.extend(database.as_ref().and_then(|url| private("DATABASE_URL", url.file()?)));
     let named = [
@@ -59,9 +61,13 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
 /// A file or directory that only the server's user may read.
 fn private(subject: &'static str, path: &Path) -> Option<Finding> {
     let shown = path.display();
-    let Ok(metadata) = fs::metadata(path) else {
-        let text = format!("{shown} is not there yet: the server makes it, for its own user only");
-        return Some(Finding::ok(subject, text));
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(missing(subject, path)),
+        Err(error) => {
+            let text = format!("{shown} can't be looked at: {error}. Run this command as the server's user");
+            return Some(Finding::open(subject, text));
+        }
     };
     if metadata.uid() != geteuid().as_raw() {
         return Some(Finding::open(
@@ -95,35 +101,66 @@ fn private(subject: &'static str, path: &Path) -> Option<Finding> {
     Some(guarded(subject, path, replaced).unwrap_or_else(ok))
 }
 
-/// A file or directory that others must not change, nor put another one in its place.
+/// What the server makes at its start: its data directory with all above, or a database in a directory that exists.
+fn missing(subject: &'static str, path: &Path) -> Finding {
+    let shown = path.display();
+    match path.parent().filter(|parent| subject != DATA_DIR && !parent.as_os_str().is_empty()) {
+        Some(parent) if !parent.is_dir() => Finding::open(
+            subject,
+            format!(
+                "the server won't start: the directory {0} doesn't exist. Make it: mkdir -p -m 700 {0}",
+                parent.display()
+            ),
+        ),
+        _ => Finding::ok(
+            subject,
+            format!("{shown} is not there yet: the server makes it, for its own user only"),
+        ),
+    }
+}
+
+/// A file or directory that others must not change, with all that is in it, nor put another one in its place.
 fn guarded(subject: &'static str, path: &Path, what: &str) -> Option<Finding> {
     // Links on the way are followed: what counts is where they lead.
     let path = fs::canonicalize(path).ok()?;
-    let owner = fs::metadata(&path).ok()?.uid();
-    let mut open = path.ancestors().filter_map(|place| Some((place, fs::metadata(place).ok()?)));
-    let (place, metadata) = open.find(|(place, metadata)| may_change(metadata, owner, *place == path))?;
-    let whose = if metadata.mode() & STICKY != 0 {
+    let metadata = fs::metadata(&path).ok()?;
+    let owner = metadata.uid();
+    let itself = Writers::of(&metadata, owner).map(|writers| (path.clone(), writers));
+    let open = itself.or_else(|| writers::above(&path, owner).next()).or_else(|| within(&path, owner));
+    let (place, writers) = open?;
+    let shown = place.display();
+    let remedy = match writers {
         // Its mode is right: it is for temporary files of all users.
-        format!("Name a directory of its own, such as {}/isomer", place.display())
-    } else if metadata.mode() & WRITABLE != 0 {
-        format!("Close it: chmod go-w {}", place.display())
-    } else {
-        format!(
-            "It belongs to the user {}: use directories of root and the server's user only",
-            metadata.uid()
-        )
+        _ if fs::metadata(&place).is_ok_and(|metadata| is_sticky(&metadata)) => {
+            format!("Name a directory of its own, such as {shown}/isomer")
+        }
+        Writers::Everyone | Writers::Group => format!("Close it: chmod go-w {shown}"),
+        Writers::Owner(_) => "Use files and directories of root and the server's user only".to_owned(),
     };
-    Some(Finding::open(
-        subject,
-        format!("other users of this machine may write to {}, and {what}. {whose}", place.display()),
-    ))
+    Some(Finding::open(subject, format!("{writers} may write to {shown}, and {what}. {remedy}")))
 }
 
-/// Whether others than root and the user `owner` may write there. `itself`: it is the file or directory in question,
-/// else a directory above.
-fn may_change(metadata: &Metadata, owner: u32, itself: bool) -> bool {
-    let sticky = metadata.is_dir() && metadata.mode() & STICKY != 0 && !itself;
-    (metadata.mode() & WRITABLE != 0 && !sticky) || ![0, owner, geteuid().as_raw()].contains(&metadata.uid())
+/// The first file or directory within a directory that others may write to. Links are not followed: the server
+/// refuses those that lead out.
+fn within(path: &Path, owner: u32) -> Option<(PathBuf, Writers)> {
+    let mut directories = vec![path.to_owned()];
+    let mut left = FILES;
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            left = left.checked_sub(1)?;
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_symlink() {
+                continue;
+            }
+            if let Some(writers) = Writers::of(&metadata, owner) {
+                return Some((entry.path(), writers));
+            }
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    None
 }
 
 /// The socket of the container engine, by which its machine is controlled.
@@ -216,6 +253,32 @@ mod tests {
         chmod(&guests, 0o1777);
         assert_eq!(level(guarded("GUESTS_DIR", &guests, "")), Some(Level::Open), "everybody may add to it");
         assert_eq!(guarded("GUESTS_DIR", &directory.path().join("none"), ""), None);
+    }
+
+    #[test]
+    fn what_lies_in_a_directory_is_looked_at_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (templates, deep) = (directory.path().join("orgs"), directory.path().join("orgs/crew/files"));
+        fs::create_dir_all(&deep).expect("new directories");
+        let file = deep.join("org.yaml");
+        fs::write(&file, "").expect("a new file");
+        symlink("/dev/null", deep.join("link")).expect("a link");
+        assert_eq!(guarded("ORG_TEMPLATES_DIR", &templates, ""), None);
+        for path in [&file, &deep] {
+            chmod(path, 0o777);
+            let text = guarded("ORG_TEMPLATES_DIR", &templates, "").expect("a finding").text;
+            assert!(text.contains(&format!("chmod go-w {}", path.display())), "{text}");
+            chmod(path, 0o755);
+        }
+    }
+
+    #[test]
+    fn a_database_without_its_directory_is_no_start() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let deep = directory.path().join("none/x.db");
+        assert_eq!(level(private("DATABASE_URL", &deep)), Some(Level::Open));
+        assert_eq!(level(private("DATABASE_URL", &directory.path().join("x.db"))), Some(Level::Ok));
+        assert_eq!(level(private(DATA_DIR, &deep)), Some(Level::Ok), "the server makes it");
     }
 
     #[test]

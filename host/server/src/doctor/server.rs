@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use api::settings::Secret;
-use cli::{CliError, Client};
+use cli::{CliError, Client, Target};
 use httpd::settings::is_loopback;
 use serde_json::Value;
 
@@ -29,7 +29,8 @@ pub(super) struct Asked<'a> {
 pub(super) async fn findings(settings: &Settings, asked: &Asked<'_>) -> Result<Vec<Finding>, CliError> {
     let url = asked.url.map_or_else(|| own_url(settings), str::to_owned);
     let token = settings.access.admin_token.as_ref().map(Secret::expose);
-    let server = Client::new(&url, asked.authority, token)?;
+    let target = Target { server: &url, authority: asked.authority, token, org_id: settings.http.org_id() };
+    let server = Client::new(target)?;
     let guests = match server.get("/admin/guests").await {
         Ok(guests) => guests,
         Err(error @ CliError::Refused { .. }) => {
@@ -41,9 +42,15 @@ pub(super) async fn findings(settings: &Settings, asked: &Asked<'_>) -> Result<V
             return Ok(vec![Finding::note("server", text)]);
         }
     };
+    if guests.get("guests").is_none_or(|list| !list.is_array()) {
+        return Ok(vec![Finding::open(
+            "server",
+            format!("{url} does not answer as Isomer does: name the server with --server"),
+        )]);
+    }
     let mut found = Vec::new();
     if token.is_some() {
-        let stranger = Client::new(&url, asked.authority, None)?;
+        let stranger = Client::new(Target { token: None, ..target })?;
         if stranger.get("/org/tokens").await.is_ok() {
             found.push(Finding::open(
                 "server",

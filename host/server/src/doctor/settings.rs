@@ -31,6 +31,7 @@ pub(super) fn findings(settings: &Settings) -> Vec<Finding> {
     }
     found.extend(transport(http, access.dev_mode()));
     found.extend(origins(http));
+    found.extend(proxies(http));
     if let Some(list) = &access.ws_allow_origins {
         let whose = list.origins().collect::<Vec<_>>().join(", ");
         found.push(Finding::open(
@@ -171,6 +172,18 @@ fn origins(http: &HttpSettings) -> Vec<Finding> {
     found
 }
 
+/// A server with TLS in its public URL has a proxy in front of it.
+fn proxies(http: &HttpSettings) -> Option<Finding> {
+    let is_proxied = http.external_platform_url.as_ref().is_some_and(|url| url.scheme_str() == Some("https"));
+    (is_proxied && http.trusted_proxies.is_empty()).then(|| {
+        Finding::note(
+            "TRUSTED_PROXIES",
+            "names no proxy, while EXTERNAL_PLATFORM_URL begins with https://: all clients of the proxy in front share \
+             one budget of requests, and limits for each address don't hold for them. Name the proxy's address",
+        )
+    })
+}
+
 fn is_plain_elsewhere(origin: &str) -> bool {
     let uri = origin.parse::<http::Uri>().ok();
     uri.is_some_and(|uri| uri.scheme_str() == Some("http") && !is_loopback(uri.host().unwrap_or_default()))
@@ -269,6 +282,15 @@ mod tests {
     #[test]
     fn pages_without_a_credential_are_open() {
         assert_eq!(open(&with(&["--ws-allow-origins", "https://canvas.example"])), ["WS_ALLOW_ORIGINS"]);
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_named_is_noted() {
+        let url = ["--external-platform-url", "https://isomer.example"];
+        assert!(subjects(&with(&url), Level::Note).contains(&"TRUSTED_PROXIES"));
+        let named = [&url[..], &["--trusted-proxies", "10.0.0.1"]].concat();
+        assert!(!subjects(&with(&named), Level::Note).contains(&"TRUSTED_PROXIES"));
+        assert!(!subjects(&with(&[]), Level::Note).contains(&"TRUSTED_PROXIES"));
     }
 
     #[test]
