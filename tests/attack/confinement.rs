@@ -2,11 +2,13 @@
 
 use std::{
     fs,
+    io::{Read as _, Seek as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use support::Server;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -53,10 +55,26 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let Some(cgroup) = &self.cgroup else { return };
-        let started = Instant::now();
-        while fs::remove_dir(cgroup).is_err() && started.elapsed() < REMOVE_TIMEOUT {
-            std::thread::yield_now();
+        wait_until_empty(cgroup);
+        if let Err(error) = fs::remove_dir(cgroup) {
+            println!("{} stays: {error}", cgroup.display());
         }
+    }
+}
+
+/// Waits until the last process of a cgroup has ended: the kernel announces a change of `cgroup.events`.
+fn wait_until_empty(cgroup: &Path) {
+    let Ok(mut events) = fs::File::open(cgroup.join("cgroup.events")) else { return };
+    let give_up = Instant::now() + REMOVE_TIMEOUT;
+    loop {
+        let mut text = String::new();
+        let read = events.rewind().and_then(|()| events.read_to_string(&mut text));
+        let left = give_up.saturating_duration_since(Instant::now());
+        if read.is_err() || text.contains("populated 0") || left.is_zero() {
+            return;
+        }
+        let timeout = Timespec::try_from(left).expect("seconds");
+        let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout));
     }
 }
 

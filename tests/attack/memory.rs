@@ -110,6 +110,80 @@ async fn pages_of_activity() {
     assert!(answers.iter().any(|(status, size)| status.is_success() && *size > 1_000_000), "{answers:?}");
 }
 
+/// Clients that ask, and read the head of the answer only. Returns them with the status of each.
+async fn unread(server: &Server, path: &str) -> Vec<(Raw, u16)> {
+    let (address, request) = (server.address(), format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    join_all((0..CALLERS).map(async |_| {
+        let mut connection = Raw::connect(address).await;
+        connection.write(request.as_bytes()).await;
+        let head = connection.head().await;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (connection, status)
+    }))
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_are_not_read() {
+    let mut confined = Confined::start(Start::from(Database::sqlite())).await;
+    let id = mock(&confined.server, "Busy").await;
+    for _ in 0..8 {
+        let body =
+            json!({ "activity_type": "agent_log", "summary": "s", "request_body": "x".repeat(1_000_000) });
+        confined.server.post(&format!("/workspaces/{id}/activity"), body).await.ok();
+    }
+    for path in [format!("/workspaces/{id}/activity?limit=500"), "/workspaces".to_owned()] {
+        let held = timeout(ATTACK_TIMEOUT, unread(&confined.server, &path)).await.expect("answered in time");
+        let answered = held.iter().filter(|(_, status)| *status == 200).count();
+        assert!(answered > 0 && held.iter().all(|(_, status)| [200, 503].contains(status)), "{path}");
+        assert!(!path.ends_with("500") || answered < CALLERS, "{answered} pages of 8 MiB are held");
+        administrator(&confined.server).await;
+        confined.memory.check(&mut confined.server);
+        let grown = confined.server.peak_memory();
+        assert!(grown < MEMORY * 3 / 4, "{path}: {grown}");
+        drop(held);
+        let url = format!("{}{path}", confined.server.url);
+        confined
+            .server
+            .until("there is room again", async |_| {
+                drain(&Client::new(), Method::GET, &url, None).await.0 == StatusCode::OK
+            })
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_the_list_that_are_not_read() {
+    let mut confined = Confined::start(Start::from(Database::sqlite())).await;
+    let mut ids = Vec::new();
+    for number in 0..100 {
+        let id = mock(&confined.server, &format!("Workspace {number}")).await;
+        let body = json!({ "workspace_id": id, "agent_card": { "text": "x".repeat(60_000) } });
+        confined.server.post("/registry/update-card", body).await.ok();
+        ids.push(id);
+    }
+    let (address, mut held) = (confined.server.address(), Vec::new());
+    let attack = async {
+        for number in 0..CALLERS {
+            let body = json!({ "workspace_id": ids[0], "agent_card": { "number": number } });
+            confined.server.post("/registry/update-card", body).await.ok();
+            let mut connection = Raw::connect(address).await;
+            connection.write(b"GET /workspaces HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            held.push(connection);
+        }
+        let mut statuses = Vec::new();
+        for connection in &mut held {
+            statuses.push(connection.head().await.contains(" 200 "));
+        }
+        statuses
+    };
+    let answered = timeout(ATTACK_TIMEOUT, attack).await.expect("answered in time");
+    assert!(answered.contains(&true), "{answered:?}");
+    administrator(&confined.server).await;
+    confined.memory.check(&mut confined.server);
+    drop(held);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_events() {
     let mut confined = Confined::start(Start::from(Database::sqlite())).await;

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// How long an answer may take. Long enough for a loaded machine.
-pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the server may take to say that it refuses.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,15 +52,30 @@ impl Answer {
 
 /// A connection and what was read of it.
 pub(crate) struct Raw {
-    socket: TcpStream,
+    pub(crate) socket: TcpStream,
     read: Vec<u8>,
+}
+
+impl From<TcpStream> for Raw {
+    fn from(socket: TcpStream) -> Self {
+        Self { socket, read: Vec::new() }
+    }
 }
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         assert!(address.ip().is_loopback(), "{address} is not of this machine");
-        let socket = TcpStream::connect(address).await.expect("it listens");
-        Self { socket, read: Vec::new() }
+        TcpStream::connect(address).await.expect("it listens").into()
+    }
+
+    /// Waits until the server closes.
+    pub(crate) async fn end(&mut self) {
+        while self.more().await {}
+    }
+
+    /// Bytes that were read, and of which nothing was made yet.
+    pub(crate) fn buffered(&self) -> usize {
+        self.read.len()
     }
 
     /// Writes what the other end takes: a server that has refused may have closed.

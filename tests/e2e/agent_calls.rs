@@ -99,6 +99,39 @@ on_both_databases! {
         send(&server, &other, &[]).await.ok();
     }
 
+    async fn senders_without_a_credential_have_half_of_the_calls(database: Database) {
+        let start = Start::from(database).env("A2A_MAX_CALLS", "4").env("ADMIN_TOKEN", "admin");
+        let (server, agent) = (Server::start(start).await, Agent::start().await);
+        let body = json!({ "name": "Agent", "runtime": "external", "url": agent.url });
+        let made = server.ask("admin", Method::POST, "/workspaces", Some(body)).await.ok();
+        let path = format!("/workspaces/{}/a2a", made["id"].as_str().unwrap());
+        let answers: Vec<_> = (0..2).map(|_| support::feed()).collect();
+        let (to_agent, reactions): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        agent.react(reactions);
+        let under_way: Vec<_> = (0..2)
+            .map(|_| {
+                let request = reqwest::Client::new().post(format!("{}{path}", server.url)).json(&message("hello"));
+                tokio::spawn(async move { request.send().await.unwrap().status() })
+            })
+            .collect();
+        agent.received(2).await;
+        // A bearer that is no good is none.
+        for headers in [&[][..], &[("Authorization", "Bearer wrong")]] {
+            let refused = raw(&server, made["id"].as_str().unwrap(), headers).await;
+            let status = refused.status().as_u16();
+            assert_eq!((status, refused.headers().contains_key("retry-after")), (503, true), "{headers:?}");
+        }
+        server.ask("admin", Method::POST, &path, Some(message("hello"))).await.ok();
+        assert_eq!(agent.received(3).await.len(), 3, "what was refused was not sent");
+        for answer in to_agent {
+            answer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec()).expect("it waits");
+        }
+        for status in under_way {
+            assert_eq!(status.await.unwrap(), 200);
+        }
+        send(&server, made["id"].as_str().unwrap(), &[]).await.ok();
+    }
+
     async fn events_of_the_workspace_keep_a_delivery_alive(database: Database) {
         let server = Server::start(Start::from(database).env("A2A_IDLE_TIMEOUT_SECONDS", "1")).await;
         let agent = Agent::start().await;

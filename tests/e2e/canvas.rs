@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Database, Server, Signal, Start, free_port};
 use tokio::{net::TcpListener, sync::mpsc};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 /// A canvas that shows what it was asked.
 struct Canvas {
@@ -142,6 +143,30 @@ async fn websockets_are_passed_on() {
     let refused =
         tokio_tungstenite::connect_async(format!("{}/page", server.url.replace("http", "ws"))).await;
     assert!(refused.unwrap_err().to_string().contains("200"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websockets_of_the_canvas_have_the_limits_of_other_sockets() {
+    let canvas = Canvas::start().await;
+    // Eight sockets, four for clients that proved nothing, of which one address may have two.
+    let start = Start::from(Database::sqlite()).env("CANVAS_PROXY_URL", &canvas.url);
+    let server = Server::start(start.env("TRUSTED_PROXIES", "127.0.0.1").env("MAX_CONNECTIONS", "16")).await;
+    let open = async |client: &str| {
+        let mut request =
+            format!("{}/socket", server.url.replace("http", "ws")).into_client_request().unwrap();
+        request.headers_mut().insert("X-Forwarded-For", client.parse().unwrap());
+        tokio_tungstenite::connect_async(request).await.map(|(socket, _)| socket)
+    };
+    let refused = async |client: &str| open(client).await.unwrap_err().to_string();
+    let mut held = vec![open("192.0.2.1").await.unwrap(), open("192.0.2.1").await.unwrap()];
+    assert!(refused("192.0.2.1").await.contains("429"));
+    held.push(open("192.0.2.2").await.unwrap());
+    held.push(open("192.0.2.3").await.unwrap());
+    assert!(refused("192.0.2.4").await.contains("503"));
+    // They are counted with the sockets of the server.
+    let _socket = support::Socket::canvas(&server).await;
+    drop(held);
+    server.until("they are given back", async |_| open("192.0.2.4").await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::errors::{delivery_error, delivery_error_without_addresses};
 use crate::extract::path_param;
 use httpd::JSON_BODY_LIMIT;
-use httpd::body::{self, Admitted, BodyError};
+use httpd::body::{self, BodyError};
 use httpd::client_ip::ClientIp;
 use httpd::error::ApiError;
 use httpd::headers::{WORKSPACE_ID, text};
@@ -109,8 +109,8 @@ impl FromRequest<App> for Message {
         // A bearer that is no good counts as none here.
         let shown = app.access.bearer_of(&Credentials::of(&headers)).ok().flatten();
         let (caller, credential) = sender(app, target, &headers, network, shown.as_ref())?;
-        if shown.is_some() {
-            parts.extensions.insert(Admitted);
+        if let Some(shown) = &shown {
+            parts.extensions.insert(shown.admitted());
         }
         let body = body::read(Request::from_parts(parts, body), JSON_BODY_LIMIT).await.map_err(unreadable)?;
         let idempotency_key =

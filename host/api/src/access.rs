@@ -13,7 +13,7 @@ pub use crate::access_rules::{Access, AgentProof, Caller, Credentials, Registrat
 use crate::app::App;
 use crate::extract::{Validate, path_param};
 use httpd::JSON_BODY_LIMIT;
-use httpd::body::{self, Admitted};
+use httpd::body;
 use httpd::error::ApiError;
 use httpd::json;
 
@@ -27,7 +27,7 @@ impl FromRequestParts<App> for AdminAuth {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let caller = app.access.admin(&Credentials::of(&parts.headers))?;
         record(&caller);
-        parts.extensions.insert(Admitted);
+        parts.extensions.insert(caller.admitted());
         Ok(Self(caller))
     }
 }
@@ -49,7 +49,7 @@ impl FromRequestParts<App> for WorkspaceAuth {
         let caller = app.access.workspace(&id, &Credentials::of(&parts.headers))?;
         let id = WorkspaceId::parse(&id).map_err(|_| ApiError::bad_request("invalid workspace ID"))?;
         record(&caller);
-        parts.extensions.insert(Admitted);
+        parts.extensions.insert(caller.admitted());
         Ok(Self { id, caller })
     }
 }
@@ -77,13 +77,12 @@ const STRANGER_BODY_BYTES: usize = 256 * 1024;
 /// Counts a body among those of admitted callers if the request has a live bearer. Returns whether it has. Bodies that
 /// are not counted at all spare the look at the bearer.
 pub(crate) fn mark_admitted(app: &App, request: &mut Request) -> bool {
-    let credentials = Credentials::of(request.headers());
-    let admitted = !body::is_free(request.headers())
-        && app.access.bearer_of(&credentials).is_ok_and(|caller| caller.is_some());
-    if admitted {
-        request.extensions_mut().insert(Admitted);
+    if body::is_free(request.headers()) {
+        return false;
     }
-    admitted
+    let Ok(Some(caller)) = app.access.bearer_of(&Credentials::of(request.headers())) else { return false };
+    request.extensions_mut().insert(caller.admitted());
+    true
 }
 
 /// A body of the registry, which names the workspace that it is about.

@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 use types::{OrgId, Owner, TokenId, WorkspaceId};
 
 use crate::settings::AccessSettings;
+use httpd::body_budget::Admitted;
 use httpd::error::ApiError;
 use httpd::headers::text;
 use httpd::origin_list::OriginList;
@@ -114,6 +115,12 @@ impl Caller {
     #[must_use]
     pub(crate) fn maker(&self) -> Maker {
         Maker { name: self.to_string(), root: self.root() }
+    }
+
+    /// The mark of the caller's requests, whose bodies share memory with those of tokens of the same root.
+    #[must_use]
+    pub(crate) fn admitted(&self) -> Admitted {
+        Admitted { credential: self.root().map(|root| root.0) }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::access::{Caller, WorkspaceAuth};
 use crate::app::App;
 use crate::errors::{activity_error, report_error};
 use crate::extract::{ValidJson, Validate, given, given_text};
-use crate::next_page::{link, reader};
+use crate::next_page::{Page, link};
 use httpd::error::ApiError;
 use httpd::json::Json;
 use httpd::parameters::Query;
@@ -31,12 +31,17 @@ pub fn routes(_: &App) -> Router<App> {
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
-async fn list(State(app): State<App>, Wanted(query): Wanted, uri: Uri) -> Result<Response, ApiError> {
-    let reading = reader().await?;
+async fn list(
+    State(app): State<App>,
+    Wanted { query, caller }: Wanted,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let page = Page::begin(&caller).await?;
     let ActivityList { rows, next } = app.messaging.activity(query).await.map_err(activity_error)?;
-    drop(reading);
     let rows: Vec<View> = rows.into_iter().map(View::from).collect();
-    Ok((next.and_then(|next| next_page(&uri, next)), Json(rows)).into_response())
+    let text = wire_json::to_vec(&rows).map_err(|error| ApiError::internal(&error))?;
+    drop(rows);
+    Ok((next.and_then(|next| next_page(&uri, next)), page.end(text.into()).await?).into_response())
 }
 
 /// Where the rows go on that did not fit.
@@ -59,7 +64,10 @@ async fn report(
 // === Reading ===
 
 /// The rows that the query of the address asks for, of the workspace that the path names.
-struct Wanted(ActivityQuery);
+struct Wanted {
+    query: ActivityQuery,
+    caller: Caller,
+}
 
 /// Empty parameters count as not given.
 #[derive(Deserialize)]
@@ -79,7 +87,7 @@ impl FromRequestParts<App> for Wanted {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let auth = WorkspaceAuth::from_request_parts(parts, app).await?;
         let Query(query) = Query::from_request_parts(parts, app).await?;
-        wanted(&auth, query).map(Self)
+        Ok(Self { query: wanted(&auth, query)?, caller: auth.caller })
     }
 }
 

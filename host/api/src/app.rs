@@ -15,6 +15,7 @@ use crate::access_rules::Access;
 use crate::connection_limiter::ConnectionLimiter;
 use crate::event_limits::Limits;
 use crate::settings::AccessSettings;
+use crate::socket_permits::canvas_sockets;
 use crate::workspace_list::ListCache;
 use httpd::cors::Cors;
 use httpd::metrics::Metrics;
@@ -142,8 +143,13 @@ pub struct Services {
     pub tasks: BackgroundTasks,
 }
 
+/// Adds the web canvas, whose sockets are counted with those of this server.
+pub fn with_canvas(routes: Router<App>, app: &App, settings: &HttpSettings) -> Router<App> {
+    with_fallback(routes, settings, canvas_sockets(&app.sockets, app.event_limits), &app.shutdown)
+}
+
 /// Every route of the server inside its layers.
 pub fn router(app: App, settings: &HttpSettings) -> Router {
-    let routes = with_fallback(crate::routes(&app), settings, &app.shutdown);
+    let routes = with_canvas(crate::routes(&app), &app, settings);
     middleware(routes, settings, &app.cors, &app.metrics, &app.limits).with_state(app)
 }

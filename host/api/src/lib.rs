@@ -29,6 +29,7 @@ pub mod orgs;
 pub mod queue;
 pub mod registry;
 pub mod settings;
+mod socket_permits;
 pub mod tokens;
 mod workspace_list;
 mod workspace_view;

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Uri, header};
+use httpd::answer_room::Room;
 use httpd::error::ApiError;
+use httpd::json::RenderedJson;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+
+use crate::access::Caller;
 
 /// Bytes of a page of a list at most, unless its first row has more.
 pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -17,13 +22,31 @@ static READERS: Semaphore = Semaphore::const_new(8);
 /// How long a page waits for others.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A permit to read a page.
-///
-/// # Errors
-/// 503 where too many others are read for too long.
-pub(crate) async fn reader() -> Result<SemaphorePermit<'static>, ApiError> {
-    // The semaphore is never closed.
-    timeout(WAIT_TIMEOUT, READERS.acquire()).await.ok().and_then(Result::ok).ok_or_else(ApiError::unavailable)
+/// A page that is being made.
+pub(crate) struct Page {
+    room: Room,
+    _reading: SemaphorePermit<'static>,
+}
+
+impl Page {
+    /// A permit to read a page, and room for it.
+    ///
+    /// # Errors
+    /// 503 where too many others are read, or wait to be sent, for too long.
+    pub(crate) async fn begin(caller: &Caller) -> Result<Self, ApiError> {
+        let room = Room::reserve(PAGE_BYTES, Some(caller.admitted())).await?;
+        // The semaphore is never closed.
+        let reading = timeout(WAIT_TIMEOUT, READERS.acquire()).await.ok().and_then(Result::ok);
+        Ok(Self { room, _reading: reading.ok_or_else(ApiError::unavailable)? })
+    }
+
+    /// The answer, which keeps its room until it is sent.
+    ///
+    /// # Errors
+    /// 503 where it is larger than usual and there is no room for that.
+    pub(crate) async fn end(self, text: Bytes) -> Result<RenderedJson, ApiError> {
+        self.room.hold(text).await.map(RenderedJson)
+    }
 }
 
 /// A `Link` header (RFC 8288) to the rows that did not fit: the same query, with this parameter. Clients that don't

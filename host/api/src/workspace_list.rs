@@ -2,13 +2,17 @@
 //! once per change of any of them.
 //!
 //! The list is the largest answer there is, and monitors and canvases poll it. It costs as much memory again
-//! as its text is long.
+//! as its text is long, and once more for each earlier text that is being sent: clients that do not read hold no more of
+//! these than there is room for ([`Room`]).
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use fleet::{Fleet, Workspace};
+use httpd::answer_room::Room;
+use httpd::body_budget::Admitted;
+use httpd::error::ApiError;
 
 use crate::workspace_view::View;
 
@@ -23,7 +27,12 @@ pub struct ListCache {
 struct Listing {
     rows: Vec<Row>,
     body: Bytes,
+    /// The room of this text, while it is being sent to any clients.
+    room: tokio::sync::Mutex<Weak<Room>>,
 }
+
+/// Texts up to this size need no room.
+const SMALL: usize = 64 * 1024;
 
 #[derive(Debug)]
 struct Row {
@@ -39,23 +48,66 @@ impl ListCache {
     /// The list as it is now.
     ///
     /// # Errors
-    /// When a row has no JSON form.
-    pub(crate) fn render(&self, fleet: &Fleet, proved: bool) -> serde_json::Result<Bytes> {
+    /// 503 where there is no room for it; 500 when a row has no JSON form.
+    pub(crate) async fn render(&self, fleet: &Fleet, proved: bool) -> Result<Bytes, ApiError> {
         let last = if proved { &self.proved } else { &self.anonymous };
-        let workspaces = fleet.workspaces().list();
-        let known = Arc::clone(&last.lock().unwrap_or_else(PoisonError::into_inner));
-        if known.is_of(&workspaces, fleet) {
-            return Ok(known.body.clone());
+        let admitted = proved.then_some(Admitted { credential: None });
+        let known = || Arc::clone(&last.lock().unwrap_or_else(PoisonError::into_inner));
+        let listing = known();
+        if listing.is_of(&fleet.workspaces().list(), fleet) {
+            return listing.send(admitted).await;
         }
-        let listing = known.updated(workspaces, fleet, proved)?;
-        let body = listing.body.clone();
+        let about = listing.body.len();
+        drop(listing);
+        // A request that waits holds no text.
+        let room = Room::reserve(about, admitted).await?;
+        let (listing, workspaces) = (known(), fleet.workspaces().list());
+        if listing.is_of(&workspaces, fleet) {
+            drop(room);
+            return listing.send(admitted).await;
+        }
+        let updated = listing.updated(workspaces, fleet, proved);
+        let mut updated = updated.map_err(|error| ApiError::internal(&error))?;
+        let room = Arc::new(room.resize(updated.body.len()).await?);
+        *updated.room.get_mut() = Arc::downgrade(&room);
+        let text = Sent { text: updated.body.clone(), _room: room };
         // Of two that render at once either may be kept: each row is compared again.
-        *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listing);
-        Ok(body)
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(updated);
+        Ok(Bytes::from_owner(text))
+    }
+}
+
+/// A text that is being sent.
+struct Sent {
+    text: Bytes,
+    _room: Arc<Room>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
     }
 }
 
 impl Listing {
+    /// The text, with the room that all who are sent it share.
+    async fn send(&self, admitted: Option<Admitted>) -> Result<Bytes, ApiError> {
+        let text = self.body.clone();
+        if text.len() <= SMALL {
+            return Ok(text);
+        }
+        let mut shared = self.room.lock().await;
+        let room = match shared.upgrade() {
+            Some(room) => room,
+            None => {
+                let room = Arc::new(Room::reserve(text.len(), admitted).await?);
+                *shared = Arc::downgrade(&room);
+                room
+            }
+        };
+        Ok(Bytes::from_owner(Sent { text, _room: room }))
+    }
+
     fn is_of(&self, workspaces: &[Arc<Workspace>], fleet: &Fleet) -> bool {
         // The text of an empty list was not rendered yet.
         !workspaces.is_empty()
@@ -90,7 +142,7 @@ impl Listing {
             rows.push(Row { workspace, timeout_ms, text: start..text.len() });
         }
         text.push(b']');
-        Ok(Self { rows, body: text.into() })
+        Ok(Self { rows, body: text.into(), room: Default::default() })
     }
 }
 

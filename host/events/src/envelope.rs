@@ -35,6 +35,8 @@ pub struct Envelope {
     at: DateTime<Utc>,
     payload: Arc<str>,
     frame: OnceLock<Bytes>,
+    /// The event for clients who may not see all of it, once one asked. None: they may.
+    restricted: OnceLock<Option<Arc<Self>>>,
 }
 
 impl Envelope {
@@ -50,6 +52,7 @@ impl Envelope {
             at,
             payload: event.payload().into(),
             frame: OnceLock::new(),
+            restricted: OnceLock::new(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Envelope {
             at,
             payload: json::EMPTY.into(),
             frame: OnceLock::new(),
+            restricted: OnceLock::new(),
         }
     }
 
@@ -102,6 +106,7 @@ impl Envelope {
             at,
             payload: json::object_or_empty(payload).into(),
             frame: OnceLock::new(),
+            restricted: OnceLock::new(),
         }
     }
 
@@ -129,7 +134,16 @@ impl Envelope {
             at: self.at,
             payload: json::object_or_empty(payload).into(),
             frame: OnceLock::new(),
+            restricted: OnceLock::new(),
         }
+    }
+
+    /// The event for clients who may not see all of it: made by the first that asks, and shared by all. `restrict` returns
+    /// none where they may see all.
+    #[must_use]
+    pub fn restricted(self: &Arc<Self>, restrict: impl FnOnce(&Self) -> Option<Self>) -> Arc<Self> {
+        let restricted = self.restricted.get_or_init(|| restrict(self).map(Arc::new));
+        Arc::clone(restricted.as_ref().unwrap_or(self))
     }
 
     /// Its name on the wire.
@@ -313,6 +327,18 @@ mod tests {
         let envelope = stored(1, "WORKSPACE_OFFLINE", None, "{}");
         let (one, other) = (envelope.frame_bytes(), envelope.frame_bytes());
         assert_eq!((one.as_ptr(), &one[..]), (other.as_ptr(), envelope.frame().as_bytes()));
+    }
+
+    #[test]
+    fn the_event_for_clients_who_may_not_see_all_of_it_is_made_once() {
+        let envelope = Arc::new(stored(1, "WORKSPACE_ONLINE", None, r#"{"url":"http://a"}"#));
+        let restricted = envelope.restricted(|event| Some(event.with_payload("{}".to_owned())));
+        assert_eq!(&**restricted.payload(), "{}");
+        let again = envelope.restricted(|_| panic!("it is there"));
+        assert_eq!(again.frame_bytes().as_ptr(), restricted.frame_bytes().as_ptr());
+        assert_ne!(envelope.frame(), restricted.frame());
+        let open = Arc::new(stored(2, "WORKSPACE_OFFLINE", None, "{}"));
+        assert!(Arc::ptr_eq(&open, &open.restricted(|_| None)));
     }
 
     #[test]

@@ -21,7 +21,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use crate::JSON_BODY_LIMIT;
-use crate::body_budget::{self, Budget, FREE, NoMemory, WAIT};
+use crate::body_budget::{self, Admitted, Budget, FREE, NoMemory, WAIT};
+use crate::client_ip::Peer;
 use crate::error::ApiError;
 use crate::headers::text;
 use crate::request_body::BodyTimeout;
@@ -40,10 +41,6 @@ impl BodyLimit {
         extensions.get::<Self>().map_or(JSON_BODY_LIMIT, |limit| limit.0)
     }
 }
-
-/// Marks a request whose caller was admitted: its body is counted apart from those of strangers.
-#[derive(Debug, Clone, Copy)]
-pub struct Admitted;
 
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +103,12 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 /// # Errors
 /// See [`BodyError`].
 pub async fn read(request: Request, limit: usize) -> Result<Bytes, BodyError> {
-    let admitted = request.extensions().get::<Admitted>().is_some();
+    let admitted = request.extensions().get::<Admitted>().copied();
+    if admitted.is_some()
+        && let Some(peer) = request.extensions().get::<Peer>()
+    {
+        peer.requests.set_admitted();
+    }
     read_within(request.into_body(), limit, body_budget::of_process(), admitted).await
 }
 
@@ -121,7 +123,7 @@ async fn read_within(
     mut body: axum::body::Body,
     limit: usize,
     budget: &Budget,
-    admitted: bool,
+    admitted: Option<Admitted>,
 ) -> Result<Bytes, BodyError> {
     let announced = body.size_hint();
     let least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
@@ -207,6 +209,7 @@ mod tests {
     use futures::stream;
     use http_body::{Frame, SizeHint};
     use tokio::task::JoinSet;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -217,6 +220,7 @@ mod tests {
         axum::body::Body::from_stream(stream::iter(chunks))
     }
 
+    const ADMIN: Option<Admitted> = Some(Admitted { credential: None });
     const KIB: usize = 1024;
     const LIMIT: usize = 1024 * KIB;
 
@@ -231,7 +235,7 @@ mod tests {
             (&[600 * KIB, 400 * KIB, 24 * KIB + 1], None),
             (&[LIMIT + 1], None),
         ] {
-            let read = read_within(chunked(chunks), LIMIT, &budget, false).await;
+            let read = read_within(chunked(chunks), LIMIT, &budget, None).await;
             match (&read, expected) {
                 (Ok(body), Some(length)) => assert_eq!(body.len(), length),
                 (Err(BodyError::TooLarge), None) => {}
@@ -239,7 +243,7 @@ mod tests {
             }
         }
         let known = axum::body::Body::from(vec![b'x'; LIMIT + 1]);
-        assert!(matches!(read_within(known, LIMIT, &budget, false).await, Err(BodyError::TooLarge)));
+        assert!(matches!(read_within(known, LIMIT, &budget, None).await, Err(BodyError::TooLarge)));
         assert!(budget.is_unused(), "all is given back");
     }
 
@@ -247,14 +251,14 @@ mod tests {
     async fn a_body_keeps_its_part_of_the_budget_as_long_as_it_is_held() {
         let budget = Budget::new(100 << 20);
         for body in [chunked(&[100 * KIB, 100 * KIB]), axum::body::Body::from(vec![b'x'; 100 * KIB])] {
-            let body = read_within(body, LIMIT, &budget, true).await.expect("read");
+            let body = read_within(body, LIMIT, &budget, ADMIN).await.expect("read");
             let part = body.slice(0..1);
             drop(body);
             assert!(!budget.is_unused());
             drop(part);
             assert!(budget.is_unused());
         }
-        let small = read_within(chunked(&[FREE]), LIMIT, &budget, false).await.expect("read");
+        let small = read_within(chunked(&[FREE]), LIMIT, &budget, None).await.expect("read");
         assert!(budget.is_unused(), "small bodies are not counted");
         assert_eq!(small.len(), FREE);
     }
@@ -264,19 +268,19 @@ mod tests {
         let budget = Budget::new(10 * LIMIT);
         let mut held = Vec::new();
         let refused = loop {
-            match read_within(chunked(&[LIMIT]), LIMIT, &budget, false).await {
+            match read_within(chunked(&[LIMIT]), LIMIT, &budget, None).await {
                 Ok(body) => held.push(body),
                 Err(error) => break error,
             }
         };
         assert!(matches!(refused, BodyError::Busy), "{refused}");
-        let known = read_within(vec![b'x'; LIMIT].into(), LIMIT, &budget, false).await;
+        let known = read_within(vec![b'x'; LIMIT].into(), LIMIT, &budget, None).await;
         assert!(matches!(known, Err(BodyError::Busy)), "{known:?}");
-        let small = read_within(vec![b'x'; 10 * KIB].into(), LIMIT, &budget, false).await;
+        let small = read_within(vec![b'x'; 10 * KIB].into(), LIMIT, &budget, None).await;
         assert!(small.is_ok(), "small bodies have a part of their own");
-        assert!(read_within(chunked(&[LIMIT]), LIMIT, &budget, true).await.is_ok());
+        assert!(read_within(chunked(&[LIMIT]), LIMIT, &budget, ADMIN).await.is_ok());
         held.pop();
-        assert!(read_within(chunked(&[LIMIT]), LIMIT, &budget, false).await.is_ok());
+        assert!(read_within(chunked(&[LIMIT]), LIMIT, &budget, None).await.is_ok());
     }
 
     /// A body that announces `announced` bytes and sends `sent` of them at first; the rest never comes.
@@ -301,7 +305,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bodies_that_are_only_announced_take_nothing() {
         for (announced, admitted) in
-            [(64 * KIB, false), (LIMIT, false), (5 * KIB, true), (64 * KIB, true), (LIMIT, true)]
+            [(64 * KIB, None), (LIMIT, None), (5 * KIB, ADMIN), (64 * KIB, ADMIN), (LIMIT, ADMIN)]
         {
             let (mut reading, budget) = (JoinSet::new(), Arc::new(Budget::new(6 * LIMIT)));
             for _ in 0..2000 {
@@ -310,7 +314,7 @@ mod tests {
             }
             tokio::task::yield_now().await;
             let other = read_within(vec![b'x'; announced].into(), LIMIT, &budget, admitted).await;
-            assert!(other.is_ok(), "{announced} {admitted}: {other:?}");
+            assert!(other.is_ok(), "{announced} {admitted:?}: {other:?}");
             assert!(reading.try_join_next().is_none(), "they are still being read");
         }
     }
@@ -320,26 +324,59 @@ mod tests {
         let budget = Budget::new(60 * LIMIT);
         let small = |admitted| read_within(vec![b'x'; 64 * KIB].into(), LIMIT, &budget, admitted);
         let (mut strange, mut admitted) = (Vec::new(), Vec::new());
-        while let Ok(body) = small(false).await {
+        while let Ok(body) = small(None).await {
             strange.push(body);
         }
         assert_eq!(strange.len(), 160, "a sixth");
         // Theirs overflow into the half for large ones.
-        while let Ok(body) = small(true).await {
+        while let Ok(body) = small(ADMIN).await {
             admitted.push(body);
         }
         assert_eq!(admitted.len(), 160 + 480);
         strange.pop();
-        assert!(small(false).await.is_ok(), "nor do these take the part of strangers");
+        assert!(small(None).await.is_ok(), "nor do these take the part of strangers");
         drop((strange, admitted));
         assert!(budget.is_unused(), "all is given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_of_one_credential_leave_the_part_of_admitted_callers_to_others() {
+        for size in [64 * KIB, LIMIT] {
+            let budget = Budget::new(64 * LIMIT);
+            let read = async |admitted| {
+                let body = axum::body::Body::from(vec![b'x'; size]);
+                read_within(body, LIMIT, &budget, admitted).await
+            };
+            let [one, other] = [1, 2].map(|id| Some(Admitted { credential: Some(Uuid::from_u128(id)) }));
+            let mut held = Vec::new();
+            let refused = loop {
+                match read(one).await {
+                    Ok(body) => held.push(body),
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(refused, BodyError::Busy), "{refused}");
+            assert_eq!(held.len() * size, 8 * LIMIT, "a quarter of the half");
+            assert!(read(other).await.is_ok() && read(ADMIN).await.is_ok());
+            held.pop();
+            assert!(read(one).await.is_ok());
+            drop(held);
+            assert!(budget.is_unused(), "all is given back");
+            // What is larger than the share has all of it, whether it is announced or not.
+            let large = 20 * LIMIT;
+            let body = read_within(vec![b'x'; large].into(), large, &budget, one).await.expect("read");
+            assert!(read(one).await.is_err() && read(other).await.is_ok());
+            drop(body);
+            assert!(read_within(chunked(&[LIMIT; 20]), large, &budget, one).await.is_ok());
+            assert!(budget.is_unused(), "all is given back");
+        }
     }
 
     #[tokio::test]
     async fn a_body_waits_for_memory() {
         let budget = Budget::new(12 * LIMIT);
-        let held = read_within(chunked(&[LIMIT, LIMIT]), 2 * LIMIT, &budget, false).await.expect("read");
-        let waiting = read_within(chunked(&[LIMIT]), LIMIT, &budget, false);
+        let held = read_within(chunked(&[LIMIT, LIMIT]), 2 * LIMIT, &budget, None).await.expect("read");
+        let waiting = read_within(chunked(&[LIMIT]), LIMIT, &budget, None);
         let freed = async {
             tokio::task::yield_now().await;
             drop(held);

@@ -8,16 +8,20 @@
 //! | of admitted callers, announced with up to [`SMALL`] bytes | a sixth, and what is free of the half |
 //! | of admitted callers, larger or not announced (guests, org templates) | a half |
 //!
+//! One credential has [`SHARE`] of the half, for its small and large bodies together; the operator's has no such limit.
+//!
 //! So bodies of strangers keep no admitted caller from sending anything, and their large ones no stranger from sending
 //! a message. A body is counted as it arrives: who only announces one takes nothing. Those of admitted callers with more
 //! than [`MESSAGE`] bytes are counted at once with what they announce, so that two of them never wait for each other.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// Bytes up to which a body is not counted: heartbeats are smaller.
 pub(crate) const FREE: usize = 4 * 1024;
@@ -25,6 +29,10 @@ pub(crate) const FREE: usize = 4 * 1024;
 pub(crate) const SMALL: usize = 64 * 1024;
 /// Bytes of a message at most. Guests and org templates have more.
 const MESSAGE: usize = 1 << 20;
+/// The part of the half for admitted callers that bodies of one credential may take.
+const SHARE: usize = 4;
+/// Up to this number, shares without bodies are not looked for.
+const FEW_SHARES: usize = 64;
 /// How long a body waits for memory.
 pub(crate) const WAIT: Duration = Duration::from_secs(5);
 
@@ -44,6 +52,13 @@ pub(crate) fn of_process() -> &'static Budget {
     PROCESS.get_or_init(|| Budget::new(DEFAULT))
 }
 
+/// Marks a request whose caller was admitted: its body is counted apart from those of strangers.
+#[derive(Debug, Clone, Copy)]
+pub struct Admitted {
+    /// The credential whose bodies have a share of their own. None: the operator's, which have no limit but that of all.
+    pub credential: Option<Uuid>,
+}
+
 /// Other bodies take the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoMemory;
@@ -57,6 +72,15 @@ pub(crate) struct Budget {
     /// Small bodies of admitted callers.
     small_admitted: Arc<Part>,
     admitted: Arc<Part>,
+    shares: Mutex<Shares>,
+}
+
+/// What bodies of one credential may take. A share without a body is dropped.
+#[derive(Debug, Default)]
+struct Shares {
+    by_credential: HashMap<Uuid, Weak<Part>>,
+    /// The number of entries at which those of dropped shares are removed.
+    sweep_at: usize,
 }
 
 #[derive(Debug)]
@@ -67,15 +91,13 @@ struct Part {
 
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
-        let part = |bytes: usize| {
-            let bytes = bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-            Arc::new(Part { free: Arc::new(Semaphore::new(bytes)), bytes })
-        };
+        let part = |bytes| Arc::new(Part::new(bytes));
         Self {
             small_strange: part(bytes / 6),
             strange: part(bytes / 6),
             small_admitted: part(bytes / 6),
             admitted: part(bytes / 2),
+            shares: Mutex::default(),
         }
     }
 
@@ -84,21 +106,44 @@ impl Budget {
         &self,
         bytes: usize,
         whole: bool,
-        admitted: bool,
-    ) -> Result<Reserved, NoMemory> {
+        admitted: Option<Admitted>,
+    ) -> Result<Reserved<'_>, NoMemory> {
         let small = whole && bytes <= SMALL;
         let part = match (admitted, small) {
-            (false, true) => &self.small_strange,
-            (false, false) => &self.strange,
-            (true, true) => &self.small_admitted,
-            (true, false) => &self.admitted,
+            (None, true) => &self.small_strange,
+            (None, false) => &self.strange,
+            (Some(_), true) => &self.small_admitted,
+            (Some(_), false) => &self.admitted,
         };
-        let overflow = (admitted && small).then(|| Arc::clone(&self.admitted));
-        let mut reserved = Reserved { part: Arc::clone(part), overflow, permit: None };
-        if admitted && bytes > MESSAGE {
+        let overflow = (admitted.is_some() && small).then(|| Arc::clone(&self.admitted));
+        // The share is looked up when the first bytes are counted: most bodies never are.
+        let credential = admitted.and_then(|admitted| admitted.credential);
+        let mut reserved = Reserved {
+            budget: self,
+            part: Arc::clone(part),
+            overflow,
+            credential,
+            held: Held { permit: None, share: None },
+        };
+        if admitted.is_some() && bytes > MESSAGE {
             reserved.extend(bytes).await?;
         }
         Ok(reserved)
+    }
+
+    fn share(&self, credential: Uuid) -> Arc<Part> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shares { by_credential, sweep_at } = &mut *shares;
+        if let Some(share) = by_credential.get(&credential).and_then(Weak::upgrade) {
+            return share;
+        }
+        if by_credential.len() >= *sweep_at {
+            by_credential.retain(|_, share| share.strong_count() > 0);
+            *sweep_at = by_credential.len().saturating_mul(2).max(FEW_SHARES);
+        }
+        let share = Arc::new(Part::new(self.admitted.bytes / SHARE));
+        by_credential.insert(credential, Arc::downgrade(&share));
+        share
     }
 
     #[cfg(test)]
@@ -110,73 +155,110 @@ impl Budget {
 }
 
 impl Part {
-    /// A body that is larger than the part has all of it.
-    fn permits(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.min(self.bytes)).unwrap_or(u32::MAX)
+    fn new(bytes: usize) -> Self {
+        let bytes = bytes.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes }
     }
 
-    fn try_acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).try_acquire_many_owned(self.permits(bytes)).ok()
+    /// The permits that lead from `held` to a body of `bytes`. One that is larger than the part has all of it.
+    fn permits(&self, held: usize, bytes: usize) -> u32 {
+        u32::try_from(bytes.min(self.bytes).saturating_sub(held)).unwrap_or(u32::MAX)
     }
 
-    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NoMemory> {
-        let waited = timeout(WAIT, Arc::clone(&self.free).acquire_many_owned(self.permits(bytes))).await;
+    fn try_acquire(&self, permits: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_many_owned(permits).ok()
+    }
+
+    async fn acquire(&self, permits: u32) -> Result<OwnedSemaphorePermit, NoMemory> {
+        let waited = timeout(WAIT, Arc::clone(&self.free).acquire_many_owned(permits)).await;
         waited.ok().and_then(Result::ok).ok_or(NoMemory)
     }
 }
 
+fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
+    match held {
+        Some(held) => held.merge(more),
+        none => *none = Some(more),
+    }
+}
+
+fn count(held: Option<&OwnedSemaphorePermit>) -> usize {
+    held.map_or(0, OwnedSemaphorePermit::num_permits)
+}
+
 /// Memory that is reserved for one body.
 #[derive(Debug)]
-pub(crate) struct Reserved {
+pub(crate) struct Reserved<'a> {
+    budget: &'a Budget,
     part: Arc<Part>,
     /// Takes the body where the part is full.
     overflow: Option<Arc<Part>>,
-    permit: Option<OwnedSemaphorePermit>,
+    credential: Option<Uuid>,
+    held: Held,
 }
 
-impl Reserved {
+/// The permits of a body.
+#[derive(Debug)]
+struct Held {
+    permit: Option<OwnedSemaphorePermit>,
+    /// The share of its credential, and the permits of it.
+    share: Option<(Arc<Part>, Option<OwnedSemaphorePermit>)>,
+}
+
+impl Reserved<'_> {
     pub(crate) fn bytes(&self) -> usize {
-        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        count(self.held.permit.as_ref())
     }
 
     /// Reserves memory up to `bytes`.
     pub(crate) async fn extend(&mut self, bytes: usize) -> Result<(), NoMemory> {
-        let more = bytes.saturating_sub(self.bytes());
-        let permit = match (self.part.try_acquire(more), self.overflow.take()) {
+        if let Some(credential) = self.credential {
+            let budget = self.budget;
+            let (share, held) = self.held.share.get_or_insert_with(|| (budget.share(credential), None));
+            let permits = share.permits(count(held.as_ref()), bytes);
+            merge(held, share.acquire(permits).await?);
+        }
+        let permits = self.part.permits(self.bytes(), bytes);
+        let permit = match (self.part.try_acquire(permits), self.overflow.take()) {
             (Some(permit), overflow) => {
                 self.overflow = overflow;
                 permit
             }
             (None, Some(overflow)) => {
                 // All of it: permits of two parts are not one.
-                self.permit = Some(overflow.acquire(bytes).await?);
+                self.held.permit = Some(overflow.acquire(overflow.permits(0, bytes)).await?);
                 self.part = overflow;
                 return Ok(());
             }
-            (None, None) => self.part.acquire(more).await?,
+            (None, None) => self.part.acquire(permits).await?,
         };
-        match &mut self.permit {
-            Some(before) => before.merge(permit),
-            none => *none = Some(permit),
-        }
+        merge(&mut self.held.permit, permit);
         Ok(())
+    }
+
+    /// Gives back what is reserved beyond `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let Held { permit, share } = &mut self.held;
+        for permit in [permit.as_mut(), share.as_mut().and_then(|(_, permit)| permit.as_mut())] {
+            drop(permit.and_then(|permit| permit.split(permit.num_permits().saturating_sub(bytes))));
+        }
     }
 
     /// Ties the memory to the body that is in it.
     pub(crate) fn hold(self, body: Bytes) -> Bytes {
-        match self.permit {
-            Some(permit) => Bytes::from_owner(Held { body, _permit: permit }),
+        match self.held.permit {
+            Some(_) => Bytes::from_owner(HeldBody { body, _held: self.held }),
             None => body,
         }
     }
 }
 
-struct Held {
+struct HeldBody {
     body: Bytes,
-    _permit: OwnedSemaphorePermit,
+    _held: Held,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for HeldBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }

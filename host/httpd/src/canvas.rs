@@ -1,8 +1,10 @@
 //! The web canvas behind this server: what no route matches goes to `CANVAS_PROXY_URL`, streamed both ways and
 //! without credentials.
 //!
-//! Bounds: an answer must begin within [`HEAD_TIMEOUT`] and go on within [`IDLE_TIMEOUT`]; [`SOCKETS`] WebSockets.
+//! Bounds: an answer must begin within [`HEAD_TIMEOUT`] and go on within [`IDLE_TIMEOUT`]. WebSockets have the limits of
+//! this server's own ([`CanvasSockets`]).
 
+use std::any::Any;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +22,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::copy_bidirectional;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutBody;
 
 use crate::body::{self, BodyError};
+use crate::client_ip::ClientIp;
 use crate::error::ApiError;
 use crate::router_ext::Unmatched;
 use crate::shutdown::Shutdown;
@@ -43,8 +45,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const POOL_TIMEOUT: Duration = Duration::from_secs(4);
 /// After which silence the system checks whether the canvas is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// WebSockets that are passed on at the same time.
-const SOCKETS: usize = 256;
 
 /// Headers that concern one connection only.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -69,18 +69,24 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
      img-src 'self' data: blob:; connect-src 'self' ws: wss:; font-src 'self' data:",
 );
 
+/// The right to keep one WebSocket open, returned when it is dropped.
+type Permit = Box<dyn Any + Send>;
+
+/// Gives permits for WebSockets of the canvas, by the client's address. They come without a credential.
+pub type CanvasSockets = Arc<dyn Fn(Option<ClientIp>) -> Result<Permit, ApiError> + Send + Sync>;
+
 /// The canvas.
 pub(crate) struct Canvas {
     /// Scheme and host. A path in the setting is not used.
     origin: Uri,
     client: Client<HttpsConnector<HttpConnector>, Body>,
-    sockets: Arc<Semaphore>,
+    sockets: CanvasSockets,
     shutdown: Shutdown,
 }
 
 impl Canvas {
     /// The canvas at a URL. `None`: TLS can't be set up.
-    pub(crate) fn new(url: &Uri, shutdown: Shutdown) -> Option<Self> {
+    pub(crate) fn new(url: &Uri, sockets: CanvasSockets, shutdown: Shutdown) -> Option<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -93,7 +99,7 @@ impl Canvas {
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_idle_timeout(POOL_TIMEOUT).pool_timer(TokioTimer::new());
         let client = client.build(tls.wrap_connector(tcp));
-        Some(Self { origin: url.clone(), client, sockets: Arc::new(Semaphore::new(SOCKETS)), shutdown })
+        Some(Self { origin: url.clone(), client, sockets, shutdown })
     }
 
     /// The canvas' answer, or an error for what is below a path of the API.
@@ -122,11 +128,10 @@ impl Canvas {
             true => request.extensions_mut().remove::<OnUpgrade>(),
             false => None,
         };
-        let permit = match &socket {
-            Some(_) => {
-                Some(Arc::clone(&self.sockets).try_acquire_owned().map_err(|_| "too many WebSockets")?)
-            }
-            None => None,
+        let client = request.extensions().get::<ClientIp>().copied();
+        let permit = match socket.as_ref().map(|_| (self.sockets)(client)).transpose() {
+            Ok(permit) => permit,
+            Err(refusal) => return Ok(refusal.into_response()),
         };
         let (parts, body) = request.into_parts();
         let mut onward = http::Request::new(body);
@@ -209,7 +214,7 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
 }
 
 /// Carries the bytes of a WebSocket until one side ends it, or the server drains.
-async fn pass_on(ours: OnUpgrade, theirs: OnUpgrade, shutdown: Shutdown, _permit: OwnedSemaphorePermit) {
+async fn pass_on(ours: OnUpgrade, theirs: OnUpgrade, shutdown: Shutdown, _permit: Permit) {
     let passed = async {
         if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
             // Either side may end a socket without ceremony.

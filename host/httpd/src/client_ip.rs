@@ -9,9 +9,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use http::{HeaderMap, HeaderName};
 use ipnet::{IpNet, Ipv4Net};
+
+use crate::requests::Requests;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -19,6 +21,13 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const IPV6_NETWORK: u32 = 64;
 /// Bits that stand before an IPv4 address which is written as an IPv6 one.
 const IPV4_MAPPED: u8 = 96;
+
+/// The connection that a request came over; an extension of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Arc<Requests>,
+}
 
 /// Address of the client of a request; an extension of every request that came over a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,8 +120,8 @@ impl TrustedProxies {
 
     /// Notes the client's address on a request that came over a socket.
     pub(crate) fn identify(&self, request: &mut Request) {
-        if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
-            let client = self.client(peer.ip(), request.headers());
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            let client = self.client(peer.address.ip(), request.headers());
             request.extensions_mut().insert(client);
         }
     }

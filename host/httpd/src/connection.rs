@@ -31,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::connection_table::ConnectionPermit;
+use crate::head_scan::HeadScan;
 use crate::requests::Requests;
 
 /// Deadlines of one connection.
@@ -75,6 +76,7 @@ pub(crate) struct Connection {
     /// The state of `requests` that the fields below belong to.
     seen: u64,
     head_begun: bool,
+    scan: HeadScan,
     read_by: Option<Instant>,
     write_by: Option<Instant>,
     linger_until: Option<Instant>,
@@ -93,6 +95,7 @@ impl Connection {
             permit,
             // The deadline of the first head counts from the connect.
             head_begun: true,
+            scan: HeadScan::default(),
             read_by: Some(Instant::now() + deadlines.header),
             write_by: None,
             linger_until: None,
@@ -110,7 +113,7 @@ impl Connection {
             self.head_begun = false;
             self.read_by = None;
         }
-        Requests::is_between(seen)
+        Requests::awaits_head(seen)
     }
 
     /// Whether the client kept us waiting too long. Wakes the task when it will have.
@@ -118,8 +121,14 @@ impl Connection {
         if !self.waits_for_request() {
             return false;
         }
-        let idle = self.deadlines.idle;
-        let by = *self.read_by.get_or_insert_with(|| Instant::now() + idle);
+        let by = match self.read_by {
+            Some(by) => by,
+            None => {
+                let now = Instant::now();
+                self.permit.requests().waits_from(now);
+                *self.read_by.insert(now + self.deadlines.idle)
+            }
+        };
         self.missed = self.read_timer.poll(by, cx);
         self.missed
     }
@@ -164,10 +173,18 @@ impl AsyncRead for Connection {
             // Ready without bytes is how a stream ends.
             return if self.poll_missed(cx) { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
-        let received = buffer.filled().len() > before;
-        if received && self.waits_for_request() && !self.head_begun {
-            self.head_begun = true;
-            self.read_by = Some(Instant::now() + self.deadlines.header);
+        let received = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        if !received.is_empty() && self.waits_for_request() {
+            if !self.head_begun {
+                let now = Instant::now();
+                self.head_begun = true;
+                self.scan = HeadScan::default();
+                self.seen = self.permit.requests().head_begun(now);
+                self.read_by = Some(now + self.deadlines.header);
+            }
+            if self.scan.feed(received) {
+                self.permit.requests().set_ambiguous();
+            }
         }
         result
     }

@@ -4,11 +4,11 @@
 //!   server an `accept` and a `close`. Loopback addresses and trusted proxies have no such limit: many clients are
 //!   behind them. Through a trusted proxy, the same limit holds for the requests that each forwarded address has in
 //!   progress.
-//! - When all permits are taken, a newcomer is not left to wait for strangers who do nothing: connections that have
-//!   not sent a complete request, or wait between two, are closed, those of the address with the most of them first,
-//!   and of these the oldest. Where there is none, connections follow whose request body does not arrive. Nothing that
-//!   is being answered is interrupted, and an address keeps a few connections that it opened a moment ago: their first
-//!   request is under way.
+//! - When all permits are taken, a newcomer is not left to wait for strangers who do nothing: connections that wait
+//!   between two requests, whose head is not complete, or whose body has stopped or is too slow, are closed, those of the
+//!   address with the most of them first, and of these the one for which the server has waited longest. Bodies of
+//!   admitted callers come last. Nothing that is being answered is interrupted, and an address keeps a few connections
+//!   whose head may be under way: the server has waited for it for a moment only.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -24,15 +24,19 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::client_ip::{ClientIp, TrustedProxies};
-use crate::requests::Requests;
+use crate::requests::{Idle, Requests};
 
 /// The part of all connections that is closed at once to make room: finding them takes a look at each, which is done
 /// rarely.
 const BATCH: u32 = 16;
-/// New connections of one address that are not closed to make room.
+/// Connections of one address whose head may be under way that are not closed to make room.
 const NEW_OF_ADDRESS: usize = 16;
+/// How long a head may be under way, and how long for each connection that there may be: where they are few, each is
+/// needed sooner.
+const HEAD_TIME: Duration = Duration::from_secs(1);
+const HEAD_TIME_EACH: Duration = Duration::from_millis(5);
 /// After which time it is looked again for connections to close, where there were none.
-const RETRY: Duration = Duration::from_millis(250);
+const RETRY: Duration = Duration::from_millis(50);
 /// Period of the log lines about refused and closed connections.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
@@ -43,6 +47,7 @@ pub(crate) struct ConnectionTable {
     permits: Arc<Semaphore>,
     max: u32,
     per_address: u32,
+    head_time: Duration,
     proxies: TrustedProxies,
     refused: Counter,
     evicted: Counter,
@@ -79,7 +84,9 @@ impl ConnectionTable {
             metrics::counter!("isomer_connections_evicted_total"),
         );
         let permits = Arc::new(Semaphore::new(max as usize));
-        Arc::new(Self { inner: Mutex::default(), permits, max, per_address, proxies, refused, evicted })
+        let head_time = HEAD_TIME.min(HEAD_TIME_EACH.saturating_mul(max));
+        let inner = Mutex::default();
+        Arc::new(Self { inner, permits, max, per_address, head_time, proxies, refused, evicted })
     }
 
     /// Counts a new connection for its address.
@@ -120,7 +127,7 @@ impl ConnectionTable {
         Ok(Counted { table: Arc::clone(self), network })
     }
 
-    /// Waits for a permit, and closes waiting connections where all are taken. None would mean a closed semaphore; it
+    /// Waits for a permit, and closes idle connections where all are taken. None would mean a closed semaphore; it
     /// is never closed.
     pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
@@ -158,20 +165,22 @@ impl ConnectionTable {
         }
     }
 
-    /// Closes some of the waiting connections. Their permits come back as soon as their tasks have ended.
+    /// Closes some of the idle connections. Their permits come back as soon as their tasks have ended.
     pub(crate) fn make_room(&self) {
         let wanted = (self.max / BATCH).max(1);
         let mut inner = self.lock();
         let mut closed = 0;
-        for receiving in [false, true] {
-            let candidates = inner.candidates(receiving);
-            for open in candidates.iter().filter_map(|id| inner.open.get(id)).take((wanted - closed) as usize)
+        for admitted in [false, true] {
+            for open in inner.candidates(admitted, self.head_time).iter().filter_map(|id| inner.open.get(id))
             {
-                if open.requests.close_if_waiting(receiving)
-                    && let Some(task) = &open.task
+                if let Some(task) = &open.task
+                    && open.requests.close_if_idle()
                 {
                     task.abort();
                     closed += 1;
+                }
+                if closed == wanted {
+                    break;
                 }
             }
             if closed > 0 {
@@ -183,7 +192,7 @@ impl ConnectionTable {
             && let Some(closed) = inner.evictions.add(closed)
         {
             let limit = self.max;
-            tracing::warn!(limit, closed, "MAX_CONNECTIONS is reached: waiting connections were closed");
+            tracing::warn!(limit, closed, "MAX_CONNECTIONS is reached: idle connections were closed");
         }
     }
 
@@ -194,37 +203,39 @@ impl ConnectionTable {
 }
 
 impl Inner {
-    /// The waiting connections in the order in which they are closed.
-    fn candidates(&self, receiving: bool) -> Vec<u64> {
-        // The newest of an address come first, so that the oldest is taken from the end.
-        let mut by_network: HashMap<IpAddr, Vec<u64>> = HashMap::new();
+    /// The idle connections in the order in which they are closed.
+    fn candidates(&self, admitted: bool, head_time: Duration) -> Vec<u64> {
+        let is_new = |idle: &Idle| idle.awaits_head && idle.time < head_time;
+        let now = tokio::time::Instant::now();
+        let mut by_network: HashMap<IpAddr, Vec<(Idle, u64)>> = HashMap::new();
+        // The largest is taken first: the connection's address has the most, then it is idle for the longest time.
         let mut order = BinaryHeap::new();
-        for (id, open) in self.open.iter().rev() {
-            if open.task.is_none() || !open.requests.is_waiting(receiving) {
+        for (id, open) in self.open.iter().filter(|(_, open)| open.task.is_some()) {
+            let Some(idle) = open.requests.idle(now).filter(|idle| idle.is_admitted == admitted) else {
                 continue;
-            }
+            };
             match open.network {
-                Some(network) => by_network.entry(network).or_default().push(*id),
-                None if open.requests.is_new() => {}
-                None => order.push((1, Reverse(*id), Vec::new())),
+                Some(network) => by_network.entry(network).or_default().push((idle, *id)),
+                None if is_new(&idle) => {}
+                None => order.push((1, idle.time, Reverse(*id), Vec::new())),
             }
         }
-        let is_new = |id: &u64| self.open.get(id).is_some_and(|open| open.requests.is_new());
-        for mut ids in by_network.into_values() {
+        for mut idle in by_network.into_values() {
+            idle.sort_unstable_by_key(|(idle, id)| (idle.time, Reverse(*id)));
             let mut spared = 0;
-            ids.retain(|id| {
-                let spare = spared < NEW_OF_ADDRESS && is_new(id);
+            idle.retain(|(idle, _)| {
+                let spare = spared < NEW_OF_ADDRESS && is_new(idle);
                 spared += usize::from(spare);
                 !spare
             });
-            let count = ids.len();
-            order.extend(ids.pop().map(|oldest| (count, Reverse(oldest), ids)));
+            let count = idle.len();
+            let mut rest: Vec<_> = idle.into_iter().map(|(idle, id)| (idle.time, Reverse(id))).collect();
+            order.extend(rest.pop().map(|(time, id)| (count, time, id, rest)));
         }
         let mut candidates = Vec::new();
-        while let Some((_, Reverse(id), mut rest)) = order.pop() {
+        while let Some((count, _, Reverse(id), mut rest)) = order.pop() {
             candidates.push(id);
-            let count = rest.len();
-            order.extend(rest.pop().map(|oldest| (count, Reverse(oldest), rest)));
+            order.extend(rest.pop().map(|(time, id)| (count - 1, time, id, rest)));
         }
         candidates
     }
@@ -364,12 +375,12 @@ mod tests {
     }
 
     /// The ids of closed connections, in the order of their closing.
-    fn order(table: &ConnectionTable, receiving: bool) -> Vec<u64> {
-        table.lock().candidates(receiving)
+    fn order(table: &ConnectionTable) -> Vec<u64> {
+        table.lock().candidates(false, table.head_time)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_address_with_most_waiting_connections_loses_its_oldest_first() {
+    async fn the_address_with_most_idle_connections_loses_the_longest_idle_first() {
         let table = table(100, 50, "");
         let mut permits = Vec::new();
         for peer in
@@ -379,15 +390,16 @@ mod tests {
         }
         advance(SECOND).await;
         let busy = permits[0].requests().begin().expect("open");
-        assert_eq!(order(&table, false), [2, 3, 1, 4, 5, 6]);
+        assert_eq!(order(&table), [2, 3, 1, 4, 5, 6]);
         drop(busy);
-        assert_eq!(order(&table, false), [2, 3, 1, 4, 5, 6], "its answer is not sent yet");
+        assert_eq!(order(&table), [2, 3, 1, 4, 5, 6], "its answer is not sent yet");
         permits[0].requests().set_sent();
-        assert_eq!(order(&table, false), [2, 0, 3, 1, 4, 5, 6]);
+        permits[0].requests().waits_from(Instant::now());
+        assert_eq!(order(&table), [2, 3, 6, 1, 4, 5, 0], "it waits for the shortest time");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_newcomer_gets_the_room_of_a_waiting_connection() {
+    async fn a_newcomer_gets_the_room_of_an_idle_connection() {
         let table = table(2, 50, "");
         let busy = open(&table, "192.0.2.1").await;
         let request = busy.requests().begin().expect("open");
@@ -402,7 +414,7 @@ mod tests {
         table.set_task(id, task.abort_handle());
         let began = Instant::now();
         let newcomer = open(&table, "192.0.2.3").await;
-        assert!(began.elapsed() >= SECOND, "the other one was new");
+        assert!(began.elapsed() >= 2 * HEAD_TIME_EACH, "the other one was new");
         assert!(task.await.expect_err("aborted").is_cancelled());
         assert!(requests.begin().is_none());
         drop((newcomer, request));
@@ -410,18 +422,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bodies_that_do_not_come_make_room_only_where_nothing_else_waits() {
-        let table = table(100, 50, "");
-        let (slow, idle) = (open(&table, "192.0.2.1").await, open(&table, "192.0.2.2").await);
-        let _request = slow.requests().begin().expect("open");
-        slow.requests().body_awaited();
+    async fn bodies_and_idle_connections_are_closed_by_the_time_that_the_server_has_waited_for_them() {
+        let (table, begun) = (table(100, 50, ""), Instant::now());
+        let mut permits = Vec::new();
+        for peer in ["127.0.0.1", "192.0.2.1", "127.0.0.1", "192.0.2.2", "127.0.0.1"] {
+            permits.push(open(&table, peer).await);
+        }
+        let [stopped, idle, later, last, admitted] = [0, 1, 2, 3, 4].map(|id: usize| permits[id].requests());
+        let _requests = [stopped, later, last, admitted].map(|requests| requests.begin().expect("open"));
+        drop(idle.begin());
+        idle.set_sent();
+        admitted.set_admitted();
         advance(SECOND).await;
+        for (requests, late_from) in
+            [(stopped, begun), (admitted, begun), (later, begun + SECOND / 2), (last, begun + SECOND)]
+        {
+            requests.body_awaited(late_from);
+        }
+        idle.waits_from(begun + SECOND);
+        assert_eq!(order(&table), [0, 1], "the others may come");
+        advance(SECOND).await;
+        assert_eq!(order(&table), [0, 2, 1, 3]);
         table.make_room();
-        assert!(idle.requests().begin().is_none(), "the idle connection was closed");
-        assert!(slow.requests().is_waiting(true), "the slow one not yet");
-        drop(idle);
+        assert_eq!((order(&table), table.lock().candidates(true, SECOND)), (vec![], vec![4]));
         table.make_room();
-        assert!(!slow.requests().is_waiting(true), "it was closed");
+        assert!(admitted.begin().is_none(), "the admitted caller's comes last");
     }
 
     #[tokio::test(start_paused = true)]
@@ -433,20 +458,20 @@ mod tests {
         for peer in ["192.0.2.1", "127.0.0.1", "192.0.2.2"] {
             permits.push(open(&table, peer).await);
         }
-        assert_eq!(order(&table, false), [0], "the new ones stay");
+        assert_eq!(order(&table), [0], "the new ones stay");
         drop(old);
         // Between two requests it is not new.
         drop(permits[2].requests().begin());
         permits[2].requests().set_sent();
-        assert_eq!(order(&table, false), [3]);
+        assert_eq!(order(&table), [3]);
         for _ in 0..40 {
             permits.push(open(&table, "192.0.2.3").await);
         }
-        let mut closed = order(&table, false);
+        let mut closed = order(&table);
         closed.sort_unstable();
-        let crowd: Vec<u64> = (3..4 + 40 - NEW_OF_ADDRESS as u64).collect();
-        assert_eq!(closed, crowd, "an address keeps a few new ones");
+        assert_eq!(closed.len(), 1 + 40 - NEW_OF_ADDRESS, "an address keeps a few new ones");
+        assert_eq!(closed.first(), Some(&3));
         advance(SECOND).await;
-        assert_eq!(order(&table, false).len(), permits.len());
+        assert_eq!(order(&table).len(), permits.len());
     }
 }

@@ -1,18 +1,19 @@
 //! Requests that two readers could understand in two ways are refused before anything is decided by their head.
 //!
 //! A proxy that takes the first of two `Authorization` headers and a server that takes the second let a caller in as
-//! somebody else. hyper has refused wrong framing before: lengths that differ, lengths beside chunks.
+//! somebody else. hyper has refused lengths that differ before, and codings that don't end with chunks; of lengths that
+//! are the same it keeps one. Lengths beside chunks it removes: [`head_scan`](crate::head_scan) sees them.
 
 use axum::extract::Request;
 use http::{HeaderName, Version, header};
 
+use crate::client_ip::Peer;
 use crate::error::ApiError;
 use crate::headers::text;
 
 /// Headers that decide something, and of which a request has one at most.
-static SINGLE: [HeaderName; 18] = [
+static SINGLE: [HeaderName; 17] = [
     header::AUTHORIZATION,
-    header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::EXPECT,
     header::HOST,
@@ -43,6 +44,14 @@ pub(crate) fn refusal(request: &Request) -> Option<ApiError> {
         if let Some(name) = repeated {
             return Some(ApiError::bad_request(&format!("the header {name} is repeated")));
         }
+    }
+    // The connection ends with the answer: hyper says so, and so does a body that is not read.
+    if headers.contains_key(header::TRANSFER_ENCODING)
+        && request.extensions().get::<Peer>().is_some_and(|peer| peer.requests.take_ambiguous())
+    {
+        return Some(ApiError::bad_request(
+            "the headers Transfer-Encoding and Content-Length exclude each other",
+        ));
     }
     let target = request.uri().authority();
     let fault = match headers.get(header::HOST) {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod answer_room;
 mod background;
 pub mod body;
 pub mod body_budget;
@@ -17,6 +18,7 @@ mod connection_table;
 pub mod cors;
 pub mod error;
 mod head_check;
+mod head_scan;
 pub mod headers;
 mod host_guard;
 pub mod json;
@@ -45,6 +47,7 @@ pub mod websocket;
 pub use axum::Router;
 
 pub use background::background_tasks;
+pub use canvas::CanvasSockets;
 pub use client_ip::ClientIp;
 pub use middleware::{middleware, with_fallback};
 

@@ -33,7 +33,7 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
-use crate::canvas::Canvas;
+use crate::canvas::{Canvas, CanvasSockets};
 use crate::client_ip::TrustedProxies;
 use crate::cors::{Cors, Decision};
 use crate::head_check;
@@ -74,11 +74,17 @@ where
 }
 
 /// Adds what answers where no route matches: the web canvas, if there is one.
-pub fn with_fallback<S>(routes: Router<S>, settings: &HttpSettings, shutdown: &Shutdown) -> Router<S>
+pub fn with_fallback<S>(
+    routes: Router<S>,
+    settings: &HttpSettings,
+    sockets: CanvasSockets,
+    shutdown: &Shutdown,
+) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let canvas = settings.canvas_proxy_url.as_ref().and_then(|url| Canvas::new(url, shutdown.clone()));
+    let url = settings.canvas_proxy_url.as_ref();
+    let canvas = url.and_then(|url| Canvas::new(url, sockets, shutdown.clone()));
     match canvas.map(Arc::new) {
         Some(canvas) => routes.fallback(async move |request: Request| canvas.answer(request).await),
         None => routes.fallback(router_ext::not_found),

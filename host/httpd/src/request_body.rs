@@ -49,14 +49,25 @@ impl RequestBody {
         Body::new(Self { body, deadlines, requests, received: 0, begun: None, waiting: None, timer })
     }
 
+    /// The time that what has come may take at the minimum rate.
+    fn allowed(&self) -> Duration {
+        Duration::from_millis(self.received.saturating_mul(1000) / u64::from(self.deadlines.body_rate.max(1)))
+    }
+
     /// When the body is too late, if nothing comes up to then.
     fn due(&mut self) -> Instant {
-        let now = Instant::now();
-        let Deadlines { idle, body, body_grace, body_rate, .. } = self.deadlines;
-        let begun = *self.begun.get_or_insert(now);
-        let waiting = *self.waiting.get_or_insert(now);
-        let seconds = self.received / u64::from(body_rate.max(1));
-        let slow = begun + (body_grace + Duration::from_secs(seconds)).min(body);
+        let (begun, waiting) = match (self.begun, self.waiting) {
+            (Some(begun), Some(waiting)) => (begun, waiting),
+            _ => {
+                let now = Instant::now();
+                let begun = *self.begun.get_or_insert(now);
+                self.waiting = Some(now);
+                self.requests.body_awaited(now.min(begun + self.allowed()));
+                (begun, now)
+            }
+        };
+        let Deadlines { idle, body, body_grace, .. } = self.deadlines;
+        let slow = begun + (body_grace + self.allowed()).min(body);
         slow.min(waiting + idle)
     }
 }
@@ -80,9 +91,6 @@ impl http_body::Body for RequestBody {
                 self.requests.set_unread(false);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        if self.waiting.is_none() {
-            self.requests.body_awaited();
         }
         let due = self.due();
         if self.timer.poll(due, cx) {

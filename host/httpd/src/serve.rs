@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -28,13 +27,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::SetOnce;
 use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use crate::capacity::Capacity;
-use crate::client_ip::TrustedProxies;
+use crate::client_ip::{Peer, TrustedProxies};
 use crate::connection::{Connection, Deadlines};
 use crate::connection_table::{ConnectionTable, Counted};
 use crate::error::ApiError;
@@ -72,6 +72,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// Bytes of an answer that the kernel takes of us and has not sent yet. Up to megabytes without this: a client that reads
+/// slowly would seem to take nothing while they last, and each connection could keep so much memory.
+const UNSENT: u32 = 128 * 1024;
 
 /// How long accepting pauses when the process or the machine is out of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
@@ -151,6 +155,10 @@ pub async fn serve(
         .max_header_size(limits.max_head)
         .max_buf_size(limits.max_head.saturating_mul(2)) // hyper's own is 400 KiB for each connection
         .header_read_timeout(None); // the socket does it, see `connection`
+    // Accepted sockets inherit it.
+    if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT) {
+        tracing::warn!(%error, "cannot set TCP_NOTSENT_LOWAT: answers to slow clients may be cut off in a crowd");
+    }
     let accepting = async {
         loop {
             let (stream, peer) = accept(&listener, &table).await;
@@ -268,7 +276,8 @@ impl Server {
         };
         let deadlines = self.limits.deadlines;
         let mut request = request.map(|body| RequestBody::wrap(body, deadlines, &self.requests));
-        request.extensions_mut().insert(ConnectInfo(self.client));
+        let peer = Peer { address: self.client, requests: Arc::clone(&self.requests) };
+        request.extensions_mut().insert(peer);
         let mut router = self.routes.get(request.uri().path(), self.limits.start).await.clone();
         let Ok(mut response) = router.call(request).await;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {

@@ -40,6 +40,10 @@ pub enum Credential {
 }
 
 impl Credential {
+    pub(crate) fn is_none(self) -> bool {
+        matches!(self, Self::None(_))
+    }
+
     /// Adds it to the digest of a message.
     pub(crate) fn add_to(self, digest: &mut Sha256) {
         match self {

@@ -48,7 +48,7 @@ impl Messaging {
     pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
         let _counted = self.stopping.begin();
         let SendRequest { target, body, caller, credential, deadline, headers, idempotency_key } = message;
-        let anonymous = matches!(credential, Credential::None(_));
+        let anonymous = credential.is_none();
         let delivery = Delivery { anonymous, ..self.prepare(target, &body, caller).await? };
         if let Some(hops) = headers.excess_hops() {
             return Err(DeliveryError::Loop { hops });
@@ -56,7 +56,7 @@ impl Messaging {
         let key = Key::of(target, (caller, credential), &body, idempotency_key.as_deref(), &delivery.request)
             // Who asks for the events of a task again wants those that are still to come.
             .filter(|_| !stream::is_resubscription(delivery.request.method()));
-        let options = SendOptions { deadline, headers, streaming: true };
+        let options = SendOptions { deadline, headers, by_stranger: credential.is_none(), streaming: true };
         match key {
             Some(key) => self.send_once(key, delivery, options).await,
             None => self.send(delivery, options).await,

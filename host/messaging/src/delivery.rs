@@ -58,6 +58,8 @@ pub(crate) struct SendOptions {
     /// Until when its sender waits, if the sender says so.
     pub(crate) deadline: Option<Instant>,
     pub(crate) headers: MessageHeaders,
+    /// Its sender showed no credential.
+    pub(crate) by_stranger: bool,
     /// Its sender takes an answer in pieces.
     pub(crate) streaming: bool,
 }

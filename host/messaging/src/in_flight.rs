@@ -35,13 +35,31 @@ struct Workspaces {
     entries: HashMap<WorkspaceId, Entry>,
     /// Of all workspaces.
     deliveries: usize,
+    /// Those for senders who showed no credential.
+    of_strangers: usize,
 }
 
-/// Whose deliveries are as many as may be at once.
+/// What has as many deliveries as it may have at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     Workspace,
+    /// All of this server, or those for senders without a credential.
     Server,
+}
+
+/// How many deliveries there may be at once.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    all: usize,
+    of_strangers: usize,
+    /// Of one workspace.
+    each: usize,
+}
+
+impl From<Limits> for Most {
+    fn from(limits: Limits) -> Self {
+        Self { all: limits.calls, of_strangers: limits.calls_of_strangers, each: limits.calls_each }
+    }
 }
 
 #[derive(Debug)]
@@ -63,6 +81,7 @@ pub(crate) struct DeliveryClock {
     in_flight: Arc<InFlight>,
     published: Arc<Published>,
     delivery: Delivery,
+    by_stranger: bool,
     fleet: Fleet,
     default_timeout: Duration,
     /// When the delivery is a long one.
@@ -78,13 +97,15 @@ impl InFlight {
         delivery: &Delivery,
         fleet: &Fleet,
         limits: Limits,
+        by_stranger: bool,
     ) -> Result<DeliveryClock, Full> {
-        let published = self.enter(delivery.target.row.id, (limits.calls, limits.calls_each))?;
+        let published = self.enter(delivery.target.row.id, Most::from(limits), by_stranger)?;
         published.reset();
         Ok(DeliveryClock {
             in_flight: Arc::clone(self),
             published,
             delivery: delivery.clone(),
+            by_stranger,
             fleet: fleet.clone(),
             default_timeout: limits.idle_timeout,
             long_at: Instant::now() + LONG_DELIVERY,
@@ -92,16 +113,17 @@ impl InFlight {
         })
     }
 
-    fn enter(&self, id: WorkspaceId, (all, each): (usize, usize)) -> Result<Arc<Published>, Full> {
+    fn enter(&self, id: WorkspaceId, most: Most, by_stranger: bool) -> Result<Arc<Published>, Full> {
         let mut workspaces = self.lock();
-        let Workspaces { entries, deliveries } = &mut *workspaces;
+        let Workspaces { entries, deliveries, of_strangers } = &mut *workspaces;
         // The workspace first: what its agent is too busy for can be queued.
-        if entries.get(&id).is_some_and(|entry| entry.deliveries >= each) {
+        if entries.get(&id).is_some_and(|entry| entry.deliveries >= most.each) {
             return Err(Full::Workspace);
         }
-        if *deliveries >= all {
+        if *deliveries >= most.all || (by_stranger && *of_strangers >= most.of_strangers) {
             return Err(Full::Server);
         }
+        *of_strangers += usize::from(by_stranger);
         let entry = entries.entry(id).or_insert_with(|| {
             let published = Published { from: Instant::now(), last: AtomicU64::new(0) };
             Entry { deliveries: 0, published: Arc::new(published) }
@@ -113,10 +135,11 @@ impl InFlight {
         Ok(published)
     }
 
-    fn leave(&self, id: WorkspaceId) {
+    fn leave(&self, id: WorkspaceId, by_stranger: bool) {
         let mut workspaces = self.lock();
-        let Workspaces { entries, deliveries } = &mut *workspaces;
+        let Workspaces { entries, deliveries, of_strangers } = &mut *workspaces;
         if let Some(entry) = entries.get_mut(&id) {
+            *of_strangers -= usize::from(by_stranger);
             entry.deliveries -= 1;
             *deliveries -= 1;
             if entry.deliveries == 0 {
@@ -194,7 +217,7 @@ impl std::fmt::Debug for DeliveryClock {
 
 impl Drop for DeliveryClock {
     fn drop(&mut self) {
-        self.in_flight.leave(self.id());
+        self.in_flight.leave(self.id(), self.by_stranger);
     }
 }
 
@@ -204,13 +227,13 @@ mod tests {
 
     use super::*;
 
-    const PLENTY: (usize, usize) = (10, 10);
+    const PLENTY: Most = Most { all: 10, of_strangers: 10, each: 10 };
 
     #[tokio::test(start_paused = true)]
     async fn events_of_a_workspace_in_flight_reset_its_time() {
         let in_flight = InFlight::default();
         let [id, other] = [WorkspaceId::random(), WorkspaceId::random()];
-        let published = in_flight.enter(id, PLENTY).expect("room");
+        let published = in_flight.enter(id, PLENTY, true).expect("room");
         let start = Instant::now();
         advance(Duration::from_secs(5)).await;
         in_flight.on_published(other);
@@ -223,11 +246,12 @@ mod tests {
     fn a_workspace_is_forgotten_with_its_last_delivery() {
         let in_flight = InFlight::default();
         let id = WorkspaceId::random();
-        let first = in_flight.enter(id, PLENTY).expect("room");
-        assert!(Arc::ptr_eq(&first, &in_flight.enter(id, PLENTY).expect("room")));
-        in_flight.leave(id);
+        let first = in_flight.enter(id, PLENTY, true).expect("room");
+        assert!(Arc::ptr_eq(&first, &in_flight.enter(id, PLENTY, false).expect("room")));
+        in_flight.leave(id, false);
         assert_eq!(in_flight.count.load(Ordering::Relaxed), 1);
-        in_flight.leave(id);
+        in_flight.leave(id, true);
+        assert_eq!(in_flight.lock().of_strangers, 0);
         assert_eq!((in_flight.count.load(Ordering::Relaxed), in_flight.lock().entries.len()), (0, 0));
     }
 
@@ -235,12 +259,33 @@ mod tests {
     fn deliveries_are_limited_for_a_workspace_and_for_all() {
         let in_flight = InFlight::default();
         let [one, other] = [WorkspaceId::random(), WorkspaceId::random()];
-        let enter = |id| in_flight.enter(id, (3, 2)).map(drop);
+        let most = Most { all: 3, of_strangers: 3, each: 2 };
+        let enter = |id| in_flight.enter(id, most, false).map(drop);
         assert_eq!([enter(one), enter(one), enter(one)], [Ok(()), Ok(()), Err(Full::Workspace)]);
         assert_eq!([enter(other), enter(other)], [Ok(()), Err(Full::Server)]);
-        in_flight.leave(one);
+        in_flight.leave(one, false);
         assert_eq!([enter(other), enter(one)], [Ok(()), Err(Full::Server)]);
-        in_flight.leave(other);
+        in_flight.leave(other, false);
         assert_eq!(enter(one), Ok(()));
+    }
+
+    #[test]
+    fn senders_without_a_credential_have_a_part_of_all_deliveries() {
+        let in_flight = InFlight::default();
+        let most = Most { all: 4, of_strangers: 2, each: 4 };
+        let (id, other) = (WorkspaceId::random(), WorkspaceId::random());
+        let enter = |id, by_stranger| in_flight.enter(id, most, by_stranger).map(drop);
+        assert_eq!(
+            [enter(id, true), enter(other, true), enter(id, true)],
+            [Ok(()), Ok(()), Err(Full::Server)]
+        );
+        assert_eq!(
+            [enter(id, false), enter(id, false), enter(id, false)],
+            [Ok(()), Ok(()), Err(Full::Server)]
+        );
+        in_flight.leave(id, false);
+        assert_eq!(enter(id, true), Err(Full::Server));
+        in_flight.leave(other, true);
+        assert_eq!(enter(id, true), Ok(()));
     }
 }

@@ -26,6 +26,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Calls of agents under way at once.
     pub calls: usize,
+    /// Those for senders who showed no credential.
+    pub calls_of_strangers: usize,
     /// Calls of one workspace's agent under way at once.
     pub calls_each: usize,
     /// What may wait in the queue.

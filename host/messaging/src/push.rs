@@ -57,7 +57,7 @@ impl Messaging {
             }
         };
         delivery.begun = Some(Begun::now());
-        let limits = match self.limits(&delivery, options.deadline) {
+        let limits = match self.limits(&delivery, &options) {
             Ok(limits) => limits,
             Err(Full::Server) => return Err(DeliveryError::TooManyCalls.into()),
             Err(Full::Workspace) => {
@@ -86,13 +86,13 @@ impl Messaging {
     }
 
     /// How long the delivery may take, if there may be one more. Users wait as long as they like.
-    fn limits(&self, delivery: &Delivery, deadline: Option<Instant>) -> Result<CallLimits, Full> {
+    fn limits(&self, delivery: &Delivery, options: &SendOptions) -> Result<CallLimits, Full> {
         let limit = match delivery.caller {
             Caller::User => None,
             Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
         };
-        let clock = self.in_flight.start(delivery, &self.fleet, self.limits)?;
-        Ok(CallLimits { deadline: deadline.or(limit), idle: Some(Arc::new(clock)) })
+        let clock = self.in_flight.start(delivery, &self.fleet, self.limits, options.by_stranger)?;
+        Ok(CallLimits { deadline: options.deadline.or(limit), idle: Some(Arc::new(clock)) })
     }
 
     /// Records a message that got no response, unless it is to be queued.

@@ -156,8 +156,9 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
             return Err(error);
         }
     };
-    let mut app = wiring::app(settings, http, catalog.clone(), fleet.clone(), authorities, shutdown.clone());
-    app.event_limits = app.event_limits.within(capacity.connections);
+    let connections = capacity.connections;
+    let (guests, workspaces) = (catalog.clone(), fleet.clone());
+    let app = wiring::app(settings, connections, http, guests, workspaces, authorities, shutdown.clone());
     let tasks = app.tasks.clone();
     background::start(&app, settings, watcher);
     tokio::spawn(stop_compiling(catalog.clone(), shutdown.clone()));

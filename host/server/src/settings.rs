@@ -192,10 +192,11 @@ pub struct MessageSettings {
     #[arg(long, env = "A2A_IDLE_TIMEOUT_SECONDS", value_name = "N")]
     pub a2a_idle_timeout_seconds: Option<String>,
 
-    /// Calls of agents that may be under way at once; more messages are answered with 503 and Retry-After. Each may
-    /// take up to 10 MiB for its answer, and a descriptor
-    #[arg(long, env = "A2A_MAX_CALLS", value_name = "N", default_value = "1000", value_parser = positive)]
-    pub a2a_max_calls: NonZeroU32,
+    /// Calls of agents that may be under way at once, half of them for senders without a credential (in dev mode all);
+    /// more messages are answered with 503 and Retry-After. Each may take up to 10 MiB for its answer, and a descriptor
+    /// [default: half of MAX_CONNECTIONS, at most 1000]
+    #[arg(long, env = "A2A_MAX_CALLS", value_name = "N", value_parser = positive)]
+    pub a2a_max_calls: Option<NonZeroU32>,
 
     /// Calls of the agent of one workspace that may be under way at once; more messages are queued, as for a busy
     /// agent
@@ -246,6 +247,9 @@ pub struct LoggingSettings {
     pub log_format: LogFormat,
 }
 
+/// Calls of agents under way at once, unless the setting says otherwise or connections are few.
+const MOST_CALLS: usize = 1_000;
+
 fn count(number: NonZeroU32) -> usize {
     usize::try_from(number.get()).unwrap_or(usize::MAX)
 }
@@ -267,13 +271,18 @@ impl Settings {
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 
-    /// How messages are delivered.
+    /// How messages are delivered by a server that serves this number of connections. A call may hold its sender's, so
+    /// that calls never take all of them.
     #[must_use]
-    pub fn delivery(&self) -> messaging::Limits {
+    pub fn delivery(&self, connections: u32) -> messaging::Limits {
+        let within = usize::try_from(connections / 2).unwrap_or(usize::MAX).clamp(1, MOST_CALLS);
+        let calls = self.messages.a2a_max_calls.map_or(within, count);
+        let of_strangers = if self.access.dev_mode() { calls } else { (calls / 2).max(1) };
         messaging::Limits {
             server_lease: Duration::from_secs(self.messages.server_lease_seconds.get().into()),
             header_timeout: Duration::from_secs(self.messages.a2a_proxy_response_header_timeout.get().into()),
-            calls: count(self.messages.a2a_max_calls),
+            calls,
+            calls_of_strangers: of_strangers,
             calls_each: count(self.messages.a2a_max_calls_per_workspace),
             queue: messaging::QueueRoom {
                 messages: self.messages.a2a_queue_messages.get().into(),
@@ -455,9 +464,30 @@ mod tests {
             [("7", 7), (" 7 ", 7), ("0", 300), ("-1", 300), ("soon", 300), ("1.5", 300), ("", 300)]
         {
             let flag = format!("--a2a-idle-timeout-seconds={text}");
-            assert_eq!(settings(&[&flag]).delivery().idle_timeout, Duration::from_secs(seconds), "{text:?}");
+            assert_eq!(
+                settings(&[&flag]).delivery(100).idle_timeout,
+                Duration::from_secs(seconds),
+                "{text:?}"
+            );
         }
-        assert_eq!(settings(&[]).delivery().idle_timeout, Duration::from_secs(300));
+        assert_eq!(settings(&[]).delivery(100).idle_timeout, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn calls_of_agents_leave_connections_to_other_requests() {
+        let dev = ["--molecule-env", "dev"];
+        for (flags, connections, expected) in [
+            (&[][..], 10_000, (1_000, 500)),
+            (&[], 384, (192, 96)),
+            (&[], 16, (8, 4)),
+            (&[], 1, (1, 1)),
+            (&dev, 384, (192, 192)),
+            (&["--a2a-max-calls", "50"], 10_000, (50, 25)),
+            (&["--a2a-max-calls", "5000"], 10_000, (5_000, 2_500)),
+        ] {
+            let limits = settings(flags).delivery(connections);
+            assert_eq!((limits.calls, limits.calls_of_strangers), expected, "{flags:?} {connections}");
+        }
     }
 
     #[test]

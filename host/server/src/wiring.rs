@@ -37,10 +37,11 @@ pub fn early_router(settings: &Settings, http: &HttpParts) -> Router {
     middleware(api::health::early_routes(), &settings.http, &http.cors, &http.metrics, &http.limits)
 }
 
-/// Puts the parts together.
+/// Puts the parts together, for a server that serves this number of connections.
 #[must_use]
 pub fn app(
     settings: &Settings,
+    connections: u32,
     http: HttpParts,
     catalog: Catalog,
     fleet: Fleet,
@@ -49,10 +50,17 @@ pub fn app(
 ) -> App {
     let services = Services {
         orgs: settings.orgs.open(&fleet, &catalog, settings.workspaces.configs_dir.as_deref()),
-        messaging: Messaging::new(fleet.clone(), catalog.clone(), settings.delivery(), authorities),
+        messaging: Messaging::new(
+            fleet.clone(),
+            catalog.clone(),
+            settings.delivery(connections),
+            authorities,
+        ),
         catalog,
         fleet,
         tasks: BackgroundTasks::default(),
     };
-    App::new(&settings.access, http, services, shutdown)
+    let mut app = App::new(&settings.access, http, services, shutdown);
+    app.event_limits = app.event_limits.within(connections);
+    app
 }

@@ -1,12 +1,60 @@
 //! Requests whose head two readers could understand in two ways.
 
 use crate::transport::socket_client::{ADMIN, DEV};
-use crate::transport::wire::{Answer, Server};
+use crate::transport::wire::{Answer, Server, request};
 
 async fn answer(server: &Server, head: &str) -> Answer {
     let mut client = server.connect().await;
     client.write(&format!("{}\r\n\r\n", head.replace('\n', "\r\n"))).await;
     client.answer().await
+}
+
+#[tokio::test]
+async fn a_length_beside_chunks_is_400_and_the_end_of_the_connection() {
+    let server = Server::start(&["--molecule-env", "dev"]).await;
+    let (chunks, length) = ("Transfer-Encoding: chunked", "content-length: 2");
+    for headers in [[chunks, length], [length, chunks]] {
+        let head = request("POST", "/workspaces", &headers, "");
+        for cut in [0, head.len() - 10] {
+            let mut client = server.connect().await;
+            // The second request of a connection is looked at as the first.
+            client.write(&request("GET", "/health", &[], "")).await;
+            assert_eq!(client.answer().await.status(), 200);
+            client.write(&head[..cut]).await;
+            client.write(&head[cut..]).await;
+            client.write("2\r\n{}\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: own.localhost\r\n\r\n").await;
+            let answer = client.answer().await;
+            assert_eq!((answer.status(), answer.header("connection")), (400, Some("close")), "{headers:?}");
+            let text = r#"{"error":"the headers Transfer-Encoding and Content-Length exclude each other"}"#;
+            assert_eq!(answer.body, text);
+            assert_eq!(client.rest().await, "");
+        }
+    }
+    // Each alone is fine, one after the other.
+    let (mut client, body) = (server.connect().await, r#"{"name":"A","runtime":"mock"}"#);
+    for _ in 0..2 {
+        client.write(&request("POST", "/workspaces", &[chunks], "")).await;
+        client.write(&format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())).await;
+        assert_eq!(client.answer().await.status(), 201);
+        client.write(&request("POST", "/workspaces", &[], body)).await;
+        assert_eq!(client.answer().await.status(), 201);
+    }
+}
+
+#[tokio::test]
+async fn absurd_lengths_are_413_or_400() {
+    let server = Server::start(&["--molecule-env", "dev"]).await;
+    for (length, status) in [
+        ("1073741825", 413),
+        ("18446744073709551613", 413),
+        ("18446744073709551614", 413),
+        ("18446744073709551615", 413),
+        ("18446744073709551616", 400),
+        ("99999999999999999999999", 400),
+    ] {
+        let answer = server.ask("POST", "/workspaces", &[&format!("Content-Length: {length}")]).await;
+        assert_eq!((answer.status(), answer.header("connection")), (status, Some("close")), "{length}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! More connections than the server has room for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::app::App;
 use axum::Router;
 use axum::routing::get;
 use bytes::Bytes;
+use httpd::connection::Deadlines;
 use httpd::router_ext::RouterExt;
 use httpd::serve::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -111,6 +113,75 @@ async fn a_body_that_does_not_come_makes_room_too() {
     slow.write("12345").await;
     assert_eq!(crowd.server.get("/health").await.status(), 200);
     is_closed(&mut slow).await;
+}
+
+/// Limits with the minimum rate of the product.
+const RATED: Limits =
+    Limits { max_connections: 8, deadlines: Deadlines { body_rate: 1024, ..PATIENT.deadlines }, ..PATIENT };
+
+/// Clients whose bodies have stopped.
+async fn stopped(crowd: &Crowded, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = crowd.server.connect().await;
+        client.write(&request("POST", "/echo", &["Content-Length: 5000"], "")).await;
+        client.write("12").await;
+        clients.push(client);
+    }
+    clients
+}
+
+#[tokio::test]
+async fn a_body_that_comes_slowly_outlives_a_crowd_of_bodies_that_have_stopped() {
+    let crowd = Crowded::with_limits(RATED, &[]).await;
+    let mut slow = crowd.server.connect().await;
+    let (part, parts) = ("x".repeat(10_000), 4);
+    slow.write(&request("POST", "/echo", &["Content-Length: 40000"], "")).await;
+    let mut others = stopped(&crowd, 7).await;
+    for _ in 0..parts {
+        slow.write(&part).await;
+        // Newcomers need the room of others, which takes a moment.
+        for _ in 0..2 {
+            others.push(crowd.idle().await);
+        }
+    }
+    assert_eq!(slow.answer().await.body.len(), part.len() * parts);
+}
+
+#[tokio::test]
+async fn a_body_below_the_minimum_rate_makes_room_although_it_comes() {
+    let crowd = Crowded::with_limits(Limits { max_connections: 2, ..RATED }, &[]).await;
+    let _busy = crowd.busy(&[]).await;
+    let mut dripping = crowd.server.connect().await;
+    dripping.write(&request("POST", "/echo", &["Content-Length: 5000"], "")).await;
+    let drip = async {
+        while timeout(Duration::from_millis(100), dripping.0.readable()).await.is_err() {
+            let _ = dripping.0.write_all(b"x").await;
+        }
+    };
+    let (health, ()) = futures::future::join(crowd.server.get("/health"), drip).await;
+    assert_eq!(health.status(), 200);
+}
+
+#[tokio::test]
+async fn bodies_of_admitted_callers_make_room_last() {
+    let crowd = Crowded::with_limits(RATED, &["--admin-token", "secret"]).await;
+    let mut administrator = crowd.server.connect().await;
+    let body = format!("{:5000}", r#"{"name":"Slow","runtime":"mock"}"#);
+    let headers = ["Authorization: Bearer secret", "Content-Length: 5000"];
+    administrator.write(&request("POST", "/workspaces", &headers, "")).await;
+    administrator.write(&body[..100]).await;
+    // It has stopped before all of the others.
+    let (mut strangers, mut newcomers) = (stopped(&crowd, 7).await, Vec::new());
+    for _ in &strangers {
+        newcomers.push(crowd.busy(&[]).await);
+    }
+    for stranger in &mut strangers {
+        is_closed(stranger).await;
+    }
+    crowd.go.notify_waiters();
+    administrator.write(&body[100..]).await;
+    assert_eq!(administrator.answer().await.status(), 201);
 }
 
 #[tokio::test]

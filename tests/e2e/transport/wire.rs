@@ -4,16 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::app::{App, count_by_credential};
+use api::app::{App, count_by_credential, with_canvas};
 use axum::Router;
 use catalog::{Catalog, Manifest};
 use events::{Feed, Hub};
 use fleet::{Fleet, FleetConfig, RuntimeTemplates};
 use httpd::connection::Deadlines;
+use httpd::middleware;
 use httpd::rate_limit::{LimiterClock, RateLimits};
 use httpd::serve::{Limits, serve};
 use httpd::shutdown::Shutdown;
-use httpd::{middleware, with_fallback};
 use isomer::settings::Settings;
 use isomer::wiring;
 use state::State;
@@ -27,6 +27,9 @@ use wasm::{AotCache, Sandbox};
 
 /// How long a test waits for something that must happen. Long enough for a loaded machine.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connections by which sockets, streams and calls are limited.
+const CONNECTIONS: u32 = 10_000;
 
 /// Limits that no test reaches by accident.
 pub(crate) const PATIENT: Limits = Limits {
@@ -135,9 +138,10 @@ impl Server {
         let catalog = catalog().await;
         let database = Database::sqlite();
         let fleet = fleet(catalog.clone(), &database).await;
-        let mut app = wiring::app(&settings, http, catalog, fleet, Default::default(), shutdown.clone());
+        let mut app =
+            wiring::app(&settings, CONNECTIONS, http, catalog, fleet, Default::default(), shutdown.clone());
         tune(&mut app);
-        let routes = with_fallback(routes(&app), &settings.http, &app.shutdown);
+        let routes = with_canvas(routes(&app), &app, &settings.http);
         let router = middleware(routes, &settings.http, &app.cors, &app.metrics, &app.limits).with_state(app);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");

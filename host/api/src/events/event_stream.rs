@@ -93,9 +93,7 @@ impl EventStream {
     /// The next event. Cancel safe.
     pub(super) async fn next(&mut self) -> Received {
         match self.next_whole().await {
-            Received::Event(event) if !self.with_urls => {
-                Received::Event(without_urls(&event).map_or(event, Arc::new))
-            }
+            Received::Event(event) if !self.with_urls => Received::Event(event.restricted(without_urls)),
             next => next,
         }
     }

@@ -14,13 +14,13 @@ use store::EventFilter;
 use types::{EventId, WorkspaceId};
 
 use super::without_urls::without_urls;
-use crate::access::AdminAuth;
+use crate::access::{AdminAuth, Caller};
 use crate::app::App;
 use crate::errors::Refuse as _;
 use crate::extract::{given, path_param};
-use crate::next_page::{PAGE_BYTES, link, reader};
+use crate::next_page::{self, PAGE_BYTES, link};
 use httpd::error::ApiError;
-use httpd::json::{Json, RenderedJson};
+use httpd::json::Json;
 use httpd::parameters::Query;
 
 const DEFAULT_PAGE: u64 = 100;
@@ -41,7 +41,7 @@ pub(super) async fn all(
     Query(page): Query<Page>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    answer(&app, &uri, page.filter(None), caller.is_proved()).await
+    answer(&app, &uri, page.filter(None), &caller).await
 }
 
 pub(super) async fn of_one(
@@ -51,7 +51,7 @@ pub(super) async fn of_one(
     Query(page): Query<Page>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    answer(&app, &uri, workspace.and_then(|id| page.filter(Some(id))), caller.is_proved()).await
+    answer(&app, &uri, workspace.and_then(|id| page.filter(Some(id))), &caller).await
 }
 
 /// The workspace that a path names. Text that is no id is the id of no workspace: it has no events.
@@ -79,21 +79,20 @@ async fn answer(
     app: &App,
     uri: &Uri,
     filter: Option<EventFilter>,
-    with_urls: bool,
+    caller: &Caller,
 ) -> Result<Response, ApiError> {
     let Some(filter) = filter else {
         return Ok(Json(json!([])).into_response());
     };
-    let reading = reader().await?;
+    let page = next_page::Page::begin(caller).await?;
     let mut events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
-    drop(reading);
-    if !with_urls {
+    if !caller.is_proved() {
         events = events.into_iter().map(|event| without_urls(&event).unwrap_or(event)).collect();
     }
     let (text, fitting) = text(&events, PAGE_BYTES);
     let last = events.get(fitting.saturating_sub(1)).filter(|_| fitting < events.len());
     let next = last.and_then(|last| link(uri, "before", &last.id().to_string()));
-    Ok((next, RenderedJson(text.into())).into_response())
+    Ok((next, page.end(text.into()).await?).into_response())
 }
 
 /// Payloads are stored as JSON text and copied as they are. Returns how many events fit.

@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::response::Response;
 use events::Received;
 use futures::{SinkExt as _, StreamExt as _};
-use http::StatusCode;
 use metrics::gauge;
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -17,12 +16,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use types::EventSeq;
 
-use super::event_stream::{Audience, EventStream};
+use super::event_stream::EventStream;
 use super::{Limits, handshake::SocketAuth};
 use crate::access::{Access, Caller};
 use crate::app::App;
-use crate::connection_limiter::{Key, LimitReached, Permit};
+use crate::connection_limiter::Permit;
 use crate::extract::given;
+use crate::socket_permits::{Opened, too_many};
 use httpd::ClientIp;
 use httpd::error::ApiError;
 use httpd::parameters::Query;
@@ -53,13 +53,13 @@ pub(super) async fn open(
     let address = client.map(|Extension(client)| client);
     if auth.ticket.is_some() {
         // It is good once: where there is no room even for the administrator, it stays good.
-        let most = Opened { audience: auth.audience, proved: true, is_admin: true };
+        let most = Opened { agent: auth.audience.workspace(), proved: true, is_admin: true };
         app.sockets.acquire(&most.keys(&limits, address)).map(drop).map_err(too_many)?;
         auth.redeem(&app).await?;
     }
     let SocketAuth { audience, caller, protocol, .. } = auth;
     let proved = app.access.dev_mode() || caller.as_ref().is_some_and(Caller::is_proved);
-    let opened = Opened { audience, proved, is_admin: caller == Some(Caller::AdminToken) };
+    let opened = Opened { agent: audience.workspace(), proved, is_admin: caller == Some(Caller::AdminToken) };
     let permit = app.sockets.acquire(&opened.keys(&limits, address)).map_err(too_many)?;
     let mut events = EventStream::live(&app.fleet, audience, proved, limits.socket_queue);
     if let Some(since) = since {
@@ -76,41 +76,8 @@ pub(super) async fn open(
     }))
 }
 
-/// Who opens a socket, as far as it matters for how many there may be.
-struct Opened {
-    audience: Audience,
-    /// The client showed a credential, or none is needed because the machine is a developer's own.
-    proved: bool,
-    is_admin: bool,
-}
-
-impl Opened {
-    /// What the socket is counted under. Clients that proved nothing never take the last permits, nor do others take
-    /// those of the administrator.
-    fn keys(&self, limits: &Limits, client: Option<ClientIp>) -> Vec<(Key, usize)> {
-        let kept = if self.is_admin { 0 } else { limits.sockets_of_admin };
-        let mut keys = vec![(Key::All, limits.sockets.saturating_sub(kept))];
-        if !self.proved {
-            keys.push((Key::Strangers, limits.sockets_of_strangers));
-            let address = client.filter(|client| !client.0.is_loopback());
-            keys.extend(address.map(|client| (Key::Address(client.network()), limits.sockets_of_address)));
-        }
-        keys.extend(self.audience.workspace().map(|id| (Key::Workspace(id), limits.sockets_each)));
-        keys
-    }
-}
-
 fn parse(since: &str) -> Result<EventSeq, ApiError> {
     EventSeq::parse(since).ok_or_else(|| ApiError::bad_request("since must be the number of an event"))
-}
-
-fn too_many(LimitReached(key): LimitReached) -> ApiError {
-    match key {
-        Key::Address(_) => {
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many WebSocket connections from this address")
-        }
-        _ => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many WebSocket connections"),
-    }
 }
 
 /// An open socket in the gauge.

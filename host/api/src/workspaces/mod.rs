@@ -44,11 +44,8 @@ type Answer<T = Json<Value>> = Result<T, ApiError>;
 
 // === Reading ===
 
-async fn list(State(app): State<App>, AdminAuth(caller): AdminAuth) -> Response {
-    match app.list.render(&app.fleet, caller.is_proved()) {
-        Ok(body) => RenderedJson(body).into_response(),
-        Err(error) => ApiError::internal(&error).into_response(),
-    }
+async fn list(State(app): State<App>, AdminAuth(caller): AdminAuth) -> Answer<RenderedJson> {
+    app.list.render(&app.fleet, caller.is_proved()).await.map(RenderedJson)
 }
 
 #[derive(Deserialize)]
