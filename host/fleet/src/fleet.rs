@@ -18,6 +18,7 @@ use crate::{
     agent_states::AgentStates,
     delivery_problems::DeliveryProblems,
     error::WorkspaceError,
+    host_directories::HostDirectories,
     limits::Limits,
     machine::{self, Input, Transition},
     presence::PresenceObservers,
@@ -48,6 +49,8 @@ pub struct FleetConfig {
     pub saas: bool,
     /// Which URLs agents may have.
     pub addresses: AgentAddresses,
+    /// Which directories of the host workspaces may have.
+    pub host_directories: HostDirectories,
 }
 
 /// Every workspace of this server's database. Cheap to clone.
@@ -66,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) provision: provision::Settings,
     pub(crate) saas: bool,
     pub(crate) addresses: AgentAddresses,
+    pub(crate) host_directories: HostDirectories,
     pub(crate) work: WorkQueue,
     pub(crate) agents: AgentStates,
     pub(crate) delivery_problems: DeliveryProblems,
@@ -87,6 +91,7 @@ impl Fleet {
             provision: config.provision,
             saas: config.saas,
             addresses: config.addresses,
+            host_directories: config.host_directories,
             work: WorkQueue::default(),
             agents: AgentStates::default(),
             delivery_problems: DeliveryProblems::default(),
@@ -105,6 +110,12 @@ impl Fleet {
     #[must_use]
     pub fn addresses(&self) -> &AgentAddresses {
         &self.inner.addresses
+    }
+
+    /// Which directories of the host workspaces may have.
+    #[must_use]
+    pub fn host_directories(&self) -> &HostDirectories {
+        &self.inner.host_directories
     }
 
     /// Tokens and secrets.

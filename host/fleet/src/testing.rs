@@ -161,6 +161,7 @@ pub(crate) async fn open_with(
         provision: provision::Settings::default(),
         saas: false,
         addresses: Default::default(),
+        host_directories: Default::default(),
     };
     (Fleet::open(config).await, written)
 }
