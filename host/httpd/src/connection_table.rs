@@ -328,6 +328,7 @@ mod tests {
         let permit = table.permit().await.expect("never closed");
         let permit = table.add(counted, permit);
         table.set_task(permit.id(), tokio::spawn(std::future::pending::<()>()).abort_handle());
+        permit.requests().waits_from(Instant::now());
         permit
     }
 
@@ -408,6 +409,7 @@ mod tests {
         let permit = table.permit().await.expect("never closed");
         let waiting = table.add(counted, permit);
         let (requests, id) = (Arc::clone(waiting.requests()), waiting.id());
+        requests.waits_from(Instant::now());
         let task = tokio::spawn(async move {
             let _waiting = waiting;
             std::future::pending::<()>().await;
