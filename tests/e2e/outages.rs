@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use support::{Cluster, Database, Server, Start};
+use support::{Answer, Cluster, Database, Server, Start};
 
 /// How long a server may try to write to a database that does not answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,6 +38,16 @@ async fn until_writable(server: &Server, name: &str) {
             server.post("/workspaces", named(name)).await.status == 201
         })
         .await;
+}
+
+/// A change that was not made, or of which the database did not say whether it made it.
+fn assert_is_unavailable(answer: &Answer) {
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json["code"]),
+        (503, &json!("platform_unavailable")),
+        "{}",
+        answer.json
+    );
 }
 
 /// How long an answer may take that does not need the database.
@@ -100,7 +110,7 @@ async fn works_on_without(database: impl Outage, server: Server) {
             answer => break answer,
         }
     };
-    assert_eq!(refused.error(500), "failed to create workspace");
+    assert_is_unavailable(&refused);
     server.until("health says so", async |server| lacks(server).await == json!(["database"])).await;
     for text in late {
         send(&server, &mock, text).await;
@@ -142,7 +152,7 @@ mod own_postgres {
                 let name = format!("W{writer}-{number}");
                 let answer = server.post("/workspaces", named(&name)).await;
                 if answer.status != 201 {
-                    assert_eq!(answer.error(500), "failed to create workspace");
+                    assert_is_unavailable(&answer);
                     break;
                 }
                 answered.insert(name);
@@ -159,7 +169,7 @@ mod own_postgres {
         let seen = names(&server).await;
         assert!(answered.iter().flatten().all(|name| seen.contains(name)));
         assert_eq!(server.get("/health").await.status, 200);
-        assert_eq!(server.post("/workspaces", named("Never")).await.error(500), "failed to create workspace");
+        assert_is_unavailable(&server.post("/workspaces", named("Never")).await);
         cluster.up();
         until_writable(&server, "After").await;
         let server = server.kill_and_restart().await;
@@ -229,7 +239,7 @@ mod own_postgres {
             () = reading => {}
         }
         let answer = timeout(WRITE_TIMEOUT, writing).await.expect("the write is given up in time");
-        assert_eq!(answer.error(500), "failed to create workspace");
+        assert_is_unavailable(&answer);
         cluster.thaw();
         until_writable(&server, "After").await;
         // The commit of the timed-out write may have succeeded. Index and database must agree.
@@ -325,7 +335,7 @@ mod as_root {
             answered.insert(name);
             assert!(answered.len() < 10_000, "the disk isn't full");
         };
-        assert_eq!(refused.error(500), "failed to create workspace");
+        assert_is_unavailable(&refused);
         let seen = names(&server).await;
         assert!(answered.iter().all(|name| seen.contains(name)));
         assert_eq!(seen.len(), answered.len() + 1, "a refused write is not listed");

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reqwest::Method;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -74,6 +75,57 @@ const CLAIMS: &str = "SELECT CAST(SUM(claim) AS BIGINT) FROM a2a_queue";
 const DISPATCHED: &str = "SELECT COUNT(*) FROM a2a_queue WHERE status = 'dispatched'";
 
 on_both_databases! {
+    async fn a_full_queue_is_503_and_strangers_fill_a_quarter_of_it(database: Database) {
+        let start = Start::from(database)
+            .env("ADMIN_TOKEN", "secret")
+            .env("A2A_MAX_CALLS_PER_WORKSPACE", "1")
+            .env("A2A_QUEUE_MESSAGES", "8")
+            .env("A2A_QUEUE_MIB", "2");
+        let (server, agent) = (Server::start(start).await, Agent::start().await);
+        let body = json!({ "name": "Agent", "runtime": "external", "url": agent.url });
+        let made = server.ask("secret", Method::POST, "/workspaces", Some(body)).await.ok();
+        let id = made["id"].as_str().unwrap().to_owned();
+        let path = format!("/workspaces/{id}/a2a");
+        let permits = Arc::new(Semaphore::new(0));
+        agent.react((0..12).map(|_| Reaction::Hold(Arc::clone(&permits))));
+        let (http, url) = (reqwest::Client::new(), format!("{}{path}", server.url));
+        tokio::spawn(http.post(url).bearer_auth("secret").json(&message("first")).send());
+        agent.received(1).await;
+        let named = |number: u32| message(&format!("11111111-1111-4111-8111-{number:012}"));
+        let mut ids = Vec::new();
+        for number in 0..2 {
+            let queued = server.post(&path, named(number)).await;
+            assert_eq!(queued.status, 202, "{}", queued.json);
+            ids.push(queued.json["queue_id"].clone());
+        }
+        let full = server.post(&path, named(2)).await;
+        let text = "workspace agent busy, and its queue is full: for this sender, at most 2 messages may wait for it — retry later";
+        assert_eq!((full.error(503), &full.json["retry_after"]), (text, &json!(30)));
+        // The same message is the one that waits.
+        assert_eq!(server.post(&path, named(1)).await.ok()["queue_id"], ids[1]);
+        let known = async |server: &Server, number| server.ask("secret", Method::POST, &path, Some(named(number))).await;
+        for number in 2..8 {
+            assert_eq!(known(&server, number).await.status, 202);
+        }
+        assert!(known(&server, 8).await.error(503).contains("at most 8 messages"));
+        // What waits is counted in the database, not by the server.
+        let server = server.kill_and_restart().await;
+        let headers = [("X-Timeout", "1"), ("Authorization", "Bearer secret")];
+        let full = server.with(&headers, Method::POST, &path, Some(named(9))).await;
+        assert!(full.error(503).contains("at most 8 messages"), "{}", full.json);
+        // By bytes, and for a workspace of its own.
+        let agent = Agent::start().await;
+        let body = json!({ "name": "Other", "runtime": "external", "url": agent.url });
+        let other = server.ask("secret", Method::POST, "/workspaces", Some(body)).await.ok();
+        let path = format!("/workspaces/{}/a2a", other["id"].as_str().unwrap());
+        agent.react((0..3).map(|_| break_off()));
+        let large = |letter: &str| message(&letter.repeat(200_000));
+        assert_eq!(server.post(&path, large("a")).await.status, 202);
+        let full = server.post(&path, large("b")).await;
+        assert!(full.error(503).contains("at most 524288 bytes of messages may wait for it"), "{}", full.json);
+        assert_eq!(server.ask("secret", Method::POST, &path, Some(large("c"))).await.status, 202);
+    }
+
     async fn a_message_outlives_an_agent_that_is_away(database: Database) {
         let (server, agent) = (Server::start(database).await, Agent::start().await);
         let id = workspace(&server, &agent.url, 1).await;
@@ -143,7 +195,7 @@ on_both_databases! {
         ];
         agent.react([break_off()]);
         let path = format!("/workspaces/{id}/a2a");
-        let answer = server.with(&sent, reqwest::Method::POST, &path, Some(message("hello"))).await;
+        let answer = server.with(&sent, Method::POST, &path, Some(message("hello"))).await;
         assert_eq!(answer.status, 202, "{}", answer.json);
         let server = server.kill_and_restart().await;
         heartbeat(&server, &id).await;
@@ -404,7 +456,7 @@ on_both_databases! {
             body["method"] = json!(long(method, 20_000));
             agent.react([break_off()]);
             let headers = [("Idempotency-Key", &*header.repeat(6_000))];
-            let answer = server.with(&headers, reqwest::Method::POST, &format!("/workspaces/{id}/a2a"), Some(body)).await;
+            let answer = server.with(&headers, Method::POST, &format!("/workspaces/{id}/a2a"), Some(body)).await;
             assert_eq!(answer.status, 202, "{}", answer.json);
             heartbeat(&server, &id).await;
             until_status(&server, &id, answer.json["queue_id"].as_str().unwrap(), "completed").await;
@@ -416,15 +468,15 @@ on_both_databases! {
         let (server, agent) = (Server::start(start).await, Agent::start().await);
         let ask = async |method, path: &str, body| server.ask("admin", method, path, body).await;
         let body = json!({ "name": "Agent", "runtime": "external", "url": agent.url });
-        let id = ask(reqwest::Method::POST, "/workspaces", Some(body)).await.ok()["id"].as_str().unwrap().to_owned();
+        let id = ask(Method::POST, "/workspaces", Some(body)).await.ok()["id"].as_str().unwrap().to_owned();
         agent.react([break_off()]);
-        let queued = ask(reqwest::Method::POST, &format!("/workspaces/{id}/a2a"), Some(message("hello"))).await.ok();
-        ask(reqwest::Method::DELETE, &format!("/workspaces/{id}?confirm=true"), None).await.ok();
+        let queued = ask(Method::POST, &format!("/workspaces/{id}/a2a"), Some(message("hello"))).await.ok();
+        ask(Method::DELETE, &format!("/workspaces/{id}?confirm=true"), None).await.ok();
         let path = format!("/workspaces/{id}/a2a/queue/{}", queued["queue_id"].as_str().unwrap());
         server.until("it is dropped", async |server| {
-            server.ask("admin", reqwest::Method::GET, &path, None).await.ok()["status"] == "dropped"
+            server.ask("admin", Method::GET, &path, None).await.ok()["status"] == "dropped"
         }).await;
-        let dropped = ask(reqwest::Method::GET, &path, None).await.ok();
+        let dropped = ask(Method::GET, &path, None).await.ok();
         assert_eq!(dropped["last_error"], "its workspace was removed");
     }
 

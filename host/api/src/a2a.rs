@@ -20,7 +20,7 @@ use types::WorkspaceId;
 
 use crate::access::{self, Credentials};
 use crate::app::App;
-use crate::errors::delivery_error;
+use crate::errors::{delivery_error, delivery_error_without_addresses};
 use crate::extract::path_param;
 use httpd::JSON_BODY_LIMIT;
 use httpd::body::{self, BodyError};
@@ -45,10 +45,9 @@ pub fn routes(_: &App) -> Router<App> {
     Router::new().endpoint("/workspaces/{id}/a2a", post(send))
 }
 
-async fn send(State(app): State<App>, Message(message): Message) -> Result<Response, ApiError> {
+async fn send(State(app): State<App>, Message { message, refusal }: Message) -> Result<Response, ApiError> {
     let messaging = app.messaging.clone();
-    let answer =
-        run_to_completion(async move { messaging.deliver(message).await.map_err(delivery_error) }).await?;
+    let answer = run_to_completion(async move { messaging.deliver(message).await.map_err(refusal) }).await?;
     Ok(match answer {
         Answer::Whole(reply) => whole(reply),
         Answer::Stream(stream) => streamed(stream, app.shutdown.for_one()),
@@ -90,7 +89,11 @@ fn streamed(stream: AgentStream, shutdown: Shutdown) -> Response {
 }
 
 /// A message whose sender is authenticated.
-struct Message(SendRequest);
+struct Message {
+    message: SendRequest,
+    /// How the sender is told that it was not delivered.
+    refusal: fn(DeliveryError) -> ApiError,
+}
 
 impl FromRequest<App> for Message {
     type Rejection = ApiError;
@@ -114,7 +117,12 @@ impl FromRequest<App> for Message {
             headers.get(IDEMPOTENCY_KEY).map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         let idempotency_key = idempotency_key.filter(|key| !key.is_empty());
         let headers = MessageHeaders::of_request(&headers);
-        Ok(Self(SendRequest { target, body, caller, credential, deadline, headers, idempotency_key }))
+        let message = SendRequest { target, body, caller, credential, deadline, headers, idempotency_key };
+        let refusal = match app.access.knows_addresses(shown.as_ref()) {
+            true => delivery_error,
+            false => delivery_error_without_addresses,
+        };
+        Ok(Self { message, refusal })
     }
 }
 

@@ -4,12 +4,7 @@
 //! [`WorkspaceAuth`], [`AgentAuth`]), which applies the rule before the handler runs, and records the admitted
 //! caller in the request's span.
 
-use std::sync::Arc;
-
-use axum::extract::{FromRequest, FromRequestParts, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::MethodRouter;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use types::WorkspaceId;
 
@@ -24,16 +19,12 @@ use httpd::json;
 
 /// Class `admin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AdminAuth(pub Caller);
+pub struct AdminAuth(pub Caller);
 
 impl FromRequestParts<App> for AdminAuth {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        // The layer `admin` of the same route has decided already.
-        if let Some(caller) = parts.extensions.get::<Caller>() {
-            return Ok(Self(caller.clone()));
-        }
         let caller = app.access.admin(&Credentials::of(&parts.headers))?;
         record(&caller);
         parts.extensions.insert(caller.admitted());
@@ -150,29 +141,6 @@ impl FromRequestParts<App> for NoWrongBearer {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         app.access.bearer_of(&Credentials::of(&parts.headers)).map(|_| Self)
     }
-}
-
-/// Class `admin` as a layer, for routes with a layer that must only see admitted requests.
-pub fn admin<S>(access: &Arc<Access>, methods: MethodRouter<S>) -> MethodRouter<S>
-where
-    S: Clone + Send + Sync + 'static,
-{
-    methods.route_layer(from_fn_with_state(Arc::clone(access), require_admin))
-}
-
-async fn require_admin(
-    State(access): State<Arc<Access>>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let caller = access.admin(&Credentials::of(request.headers()))?;
-    record(&caller);
-    if let Some(counted) = caller.counted_as() {
-        request.extensions_mut().insert(counted);
-    }
-    request.extensions_mut().insert(caller.admitted());
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
 }
 
 fn record(caller: &Caller) {

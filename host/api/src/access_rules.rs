@@ -17,7 +17,6 @@ use httpd::body_budget::Admitted;
 use httpd::error::ApiError;
 use httpd::headers::text;
 use httpd::origin_list::OriginList;
-use httpd::rate_limit::CountedAs;
 
 /// The refusal of a bearer that is no token, or another workspace's.
 const INVALID_TOKEN: &str = "invalid workspace auth token";
@@ -122,18 +121,6 @@ impl Caller {
     #[must_use]
     pub(crate) fn admitted(&self) -> Admitted {
         Admitted { credential: self.root().map(|root| root.0) }
-    }
-
-    /// The identity that the caller's requests are counted under: tokens that a caller makes for itself have the same.
-    /// None for callers without a credential: their address counts.
-    #[must_use]
-    pub(crate) fn counted_as(&self) -> Option<CountedAs> {
-        let name = match self {
-            Self::AdminToken => self.to_string(),
-            Self::DevMode | Self::Uninitialized => return None,
-            Self::OrgToken { root, .. } | Self::Workspace { root, .. } => format!("root:{root}"),
-        };
-        Some(CountedAs(Sha256::digest(name.as_bytes()).into()))
     }
 }
 
@@ -289,6 +276,13 @@ impl Access {
     #[must_use]
     pub(crate) fn opens_sockets(&self, headers: &HeaderMap) -> bool {
         !self.has_admin_token() || self.socket_origins.as_ref().is_some_and(|origins| origins.names(headers))
+    }
+
+    /// Whether a sender of messages may be told where agents are reached: where there is an admin token, one with a
+    /// credential.
+    #[must_use]
+    pub(crate) fn knows_addresses(&self, sender: Option<&Caller>) -> bool {
+        !self.has_admin_token() || sender.is_some()
     }
 
     /// Class `ws`, for the workspace that the path names.

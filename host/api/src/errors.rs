@@ -13,7 +13,7 @@ use httpd::error::ApiError;
 use messaging::{ActivityError, DeliveryError, LogError, ReportError};
 use orgs::ImportError;
 use serde_json::{Value, json};
-use store::StoreError;
+use store::{CommitError, StoreError};
 use types::WorkspaceId;
 use wasm::{FailureKind, LoadError};
 
@@ -47,10 +47,39 @@ pub(crate) trait Refusal: Error + Sized + 'static {
     fn refusal(self, failed: &str) -> ApiError;
 }
 
-/// 500 with a fixed text. The cause goes to the log only.
+/// 503 where the database is busy, locked or away; else 500 with a fixed text. The cause goes to the log only.
 fn failure(cause: &(dyn Error + 'static), text: &str) -> ApiError {
+    match outage(cause) {
+        Some(Outage::OutcomeUnknown) => return ApiError::outcome_unknown(cause),
+        Some(Outage::NotDone) => return ApiError::platform_unavailable(cause),
+        None => {}
+    }
     tracing::error!(error = cause, "request failed");
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+/// What failed for the state of the database.
+enum Outage {
+    /// It was not done.
+    NotDone,
+    /// It may have been done.
+    OutcomeUnknown,
+}
+
+fn outage(cause: &(dyn Error + 'static)) -> Option<Outage> {
+    let mut next = Some(cause);
+    while let Some(cause) = next {
+        if matches!(cause.downcast_ref(), Some(CommitError::OutcomeUnknown)) {
+            return Some(Outage::OutcomeUnknown);
+        }
+        let is_outage = cause.downcast_ref().is_some_and(CommitError::is_outage)
+            || cause.downcast_ref().is_some_and(StoreError::is_outage);
+        if is_outage {
+            return Some(Outage::NotDone);
+        }
+        next = cause.source();
+    }
+    None
 }
 
 /// Answers of the admin API: they say in full what a guest did wrong, but not what failed in the server.
@@ -132,7 +161,7 @@ impl Refusal for WorkspaceError {
             Self::NameTaken => {
                 ApiError::with_body(StatusCode::CONFLICT, json!({ "code": "name_conflict", "error": text }))
             }
-            Self::Contended => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text),
+            Self::Contended => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text).with_retry_after(1_u32),
             Self::Commit(_) | Self::Store(_) => failure(&self, failed),
         }
     }
@@ -245,6 +274,11 @@ impl Refusal for TokenError {
         match &self {
             Self::NoWorkspace | Self::NotFound => ApiError::not_found(&text),
             Self::TooMany => ApiError::new(StatusCode::TOO_MANY_REQUESTS, &text),
+            Self::TooManyThisHour { wait_seconds } => ApiError::with_body(
+                StatusCode::TOO_MANY_REQUESTS,
+                json!({ "error": text, "retry_after": wait_seconds }),
+            )
+            .with_retry_after(*wait_seconds),
             Self::Commit(_) | Self::Store(_) => failure(&self, failed),
         }
     }
@@ -339,17 +373,29 @@ fn no_answer_retry_seconds(why: &NoAnswer) -> u32 {
     }
 }
 
-/// Answers about messages that were not delivered.
+/// Answers about messages that were not delivered, for senders who may know where agents are reached.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
 pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
+    undelivered(&error, error.detail().as_deref(), error.hint())
+}
+
+/// The same for senders who may not know it.
+#[must_use]
+#[allow(clippy::needless_pass_by_value)] // what `map_err` hands over
+pub(crate) fn delivery_error_without_addresses(error: DeliveryError) -> ApiError {
+    let hint = error.hint().filter(|_| matches!(error, DeliveryError::Malformed(_)));
+    undelivered(&error, error.detail_without_addresses().as_deref(), hint)
+}
+
+fn undelivered(error: &DeliveryError, detail: Option<&str>, hint: Option<&str>) -> ApiError {
     use DeliveryError as E;
     let text = error.to_string();
-    match &error {
+    match error {
         E::NotFound => ApiError::not_found(&text),
         E::AccessDenied => ApiError::forbidden(&text),
         E::OverBudget => ApiError::new(StatusCode::PAYMENT_REQUIRED, &text),
-        E::Malformed(_) => explained(StatusCode::BAD_REQUEST, &text, None, error.hint()),
+        E::Malformed(_) => explained(StatusCode::BAD_REQUEST, &text, None, hint),
         E::NoUrl { status } => {
             ApiError::with_body(StatusCode::SERVICE_UNAVAILABLE, json!({ "error": text, "status": status }))
         }
@@ -362,14 +408,14 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
         E::SameUnderWay => ApiError::busy(&text, false),
         E::OutcomeUnknown => ApiError::conflict(&text),
         E::NotRoutable(_) | E::Insecure { .. } | E::InvalidResponse { .. } => {
-            explained(StatusCode::BAD_GATEWAY, &text, error.detail().as_deref(), error.hint())
+            explained(StatusCode::BAD_GATEWAY, &text, detail, hint)
         }
         E::Unreachable => ApiError::new(StatusCode::BAD_GATEWAY, &text),
         E::Loop { hops } => {
             ApiError::with_body(StatusCode::LOOP_DETECTED, json!({ "error": text, "hops": hops }))
         }
         E::BusyNativeQueue => ApiError::busy(&text, true),
-        E::TooManyCalls => ApiError::busy(&text, false),
+        E::TooManyCalls | E::QueueFull(_) => ApiError::busy(&text, false),
         E::BusyAndNotQueued(cause) => {
             tracing::error!(error = cause as &dyn Error, "a message could not be queued");
             ApiError::busy(&text, false)
@@ -378,14 +424,14 @@ pub(crate) fn delivery_error(error: DeliveryError) -> ApiError {
             StatusCode::BAD_GATEWAY,
             json!({ "delivery_confirmed": delivered, "error": text }),
         ),
-        E::Refused { status, detail, retry_after, .. } => {
-            let refusal = explained(*status, &text, detail.as_deref(), None);
+        E::Refused { status, retry_after, .. } => {
+            let refusal = explained(*status, &text, detail, None);
             match retry_after {
                 Some(value) => refusal.with_retry_after(value.clone()),
                 None => refusal,
             }
         }
-        E::Lookup(_) | E::NotQueued(_) => failure(&error, &text),
+        E::Lookup(_) | E::NotQueued(_) => failure(error, &text),
     }
 }
 
@@ -407,4 +453,54 @@ fn confirmation(children: &[(WorkspaceId, String)]) -> Value {
         "message": "This workspace has sub-workspaces. Delete with ?confirm=true to cascade delete.",
         "status": "confirmation_required",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+
+    /// The status, and whether the answer says when to try again.
+    fn answer(refusal: ApiError) -> (StatusCode, bool) {
+        let response = refusal.into_response();
+        (response.status(), response.headers().contains_key(RETRY_AFTER))
+    }
+
+    #[test]
+    fn a_database_that_is_busy_or_away_is_503_whatever_was_asked_of_it() {
+        let away = || StoreError::NoConnection;
+        let commit = || CommitError::Store(StoreError::Timeout);
+        let workspace = || WorkspaceError::Store(away());
+        for (what, refused) in [
+            ("read", away().refusal("")),
+            ("workspace", workspace().refusal("")),
+            ("change", WorkspaceError::Commit(commit()).refusal("")),
+            ("stop", WorkspaceError::Commit(CommitError::Stopping).refusal("")),
+            ("create", CreateError::Workspace(workspace()).refusal("")),
+            ("edit", EditError::Workspace(workspace()).refusal("")),
+            ("lifecycle", LifecycleError::Workspace(workspace()).refusal("")),
+            ("hibernate", HibernateError::Workspace(workspace()).refusal("")),
+            ("remove", RemoveError::Workspace(workspace()).refusal("")),
+            ("register", RegisterError::Workspace(workspace()).refusal("")),
+            ("token", TokenError::Commit(commit()).refusal("")),
+            ("tokens", TokenError::Store(away()).refusal("")),
+            ("ticket", TicketError::Store(away()).refusal("")),
+            ("cursor", activity_error(ActivityError::Cursor(away()))),
+            ("activity", activity_error(ActivityError::Read(away()))),
+            ("report", report_error(ReportError::Log(LogError::Commit(commit())))),
+            ("import", import_error(ImportError::SettingsLookup(away()))),
+            ("lookup", delivery_error(DeliveryError::Lookup(away()))),
+            ("poll", delivery_error(DeliveryError::NotQueued(LogError::Commit(commit())))),
+            ("guest", catalog_error(CatalogError::Store(away()))),
+            ("guests", catalog_error(CatalogError::Commit(commit()))),
+        ] {
+            assert_eq!(answer(refused), (StatusCode::SERVICE_UNAVAILABLE, true), "{what}");
+        }
+        let unknown = WorkspaceError::Commit(CommitError::OutcomeUnknown).refusal("");
+        assert_eq!(answer(unknown), (StatusCode::SERVICE_UNAVAILABLE, false));
+        let other = WorkspaceError::Store(StoreError::Gone).refusal("query failed");
+        assert_eq!(answer(other), (StatusCode::INTERNAL_SERVER_ERROR, false));
+    }
 }

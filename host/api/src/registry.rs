@@ -16,7 +16,7 @@ use crate::access::{
     Access, AgentAuth, AgentBody, AgentProof, Credentials, NoWrongBearer, RegistrationRights,
 };
 use crate::app::App;
-use crate::card_urls::urls;
+use crate::card_urls::has_user_info;
 use crate::errors::Refuse as _;
 use crate::extract::Validate;
 use httpd::body::BodyLimit;
@@ -254,7 +254,7 @@ fn card(card: FreeJson) -> Result<Value, ApiError> {
     if !fits {
         return Err(ApiError::invalid_body());
     }
-    if urls(&card).any(net::has_user_info) {
+    if has_user_info(&card) {
         return Err(ApiError::bad_request("agent_card must not contain a url with a user name or password"));
     }
     Ok(card)

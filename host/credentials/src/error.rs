@@ -5,6 +5,9 @@ use store::{CipherError, CommitError, StoreError};
 /// Live tokens of users for one workspace at most.
 pub(crate) const TOKENS_PER_WORKSPACE: u64 = 50;
 
+/// Tokens of the organization that one maker may make within an hour, on whichever server.
+pub(crate) const ORG_TOKENS_PER_HOUR: u64 = 10;
+
 /// Why a token was not issued or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
@@ -14,6 +17,12 @@ pub enum TokenError {
     /// The workspace has as many live tokens as it may have.
     #[error("maximum {TOKENS_PER_WORKSPACE} active tokens per workspace")]
     TooMany,
+    /// As many tokens of the organization were made for this maker within an hour as may be.
+    #[error("rate limit exceeded")]
+    TooManyThisHour {
+        /// Until one more may be made.
+        wait_seconds: u32,
+    },
     /// The token doesn't exist, or was revoked before.
     #[error("token not found or already revoked")]
     NotFound,

@@ -5,12 +5,18 @@ use std::sync::Arc;
 use state::{LiveToken, token_hash};
 use store::{
     Change, CommitError,
-    tokens::{FewerTokensThan, InsertToken, RevokeToken, RevokedBy, TokenKind, TokenRow, TokenUsed},
+    tokens::{
+        FewerOrgTokensThan, FewerTokensThan, InsertToken, OrgTokensMade, RevokeToken, RevokedBy, TokenKind,
+        TokenRow, TokenUsed,
+    },
     workspaces::WorkspaceIsLive,
 };
 use types::{OrgId, Owner, TokenId, WorkspaceId};
 
-use crate::{Credentials, Maker, NewToken, TokenError, error::TOKENS_PER_WORKSPACE};
+use crate::{
+    Credentials, Maker, NewToken, TokenError,
+    error::{ORG_TOKENS_PER_HOUR, TOKENS_PER_WORKSPACE},
+};
 
 impl Credentials {
     /// The live token of a bearer. Records its use.
@@ -61,17 +67,29 @@ impl Credentials {
     /// to the same.
     ///
     /// # Errors
-    /// If it can't be stored.
+    /// If it can't be stored, or is `limited` and its maker made as many within an hour as may be. Tokens that a token
+    /// made for itself count for the first of them.
     pub async fn issue_for_org(
         &self,
         name: Option<String>,
         org_id: Option<OrgId>,
         by: impl Into<Maker>,
+        limited: bool,
     ) -> Result<NewToken, TokenError> {
         let new = NewToken::of_org(name, org_id, by.into(), store::now());
-        let change = Change::of(InsertToken(new.row.clone()));
-        self.state.commit(change).await.map_err(TokenError::Commit)?;
-        Ok(new)
+        let mut change = Change::of(InsertToken(new.row.clone()));
+        let made = OrgTokensMade::like(&new.row);
+        if limited {
+            change.push_precondition(FewerOrgTokensThan { made: made.clone(), limit: ORG_TOKENS_PER_HOUR });
+        }
+        match self.state.commit(change).await {
+            Ok(_) => Ok(new),
+            Err(CommitError::PreconditionFailed(_)) => {
+                let wait = self.state.store().until_fewer_org_tokens(&made, ORG_TOKENS_PER_HOUR).await?;
+                Err(TokenError::TooManyThisHour { wait_seconds: wait })
+            }
+            Err(error) => Err(TokenError::Commit(error)),
+        }
     }
 
     /// Revokes a live token of this owner.

@@ -28,8 +28,8 @@ impl WorkspaceError {
     /// Whether the database as a whole failed or did not answer.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
-            Self::Commit(CommitError::Store(error)) | Self::Store(error) => error.is_outage(),
-            Self::Commit(error) => matches!(error, CommitError::OutcomeUnknown),
+            Self::Store(error) => error.is_outage(),
+            Self::Commit(error) => error.is_outage(),
             Self::NotFound | Self::NameTaken | Self::Contended => false,
         }
     }

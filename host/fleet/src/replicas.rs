@@ -136,7 +136,7 @@ async fn tokens_are_accepted_and_revoked_on_all_servers() {
     let [one, two, three] = three(&database).await;
     let id = one.fleet.create(new("one", "mock", None), "test").await.unwrap().row.id;
     let mine = one.fleet.credentials().issue(id, "test", true).await.unwrap();
-    let everybodys = two.fleet.credentials().issue_for_org(None, None, "test").await.unwrap();
+    let everybodys = two.fleet.credentials().issue_for_org(None, None, "test", false).await.unwrap();
     for replica in [&one, &two, &three] {
         let fleet = &replica.fleet;
         let both = async || {

@@ -27,6 +27,9 @@ const TEXT_BYTES: usize = 8 << 10;
 /// Seconds after which an agent that is busy is worth trying again.
 const BUSY_SECONDS: u32 = 30;
 
+/// Seconds after which the store is worth another try: longer than a connection to it is waited for.
+const DATASTORE_RETRY_SECONDS: u32 = 5;
+
 impl ApiError {
     /// Body `{"error":"<text>"}` with any status.
     #[must_use]
@@ -129,6 +132,22 @@ impl ApiError {
             json!({
                 "code": "platform_unavailable",
                 "error": "platform datastore unavailable — retry shortly",
+            }),
+        )
+        .with_retry_after(DATASTORE_RETRY_SECONDS)
+    }
+
+    /// 503: the store did not say whether it made the change. Without a time for another try, which could make a second
+    /// workspace or token.
+    #[must_use]
+    pub fn outcome_unknown(cause: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = cause, "the store did not confirm a change");
+        Self::with_body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({
+                "code": "platform_unavailable",
+                "error": "the platform datastore did not confirm the change, which may have been made — look before you \
+                          send it again",
             }),
         )
     }

@@ -48,7 +48,8 @@ impl Messaging {
     pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
         let _counted = self.stopping.begin();
         let SendRequest { target, body, caller, credential, deadline, headers, idempotency_key } = message;
-        let delivery = self.prepare(target, &body, caller).await?;
+        let anonymous = credential.is_none();
+        let delivery = Delivery { anonymous, ..self.prepare(target, &body, caller).await? };
         if let Some(hops) = headers.excess_hops() {
             return Err(DeliveryError::Loop { hops });
         }
@@ -89,6 +90,7 @@ impl Messaging {
             request: Request::read(body)?,
             target,
             caller,
+            anonymous: false,
             origin,
             begun: None,
             key: None,

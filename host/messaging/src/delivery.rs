@@ -40,6 +40,8 @@ impl From<Reply> for Answer {
 pub(crate) struct Delivery {
     pub(crate) target: Arc<Workspace>,
     pub(crate) caller: Caller,
+    /// Its sender showed no credential.
+    pub(crate) anonymous: bool,
     pub(crate) request: Request,
     /// Id and time of its activity, where they are chosen before it ends.
     pub(crate) begun: Option<Begun>,
@@ -77,7 +79,7 @@ pub(crate) struct Outcome {
     pub(crate) duration_ms: i64,
     /// The response with its status, good or bad; or why there is none.
     pub(crate) result: Result<(StatusCode, Option<RawJson>), String>,
-    /// What is wrong with a response.
+    /// What is wrong with a response, or why there is none, where callers without a credential may not read it.
     pub(crate) detail: Option<String>,
     /// The answer that is given to the same message again, where the response alone does not say it.
     pub(crate) answer: Option<FirstAnswer>,
@@ -172,7 +174,7 @@ impl Delivery {
                 summary: Some(format!("A2A request to {} failed: {error}", self.target.row.name)),
                 duration_ms,
                 status: ERROR.to_owned(),
-                error_detail: Some(error),
+                error_detail: outcome.detail.or(Some(error)),
                 ..entry
             },
         }
@@ -211,12 +213,15 @@ pub(crate) struct BusyDelivery {
     pub(crate) entry: Entry,
     /// The message was sent to the agent.
     pub(crate) reached: bool,
+    /// Its sender showed no credential.
+    pub(crate) anonymous: bool,
 }
 
 impl BusyDelivery {
     /// The agent was sent the message.
     pub(crate) fn new(delivery: Delivery, outcome: Outcome, headers: &MessageHeaders) -> Self {
-        Self { message: new_queued(&delivery, headers), entry: delivery.into_entry(outcome), reached: true }
+        let (message, anonymous) = (new_queued(&delivery, headers), delivery.anonymous);
+        Self { message, entry: delivery.into_entry(outcome), reached: true, anonymous }
     }
 }
 

@@ -2,9 +2,15 @@
 
 use http::{HeaderValue, StatusCode};
 use net::UrlError;
-use store::{CommitError, StoreError, workspaces::Status};
+use store::{CommitError, StoreError, queue::QueueFull, workspaces::Status};
 
 use crate::request::Malformed;
+
+/// The detail for callers who may not know where agents are reached, in place of one that may name an address.
+const WITHHELD: &str = "callers with a credential are told why";
+
+/// The same for an agent that redirects.
+const REDIRECTS: &str = "the agent's URL redirects, and redirects are not followed";
 
 /// Why activity was not recorded.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +92,9 @@ pub enum DeliveryError {
     /// The agent is busy, and the message could not be queued.
     #[error("workspace agent busy — retry after a short backoff")]
     BusyAndNotQueued(#[source] StoreError),
+    /// The agent is busy, and the queue has no room for the message.
+    #[error("workspace agent busy, and its queue is full: {0} — retry later")]
+    QueueFull(QueueFull),
     /// The same message is being delivered, and its answer did not come in time.
     #[error("the same message is still being delivered — retry later")]
     SameUnderWay,
@@ -133,6 +142,7 @@ impl DeliveryError {
             Self::InvalidResponse { .. }
             | Self::BusyNativeQueue
             | Self::BusyAndNotQueued(_)
+            | Self::QueueFull(_)
             | Self::IncompleteResponse { .. }
             | Self::TooLarge { .. }
             | Self::Refused { .. } => true,
@@ -163,6 +173,16 @@ impl DeliveryError {
             Self::Insecure { detail, .. } | Self::InvalidResponse { detail } => Some(detail.clone()),
             Self::Refused { detail, .. } => detail.clone(),
             _ => None,
+        }
+    }
+
+    /// As much of the detail as callers may read who may not know where agents are reached.
+    #[must_use]
+    pub fn detail_without_addresses(&self) -> Option<String> {
+        match self {
+            Self::NotRoutable(_) | Self::Insecure { .. } => Some(WITHHELD.to_owned()),
+            Self::Refused { detail, .. } => detail.as_ref().map(|_| REDIRECTS.to_owned()),
+            _ => self.detail(),
         }
     }
 

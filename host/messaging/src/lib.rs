@@ -51,6 +51,7 @@ pub use limits::{ActivityRetention, Limits};
 pub use queries::{ActivityError, ActivityList, ActivityQuery, NextRows, Reader, Report, ReportError};
 pub use reply::Reply;
 pub use request::{Malformed, Request};
+pub use store::queue::Room as QueueRoom;
 pub use stream::{AgentStream, StreamBroken};
 
 use crate::{

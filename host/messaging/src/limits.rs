@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use store::queue::Room;
+
 /// How long activity and finished messages of the queue are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct ActivityRetention {
@@ -28,7 +30,12 @@ pub struct Limits {
     pub calls_of_strangers: usize,
     /// Calls of one workspace's agent under way at once.
     pub calls_each: usize,
+    /// What may wait in the queue.
+    pub queue: Room,
 }
+
+/// Senders without a credential may fill one of so many parts of the queue.
+pub(crate) const ANONYMOUS_PARTS: u64 = 4;
 
 /// How long a delivery may take that another agent asked for, unless that agent sent a deadline of its own.
 /// Users wait as long as they like.

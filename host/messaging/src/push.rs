@@ -28,6 +28,9 @@ use crate::{
 /// Why a message was not sent, while its agent is called as often as it may be.
 const BUSY: &str = "as many messages are on their way to the agent as may be at once";
 
+/// Why a message was not sent, where no secure connection could be opened.
+const INSECURE: &str = "no secure connection to it could be opened";
+
 impl Messaging {
     pub(crate) async fn push(
         &self,
@@ -107,7 +110,13 @@ impl Messaging {
         // Which bound was exceeded is for users too; causes from the operating system are for the log.
         let expired = error.source().and_then(|cause| cause.downcast_ref::<Expired>());
         let text = expired.map_or_else(|| error.to_string(), |expired| format!("{error}: {expired}"));
-        let outcome = Outcome::failed(elapsed, text.clone());
+        // Details of TLS name hosts, and summaries are shown without a credential too.
+        let outcome = match &error {
+            CallError::Tls { .. } => {
+                Outcome::failed(elapsed, INSECURE.to_owned()).with_detail(Some(text.clone()))
+            }
+            _ => Outcome::failed(elapsed, text.clone()),
+        };
         match error {
             // The agent was not even looked for: clients know this as a mistake in the workspace.
             CallError::Url(problem) => {

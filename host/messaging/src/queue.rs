@@ -5,7 +5,7 @@ use serde_json::json;
 use store::{
     StoreError,
     activity::{LoggedActivity, SAME_MESSAGE},
-    queue::{Capacity, Claim, QueuedBefore, QueuedRow, Swept},
+    queue::{Capacity, Claim, Enqueued, QueuedBefore, QueuedRow, Swept},
     workspaces::Status,
 };
 use types::WorkspaceId;
@@ -14,7 +14,7 @@ use crate::{
     Messaging,
     delivery::BusyDelivery,
     error::DeliveryError,
-    limits::{LONGEST_BACK_OFF, MAX_ATTEMPTS},
+    limits::{ANONYMOUS_PARTS, LONGEST_BACK_OFF, MAX_ATTEMPTS},
     pending::{ClaimGuard, Trigger},
     reply::Reply,
 };
@@ -33,16 +33,24 @@ impl Messaging {
     /// Queues a message until its agent has capacity. The message and its activity are durable before the
     /// sender is answered.
     pub(crate) async fn enqueue(&self, busy: BusyDelivery) -> Result<Reply, DeliveryError> {
-        let BusyDelivery { message, entry, .. } = busy;
+        let BusyDelivery { message, entry, reached, anonymous } = busy;
         let id = message.workspace_id;
         if self.fleet.has_capability(id, NATIVE_QUEUE) {
             self.log_behind(entry).await;
             return Err(DeliveryError::BusyNativeQueue);
         }
         let (row, event) = entry.into_row_and_event();
-        let queued = self.fleet.store().enqueue(message, Some(&row), store::now() - SAME_MESSAGE).await;
-        let queued = match queued {
-            Ok(queued) => queued,
+        let room = if anonymous { self.limits.queue.part(ANONYMOUS_PARTS) } else { self.limits.queue };
+        let since = store::now() - SAME_MESSAGE;
+        let queued = match self.fleet.store().enqueue(message, Some(&row), since, &room).await {
+            Ok(Enqueued::Waits(queued)) => queued,
+            Ok(Enqueued::Full(full)) => {
+                // A row for each message that reached no agent would fill the disk as the queue would.
+                if reached {
+                    self.fleet.state().write_behind(LoggedActivity { row, event: Some(event) }).await;
+                }
+                return Err(DeliveryError::QueueFull(full));
+            }
             Err(error) => {
                 self.fleet.state().write_behind(LoggedActivity { row, event: Some(event) }).await;
                 return Err(DeliveryError::BusyAndNotQueued(error));

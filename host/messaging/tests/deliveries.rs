@@ -16,7 +16,7 @@ use fleet::{
     Fleet, FleetConfig, NewWorkspace, ProvisionSettings, Registration, RuntimeTemplates, rules::DeliveryMode,
 };
 use isomer_messaging::{
-    Answer, Caller, Credential, DeliveryError, Limits, MessageHeaders, Messaging, SendRequest,
+    Answer, Caller, Credential, DeliveryError, Limits, MessageHeaders, Messaging, QueueRoom, SendRequest,
 };
 use provision::{Backend, BackendError, ContainerSpec, Observation, OwnedContainer};
 use serde_json::json;
@@ -129,6 +129,7 @@ impl Deployment {
             calls: 10,
             calls_of_strangers: 10,
             calls_each: 10,
+            queue: QueueRoom { messages: 10, bytes: 1 << 20, total_bytes: 1 << 20 },
         };
         let messaging = Messaging::new(fleet.clone(), catalog, limits, Default::default());
         let reconciled = fleet.clone();

@@ -147,10 +147,47 @@ pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
     Ok(url)
 }
 
-/// Whether a text is a URL with a user name or a password.
+/// Whether a text is a URL with a user name or a password: absolute, or without a scheme (`//me@host`).
 #[must_use]
 pub fn has_user_info(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| names_user(&url))
+    if !text.contains('@') {
+        return false;
+    }
+    let text = text.trim_matches(is_ignored);
+    match (Url::parse(text), authority(text)) {
+        (Ok(url), _) => names_user(&url),
+        (Err(_), Some(authority)) => authority.contains('@'),
+        (Err(_), None) => false,
+    }
+}
+
+/// Whether a text is a URL that names a host: `scheme://…`, `//…`, or what is read as one (`http:host`).
+#[must_use]
+pub fn is_absolute_url(text: &str) -> bool {
+    let text = text.trim_matches(is_ignored);
+    authority(text).is_some_and(|authority| !authority.is_empty())
+        || text.contains(':') && Url::parse(text).is_ok_and(|url| url.has_host())
+}
+
+/// What stands between the two slashes after the scheme, or at the beginning, and the next slash. Some parsers take
+/// backslashes for slashes.
+fn authority(text: &str) -> Option<&str> {
+    let relative = match text.split_once(':') {
+        Some((scheme, rest)) if is_scheme(scheme) => rest,
+        _ => text,
+    };
+    let after = relative.strip_prefix(['/', '\\'])?.strip_prefix(['/', '\\'])?;
+    after.split(['/', '\\', '?', '#']).next()
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+/// Characters that parsers of URLs leave out at both ends.
+fn is_ignored(c: char) -> bool {
+    c.is_whitespace() || c.is_control()
 }
 
 pub(crate) fn names_user(url: &Url) -> bool {

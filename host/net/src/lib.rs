@@ -19,7 +19,7 @@ mod special;
 mod tls;
 
 pub use addresses::AgentAddresses;
-pub use agent_url::{UrlError, has_user_info};
+pub use agent_url::{UrlError, has_user_info, is_absolute_url};
 pub use client::{AgentBody, AgentClient, AgentRequest, AgentResponse, BodyError, CallError};
 pub use patience::{CallLimits, Expired, IdleClock};
 pub use policy::AddressPolicy;

@@ -203,6 +203,19 @@ pub struct MessageSettings {
     #[arg(long, env = "A2A_MAX_CALLS_PER_WORKSPACE", value_name = "N", default_value = "100", value_parser = positive)]
     pub a2a_max_calls_per_workspace: NonZeroU32,
 
+    /// Messages that may wait for the agent of one workspace; more are answered with 503 and Retry-After. Senders without
+    /// a credential may fill a quarter of this limit and of the two that follow
+    #[arg(long, env = "A2A_QUEUE_MESSAGES", value_name = "N", default_value = "1000", value_parser = positive)]
+    pub a2a_queue_messages: NonZeroU32,
+
+    /// MiB of messages that may wait for the agent of one workspace
+    #[arg(long, env = "A2A_QUEUE_MIB", value_name = "N", default_value = "64", value_parser = positive)]
+    pub a2a_queue_mib: NonZeroU32,
+
+    /// MiB of messages that may wait for all agents. The disk holds about twice as much: activity repeats messages
+    #[arg(long, env = "A2A_QUEUE_TOTAL_MIB", value_name = "N", default_value = "1024", value_parser = positive)]
+    pub a2a_queue_total_mib: NonZeroU32,
+
     /// File with certificates (PEM) of authorities that sign agents' certificates, besides the system's
     #[arg(long, env = "AGENT_CA_FILE", value_name = "FILE")]
     pub agent_ca_file: Option<PathBuf>,
@@ -271,6 +284,11 @@ impl Settings {
             calls,
             calls_of_strangers: of_strangers,
             calls_each: count(self.messages.a2a_max_calls_per_workspace),
+            queue: messaging::QueueRoom {
+                messages: self.messages.a2a_queue_messages.get().into(),
+                bytes: u64::from(self.messages.a2a_queue_mib.get()) << 20,
+                total_bytes: u64::from(self.messages.a2a_queue_total_mib.get()) << 20,
+            },
             idle_timeout: self.messages.idle_timeout(),
         }
     }

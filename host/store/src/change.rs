@@ -107,6 +107,19 @@ pub enum CommitError {
     Stopping,
 }
 
+impl CommitError {
+    /// Whether the same change is worth another try later: nothing is wrong with it. After
+    /// [`OutcomeUnknown`](Self::OutcomeUnknown), it may have been committed.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_outage(),
+            Self::OutcomeUnknown | Self::Stopping => true,
+            Self::Conflict | Self::PreconditionFailed(_) | Self::NameTaken => false,
+        }
+    }
+}
+
 impl From<sea_orm::DbErr> for CommitError {
     fn from(error: sea_orm::DbErr) -> Self {
         StoreError::from(error).into()

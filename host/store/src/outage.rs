@@ -13,8 +13,8 @@ const POSTGRES_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
 /// idle transaction was ended.
 const POSTGRES_CODES: [&str; 3] = ["25006", "55P03", "25P03"];
 
-/// SQLite: busy, locked, read-only, I/O error, disk full, a file that can't be opened.
-const SQLITE_CODES: [u32; 6] = [5, 6, 8, 10, 13, 14];
+/// SQLite: busy, locked, read-only, I/O error, disk full, a file that can't be opened, locks in use by others.
+const SQLITE_CODES: [u32; 7] = [5, 6, 8, 10, 13, 14, 15];
 
 pub(crate) fn is_outage(error: &DbErr) -> bool {
     match error {
@@ -26,6 +26,7 @@ pub(crate) fn is_outage(error: &DbErr) -> bool {
                 | Error::Protocol(_)
                 | Error::PoolTimedOut
                 | Error::PoolClosed
+                | Error::BeginFailed
                 | Error::WorkerCrashed => true,
                 Error::Database(error) => error.code().is_some_and(|code| is_outage_code(&code)),
                 _ => false,

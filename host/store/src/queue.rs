@@ -5,6 +5,7 @@
 //! commits, and two servers never lock the same rows in different orders.
 
 mod claims;
+mod room;
 mod sweep;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -25,6 +26,7 @@ use crate::{
 
 pub use crate::entity::queued::QueueStatus;
 pub use claims::{Capacity, Claim, Outcome};
+pub use room::{QueueFull, Room};
 pub use sweep::{Swept, WaitingWorkspace};
 
 /// Priority of a task; there are no others yet.
@@ -73,6 +75,15 @@ pub struct QueuedRow {
     pub hops: u32,
     /// Headers that it is sent with, as its sender wrote them down.
     pub headers: Option<String>,
+}
+
+/// What became of a message that was to be enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It waits, or the same message did before.
+    Waits(QueuedBefore),
+    /// There is no room for it. Nothing was stored.
+    Full(QueueFull),
 }
 
 /// A message that was queued before.
@@ -134,8 +145,8 @@ pub struct NewQueued {
 
 impl Store {
     /// Enqueues a message, and stores the activity that goes with it in the same transaction. A message with the
-    /// same key that came later than `same_since`, and that waits or was delivered, is the same message.
-    /// Returns its id, and how many waited for that workspace when it was queued.
+    /// same key that came later than `same_since`, and that waits or was delivered, is the same message, and takes no
+    /// more room.
     ///
     /// # Errors
     /// If the database fails, or the workspace is gone.
@@ -144,8 +155,10 @@ impl Store {
         new: NewQueued,
         activity: Option<&ActivityRow>,
         same_since: DateTime<Utc>,
-    ) -> Result<QueuedBefore, StoreError> {
+        room: &Room,
+    ) -> Result<Enqueued, StoreError> {
         let workspace = new.workspace_id;
+        let bytes = new.body.len() + new.headers.as_deref().map_or(0, str::len);
         let mut row = queued::Model {
             id: QueueItemId::random().0,
             workspace_id: workspace.0,
@@ -169,14 +182,20 @@ impl Store {
             hops: new.hops.into(),
             headers: new.headers,
             depth: None,
+            bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
         };
         let mut tx = Transaction::begin(self, 0, 0).await?;
-        activity::insert(&mut tx, activity.into_iter()).await?;
-        tx.sequencer.save(&tx.db).await?;
         let same = match &row.idempotency_key {
             Some(key) => same_message(&tx.db, key, same_since).await?,
             None => None,
         };
+        if same.is_none()
+            && let Err(full) = room.check(&tx.db, workspace, row.bytes).await?
+        {
+            return Ok(Enqueued::Full(full));
+        }
+        activity::insert(&mut tx, activity.into_iter()).await?;
+        tx.sequencer.save(&tx.db).await?;
         let queued = match same {
             Some(same) => same,
             None => {
@@ -189,7 +208,7 @@ impl Store {
             }
         };
         tx.db.commit().await?;
-        Ok(queued)
+        Ok(Enqueued::Waits(queued))
     }
 
     /// The message with this key that came later than `since`, unless it was given up.

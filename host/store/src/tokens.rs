@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use events::{Event, definitions::TokenChanged};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
-    QueryFilter as _, QuerySelect as _, sea_query::Expr,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, sea_query::Expr,
 };
 use types::{OrgId, Owner, TokenId, WorkspaceId};
 use uuid::Uuid;
@@ -21,6 +21,9 @@ use crate::{
 };
 
 pub use crate::entity::token::{RevokedBy, TokenKind};
+
+/// The time within which tokens of the organization are counted.
+const WINDOW: Duration = Duration::hours(1);
 
 /// A bearer token. The token itself is never stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +130,27 @@ impl Store {
         Ok(ids.into_iter().map(WorkspaceId).collect())
     }
 
+    /// Seconds until fewer tokens of the organization than so many were made within an hour: 1 at least.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn until_fewer_org_tokens(&self, made: &OrgTokensMade, limit: u64) -> Result<u32, StoreError> {
+        let now = crate::now();
+        // The one that has to leave the hour first.
+        let last: Option<DateTime<Utc>> = made
+            .within_an_hour(now)
+            .select_only()
+            .column(token::Column::CreatedAt)
+            .order_by_desc(token::Column::CreatedAt)
+            .offset(limit.saturating_sub(1))
+            .limit(1)
+            .into_tuple()
+            .one(&self.read)
+            .await?;
+        let wait = last.map_or(0, |last| (last + WINDOW - now).num_seconds());
+        Ok(u32::try_from(wait.min(WINDOW.num_seconds())).unwrap_or_default().max(1))
+    }
+
     /// A token by its hash, revoked or not.
     ///
     /// # Errors
@@ -228,6 +252,51 @@ impl Precondition for FewerTokensThan {
             .filter(token::Column::Kind.ne(TokenKind::Org))
             .filter(token::Column::RevokedAt.is_null());
         Ok(live.count(&tx.db).await? < self.limit)
+    }
+}
+
+/// The tokens of the organization that one maker made: of those by tokens, the first that led to them is the maker.
+#[derive(Debug, Clone)]
+pub struct OrgTokensMade {
+    root: Option<TokenId>,
+    created_by: Option<String>,
+}
+
+impl OrgTokensMade {
+    /// By the maker of this token.
+    #[must_use]
+    pub fn like(row: &TokenRow) -> Self {
+        Self { root: row.root, created_by: row.created_by.clone() }
+    }
+
+    /// Revoked ones too. Rows of a later hour were made before the clock was set back: they would count for ever.
+    fn within_an_hour(&self, now: DateTime<Utc>) -> Select<token::Entity> {
+        use token::Column as C;
+        let made = token::Entity::find()
+            .filter(C::Kind.eq(TokenKind::Org))
+            .filter(C::CreatedAt.gt(now - WINDOW))
+            .filter(C::CreatedAt.lt(now + WINDOW));
+        match self.root {
+            Some(root) => made.filter(C::Root.eq(root.0)),
+            None => made.filter(C::Root.is_null()).filter(C::CreatedBy.eq(self.created_by.clone())),
+        }
+    }
+}
+
+/// A maker made fewer tokens of the organization than this many within an hour.
+#[derive(Debug)]
+pub struct FewerOrgTokensThan {
+    /// Those that the maker made.
+    pub made: OrgTokensMade,
+    /// The first number that is too many.
+    pub limit: u64,
+}
+
+#[async_trait]
+impl Precondition for FewerOrgTokensThan {
+    async fn holds(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
+        let made = self.made.within_an_hour(tx.sequencer.now);
+        Ok(made.count(&tx.db).await? < self.limit)
     }
 }
 

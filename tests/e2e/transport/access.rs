@@ -1,17 +1,17 @@
 //! Access class `admin`: credentials and refusals.
 
-use api::access::{Caller, admin};
+use api::access::AdminAuth;
+use axum::Router;
 use axum::routing::get;
-use axum::{Extension, Router};
 use httpd::router_ext::RouterExt;
 
 use crate::transport::wire::Server;
 
 /// A server with a route `/who` that answers as which caller a request was accepted.
 async fn server(flags: &[&str]) -> Server {
-    Server::with_routes(flags, |app| {
-        let who = async |Extension(caller): Extension<Caller>| caller.to_string();
-        Router::new().endpoint("/who", admin(&app.access, get(who)))
+    Server::with_routes(flags, |_| {
+        let who = async |AdminAuth(caller): AdminAuth| caller.to_string();
+        Router::new().endpoint("/who", get(who))
     })
     .await
 }

@@ -1,6 +1,6 @@
 //! Middleware of all routes: headers, unknown routes, HEAD, trailing slashes, panics.
 
-use api::access::admin;
+use api::access::AdminAuth;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::{delete, get, post};
@@ -46,11 +46,11 @@ async fn header_names_are_in_title_case() {
 
 #[tokio::test]
 async fn every_answer_carries_the_security_headers() {
-    let server = Server::with_routes(&["--molecule-org-id", "org"], |app| {
+    let server = Server::with_routes(&["--molecule-org-id", "org"], |_| {
         Router::new()
             .probe("/health", get(async || "ok"))
             .endpoint("/cp/panic", get(async || -> &'static str { panic!("on purpose") }))
-            .endpoint("/cp/admin", admin(&app.access, get(async || "ok")))
+            .endpoint("/cp/admin", get(async |_: AdminAuth| "ok"))
     })
     .await;
     let foreign = ["Origin: https://evil.example"];
@@ -84,10 +84,10 @@ async fn a_handler_may_set_its_own_security_header() {
 
 #[tokio::test]
 async fn unknown_routes_and_wrong_methods_are_the_same_404() {
-    let server = Server::with_routes(&["--admin-token", "t"], |app| {
+    let server = Server::with_routes(&["--admin-token", "t"], |_| {
         Router::new()
             .probe("/health", get(async || "ok"))
-            .endpoint("/things/{id}", admin(&app.access, delete(async || "ok")))
+            .endpoint("/things/{id}", delete(async |_: AdminAuth| "ok"))
     })
     .await;
     for (method, target) in [

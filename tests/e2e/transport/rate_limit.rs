@@ -5,11 +5,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::access::admin;
 use api::app::App;
 use axum::Router;
 use axum::extract::WebSocketUpgrade;
-use axum::routing::{get, post};
+use axum::routing::get;
 use governor::Quota;
 use governor::clock::FakeRelativeClock;
 use httpd::rate_limit::{KeyedLimiter, LimiterClock, Rule, limited};
@@ -21,11 +20,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The routes of the product and some of this test.
 fn routes(app: &App) -> Router<App> {
-    let mint = limited(&app.limits.mint, post(async || "minted"));
     let mcp = || limited(&app.limits.mcp, get(async || "answered"));
     api::routes(app)
         .endpoint("/explode", get(async || -> &'static str { panic!("on purpose") }))
-        .endpoint("/mint", admin(&app.access, mint))
         .endpoint("/mcp", mcp())
         .endpoint("/mcp/stream", mcp())
 }
@@ -303,41 +300,6 @@ async fn forwarding_headers_are_ignored_unless_the_proxy_is_trusted() {
 // === Routes with a budget of their own ===
 
 #[tokio::test]
-async fn creating_tokens_is_limited_to_ten_an_hour() {
-    let (server, clock) = server(&["--admin-token", "right"]).await;
-    let good = ["Authorization: Bearer right"];
-    // Refused callers are not counted.
-    for _ in 0..11 {
-        assert_eq!(server.ask("POST", "/mint", &[]).await.status(), 401);
-    }
-    for remaining in (0..10).rev() {
-        let answer = server.ask("POST", "/mint", &good).await;
-        let reset = ((10 - remaining) * 360).to_string();
-        assert_eq!(limit_headers(&answer), allowed("10", &remaining.to_string(), &reset));
-        assert_eq!(answer.body, "minted");
-    }
-    let answer = server.ask("POST", "/mint", &good).await;
-    assert_eq!(answer.status(), 429);
-    assert_eq!(answer.body, r#"{"error":"rate limit exceeded","retry_after":360}"#);
-    assert_eq!(limit_headers(&answer), [Some("10"), Some("0"), Some("3600"), Some("360")]);
-    // Other routes have no such limit.
-    assert_eq!(server.ask("GET", "/admin/guests", &good).await.status(), 200);
-    assert_eq!(server.ask("GET", "/mint", &good).await.status(), 404);
-    clock.advance(6 * MINUTE);
-    assert_eq!(server.ask("POST", "/mint", &good).await.status(), 200);
-    assert_eq!(server.ask("POST", "/mint", &good).await.status(), 429);
-}
-
-#[tokio::test]
-async fn creating_tokens_is_not_limited_in_dev_mode() {
-    let (server, _) = server(&["--molecule-env", "dev"]).await;
-    for _ in 0..11 {
-        let answer = server.ask("POST", "/mint", &[]).await;
-        assert_eq!((answer.status(), limit_headers(&answer)), (200, [Some("unlimited"), None, None, None]));
-    }
-}
-
-#[tokio::test]
 async fn mcp_is_limited_to_120_a_minute_for_each_bearer_even_in_dev_mode() {
     for mode in [&["--rate-limit", "600"][..], &["--molecule-env", "dev"]] {
         let (server, _) = server(mode).await;
@@ -397,7 +359,7 @@ async fn refusals_are_counted_by_limiter() {
     }
     assert!(counted(2).await);
     let metrics = server.get("/metrics").await.body;
-    for name in ["global", "address", "org-token-mint", "mcp"] {
+    for name in ["global", "address", "mcp"] {
         assert!(metrics.contains(&format!("isomer_rate_limited_total{{limiter=\"{name}\"}} ")), "{name}");
     }
 }

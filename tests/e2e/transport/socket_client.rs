@@ -78,7 +78,7 @@ impl TestServer {
     }
 
     pub(crate) async fn org_token(&self) -> String {
-        self.app.fleet.credentials().issue_for_org(None, None, "test").await.expect("a token").text
+        self.app.fleet.credentials().issue_for_org(None, None, "test", false).await.expect("a token").text
     }
 
     /// The answer to a handshake.

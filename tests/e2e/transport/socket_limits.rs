@@ -165,7 +165,7 @@ async fn a_revoked_token_closes_its_own_sockets_only() {
     let id = test.workspace("a", None).await;
     let agent = format!("X-Workspace-ID: {id}");
     let revoked = test.app.fleet.credentials().issue(id, "test", false).await.expect("a token");
-    let org = test.app.fleet.credentials().issue_for_org(None, None, "test").await.expect("a token");
+    let org = test.app.fleet.credentials().issue_for_org(None, None, "test", false).await.expect("a token");
     let bearing = |token: &str| format!("Authorization: Bearer {token}");
     let mut first = test.socket(&[&agent, &bearing(&revoked.text)]).await;
     let mut canvas = test.socket(&[&bearing(&org.text)]).await;

@@ -60,6 +60,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
+    pub retry_after: Option<String>,
     pub json: Value,
 }
 
@@ -516,9 +517,11 @@ impl Stream {
 impl Answer {
     pub async fn read(response: reqwest::Response) -> Self {
         let status = response.status();
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let body = response.bytes().await.expect("the answer has a body");
         let json = serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)));
-        Self { status, json }
+        Self { status, retry_after, json }
     }
 
     /// The JSON of an answer that must be a success.

@@ -9,7 +9,6 @@
 //! |---|---|---|
 //! | `address` | every address (IPv6: every /64) | 10 × `RATE_LIMIT` a minute |
 //! | `global` | the organization of this server, for its credentials; else the bearer; else the address | `RATE_LIMIT` a minute |
-//! | `org-token-mint` | the credential at the root of the one that is shown, see [`CountedAs`] | 10 an hour |
 //! | `mcp` | the bearer, else the address; for the routes of MCP | 120 a minute |
 //!
 //! The limiter stands before authentication, so a bearer may be invented: each one has a budget of
@@ -17,8 +16,8 @@
 //! over it uses up no other budget and adds no key. An organization counts only if it is ours, and for
 //! requests with one of its credentials, because a header can be invented, too.
 //!
-//! The middleware counts the requests of all routes. A route with a budget of its own is wrapped in
-//! [`limited`], inside its auth class: what is not let in is not counted.
+//! The middleware counts the requests of all routes. A route with a budget of its own is wrapped in [`limited`]. The tokens
+//! that one maker makes for the organization within an hour are counted in the database, for all servers.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -52,7 +51,6 @@ pub(crate) const FORGET_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// What one address may send, in budgets of one caller.
 const CEILING: u32 = 10;
-const MINTS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const MCP_PER_MINUTE: NonZeroU32 = NonZeroU32::new(120).unwrap();
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -106,11 +104,6 @@ pub struct Rule {
     /// Whether it refuses requests at all.
     pub enabled: bool,
 }
-
-/// The identity that a request is counted under, put into its extensions by an auth class that stands outside of the
-/// limiter: a caller that makes itself another token keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountedAs(pub [u8; 32]);
 
 /// Says whether a bearer is a credential.
 type IsCredential = dyn Fn(&str) -> bool + Send + Sync;
@@ -214,8 +207,7 @@ impl KeyedLimiter {
     }
 
     fn admit(&self, request: &Request) -> Result<QuotaStatus, Box<Refusal>> {
-        let counted = request.extensions().get().map(|CountedAs(who)| Key::Token(*who));
-        self.check(counted.unwrap_or_else(|| self.key(request.headers(), network(request))))
+        self.check(self.key(request.headers(), network(request)))
     }
 
     /// Forgets the callers whose burst is full again: so is a budget that was not used for ten minutes,
@@ -272,8 +264,6 @@ fn whole_seconds(time: Duration) -> u64 {
 pub struct RateLimits {
     ceiling: KeyedLimiter,
     callers: KeyedLimiter,
-    /// For the route that mints tokens of the organization.
-    pub mint: Arc<KeyedLimiter>,
     /// For the routes of the MCP bridge, which share it. In force in dev mode, too.
     pub mcp: Arc<KeyedLimiter>,
 }
@@ -299,12 +289,6 @@ impl RateLimits {
         let address = each.saturating_mul(NonZeroU32::MIN.saturating_add(CEILING - 1));
         let ceiling =
             Rule { name: "address", quota: Quota::per_minute(address), org_id: None, ..callers.clone() };
-        let mint = Rule {
-            name: "org-token-mint",
-            quota: Quota::per_hour(MINTS_PER_HOUR),
-            org_id: None,
-            ..callers.clone()
-        };
         let mcp = Rule {
             name: "mcp",
             quota: Quota::per_minute(MCP_PER_MINUTE),
@@ -313,12 +297,7 @@ impl RateLimits {
             enabled: true,
         };
         let limiter = |rule| KeyedLimiter::new(rule, clock.clone());
-        Self {
-            ceiling: limiter(ceiling),
-            callers: limiter(callers),
-            mint: Arc::new(limiter(mint)),
-            mcp: Arc::new(limiter(mcp)),
-        }
+        Self { ceiling: limiter(ceiling), callers: limiter(callers), mcp: Arc::new(limiter(mcp)) }
     }
 
     /// Says from now on which bearers are credentials of this server. Only the first call counts.
@@ -328,7 +307,7 @@ impl RateLimits {
 
     /// Drops the budgets of callers that sent nothing for a while; see [`FORGET_EVERY`].
     pub(crate) fn forget_idle(&self) {
-        [&self.ceiling, &self.callers, &self.mint, &self.mcp].into_iter().for_each(KeyedLimiter::forget_idle);
+        [&self.ceiling, &self.callers, &self.mcp].into_iter().for_each(KeyedLimiter::forget_idle);
     }
 
     fn admit(&self, request: &Request) -> Result<QuotaStatus, Box<Refusal>> {
@@ -372,7 +351,7 @@ impl RateLimits {
 }
 
 /// Gives methods a budget of their own, beside the one of all routes. Several routes may share a
-/// limiter. An auth class goes around this: `admin(&app.access, limited(&app.limits.mint, post(mint)))`.
+/// limiter.
 pub fn limited<S>(limiter: &Arc<KeyedLimiter>, methods: MethodRouter<S>) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,

@@ -88,7 +88,7 @@ fn the_largest_and_the_smallest_quota_are_counted() {
 
 #[test]
 fn an_hour_is_a_real_hour() {
-    let (limiter, clock) = limiter(Quota::per_hour(MINTS_PER_HOUR));
+    let (limiter, clock) = limiter(Quota::per_hour(NonZeroU32::new(10).unwrap()));
     let sent: Vec<_> = (0..10).map(|_| allowed(&limiter, Key::Org)).collect();
     assert_eq!((sent[0], sent[9]), ((9, 360), (0, 3_600)));
     assert_eq!(refused(&limiter, Key::Org), (3_600, 360));

@@ -59,6 +59,8 @@ pub(crate) struct Model {
     pub(crate) headers: Option<String>,
     /// How many waited when it was queued, itself included; none of rows of earlier versions.
     pub(crate) depth: Option<i64>,
+    /// Bytes of body and headers. Triggers add them up in `a2a_queue_sizes` while the message waits or is on its way.
+    pub(crate) bytes: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

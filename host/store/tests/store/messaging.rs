@@ -8,7 +8,7 @@ use store::{
     Change, Store, Writer,
     activity::{ActivityFilter, ActivityRow, InsertActivity, StartedActivity},
     message_keys::{ClaimHolder, MessageClaim, ReleaseMessage},
-    queue::{Capacity, Claim, NewQueued, Outcome, QueueStatus, QueuedRow, Swept},
+    queue::{Capacity, Claim, Enqueued, NewQueued, Outcome, QueueFull, QueueStatus, QueuedRow, Room, Swept},
     workspaces::{InsertWorkspaces, PurgeWorkspaces, Status, UpdateWorkspaces, WorkspaceRow},
 };
 use tokio::time::timeout;
@@ -87,9 +87,21 @@ async fn claim(store: &Store, workspace: WorkspaceId, server: ServerId) -> Optio
     }
 }
 
+const ROOM: Room = Room { messages: 1_000, bytes: 1 << 30, total_bytes: 1 << 30 };
+
 async fn enqueue(store: &Store, new: NewQueued) -> (QueueItemId, u64) {
-    let queued = store.enqueue(new, None, store::now() - Duration::hours(1)).await.unwrap();
-    (queued.id, queued.depth)
+    match store.enqueue(new, None, store::now() - Duration::hours(1), &ROOM).await.unwrap() {
+        Enqueued::Waits(queued) => (queued.id, queued.depth),
+        Enqueued::Full(full) => panic!("{full}"),
+    }
+}
+
+/// What there is no room for, if there is none.
+async fn enqueue_in(store: &Store, new: NewQueued, room: Room) -> Option<QueueFull> {
+    match store.enqueue(new, None, store::now() - Duration::hours(1), &room).await.unwrap() {
+        Enqueued::Waits(_) => None,
+        Enqueued::Full(full) => Some(full),
+    }
 }
 
 /// The ids of the workspaces for which messages wait.
@@ -276,10 +288,53 @@ on_both! {
         let (again, depth) = enqueue(&store, message(row.id, "c")).await;
         assert!(again != ids[2] && depth == 1);
         let of_none = message(WorkspaceId::random(), "x");
-        assert!(store.enqueue(of_none, None, store::now()).await.is_err());
+        assert!(store.enqueue(of_none, None, store::now(), &ROOM).await.is_err());
         // Keys and methods may be as long as a body.
         let long = NewQueued { method: "m".repeat(600_000), ..message(row.id, "long") };
         enqueue(&store, long).await;
+    }
+
+    async fn the_room_of_a_queue_is_counted_for_all_servers(database: &Database) {
+        let (store, writer, row) = with_one(database).await;
+        let (other, server) = (database.store().await, ServerId::random());
+        let two = Room { messages: 2, ..ROOM };
+        let full = Some(QueueFull::Messages(2));
+        assert_eq!(enqueue_in(&store, message(row.id, "a"), two).await, None);
+        assert_eq!(enqueue_in(&other, message(row.id, "b"), two).await, None);
+        assert_eq!(enqueue_in(&store, message(row.id, "c"), two).await, full);
+        assert_eq!(enqueue_in(&other, message(row.id, "c"), two).await, full);
+        // The same message takes no more room, and activity of one without room is not stored.
+        assert_eq!(enqueue_in(&other, message(row.id, "a"), two).await, None);
+        let refused = store.enqueue(message(row.id, "c"), Some(&said(row.id, "c")), store::now(), &two).await;
+        assert_eq!(refused.unwrap(), Enqueued::Full(QueueFull::Messages(2)));
+        assert_eq!(store.activity(&all(row.id)).await.unwrap().rows.len(), 0);
+        // One on its way takes room until it has ended.
+        let taken = claim(&store, row.id, server).await.unwrap();
+        assert_eq!(enqueue_in(&store, message(row.id, "c"), two).await, full);
+        store.finish_claim(taken.id, taken.claim, &attempted("busy")).await.unwrap();
+        assert_eq!(enqueue_in(&store, message(row.id, "c"), two).await, full);
+        store.drop_stale_queued(store::now() + Duration::hours(1), None).await.unwrap();
+        let soon = NewQueued { expires_at: Some(store::now()), ..message(row.id, "d") };
+        assert_eq!(enqueue_in(&store, soon, two).await, None);
+        assert_eq!(enqueue_in(&store, message(row.id, "e"), two).await, None);
+        assert_eq!(enqueue_in(&store, message(row.id, "f"), two).await, full);
+        sweep(&other, server, true).await;
+        assert_eq!(enqueue_in(&store, message(row.id, "f"), two).await, None, "one has expired");
+        // By bytes, of one workspace and of all. What is deleted with its workspace takes none.
+        let second = workspace("two");
+        writer.commit(Change::of(InsertWorkspaces(vec![second.clone()]))).await.unwrap();
+        let large = |id, key| NewQueued { body: "é".repeat(500), headers: Some("h".repeat(100)), ..message(id, key) };
+        let (each, total) = (Room { bytes: 1_100, ..ROOM }, Room { total_bytes: 1_150, ..ROOM });
+        assert_eq!(enqueue_in(&store, large(second.id, "a"), each).await, None);
+        assert_eq!(enqueue_in(&store, message(second.id, "b"), each).await, Some(QueueFull::Bytes(1_100)));
+        assert_eq!(enqueue_in(&store, large(row.id, "g"), total).await, Some(QueueFull::TotalBytes(1_150)));
+        for purged in [second, row] {
+            writer.commit(Change::of(PurgeWorkspaces(vec![purged.id]))).await.unwrap();
+        }
+        let third = workspace("three");
+        writer.commit(Change::of(InsertWorkspaces(vec![third.clone()]))).await.unwrap();
+        assert_eq!(enqueue_in(&store, large(third.id, "a"), total).await, None);
+        assert_eq!(enqueue_in(&store, large(third.id, "b"), total).await, Some(QueueFull::TotalBytes(1_150)));
     }
 
     async fn an_agent_gets_no_more_messages_at_once_than_it_has_capacity_for(database: &Database) {
@@ -317,7 +372,7 @@ on_both! {
     async fn activity_of_a_queued_message_is_stored_with_it_or_not_at_all(database: &Database) {
         let (store, _writer, row) = with_one(database).await;
         let listed = async || store.activity(&all(row.id)).await.unwrap().rows;
-        let enqueue = async |new, said| store.enqueue(new, Some(&said), store::now() - Duration::hours(1)).await;
+        let enqueue = async |new, said| store.enqueue(new, Some(&said), store::now() - Duration::hours(1), &ROOM).await;
         enqueue(message(row.id, "a"), said(row.id, "first")).await.unwrap();
         enqueue(message(row.id, "a"), said(row.id, "second")).await.unwrap();
         let summaries: Vec<_> = listed().await.into_iter().map(|row| row.summary.unwrap()).collect();
