@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, component::Component};
 
-use crate::{Digest, SandboxError, compile_result::ARTIFACT_BYTES};
+use crate::{Digest, SandboxError, limits::ARTIFACT_BYTES};
 
 const MAGIC: &[u8; 8] = b"ISOMAOT1";
 

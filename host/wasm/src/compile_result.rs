@@ -4,10 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use types::clip;
 
-use crate::{Digest, cache};
-
-/// Bytes of an artifact. Code is three to five times as large as its Wasm.
-pub(crate) const ARTIFACT_BYTES: u64 = 128 << 20;
+use crate::{Digest, cache, limits::ARTIFACT_BYTES};
 
 /// What a refusal begins with. Its text follows.
 const REFUSED: &[u8; 8] = b"ISOMREF1";
