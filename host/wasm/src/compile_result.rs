@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use types::clip;
 
-use crate::{Digest, cache, limits::ARTIFACT_BYTES};
+use crate::{Digest, cache};
 
 /// What a refusal begins with. Its text follows.
 const REFUSED: &[u8; 8] = b"ISOMREF1";
@@ -33,7 +33,7 @@ impl CompileResult {
         }
     }
 
-    /// Reads the output of a process, which the kernel limits to [`ARTIFACT_BYTES`].
+    /// Reads the output of a process, which the kernel limits to [`crate::limits::ARTIFACT_BYTES`].
     pub(crate) fn read(output: &mut (impl Read + Seek)) -> io::Result<Self> {
         output.seek(SeekFrom::Start(0))?;
         let mut bytes = Vec::new();
