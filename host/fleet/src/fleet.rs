@@ -16,6 +16,7 @@ use types::WorkspaceId;
 
 use crate::{
     agent_states::AgentStates,
+    asked::Asked,
     delivery_problems::DeliveryProblems,
     error::WorkspaceError,
     limits::Limits,
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) saas: bool,
     pub(crate) addresses: AgentAddresses,
     pub(crate) work: WorkQueue,
+    pub(crate) asked: Asked,
     pub(crate) agents: AgentStates,
     pub(crate) delivery_problems: DeliveryProblems,
     pub(crate) presence_observers: PresenceObservers,
@@ -88,6 +90,7 @@ impl Fleet {
             saas: config.saas,
             addresses: config.addresses,
             work: WorkQueue::default(),
+            asked: Asked::default(),
             agents: AgentStates::default(),
             delivery_problems: DeliveryProblems::default(),
             presence_observers: PresenceObservers::default(),
