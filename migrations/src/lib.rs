@@ -20,6 +20,7 @@ mod m0013_claim_hops;
 mod m0014_access;
 mod m0015_refused_at;
 mod m0016_queue_sizes;
+mod m0020_guest_descriptions;
 
 /// Applies missing migrations in order.
 pub struct Migrator;
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_access::Migration),
             Box::new(m0015_refused_at::Migration),
             Box::new(m0016_queue_sizes::Migration),
+            Box::new(m0020_guest_descriptions::Migration),
         ]
     }
 }

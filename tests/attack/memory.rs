@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, future::Future, pin::pin, time::Duration};
 
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use support::{Database, Server, Start, bombs};
@@ -306,6 +306,40 @@ async fn bodies_that_do_not_end() {
         administrator(server).await;
         confined.memory.check(&mut confined.server);
         drop(held);
+    }
+}
+
+/// Large ones, and small ones, which have a part of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_one_token_leave_memory_to_other_credentials() {
+    const ADMIN: &str = "attack-admin-token-0123456789";
+    let start = Start::from(Database::sqlite()).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", ADMIN);
+    let server = Server::start(start.env("REQUEST_BODY_MIB", "72").env("RATE_LIMIT", "100000")).await;
+    let make = async |path: &str, field: &str, body| {
+        let made = server.ask(ADMIN, Method::POST, path, Some(body)).await.ok();
+        made[field].as_str().expect(field).to_owned()
+    };
+    let id = make("/workspaces", "id", json!({ "name": "Busy", "runtime": "mock" })).await;
+    let token = make(&format!("/workspaces/{id}/tokens"), "auth_token", json!({})).await;
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let path = format!("/workspaces/{id}/a2a");
+    for bytes in [1 << 20, 64 << 10] {
+        let mut held = Vec::new();
+        // As many as take all that admitted callers have.
+        for _ in 0..(48 << 20) / bytes / CALLERS + 1 {
+            held.extend(withheld(&server, &path, bytes, &headers).await);
+        }
+        let mut answers: FuturesUnordered<_> =
+            held.iter_mut().map(|connection| async { connection.answer().await }).collect();
+        let refused = timeout(ATTACK_TIMEOUT, answers.next()).await.expect("in time");
+        let refused = refused.flatten().expect("an answer");
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(!refused.error().contains("large"), "{refused:?}");
+        for length in [200_000, 20_000] {
+            let body =
+                json!({ "activity_type": "agent_log", "summary": "s", "request_body": "x".repeat(length) });
+            server.ask(ADMIN, Method::POST, &format!("/workspaces/{id}/activity"), Some(body)).await.ok();
+        }
     }
 }
 

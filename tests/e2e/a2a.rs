@@ -235,8 +235,9 @@ on_both_databases! {
         assert_eq!(send(&server, &id, &[], hello()).await.error(502), "failed to reach workspace agent");
         let row = rows(&server, &id, 1).await.remove(0);
         assert_eq!(row["status"], "error");
-        assert_eq!(row["summary"], "A2A request to Echo failed: the runtime's adapter is out of service");
-        assert_eq!(row["error_detail"], "the runtime's adapter is out of service");
+        let why = "guest mock is disabled: isomer guest enable mock";
+        assert_eq!(row["summary"], format!("A2A request to Echo failed: {why}"));
+        assert_eq!(row["error_detail"], why);
         assert!(row.get("response_body").is_none());
         server.post("/admin/guests/mock/enable", json!({})).await.ok();
         send(&server, &id, &[], hello()).await.ok();

@@ -4,7 +4,15 @@ use serde_json::json;
 
 use support::{Agent, Components, Database, Server, on_both_databases, variant};
 
-/// A workspace of the runtime that the guest answers for, with a working agent. Returns its id.
+/// Workspaces of the runtime that the guest answers for, with a working agent. Returns their ids.
+async fn served_ones(server: &Server, agent: &Agent) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(served(server, agent).await);
+    }
+    ids
+}
+
 async fn served(server: &Server, agent: &Agent) -> String {
     let id = server.workspace(json!({ "name": "Served", "runtime": "hostile" })).await;
     let body = json!({ "id": id, "url": agent.url, "agent_card": {} });
@@ -28,9 +36,9 @@ on_both_databases! {
 
         // The breaker counts consecutive failures: a success resets it.
         let agent = Agent::start().await;
-        let id = served(&server, &agent).await;
-        for text in ["panic", "panic", "panic", "panic", "hello", "panic"] {
-            serve(&server, &id, text).await;
+        let ids = served_ones(&server, &agent).await;
+        for (id, text) in ids[..4].iter().zip(["panic"; 4]).chain([(&ids[4], "hello"), (&ids[4], "panic")]) {
+            serve(&server, id, text).await;
         }
         // Trial calls neither count nor reset.
         for _ in 0..6 {
@@ -39,8 +47,8 @@ on_both_databases! {
         server.send_text("mine", "hello").await.ok();
         assert_eq!(server.guest("mine").await["release"], bad["digest"]);
 
-        for _ in 0..4 {
-            serve(&server, &id, "panic").await;
+        for id in &ids[..4] {
+            serve(&server, id, "panic").await;
         }
         server.until("the good release answers", async |server| {
             server.guest("mine").await["release"] == good["digest"]
@@ -55,18 +63,36 @@ on_both_databases! {
         assert_eq!(server.guest("mine").await["release"], good["digest"]);
     }
 
-    async fn without_a_good_release_host_defaults_answer(database: Database) {
+    async fn one_workspace_takes_the_runtime_from_no_other(database: Database) {
+        let server = Server::start(database).await;
+        let release = server.push("mine", &Components::get().hostile, true).await.ok();
+        let agent = Agent::start().await;
+        let (bad, good) = (served(&server, &agent).await, served(&server, &agent).await);
+        for number in 0..12 {
+            // Whatever it sends.
+            serve(&server, &bad, if number % 2 == 0 { "panic" } else { "loop" }).await;
+        }
+        assert_eq!(server.metric(r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#).await, None);
+        assert_eq!(server.guest("mine").await["release"], release["digest"]);
+        serve(&server, &good, "hello").await;
+        let received = agent.received(13).await.remove(12).body;
+        assert_eq!(received["params"]["message"]["parts"][0]["text"], "translated");
+    }
+
+    async fn without_a_good_release_nothing_answers_and_the_name_stays(database: Database) {
         let server = Server::start(database).await;
         server.push("mine", &Components::get().hostile, true).await.ok();
         let agent = Agent::start().await;
-        let id = served(&server, &agent).await;
-        for _ in 0..5 {
+        for id in served_ones(&server, &agent).await {
             serve(&server, &id, "panic").await;
         }
         server.until("the guest is out of service", async |server| {
             server.guest("mine").await["state"] == json!("host_default")
         }).await;
         server.send_text("mine", "hello").await.error(409);
+        assert_eq!(server.guest("mine").await["description"]["name"], "hostile");
+        let id = server.workspace(json!({ "name": "Later", "runtime": "hostile" })).await;
+        assert_eq!(server.get(&format!("/workspaces/{id}")).await.ok()["runtime"], "hostile");
         let tripped = r#"isomer_guest_changes_total{guest="mine",change="tripped"}"#;
         server.until("it is counted", async |server| server.metric(tripped).await == Some(1.0)).await;
 

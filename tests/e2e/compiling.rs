@@ -113,6 +113,15 @@ async fn a_component_that_takes_too_much_memory_is_cut_while_others_compile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_the_first_guests_are_compiled_is_no_error() {
+    let server = Server::start(Start::from(Database::sqlite()).empty_cache()).await;
+    server.until("it compiles", async |server| !server.children().is_empty()).await;
+    server.signal(Signal::TERM);
+    let (_server, log) = server.wait_and_restart().await;
+    assert!(!log.contains("ERROR") && !log.contains("the server stops"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_a_compilation_at_once() {
     let server = start(Start::from(Database::sqlite()).own_cache()).await;
     let component = bombs::slow(3);

@@ -86,18 +86,20 @@ on_both_databases! {
         delete(&server, "mine").await.ok();
     }
 
-    async fn a_guest_in_the_place_of_a_disabled_one_is_deleted_once_nothing_needs_it(database: Database) {
+    async fn the_names_of_a_disabled_guest_stay_its_own(database: Database) {
         let server = Server::start(database).await;
         server.workspace(json!({ "name": "Mocked", "runtime": "mock" })).await;
         server.push("mine", &Components::get().second_mock, false).await.ok();
         server.post("/admin/guests/mine/trust", json!({})).await.ok();
         let release = server.guest("mine").await["releases"][0]["digest"].as_str().unwrap().to_owned();
         server.post("/admin/guests/mock/disable", json!({})).await.ok();
-        server.activate("mine", &release).await.ok();
-        assert!(delete(&server, "mine").await.error(409).contains("`Mocked`"));
-        // Now the first-party guest answers for the workspace.
-        server.post("/admin/guests/mine/disable", json!({})).await.ok();
+        let server = server.restart().await;
+        let refused = server.activate("mine", &release).await;
+        assert!(refused.error(409).contains("`mock` belongs to guest mock"), "{}", refused.json);
+        // As a release of that guest it answers.
+        server.push("mock", &Components::get().second_mock, true).await.ok();
         server.post("/admin/guests/mock/enable", json!({})).await.ok();
+        assert_eq!(server.reply("mock").await, "second");
         delete(&server, "mine").await.ok();
     }
 

@@ -40,6 +40,7 @@ mod refused_releases;
 mod registry;
 mod replicas;
 mod reverse_proxy;
+mod runtime_names;
 mod same_answer;
 mod sockets;
 mod swaps;

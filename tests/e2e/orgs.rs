@@ -19,6 +19,7 @@ mod order;
 mod pausing;
 mod places;
 mod requests;
+mod resolver;
 mod setups;
 mod templates;
 

@@ -47,7 +47,7 @@ async fn start_again(server: Server, directory: &Path, mark: u32) -> Server {
 }
 
 on_both_databases! {
-    async fn refused_releases_of_earlier_versions_are_pruned_at_the_start(database: Database) {
+    async fn refused_releases_of_earlier_versions_are_pruned_at_the_next_refusal(database: Database) {
         let server = Server::start(database).await;
         server.push("mine", &Components::get().hostile, true).await.ok();
         let rows: Vec<String> = (0..250)
@@ -67,6 +67,9 @@ on_both_databases! {
         connection.execute_unprepared(&insert).await.unwrap();
         connection.close().await.unwrap();
         let server = server.restart().await;
+        server.send_text("mine", "hello").await.ok();
+        assert!(server.guest("mine").await["releases"].as_array().unwrap().len() > 250, "a start prunes nothing");
+        push_rubbish(&server, "mine").await;
         server.until("they are pruned", async |server| {
             server.guest("mine").await["releases"].as_array().unwrap().len() <= 11
         }).await;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use catalog::{CatalogError, Verdict};
+use catalog::{CatalogError, NoAnswer, UndecidedRuntime, Verdict};
 use credentials::{TICKET_LIFE, TicketError, TokenError};
 use fleet::{
     CreateError, EditError, HibernateError, LifecycleError, RegisterError, RemoveError, WorkspaceError,
@@ -116,6 +116,11 @@ pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
             StatusCode::UNPROCESSABLE_ENTITY,
             json!({ "error": text, "findings": conformance.findings }),
         ),
+        E::ProbesTimedOut { .. } => ApiError::with_body(
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "error": text, "kind": FailureKind::Timeout }),
+        )
+        .with_retry_after(GUEST_RETRY_SECONDS),
         E::Failed { failure, .. } if failure.kind() == FailureKind::Busy => ApiError::with_body(
             StatusCode::SERVICE_UNAVAILABLE,
             json!({ "error": text, "kind": failure.kind() }),
@@ -178,6 +183,7 @@ impl Refusal for CreateError {
             }
             Self::Url(error) => explained(StatusCode::BAD_REQUEST, &error.to_string(), None, error.hint()),
             Self::Seal(error) => failure(&error, &error.to_string()),
+            Self::Undecided(error) => undecided(&error),
             Self::Workspace(error) => error.refusal(failed),
         }
     }
@@ -188,6 +194,7 @@ impl Refusal for EditError {
         match self {
             Self::Field(_) | Self::Directory(_) | Self::NoParent => ApiError::bad_request(&self.to_string()),
             Self::Cycle | Self::OtherHosting { .. } => ApiError::conflict(&self.to_string()),
+            Self::Undecided(error) => undecided(&error),
             Self::Workspace(error) => error.refusal(failed),
         }
     }
@@ -323,6 +330,11 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
             explained(StatusCode::NOT_FOUND, &text, error.detail().as_deref(), None)
         }
         ImportError::SettingsLookup(_) => failure(&error, &text),
+        ImportError::Undecided(error) => undecided(error),
+        ImportError::Unresolved(why) if why.is_transient() => {
+            explained(StatusCode::SERVICE_UNAVAILABLE, &text, Some(&why.to_string()), None)
+                .with_retry_after(no_answer_retry_seconds(why))
+        }
         ImportError::Busy => {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &text).with_retry_after(IMPORT_RETRY_SECONDS)
         }
@@ -346,6 +358,18 @@ pub(crate) fn import_error(error: ImportError) -> ApiError {
             }
             explained(StatusCode::BAD_REQUEST, &text, detail.as_deref(), None)
         }
+    }
+}
+
+fn undecided(error: &UndecidedRuntime) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+        .with_retry_after(COMPILER_RETRY_SECONDS)
+}
+
+fn no_answer_retry_seconds(why: &NoAnswer) -> u32 {
+    match why {
+        NoAnswer::Busy { .. } => GUEST_RETRY_SECONDS,
+        _ => COMPILER_RETRY_SECONDS,
     }
 }
 

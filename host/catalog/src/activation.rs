@@ -1,23 +1,32 @@
 //! The steps that changes are made of: loading a release, validating it, committing the change, and
 //! the swap after which the release answers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use events::{GuestChange, GuestEvent};
 use store::{
     CommitError,
     guests::{GuestRow, PutGuest, ReleaseMutation, ReleaseState},
 };
-use wasm::{Component, Digest, Settings, World, adapter::Description};
+use wasm::{Component, Digest, FailureKind, Settings, World, adapter::Description};
 
 use crate::{
     Catalog, CatalogError,
     breaker::Breaker,
     conformance,
+    descriptions::accept,
     guest::{ActiveRelease, Guest},
     lifecycle::same_world,
-    runtimes::Runtimes,
 };
+
+/// Numbers what is put into service, from 1.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// A component that passed its probes with these settings and this trust.
 pub(crate) struct Validated {
@@ -78,7 +87,10 @@ impl Catalog {
         }
         let settings = Settings::new(&row.settings, self.limits().settings_bytes)?;
         let mut found = conformance::probe(&component, &settings, row.trusted, self.limits()).await;
-        if let Some(failure) = found.busy.take() {
+        if let Some(failure) = found.unsure.take() {
+            if let (FailureKind::Timeout, Some(reason)) = (failure.kind(), found.reason()) {
+                return Err(CatalogError::ProbesTimedOut { reason });
+            }
             let (failure, release, report) = (Box::new(failure), digest.to_owned(), Box::default());
             return Err(CatalogError::Failed { failure, release, report });
         }
@@ -90,7 +102,7 @@ impl Catalog {
         }
     }
 
-    /// Refuses a release that would answer for a runtime that another guest answers for.
+    /// Refuses a release that would answer for a runtime that belongs to another guest, in service or not.
     pub(crate) fn check_runtime_names(
         &self,
         guest: &Guest,
@@ -150,7 +162,8 @@ impl Catalog {
                 continue;
             }
             self.check_runtime_names(guest, &validated)?;
-            let row = guest.read().row.clone();
+            let mut row = guest.read().row.clone();
+            accept(&mut row, validated.description.as_ref());
             let leaving = (replaced.0, replaced.1.map(str::to_owned));
             let activate =
                 ReleaseMutation::Activate { digest: digest.to_owned(), at: None, replaced: leaving };
@@ -162,7 +175,11 @@ impl Catalog {
                 }
                 committed => committed?,
             }
-            guest.write().activate(digest, None, replaced);
+            {
+                let mut record = guest.write();
+                record.activate(digest, None, replaced);
+                record.accept(validated.description.as_ref());
+            }
             self.activate_release(guest, validated);
             return Ok(());
         }
@@ -185,7 +202,8 @@ impl Catalog {
         let active = ActiveRelease {
             component: if pooled { validated.component.pooled() } else { validated.component },
             settings: validated.settings,
-            description: validated.description,
+            description: validated.description.map(Arc::new),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             stats,
             breaker: Breaker::default(),
         };
@@ -194,23 +212,11 @@ impl Catalog {
         self.index_runtimes();
     }
 
-    /// From here on the host's defaults answer.
+    /// From here on the guest answers nothing; its names stay its own.
     pub(crate) fn deactivate(&self, guest: &Guest) {
         guest.active.store(None);
         guest.set_served();
         self.index_runtimes();
-    }
-
-    pub(crate) fn index_runtimes(&self) {
-        let mut answered = BTreeMap::new();
-        for guest in self.inner.guests.load().values() {
-            let active = guest.active.load();
-            let description = active.as_ref().and_then(|active| active.description.as_ref());
-            for name in description.into_iter().flat_map(Description::names) {
-                answered.insert(name.to_owned(), guest.name.clone());
-            }
-        }
-        self.inner.runtimes.store(Arc::new(Runtimes::new(&self.inner.manifest, answered)));
     }
 
     pub(crate) fn insert(&self, guest: &Arc<Guest>) {
@@ -219,6 +225,7 @@ impl Catalog {
             guests.entry(guest.name.clone()).or_insert_with(|| Arc::clone(guest));
             guests
         });
+        self.index_runtimes();
     }
 
     pub(crate) fn emit(

@@ -64,6 +64,7 @@ fn seed(embedded: &embedded::Row, stored: Option<&StoredGuest>) -> Option<PutGue
             enabled: true,
             pooled: embedded.pooled,
             settings: embedded.settings(),
+            description: None,
             revision: 0,
             created_at: release.pushed_at,
         },

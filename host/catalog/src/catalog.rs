@@ -13,12 +13,13 @@ use store::{
     Store,
     guests::{Counters, ReleaseKey},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::Instrument as _;
 use wasm::{Component, FailureKind, Limits, Outcome, Sandbox};
 
 use crate::{
-    CatalogError, GuestSummary, GuestView, Manifest, bootstrap,
+    CatalogError, GuestSummary, GuestView, Manifest, NoAnswer, bootstrap,
+    breaker::CallSubject,
     compilations::Compilations,
     component_cache::ComponentCache,
     guest::{ActiveRelease, Guest},
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) guests: ArcSwap<BTreeMap<String, Arc<Guest>>>,
     pub(crate) runtimes: ArcSwap<Runtimes>,
     pub(crate) manifest: Manifest,
+    /// Counts changes of what answers.
+    pub(crate) changed: watch::Sender<u64>,
     /// Changes are made one at a time. Preparing one (compiling, probing) is done outside.
     pub(crate) changes: Mutex<()>,
     pub(crate) compilations: Compilations,
@@ -80,6 +83,7 @@ impl Catalog {
                 guests: ArcSwap::from_pointee(guests),
                 runtimes: ArcSwap::default(),
                 manifest,
+                changed: watch::Sender::default(),
                 changes: Mutex::new(()),
                 compilations: Compilations::new(),
             }),
@@ -112,10 +116,16 @@ impl Catalog {
     }
 
     /// The runtime itself if it is known, else the one that stands in for unknown ones. Known are
-    /// runtimes whose adapters are in service: see [`Catalog::runtime_ready`].
+    /// runtimes whose adapters are in service, or were: see [`Catalog::check_decided`].
     #[must_use]
     pub fn sanitize_runtime(&self, runtime: &str) -> String {
         self.inner.runtimes.load().sanitize(runtime).to_owned()
+    }
+
+    /// Counts changes of what answers, for those who wait for one.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
     }
 
     /// The limits that guests run under.
@@ -163,18 +173,23 @@ impl Catalog {
         }
     }
 
-    /// Calls `function` on the release that answers for `guest`; `None` where the host's default has
-    /// to stand in.
+    /// Calls `function` on the release that answers for `guest`. `subject` says what the call is for, if it fails.
+    ///
+    /// # Errors
+    /// If the guest fails, or the host is busy.
     pub(crate) async fn invoke<T>(
         &self,
         guest: &Arc<Guest>,
         active: &Arc<ActiveRelease>,
         function: &'static str,
+        subject: impl FnOnce() -> CallSubject,
         call: impl AsyncFnOnce(&Component) -> Option<Outcome<T>>,
-    ) -> Option<T> {
-        let outcome = call(&active.component).instrument(span(guest, active, function)).await?;
-        self.record_outcome(guest, active, function, &outcome);
-        outcome.result.ok()
+    ) -> Result<T, NoAnswer> {
+        let outcome = call(&active.component).instrument(span(guest, active, function)).await;
+        // A guest of another world has that name.
+        let outcome = outcome.ok_or_else(|| NoAnswer::OutOfService(guest.name.clone()))?;
+        self.record_outcome(guest, active, function, subject, &outcome);
+        outcome.result.map_err(|failure| NoAnswer::failed(&guest.name, failure))
     }
 
     /// Counts a call, and logs what the guest wrote and how it failed.
@@ -192,6 +207,7 @@ impl Catalog {
         guest: &Arc<Guest>,
         active: &Arc<ActiveRelease>,
         function: &str,
+        subject: impl FnOnce() -> CallSubject,
         outcome: &Outcome<T>,
     ) {
         Self::record_call(guest, active, function, outcome);
@@ -202,9 +218,12 @@ impl Catalog {
         // An answer that is refused, or an input too large for the guest's memory, may be the caller's
         // doing; it must not take the guest out of service for all callers.
         let counts = matches!(failure.kind(), FailureKind::Trap | FailureKind::Timeout);
-        if counts && active.breaker.failed() {
+        if counts && active.breaker.failed(subject()) {
             let (catalog, guest, active) = (self.clone(), Arc::clone(guest), Arc::clone(active));
-            let reason = format!("{} failures in a row, the last one: {failure}", crate::breaker::FAILURES);
+            let failures = crate::breaker::FAILURES;
+            let reason = format!(
+                "{failures} failures in a row, for different workspaces or inputs; the last one: {failure}"
+            );
             tokio::spawn(async move { catalog.trip(&guest, &active, &reason).await });
         }
     }

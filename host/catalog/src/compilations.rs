@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{sync::watch, task::AbortHandle};
@@ -14,6 +17,7 @@ use crate::{CatalogError, compile_queue::CompileQueue, loads::Loads};
 pub(crate) struct Compilations {
     pub(crate) queue: CompileQueue,
     pub(crate) loads: Loads,
+    stopped: AtomicBool,
     running: Mutex<HashMap<Digest, Weak<Compilation>>>,
 }
 
@@ -42,7 +46,12 @@ impl Compilation {
 
 impl Compilations {
     pub(crate) fn new() -> Self {
-        Self { queue: CompileQueue::new(), loads: Loads::new(), running: Mutex::default() }
+        Self {
+            queue: CompileQueue::new(),
+            loads: Loads::new(),
+            stopped: AtomicBool::new(false),
+            running: Mutex::default(),
+        }
     }
 
     pub(crate) fn running(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Compilation>>> {
@@ -53,7 +62,13 @@ impl Compilations {
         self.running().get(digest)?.upgrade()
     }
 
+    /// Nothing is compiled any more, and nothing that failed is tried again: the server stops.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         self.queue.stop();
         self.loads.stop();
         for compilation in self.running().values().filter_map(Weak::upgrade).collect::<Vec<_>>() {

@@ -24,7 +24,7 @@ const WAITING_OF_ONE: usize = 4;
 const WAITING_BYTES: usize = 64 << 20;
 
 /// How long a push waits at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The queue. Clones are the same one.
 #[derive(Clone)]
@@ -79,9 +79,13 @@ impl CompileQueue {
         })))
     }
 
-    /// The place of a push of `guest`, which holds `bytes` as long as it waits: for its turn, or for a compilation that
+    /// Counts a push of `guest`, which holds `bytes` as long as it waits: for its permit, or for a compilation that
     /// runs. It is refused where too much waits already.
-    pub(crate) fn place<'a>(&'a self, guest: &'a str, bytes: usize) -> Result<Place<'a>, CatalogError> {
+    pub(crate) fn enqueue<'a>(
+        &'a self,
+        guest: &'a str,
+        bytes: usize,
+    ) -> Result<QueuedPush<'a>, CatalogError> {
         let mut state = self.lock();
         let of_this = state.pushes.iter().filter(|name| *name == guest).count();
         let is_full = state.pushes.len() >= WAITING || of_this >= WAITING_OF_ONE;
@@ -90,23 +94,23 @@ impl CompileQueue {
         }
         state.pushes.push(guest.to_owned());
         state.push_bytes += bytes;
-        Ok(Place { queue: self, guest, bytes })
+        Ok(QueuedPush { queue: self, guest, bytes })
     }
 
-    /// Waits for the turn of `guest`, whose push has a place, and not too long.
-    pub(crate) async fn push(&self, guest: &str) -> Result<Permit, CatalogError> {
-        match timeout(PATIENCE, self.turn_for(For::Push, guest)).await {
+    /// Waits for a permit for `guest`, whose push is counted, and not too long.
+    pub(crate) async fn acquire_for_push(&self, guest: &str) -> Result<Permit, CatalogError> {
+        match timeout(WAIT_TIMEOUT, self.acquire(For::Push, guest)).await {
             Ok(turn) => turn,
             Err(_) => Err(CatalogError::CompilerBusy),
         }
     }
 
-    /// Waits for the turn of `guest`, whose release is needed. That holds no bytes, and one caller per guest waits.
-    pub(crate) async fn turn(&self, guest: &str) -> Result<Permit, CatalogError> {
-        self.turn_for(For::Need, guest).await
+    /// Waits for a permit for `guest`, whose release is needed. That holds no bytes, and one caller per guest waits.
+    pub(crate) async fn acquire_for_need(&self, guest: &str) -> Result<Permit, CatalogError> {
+        self.acquire(For::Need, guest).await
     }
 
-    async fn turn_for(&self, reason: For, guest: &str) -> Result<Permit, CatalogError> {
+    async fn acquire(&self, reason: For, guest: &str) -> Result<Permit, CatalogError> {
         let (turn, granted) = oneshot::channel();
         let id = {
             let mut state = self.lock();
@@ -191,13 +195,13 @@ impl Drop for Leave<'_> {
 }
 
 /// A push that waits, counted.
-pub(crate) struct Place<'a> {
+pub(crate) struct QueuedPush<'a> {
     queue: &'a CompileQueue,
     guest: &'a str,
     bytes: usize,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuedPush<'_> {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         if let Some(at) = state.pushes.iter().position(|name| name == self.guest) {
@@ -215,7 +219,7 @@ mod tests {
     async fn full(queue: &CompileQueue) -> Vec<Permit> {
         let mut held = Vec::new();
         for _ in 0..AT_ONCE {
-            held.push(queue.turn("busy").await.ok().unwrap());
+            held.push(queue.acquire_for_need("busy").await.ok().unwrap());
         }
         held
     }
@@ -228,7 +232,7 @@ mod tests {
         let waiting = ["a", "a", "a", "b"].map(|guest| {
             let (queue, order) = (queue.clone(), Arc::clone(&order));
             async move {
-                let permit = queue.turn(guest).await.ok().unwrap();
+                let permit = queue.acquire_for_need(guest).await.ok().unwrap();
                 order.lock().unwrap().push(guest);
                 drop(permit);
             }
@@ -246,15 +250,15 @@ mod tests {
         let mut held = full(&queue).await;
         let order = Arc::new(Mutex::new(Vec::new()));
         let note = |who| order.lock().unwrap().push(who);
-        let push = async |guest| drop((queue.push(guest).await.ok().unwrap(), note("push")));
-        let need = async || drop((queue.turn("c").await.ok().unwrap(), note("needed")));
+        let push = async |guest| drop((queue.acquire_for_push(guest).await.ok().unwrap(), note("push")));
+        let need = async || drop((queue.acquire_for_need("c").await.ok().unwrap(), note("needed")));
         let release = async { drop(held.pop()) };
         tokio::join!(push("a"), push("b"), need(), release);
         assert_eq!(*order.lock().unwrap(), ["needed", "push", "push"]);
     }
 
     #[tokio::test]
-    async fn a_turn_of_somebody_who_has_just_left_is_given_back() {
+    async fn a_permit_of_a_caller_that_has_just_left_is_given_back() {
         let queue = CompileQueue::new();
         let held = full(&queue).await;
         let (turn, left) = oneshot::channel();
@@ -266,12 +270,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stops_waiting_leaves_the_queue() {
+    async fn a_caller_that_stops_waiting_leaves_the_queue() {
         let queue = CompileQueue::new();
         let held = full(&queue).await;
-        let place = queue.place("a", 1).ok().unwrap();
-        assert!(timeout(Duration::ZERO, queue.push("a")).await.is_err());
-        drop(place);
+        let queued = queue.enqueue("a", 1).ok().unwrap();
+        assert!(timeout(Duration::ZERO, queue.acquire_for_push("a")).await.is_err());
+        drop(queued);
         assert!(queue.lock().pushed.is_empty());
         assert!(queue.lock().pushes.is_empty());
         drop(held);
@@ -282,24 +286,27 @@ mod tests {
     async fn pushes_are_bounded_in_number_bytes_and_time() {
         let queue = CompileQueue::new();
         let _held = full(&queue).await;
-        assert!(matches!(queue.place("a", WAITING_BYTES + 1), Err(CatalogError::CompilerBusy)));
-        assert!(matches!(queue.push("a").await, Err(CatalogError::CompilerBusy)), "after a minute");
+        assert!(matches!(queue.enqueue("a", WAITING_BYTES + 1), Err(CatalogError::CompilerBusy)));
+        assert!(
+            matches!(queue.acquire_for_push("a").await, Err(CatalogError::CompilerBusy)),
+            "after a minute"
+        );
         let names: Vec<String> = (0..WAITING).map(|number| format!("g{}", number / WAITING_OF_ONE)).collect();
-        let mut places: Vec<_> = names.iter().map(|name| queue.place(name, 1).ok().unwrap()).collect();
-        assert!(matches!(queue.place("a", 1), Err(CatalogError::CompilerBusy)));
+        let mut places: Vec<_> = names.iter().map(|name| queue.enqueue(name, 1).ok().unwrap()).collect();
+        assert!(matches!(queue.enqueue("a", 1), Err(CatalogError::CompilerBusy)));
         places.pop();
-        assert!(queue.place("g0", 1).is_err(), "it has its share");
-        assert!(queue.place("a", 1).is_ok());
+        assert!(queue.enqueue("g0", 1).is_err(), "it has its share");
+        assert!(queue.enqueue("a", 1).is_ok());
         drop(places);
     }
 
     #[tokio::test]
-    async fn a_stop_refuses_whoever_waits_and_whoever_comes() {
+    async fn a_stop_refuses_callers_that_wait_and_later_ones() {
         let queue = CompileQueue::new();
         let _held = full(&queue).await;
         let stop = async { queue.stop() };
-        let (waited, ()) = tokio::join!(queue.turn("a"), stop);
+        let (waited, ()) = tokio::join!(queue.acquire_for_need("a"), stop);
         assert!(matches!(waited, Err(CatalogError::Stopping)));
-        assert!(matches!(queue.turn("a").await, Err(CatalogError::Stopping)));
+        assert!(matches!(queue.acquire_for_need("a").await, Err(CatalogError::Stopping)));
     }
 }

@@ -8,6 +8,7 @@ use wasm::{Component, Digest};
 
 use crate::{
     Catalog, CatalogError, compilations::Compilation, compile_queue::Permit, components::blocking, embedded,
+    loads::LoadFor,
 };
 
 impl Catalog {
@@ -26,25 +27,28 @@ impl Catalog {
     ) -> Result<Component, CatalogError> {
         let (sandbox, checked) = (self.inner.sandbox.clone(), bytes.clone());
         let compilations = &self.inner.compilations;
-        let permit = compilations.loads.permit().await?;
-        let known = blocking(move || {
+        let permit = compilations.loads.permit(LoadFor::Push).await?;
+        blocking(move || {
             let _permit = permit;
-            sandbox.check(&checked)?;
+            sandbox.check(&checked)
+        })
+        .await??;
+        let sandbox = self.inner.sandbox.clone();
+        let known = compilations.loads.read(LoadFor::Push, move || {
             let noted = || sandbox.noted_death(&digest).filter(|_| !by_hand);
             match sandbox.load_compiled(&digest) {
                 None => noted().map_or(Ok(None), Err),
                 known => Ok(known),
             }
-        })
-        .await??;
-        if let Some(component) = known {
+        });
+        if let Some(component) = known.await?.transpose()?.flatten() {
             return Ok(component);
         }
-        let _place = compilations.queue.place(guest, bytes.len())?;
+        let _entry = compilations.queue.enqueue(guest, bytes.len())?;
         if let Some(running) = compilations.find(&digest) {
             return running.result().await;
         }
-        let permit = compilations.queue.push(guest).await?;
+        let permit = compilations.queue.acquire_for_push(guest).await?;
         self.begin_compiling(digest, bytes.clone(), permit).result().await
     }
 
@@ -57,20 +61,20 @@ impl Catalog {
         if let Some(running) = compilations.find(&digest) {
             return running.result().await;
         }
-        let permit = compilations.queue.turn(guest).await?;
+        let permit = compilations.queue.acquire_for_need(guest).await?;
         let bytes: Bytes = match embedded::bytes(&digest) {
             Some(bytes) => Bytes::from_static(bytes),
             None => self.component_bytes(digest).await?.into(),
         };
         let (sandbox, checked) = (self.inner.sandbox.clone(), bytes.clone());
-        blocking(move || -> Result<(), CatalogError> {
-            sandbox.check(&checked)?;
-            match sandbox.noted_death(&digest).filter(|_| embedded::bytes(&digest).is_none()) {
-                Some(death) => Err(death.into()),
-                None => Ok(()),
+        blocking(move || sandbox.check(&checked)).await??;
+        if embedded::bytes(&digest).is_none() {
+            let sandbox = self.inner.sandbox.clone();
+            let noted = compilations.loads.read(LoadFor::Need, move || sandbox.noted_death(&digest)).await?;
+            if let Some(death) = noted.flatten() {
+                return Err(death.into());
             }
-        })
-        .await??;
+        }
         let compiled = self.begin_compiling(digest, bytes.clone(), permit).result().await;
         match compiled {
             Err(CatalogError::NoCompiler(why)) if embedded::bytes(&digest).is_some() => {
@@ -87,12 +91,9 @@ impl Catalog {
 
     async fn load_cached(&self, digest: Digest) -> Result<Option<Component>, CatalogError> {
         let sandbox = self.inner.sandbox.clone();
-        let permit = self.inner.compilations.loads.permit().await?;
-        blocking(move || {
-            let _permit = permit;
-            sandbox.load_compiled(&digest)
-        })
-        .await
+        let loaded =
+            self.inner.compilations.loads.read(LoadFor::Need, move || sandbox.load_compiled(&digest));
+        Ok(loaded.await?.flatten())
     }
 
     /// Compiles, unless that runs already or was done while the caller waited.

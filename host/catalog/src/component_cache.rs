@@ -70,7 +70,7 @@ impl ComponentCache {
             let name = entry.file_name().to_string_lossy().into_owned();
             let digest = name.strip_suffix(".wasm").and_then(|name| name.parse::<Digest>().ok());
             let digest = digest.filter(|digest| !used(&digest.to_string()));
-            if name.starts_with(TEMPORARY) || digest.is_some() {
+            if wasm::is_unfinished(&name) || digest.is_some() {
                 fs::remove_file(entry.path())?;
             }
             unused.extend(digest);
@@ -81,7 +81,7 @@ impl ComponentCache {
 
 fn is_own(name: &str) -> bool {
     let digest = name.strip_suffix(".wasm");
-    digest.is_some_and(|digest| digest.parse::<Digest>().is_ok()) || name.starts_with(TEMPORARY)
+    digest.is_some_and(|digest| digest.parse::<Digest>().is_ok()) || wasm::is_unfinished(name)
 }
 
 #[cfg(test)]
@@ -113,19 +113,24 @@ mod tests {
         let cache = ComponentCache::open(directory.path()).unwrap();
         let digest = Digest::of(b"a guest");
         cache.put(&digest, b"a guest");
-        fs::write(directory.path().join(".unfinished-x"), b"half").unwrap();
+        for half in [".unfinished-x", ".tmpAb3dE9"] {
+            fs::write(directory.path().join(half), b"half").unwrap();
+        }
 
         let unused = Digest::of(b"no release has it");
         cache.put(&unused, b"no release has it");
-        let other = directory.path().join("notes.txt");
-        fs::write(&other, b"not a component").unwrap();
+        let others = [".tmp-of-mine", "notes.txt"].map(|name| directory.path().join(name));
+        for other in &others {
+            fs::write(other, b"not a component").unwrap();
+        }
 
         assert_eq!(cache.sweep(|used| used == digest.to_string()).unwrap(), [unused]);
 
         let mut left: Vec<_> =
             fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         left.sort();
-        let mut kept = [cache.path(&digest), other];
+        let mut kept = Vec::from(others);
+        kept.push(cache.path(&digest));
         kept.sort();
         assert_eq!(left, kept);
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use store::guests::{ReleaseRow, ReleaseState};
 use wasm::{Digest, Sandbox};
 
-use crate::{Catalog, CatalogError, embedded};
+use crate::{Catalog, CatalogError, embedded, loads::LoadFor};
 
 impl Catalog {
     /// The bytes of a component, verified by digest: from this binary, the disk, or the database.
@@ -18,7 +18,8 @@ impl Catalog {
             return Ok(bytes.to_vec());
         }
         let cache = self.inner.components.clone();
-        if let Some(bytes) = blocking(move || cache.get(&digest)).await? {
+        let read = self.inner.compilations.loads.read(LoadFor::Need, move || cache.get(&digest));
+        if let Some(bytes) = read.await?.flatten() {
             return Ok(bytes);
         }
         let stored = self.inner.store.component(&digest.to_string()).await?;

@@ -11,7 +11,7 @@ mod resolver;
 use std::time::Duration;
 
 use serde_json::Value;
-use wasm::{Component, FailureKind, Limits, Outcome, Report as Took, Sandbox, Settings, World};
+use wasm::{Component, Failure, FailureKind, Limits, Outcome, Report as Took, Sandbox, Settings, World};
 
 use crate::{
     CatalogError,
@@ -44,6 +44,11 @@ pub(crate) async fn probe(
     let mut probes = Probes::new(component, settings);
     // A probe that fails ends the run: what follows would only repeat its reason.
     let _ended_early = run(&mut probes, trusted, limits).await;
+    if let Some(Failure::Timeout { .. }) = probes.done.unsure {
+        // A machine that is busy with other things may be too slow once.
+        probes = Probes::new(component, settings);
+        let _ended_early = run(&mut probes, trusted, limits).await;
+    }
     probes.done
 }
 
@@ -77,7 +82,7 @@ impl<'a> Probes<'a> {
             description: None,
             peak_memory_bytes: 0,
             slowest_us: 0,
-            busy: None,
+            unsure: None,
         };
         Self { component, settings, done }
     }
@@ -107,7 +112,8 @@ impl<'a> Probes<'a> {
                 detail: Some(wasm::validate::message(failure.to_string())),
                 backtrace: failure.backtrace().to_vec(),
             });
-            self.done.busy = Some(failure).filter(|failure| failure.kind() == FailureKind::Busy);
+            let is_unsure = matches!(failure.kind(), FailureKind::Busy | FailureKind::Timeout);
+            self.done.unsure = Some(failure).filter(|_| is_unsure);
             Unfit
         })
     }

@@ -1,11 +1,10 @@
 //! What the host answers where a guest is missing, disabled or failing: what the contract does for
-//! a runtime that it doesn't know.
+//! a runtime that it doesn't know. Plans and templates have no default: a container without its files, or half a template,
+//! is wrong.
 
 use wasm::{
-    Problem,
-    adapter::{Capabilities, Description, EnvSet, Hosting, Plan, PlanRequest, Surfaces},
+    adapter::{Capabilities, Description, Hosting, Surfaces},
     classifier::Verdict,
-    template::Progress,
 };
 
 /// Model of a runtime that names none.
@@ -36,27 +35,6 @@ pub(crate) fn description(runtime: &str) -> Description {
         capabilities: Capabilities::default(),
         surfaces: Surfaces { files: true, terminal: true, config_form: true },
     }
-}
-
-/// The chosen model, and nothing that only an adapter can know.
-pub(crate) fn plan(request: &PlanRequest) -> Plan {
-    let model = request.model.clone();
-    Plan {
-        env: model.map(|value| EnvSet { name: "MODEL".to_owned(), value }).into_iter().collect(),
-        env_copies: Vec::new(),
-        files: Vec::new(),
-        provider: None,
-        required_env: Vec::new(),
-        reset_groups: Vec::new(),
-    }
-}
-
-/// A template is never resolved by half.
-pub(crate) fn progress() -> Progress {
-    Progress::Failed(Problem {
-        at: None,
-        message: "no template resolver is in service; see `isomer guest list`".to_owned(),
-    })
 }
 
 /// A restart is always right, only slower.

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use events::GuestChange;
 use store::CommitError;
-use wasm::{World, adapter::Description};
+use wasm::World;
 
 use crate::{Catalog, CatalogError, bootstrap::StoredGuest, embedded, guest::Guest, runtimes::FALLBACK};
 
@@ -60,11 +60,12 @@ impl Catalog {
 
     /// Names and aliases of the runtimes that a guest answers for, or would if it were enabled, except those
     /// that another guest answers for.
-    async fn runtimes_of(&self, guest: &Guest) -> Vec<String> {
+    async fn runtimes_of(&self, guest: &Arc<Guest>) -> Vec<String> {
         if guest.world() != World::Adapter {
             return Vec::new();
         }
-        let names: BTreeSet<String> = match self.known_description(guest).await {
+        self.learn_description(guest).await;
+        let names: BTreeSet<String> = match guest.description() {
             Some(description) => description.names().map(str::to_owned).collect(),
             // The usual one.
             None => BTreeSet::from([guest.name.clone()]),
@@ -72,26 +73,6 @@ impl Catalog {
         let runtimes = self.inner.runtimes.load();
         let is_its = |name: &String| runtimes.guest(name).is_none_or(|answers| answers == guest.name);
         names.into_iter().filter(is_its).collect()
-    }
-
-    /// What an adapter says about its runtime: in service, else by the release that was in service last.
-    async fn known_description(&self, guest: &Guest) -> Option<Description> {
-        let in_service = guest.active.load().as_ref().and_then(|active| active.description.clone());
-        if in_service.is_some() {
-            return in_service;
-        }
-        let (row, last) = {
-            let record = guest.read();
-            (record.row.clone(), record.last_active().map(|release| release.digest.clone()))
-        };
-        match self.load_active(&row, &last?).await {
-            Ok(validated) => validated.description,
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(guest = guest.name, error, "the runtimes of a guest are not known");
-                None
-            }
-        }
     }
 
     /// Drops a guest that the database no longer has, to be called with the lock on changes held. Returns the

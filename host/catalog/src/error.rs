@@ -46,8 +46,17 @@ pub enum CatalogError {
         /// All of them.
         conformance: Box<Conformance>,
     },
-    /// Another guest answers for that runtime.
-    #[error("the runtime name `{name}` is answered by guest {guest} already")]
+    /// A probe got no answer in time, and again none when it was repeated.
+    #[error("{reason}, and again when it was repeated: the machine may be too busy; try again later")]
+    ProbesTimedOut {
+        /// The probe, and what it waited for.
+        reason: String,
+    },
+    /// The runtime belongs to another guest.
+    #[error(
+        "the runtime name `{name}` belongs to guest {guest}, in service or not: push the component as a release of that \
+         guest, or give it another name"
+    )]
     NameTaken {
         /// The runtime's name or alias.
         name: String,
@@ -157,6 +166,23 @@ impl From<CommitError> for CatalogError {
 }
 
 impl CatalogError {
+    /// Is it the host that failed, for now? Then the same may succeed later.
+    pub(crate) fn is_the_hosts_fault(&self) -> bool {
+        match self {
+            Self::Failed { failure, .. } => {
+                matches!(**failure, Failure::Busy { .. } | Failure::Timeout { .. })
+            }
+            Self::ProbesTimedOut { .. }
+            | Self::Store(_)
+            | Self::Commit(_)
+            | Self::Disk(_)
+            | Self::CompilerBusy
+            | Self::NoCompiler(_)
+            | Self::Crashed => true,
+            _ => false,
+        }
+    }
+
     /// Is a release unfit because of this, wherever it is tried? If not, the host failed, and a
     /// release should not be blamed.
     pub(crate) fn is_the_guests_fault(&self) -> bool {
@@ -170,6 +196,7 @@ impl CatalogError {
                 !matches!(**failure, Failure::Busy { .. } | Failure::Timeout { .. })
             }
             Self::NoGuest
+            | Self::ProbesTimedOut { .. }
             | Self::NoRelease
             | Self::AmbiguousRelease
             | Self::BadName
@@ -191,5 +218,37 @@ impl CatalogError {
             | Self::NoCompiler(_)
             | Self::Crashed => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_the_host_could_not_do_is_tried_again_and_blames_no_release() {
+        let failed = |failure| CatalogError::Failed {
+            failure: Box::new(failure),
+            release: String::new(),
+            report: Box::default(),
+        };
+        let limit = Duration::from_secs(2);
+        let hosts = [
+            failed(Failure::Busy { wanted: "slot", waited: limit }),
+            failed(Failure::Timeout { limit, backtrace: Vec::new() }),
+            CatalogError::ProbesTimedOut { reason: "describe".to_owned() },
+            CatalogError::CompilerBusy,
+            CatalogError::NoCompiler(CompileError::NoProcess("none".to_owned())),
+        ];
+        assert!(hosts.iter().all(|error| error.is_the_hosts_fault() && !error.is_the_guests_fault()));
+        let guests = [
+            failed(Failure::Memory { limit: "64 MiB".to_owned() }),
+            CatalogError::Unloadable(LoadError::NotWasm),
+        ];
+        assert!(guests.iter().all(|error| !error.is_the_hosts_fault() && error.is_the_guests_fault()));
+        // Lost bytes come back by a push only.
+        assert!(!CatalogError::ComponentMissing.is_the_hosts_fault());
     }
 }

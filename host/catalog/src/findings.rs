@@ -17,9 +17,10 @@ pub struct Conformance {
     pub peak_memory_bytes: usize,
     /// Longest probe, microseconds.
     pub slowest_us: u128,
-    /// The host had no slot or no room for a probe: that says nothing of the component.
+    /// The host had no slot or no room for a probe, or a probe got no answer in time: that may say nothing of the
+    /// component.
     #[serde(skip)]
-    pub busy: Option<Failure>,
+    pub unsure: Option<Failure>,
 }
 
 /// What one probe found.

@@ -25,7 +25,7 @@ use crate::{
 /// A guest. What answers is swapped as a whole: a call takes hold of it once and ends on it.
 pub(crate) struct Guest {
     pub(crate) name: String,
-    /// `None`: the host's defaults answer.
+    /// `None`: nothing answers.
     pub(crate) active: ArcSwapOption<ActiveRelease>,
     /// Held while the active release is put into service for the first time.
     pub(crate) preparation: tokio::sync::Mutex<()>,
@@ -44,7 +44,9 @@ pub(crate) struct ActiveRelease {
     pub(crate) component: Component,
     pub(crate) settings: Settings,
     /// Of adapters.
-    pub(crate) description: Option<Description>,
+    pub(crate) description: Option<Arc<Description>>,
+    /// Tells it from what was in service on this server before.
+    pub(crate) number: u64,
     pub(crate) stats: Arc<Stats>,
     pub(crate) breaker: Breaker,
 }
@@ -187,13 +189,13 @@ impl Guest {
     }
 
     pub(crate) fn view(&self) -> GuestView {
-        let summary = self.summary();
+        let (summary, description) = (self.summary(), self.description());
         let record = self.read();
         GuestView {
             summary,
             component: record.row.component.clone(),
             settings: record.row.settings.clone(),
-            description: self.active.load().as_ref().and_then(|live| live.description.clone()),
+            description,
             created_at: record.row.created_at,
             releases: record.releases.iter().rev().map(|release| record.view(release)).collect(),
         }

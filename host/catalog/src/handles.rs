@@ -1,11 +1,12 @@
-//! Guests as the rest of the host calls them: typed functions that always answer. Where a guest is
-//! missing, disabled or failing, the host's default answers and the log says so. A guest that is not
-//! in service yet after a start is waited for.
+//! Guests as the rest of the host calls them: typed functions. Where a guest is missing, disabled or failing, the host's
+//! default answers questions about reloads, plugin changes and models; a plan and a template have no default, and the caller
+//! learns why there is no answer. A guest that is not in service yet after a start is waited for.
 
 use std::sync::Arc;
 
+use types::WorkspaceId;
 use wasm::{
-    Problem,
+    Failure, Problem,
     adapter::{Description, Message, Plan, PlanRequest, Reload},
     classifier::{Diff, Verdict},
     template::{Expansion, Progress},
@@ -13,7 +14,9 @@ use wasm::{
 use wire_json::RawJson;
 
 use crate::{
-    Catalog, defaults,
+    Catalog, NoAnswer, PlanError,
+    breaker::CallSubject,
+    defaults,
     guest::{ActiveRelease, Guest},
 };
 
@@ -26,13 +29,15 @@ const CLASSIFIER: &str = "skill-classifier";
 /// The release that answers one or several calls. It is the same one until the handle is dropped.
 struct Handle {
     catalog: Catalog,
-    release: Option<(Arc<Guest>, Arc<ActiveRelease>)>,
+    release: Result<(Arc<Guest>, Arc<ActiveRelease>), NoAnswer>,
 }
 
 /// The adapter of a runtime.
 pub struct RuntimeAdapter {
     handle: Handle,
-    description: Description,
+    /// For which it is called, if for one.
+    workspace: Option<WorkspaceId>,
+    description: Arc<Description>,
 }
 
 /// The resolver of org templates.
@@ -42,100 +47,138 @@ pub struct TemplateResolver(Handle);
 pub struct ReloadClassifier(Handle);
 
 impl Catalog {
-    /// The adapter for a runtime. An unknown one gets the host's defaults.
-    pub async fn adapter(&self, runtime: &str) -> RuntimeAdapter {
+    /// The adapter for a runtime, to be called for this workspace: what fails again and again for one workspace does not take
+    /// the runtime away from others.
+    pub async fn adapter(&self, runtime: &str, workspace: Option<WorkspaceId>) -> RuntimeAdapter {
         if let Some(ready) = self.runtime_ready(runtime) {
             ready.await;
         }
-        let handle = self.runtime_handle(runtime);
-        RuntimeAdapter { description: handle.description(runtime), handle }
+        let known = self.inner.runtimes.load().get(runtime).cloned();
+        let handle = match &known {
+            Some(known) => self.handle(&known.guest),
+            None => self.no_handle(NoAnswer::NoAdapter(runtime.to_owned())),
+        };
+        let in_service = handle.release.as_ref().ok().and_then(|(_, active)| active.description.clone());
+        let description = in_service.or_else(|| known.map(|known| known.description));
+        let description = description.unwrap_or_else(|| Arc::new(defaults::description(runtime)));
+        RuntimeAdapter { handle, workspace, description }
     }
 
     /// What is known of a runtime now: see [`Catalog::runtime_ready`]. An unknown one gets the host's
     /// defaults.
     #[must_use]
-    pub fn description(&self, runtime: &str) -> Description {
-        self.runtime_handle(runtime).description(runtime)
+    pub fn description(&self, runtime: &str) -> Arc<Description> {
+        let runtimes = self.inner.runtimes.load();
+        let known = runtimes.get(runtime).map(|known| Arc::clone(&known.description));
+        known.unwrap_or_else(|| Arc::new(defaults::description(runtime)))
+    }
+
+    /// Tells what answers for a runtime from what answered before; 0 where nothing does. Of this server and this process.
+    #[must_use]
+    pub fn adapter_number(&self, runtime: &str) -> u64 {
+        let runtimes = self.inner.runtimes.load();
+        let guest = runtimes.guest(runtime).and_then(|name| self.guest(name).ok());
+        guest.and_then(|guest| guest.active.load().as_ref().map(|active| active.number)).unwrap_or_default()
     }
 
     /// The resolver of org templates.
     pub async fn resolver(&self) -> TemplateResolver {
         self.guest_ready(RESOLVER).await;
-        TemplateResolver(self.handle(Some(RESOLVER)))
+        TemplateResolver(self.handle(RESOLVER))
     }
 
     /// The classifier of plugin changes.
     pub async fn classifier(&self) -> ReloadClassifier {
         self.guest_ready(CLASSIFIER).await;
-        ReloadClassifier(self.handle(Some(CLASSIFIER)))
+        ReloadClassifier(self.handle(CLASSIFIER))
     }
 
-    fn runtime_handle(&self, runtime: &str) -> Handle {
-        self.handle(self.inner.runtimes.load().guest(runtime))
+    fn handle(&self, name: &str) -> Handle {
+        let Ok(guest) = self.guest(name) else { return self.no_handle(NoAnswer::NoGuest(name.to_owned())) };
+        match guest.active.load_full() {
+            Some(active) => Handle { catalog: self.clone(), release: Ok((guest, active)) },
+            None => self.no_handle(absent(&guest)),
+        }
     }
 
-    fn handle(&self, name: Option<&str>) -> Handle {
-        let guest = name.and_then(|name| self.guest(name).ok());
-        let release = guest.and_then(|guest| guest.active.load_full().map(|active| (guest, active)));
-        Handle { catalog: self.clone(), release }
-    }
-}
-
-impl Handle {
-    fn description(&self, runtime: &str) -> Description {
-        let description = self.release.as_ref().and_then(|(_, active)| active.description.clone());
-        description.unwrap_or_else(|| defaults::description(runtime))
+    fn no_handle(&self, why: NoAnswer) -> Handle {
+        Handle { catalog: self.clone(), release: Err(why) }
     }
 }
 
-/// Calls the handle's release; `None` where the host's default has to stand in.
+/// Why nothing answers for a guest.
+fn absent(guest: &Guest) -> NoAnswer {
+    let name = guest.name.clone();
+    if !guest.read().row.enabled {
+        NoAnswer::Disabled(name)
+    } else if !guest.is_prepared() {
+        NoAnswer::Preparing(name)
+    } else {
+        NoAnswer::OutOfService(name)
+    }
+}
+
+/// Calls the handle's release.
 macro_rules! invoke {
-    ($handle:expr, $name:literal, $world:ident, $function:ident($($argument:expr),*)) => {
+    ($handle:expr, $name:literal, $subject:expr, $world:ident, $function:ident($($argument:expr),*)) => {
         match &$handle.release {
-            Some((guest, active)) => {
+            Ok((guest, active)) => {
                 let call = async |component: &wasm::Component| {
                     Some(component.$world()?.$function(&active.settings, $($argument),*).await)
                 };
-                $handle.catalog.invoke(guest, active, $name, call).await
+                $handle.catalog.invoke(guest, active, $name, $subject, call).await
             }
-            None => None,
+            Err(absent) => Err(absent.clone()),
         }
     };
 }
 
 impl RuntimeAdapter {
-    /// What the runtime is.
+    /// What the runtime is; while its adapter is out of service, as it said last.
     #[must_use]
     pub fn describe(&self) -> &Description {
         &self.description
     }
 
-    /// What a workspace needs before it starts.
+    /// What a workspace needs before it starts. There is no default: a container without its files and keys is wrong.
     ///
     /// # Errors
-    /// If the adapter objects: the message is for the maker of the workspace.
-    pub async fn plan(&self, request: &PlanRequest) -> Result<Plan, Problem> {
-        invoke!(self.handle, "plan", adapter, plan(request)).unwrap_or_else(|| Ok(defaults::plan(request)))
+    /// If the adapter objects, or gives no answer.
+    pub async fn plan(&self, request: &PlanRequest) -> Result<Plan, PlanError> {
+        let mut planned = self.plan_once(request).await;
+        if let Err(NoAnswer::Failed { failure: Failure::Timeout { .. }, .. }) = planned {
+            // A machine that is busy with other things may be too slow once.
+            planned = self.plan_once(request).await;
+        }
+        planned?.map_err(PlanError::Refused)
+    }
+
+    async fn plan_once(&self, request: &PlanRequest) -> Result<Result<Plan, Problem>, NoAnswer> {
+        let subject = || CallSubject::of(self.workspace, request);
+        invoke!(self.handle, "plan", subject, adapter, plan(request))
     }
 
     /// Runtime that a configuration file names, if any.
     pub async fn runtime_in_config(&self, config: &[u8]) -> Option<String> {
-        invoke!(self.handle, "runtime-in-config", adapter, runtime_in_config(config)).flatten()
+        let subject = || CallSubject::of(self.workspace, &config);
+        invoke!(self.handle, "runtime-in-config", subject, adapter, runtime_in_config(config)).ok().flatten()
     }
 
     /// What a change to these files asks for. By default a restart: always right, only slower.
     pub async fn on_files_changed(&self, paths: &[String]) -> Reload {
-        invoke!(self.handle, "on-files-changed", adapter, on_files_changed(paths)).unwrap_or(Reload::Restart)
+        let subject = || CallSubject::of(self.workspace, &paths);
+        let answered = invoke!(self.handle, "on-files-changed", subject, adapter, on_files_changed(paths));
+        answered.unwrap_or(Reload::Restart)
     }
 
     /// What a synthetic agent answers, one text per part.
     ///
     /// # Errors
-    /// If the adapter objects, or is out of service.
+    /// If the adapter objects, or gives no answer.
     pub async fn synthetic_reply(&self, message: &Message) -> Result<Vec<String>, Problem> {
-        invoke!(self.handle, "synthetic-reply", adapter, synthetic_reply(message)).unwrap_or_else(|| {
-            Err(Problem { at: None, message: "the runtime's adapter is out of service".to_owned() })
-        })
+        let subject = || CallSubject::of(self.workspace, message);
+        let replied = invoke!(self.handle, "synthetic-reply", subject, adapter, synthetic_reply(message));
+        replied.unwrap_or_else(|absent| Err(Problem { at: None, message: absent.to_string() }))
     }
 
     /// A message's body as the runtime wants it: as it is, by default.
@@ -146,20 +189,27 @@ impl RuntimeAdapter {
         if !self.description.translates_messages {
             return Ok(body.clone());
         }
-        invoke!(self.handle, "to-agent", adapter, to_agent(body.text())).unwrap_or_else(|| Ok(body.clone()))
+        let subject = || CallSubject::of(self.workspace, body);
+        let translated = invoke!(self.handle, "to-agent", subject, adapter, to_agent(body.text()));
+        translated.unwrap_or_else(|_| Ok(body.clone()))
     }
 }
 
 impl TemplateResolver {
-    /// One step of a resolution. Steps of one handle are answered by one release.
-    pub async fn expand(&self, request: &Expansion) -> Progress {
-        invoke!(self.0, "expand", resolver, expand(request)).unwrap_or_else(defaults::progress)
+    /// One step of a resolution. Steps of one handle are answered by one release. There is no default: a template is never
+    /// resolved by half.
+    ///
+    /// # Errors
+    /// If the resolver gives no answer.
+    pub async fn expand(&self, request: &Expansion) -> Result<Progress, NoAnswer> {
+        invoke!(self.0, "expand", || CallSubject::input(request), resolver, expand(request))
     }
 }
 
 impl ReloadClassifier {
     /// Hot or cold? By default cold.
     pub async fn classify(&self, diff: &Diff) -> Verdict {
-        invoke!(self.0, "classify", classifier, classify(diff)).unwrap_or_else(defaults::verdict)
+        let answered = invoke!(self.0, "classify", || CallSubject::input(diff), classifier, classify(diff));
+        answered.unwrap_or_else(|_| defaults::verdict())
     }
 }

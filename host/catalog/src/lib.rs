@@ -4,7 +4,8 @@
 //! component. [`Catalog`] finds what answers, calls it and counts; `lifecycle`, `updates` and
 //! `deletion` change what answers, `conformance` validates it, `replication` follows the changes of other servers, and
 //! `readiness` gets guests into service after a start. The rest of the host calls guests by typed
-//! handles ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which always answer.
+//! handles ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which answer by the host's defaults where that
+//! is no harm, and else say why there is no answer ([`NoAnswer`]).
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod components;
 mod conformance;
 mod defaults;
 mod deletion;
+mod descriptions;
 mod embedded;
 mod error;
 mod findings;
@@ -29,6 +31,7 @@ mod guest_log;
 mod handles;
 mod lifecycle;
 mod loads;
+mod no_answer;
 mod pruning;
 mod readiness;
 mod recovery;
@@ -44,10 +47,12 @@ mod watcher;
 
 pub use catalog::Catalog;
 pub use conformance::check;
+pub use descriptions::UndecidedRuntime;
 pub use embedded::precompile;
 pub use error::CatalogError;
 pub use findings::{Conformance, Finding, Verdict};
 pub use handles::{ReloadClassifier, RuntimeAdapter, TemplateResolver};
+pub use no_answer::{NoAnswer, PlanError};
 pub use runtimes::{FALLBACK, Manifest};
 pub use source::Source;
 pub use updates::GuestUpdate;

@@ -14,6 +14,7 @@ use wasm::{Component, Digest, Settings};
 use crate::{
     Catalog, CatalogError, ReleaseView,
     components::blocking,
+    descriptions::accept,
     guest::Guest,
     source::{Source, new_release},
 };
@@ -208,6 +209,7 @@ impl Catalog {
                 let (mut row, at) = (guest.read().row.clone(), Some(store::now()));
                 let world = validated.component.world();
                 world.as_str().clone_into(&mut row.world);
+                accept(&mut row, validated.description.as_ref());
                 let activate = ReleaseMutation::Activate {
                     digest: digest.clone(),
                     at,
@@ -224,6 +226,7 @@ impl Catalog {
                 let mut record = guest.write();
                 record.activate(&digest, at, (ReleaseState::Retired, None));
                 record.set_world(world);
+                record.accept(validated.description.as_ref());
             }
             self.activate_release(&guest, validated);
             self.emit(name, GuestChange::Activated, Some(&digest), Some(by), None);
@@ -330,6 +333,7 @@ fn new_guest(component: &Component, release: &ReleaseRow) -> Arc<Guest> {
         enabled: true,
         pooled: false,
         settings: Settings::default().value(),
+        description: None,
         revision: 0,
         created_at: release.pushed_at,
     };

@@ -278,6 +278,7 @@ mod tests {
             enabled: true,
             pooled: false,
             settings: serde_json::json!({}),
+            description: None,
             revision: 1,
             created_at: DateTime::UNIX_EPOCH,
         };

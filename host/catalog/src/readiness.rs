@@ -1,13 +1,13 @@
 //! Getting active releases into service after the start, in the order of need.
 //!
-//! Opening the catalog compiles nothing. A background task compiles one guest after the other; a call
+//! Opening the catalog compiles nothing. A background task compiles the guests in the order of need; a call
 //! that needs one prepares it at once and waits for that one alone. A release that can't be put into
 //! service here may answer well on the other servers, so a start changes no row: an earlier release or
 //! the host's default answers on this server, and `replication` tries the active release again.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 use wasm::{Failure, Settings, World};
 
 use crate::{
@@ -15,8 +15,11 @@ use crate::{
 };
 use store::guests::GuestRow;
 
-/// How long a call waits for a guest that is not in service yet. The host's default answers then.
+/// How long a call waits for a guest that is not in service yet.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Guests that are prepared at once. Of each, bytes of up to 16 MiB may be in memory.
+const PREPARED_AT_ONCE: usize = 4;
 
 impl Catalog {
     /// Prepares every guest: first the adapter of the default runtime, then other adapters, then the
@@ -33,9 +36,23 @@ impl Catalog {
         let guests = self.inner.guests.load_full();
         let mut guests: Vec<&Arc<Guest>> = guests.values().collect();
         guests.sort_by_key(|guest| (guest.name != FALLBACK, guest.world() != World::Adapter));
+        self.prepare_each(guests.into_iter().cloned()).await;
+    }
+
+    /// Prepares guests in this order, a few at a time: one that takes long keeps no other waiting.
+    async fn prepare_each(&self, guests: impl IntoIterator<Item = Arc<Guest>>) {
+        let mut preparing = JoinSet::new();
         for guest in guests {
-            self.prepare(guest).await;
+            if preparing.len() >= PREPARED_AT_ONCE {
+                preparing.join_next().await;
+            }
+            let catalog = self.clone();
+            preparing.spawn(async move {
+                catalog.prepare(&guest).await;
+                catalog.learn_description(&guest).await;
+            });
         }
+        while preparing.join_next().await.is_some() {}
     }
 
     /// Waits until it is decided what answers for a guest.
@@ -59,14 +76,19 @@ impl Catalog {
     /// Waits until it is decided which guest answers for a runtime; `None` if that is decided.
     pub fn runtime_ready<'a>(&'a self, runtime: &'a str) -> Option<impl Future<Output = ()> + Send + 'a> {
         let pending = |guest: &Arc<Guest>| !guest.is_prepared() && guest.world() == World::Adapter;
+        let known = self.inner.runtimes.load().guest(runtime.trim()).and_then(|name| self.guest(name).ok());
+        if known.is_some_and(|guest| guest.is_prepared()) {
+            return None;
+        }
         if !self.inner.guests.load().values().any(pending) {
             return None;
         }
         Some(async move {
-            // First-party guests are named like the runtime that they answer for.
             let runtime = runtime.trim();
-            self.guest_ready(runtime).await;
-            if self.inner.runtimes.load().guest(runtime).is_none() {
+            let owner = || self.inner.runtimes.load().guest(runtime).map(str::to_owned);
+            // First-party guests are named like the runtime that they answer for.
+            self.guest_ready(owner().as_deref().unwrap_or(runtime)).await;
+            if owner().is_none() {
                 // It may be an alias of any other.
                 let guests = self.inner.guests.load_full();
                 let pending: Vec<_> = guests.values().filter(|guest| pending(guest)).cloned().collect();
@@ -76,15 +98,10 @@ impl Catalog {
     }
 
     async fn prepare_in_time(&self, guests: &[Arc<Guest>]) {
-        let prepared = async {
-            for guest in guests {
-                self.prepare(guest).await;
-            }
-        };
-        if timeout(READY_TIMEOUT, prepared).await.is_err() {
+        if timeout(READY_TIMEOUT, self.prepare_each(guests.iter().cloned())).await.is_err() {
             let names: Vec<&str> =
                 guests.iter().filter(|guest| !guest.is_prepared()).map(|guest| guest.name.as_str()).collect();
-            tracing::warn!(?names, "guests were not compiled in time; the host's defaults answer meanwhile");
+            tracing::warn!(?names, "guests were not compiled in time; what needs them waits");
         }
     }
 
@@ -100,6 +117,7 @@ impl Catalog {
             if !guest.is_prepared() {
                 catalog.put_in_service(&guest).await;
                 guest.set_prepared();
+                catalog.store_description(&guest).await;
             }
         });
         if let Err(error) = task.await {

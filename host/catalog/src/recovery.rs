@@ -1,15 +1,29 @@
-//! Taking a failing release out of service: the last good release answers again, else the host's
-//! defaults.
+//! Taking a failing release out of service: the last good release answers again, if there is one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use events::GuestChange;
 use store::guests::{ReleaseMutation, ReleaseState};
+use tokio::time::sleep;
 
 use crate::{
     Catalog, CatalogError,
     guest::{ActiveRelease, Guest},
 };
+
+/// Pause after the first try that the host failed; it doubles with each further one …
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+
+/// … up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2 * 60);
+
+/// Whether an earlier release answers.
+enum Restored {
+    /// It does, or none can, or something else was decided meanwhile.
+    Decided,
+    /// It may, once the host has room for it.
+    Later,
+}
 
 impl Catalog {
     /// Called when a release has failed too often in a row.
@@ -23,18 +37,39 @@ impl Catalog {
     }
 
     /// From the active release `failed` to the last one that passes its probes. A change of the active
-    /// release that comes first stands.
+    /// release that comes first stands. What the host can't try now is tried again: that says nothing of the release.
     pub(crate) async fn recover(&self, guest: &Arc<Guest>, failed: &str, reason: &str) {
+        let mut pause = FIRST_PAUSE;
+        while let Restored::Later = self.restore_earlier(guest, failed, reason).await {
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn restore_earlier(&self, guest: &Arc<Guest>, failed: &str, reason: &str) -> Restored {
+        let is_over = || {
+            guest.active_digest().as_deref() != Some(failed)
+                || guest.active.load().is_some()
+                || guest.is_deleted()
+                || self.inner.compilations.is_stopped()
+        };
         let earlier = guest.read().earlier();
+        let mut later = false;
         for digest in &earlier {
+            if is_over() {
+                return Restored::Decided;
+            }
             match self.restore(guest, Some(failed), digest, (ReleaseState::Rejected, Some(reason))).await {
                 Ok(()) => {
                     self.emit(&guest.name, GuestChange::Tripped, Some(failed), None, Some(reason));
                     self.emit(&guest.name, GuestChange::RolledBack, Some(digest), None, Some(reason));
-                    return;
+                    return Restored::Decided;
                 }
-                Err(CatalogError::Superseded | CatalogError::NoGuest) => return,
+                Err(CatalogError::Superseded | CatalogError::NoGuest | CatalogError::Stopping) => {
+                    return Restored::Decided;
+                }
                 Err(error) => {
+                    later |= error.is_the_hosts_fault();
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(
                         guest = guest.name,
@@ -45,6 +80,15 @@ impl Catalog {
                 }
             }
         }
+        if later {
+            return Restored::Later;
+        }
+        self.give_up(guest, failed, reason).await;
+        Restored::Decided
+    }
+
+    /// Nothing answers from now on.
+    async fn give_up(&self, guest: &Arc<Guest>, failed: &str, reason: &str) {
         let change = self.inner.changes.lock().await;
         if guest.active_digest().as_deref() != Some(failed) || guest.active.load().is_some() {
             return;

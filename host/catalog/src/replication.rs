@@ -57,6 +57,9 @@ impl Catalog {
     /// Guests of which the database has another revision or which it no longer has, and those whose active
     /// release could not be put into service here.
     async fn outdated(&self) -> Vec<String> {
+        if self.inner.compilations.is_stopped() {
+            return Vec::new();
+        }
         let revisions = match self.inner.store.guest_revisions().await {
             Ok(revisions) => revisions,
             Err(error) => {
@@ -92,7 +95,10 @@ impl Catalog {
         };
         // A guest that another server made is as unprepared as all are after a start.
         self.prepare(&guest).await;
-        !guest.is_behind()
+        if guest.read().row.description.is_none() {
+            self.store_description(&guest).await;
+        }
+        !guest.is_behind() || self.inner.compilations.is_stopped()
     }
 
     /// Brings a guest up to what the database has of it, if anything. If its active release can't be put into
@@ -139,6 +145,8 @@ impl Catalog {
             // Nothing is wrong with the release, and nothing is tried again.
             Err(CatalogError::Stopping) => {}
             Err(error) => {
+                // Its names may be others.
+                self.index_runtimes();
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
                     guest = name,
@@ -159,6 +167,7 @@ impl Catalog {
             return;
         }
         let deleted = guest.write().replace(row, releases);
+        self.index_runtimes();
         drop(change);
         self.evict_refused(&deleted).await;
     }

@@ -1,13 +1,15 @@
-//! Known runtimes: names and aliases of every active adapter, and the names in the platform's manifest.
+//! Known runtimes: names and aliases of every adapter that is or was in service, and the names in the platform's manifest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use local_files::SETTINGS_BYTES;
 use serde::Deserialize;
+use wasm::adapter::Description;
 
 /// Runtime that replaces an unknown one.
 pub const FALLBACK: &str = "claude-code";
@@ -63,19 +65,36 @@ impl Manifest {
 /// Guests by runtime.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Runtimes {
-    guests: BTreeMap<String, String>,
+    guests: BTreeMap<String, Known>,
     known: BTreeSet<String>,
 }
 
+/// What is known of a runtime.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    /// Name of the guest that it belongs to, in service or not.
+    pub(crate) guest: String,
+    /// What that guest says, or said last.
+    pub(crate) description: Arc<Description>,
+}
+
 impl Runtimes {
-    /// `answered` are names and aliases with the guest that answers for them.
-    pub(crate) fn new(manifest: &Manifest, answered: BTreeMap<String, String>) -> Self {
-        let known = manifest.0.iter().chain(answered.keys()).cloned().collect();
-        Self { guests: answered, known }
+    /// `guests` are names and aliases with the guest that they belong to.
+    pub(crate) fn new(manifest: &Manifest, guests: BTreeMap<String, Known>) -> Self {
+        let known = manifest.0.iter().chain(guests.keys()).cloned().collect();
+        Self { guests, known }
+    }
+
+    pub(crate) fn get(&self, runtime: &str) -> Option<&Known> {
+        self.guests.get(runtime)
     }
 
     pub(crate) fn guest(&self, runtime: &str) -> Option<&str> {
-        self.guests.get(runtime).map(String::as_str)
+        self.get(runtime).map(|known| known.guest.as_str())
+    }
+
+    pub(crate) fn is_known(&self, runtime: &str) -> bool {
+        self.known.contains(runtime.trim())
     }
 
     pub(crate) fn known(&self) -> impl Iterator<Item = &str> {
@@ -94,7 +113,11 @@ mod tests {
 
     fn runtimes(manifest: &str, answered: &[&str]) -> Runtimes {
         let manifest = Manifest::parse(manifest.as_bytes()).unwrap();
-        Runtimes::new(&manifest, answered.iter().map(|&name| (name.to_owned(), name.to_owned())).collect())
+        let known = |name: &str| Known {
+            guest: name.to_owned(),
+            description: Arc::new(crate::defaults::description(name)),
+        };
+        Runtimes::new(&manifest, answered.iter().map(|&name| (name.to_owned(), known(name))).collect())
     }
 
     #[test]

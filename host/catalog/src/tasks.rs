@@ -15,6 +15,9 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
 /// deleted when it is found twice.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
+/// When it is looked for first: a start has other work, and a server that starts again and again deletes nothing.
+const FIRST_SWEEP: Duration = Duration::from_secs(5 * 60);
+
 /// Within this time the guests of a start are compiled.
 const PREPARATION_INTERVAL: Duration = Duration::from_secs(120);
 
@@ -74,6 +77,7 @@ impl Catalog {
             let catalog = catalog.clone();
             async move {
                 let mut orphaned = BTreeSet::new();
+                sleep(FIRST_SWEEP).await;
                 loop {
                     catalog.prune_refused(None).await;
                     catalog.sweep_compiled().await;

@@ -5,14 +5,14 @@ use serde_json::Value;
 use store::guests::GuestRow;
 use wasm::Settings;
 
-use crate::{Catalog, CatalogError};
+use crate::{Catalog, CatalogError, descriptions::accept};
 
 /// What an operator decides about a guest, apart from its releases.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GuestUpdate {
     /// Other settings: a JSON object.
     Settings(Value),
-    /// Whether the guest is enabled. Otherwise the host's defaults answer.
+    /// Whether the guest is enabled. Otherwise it is not asked; its names stay its own.
     Enabled(bool),
     /// May the guest ask for hosting other than a container? The mark survives releases.
     Trusted(bool),
@@ -78,6 +78,11 @@ impl Catalog {
             if let Some(validated) = &validated {
                 self.check_runtime_names(&guest, validated)?;
             }
+            let accepted = match &validated {
+                Some(validated) => validated.description.clone(),
+                None => guest.description().as_deref().cloned(),
+            };
+            accept(&mut row, accepted.as_ref());
             match self.commit(&guest, row, Vec::new()).await {
                 Err(CatalogError::Superseded) => {
                     drop(change);
@@ -86,7 +91,11 @@ impl Catalog {
                 }
                 committed => committed?,
             }
-            update.apply(&mut guest.write().row);
+            {
+                let mut record = guest.write();
+                update.apply(&mut record.row);
+                record.accept(accepted.as_ref());
+            }
             match validated {
                 Some(validated) => self.activate_release(&guest, validated),
                 None => self.deactivate(&guest),

@@ -1,5 +1,7 @@
 //! Guests as operators see them.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -34,9 +36,9 @@ pub struct GuestSummary {
 pub enum GuestState {
     /// Its active release.
     Active,
-    /// The host's defaults: an operator disabled it.
+    /// Nothing: an operator disabled it.
     Disabled,
-    /// The host's defaults: it has no release that works.
+    /// Nothing: it has no release that works. Named after the host's defaults, which answer some questions then.
     HostDefault,
     /// None yet: the server has just started and compiles its release.
     Preparing,
@@ -52,8 +54,8 @@ pub struct GuestView {
     pub component: Option<String>,
     /// Its settings.
     pub settings: Value,
-    /// What an adapter says about its runtime.
-    pub description: Option<Description>,
+    /// What an adapter says about its runtime; out of service, what it said last.
+    pub description: Option<Arc<Description>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Its releases, newest first.

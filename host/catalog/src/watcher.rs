@@ -40,6 +40,9 @@ const DEBOUNCE_AT_START: Duration = Duration::from_secs(2);
 /// Delay before a file is pushed again that could not be stored.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How often a file is pushed again whose probes got no answer in time. Each takes seconds of processor time.
+const TIMEOUTS: u8 = 3;
+
 /// How often the directory is looked at beside the events.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -94,6 +97,8 @@ struct PendingFile {
     new_only: bool,
     /// No one is known to have written it: it is pushed only if it has other bytes than when it was read.
     unread: bool,
+    /// Pushes whose probes got no answer in time.
+    timeouts: u8,
 }
 
 impl GuestWatcher {
@@ -148,12 +153,15 @@ impl GuestWatcher {
                 _ = looks.tick() => self.look(&mut pending),
                 () = due => {
                     let ready = next.and_then(|(path, _)| pending.remove_entry(&path));
-                    if let Some((path, file)) = ready
-                        && self.push(catalog, &path, &file).await == PushOutcome::Retry
-                    {
+                    if let Some((path, file)) = ready {
+                        let timeouts = match self.push(catalog, &path, &file).await {
+                            PushOutcome::Done => continue,
+                            PushOutcome::Retry => file.timeouts,
+                            PushOutcome::RetryTimeout => file.timeouts + 1,
+                        };
                         // Unless it was written again meanwhile: then that is what waits.
                         let due = Instant::now() + RETRY;
-                        pending.entry(path).or_insert(PendingFile { due, ..file });
+                        pending.entry(path).or_insert(PendingFile { due, timeouts, ..file });
                     }
                 }
             }
@@ -164,11 +172,16 @@ impl GuestWatcher {
         let due = Instant::now() + DEBOUNCE;
         match event {
             FileEvent::Written(path) => {
-                pending.insert(path, PendingFile { due, new_only: false, unread: false });
+                pending.insert(path, PendingFile { due, new_only: false, unread: false, timeouts: 0 });
             }
             FileEvent::Overflow => {
                 for path in guests_in(&self.directory) {
-                    pending.entry(path).or_insert(PendingFile { due, new_only: true, unread: false });
+                    pending.entry(path).or_insert(PendingFile {
+                        due,
+                        new_only: true,
+                        unread: false,
+                        timeouts: 0,
+                    });
                 }
             }
         }
@@ -182,7 +195,7 @@ impl GuestWatcher {
             let due = Instant::now() + remaining_debounce(&path);
             // A name that was read before has other bytes by now, or nothing happens.
             let known = self.read.contains_key(&path);
-            pending.entry(path).or_insert(PendingFile { due, new_only: !known, unread: true });
+            pending.entry(path).or_insert(PendingFile { due, new_only: !known, unread: true, timeouts: 0 });
         }
     }
 
@@ -214,7 +227,7 @@ impl GuestWatcher {
         }
         for path in self.looks.look(&self.directory) {
             let due = Instant::now();
-            pending.entry(path).or_insert(PendingFile { due, new_only: false, unread: true });
+            pending.entry(path).or_insert(PendingFile { due, new_only: false, unread: true, timeouts: 0 });
         }
     }
 
@@ -232,12 +245,16 @@ impl GuestWatcher {
             }
             // Gone again before it was read.
             Err(CatalogError::ComponentMissing) if !path.exists() => PushOutcome::Done,
+            // The next start takes it.
+            Err(CatalogError::Stopping) => PushOutcome::Done,
             Err(error) => {
                 // A text of the guest may be in it: as a field, its line feeds are escaped.
                 let reason = error.to_string();
                 tracing::warn!(guest = name, path = %path.display(), reason, "not taken from GUESTS_DIR");
                 if is_temporary(&error) {
                     PushOutcome::Retry
+                } else if matches!(error, CatalogError::ProbesTimedOut { .. }) && file.timeouts < TIMEOUTS {
+                    PushOutcome::RetryTimeout
                 } else {
                     self.looks.set_read(path, print);
                     PushOutcome::Done
@@ -318,6 +335,8 @@ enum PushOutcome {
     Done,
     /// The database was unavailable, or the compiler.
     Retry,
+    /// Its probes got no answer in time: the machine may be too busy.
+    RetryTimeout,
 }
 
 fn is_temporary(error: &CatalogError) -> bool {

@@ -35,7 +35,7 @@ pub enum GuestChange {
     Configured,
     /// The guest answers again.
     Enabled,
-    /// The host's defaults answer from now on.
+    /// The guest is not asked any more.
     Disabled,
     /// The guest may ask for hosting other than a container from now on.
     Trusted,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use catalog::UndecidedRuntime;
 use credentials::{Maker, NewToken, SealError};
 use net::UrlError;
 use store::{
@@ -115,6 +116,9 @@ pub enum CreateError {
     /// The parent doesn't exist.
     #[error("parent workspace not found")]
     NoParent,
+    /// It is not known yet whether the runtime exists.
+    #[error(transparent)]
+    Undecided(#[from] UndecidedRuntime),
     /// The workspace could not be read or changed.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
@@ -200,6 +204,7 @@ impl Fleet {
         if let Some(ready) = self.inner.runtimes.ready(asked) {
             ready.await;
         }
+        self.inner.runtimes.check_decided(asked)?;
         let runtime = match runtime {
             None if new.external => defaults::OPERATOR_RUNTIME.to_owned(),
             runtime => self.inner.runtimes.sanitize(runtime.as_deref().unwrap_or(defaults::RUNTIME)),
@@ -294,7 +299,7 @@ impl Fleet {
             template_config: None,
             extras: serde_json::Map::new(),
         };
-        // An adapter that objects has no hint; it objects again when the workspace is started.
-        self.inner.runtimes.adapter(runtime).await.plan(&request).await.ok()?.provider
+        // An adapter that objects or gives no answer has no hint; the workspace learns why when it is started.
+        self.inner.runtimes.adapter(runtime, None).await.plan(&request).await.ok()?.provider
     }
 }

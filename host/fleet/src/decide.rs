@@ -9,14 +9,17 @@ use chrono::{DateTime, Utc};
 use provision::Observation;
 use store::workspaces::{Container, DesiredState, Hosting, Status, WorkspaceRow};
 
-use crate::{limits, machine::Input};
+use crate::{
+    limits,
+    machine::{Input, missing_plan},
+};
 
 /// What a reconciler does next.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
     /// Nothing, until the workspace is enqueued or until this time.
     Wait(Option<DateTime<Utc>>),
-    /// Start the container of the present attempt.
+    /// Plan and start the container of the present attempt.
     Ensure,
     /// Stop the container.
     Stop,
@@ -35,6 +38,8 @@ pub(crate) struct Context {
     /// presence lags behind, so no silence counts that began earlier. None on servers that don't lead.
     pub leading_since: Option<DateTime<Utc>>,
     pub ancestor_paused: bool,
+    /// The adapter was not asked for a plan by this server since it, or the workspace, changed.
+    pub asks_again: bool,
     /// How long a start may take.
     pub provision_timeout: Duration,
     /// Time without a heartbeat after which an agent that its operator runs counts as away.
@@ -69,6 +74,8 @@ pub(crate) fn next_step(
 #[must_use]
 pub(crate) fn deadline(row: &WorkspaceRow, context: &Context) -> Option<(DateTime<Utc>, Duration)> {
     let (since, length) = match row.status {
+        // It has not begun: the adapter of its runtime gives no plan.
+        Status::Provisioning if missing_plan(row).is_some() => return None,
         Status::Provisioning => (row.attempt_at.unwrap_or(row.status_since), context.provision_timeout),
         Status::Hibernating => (row.status_since, limits::HIBERNATE_TIMEOUT),
         _ => return None,
@@ -128,6 +135,7 @@ fn for_container(row: &WorkspaceRow, observed: &Observation, context: &Context, 
     }
     let known_absent = matches!(row.container, Container::None | Container::Absent);
     let not_before = row.retry_at.filter(|at| now < *at);
+    let asks_again = context.asks_again && missing_plan(row).is_some();
     let after_backoff = |step: Step| not_before.map_or(step, |at| wait(Some(at)));
     match (row.desired, observed) {
         (
@@ -166,6 +174,7 @@ fn for_container(row: &WorkspaceRow, observed: &Observation, context: &Context, 
         }
         (DesiredState::Running, _) => match row.status {
             Status::Offline => recover(row, context, now),
+            Status::Failed | Status::Provisioning if known_absent && asks_again => Step::Ensure,
             Status::Failed if known_absent => Step::Wait(None),
             Status::Failed => Step::Record(Input::ContainerLost),
             // An agent may have called before its container was started: then there is one to start.

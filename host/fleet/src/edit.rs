@@ -1,5 +1,6 @@
 //! Editing a workspace: all of an edit or nothing.
 
+use catalog::UndecidedRuntime;
 use store::{
     Change, WorkspaceEvent,
     layouts::{LayoutRow, PutLayouts},
@@ -69,6 +70,9 @@ pub enum EditError {
         /// Hosting of the other runtime.
         to: Hosting,
     },
+    /// It is not known yet whether the runtime exists.
+    #[error(transparent)]
+    Undecided(#[from] UndecidedRuntime),
     /// The workspace could not be read or changed.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
@@ -184,6 +188,7 @@ impl Fleet {
         }
         if let Some(runtime) = &edit.runtime {
             rules::runtime(runtime)?;
+            self.inner.runtimes.check_decided(runtime)?;
             let runtime = self.inner.runtimes.sanitize(runtime);
             let hosting = self.inner.runtimes.info(&runtime).hosting;
             if runtime != row.runtime && hosting != row.hosting {

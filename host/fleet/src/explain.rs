@@ -132,8 +132,19 @@ impl Fleet {
         let shown = |at| store::now() + (at - steady_now());
         let timed = self.with_local_times(row);
         let deadline = decide::deadline(&timed, context).map(|(at, _)| shown(at));
+        let missing_plan = machine::missing_plan(row);
         let silent_since = shown(decide::silent_since(&timed, context));
         match (row.status, row.hosting) {
+            (Status::Provisioning, _) if missing_plan.is_some() => awaiting(
+                "a plan for its start by the adapter of its runtime",
+                timed.retry_at.map(shown),
+                "the adapter is asked again; also at once when it is in service again",
+            ),
+            (Status::Failed, _) if missing_plan.is_some() => awaiting(
+                "another release or other settings of the guest, an edit of the workspace, or a restart (isomer ws restart)",
+                None,
+                "the adapter of its runtime is asked again for a plan",
+            ),
             (Status::Provisioning, _) if row.container == Container::Running => awaiting(
                 "the first call of its agent",
                 deadline,

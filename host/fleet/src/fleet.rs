@@ -16,6 +16,7 @@ use types::WorkspaceId;
 
 use crate::{
     agent_states::AgentStates,
+    asked::Asked,
     delivery_problems::DeliveryProblems,
     error::WorkspaceError,
     host_directories::HostDirectories,
@@ -71,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) addresses: AgentAddresses,
     pub(crate) host_directories: HostDirectories,
     pub(crate) work: WorkQueue,
+    pub(crate) asked: Asked,
     pub(crate) agents: AgentStates,
     pub(crate) delivery_problems: DeliveryProblems,
     pub(crate) presence_observers: PresenceObservers,
@@ -93,6 +95,7 @@ impl Fleet {
             addresses: config.addresses,
             host_directories: config.host_directories,
             work: WorkQueue::default(),
+            asked: Asked::default(),
             agents: AgentStates::default(),
             delivery_problems: DeliveryProblems::default(),
             presence_observers: PresenceObservers::default(),

@@ -9,6 +9,7 @@
 
 mod agent_states;
 mod agents;
+mod asked;
 mod background;
 mod batch;
 mod connection;

@@ -18,11 +18,13 @@ use crate::{event, limits};
 
 mod input;
 mod observations;
+mod plans;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use input::{Heartbeat, Input};
+pub(crate) use plans::missing_plan;
 
 /// What comes of an input.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +55,10 @@ pub(crate) fn apply(row: &WorkspaceRow, input: &Input, now: DateTime<Utc>) -> Op
         Input::Remove { cascade } => next.remove(*cascade),
         Input::Started { attempt, url } => next.started(*attempt, url.as_deref()),
         Input::StartFailed { attempt, error, missing } => next.start_failed(*attempt, error, missing),
+        Input::NoPlan { attempt, is_transient, reason, message } => {
+            next.no_plan(*attempt, *is_transient, reason, message)
+        }
+        Input::Planned => next.planned(),
         Input::ContainerLost => next.container_lost(),
         Input::Stopped => next.stopped(),
         Input::Registered { url, card, delivery_mode } => {
@@ -158,6 +164,7 @@ impl Draft {
         if self.may_have_container() {
             self.row.container = Container::Superseded;
         }
+        self.forget_plan();
         let event = event::provisioning(&self.row);
         self.set_status(Status::Provisioning, event);
     }

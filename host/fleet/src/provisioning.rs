@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::PlanError;
 use provision::{ContainerSpec, Directory, NotReady, Request, Runtime, Workspace};
 use store::{StoreError, secrets::SecretRow, workspaces::WorkspaceRow};
 
@@ -25,7 +26,7 @@ impl Fleet {
             Ok(secrets) => secrets,
             Err(not_ready) => return Ok(Err(not_ready)),
         };
-        let adapter = self.inner.runtimes.adapter(&row.runtime).await;
+        let adapter = self.inner.runtimes.adapter(&row.runtime, Some(row.id)).await;
         let template = self.start_template(row, adapter.as_ref()).await;
         let template = template.as_ref().map(|template| provision::RuntimeTemplate {
             directory: &template.directory,
@@ -36,10 +37,7 @@ impl Fleet {
         let request = Request { workspace: workspace(row), template, secrets: &secrets, settings };
         let plan = match adapter.plan(&request.for_adapter()).await {
             Ok(plan) => plan,
-            Err(problem) => {
-                let (runtime, problem) = (row.runtime.clone(), problem.message);
-                return Ok(Err(NotReady::Adapter { runtime, problem }));
-            }
+            Err(error) => return Ok(Err(without_plan(row.runtime.clone(), error))),
         };
         Ok(provision::plan(&request, &Runtime { description: adapter.description(), plan: &plan }))
     }
@@ -95,6 +93,18 @@ impl Fleet {
             }
         };
         self.inner.templates.read(find).await
+    }
+}
+
+fn without_plan(runtime: String, error: PlanError) -> NotReady {
+    match error {
+        PlanError::Refused(problem) => NotReady::Adapter { runtime, problem: problem.message },
+        PlanError::NoAnswer(no_answer) => NotReady::NoPlan {
+            runtime,
+            why: no_answer.to_string(),
+            reason: no_answer.reason(),
+            is_transient: no_answer.is_transient(),
+        },
     }
 }
 

@@ -30,10 +30,11 @@ use tokio_util::time::{DelayQueue, delay_queue::Key};
 use types::WorkspaceId;
 
 use crate::{
+    asked::Question,
     decide::{self, Step},
     fleet::{Fleet, transitions},
     limits::{OBSERVE_TIMEOUT, REQUEUE_AFTER, RESYNC_INTERVAL},
-    machine::Input,
+    machine::{Input, missing_plan},
 };
 
 #[cfg(test)]
@@ -104,6 +105,7 @@ impl Fleet {
         let mut renewals = interval(inner.limits.lease / 4);
         let mut in_flight = InFlight::new(self.clone(), fence);
         let mut changes = self.subscribe_to_changes();
+        let mut adapters = inner.runtimes.changes();
         let mut closed = false;
         let mut resync = interval(RESYNC_INTERVAL);
         loop {
@@ -131,9 +133,19 @@ impl Fleet {
                     }
                     Received::Closed => closed = true,
                 },
+                Ok(()) = adapters.changed() => in_flight.enqueue(self.without_plan()),
                 () = in_flight.next() => {}
             }
         }
+    }
+
+    /// Workspaces for which the adapter of their runtime gave no plan.
+    fn without_plan(&self) -> Vec<WorkspaceId> {
+        let live = self.workspaces().list();
+        let ids: Vec<_> =
+            live.iter().filter(|it| missing_plan(&it.row).is_some()).map(|it| it.row.id).collect();
+        self.inner.asked.retain(&ids);
+        ids
     }
 
     fn subscribe_to_changes(&self) -> Subscription {
@@ -234,10 +246,17 @@ impl Fleet {
             (step, Some(backend)) => (step, backend),
         };
         // Planned first: between the proof of the lease and the backend there is nothing that takes time.
+        let question = Question::of(row, self.inner.runtimes.adapter_number(&row.runtime));
         let spec = if step == Step::Ensure { Some(self.plan_container(row).await?) } else { None };
         let spec = match spec.transpose() {
+            // Its time begins now; the next step plans it again.
+            Ok(Some(_)) if missing_plan(row).is_some() => {
+                self.inner.asked.remove(row.id);
+                return self.record_input(row, Input::Planned, fence).await;
+            }
             Ok(spec) => spec,
             Err(not_ready) => {
+                self.inner.asked.insert(row.id, question);
                 tracing::warn!(workspace = %row.id, error = %not_ready, "the workspace can't start");
                 return self.record_input(row, start_refused(row, &not_ready), fence).await;
             }
@@ -303,6 +322,11 @@ impl Fleet {
             last_seen: self.workspaces().local_times(row.id).and_then(|times| times.last_seen),
             leading_since: self.inner.work.since(),
             ancestor_paused: self.workspaces().paused_above(row.id).is_some(),
+            asks_again: missing_plan(row).is_some()
+                && self
+                    .inner
+                    .asked
+                    .is_new(row.id, Question::of(row, self.inner.runtimes.adapter_number(&row.runtime))),
             provision_timeout: self.provision_timeout(&row.runtime),
             operator_heartbeat_timeout: self.inner.limits.operator_heartbeat_timeout,
         }
@@ -327,6 +351,17 @@ impl Fleet {
 /// that is to be started again below a working agent is tried again.
 fn start_refused(row: &WorkspaceRow, not_ready: &NotReady) -> Input {
     let (error, missing) = (not_ready.to_string(), not_ready.missing());
+    let no_plan = |is_transient, reason| Input::NoPlan {
+        attempt: row.attempt,
+        is_transient,
+        reason,
+        message: not_ready.to_string(),
+    };
+    match not_ready {
+        NotReady::NoPlan { is_transient, reason, .. } => return no_plan(*is_transient, reason),
+        NotReady::Adapter { .. } => return no_plan(false, "Refused"),
+        _ => {}
+    }
     if row.status == Status::Provisioning {
         Input::StartFailed { attempt: row.attempt, error, missing }
     } else {

@@ -1,8 +1,13 @@
 //! What the fleet's tests share: rows, runtimes, databases, and waiting with an end.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use catalog::{NoAnswer, PlanError};
 use chrono::DateTime;
 use events::Hub;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -12,7 +17,7 @@ use store::{
     Cipher, Store,
     workspaces::{Hosting, WorkspaceRow},
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use types::{WorkspaceId, WorkspaceSpec};
 use wasm::{
     Problem,
@@ -58,7 +63,34 @@ pub(crate) fn limits() -> Limits {
 }
 
 /// Runtimes by name, one for each hosting.
-pub(crate) struct FakeRuntimes;
+#[derive(Clone, Default)]
+pub(crate) struct FakeRuntimes(Arc<FakeAdapters>);
+
+#[derive(Default)]
+struct FakeAdapters {
+    /// Why they give no plan.
+    outage: Mutex<Option<NoAnswer>>,
+    asked: Mutex<usize>,
+    changes: watch::Sender<u64>,
+}
+
+impl FakeRuntimes {
+    /// From now on the adapters give no plan for this reason, without a change of what answers.
+    pub(crate) fn fail(&self, why: Option<NoAnswer>) {
+        *self.0.outage.lock().unwrap() = why;
+    }
+
+    /// Other releases are in service, as after [`FakeRuntimes::fail`].
+    pub(crate) fn swap(&self, why: Option<NoAnswer>) {
+        self.fail(why);
+        self.0.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// How often a plan was asked for.
+    pub(crate) fn asked(&self) -> usize {
+        *self.0.asked.lock().unwrap()
+    }
+}
 
 #[async_trait::async_trait]
 impl Runtimes for FakeRuntimes {
@@ -80,8 +112,16 @@ impl Runtimes for FakeRuntimes {
         RuntimeInfo { hosting, default_model: None, provision_timeout: None, self_reports_health: false }
     }
 
-    async fn adapter(&self, runtime: &str) -> Box<dyn Adapter> {
-        Box::new(FakeAdapter(Description {
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    fn adapter_number(&self, _: &str) -> u64 {
+        1 + *self.0.changes.borrow()
+    }
+
+    async fn adapter(&self, runtime: &str, _: Option<WorkspaceId>) -> Box<dyn Adapter> {
+        let description = Description {
             name: runtime.to_owned(),
             aliases: Vec::new(),
             display_name: runtime.to_owned(),
@@ -104,12 +144,13 @@ impl Runtimes for FakeRuntimes {
             translates_messages: false,
             capabilities: Capabilities::default(),
             surfaces: Surfaces::default(),
-        }))
+        };
+        Box::new(FakeAdapter(description, self.clone()))
     }
 }
 
 /// An adapter whose plan has something in every field, from what the workspace's secrets say.
-struct FakeAdapter(Description);
+struct FakeAdapter(Description, FakeRuntimes);
 
 #[async_trait]
 impl Adapter for FakeAdapter {
@@ -117,10 +158,14 @@ impl Adapter for FakeAdapter {
         &self.0
     }
 
-    async fn plan(&self, request: &PlanRequest) -> Result<Plan, Problem> {
+    async fn plan(&self, request: &PlanRequest) -> Result<Plan, PlanError> {
+        *self.1.0.asked.lock().unwrap() += 1;
+        if let Some(why) = self.1.0.outage.lock().unwrap().clone() {
+            return Err(why.into());
+        }
         let has = |name: &str| request.secret_keys.iter().any(|key| key == name);
         if has("OBJECTION") {
-            return Err(Problem { at: None, message: "no such model".to_owned() });
+            return Err(PlanError::Refused(Problem { at: None, message: "no such model".to_owned() }));
         }
         let phase = format!("{:?}", request.phase).to_lowercase();
         Ok(Plan {
@@ -150,10 +195,21 @@ pub(crate) async fn open_with(
     limits: Limits,
     templates: RuntimeTemplates,
 ) -> (Fleet, JoinHandle<()>) {
+    open_with_runtimes(store, backend, limits, templates, FakeRuntimes::default()).await
+}
+
+/// Opens a fleet with adapters that may fail.
+pub(crate) async fn open_with_runtimes(
+    store: Store,
+    backend: Option<Arc<dyn Backend>>,
+    limits: Limits,
+    templates: RuntimeTemplates,
+    runtimes: FakeRuntimes,
+) -> (Fleet, JoinHandle<()>) {
     let (state, written) = State::open(store, Hub::default()).await.unwrap();
     let config = FleetConfig {
         state,
-        runtimes: Arc::new(FakeRuntimes),
+        runtimes: Arc::new(runtimes),
         backend,
         cipher: Cipher::new(None, None, false).unwrap(),
         templates,

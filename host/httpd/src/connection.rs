@@ -37,7 +37,7 @@ use crate::requests::Requests;
 /// Deadlines of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// For the head of a request, from its first byte (of the first one: from the connect).
+    /// For the head of a request, from its first byte (of the first one: from the first look at the socket).
     pub header: Duration,
     /// For nothing at all: between requests, in the middle of a body, while writing.
     pub idle: Duration,
@@ -93,10 +93,10 @@ impl Connection {
             deadlines,
             seen: permit.requests().state(),
             permit,
-            // The deadline of the first head counts from the connect.
+            // The first head has its deadline before its first byte, too.
             head_begun: true,
             scan: HeadScan::default(),
-            read_by: Some(Instant::now() + deadlines.header),
+            read_by: None,
             write_by: None,
             linger_until: None,
             missed: false,
@@ -126,7 +126,8 @@ impl Connection {
             None => {
                 let now = Instant::now();
                 self.permit.requests().waits_from(now);
-                *self.read_by.insert(now + self.deadlines.idle)
+                let Deadlines { header, idle, .. } = self.deadlines;
+                *self.read_by.insert(now + if self.head_begun { header } else { idle })
             }
         };
         self.missed = self.read_timer.poll(by, cx);

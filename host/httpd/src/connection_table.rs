@@ -35,8 +35,8 @@ const NEW_OF_ADDRESS: usize = 16;
 /// needed sooner.
 const HEAD_TIME: Duration = Duration::from_secs(1);
 const HEAD_TIME_EACH: Duration = Duration::from_millis(5);
-/// After which time it is looked again for connections to close, where there were none.
-const RETRY: Duration = Duration::from_millis(50);
+/// The part of that time after which it is looked again for connections to close, where there were none.
+const RETRY: u32 = 4;
 /// Period of the log lines about refused and closed connections.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
@@ -135,7 +135,8 @@ impl ConnectionTable {
         }
         loop {
             self.make_room();
-            if let Ok(permit) = timeout(RETRY, Arc::clone(&self.permits).acquire_owned()).await {
+            let permit = timeout(self.head_time / RETRY, Arc::clone(&self.permits).acquire_owned());
+            if let Ok(permit) = permit.await {
                 return permit.ok();
             }
         }
@@ -327,6 +328,7 @@ mod tests {
         let permit = table.permit().await.expect("never closed");
         let permit = table.add(counted, permit);
         table.set_task(permit.id(), tokio::spawn(std::future::pending::<()>()).abort_handle());
+        permit.requests().waits_from(Instant::now());
         permit
     }
 
@@ -407,6 +409,7 @@ mod tests {
         let permit = table.permit().await.expect("never closed");
         let waiting = table.add(counted, permit);
         let (requests, id) = (Arc::clone(waiting.requests()), waiting.id());
+        requests.waits_from(Instant::now());
         let task = tokio::spawn(async move {
             let _waiting = waiting;
             std::future::pending::<()>().await;

@@ -14,7 +14,8 @@ pub(crate) struct Requests {
     state: AtomicU64,
     opened: Instant,
     /// Milliseconds after `opened` since when the server waits: for a request or the rest of its head, or for what its
-    /// body should have brought by now. [`NOT_YET`] until the socket has found nothing after an answer.
+    /// body should have brought by now. [`NOT_YET`] until the socket has found nothing, after it was accepted and after each
+    /// answer: what is there already is read before the connection counts as idle.
     waiting_from: AtomicU64,
     /// How far the last answer is that the service handed over: one of the values below, or else the milliseconds after
     /// `opened`, plus one, at which the client began to take nothing of it.
@@ -57,7 +58,7 @@ impl Default for Requests {
         Self {
             state: AtomicU64::new(HEAD),
             opened: Instant::now(),
-            waiting_from: AtomicU64::new(0),
+            waiting_from: AtomicU64::new(NOT_YET),
             answer: AtomicU64::new(SENT),
             unread: AtomicBool::new(false),
             ambiguous: AtomicBool::new(false),
@@ -292,6 +293,9 @@ mod tests {
     async fn the_time_of_a_head_begins_with_its_first_byte() {
         let requests = Arc::new(Requests::default());
         let idle = || requests.idle(Instant::now()).map(|idle| (idle.time, idle.awaits_head));
+        advance(PAUSE).await;
+        assert_eq!(idle(), Some((Duration::ZERO, true)), "the socket has not looked yet");
+        requests.waits_from(Instant::now());
         advance(PAUSE).await;
         assert_eq!(idle(), Some((PAUSE, true)));
         drop(requests.begin());

@@ -166,7 +166,8 @@ impl Messaging {
     /// The body as the runtime wants it, or why its adapter refuses it. While the adapter is missing, traps
     /// or times out, the body is sent as it is: a plain message is better than none.
     async fn translate(&self, delivery: &Delivery) -> Result<Bytes, String> {
-        let adapter = self.catalog.adapter(&delivery.target.row.runtime).await;
+        let row = &delivery.target.row;
+        let adapter = self.catalog.adapter(&row.runtime, Some(row.id)).await;
         let body = adapter.to_agent(&delivery.request.body).await.map_err(|problem| problem.message)?;
         Ok(Bytes::copy_from_slice(body.text().as_bytes()))
     }

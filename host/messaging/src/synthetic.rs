@@ -37,7 +37,9 @@ impl Messaging {
             text: delivery.request.text(),
         };
         let asked = Instant::now();
-        let Some(adapter) = self.in_time(options.deadline, self.catalog.adapter(&row.runtime)).await else {
+        let Some(adapter) =
+            self.in_time(options.deadline, self.catalog.adapter(&row.runtime, Some(row.id))).await
+        else {
             return Err(Undelivered::unsent(delivery, asked.elapsed(), NOT_READY, &options.headers));
         };
         let replied = adapter.synthetic_reply(&message).await;

@@ -1,5 +1,6 @@
 //! Why a template could not be imported.
 
+use catalog::{NoAnswer, UndecidedRuntime};
 use store::StoreError;
 use wasm::Problem;
 
@@ -36,6 +37,12 @@ pub enum ImportError {
     /// The template's files can't be resolved to one tree.
     #[error("org template expansion failed")]
     Expansion(Problem),
+    /// The guest that resolves templates gave no answer.
+    #[error("org template expansion failed")]
+    Unresolved(NoAnswer),
+    /// It is not known yet whether the runtime of a workspace exists.
+    #[error(transparent)]
+    Undecided(#[from] UndecidedRuntime),
     /// The tree has a value that its field does not take.
     #[error("invalid org template")]
     Template(#[from] InvalidValue),
@@ -71,6 +78,7 @@ impl ImportError {
                 similar.as_deref().map(|similar| format!("there is no org.yaml{}", entry_hint(Some(similar))))
             }
             Self::Upload(error) => Some(error.to_string()),
+            Self::Unresolved(why) => Some(why.to_string()),
             Self::Expansion(problem) => Some(with_place(problem.at.as_ref(), &problem.message)),
             Self::Template(invalid) => Some(with_place(invalid.at.as_ref(), &invalid.to_string())),
             Self::Nesting(error) => Some(error.to_string()),

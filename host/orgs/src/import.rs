@@ -17,7 +17,6 @@ use crate::{
     blocking::off_async_threads,
     context::ImportContext,
     error::ImportError,
-    fields::InvalidValue,
     files::Files,
     plan::{Action, Plan, names},
     report::{Imported, Mode},
@@ -79,9 +78,15 @@ impl Orgs {
         context: &ImportContext<'_>,
         files: Files,
         globals: HashSet<String>,
-    ) -> Result<Assembly, InvalidValue> {
+    ) -> Result<Assembly, ImportError> {
         // Templates name any runtimes, by name or alias.
         self.catalog.all_ready().await;
+        for runtime in context.org.runtimes() {
+            // Some may be written in any case.
+            if self.catalog.check_decided(&runtime.to_ascii_lowercase()).is_err() {
+                self.catalog.check_decided(runtime)?;
+            }
+        }
         let (orgs, org, dir) = (self.clone(), Arc::clone(&context.org), context.dir.clone());
         off_async_threads(move || {
             let seal = |plain: &[u8]| {
@@ -106,6 +111,7 @@ impl Orgs {
             assembler.assemble()
         })
         .await
+        .map_err(ImportError::from)
     }
 
     /// Changes the fleet, or with `dry_run` only reports the plan.

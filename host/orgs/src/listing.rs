@@ -51,22 +51,22 @@ impl Orgs {
     /// Every template, sorted by directory. Invalid ones are logged, and listed with `include_invalid`.
     ///
     /// # Errors
-    /// If imports keep it waiting for too long.
+    /// If imports keep it waiting for too long, or the guest that resolves templates is busy or out of service.
     pub async fn templates(&self, include_invalid: bool) -> Result<Vec<TemplateSummary>, ImportError> {
         let _permit = self.import_permit().await?;
         let root = self.templates_dir.clone();
         let directories = tokio::task::spawn_blocking(move || directories(&root)).await.unwrap_or_default();
         let mut listed = Vec::new();
         for dir in directories {
-            let summary = self.summary(dir).await;
+            let summary = self.summary(dir).await?;
             listed.extend(summary.filter(|it| include_invalid || it.reason.is_none()));
         }
         Ok(listed)
     }
 
     /// None for a directory without a template.
-    async fn summary(&self, dir: String) -> Option<TemplateSummary> {
-        let files = self.directory(&dir)?;
+    async fn summary(&self, dir: String) -> Result<Option<TemplateSummary>, ImportError> {
+        let Some(files) = self.directory(&dir) else { return Ok(None) };
         let invalid = |reason, error: &ImportError| TemplateSummary {
             description: String::new(),
             dir: dir.clone(),
@@ -96,14 +96,20 @@ impl Orgs {
             {
                 invalid(InvalidReason::HalfCheckout, &error)
             }
-            Err(ImportError::NotFound { .. }) => return None,
-            Err(error @ ImportError::Expansion(_)) => invalid(InvalidReason::IncludeExpansionFailed, &error),
+            Err(ImportError::NotFound { .. }) => return Ok(None),
+            // That says nothing of the template.
+            Err(ImportError::Unresolved(why)) if why.is_transient() => {
+                return Err(ImportError::Unresolved(why));
+            }
+            Err(error @ (ImportError::Expansion(_) | ImportError::Unresolved(_))) => {
+                invalid(InvalidReason::IncludeExpansionFailed, &error)
+            }
             Err(error) => invalid(InvalidReason::YamlInvalid, &error),
         };
         if let Some(error) = &summary.error {
             tracing::warn!(template = summary.dir, reason = ?summary.reason, error, "an org template is invalid");
         }
-        Some(summary)
+        Ok(Some(summary))
     }
 }
 

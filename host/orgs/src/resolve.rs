@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use catalog::TemplateResolver;
+use catalog::{NoAnswer, TemplateResolver};
 use wasm::{
     Problem,
     template::{Answer, Expansion, KnownFile, Progress, Tree},
@@ -25,6 +25,8 @@ pub(crate) enum ResolveError {
     },
     /// The template's author has to change something.
     Problem(Problem),
+    /// The resolver gave no answer.
+    NoAnswer(NoAnswer),
 }
 
 /// A template's tree, and the files that it was made of.
@@ -49,7 +51,7 @@ pub(crate) async fn resolve(resolver: &TemplateResolver, files: &Files) -> Resul
         files: vec![KnownFile { path: entry.to_owned(), answer }],
     };
     for _ in 0..ROUNDS {
-        match resolver.expand(&request).await {
+        match resolver.expand(&request).await.map_err(ResolveError::NoAnswer)? {
             Progress::Done(tree) => {
                 let texts = request.files.into_iter().filter_map(|file| match file.answer {
                     Answer::Bytes(bytes) => Some((file.path, bytes)),

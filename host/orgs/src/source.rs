@@ -101,6 +101,7 @@ impl Orgs {
         let Resolved { tree, texts } = resolved.map_err(|error| match error {
             ResolveError::NoEntry { similar } => ImportError::NotFound { similar },
             ResolveError::Problem(problem) => refused(problem),
+            ResolveError::NoAnswer(why) => ImportError::Unresolved(why),
         })?;
         let limits = self.limits;
         off_async_threads(move || {

@@ -1,6 +1,6 @@
 //! The data of an org template as its author wrote it, before defaults are merged in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use types::{InitialMemory, PluginSpec, SharedText};
@@ -21,6 +21,21 @@ pub(crate) struct Org {
     pub(crate) recommended_env: Vec<Placed<Requirement>>,
     /// What its author should look at.
     pub(crate) warnings: Vec<String>,
+}
+
+impl Org {
+    /// Runtimes that its workspaces name, and those that stand in where one names none.
+    pub(crate) fn runtimes(&self) -> BTreeSet<&str> {
+        let mut runtimes = BTreeSet::from([types::defaults::RUNTIME]);
+        runtimes.insert(self.defaults.runtime.trim());
+        let mut nodes: Vec<&Node> = self.workspaces.iter().collect();
+        while let Some(node) = nodes.pop() {
+            runtimes.insert(node.runtime.trim());
+            nodes.extend(&node.children);
+        }
+        runtimes.remove("");
+        runtimes
+    }
 }
 
 /// A value and where it is written.

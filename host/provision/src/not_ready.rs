@@ -20,6 +20,18 @@ pub enum NotReady {
         /// The adapter's own words.
         problem: String,
     },
+    /// The runtime's adapter gives no plan: it is out of service, or failed. A start has no other plan.
+    #[error("the adapter of runtime {runtime} gives no plan: {why}")]
+    NoPlan {
+        /// As the workspace's row has it.
+        runtime: String,
+        /// In words for people: which guest, what happened, what to do.
+        why: String,
+        /// One word for programs.
+        reason: &'static str,
+        /// The adapter may give one later although nothing is changed.
+        is_transient: bool,
+    },
     /// The runtime's adapter names no image.
     #[error(
         "runtime {runtime} has no container image: choose another runtime, or give its guest an image base"

@@ -9,6 +9,7 @@
 //!   after a panic; at most [`FLUSH_TIMEOUT`], because the reader of standard error may stall. Only what kills
 //!   the process without a word (SIGKILL, an abort) can take the last lines with it.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -145,13 +146,32 @@ pub(crate) struct Lines<'a> {
 
 impl Write for Lines<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.buffer.push(&long_lines::cut(line), self.urgent);
+        self.buffer.push(&long_lines::cut(&one_line(line)), self.urgent);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An event is one line, whatever text of guests, agents and files is in it: line ends within it are escaped. Here, because
+/// every place that displays an error would have to do it otherwise.
+fn one_line(line: &[u8]) -> Cow<'_, [u8]> {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return Cow::Borrowed(line);
+    }
+    let mut escaped = Vec::with_capacity(line.len() + 16);
+    for byte in text {
+        match byte {
+            b'\n' => escaped.extend_from_slice(b"\\n"),
+            b'\r' => escaped.extend_from_slice(b"\\r"),
+            byte => escaped.push(*byte),
+        }
+    }
+    escaped.push(b'\n');
+    Cow::Owned(escaped)
 }
 
 impl<'a> MakeWriter<'a> for LogBuffer {
@@ -179,6 +199,17 @@ mod tests {
         buffer.push(b"one\n", false);
         buffer.push(b"two\n", false);
         assert_eq!(buffer.next(Vec::new()).lines, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_text_is_in_it() {
+        let buffer = LogBuffer::default();
+        let mut lines = Lines { buffer: &buffer, urgent: false };
+        for line in ["error=/refuse: \n2030 ERROR forged\r\n\n", "two lines\nno end", "as it is\n"] {
+            lines.write_all(line.as_bytes()).expect("it is taken");
+        }
+        let written = String::from_utf8(buffer.next(Vec::new()).lines).expect("UTF-8");
+        assert_eq!(written, "error=/refuse: \\n2030 ERROR forged\\r\\n\ntwo lines\\nno end\nas it is\n");
     }
 
     #[test]

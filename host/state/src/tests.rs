@@ -224,6 +224,7 @@ fn guest() -> PutGuest {
         enabled: true,
         pooled: false,
         settings: serde_json::json!({}),
+        description: None,
         revision: 0,
         created_at: store::now(),
     };

@@ -34,12 +34,15 @@ pub struct GuestRow {
     pub component: Option<String>,
     /// Survives releases; only an operator sets it.
     pub trusted: bool,
-    /// If not, the host's defaults answer.
+    /// If not, it is not asked; its names stay its own.
     pub enabled: bool,
     /// Whether calls take warm instances from a pool.
     pub pooled: bool,
     /// A JSON object.
     pub settings: Value,
+    /// Of adapters: what the release that was accepted last says of its runtime. Unknown until one was in service, and for
+    /// rows of a version before it kept this.
+    pub description: Option<Value>,
     /// How often it or its releases were written; 0 where it is not stored yet.
     pub revision: i64,
     /// When it was made. Tells it from a deleted guest of the same name, whose revisions say nothing of it.
@@ -227,6 +230,7 @@ impl GuestRow {
             enabled: Set(self.enabled),
             pooled: Set(self.pooled),
             settings: Set(self.settings.clone()),
+            description: Set(self.description.clone()),
             revision: Set(self.revision + 1),
             created_at: Set(self.created_at),
             updated_at: Set(self.created_at),
@@ -244,6 +248,7 @@ impl From<guest::Model> for GuestRow {
             enabled: row.enabled,
             pooled: row.pooled,
             settings: row.settings,
+            description: row.description,
             revision: row.revision,
             created_at: row.created_at,
         }

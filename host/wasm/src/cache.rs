@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::{Engine, component::Component};
 
-use crate::{Digest, SandboxError};
+use crate::{Digest, SandboxError, limits::ARTIFACT_BYTES};
 
 const MAGIC: &[u8; 8] = b"ISOMAOT1";
 
@@ -281,8 +281,16 @@ impl AotCache {
         if !trusted {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others could have written it"));
         }
-        let mut content = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-        file.read_to_end(&mut content)?;
+        let most = ARTIFACT_BYTES + HEADER as u64;
+        let mut content = Vec::new();
+        if metadata.len() <= most {
+            content.reserve_exact(usize::try_from(metadata.len()).unwrap_or_default());
+            // One byte more, if it grows meanwhile.
+            (&mut file).take(most + 1).read_to_end(&mut content)?;
+        }
+        if metadata.len() > most || content.len() as u64 > most {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than any compiled guest"));
+        }
         Ok(content)
     }
 }
@@ -310,8 +318,7 @@ fn remove_abandoned(directory: &Path) {
     let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     let abandoned = entries.filter(|entry| {
         let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-        entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
-            && age().is_some_and(|age| age > ABANDONED)
+        entry.file_name().to_str().is_some_and(is_unfinished) && age().is_some_and(|age| age > ABANDONED)
     });
     abandoned.for_each(|entry| drop(fs::remove_file(entry.path())));
 }
@@ -324,7 +331,14 @@ fn note_head(hash: u64, under: &str) -> String {
 /// Whether a file with this name is one of a cache.
 fn is_own(name: &str) -> bool {
     let digest = name.strip_suffix(".aot").or_else(|| name.strip_suffix(".failed"));
-    digest.is_some_and(|digest| digest.parse::<Digest>().is_ok()) || name.starts_with(TEMPORARY)
+    digest.is_some_and(|digest| digest.parse::<Digest>().is_ok()) || is_unfinished(name)
+}
+
+/// Whether a file with this name was being written. Releases before this one called them `.tmp` and six characters.
+#[must_use]
+pub fn is_unfinished(name: &str) -> bool {
+    let random = |rest: &str| rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    name.starts_with(TEMPORARY) || name.strip_prefix(".tmp").is_some_and(random)
 }
 
 const HEADER: usize = 8 + 8 + 32 + 32;
@@ -527,5 +541,41 @@ mod tests {
         let before = cache.files("aot").len();
         cache.sweep(|used| *used == digest(0));
         assert_eq!((cache.files("aot").len(), before), (UNUSED + 1, UNUSED + 1));
+    }
+
+    #[test]
+    fn a_file_larger_than_any_compiled_guest_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = AotCache::open(directory.path()).unwrap();
+        let path = directory.path().join("large");
+        let file = fs::File::create(&path).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
+        // Sparse: to read it would take memory that no machine has.
+        for length in [ARTIFACT_BYTES + HEADER as u64 + 1, 1 << 42] {
+            file.set_len(length).unwrap();
+            assert_eq!(cache.read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        file.set_len(7).unwrap();
+        assert_eq!(cache.read(&path).unwrap().len(), 7);
+    }
+
+    #[test]
+    fn unfinished_files_of_this_and_earlier_releases_go_when_they_are_old() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = [".unfinished-abc", ".tmpAb3dE9", ".tmp-of-mine", ".tmpAb3dE", "notes.txt"];
+        let old = std::time::SystemTime::now() - 2 * ABANDONED;
+        for name in names {
+            let file = fs::File::create(directory.path().join(name)).unwrap();
+            file.set_modified(old).unwrap();
+        }
+        fs::write(directory.path().join(".tmpYoung1"), b"").unwrap();
+        fs::write(directory.path().join(".tmpYoung"), b"").unwrap();
+        remove_abandoned(directory.path());
+        let mut left: Vec<String> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".tmp-of-mine", ".tmpAb3dE", ".tmpYoung", ".tmpYoung1", "notes.txt"]);
     }
 }

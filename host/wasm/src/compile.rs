@@ -1,6 +1,6 @@
 //! Compiling a guest: by a process of its own where the sandbox has one, and what is kept of that.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
@@ -13,6 +13,9 @@ use crate::{
     compiler::{run, too_much_memory},
     failure::cause,
 };
+
+/// How long the cache's directory may take for a new file. One that hangs costs time at the next start, and nothing else.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Sandbox {
     /// Compiles bytes with this digest that [`Sandbox::check`] has passed, and puts the result into the AOT cache. To drop the
@@ -33,14 +36,22 @@ impl Sandbox {
         let unusable = |error: io::Error| CompileError::NoProcess(error.to_string());
         let created = {
             let sandbox = self.clone();
-            blocking(move || sandbox.begin_artifact()).await?
+            tokio::time::timeout(BEGIN_TIMEOUT, blocking(move || sandbox.begin_artifact())).await
         };
-        let output = created.map_err(unusable)?;
+        // In its own directory, where it can be kept only if that is on the same disk.
+        let (output, is_kept) = match created {
+            Ok(created) => (created?.map_err(unusable)?, true),
+            Err(_) => (blocking(NamedTempFile::new).await?.map_err(unusable)?, false),
+        };
         let ended = run(program, &order, limits, &bytes, &output).await;
         let limits = limits.clone();
         let take = move || {
-            let taken = ended.and_then(|()| sandbox.take(&digest, output, &limits));
-            taken.inspect_err(|error| sandbox.note_death(&digest, &limits, error))
+            let taken = ended.and_then(|()| sandbox.take(&digest, output, is_kept, &limits));
+            taken.inspect_err(|error| {
+                if is_kept {
+                    sandbox.note_death(&digest, &limits, error);
+                }
+            })
         };
         blocking(take).await?
     }
@@ -73,6 +84,7 @@ impl Sandbox {
         &self,
         digest: &Digest,
         mut output: NamedTempFile,
+        is_kept: bool,
         limits: &CompileLimits,
     ) -> Result<Component, CompileError> {
         let unusable = |error: io::Error| CompileError::NoProcess(error.to_string());
@@ -86,7 +98,7 @@ impl Sandbox {
         // What compiles may still not fit into this engine, which has room for so many memories and tables each.
         let compiled = loaded.ok_or_else(broken)?.map_err(|error| LoadError::Compile(cause(&error)))?;
         let component = self.prepare(*digest, &compiled)?;
-        if let Some(cache) = self.cache() {
+        if let Some(cache) = self.cache().filter(|_| is_kept) {
             cache.keep(digest, output);
         }
         Ok(component)

@@ -20,11 +20,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 
-use crate::{
-    Digest, Limits,
-    compile_result::{ARTIFACT_BYTES, CompileResult},
-    engine,
-};
+use crate::{Digest, Limits, compile_result::CompileResult, engine, limits::ARTIFACT_BYTES};
 
 /// The hidden command by which this program compiles one guest.
 pub const COMPILE_COMMAND: &str = "compile-guest";

@@ -6,9 +6,6 @@ use types::clip;
 
 use crate::{Digest, cache};
 
-/// Bytes of an artifact. Code is three to five times as large as its Wasm.
-pub(crate) const ARTIFACT_BYTES: u64 = 128 << 20;
-
 /// What a refusal begins with. Its text follows.
 const REFUSED: &[u8; 8] = b"ISOMREF1";
 
@@ -36,7 +33,7 @@ impl CompileResult {
         }
     }
 
-    /// Reads the output of a process, which the kernel limits to [`ARTIFACT_BYTES`].
+    /// Reads the output of a process, which the kernel limits to [`crate::limits::ARTIFACT_BYTES`].
     pub(crate) fn read(output: &mut (impl Read + Seek)) -> io::Result<Self> {
         output.seek(SeekFrom::Start(0))?;
         let mut bytes = Vec::new();

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{LoadError, compile_process::Order, compile_result::ARTIFACT_BYTES};
+use crate::{LoadError, compile_process::Order, limits::ARTIFACT_BYTES};
 
 /// Where a sandbox compiles guests.
 #[derive(Debug, Clone)]

@@ -44,7 +44,7 @@ pub mod template;
 pub mod validate;
 mod world;
 
-pub use cache::AotCache;
+pub use cache::{AotCache, is_unfinished};
 pub use compile_process::{COMPILE_COMMAND, run_compile_process};
 pub use compiler::{CompileError, CompileLimits, Compiler};
 pub use component::Component;

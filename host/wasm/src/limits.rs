@@ -58,6 +58,9 @@ impl Default for Limits {
     }
 }
 
+/// Bytes of a compiled component. Code is three to five times as large as its Wasm.
+pub(crate) const ARTIFACT_BYTES: u64 = 128 << 20;
+
 /// How often running guests look up from their work: the grain of [`Limits::call_time`]. Ten
 /// milliseconds cost one core a few microseconds a second, and cutting a call 10 ms late does no harm.
 pub(crate) const TICK: Duration = Duration::from_millis(10);

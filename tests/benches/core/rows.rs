@@ -34,7 +34,7 @@ impl Runtimes for Synthetic {
         }
     }
 
-    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, _: &str, _: Option<WorkspaceId>) -> Box<dyn Adapter> {
         unreachable!("nothing is started here")
     }
 }

@@ -57,7 +57,7 @@ enum GuestTask {
         /// Name of the guest
         name: String,
     },
-    /// Disable a guest: the host's defaults answer instead
+    /// Disable a guest: workspaces of its runtime wait to be started, and its names stay its own
     Disable {
         /// Name of the guest
         name: String,

@@ -38,6 +38,18 @@ pub(crate) enum Input {
         /// Names of missing variables, if that is why.
         missing: Vec<String>,
     },
+    /// The runtime's adapter gave no plan for this attempt.
+    NoPlan {
+        attempt: i32,
+        /// It is asked again after a back-off. Otherwise when it changes, or the workspace.
+        is_transient: bool,
+        /// One word for programs.
+        reason: &'static str,
+        /// In words for people.
+        message: String,
+    },
+    /// The adapter gives a plan, after it gave none.
+    Planned,
     /// The container certainly doesn't run, though it should.
     ContainerLost,
     /// The container certainly doesn't run, as it should be.

@@ -55,7 +55,7 @@ impl Draft {
         true
     }
 
-    fn fail(&mut self, error: &str, event: Event) {
+    pub(super) fn fail(&mut self, error: &str, event: Event) {
         self.row.last_sample_error = Some(truncate(error).to_owned());
         self.row.failures = self.row.failures.saturating_add(1);
         self.set_status(Status::Failed, event);
@@ -84,7 +84,7 @@ impl Draft {
         }
     }
 
-    fn back_off(&mut self) {
+    pub(super) fn back_off(&mut self) {
         self.row.retry_at = Some(self.now + limits::backoff(self.row.failures));
     }
 

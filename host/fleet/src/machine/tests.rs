@@ -80,6 +80,7 @@ const EDGES: &[(&str, &str, &str, &str, &str)] = &[
     ("cos", "online", "heartbeat", "degraded", "WORKSPACE_DEGRADED"),
     // "provisioning": provision error, timeout.
     ("c", "provisioning", "start failed", "failed", "WORKSPACE_PROVISION_FAILED"),
+    ("c", "provisioning", "no plan", "failed", "WORKSPACE_PROVISION_FAILED"),
     ("c", "provisioning", "deadline exceeded", "failed", "WORKSPACE_PROVISION_FAILED"),
     // "online, degraded": certainly not running, presence expired; then auto-restart.
     ("c", "online degraded", "container lost", "offline", "WORKSPACE_OFFLINE"),

@@ -16,12 +16,15 @@ use crate::{
     Limits, Removal,
     agents::Report,
     fake_backend::{Call, FakeBackend, Script},
-    testing::{self, until},
+    testing::{self, FakeRuntimes, until},
 };
+
+mod plans;
 
 /// A fleet on a database of its own.
 struct Server {
     fleet: Fleet,
+    runtimes: FakeRuntimes,
     store: Store,
     backend: FakeBackend,
     fence: Fence,
@@ -34,9 +37,10 @@ impl Server {
         let store = testing::sqlite(&dir.path().join("isomer.db")).await;
         let backend = FakeBackend::default();
         let limits = Limits { lease: Duration::from_millis(400), ..testing::limits() };
-        let (fleet, _) = testing::open(store.clone(), Some(Arc::new(backend.clone())), limits).await;
+        let runtimes = FakeRuntimes::default();
+        let fleet = open(&store, &backend, limits, &runtimes).await;
         let lease = store.lease("test", ServerId::random(), Duration::from_secs(60)).await.unwrap().unwrap();
-        Self { fleet, store, backend, fence: lease.fence, _dir: dir }
+        Self { fleet, runtimes, store, backend, fence: lease.fence, _dir: dir }
     }
 
     async fn create(&self) -> WorkspaceId {
@@ -62,6 +66,12 @@ impl Server {
         let fleet = self.fleet.clone();
         tokio::spawn(async move { fleet.reconcile(|| {}).await.unwrap() })
     }
+}
+
+async fn open(store: &Store, backend: &FakeBackend, limits: Limits, runtimes: &FakeRuntimes) -> Fleet {
+    let backend = Arc::new(backend.clone());
+    let templates = crate::RuntimeTemplates::open(None);
+    testing::open_with_runtimes(store.clone(), Some(backend), limits, templates, runtimes.clone()).await.0
 }
 
 /// The reconciler counts by a clock of its own: its times are as far away as those of the row, but not the same.

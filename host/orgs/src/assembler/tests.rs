@@ -29,7 +29,7 @@ impl Runtimes for KnownRuntimes {
         }
     }
 
-    async fn adapter(&self, _: &str) -> Box<dyn Adapter> {
+    async fn adapter(&self, _: &str, _: Option<WorkspaceId>) -> Box<dyn Adapter> {
         unreachable!("a template is assembled without plans")
     }
 }

@@ -15,6 +15,7 @@ pub(crate) struct Model {
     pub(crate) enabled: bool,
     pub(crate) pooled: bool,
     pub(crate) settings: Json,
+    pub(crate) description: Option<Json>,
     pub(crate) revision: i64,
     pub(crate) created_at: DateTimeUtc,
     pub(crate) updated_at: DateTimeUtc,

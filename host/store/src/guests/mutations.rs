@@ -123,6 +123,7 @@ async fn write_row(tx: &Tx, row: &GuestRow) -> Result<(), CommitError> {
         guest::Entity::update_many()
             .col_expr(guest::Column::World, Expr::value(row.world.clone()))
             .col_expr(guest::Column::Settings, Expr::value(row.settings.clone()))
+            .col_expr(guest::Column::Description, Expr::value(row.description.clone()))
             .col_expr(guest::Column::Trusted, Expr::value(row.trusted))
             .col_expr(guest::Column::Enabled, Expr::value(row.enabled))
             .col_expr(guest::Column::Pooled, Expr::value(row.pooled))

@@ -25,6 +25,7 @@ fn guest(revision: i64) -> GuestRow {
         enabled: true,
         pooled: false,
         settings: json!({}),
+        description: None,
         revision,
         created_at: DateTime::UNIX_EPOCH,
     }

@@ -137,7 +137,12 @@ pub(super) fn inputs(row: &WorkspaceRow) -> Vec<(&'static str, Input)> {
         ("backend failed", Input::BackendFailed { refused: true, reason: "no".to_owned() }),
         ("backend failed", Input::BackendFailed { refused: false, reason: "no answer".to_owned() }),
     ];
+    all.push(("planned", Input::Planned));
     for attempt in [row.attempt - 1, row.attempt, row.attempt + 1] {
+        for is_transient in [false, true] {
+            let (reason, message) = ("Disabled", "it is disabled".to_owned());
+            all.push(("no plan", Input::NoPlan { attempt, is_transient, reason, message }));
+        }
         for url in [None, Some(PLATFORM_URL.to_owned())] {
             all.push(("started", Input::Started { attempt, url }));
         }

@@ -17,6 +17,7 @@ fn context(last_seen: Option<i64>, ancestor_paused: bool) -> Context {
         last_seen: last_seen.map(ago),
         leading_since: None,
         ancestor_paused,
+        asks_again: false,
         provision_timeout: Duration::from_secs(600),
         operator_heartbeat_timeout: Duration::from_secs(90),
     }
