@@ -108,7 +108,7 @@ pub fn beside_each_other(count: u32) -> Vec<u8> {
 /// Within every size that is checked ahead, and seconds of work.
 #[must_use]
 pub fn slow(mark: u32) -> Vec<u8> {
-    variant(&guest(&module(120, &loops(2_000, 60, true))), mark)
+    variant(&guest(&module(360, &loops(2_000, 60, true))), mark)
 }
 
 /// Within every size that is checked ahead, and hundreds of megabytes of work: at each loop, every local has a value
