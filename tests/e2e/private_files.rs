@@ -158,3 +158,25 @@ fn a_database_elsewhere_is_private_too() {
     let log = run(&data, &[("DATABASE_URL", &url)]).expect_err("everybody's");
     assert!(log.contains("shared/isomer/team.db") && !log.contains("chmod"), "{log}");
 }
+
+#[test]
+fn a_second_server_on_a_database_file_is_refused_whatever_its_data_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("first")).unwrap();
+    let first = format!("sqlite:{}", at("first/isomer.db").display());
+    let mut holder = Command::new("flock");
+    holder.arg("--exclusive").arg(at("first/isomer.db.lock")).args(["sh", "-c", "echo held; read line"]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("flock is installed");
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line).unwrap();
+    // By its URL, and as the database of its own data directory.
+    for (data, variables) in [(at("second"), &[("DATABASE_URL", first.as_str())][..]), (at("first"), &[])] {
+        let log = run(&data, variables).unwrap_err();
+        assert!(log.contains("is in use by another isomer server") && log.contains("DATABASE_URL"), "{log}");
+    }
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    run(&at("second"), &[("DATABASE_URL", &first)]).unwrap();
+    assert_eq!(mode(&at("first/isomer.db.lock")), 0o600);
+}

@@ -21,6 +21,28 @@ async fn status(server: &Server, id: &str) -> String {
 }
 
 on_both_databases! {
+    async fn directories_of_the_system_and_the_server_are_refused_by_any_name(database: Database) {
+        let server = Server::start(database).await;
+        let data = server.components().parent().unwrap().to_owned();
+        let outside = tempfile::tempdir().unwrap();
+        let link = outside.path().join("link");
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        let run = std::fs::canonicalize("/var/run").unwrap();
+        let id = server.workspace(json!({ "name": "W", "runtime": "mock" })).await;
+        for dir in [data.clone(), data.join("components"), data.parent().unwrap().to_owned(), link, run.join("docker.sock")] {
+            let body = json!({ "name": "A", "runtime": "mock", "workspace_dir": dir });
+            assert_eq!(server.post("/workspaces", body).await.error(400), "invalid workspace directory", "{dir:?}");
+            let edited = server.patch(&format!("/workspaces/{id}"), json!({ "workspace_dir": dir })).await;
+            assert_eq!(edited.error(400), "invalid workspace directory", "{dir:?}");
+            let node = json!({ "name": "A", "runtime": "mock", "workspace_dir": dir, "workspace_access": "read_write" });
+            let import = json!({ "template": { "name": "T", "workspaces": [node] } });
+            let imported = server.post("/org/import", import).await;
+            assert!(imported.json["error"].as_str().unwrap().contains("workspace_dir must not"), "{}", imported.json);
+        }
+        let body = json!({ "name": "A", "runtime": "mock", "workspace_dir": outside.path().join("work") });
+        server.post("/workspaces", body).await.ok();
+    }
+
     async fn synthetic_workspaces_are_online_at_once(database: Database) {
         let server = Server::start(database).await;
         let made = server.post("/workspaces", json!({ "name": "Echo", "runtime": "mock" })).await;

@@ -277,6 +277,11 @@ impl Fleet {
         self.inner.addresses.check(url).await
     }
 
+    /// Whether the platform may call agents at these addresses. Their names are looked up together, for half a minute.
+    pub async fn check_agent_urls(&self, urls: &[&str]) -> Vec<Result<(), UrlError>> {
+        self.inner.addresses.check_all(urls).await
+    }
+
     /// The row of a workspace that was not created before: its agent runs already, in no container of the
     /// platform.
     fn self_registered_row(

@@ -213,7 +213,7 @@ impl Fleet {
             if new.external { Hosting::Operator } else { self.inner.runtimes.info(&runtime).hosting };
 
         let workspace_dir = new.workspace_dir.clone().filter(|dir| !dir.is_empty());
-        workspace_dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
+        workspace_dir.as_deref().map_or(Ok(()), |dir| self.host_directories().check(dir))?;
         let access = new.workspace_access.as_deref().unwrap_or_default();
         let access = WorkspaceAccess::asked(access, workspace_dir.is_some())?;
         let delivery_mode = DeliveryMode::asked(new.delivery_mode.as_deref().unwrap_or_default())?;

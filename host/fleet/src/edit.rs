@@ -198,7 +198,7 @@ impl Fleet {
         }
         if let Some(dir) = &edit.workspace_dir {
             let dir = dir.clone().filter(|dir| !dir.is_empty());
-            dir.as_deref().map_or(Ok(()), rules::workspace_dir)?;
+            dir.as_deref().map_or(Ok(()), |dir| self.host_directories().check(dir))?;
             if dir.is_none() {
                 row.workspace_access = rules::WorkspaceAccess::None;
             }

@@ -19,6 +19,7 @@ use crate::{
     asked::Asked,
     delivery_problems::DeliveryProblems,
     error::WorkspaceError,
+    host_directories::HostDirectories,
     limits::Limits,
     machine::{self, Input, Transition},
     presence::PresenceObservers,
@@ -49,6 +50,8 @@ pub struct FleetConfig {
     pub saas: bool,
     /// Which URLs agents may have.
     pub addresses: AgentAddresses,
+    /// Which directories of the host workspaces may have.
+    pub host_directories: HostDirectories,
 }
 
 /// Every workspace of this server's database. Cheap to clone.
@@ -67,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) provision: provision::Settings,
     pub(crate) saas: bool,
     pub(crate) addresses: AgentAddresses,
+    pub(crate) host_directories: HostDirectories,
     pub(crate) work: WorkQueue,
     pub(crate) asked: Asked,
     pub(crate) agents: AgentStates,
@@ -89,6 +93,7 @@ impl Fleet {
             provision: config.provision,
             saas: config.saas,
             addresses: config.addresses,
+            host_directories: config.host_directories,
             work: WorkQueue::default(),
             asked: Asked::default(),
             agents: AgentStates::default(),
@@ -108,6 +113,12 @@ impl Fleet {
     #[must_use]
     pub fn addresses(&self) -> &AgentAddresses {
         &self.inner.addresses
+    }
+
+    /// Which directories of the host workspaces may have.
+    #[must_use]
+    pub fn host_directories(&self) -> &HostDirectories {
+        &self.inner.host_directories
     }
 
     /// Tokens and secrets.

@@ -20,7 +20,7 @@ pub const INVALID_FIELDS: &str = "invalid workspace fields";
 const MARKUP: [char; 9] = ['{', '}', '[', ']', '|', '>', '*', '&', '!'];
 
 /// Host directories that no workspace may have, nor anything below them.
-const SYSTEM_DIRECTORIES: [&str; 10] =
+pub(crate) const SYSTEM_DIRECTORIES: [&str; 10] =
     ["/etc", "/var", "/proc", "/sys", "/dev", "/boot", "/sbin", "/bin", "/lib", "/usr"];
 
 /// Minutes of idleness that may be asked for.
@@ -187,6 +187,8 @@ pub enum InvalidDirectory {
     Parent,
     /// The path is part of the system.
     System(&'static str),
+    /// The server keeps its own files there, below it, or above it.
+    Own,
 }
 
 impl InvalidDirectory {
@@ -198,12 +200,13 @@ impl InvalidDirectory {
             Self::Character => "must not contain ':' or control characters".to_owned(),
             Self::Parent => "must not contain '..'".to_owned(),
             Self::System(directory) => format!("must not be a system path ({directory})"),
+            Self::Own => "must not have files of the server itself, or be among them".to_owned(),
         }
     }
 }
 
 /// A directory of the host to mount into a workspace: absolute, without `..`, and no part of the
-/// system. Symlinks are not looked at.
+/// system. Links are not looked at: [`HostDirectories`](crate::HostDirectories) does.
 ///
 /// # Errors
 /// If a workspace may not have it.

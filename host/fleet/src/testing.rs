@@ -217,6 +217,7 @@ pub(crate) async fn open_with_runtimes(
         provision: provision::Settings::default(),
         saas: false,
         addresses: Default::default(),
+        host_directories: Default::default(),
     };
     (Fleet::open(config).await, written)
 }

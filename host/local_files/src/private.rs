@@ -19,7 +19,7 @@ use crate::writers::{self, Writers, is_sticky};
 
 const OTHERS: u32 = 0o077;
 
-pub use database_file::prepare_file;
+pub use database_file::{companion, prepare_file};
 pub use error::PrivateError;
 
 mod database_file;

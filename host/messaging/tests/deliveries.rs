@@ -120,6 +120,7 @@ impl Deployment {
             provision: ProvisionSettings::default(),
             saas: false,
             addresses: Default::default(),
+            host_directories: Default::default(),
         };
         let fleet = Fleet::open(config).await;
         let limits = Limits {

@@ -2,14 +2,22 @@
 //! at the platform's own address would make one message call itself again and again.
 
 use std::{
+    collections::{HashMap, HashSet},
+    io,
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
+use futures::future::join_all;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use url::{Host, Url};
 
 use crate::{
     agent_url::{self, UrlError},
+    limits::{LOOKUPS, RESOLVE_ALL_TIMEOUT},
     policy::{AddressPolicy, reached},
 };
 
@@ -46,13 +54,59 @@ impl AgentAddresses {
     /// # Errors
     /// If no agent may have that URL.
     pub async fn check(&self, url: &str) -> Result<(), UrlError> {
+        let url = self.parse(url)?;
+        let found = agent_url::check(&url, self.policy).await?;
+        self.check_resolved(&url, &found)
+    }
+
+    /// Checks many URLs as [`check`](Self::check) does. A host is looked up once, and all within half a minute: where that
+    /// is over, names that were not looked up count as not answered.
+    pub async fn check_all(&self, urls: &[&str]) -> Vec<Result<(), UrlError>> {
+        self.check_all_with(urls, agent_url::ips).await
+    }
+
+    async fn check_all_with(
+        &self,
+        urls: &[&str],
+        resolve: impl AsyncFn(&str, u16) -> Result<Vec<IpAddr>, io::ErrorKind>,
+    ) -> Vec<Result<(), UrlError>> {
+        let parsed: Vec<Result<Url, UrlError>> = urls.iter().map(|url| self.parse(url)).collect();
+        let end = Instant::now() + RESOLVE_ALL_TIMEOUT;
+        let permits = Semaphore::new(LOOKUPS);
+        let (permits, resolve) = (&permits, &resolve);
+        let mut known = HashSet::new();
+        let hosts = parsed.iter().flatten().filter(|url| known.insert(url.host()));
+        // Permits are granted in the order of the URLs.
+        let lookups = hosts.map(|url| async move {
+            let resolve = async |host: &str, port| {
+                let found = async {
+                    let _permit = permits.acquire().await;
+                    resolve(host, port).await
+                };
+                timeout_at(end, found).await.unwrap_or(Err(io::ErrorKind::TimedOut))
+            };
+            (url.host(), agent_url::check_with(url, self.policy, resolve).await)
+        });
+        let found: HashMap<_, _> = join_all(lookups).await.into_iter().collect();
+        let checked = parsed.iter().map(|url| {
+            let url = url.as_ref().map_err(Clone::clone)?;
+            match found.get(&url.host()) {
+                Some(Ok(found)) => self.check_resolved(url, found),
+                Some(Err(error)) => Err(error.clone()),
+                None => Err(UrlError::Malformed),
+            }
+        });
+        checked.collect()
+    }
+
+    /// Reads a URL, and checks of it what takes no look-up.
+    fn parse(&self, url: &str) -> Result<Url, UrlError> {
         let url = agent_url::parse(url)?;
         if agent_url::names_user(&url) {
             return Err(UrlError::UserInfo);
         }
         self.check_url(&url)?;
-        let found = agent_url::check(&url, self.policy).await?;
-        self.check_resolved(&url, &found)
+        Ok(url)
     }
 
     /// Why messages to an agent with this URL can't be delivered though it has it, as far as that can be told
@@ -144,6 +198,36 @@ mod tests {
             let refused = addresses(listening).check(url).await;
             assert_eq!(refused, if own { Err(UrlError::Own) } else { Ok(()) }, "{listening} {url}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_of_many_urls_are_looked_up_together_each_once_and_with_one_deadline() {
+        let lookups = std::sync::Mutex::new(Vec::new());
+        let slow = async |host: &str, _| {
+            lookups.lock().unwrap().push(host.to_owned());
+            tokio::time::sleep(std::time::Duration::from_millis(4_900)).await;
+            Ok(vec![IpAddr::from([8, 8, 8, 8])])
+        };
+        let begun = Instant::now();
+        let urls: Vec<String> =
+            (0..40).map(|number| format!("http://a{}.example/{number}", number % 20)).collect();
+        let mut urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        urls.extend(["ftp://a1.example", "http://me@a1.example", "http://10.0.0.1"]);
+        let checked = addresses("127.0.0.1:1").check_all_with(&urls, slow).await;
+        assert!(begun.elapsed().as_secs() < 10, "two rounds");
+        assert_eq!(lookups.lock().unwrap().len(), 20);
+        assert!(checked[..40].iter().all(Result::is_ok));
+        assert_eq!(checked[40], Err(UrlError::Scheme("ftp".to_owned())));
+        assert_eq!(checked[41], Err(UrlError::UserInfo));
+        assert!(matches!(checked[42], Err(UrlError::Blocked(_))));
+        let urls: Vec<String> = (0..2_000).map(|number| format!("http://a{number}.example")).collect();
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        let (begun, checked) = (Instant::now(), addresses("127.0.0.1:1").check_all_with(&urls, slow).await);
+        assert!(begun.elapsed().as_secs() <= 30, "{:?}", begun.elapsed());
+        let first = checked.iter().position(Result::is_err);
+        assert_eq!(first, Some(96), "six rounds of sixteen");
+        let late = UrlError::Unresolved { host: "a96.example".to_owned(), reason: "lookup timed out" };
+        assert_eq!(checked[96], Err(late));
     }
 
     #[tokio::test]

@@ -78,13 +78,16 @@ impl UrlError {
 /// loopback may be called is decided when a connection is opened. Returns the addresses, as far as they are
 /// known.
 pub(crate) async fn check(url: &Url, policy: AddressPolicy) -> Result<Vec<IpAddr>, UrlError> {
-    check_with(url, policy, async |host: &str, port| {
-        Ok(lookup(host, port).await?.into_iter().map(|address| address.ip()).collect())
-    })
-    .await
+    check_with(url, policy, ips).await
 }
 
-async fn check_with(
+/// The addresses behind a name.
+pub(crate) async fn ips(host: &str, port: u16) -> Result<Vec<IpAddr>, io::ErrorKind> {
+    Ok(lookup(host, port).await?.into_iter().map(|address| address.ip()).collect())
+}
+
+/// The same by a resolver of the caller's.
+pub(crate) async fn check_with(
     url: &Url,
     policy: AddressPolicy,
     resolve: impl AsyncFnOnce(&str, u16) -> Result<Vec<IpAddr>, io::ErrorKind>,

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// For a host name to resolve.
 pub(crate) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For the host names of many URLs to resolve, and how many are looked up at the same time.
+pub(crate) const RESOLVE_ALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const LOOKUPS: usize = 16;
+
 /// For a TCP connection to open.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

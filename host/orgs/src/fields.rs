@@ -9,7 +9,7 @@ use wire_json::without_nul;
 
 use crate::{
     findings::Findings,
-    private_names::{REFUSED, is_private},
+    private_names::{is_private, refusal},
     shown::shown,
 };
 
@@ -392,7 +392,11 @@ impl<'a> Fields<'a> {
         self.read(key, |value| {
             let path = value.text()?;
             if is_private(Path::new(&path)) {
-                return Err(value.invalid(format!("`{}` is refused: {REFUSED}", shown(&path))));
+                return Err(value.invalid(format!(
+                    "`{}` is refused: {}",
+                    shown(&path),
+                    refusal(Path::new(&path))
+                )));
             }
             Ok(path)
         })

@@ -19,7 +19,7 @@ use wasm::template::Answer;
 
 use crate::{
     limits::FILE_BYTES,
-    private_names::{ENV, REFUSED, is_private},
+    private_names::{ENV, is_private, refusal},
     shown::shown,
     similar_path::{self, Directories, SimilarPaths},
 };
@@ -149,7 +149,7 @@ impl Files {
     pub(crate) fn check_directory(&self, path: &str) -> Result<(), String> {
         let normalized = normalize_path(path).ok_or_else(escapes)?;
         if is_private(&normalized) {
-            return Err(REFUSED.to_owned());
+            return Err(refusal(&normalized));
         }
         let kind = match &self.place {
             Place::None => None,
@@ -157,7 +157,7 @@ impl Files {
             Place::InMemory(files) => content(files, &normalized).map(|_| "a file"),
             Place::Directory { root, containment_root } => match real(root, containment_root, &normalized) {
                 Ok(real) if is_private(within_template(below(containment_root, &real))) => {
-                    return Err(REFUSED.to_owned());
+                    return Err(refusal(within_template(below(containment_root, &real))));
                 }
                 Ok(real) if real.is_dir() => return Ok(()),
                 Ok(real) => fs::metadata(real).ok().map(|it| special(it.file_type()).unwrap_or("a file")),
@@ -177,7 +177,7 @@ impl Files {
     }
 
     fn read_content(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
-        if is_private(path) { Err(credentials()) } else { self.read(path, is_private) }
+        if is_private(path) { Err(credentials(path)) } else { self.read(path, is_private) }
     }
 
     /// `is_refused` judges the real path of a file, behind all links, as its template has it.
@@ -198,7 +198,7 @@ impl Files {
                 let real = real(root, containment_root, path)?;
                 let below = below(containment_root, &real);
                 if is_refused(within_template(below)) {
-                    return Err(credentials());
+                    return Err(credentials(within_template(below)));
                 }
                 // Not by its path: a link may have taken the place of a directory since.
                 content_of(local_files::read_beneath(containment_root, below, FILE_BYTES))
@@ -324,8 +324,8 @@ pub(crate) fn shown_path(directory: &str, path: &str) -> String {
     if directory.is_empty() { shown(path) } else { shown(&format!("{directory}/{path}")) }
 }
 
-fn credentials() -> ReadError {
-    ReadError::Refused(REFUSED.to_owned())
+fn credentials(path: &Path) -> ReadError {
+    ReadError::Refused(refusal(path))
 }
 
 fn escapes() -> String {

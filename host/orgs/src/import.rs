@@ -102,6 +102,7 @@ impl Orgs {
                 globals: &globals,
                 personas: &orgs.personas_dir,
                 variables: &orgs.variables,
+                host: orgs.fleet.host_directories(),
                 mail_domain: orgs.fleet.mail_domain(),
                 setup_bytes: orgs.limits.setup_bytes,
                 crons: RefCell::default(),
@@ -162,15 +163,15 @@ impl Orgs {
 
     /// Ends the tree at the first external agent whose URL the platform may not call.
     async fn check_urls(&self, assembly: &mut Assembly) {
-        let mut refused = None;
-        for (index, node) in assembly.nodes.iter().enumerate() {
-            let Some(url) = &node.url else { continue };
-            if let Err(error) = self.fleet.check_agent_url(url).await {
-                let message = format!("workspace {}: {error}", node.name);
-                refused = Some((index, NodeError { at: node.url_at.clone(), message }));
-                break;
-            }
-        }
+        let nodes = assembly.nodes.iter().enumerate();
+        let external: Vec<_> =
+            nodes.filter_map(|(index, node)| Some((index, node, node.url.as_deref()?))).collect();
+        let urls: Vec<&str> = external.iter().map(|(.., url)| *url).collect();
+        let checked = self.fleet.check_agent_urls(&urls).await;
+        let refused = external.iter().zip(checked).find_map(|((index, node, _), checked)| {
+            let message = format!("workspace {}: {}", node.name, checked.err()?);
+            Some((*index, NodeError { at: node.url_at.clone(), message }))
+        });
         if let Some((index, error)) = refused {
             assembly.nodes.truncate(index);
             assembly.error = Some(error);

@@ -78,15 +78,31 @@ const COPIES: [&str; 7] = ["~", ".bak", ".old", ".orig", ".save", ".swo", ".swp"
 /// Whether the file or a directory above it has such a name, in any case: some file systems have only one. So have
 /// copies of such files.
 pub(crate) fn is_private(path: &Path) -> bool {
+    pattern(path).is_some()
+}
+
+/// Why a file is refused that is private.
+pub(crate) fn refusal(path: &Path) -> String {
+    let pattern = pattern(path).unwrap_or_default();
+    format!(
+        "files with credentials can't be included, and its name, or that of a directory above it, is one of such files \
+         (`{pattern}`). Rename it if it has none"
+    )
+}
+
+/// Which of the names of private files the path has.
+fn pattern(path: &Path) -> Option<String> {
     let mut above = String::new();
-    path.components().any(|part| {
-        let Component::Normal(name) = part else { return false };
+    path.components().find_map(|part| {
+        let Component::Normal(name) = part else { return None };
         // What is not UTF-8 stands in names of private files as well.
         let name = name.to_string_lossy().to_ascii_lowercase();
         let name = original(&name);
-        let is_private = is_private_name(name) || PLACES.contains(&(above.as_str(), name));
+        let place = PLACES.iter().find(|place| **place == (above.as_str(), name));
+        let found =
+            place.map(|(directory, file)| format!("{directory}/{file}")).or_else(|| name_pattern(name));
         name.clone_into(&mut above);
-        is_private
+        found
     })
 }
 
@@ -109,17 +125,15 @@ fn original(name: &str) -> &str {
     name
 }
 
-fn is_private_name(name: &str) -> bool {
+fn name_pattern(name: &str) -> Option<String> {
     // The swap file of `id_rsa` is `.id_rsa.swp`.
     let visible = name.strip_prefix('.').unwrap_or(name);
-    NAMES.contains(&name)
-        || NAMES.contains(&visible)
-        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning) || visible.starts_with(beginning))
-        || ENDS.iter().any(|end| name.ends_with(end))
+    let begins = |beginning: &&&str| name.starts_with(**beginning) || visible.starts_with(**beginning);
+    let whole = NAMES.iter().find(|whole| [name, visible].contains(*whole)).map(|whole| (*whole).to_owned());
+    whole
+        .or_else(|| BEGINNINGS.iter().find(begins).map(|beginning| format!("{beginning}*")))
+        .or_else(|| ENDS.iter().find(|end| name.ends_with(**end)).map(|end| format!("*{end}")))
 }
-
-/// Why a file is refused.
-pub(crate) const REFUSED: &str = "files with credentials can't be included: its name, or that of a directory above it, is one of such files";
 
 #[cfg(test)]
 mod tests {
@@ -199,6 +213,20 @@ mod tests {
         ] {
             assert!(is_private(Path::new(path)), "{path}");
             assert!(!may_be_sent(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_pattern() {
+        for (path, pattern) in [
+            ("answer.key", "`*.key`"),
+            ("a/.env.example", "`.env*`"),
+            ("id_rsa-rotation.md", "`id_rsa*`"),
+            (".ssh/config", "`.ssh`"),
+            ("x/.config/gh/hosts.yml~", "`gh/hosts.yml`"),
+        ] {
+            let refusal = refusal(Path::new(path));
+            assert!(refusal.contains(pattern) && refusal.contains("Rename it"), "{refusal}");
         }
     }
 

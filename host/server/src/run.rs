@@ -5,18 +5,22 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use catalog::{Catalog, CatalogError, GuestWatcher, Manifest, WatchError};
 use events::{Feed, Hub};
-use fleet::{Fleet, FleetConfig, RuntimeTemplates};
+use fleet::{Fleet, FleetConfig, HostDirectories, RuntimeTemplates};
 use messaging::Messaging;
 use metrics_exporter_prometheus::BuildError;
 use net::AuthoritiesError;
 use state::State;
-use store::{Cipher, CipherError, DataDir, DataDirError, DatabaseUrl, DatabaseUrlError, Store, StoreError};
+use store::{
+    Cipher, CipherError, DataDir, DataDirError, DatabaseLock, DatabaseLockError, DatabaseUrl,
+    DatabaseUrlError, Store, StoreError,
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -65,6 +69,9 @@ pub enum StartError {
     /// The data directory can't be used, or is another server's.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The database is another server's, or can't be this one's alone.
+    #[error(transparent)]
+    DatabaseLock(#[from] DatabaseLockError),
     /// The database can't be used.
     #[error("cannot open the database (see DATABASE_URL and DATA_DIR)")]
     Store(#[from] StoreError),
@@ -127,6 +134,8 @@ pub async fn serve(settings: &Settings) -> Result<(), StartError> {
     let cipher = cipher(settings)?;
     let authorities = settings.messages.authorities()?;
     let database = database_url(settings, &data_dir)?;
+    // Held until the server has ended.
+    let _database_lock = DatabaseLock::take(&database)?;
     let watcher = settings.guests.guests_dir.as_deref().map(GuestWatcher::watch).transpose()?;
     let (listener, address) = listen(settings).await?;
     let routes = Routes::starting(&EARLY, wiring::early_router(settings, &http));
@@ -258,7 +267,9 @@ async fn open(
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
     let (state, written) =
         State::open_with(store.clone(), Hub::default(), settings.storage.behind_bytes()).await?;
-    let fleet = open_fleet(settings, state, catalog.clone(), cipher, address).await;
+    let own = [data_dir.path().to_owned()].into_iter().chain(database.file().map(Path::to_owned));
+    let host_directories = HostDirectories::new(own.chain(settings.directories()));
+    let fleet = open_fleet(settings, state, catalog.clone(), cipher, address, host_directories).await;
     Ok(Opened { store, catalog, fleet, written })
 }
 
@@ -299,6 +310,7 @@ async fn open_fleet(
     catalog: Catalog,
     cipher: Cipher,
     address: SocketAddr,
+    host_directories: HostDirectories,
 ) -> Fleet {
     let config = FleetConfig {
         state,
@@ -310,6 +322,7 @@ async fn open_fleet(
         provision: settings.provision(),
         saas: settings.saas(),
         addresses: settings.addresses(address),
+        host_directories,
     };
     Fleet::open(config).await
 }

@@ -293,6 +293,14 @@ impl Settings {
         }
     }
 
+    /// Directories that the server reads guests and templates from, and writes compiled guests to.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let given = [&self.guests.guests_dir, &self.guests.guest_cache_dir].into_iter().flatten().cloned();
+        let configs = self.workspaces.configs_dir.as_deref();
+        let templates = [Some(self.orgs.templates(configs)), self.workspaces.runtime_templates()];
+        given.chain(templates.into_iter().flatten())
+    }
+
     /// Which URLs agents may have, for a server that listens on `listening`.
     #[must_use]
     pub fn addresses(&self, listening: SocketAddr) -> AgentAddresses {

@@ -21,7 +21,7 @@ use crate::{
 const POSTGRES_CONNECTIONS: u32 = 16;
 
 /// What the names of the files that SQLite makes beside a database end with.
-const SQLITE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+pub(crate) const SQLITE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Connections that only read SQLite.
 const SQLITE_READERS: u32 = 4;

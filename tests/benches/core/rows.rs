@@ -61,6 +61,7 @@ pub async fn fleet(url: &str) -> (Fleet, JoinHandle<()>) {
         provision: ProvisionSettings::default(),
         saas: false,
         addresses: Default::default(),
+        host_directories: Default::default(),
     };
     (Fleet::open(config).await, written)
 }

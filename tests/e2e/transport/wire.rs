@@ -62,6 +62,7 @@ async fn fleet(catalog: Catalog, database: &Database) -> Fleet {
         provision: fleet::ProvisionSettings::default(),
         saas: false,
         addresses: Default::default(),
+        host_directories: Default::default(),
     };
     Fleet::open(config).await
 }

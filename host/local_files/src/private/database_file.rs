@@ -1,6 +1,11 @@
 //! A database file in a directory that the operator chose.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
 
 use super::{PrivateError, TEMPORARY, check_above, failed, open_file, still_open, tighten, user};
 use crate::writers::{Writers, is_sticky};
@@ -62,6 +67,22 @@ pub fn prepare_file(path: &Path, suffixes: &[&str]) -> Result<(), PrivateError> 
         tighten(&directory.join(companion), owner)?;
     }
     Ok(())
+}
+
+/// Opens the file beside a prepared one whose name ends with `suffix` besides, for reading and writing. Makes it with mode
+/// 0600 where it isn't there. What it has is kept.
+///
+/// # Errors
+/// If it is no regular file of this user, or can't be made.
+pub fn companion(path: &Path, suffix: &str) -> Result<File, PrivateError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = fs::canonicalize(directory).map_err(|source| failed(directory, source))?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    open_file(&directory.join(name), user(&directory)?)
 }
 
 #[cfg(test)]

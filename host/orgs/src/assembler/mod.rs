@@ -16,7 +16,7 @@ use std::{
 };
 
 use fleet::{
-    Runtimes,
+    HostDirectories, Runtimes,
     rules::{self, WorkspaceAccess},
 };
 use store::workspaces::Hosting;
@@ -94,6 +94,8 @@ pub(crate) struct Assembler<'a> {
     pub(crate) personas: &'a Path,
     /// Variables of the server that the template may use.
     pub(crate) variables: &'a ServerVariables,
+    /// Which directories of the host workspaces may have.
+    pub(crate) host: &'a HostDirectories,
     /// Domain of the agents' mail addresses.
     pub(crate) mail_domain: &'a str,
     /// Bytes that all workspaces may be set up with.
@@ -234,7 +236,7 @@ impl Assembler<'_> {
             env.extend(self.env(&node.files_dir, node.marks.of("files_dir"), &mut assembly.notes));
         }
         let (workspace_dir, workspace_access) =
-            workspace_dir(node, &env, self.variables, &mut assembly.notes)
+            workspace_dir(node, &env, (self.variables, self.host), &mut assembly.notes)
                 .map_err(|(field, problem)| invalid(field, problem))?;
         let (setup, (channels, channels_skipped)) = self.setup(node, hosting, &env, shared, assembly);
         let secrets =
@@ -303,7 +305,7 @@ fn check_name(name: &str) -> Result<(), String> {
 fn workspace_dir(
     node: &Node,
     env: &BTreeMap<String, String>,
-    server: &ServerVariables,
+    (server, host): (&ServerVariables, &HostDirectories),
     notes: &mut Notes,
 ) -> Result<(Option<String>, WorkspaceAccess), (&'static str, String)> {
     let expanded = expand(&node.workspace_dir, env, server);
@@ -322,7 +324,7 @@ fn workspace_dir(
     }
     let dir = Some(expanded.text).filter(|dir| !dir.is_empty());
     if let Some(dir) = &dir {
-        let wrong = rules::workspace_dir(dir);
+        let wrong = host.check(dir);
         wrong.map_err(|wrong| ("workspace_dir", format!("workspace_dir {}", wrong.reason())))?;
     }
     let field = "workspace_access";

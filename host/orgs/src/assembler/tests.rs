@@ -71,6 +71,7 @@ impl Fixture {
             globals: &self.globals,
             personas: &self.dir.path().join("personas"),
             variables: &ServerVariables::default(),
+            host: &HostDirectories::default(),
             mail_domain: "agents.invalid",
             setup_bytes,
             crons: RefCell::default(),
