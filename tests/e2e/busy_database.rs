@@ -44,9 +44,9 @@ on_both_databases! {
         for refused in [created, token] {
             assert!(is_unavailable(&refused));
         }
-        // SQLite reads what was committed before, on connections of its own.
+        // SQLite reads what was committed before, on connections of its own. On Postgres, a read may have been first.
         let without_pool = reads.iter().filter(|answer| is_unavailable(answer)).count();
-        assert_eq!(without_pool > 0, server.database().postgres_url().is_some());
+        assert!(without_pool == 0 || server.database().postgres_url().is_some());
         lock.rollback().await.unwrap();
         server.post("/workspaces", json!({ "name": "B", "runtime": "mock" })).await;
         server.until("it can be written again", async |server| {
