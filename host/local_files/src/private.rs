@@ -5,11 +5,13 @@
 //! elsewhere by a link is refused: in a directory that others could write to, they may have put it there.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use rustix::{fs::OFlags, process::geteuid};
@@ -62,7 +64,7 @@ impl PrivateDir {
         if metadata.uid() != owner {
             return Err(foreign_directory(&path, metadata.uid(), owner, &is_own));
         }
-        check_above(&path, owner)?;
+        warn_of_writers_above(&path, owner);
         if metadata.mode() & OTHERS != 0 {
             let other = other_file(&path, &is_own).map_err(failed)?;
             let why = other.map(|name| format!(", and it has files that are not the server's ({name})"));
@@ -177,25 +179,23 @@ fn foreign_directory(path: &Path, owner: u32, user: u32, is_own: impl Fn(&str) -
     PrivateError::Foreign { path, owner, user, remedy }
 }
 
-/// Checks that not every user may put another directory in the place of this one or of one above it. A group and the
-/// owner of a directory above are the operator's choice: the log names them.
-fn check_above(path: &Path, owner: u32) -> Result<(), PrivateError> {
+/// Names in the log, once, who may put another directory in the place of this one. That is no reason to refuse it: in a
+/// container, a volume may belong to every user, because there is only one.
+fn warn_of_writers_above(path: &Path, owner: u32) {
+    static NAMED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     for (directory, writers) in writers::above(path, owner) {
         let (shown, above) = (path.display(), directory.display());
-        if writers == Writers::Everyone {
-            return Err(PrivateError::Open {
-                path: above.to_string(),
-                how: "write to",
-                why: format!(", and so put another directory in the place of {shown}"),
-                remedy: "Give the server a directory elsewhere, such as one in /var/lib".to_owned(),
-            });
+        let remedy = match writers {
+            Writers::Everyone => format!("close it by `chmod o-w {above}`, or"),
+            Writers::Group | Writers::Owner(_) => "if they should not,".to_owned(),
+        };
+        if NAMED.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.clone()) {
+            tracing::warn!(
+                "{writers} can write to {above}, and so put another directory in the place of {shown}: {remedy} give the \
+                 server a directory elsewhere"
+            );
         }
-        tracing::warn!(
-            "{writers} can write to {above}, and so put another directory in the place of {shown}: if they should not, \
-             give the server a directory elsewhere"
-        );
     }
-    Ok(())
 }
 
 /// A name of a file in a message: at most 255 bytes, with control characters escaped.
@@ -387,28 +387,17 @@ mod tests {
         opened(&dir.path().join("isomer")).unwrap();
     }
 
+    /// The volume of a container often has mode 0777.
     #[test]
-    fn a_directory_that_every_user_can_replace_is_refused() {
+    fn a_directory_below_one_that_others_can_write_to_is_used() {
         let dir = tempfile::tempdir().unwrap();
-        let shared = fs::canonicalize(dir.path()).unwrap().join("shared");
+        let shared = dir.path().join("shared");
         let data = shared.join("deep/data");
         fs::create_dir_all(&data).unwrap();
-        for (mode, refused) in
-            [(0o777, true), (0o703, true), (0o1777, false), (0o2775, false), (0o755, false)]
-        {
+        for mode in [0o777, 0o2777, 0o1777, 0o2775] {
             set_mode(&shared, mode);
-            let error = opened(&data).err();
-            assert_eq!(error.is_some(), refused, "{mode:o} {error:?}");
-            if let Some(error) = error {
-                let expected = format!(
-                    "other users can write to {}, and so put another directory in the place of {}. Give",
-                    shared.display(),
-                    data.display()
-                );
-                assert!(error.starts_with(&expected), "{error}");
-            }
-            let database = prepare_file(&data.join("x.db"), &[]);
-            assert_eq!(database.is_err(), refused, "{mode:o} {database:?}");
+            opened(&data).unwrap();
+            prepare_file(&data.join("x.db"), &[]).unwrap();
         }
     }
 

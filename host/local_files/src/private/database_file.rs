@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{PrivateError, TEMPORARY, check_above, failed, open_file, still_open, tighten, user};
+use super::{PrivateError, TEMPORARY, failed, open_file, still_open, tighten, user, warn_of_writers_above};
 use crate::writers::{Writers, is_sticky};
 
 /// Prepares a file whose directory may be shared with other programs: makes it with mode 0600 where it isn't there,
@@ -41,7 +41,7 @@ pub fn prepare_file(path: &Path, suffixes: &[&str]) -> Result<(), PrivateError> 
         return Err(still_open(&directory, mode, why, remedy));
     }
     let owner = user(&directory)?;
-    check_above(&directory, owner)?;
+    warn_of_writers_above(&directory, owner);
     let writers = Writers::of(&metadata, owner);
     if let Some(writers) = writers.filter(|_| !is_sticky(&metadata)) {
         let path = directory.display();
