@@ -43,9 +43,17 @@ impl Canvas {
                 }
             })
         };
+        // It does not notice that its client is gone.
+        let held = async |upgrade: WebSocketUpgrade| {
+            upgrade.on_upgrade(async |socket| {
+                let _socket = socket;
+                std::future::pending::<()>().await;
+            })
+        };
         let routes = Router::new()
             .route("/slow", get(move || slow()))
             .route("/socket", any(socket))
+            .route("/held", any(held))
             .route("/framed", get(async || ([("Content-Security-Policy", "own")], "framed")))
             .fallback(show);
         tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -167,6 +175,23 @@ async fn websockets_of_the_canvas_have_the_limits_of_other_sockets() {
     let _socket = support::Socket::canvas(&server).await;
     drop(held);
     server.until("they are given back", async |_| open("192.0.2.4").await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_that_the_canvas_does_not_close_ends_with_its_client() {
+    let canvas = Canvas::start().await;
+    // Eight sockets, four for clients that proved nothing.
+    let start = Start::from(Database::sqlite()).env("CANVAS_PROXY_URL", &canvas.url);
+    let server = Server::start(start.env("MAX_CONNECTIONS", "16").env("MOLECULE_ENV", "staging")).await;
+    let url = format!("{}/held", server.url.replace("http", "ws"));
+    let open = async || tokio_tungstenite::connect_async(&url).await.map(|(socket, _)| socket);
+    let mut held = Vec::new();
+    while let Ok(socket) = open().await {
+        held.push(socket);
+    }
+    assert!(!held.is_empty());
+    drop(held);
+    server.until("they are given back", async |_| open().await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,15 +24,13 @@ fn card() -> Value {
         "name": "A", "endpoint": format!("{SECRET}:80"), "more": { "base": format!("http://{SECRET}/a") },
         "supported_interfaces": [{ "uri": format!("grpc://{SECRET}:1"), "transport": "GRPC" }],
         "iconUrl": format!("//{SECRET}/icon"), "list": [format!("//{SECRET}/a"), "b"],
-        "about": "https is spoken",
+        "about": "https is spoken", "description": format!("ask at {SECRET}:80"), "url1": SECRET,
+        "skills": [{ "id": "s", "remote": SECRET, "tags": [format!("<http://{SECRET}>"), "b"] }],
     })
 }
 
 fn shown_card() -> Value {
-    json!({
-        "name": "A", "more": {}, "supported_interfaces": [{ "transport": "GRPC" }], "list": ["b"],
-        "about": "https is spoken",
-    })
+    json!({ "name": "A", "skills": [{ "id": "s", "tags": ["b"] }] })
 }
 
 async fn admin(server: &Server, method: Method, path: &str, body: Option<Value>) -> Answer {

@@ -74,6 +74,7 @@ on_both_databases! {
         for asked in ["hostile", "who"] {
             let refused = server.post("/workspaces", json!({ "name": "New", "runtime": asked })).await;
             assert!(refused.error(503).contains("guest mine is not in service"), "{}", refused.json);
+            assert!(refused.error(503).contains("isomer guest delete mine"), "{}", refused.json);
             let org = json!({ "template": { "name": "Org", "workspaces": [{ "name": "Lead", "runtime": asked }] } });
             assert!(server.post("/org/import", org).await.error(503).contains("guest mine"), "{asked}");
         }
@@ -81,6 +82,25 @@ on_both_databases! {
         server.push("mine", &Components::get().hostile, false).await.ok();
         server.until("it answers again", async |server| server.guest("mine").await["state"] == "active").await;
         assert_eq!(stored(&server, "who").await, "claude-code");
+    }
+
+    async fn an_earlier_release_that_answers_meanwhile_does_not_rename_the_guest(database: Database) {
+        let server = Server::start(Start::from(database).own_cache()).await;
+        server.push("mine", &Components::get().hostile, true).await.ok();
+        let active = server.push("mine", &Components::get().second_mock, true).await.ok();
+        let digest = active["digest"].as_str().unwrap();
+        let runtime = server.guest("mine").await["description"]["name"].as_str().unwrap().to_owned();
+        assert_ne!(runtime, "hostile");
+        execute(&server, &format!("DELETE FROM guest_components WHERE digest = '{digest}'")).await;
+        for (directory, ending) in [(server.components(), "wasm"), (server.data.path().join("compiled"), "aot")] {
+            fs::remove_file(directory.join(format!("{digest}.{ending}"))).unwrap();
+        }
+        let server = server.restart().await;
+        server.until_logged("an earlier release answers meanwhile").await;
+        server.until("it answers", async |server| server.guest("mine").await["state"] != "preparing").await;
+        assert_eq!(stored(&server, &runtime).await, runtime.as_str());
+        let server = server.restart().await;
+        assert_eq!(stored(&server, &runtime).await, runtime.as_str());
     }
 
     async fn names_of_disabled_guests_of_an_earlier_version_are_learned(database: Database) {

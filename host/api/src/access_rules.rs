@@ -117,10 +117,16 @@ impl Caller {
         Maker { name: self.to_string(), root: self.root() }
     }
 
-    /// The mark of the caller's requests, whose bodies share memory with those of tokens of the same root.
+    /// The mark of the caller's requests, whose bodies share memory with those of the same workspace, or of tokens of the
+    /// organization with the same root.
     #[must_use]
     pub(crate) fn admitted(&self) -> Admitted {
-        Admitted { credential: self.root().map(|root| root.0) }
+        let credential = match self {
+            Self::OrgToken { root, .. } => Some(root.0),
+            Self::Workspace { id, .. } => Some(id.0),
+            Self::AdminToken | Self::DevMode | Self::Uninitialized => None,
+        };
+        Admitted { credential }
     }
 }
 

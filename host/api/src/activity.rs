@@ -36,12 +36,12 @@ async fn list(
     Wanted { query, caller }: Wanted,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let page = Page::begin(&caller).await?;
+    let page = Page::begin().await?;
     let ActivityList { rows, next } = app.messaging.activity(query).await.map_err(activity_error)?;
     let rows: Vec<View> = rows.into_iter().map(View::from).collect();
     let text = wire_json::to_vec(&rows).map_err(|error| ApiError::internal(&error))?;
     drop(rows);
-    Ok((next.and_then(|next| next_page(&uri, next)), page.end(text.into()).await?).into_response())
+    Ok((next.and_then(|next| next_page(&uri, next)), page.end(&caller, text.into()).await?).into_response())
 }
 
 /// Where the rows go on that did not fit.

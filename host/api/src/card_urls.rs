@@ -1,6 +1,9 @@
 //! The addresses in agent cards, at whatever depth: where an agent is reached is not for everybody.
 //!
-//! A field is an address by its name, or by its value: cards name addresses as they like.
+//! Cards name addresses as they like, so callers without a credential see the fields that A2A defines and that hold none,
+//! and no text that has an address in it. In the rest of an event, a field is an address by its name or its value.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -11,6 +14,32 @@ const ADDRESS_NAMES: [&str; 10] =
 
 /// Names of fields that hold addresses, and that other words end with.
 const WHOLE_ADDRESS_NAMES: [&str; 3] = ["host", "ip", "server"];
+
+/// Fields of a card that are shown to everybody, at every depth.
+const PUBLIC: [&str; 19] = [
+    "name",
+    "description",
+    "version",
+    "protocolVersion",
+    "preferredTransport",
+    "provider",
+    "organization",
+    "capabilities",
+    "streaming",
+    "pushNotifications",
+    "stateTransitionHistory",
+    "defaultInputModes",
+    "defaultOutputModes",
+    "skills",
+    "id",
+    "tags",
+    "examples",
+    "inputModes",
+    "outputModes",
+];
+
+/// The field of events that holds a card.
+const CARD: &str = "agent_card";
 
 /// Whether a card names a user or a password in any address.
 pub(crate) fn has_user_info(card: &Value) -> bool {
@@ -24,7 +53,29 @@ pub(crate) fn has_user_info(card: &Value) -> bool {
     }
 }
 
-/// A card, or JSON that holds one, without addresses.
+/// A card as everybody may see it.
+#[derive(Debug)]
+pub(crate) struct PublicCard<'a>(pub(crate) &'a Value);
+
+impl Serialize for PublicCard<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => {
+                let shown = |name: &str, value: &Value| PUBLIC.contains(&name) && !is_address(value);
+                let fields = fields.iter().filter(|(name, value)| shown(name, value));
+                serializer.collect_map(fields.map(|(name, value)| (name, PublicCard(value))))
+            }
+            Value::Array(items) => {
+                serializer.collect_seq(items.iter().filter(|item| !is_address(item)).map(PublicCard))
+            }
+            // At the top: others are left out by what holds them.
+            address if is_address(address) => serializer.serialize_none(),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+/// What an event says, without addresses.
 #[derive(Debug)]
 pub(crate) struct WithoutUrls<'a>(pub(crate) &'a Value);
 
@@ -33,7 +84,7 @@ impl Serialize for WithoutUrls<'_> {
         match self.0 {
             Value::Object(fields) => {
                 let fields = fields.iter().filter(|(name, value)| !is_address_field(name, value));
-                serializer.collect_map(fields.map(|(name, value)| (name, WithoutUrls(value))))
+                serializer.collect_map(fields.map(|(name, value)| (name, Field { name, value })))
             }
             Value::Array(items) => {
                 serializer.collect_seq(items.iter().filter(|item| !is_address(item)).map(WithoutUrls))
@@ -45,12 +96,46 @@ impl Serialize for WithoutUrls<'_> {
     }
 }
 
+struct Field<'a> {
+    name: &'a str,
+    value: &'a Value,
+}
+
+impl Serialize for Field<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.name {
+            CARD => PublicCard(self.value).serialize(serializer),
+            _ => WithoutUrls(self.value).serialize(serializer),
+        }
+    }
+}
+
 fn is_address_field(name: &str, value: &Value) -> bool {
     is_address_name(name) || net::is_absolute_url(name) || is_address(value)
 }
 
+/// Whether a text is an address, or has one in it: a URL, an IP address, or a host with a port.
 fn is_address(value: &Value) -> bool {
-    value.as_str().is_some_and(net::is_absolute_url)
+    let Some(text) = value.as_str() else { return false };
+    let is_apart =
+        |c: char| c.is_whitespace() || c.is_control() || !c.is_ascii() || "<>()[]{}\"'`,;|=".contains(c);
+    text.contains("://")
+        || text.to_ascii_lowercase().contains("%3a%2f%2f")
+        || net::is_absolute_url(text)
+        || text.split(is_apart).any(is_bare_address)
+}
+
+/// `10.0.0.1`, `::1`, `10.0.0.1:80`, `grpc:10.0.0.1:80/x`, `host.example:80`.
+fn is_bare_address(word: &str) -> bool {
+    if net::is_absolute_url(word) || word.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let authority = word.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let mut parts = authority.rsplit(':');
+    let last = parts.next().unwrap_or_default();
+    let is_ip = |text: &str| text.parse::<Ipv4Addr>().is_ok();
+    let is_port = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    is_ip(last) || parts.next().is_some_and(|host| is_port && (host.contains('.') || host == "localhost"))
 }
 
 /// `iconUrl`, `base_urls` and `ip-address` are such names.
@@ -91,11 +176,54 @@ mod tests {
             "description": "see http://h/ for more", "ratio": "1:2", "urn": "urn:a2a:ext", "path": "/a//b",
         });
         let kept = json!({
-            "more": ["text", []], "redis": {}, "description": "see http://h/ for more", "ratio": "1:2",
-            "urn": "urn:a2a:ext", "path": "/a//b",
+            "more": ["text", []], "redis": {}, "ratio": "1:2", "urn": "urn:a2a:ext", "path": "/a//b",
         });
         assert_eq!(without(&card), kept);
         assert_eq!(without(&json!("http://h/")), Value::Null);
+    }
+
+    #[test]
+    fn a_card_shows_what_a2a_defines_and_no_address_in_it() {
+        let card = json!({
+            "name": "n", "url": "a", "url1": "h", "agentHost": "h", "supportedInterfaces": [{ "transport": "GRPC" }],
+            "capabilities": { "streaming": true, "extensions": [{ "uri": "urn:x" }] }, "version": "1.0.0",
+            "skills": [{ "id": "s", "name": "S", "tags": ["a", "10.0.0.1"], "endpoint": "h", "description": "1:2, v1.2" }],
+            "provider": { "organization": "O", "url": "https://o" }, "description": "see http://h/ for more",
+        });
+        let shown = json!({
+            "name": "n", "capabilities": { "streaming": true }, "version": "1.0.0",
+            "skills": [{ "id": "s", "name": "S", "tags": ["a"], "description": "1:2, v1.2" }],
+            "provider": { "organization": "O" },
+        });
+        assert_eq!(serde_json::to_value(PublicCard(&card)).expect("JSON"), shown);
+        let event = json!({ "agent_card": card, "status": "online", "url": "http://h" });
+        assert_eq!(without(&event), json!({ "agent_card": shown, "status": "online" }));
+    }
+
+    #[test]
+    fn texts_with_an_address_in_them_are_addresses() {
+        for text in [
+            "10.9.9.7:8080",
+            "grpc:10.9.9.9:80",
+            "tcp:10.9.9.16:9",
+            "<http://h>",
+            "\"http://h\"",
+            "\u{feff}http://h",
+            "\u{200b}//h/x",
+            "{\"url\":\"http://h\"}",
+            "http%3A%2F%2Fh",
+            "call (10.0.0.1) now",
+            "at ::1, or not",
+            "agent.corp:80/x",
+            "localhost:9",
+            "2001:db8::1",
+        ] {
+            assert!(is_address(&json!(text)), "{text:?}");
+        }
+        for text in ["ratio 1:2", "10:30", "v1.2.3", "a: b", "text/plain", "a/b:c", "1.0", "and/or", "C++::x"]
+        {
+            assert!(!is_address(&json!(text)), "{text:?}");
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Uri, header};
-use httpd::answer_room::Room;
+use httpd::answer_room::{self, Room};
 use httpd::error::ApiError;
 use httpd::json::RenderedJson;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -19,33 +20,44 @@ pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// need it for a moment.
 static READERS: Semaphore = Semaphore::const_new(8);
 
+/// Pages that are made and wait for room. They don't count among those that are read, so that small pages, which have
+/// room of their own, do not wait for them.
+static WAITING: Semaphore = Semaphore::const_new(4);
+
 /// How long a page waits for others.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A page that is being made.
 pub(crate) struct Page {
-    room: Room,
-    _reading: SemaphorePermit<'static>,
+    reading: SemaphorePermit<'static>,
 }
 
 impl Page {
-    /// A permit to read a page, and room for it.
+    /// A permit to read a page.
     ///
     /// # Errors
-    /// 503 where too many others are read, or wait to be sent, for too long.
-    pub(crate) async fn begin(caller: &Caller) -> Result<Self, ApiError> {
-        let room = Room::reserve(PAGE_BYTES, Some(caller.admitted())).await?;
+    /// 503 where too many others are read for too long.
+    pub(crate) async fn begin() -> Result<Self, ApiError> {
         // The semaphore is never closed.
         let reading = timeout(WAIT_TIMEOUT, READERS.acquire()).await.ok().and_then(Result::ok);
-        Ok(Self { room, _reading: reading.ok_or_else(ApiError::unavailable)? })
+        Ok(Self { reading: reading.ok_or_else(ApiError::unavailable)? })
     }
 
-    /// The answer, which keeps its room until it is sent.
+    /// The answer, which has room until it is sent.
     ///
     /// # Errors
-    /// 503 where it is larger than usual and there is no room for that.
-    pub(crate) async fn end(self, text: Bytes) -> Result<RenderedJson, ApiError> {
-        self.room.hold(text).await.map(RenderedJson)
+    /// 503 where too many other answers wait to be sent.
+    pub(crate) async fn end(self, caller: &Caller, text: Bytes) -> Result<RenderedJson, ApiError> {
+        let room = || Room::reserve(text.len(), Some(caller.admitted()));
+        let room = match room().now_or_never() {
+            Some(room) => room?,
+            None => {
+                let _waiting = WAITING.try_acquire().map_err(|_| answer_room::full())?;
+                drop(self.reading);
+                room().await?
+            }
+        };
+        room.hold(text).await.map(RenderedJson)
     }
 }
 

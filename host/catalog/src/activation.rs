@@ -102,15 +102,20 @@ impl Catalog {
         }
     }
 
-    /// Refuses a release that would answer for a runtime that belongs to another guest, in service or not.
+    /// Refuses a release that would answer for a runtime that belongs to another guest, in service or not. A name that the
+    /// rows of both have, since an earlier version allowed it, is that of the one in service.
     pub(crate) fn check_runtime_names(
         &self,
         guest: &Guest,
         validated: &Validated,
     ) -> Result<(), CatalogError> {
         let runtimes = self.inner.runtimes.load();
+        let own = guest.read().held_description();
+        let is_own = |name: &str| own.as_ref().is_some_and(|own| own.names().any(|held| held == name));
+        let answers = |other: &str| self.guest(other).is_ok_and(|other| other.active.load().is_some());
         for name in validated.description.iter().flat_map(Description::names) {
-            if let Some(other) = runtimes.guest(name).filter(|&other| other != guest.name) {
+            let other = runtimes.guest(name).filter(|&other| other != guest.name);
+            if let Some(other) = other.filter(|other| !is_own(name) || answers(other)) {
                 return Err(CatalogError::NameTaken { name: name.to_owned(), guest: other.to_owned() });
             }
         }

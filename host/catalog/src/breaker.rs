@@ -17,17 +17,19 @@ pub(crate) const FAILURES: usize = 5;
 
 /// What a call was for. A workspace whose calls fail again and again counts once, whatever it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum CallSubject {
+pub enum CallSubject {
     /// A workspace.
     Workspace(WorkspaceId),
+    /// A message of a caller without a credential. All of them count once, for they can write to every workspace.
+    Stranger,
     /// An input that belongs to no workspace: its hash.
     Input(u64),
 }
 
 impl CallSubject {
-    /// The workspace, else the input.
-    pub(crate) fn of(workspace: Option<WorkspaceId>, input: &impl Serialize) -> Self {
-        workspace.map_or_else(|| Self::input(input), Self::Workspace)
+    /// The subject that is known, else the input.
+    pub(crate) fn of(known: Option<Self>, input: &impl Serialize) -> Self {
+        known.unwrap_or_else(|| Self::input(input))
     }
 
     pub(crate) fn input(input: &impl Serialize) -> Self {
@@ -104,10 +106,11 @@ mod tests {
         let breaker = Breaker::default();
         let workspace = WorkspaceId::random();
         for number in 0..2 * FAILURES {
-            assert!(!breaker.failed(CallSubject::of(Some(workspace), &number)));
+            assert!(!breaker.failed(CallSubject::of(Some(CallSubject::Workspace(workspace)), &number)));
             assert!(!breaker.failed(CallSubject::of(None, &"the same")));
+            assert!(!breaker.failed(CallSubject::Stranger));
         }
-        for _ in 3..FAILURES {
+        for _ in 4..FAILURES {
             assert!(!breaker.failed(CallSubject::Workspace(WorkspaceId::random())));
         }
         assert!(breaker.failed(CallSubject::Workspace(WorkspaceId::random())));

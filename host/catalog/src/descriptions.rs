@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is not known yet whether there is a runtime {runtime}: guest {guest} is not in service (isomer guest show {guest}); \
-     try again later"
+     try again later, or push a release of it, or delete it (isomer guest delete {guest})"
 )]
 pub struct UndecidedRuntime {
     runtime: String,
@@ -88,7 +88,10 @@ impl Catalog {
                 add(guest, &description, &description);
             }
         }
-        for guest in guests.values() {
+        // Disabled ones last: another one with the same name is to be in service.
+        let mut out_of_service: Vec<&Arc<Guest>> = guests.values().collect();
+        out_of_service.sort_by_key(|guest| !guest.read().row.enabled);
+        for guest in out_of_service {
             if let Some(held) = guest.read().held_description().map(Arc::new) {
                 add(guest, &held, in_service(guest).as_ref().unwrap_or(&held));
             }
@@ -97,8 +100,12 @@ impl Catalog {
         self.inner.changed.send_modify(|changes| *changes += 1);
     }
 
-    /// Stores what the active release says, if the row says something else.
+    /// Stores what the active release says, if the row says something else. An earlier one that answers meanwhile on this
+    /// server says nothing of the guest.
     pub(crate) async fn store_description(&self, guest: &Arc<Guest>) {
+        if guest.is_behind() {
+            return;
+        }
         let in_service = guest.active.load().as_ref().and_then(|active| active.description.clone());
         if let Some(description) = in_service {
             self.hold(guest, &description).await;
@@ -123,10 +130,18 @@ impl Catalog {
             }
             Err(CatalogError::Stopping) => {}
             Err(error) => {
+                if !error.is_the_hosts_fault() {
+                    guest.set_unlearnable();
+                }
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(guest = guest.name, error, "the runtimes of a guest are not known");
             }
         }
+    }
+
+    /// Whether what a guest answers for is still to be learned, because the host failed when it was tried.
+    pub(crate) fn is_to_be_learned(guest: &Guest) -> bool {
+        guest.is_prepared() && names_are_unknown(guest) && !guest.is_unlearnable()
     }
 
     async fn hold(&self, guest: &Arc<Guest>, description: &Description) {

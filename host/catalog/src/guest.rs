@@ -35,6 +35,8 @@ pub(crate) struct Guest {
     served_revision: AtomicI64,
     /// Does the database no longer have it? It answers and changes nothing then.
     deleted: AtomicBool,
+    /// Was it in vain to ask its release which runtimes it answered for? To ask again would be, too.
+    unlearnable: AtomicBool,
     pub(crate) log: GuestLog,
     record: RwLock<Record>,
 }
@@ -72,6 +74,7 @@ impl Guest {
             prepared: AtomicBool::new(prepared),
             served_revision: AtomicI64::new(if prepared { row.revision } else { 0 }),
             deleted: AtomicBool::new(false),
+            unlearnable: AtomicBool::new(false),
             log: GuestLog::new(),
             record: RwLock::new(Record { row, world, releases, stats: HashMap::new() }),
         }
@@ -88,6 +91,14 @@ impl Guest {
             return None;
         };
         Some(Self::new(row, world, releases))
+    }
+
+    pub(crate) fn is_unlearnable(&self) -> bool {
+        self.unlearnable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_unlearnable(&self) {
+        self.unlearnable.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_prepared(&self) -> bool {

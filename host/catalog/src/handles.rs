@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use types::WorkspaceId;
 use wasm::{
     Failure, Problem,
     adapter::{Description, Message, Plan, PlanRequest, Reload},
@@ -35,8 +34,8 @@ struct Handle {
 /// The adapter of a runtime.
 pub struct RuntimeAdapter {
     handle: Handle,
-    /// For which it is called, if for one.
-    workspace: Option<WorkspaceId>,
+    /// What it is called for, if that is known.
+    subject: Option<CallSubject>,
     description: Arc<Description>,
 }
 
@@ -47,9 +46,9 @@ pub struct TemplateResolver(Handle);
 pub struct ReloadClassifier(Handle);
 
 impl Catalog {
-    /// The adapter for a runtime, to be called for this workspace: what fails again and again for one workspace does not take
+    /// The adapter for a runtime, to be called for this subject: what fails again and again for one workspace does not take
     /// the runtime away from others.
-    pub async fn adapter(&self, runtime: &str, workspace: Option<WorkspaceId>) -> RuntimeAdapter {
+    pub async fn adapter(&self, runtime: &str, subject: Option<CallSubject>) -> RuntimeAdapter {
         if let Some(ready) = self.runtime_ready(runtime) {
             ready.await;
         }
@@ -61,7 +60,7 @@ impl Catalog {
         let in_service = handle.release.as_ref().ok().and_then(|(_, active)| active.description.clone());
         let description = in_service.or_else(|| known.map(|known| known.description));
         let description = description.unwrap_or_else(|| Arc::new(defaults::description(runtime)));
-        RuntimeAdapter { handle, workspace, description }
+        RuntimeAdapter { handle, subject, description }
     }
 
     /// What is known of a runtime now: see [`Catalog::runtime_ready`]. An unknown one gets the host's
@@ -154,19 +153,19 @@ impl RuntimeAdapter {
     }
 
     async fn plan_once(&self, request: &PlanRequest) -> Result<Result<Plan, Problem>, NoAnswer> {
-        let subject = || CallSubject::of(self.workspace, request);
+        let subject = || CallSubject::of(self.subject, request);
         invoke!(self.handle, "plan", subject, adapter, plan(request))
     }
 
     /// Runtime that a configuration file names, if any.
     pub async fn runtime_in_config(&self, config: &[u8]) -> Option<String> {
-        let subject = || CallSubject::of(self.workspace, &config);
+        let subject = || CallSubject::of(self.subject, &config);
         invoke!(self.handle, "runtime-in-config", subject, adapter, runtime_in_config(config)).ok().flatten()
     }
 
     /// What a change to these files asks for. By default a restart: always right, only slower.
     pub async fn on_files_changed(&self, paths: &[String]) -> Reload {
-        let subject = || CallSubject::of(self.workspace, &paths);
+        let subject = || CallSubject::of(self.subject, &paths);
         let answered = invoke!(self.handle, "on-files-changed", subject, adapter, on_files_changed(paths));
         answered.unwrap_or(Reload::Restart)
     }
@@ -176,7 +175,7 @@ impl RuntimeAdapter {
     /// # Errors
     /// If the adapter objects, or gives no answer.
     pub async fn synthetic_reply(&self, message: &Message) -> Result<Vec<String>, Problem> {
-        let subject = || CallSubject::of(self.workspace, message);
+        let subject = || CallSubject::of(self.subject, message);
         let replied = invoke!(self.handle, "synthetic-reply", subject, adapter, synthetic_reply(message));
         replied.unwrap_or_else(|absent| Err(Problem { at: None, message: absent.to_string() }))
     }
@@ -189,7 +188,7 @@ impl RuntimeAdapter {
         if !self.description.translates_messages {
             return Ok(body.clone());
         }
-        let subject = || CallSubject::of(self.workspace, body);
+        let subject = || CallSubject::of(self.subject, body);
         let translated = invoke!(self.handle, "to-agent", subject, adapter, to_agent(body.text()));
         translated.unwrap_or_else(|_| Ok(body.clone()))
     }

@@ -45,6 +45,7 @@ mod updates;
 mod view;
 mod watcher;
 
+pub use breaker::CallSubject;
 pub use catalog::Catalog;
 pub use conformance::check;
 pub use descriptions::UndecidedRuntime;

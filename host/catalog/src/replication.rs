@@ -54,8 +54,8 @@ impl Catalog {
         }
     }
 
-    /// Guests of which the database has another revision or which it no longer has, and those whose active
-    /// release could not be put into service here.
+    /// Guests of which the database has another revision or which it no longer has, those whose active release could not
+    /// be put into service here, and those whose names could not be learned.
     async fn outdated(&self) -> Vec<String> {
         if self.inner.compilations.is_stopped() {
             return Vec::new();
@@ -76,6 +76,7 @@ impl Catalog {
                 record.row.created_at == *created_at
                     && record.row.revision >= *revision
                     && !(guest.is_prepared() && guest.is_behind())
+                    && !Self::is_to_be_learned(guest)
             })
         };
         let changed = revisions.into_iter().filter(|revision| !is_current(revision)).map(|(name, ..)| name);
@@ -98,6 +99,7 @@ impl Catalog {
         if guest.read().row.description.is_none() {
             self.store_description(&guest).await;
         }
+        self.learn_description(&guest).await;
         !guest.is_behind() || self.inner.compilations.is_stopped()
     }
 

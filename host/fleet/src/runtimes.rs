@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use catalog::{Catalog, PlanError, RuntimeAdapter, UndecidedRuntime};
+use catalog::{CallSubject, Catalog, PlanError, RuntimeAdapter, UndecidedRuntime};
 use futures::future::BoxFuture;
 use store::workspaces::Hosting;
 use tokio::sync::watch;
@@ -114,7 +114,7 @@ impl Runtimes for Catalog {
     }
 
     async fn adapter(&self, runtime: &str, workspace: Option<WorkspaceId>) -> Box<dyn Adapter> {
-        Box::new(Self::adapter(self, runtime, workspace).await)
+        Box::new(Self::adapter(self, runtime, workspace.map(CallSubject::Workspace)).await)
     }
 }
 

@@ -1,16 +1,16 @@
 //! What large answers of this process may take in memory until they are sent: a client that does not read must not keep
 //! what others need.
 //!
-//! An answer has its [`Room`] before it is made, and keeps it until hyper has written the last byte. Parts and shares are
-//! those of a [`Budget`], of which small answers use nothing: 72 MiB for admitted callers, of which one credential has a
-//! quarter, and 24 MiB for others.
+//! An answer keeps its [`Room`] until hyper has written the last byte. Parts and shares are those of a [`Budget`]: 72 MiB
+//! for large answers to admitted callers, of which one credential has a quarter and the operator's a quarter that no other
+//! takes, 24 MiB for their small ones, and as much for each of those to others.
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::body_budget::{Admitted, Budget, NoMemory, Reserved, WAIT};
+use crate::body_budget::{Admitted, Budget, NoMemory, Reserved, SMALL, WAIT};
 use crate::error::ApiError;
 
 /// Bytes of the budget.
@@ -36,7 +36,8 @@ impl Room {
         bytes: usize,
         admitted: Option<Admitted>,
     ) -> Result<Self, ApiError> {
-        let mut reserved = budget.reserve(0, false, admitted).await.map_err(refusal)?;
+        let whole = bytes <= SMALL;
+        let mut reserved = budget.reserve(bytes.min(SMALL), whole, admitted).await.map_err(refusal)?;
         reserved.extend(bytes).await.map_err(refusal)?;
         Ok(Self(reserved))
     }
@@ -62,6 +63,12 @@ impl Room {
 }
 
 fn refusal(_: NoMemory) -> ApiError {
+    full()
+}
+
+/// 503: the room is taken by answers that are not sent yet.
+#[must_use]
+pub fn full() -> ApiError {
     let text = "too many large answers wait to be sent: try again later";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, text).with_retry_after(WAIT.as_secs())
 }

@@ -8,7 +8,8 @@
 //! | of admitted callers, announced with up to [`SMALL`] bytes | a sixth, and what is free of the half |
 //! | of admitted callers, larger or not announced (guests, org templates) | a half |
 //!
-//! One credential has [`SHARE`] of the half, for its small and large bodies together; the operator's has no such limit.
+//! One credential has [`SHARE`] of the half, for its small and large bodies together, and all credentials leave as much
+//! to the operator's, which has no such limit.
 //!
 //! So bodies of strangers keep no admitted caller from sending anything, and their large ones no stranger from sending
 //! a message. A body is counted as it arrives: who only announces one takes nothing. Those of admitted callers with more
@@ -72,6 +73,8 @@ pub(crate) struct Budget {
     /// Small bodies of admitted callers.
     small_admitted: Arc<Part>,
     admitted: Arc<Part>,
+    /// What all credentials but the operator's may take of both.
+    credentials: Arc<Part>,
     shares: Mutex<Shares>,
 }
 
@@ -97,6 +100,7 @@ impl Budget {
             strange: part(bytes / 6),
             small_admitted: part(bytes / 6),
             admitted: part(bytes / 2),
+            credentials: part(bytes / 6 + bytes / 2 - bytes / 2 / SHARE),
             shares: Mutex::default(),
         }
     }
@@ -123,7 +127,7 @@ impl Budget {
             part: Arc::clone(part),
             overflow,
             credential,
-            held: Held { permit: None, share: None },
+            held: Held { permit: None, shares: None },
         };
         if admitted.is_some() && bytes > MESSAGE {
             reserved.extend(bytes).await?;
@@ -148,7 +152,7 @@ impl Budget {
 
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
-        [&self.small_strange, &self.strange, &self.small_admitted, &self.admitted]
+        [&self.small_strange, &self.strange, &self.small_admitted, &self.admitted, &self.credentials]
             .iter()
             .all(|part| part.free.available_permits() == part.bytes)
     }
@@ -201,8 +205,8 @@ pub(crate) struct Reserved<'a> {
 #[derive(Debug)]
 struct Held {
     permit: Option<OwnedSemaphorePermit>,
-    /// The share of its credential, and the permits of it.
-    share: Option<(Arc<Part>, Option<OwnedSemaphorePermit>)>,
+    /// The share of its credential and what all credentials may take, with the permits of each.
+    shares: Option<[(Arc<Part>, Option<OwnedSemaphorePermit>); 2]>,
 }
 
 impl Reserved<'_> {
@@ -214,9 +218,12 @@ impl Reserved<'_> {
     pub(crate) async fn extend(&mut self, bytes: usize) -> Result<(), NoMemory> {
         if let Some(credential) = self.credential {
             let budget = self.budget;
-            let (share, held) = self.held.share.get_or_insert_with(|| (budget.share(credential), None));
-            let permits = share.permits(count(held.as_ref()), bytes);
-            merge(held, share.acquire(permits).await?);
+            let shares =
+                || [budget.share(credential), Arc::clone(&budget.credentials)].map(|part| (part, None));
+            for (share, held) in self.held.shares.get_or_insert_with(shares) {
+                let permits = share.permits(count(held.as_ref()), bytes);
+                merge(held, share.acquire(permits).await?);
+            }
         }
         let permits = self.part.permits(self.bytes(), bytes);
         let permit = match (self.part.try_acquire(permits), self.overflow.take()) {
@@ -238,9 +245,10 @@ impl Reserved<'_> {
 
     /// Gives back what is reserved beyond `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        let Held { permit, share } = &mut self.held;
-        for permit in [permit.as_mut(), share.as_mut().and_then(|(_, permit)| permit.as_mut())] {
-            drop(permit.and_then(|permit| permit.split(permit.num_permits().saturating_sub(bytes))));
+        let Held { permit, shares } = &mut self.held;
+        let shares = shares.iter_mut().flatten().filter_map(|(_, permit)| permit.as_mut());
+        for permit in permit.iter_mut().chain(shares) {
+            drop(permit.split(permit.num_permits().saturating_sub(bytes)));
         }
     }
 

@@ -6,12 +6,14 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use futures::future::{Either, select};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use hyper::upgrade::OnUpgrade;
@@ -21,7 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio::time::timeout;
 use tower_http::timeout::TimeoutBody;
 
@@ -41,6 +43,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may pause.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one side of a WebSocket may go on after the other has ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept. Shorter than servers of pages usually keep theirs (5 s).
 const POOL_TIMEOUT: Duration = Duration::from_secs(4);
 /// After which silence the system checks whether the canvas is still there.
@@ -213,16 +217,28 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// Carries the bytes of a WebSocket until one side ends it, or the server drains.
+/// Carries the bytes of a WebSocket until one side ends it, or the server drains. A client that vanishes is found out by
+/// the probes of its connection.
 async fn pass_on(ours: OnUpgrade, theirs: OnUpgrade, shutdown: Shutdown, _permit: Permit) {
     let passed = async {
-        if let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) {
-            // Either side may end a socket without ceremony.
-            let _ = copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await;
+        let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) else { return };
+        let (our_read, our_write) = split(TokioIo::new(ours));
+        let (their_read, their_write) = split(TokioIo::new(theirs));
+        let (up, down) = (pin!(carry(our_read, their_write)), pin!(carry(their_read, our_write)));
+        // What is left of the other direction has a moment: it may never end by itself.
+        match select(up, down).await {
+            Either::Left((_, rest)) => drop(timeout(CLOSE_TIMEOUT, rest).await),
+            Either::Right((_, rest)) => drop(timeout(CLOSE_TIMEOUT, rest).await),
         }
     };
     tokio::select! {
         () = passed => {}
         () = shutdown.draining() => {}
     }
+}
+
+/// Carries bytes until their end, and passes that on. Either side may end a socket without ceremony.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let _ = copy(&mut from, &mut to).await;
+    let _ = to.shutdown().await;
 }

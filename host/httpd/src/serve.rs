@@ -27,7 +27,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::SetOnce;
 use tokio::time::{sleep, timeout};
@@ -76,6 +76,11 @@ impl Default for Limits {
 /// Bytes of an answer that the kernel takes of us and has not sent yet. Up to megabytes without this: a client that reads
 /// slowly would seem to take nothing while they last, and each connection could keep so much memory.
 const UNSENT: u32 = 128 * 1024;
+
+/// When the kernel begins to ask a silent client whether it is still there, and how often: a WebSocket may be silent for as
+/// long as it likes, and one whose client vanished would stay for ever.
+const PROBE_AFTER: Duration = Duration::from_secs(120);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// How long accepting pauses when the process or the machine is out of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
@@ -156,6 +161,10 @@ pub async fn serve(
         .max_buf_size(limits.max_head.saturating_mul(2)) // hyper's own is 400 KiB for each connection
         .header_read_timeout(None); // the socket does it, see `connection`
     // Accepted sockets inherit it.
+    let keepalive = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    if let Err(error) = SockRef::from(&listener).set_tcp_keepalive(&keepalive) {
+        tracing::warn!(%error, "cannot set SO_KEEPALIVE: connections of clients that vanish may stay");
+    }
     if let Err(error) = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT) {
         tracing::warn!(%error, "cannot set TCP_NOTSENT_LOWAT: answers to slow clients may be cut off in a crowd");
     }

@@ -25,7 +25,7 @@ pub struct HttpSettings {
 
     /// Serve only requests routed to this organization (header X-Molecule-Org-Id or
     /// Fly-Replay-Src) and answer 404 to others [default: serve all]
-    #[arg(long, env = "MOLECULE_ORG_ID", value_name = "ID")]
+    #[arg(long, env = "MOLECULE_ORG_ID", value_name = "ID", alias = "org-id")]
     pub molecule_org_id: Option<String>,
 
     /// Web origins that may call the API, comma separated; `*` allows any, without cookies

@@ -109,7 +109,7 @@ impl Messaging {
         }
         let sent = match self.prepare(workspace, row.body.as_bytes(), caller).await {
             Ok(delivery) => {
-                let options = SendOptions { deadline, headers, by_stranger: false, streaming: false };
+                let options = SendOptions { deadline, headers, streaming: false };
                 self.dispatch(Delivery { origin: Origin::Queue, ..delivery }, options).await
             }
             Err(error) => Err(error.into()),

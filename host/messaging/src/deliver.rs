@@ -56,7 +56,7 @@ impl Messaging {
         let key = Key::of(target, (caller, credential), &body, idempotency_key.as_deref(), &delivery.request)
             // Who asks for the events of a task again wants those that are still to come.
             .filter(|_| !stream::is_resubscription(delivery.request.method()));
-        let options = SendOptions { deadline, headers, by_stranger: credential.is_none(), streaming: true };
+        let options = SendOptions { deadline, headers, streaming: true };
         match key {
             Some(key) => self.send_once(key, delivery, options).await,
             None => self.send(delivery, options).await,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use catalog::CallSubject;
 use fleet::{Workspace, rules::DeliveryMode};
 use http::StatusCode;
 use serde_json::Value;
@@ -58,8 +59,6 @@ pub(crate) struct SendOptions {
     /// Until when its sender waits, if the sender says so.
     pub(crate) deadline: Option<Instant>,
     pub(crate) headers: MessageHeaders,
-    /// Its sender showed no credential.
-    pub(crate) by_stranger: bool,
     /// Its sender takes an answer in pieces.
     pub(crate) streaming: bool,
 }
@@ -116,6 +115,14 @@ impl Reply {
 }
 
 impl Delivery {
+    /// What a guest is called for that translates or answers it.
+    pub(crate) fn subject(&self) -> CallSubject {
+        match self.anonymous {
+            true => CallSubject::Stranger,
+            false => CallSubject::Workspace(self.target.row.id),
+        }
+    }
+
     /// Whether its agent would do its work twice for a message that is delivered twice.
     pub(crate) fn is_push(&self) -> bool {
         !self.is_poll() && self.target.row.hosting != Hosting::Synthetic

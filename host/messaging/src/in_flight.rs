@@ -81,7 +81,6 @@ pub(crate) struct DeliveryClock {
     in_flight: Arc<InFlight>,
     published: Arc<Published>,
     delivery: Delivery,
-    by_stranger: bool,
     fleet: Fleet,
     default_timeout: Duration,
     /// When the delivery is a long one.
@@ -97,15 +96,13 @@ impl InFlight {
         delivery: &Delivery,
         fleet: &Fleet,
         limits: Limits,
-        by_stranger: bool,
     ) -> Result<DeliveryClock, Full> {
-        let published = self.enter(delivery.target.row.id, Most::from(limits), by_stranger)?;
+        let published = self.enter(delivery.target.row.id, Most::from(limits), delivery.anonymous)?;
         published.reset();
         Ok(DeliveryClock {
             in_flight: Arc::clone(self),
             published,
             delivery: delivery.clone(),
-            by_stranger,
             fleet: fleet.clone(),
             default_timeout: limits.idle_timeout,
             long_at: Instant::now() + LONG_DELIVERY,
@@ -217,7 +214,7 @@ impl std::fmt::Debug for DeliveryClock {
 
 impl Drop for DeliveryClock {
     fn drop(&mut self) {
-        self.in_flight.leave(self.id(), self.by_stranger);
+        self.in_flight.leave(self.id(), self.delivery.anonymous);
     }
 }
 

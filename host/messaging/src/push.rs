@@ -91,7 +91,7 @@ impl Messaging {
             Caller::User => None,
             Caller::Workspace(_) => Some(Instant::now() + DELIVERY_TIMEOUT),
         };
-        let clock = self.in_flight.start(delivery, &self.fleet, self.limits, options.by_stranger)?;
+        let clock = self.in_flight.start(delivery, &self.fleet, self.limits)?;
         Ok(CallLimits { deadline: options.deadline.or(limit), idle: Some(Arc::new(clock)) })
     }
 
@@ -166,8 +166,7 @@ impl Messaging {
     /// The body as the runtime wants it, or why its adapter refuses it. While the adapter is missing, traps
     /// or times out, the body is sent as it is: a plain message is better than none.
     async fn translate(&self, delivery: &Delivery) -> Result<Bytes, String> {
-        let row = &delivery.target.row;
-        let adapter = self.catalog.adapter(&row.runtime, Some(row.id)).await;
+        let adapter = self.catalog.adapter(&delivery.target.row.runtime, Some(delivery.subject())).await;
         let body = adapter.to_agent(&delivery.request.body).await.map_err(|problem| problem.message)?;
         Ok(Bytes::copy_from_slice(body.text().as_bytes()))
     }

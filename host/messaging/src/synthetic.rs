@@ -37,8 +37,9 @@ impl Messaging {
             text: delivery.request.text(),
         };
         let asked = Instant::now();
-        let Some(adapter) =
-            self.in_time(options.deadline, self.catalog.adapter(&row.runtime, Some(row.id))).await
+        let Some(adapter) = self
+            .in_time(options.deadline, self.catalog.adapter(&row.runtime, Some(delivery.subject())))
+            .await
         else {
             return Err(Undelivered::unsent(delivery, asked.elapsed(), NOT_READY, &options.headers));
         };

@@ -84,7 +84,7 @@ async fn answer(
     let Some(filter) = filter else {
         return Ok(Json(json!([])).into_response());
     };
-    let page = next_page::Page::begin(caller).await?;
+    let page = next_page::Page::begin().await?;
     let mut events = app.fleet.recent_events(&filter).await.or_refuse("query failed")?;
     if !caller.is_proved() {
         events = events.into_iter().map(|event| without_urls(&event).unwrap_or(event)).collect();
@@ -92,7 +92,7 @@ async fn answer(
     let (text, fitting) = text(&events, PAGE_BYTES);
     let last = events.get(fitting.saturating_sub(1)).filter(|_| fitting < events.len());
     let next = last.and_then(|last| link(uri, "before", &last.id().to_string()));
-    Ok((next, page.end(text.into()).await?).into_response())
+    Ok((next, page.end(caller, text.into()).await?).into_response())
 }
 
 /// Payloads are stored as JSON text and copied as they are. Returns how many events fit.

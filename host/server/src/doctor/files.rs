@@ -22,6 +22,9 @@ const DATA_DIR: &str = "DATA_DIR";
 /// What a server has in its data directory as long as that exists.
 const LOCK: &str = "isomer.lock";
 
+/// What comes of it that others can write to a directory above.
+const REPLACED: &str = "a user who does can put another one in the place of the server's data";
+
 /// Where container engines listen that no variable names.
 const ENGINE: &str = "/var/run/docker.sock";
 
@@ -96,9 +99,8 @@ fn private(subject: &'static str, path: &Path) -> Option<Finding> {
             format!("other users of this machine may enter or read {shown}. {close}"),
         ));
     }
-    let replaced = "a user who does can put another one in the place of the server's data";
     let ok = || Finding::ok(subject, format!("only its owner reads {shown}"));
-    Some(guarded(subject, path, replaced).unwrap_or_else(ok))
+    Some(guarded(subject, path, REPLACED).unwrap_or_else(ok))
 }
 
 /// What the server makes at its start: its data directory with all above, or a database in a directory that exists.
@@ -112,10 +114,15 @@ fn missing(subject: &'static str, path: &Path) -> Finding {
                 parent.display()
             ),
         ),
-        _ => Finding::ok(
-            subject,
-            format!("{shown} is not there yet: the server makes it, for its own user only"),
-        ),
+        _ => {
+            let ok = format!("{shown} is not there yet: the server makes it, for its own user only");
+            let above = path.ancestors().skip(1).find_map(|above| fs::canonicalize(above).ok());
+            let first = above.and_then(|above| writers::above(&above.join(LOCK), geteuid().as_raw()).next());
+            first.map_or_else(
+                || Finding::ok(subject, ok),
+                |(place, writers)| writable(subject, &place, writers, REPLACED),
+            )
+        }
     }
 }
 
@@ -124,20 +131,28 @@ fn guarded(subject: &'static str, path: &Path, what: &str) -> Option<Finding> {
     // Links on the way are followed: what counts is where they lead.
     let path = fs::canonicalize(path).ok()?;
     let metadata = fs::metadata(&path).ok()?;
-    let owner = metadata.uid();
+    let owner = geteuid().as_raw();
     let itself = Writers::of(&metadata, owner).map(|writers| (path.clone(), writers));
     let open = itself.or_else(|| writers::above(&path, owner).next()).or_else(|| within(&path, owner));
-    let (place, writers) = open?;
+    open.map(|(place, writers)| writable(subject, &place, writers, what))
+}
+
+fn writable(subject: &'static str, place: &Path, writers: Writers, what: &str) -> Finding {
     let shown = place.display();
     let remedy = match writers {
         // Its mode is right: it is for temporary files of all users.
-        _ if fs::metadata(&place).is_ok_and(|metadata| is_sticky(&metadata)) => {
+        _ if fs::metadata(place).is_ok_and(|metadata| is_sticky(&metadata)) => {
             format!("Name a directory of its own, such as {shown}/isomer")
         }
         Writers::Everyone | Writers::Group => format!("Close it: chmod go-w {shown}"),
         Writers::Owner(_) => "Use files and directories of root and the server's user only".to_owned(),
     };
-    Some(Finding::open(subject, format!("{writers} may write to {shown}, and {what}. {remedy}")))
+    let text = format!("{writers} may write to {shown}, and {what}. {remedy}");
+    match writers {
+        // That may be the operator.
+        Writers::Owner(_) => Finding::note(subject, text),
+        Writers::Everyone | Writers::Group => Finding::open(subject, text),
+    }
 }
 
 /// The first file or directory within a directory that others may write to. Links are not followed: the server
@@ -269,6 +284,28 @@ mod tests {
             let text = guarded("ORG_TEMPLATES_DIR", &templates, "").expect("a finding").text;
             assert!(text.contains(&format!("chmod go-w {}", path.display())), "{text}");
             chmod(path, 0o755);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_open_below_a_directory_of_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let shared = directory.path().join("shared");
+        fs::create_dir(&shared).expect("a new directory");
+        for (mode, expected) in [(0o755, Level::Ok), (0o777, Level::Open), (0o1777, Level::Ok)] {
+            chmod(&shared, mode);
+            assert_eq!(level(private(DATA_DIR, &shared.join("deep/data"))), Some(expected), "{mode:o}");
+        }
+    }
+
+    /// Only root can give directories to another user.
+    #[test]
+    fn directories_of_another_user_are_noted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let guests = directory.path().join("guests");
+        fs::create_dir(&guests).expect("a new directory");
+        if std::os::unix::fs::chown(&guests, Some(65_533), None).is_ok() {
+            assert_eq!(level(guarded("GUESTS_DIR", &guests, "")), Some(Level::Note));
         }
     }
 
