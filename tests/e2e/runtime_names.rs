@@ -84,7 +84,7 @@ on_both_databases! {
         assert_eq!(stored(&server, "who").await, "claude-code");
     }
 
-    async fn an_earlier_release_that_answers_meanwhile_does_not_rename_the_guest(database: Database) {
+    async fn an_earlier_release_for_another_runtime_neither_answers_meanwhile_nor_renames_the_guest(database: Database) {
         let server = Server::start(Start::from(database).own_cache()).await;
         server.push("mine", &Components::get().hostile, true).await.ok();
         let active = server.push("mine", &Components::get().second_mock, true).await.ok();
@@ -92,15 +92,16 @@ on_both_databases! {
         let runtime = server.guest("mine").await["description"]["name"].as_str().unwrap().to_owned();
         assert_ne!(runtime, "hostile");
         execute(&server, &format!("DELETE FROM guest_components WHERE digest = '{digest}'")).await;
-        for (directory, ending) in [(server.components(), "wasm"), (server.data.path().join("compiled"), "aot")] {
-            fs::remove_file(directory.join(format!("{digest}.{ending}"))).unwrap();
-        }
+        remove_components(&server);
         let server = server.restart().await;
-        server.until_logged("an earlier release answers meanwhile").await;
-        server.until("it answers", async |server| server.guest("mine").await["state"] != "preparing").await;
-        assert_eq!(stored(&server, &runtime).await, runtime.as_str());
-        let server = server.restart().await;
-        assert_eq!(stored(&server, &runtime).await, runtime.as_str());
+        server.until_logged("an earlier release answers for other runtimes").await;
+        let check = async |server: &Server| {
+            assert_eq!(stored(server, &runtime).await, runtime.as_str());
+            assert_eq!(stored(server, "hostile").await, "claude-code");
+            assert_eq!(server.guest("mine").await["state"], "host_default");
+        };
+        check(&server).await;
+        check(&server.restart().await).await;
     }
 
     async fn names_of_disabled_guests_of_an_earlier_version_are_learned(database: Database) {

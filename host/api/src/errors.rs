@@ -99,6 +99,7 @@ pub(crate) fn catalog_error(error: CatalogError) -> ApiError {
         | E::FirstParty(_)
         | E::AnswersForFallback
         | E::InUse { .. }
+        | E::OtherRuntimes
         | E::NoPreviousRelease
         | E::Superseded
         | E::ComponentMissing

@@ -28,7 +28,7 @@ struct Listing {
     rows: Vec<Row>,
     body: Bytes,
     /// The room of this text, while it is being sent to any clients.
-    room: tokio::sync::Mutex<Weak<Room>>,
+    room: Mutex<Weak<Room>>,
 }
 
 /// Texts up to this size need no room.
@@ -69,7 +69,7 @@ impl ListCache {
         let updated = listing.updated(workspaces, fleet, proved);
         let mut updated = updated.map_err(|error| ApiError::internal(&error))?;
         let room = Arc::new(room.resize(updated.body.len()).await?);
-        *updated.room.get_mut() = Arc::downgrade(&room);
+        updated.room = Mutex::new(Arc::downgrade(&room));
         let text = Sent { text: updated.body.clone(), _room: room };
         // Of two that render at once either may be kept: each row is compared again.
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(updated);
@@ -96,15 +96,16 @@ impl Listing {
         if text.len() <= SMALL {
             return Ok(text);
         }
-        let mut shared = self.room.lock().await;
-        let room = match shared.upgrade() {
-            Some(room) => room,
-            None => {
-                let room = Arc::new(Room::reserve(text.len(), admitted).await?);
-                *shared = Arc::downgrade(&room);
-                room
-            }
-        };
+        let known = || self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = known().upgrade() {
+            return Ok(Bytes::from_owner(Sent { text, _room: room }));
+        }
+        // Side by side: one that waited for another one's wait would wait for ever longer.
+        let own = Arc::new(Room::reserve(text.len(), admitted).await?);
+        let mut shared = known();
+        let room = shared.upgrade().unwrap_or(own);
+        *shared = Arc::downgrade(&room);
+        drop(shared);
         Ok(Bytes::from_owner(Sent { text, _room: room }))
     }
 

@@ -167,6 +167,10 @@ impl Catalog {
                 continue;
             }
             self.check_runtime_names(guest, &validated)?;
+            // A way back that no operator chose.
+            if replaced.0 == ReleaseState::Rejected && !guest.read().keeps_names(&validated) {
+                return Err(CatalogError::OtherRuntimes);
+            }
             let mut row = guest.read().row.clone();
             accept(&mut row, validated.description.as_ref());
             let leaving = (replaced.0, replaced.1.map(str::to_owned));

@@ -11,6 +11,7 @@ use wasm::{World, adapter::Description};
 
 use crate::{
     Catalog, CatalogError,
+    activation::Validated,
     guest::{Guest, Record},
     runtimes::{Known, Runtimes},
 };
@@ -30,6 +31,14 @@ impl Record {
     /// What the release says that was accepted last.
     pub(crate) fn held_description(&self) -> Option<Description> {
         serde_json::from_value(self.row.description.clone()?).ok()
+    }
+
+    /// Whether a release answers for every name that is the guest's: another one is no way back, for its names would replace
+    /// these.
+    pub(crate) fn keeps_names(&self, release: &Validated) -> bool {
+        let Some(held) = self.held_description() else { return true };
+        let said = release.description.as_ref();
+        held.names().all(|name| said.is_some_and(|said| said.names().any(|other| other == name)))
     }
 
     /// Mirrors what [`accept`] did to the row that was committed.

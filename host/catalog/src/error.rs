@@ -52,6 +52,9 @@ pub enum CatalogError {
         /// The probe, and what it waited for.
         reason: String,
     },
+    /// A way back that no operator chose would rename the guest's runtimes.
+    #[error("it answers for other runtimes than the guest does: only an operator can go back to it")]
+    OtherRuntimes,
     /// The runtime belongs to another guest.
     #[error(
         "the runtime name `{name}` belongs to guest {guest}, in service or not: push the component as a release of that \
@@ -197,6 +200,7 @@ impl CatalogError {
             }
             Self::NoGuest
             | Self::ProbesTimedOut { .. }
+            | Self::OtherRuntimes
             | Self::NoRelease
             | Self::AmbiguousRelease
             | Self::BadName

@@ -176,6 +176,14 @@ impl Catalog {
                 }
             };
             let _change = self.inner.changes.lock().await;
+            if !guest.read().keeps_names(&validated) {
+                tracing::warn!(
+                    guest = guest.name,
+                    release = digest,
+                    "an earlier release answers for other runtimes"
+                );
+                continue;
+            }
             let is_current =
                 guest.active_digest().as_deref() == Some(active) && !validated.is_outdated(guest);
             if is_current && !guest.is_prepared() {

@@ -186,7 +186,8 @@ impl Fleet {
         if let Some(tier) = edit.tier {
             row.tier = rules::tier(tier)?;
         }
-        if let Some(runtime) = &edit.runtime {
+        // The same again is no change, whatever has become of its adapter.
+        if let Some(runtime) = edit.runtime.as_ref().filter(|runtime| runtime.trim() != row.runtime) {
             rules::runtime(runtime)?;
             self.inner.runtimes.check_decided(runtime)?;
             let runtime = self.inner.runtimes.sanitize(runtime);

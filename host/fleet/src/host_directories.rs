@@ -14,6 +14,9 @@ use crate::rules::{self, InvalidDirectory, SYSTEM_DIRECTORIES};
 /// Places below system directories that real systems keep elsewhere: sockets of container engines are in the first.
 const MOVED: [&str; 2] = ["/var/run", "/var/lock"];
 
+/// Directories of users that some systems keep below a system directory: there `/home` is a link to `/var/home`.
+const OF_USERS: [&str; 6] = ["/var/home", "/var/media", "/var/mnt", "/var/opt", "/var/roothome", "/var/srv"];
+
 /// Directories of the host that no workspace may have. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct HostDirectories {
@@ -35,8 +38,9 @@ impl HostDirectories {
     pub fn check(&self, dir: &str) -> Result<(), InvalidDirectory> {
         rules::workspace_dir(dir)?;
         let real = real(Path::new(dir));
-        let system = SYSTEM_DIRECTORIES.into_iter().chain(MOVED);
-        for system in system {
+        let is_of_users = OF_USERS.iter().any(|users| real.starts_with(users));
+        let system = SYSTEM_DIRECTORIES.into_iter().filter(|system| !is_of_users || *system != "/var");
+        for system in system.chain(MOVED) {
             if real.starts_with(system) || is_below_real(&real, Path::new(system)) {
                 return Err(InvalidDirectory::System(system));
             }

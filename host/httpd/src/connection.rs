@@ -22,6 +22,7 @@
 //! reset that destroys the answer on its way, so what it sends is read and dropped for a moment.
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub(crate) struct Connection {
     write_by: Option<Instant>,
     linger_until: Option<Instant>,
     missed: bool,
+    /// A read found nothing while the last answer was under way.
+    awaits_sent: bool,
     read_timer: Timer,
     write_timer: Timer,
 }
@@ -100,6 +103,7 @@ impl Connection {
             write_by: None,
             linger_until: None,
             missed: false,
+            awaits_sent: false,
             read_timer: Timer::default(),
             write_timer: Timer::default(),
         }
@@ -119,6 +123,11 @@ impl Connection {
     /// Whether the client kept us waiting too long. Wakes the task when it will have.
     fn poll_missed(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.waits_for_request() {
+            return false;
+        }
+        // The client has to take the last answer first, which has a deadline of its own.
+        self.awaits_sent = !self.permit.requests().is_sent();
+        if self.awaits_sent {
             return false;
         }
         let by = match self.read_by {
@@ -218,6 +227,10 @@ impl AsyncWrite for Connection {
         // hyper flushes when its own buffer is empty.
         if matches!(result, Poll::Ready(Ok(()))) {
             self.permit.requests().set_sent();
+            // Nothing may wake the task again: the time for the next request begins here.
+            if mem::take(&mut self.awaits_sent) && self.poll_missed(cx) {
+                cx.waker().wake_by_ref();
+            }
         }
         result
     }

@@ -146,6 +146,11 @@ impl Requests {
         self.answer.store(SENT, Ordering::Release);
     }
 
+    /// Whether all that the service handed over is sent.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.answer.load(Ordering::Acquire) == SENT
+    }
+
     /// Takes the connection out of service if it is idle. Afterwards no request begins on it. Returns whether it was
     /// taken out.
     pub(crate) fn close_if_idle(&self) -> bool {

@@ -48,7 +48,7 @@ impl Messaging {
     pub async fn deliver(&self, message: SendRequest) -> Result<Answer, DeliveryError> {
         let _counted = self.stopping.begin();
         let SendRequest { target, body, caller, credential, deadline, headers, idempotency_key } = message;
-        let anonymous = credential.is_none();
+        let anonymous = credential.is_none() && !self.limits.is_development;
         let delivery = Delivery { anonymous, ..self.prepare(target, &body, caller).await? };
         if let Some(hops) = headers.excess_hops() {
             return Err(DeliveryError::Loop { hops });

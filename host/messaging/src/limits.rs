@@ -24,6 +24,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long nothing may be heard of an agent during a message, where its heartbeats don't say otherwise.
     pub idle_timeout: Duration,
+    /// Every sender is the operator: none counts as a stranger for want of a credential.
+    pub is_development: bool,
     /// Calls of agents under way at once.
     pub calls: usize,
     /// Those for senders who showed no credential.

@@ -128,6 +128,7 @@ impl Deployment {
             header_timeout: TIMEOUT,
             idle_timeout: TIMEOUT,
             calls: 10,
+            is_development: false,
             calls_of_strangers: 10,
             calls_each: 10,
             queue: QueueRoom { messages: 10, bytes: 1 << 20, total_bytes: 1 << 20 },

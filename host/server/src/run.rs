@@ -267,7 +267,7 @@ async fn open(
     let catalog = open_catalog(settings, data_dir, store.clone()).await?;
     let (state, written) =
         State::open_with(store.clone(), Hub::default(), settings.storage.behind_bytes()).await?;
-    let own = [data_dir.path().to_owned()].into_iter().chain(database.file().map(Path::to_owned));
+    let own = [data_dir.path().to_owned()].into_iter().chain(database.files());
     let host_directories = HostDirectories::new(own.chain(settings.directories()));
     let fleet = open_fleet(settings, state, catalog.clone(), cipher, address, host_directories).await;
     Ok(Opened { store, catalog, fleet, written })

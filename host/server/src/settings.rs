@@ -277,12 +277,12 @@ impl Settings {
     pub fn delivery(&self, connections: u32) -> messaging::Limits {
         let within = usize::try_from(connections / 2).unwrap_or(usize::MAX).clamp(1, MOST_CALLS);
         let calls = self.messages.a2a_max_calls.map_or(within, count);
-        let of_strangers = if self.access.dev_mode() { calls } else { (calls / 2).max(1) };
         messaging::Limits {
             server_lease: Duration::from_secs(self.messages.server_lease_seconds.get().into()),
             header_timeout: Duration::from_secs(self.messages.a2a_proxy_response_header_timeout.get().into()),
             calls,
-            calls_of_strangers: of_strangers,
+            is_development: self.access.dev_mode(),
+            calls_of_strangers: (calls / 2).max(1),
             calls_each: count(self.messages.a2a_max_calls_per_workspace),
             queue: messaging::QueueRoom {
                 messages: self.messages.a2a_queue_messages.get().into(),
@@ -297,7 +297,8 @@ impl Settings {
     pub(crate) fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let given = [&self.guests.guests_dir, &self.guests.guest_cache_dir].into_iter().flatten().cloned();
         let configs = self.workspaces.configs_dir.as_deref();
-        let templates = [Some(self.orgs.templates(configs)), self.workspaces.runtime_templates()];
+        let personas = Some(self.orgs.molecule_persona_root.clone());
+        let templates = [Some(self.orgs.templates(configs)), self.workspaces.runtime_templates(), personas];
         given.chain(templates.into_iter().flatten())
     }
 

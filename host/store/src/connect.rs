@@ -12,16 +12,13 @@ use sqlx::{
 
 use crate::{
     Store, StoreError,
-    database_url::{DatabaseUrl, Target},
+    database_url::{DatabaseUrl, SQLITE_COMPANIONS, Target},
     guarded::Pool,
     migrate, outage, reach,
 };
 
 /// Connections to Postgres at most.
 const POSTGRES_CONNECTIONS: u32 = 16;
-
-/// What the names of the files that SQLite makes beside a database end with.
-pub(crate) const SQLITE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Connections that only read SQLite.
 const SQLITE_READERS: u32 = 4;

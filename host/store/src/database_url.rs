@@ -17,6 +17,12 @@ use sqlx::{
 };
 use url::Url;
 
+/// What the names of the files that SQLite makes beside a database end with.
+pub(crate) const SQLITE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// What the name of the lock ends with, after the name of the database.
+pub(crate) const LOCK_SUFFIX: &str = ".lock";
+
 /// Parameters that have an effect; `options[NAME]` besides. `application_name` is set here.
 const KNOWN: [&str; 18] = [
     "sslmode",
@@ -137,6 +143,22 @@ impl DatabaseUrl {
             Target::Sqlite { file, .. } => Some(file),
             Target::Postgres(_) => None,
         }
+    }
+
+    /// The files of an embedded database: the database, its companions and its lock.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let of = |file: &Path| {
+            let suffixes = ["", LOCK_SUFFIX].into_iter().chain(SQLITE_COMPANIONS);
+            suffixes
+                .map(|suffix| {
+                    let mut name = file.as_os_str().to_owned();
+                    name.push(suffix);
+                    name.into()
+                })
+                .collect()
+        };
+        self.file().map_or_else(Vec::new, of)
     }
 
     /// The host of a database on another machine whose certificate is not checked.

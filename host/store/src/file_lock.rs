@@ -9,10 +9,10 @@ use std::{
 
 use local_files::private::{PrivateError, companion, prepare_file};
 
-use crate::{DatabaseUrl, connect::SQLITE_COMPANIONS};
-
-/// What the name of the lock ends with, after the name of the database.
-const SUFFIX: &str = ".lock";
+use crate::{
+    DatabaseUrl,
+    database_url::{LOCK_SUFFIX, SQLITE_COMPANIONS},
+};
 
 /// Digits of an id of a process at most.
 const ID_BYTES: u64 = 20;
@@ -73,7 +73,7 @@ impl DatabaseLock {
         let unlockable = |source| DatabaseLockError::Unlockable { path: shown.clone(), source };
         // The directory is checked with it.
         prepare_file(path, &SQLITE_COMPANIONS).map_err(unusable)?;
-        let mut file = companion(path, SUFFIX).map_err(unusable)?;
+        let mut file = companion(path, LOCK_SUFFIX).map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
