@@ -270,7 +270,7 @@ async fn imports_of_large_archives() {
 async fn pushes_of_the_largest_components() {
     let mut confined = Confined::start(Start::from(Database::sqlite())).await;
     let url = format!("{}/admin/guests/bomb/releases?activate=true", confined.server.url);
-    let body = Some(("application/wasm", bombs::custom((16 << 20) - 1_000)));
+    let body = Some(("application/wasm", bombs::custom((32 << 20) - 1_000)));
     let answers = confined.bear(by_all(Method::POST, url, body)).await;
     assert_none_failed(&answers);
     assert!(answers.iter().all(|(status, _)| !status.is_success()), "{answers:?}");
@@ -298,7 +298,7 @@ async fn withheld(server: &Server, path: &str, bytes: usize, headers: &str) -> V
 async fn bodies_that_do_not_end() {
     let mut confined = Confined::start(Start::from(Database::sqlite())).await;
     for (path, bytes) in
-        [("/admin/guests/bomb/releases", 16 << 20), ("/org/import", 4 << 20), ("/registry/register", 1 << 20)]
+        [("/admin/guests/bomb/releases", 32 << 20), ("/org/import", 4 << 20), ("/registry/register", 1 << 20)]
     {
         let server = &confined.server;
         let held =
@@ -348,7 +348,7 @@ async fn anonymous_bodies_are_not_read() {
     let start = Start::from(Database::sqlite()).env("MOLECULE_ENV", "staging").env("ADMIN_TOKEN", "secret");
     let mut confined = Confined::start(start).await;
     let before = confined.server.peak_memory();
-    for (path, bytes) in [("/admin/guests/bomb/releases", 16 << 20), ("/org/import", 32 << 20)] {
+    for (path, bytes) in [("/admin/guests/bomb/releases", 32 << 20), ("/org/import", 32 << 20)] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n\r\n");
         let address = confined.server.address();
         // Refused before a byte of the body is there.

@@ -65,7 +65,7 @@ async fn a_component_that_compiles_and_does_not_fit_is_refused() {
     let server = start(Start::from(Database::sqlite()).own_cache()).await;
     let stored = || fs::read_dir(server.data.path().join("compiled")).unwrap().count();
     let before = stored();
-    let memories: String = ["a", "b", "c"]
+    let memories: String = ["a", "b", "c", "d"]
         .map(|name| format!("(core module ${name} (memory 1)) (core instance (instantiate ${name}))"))
         .concat();
     let world = r#"(instance $i) (export "isomer:adapter/adapter@0.1.0" (instance $i))"#;

@@ -30,6 +30,7 @@ mod input;
 mod lifecycle;
 mod org_cli;
 mod orgs;
+mod other_toolchains;
 mod outages;
 mod postgres;
 mod private_files;

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 2;
 const WAITING: usize = 32;
 const WAITING_OF_ONE: usize = 4;
 
-/// Bytes of components that wait at most: four of the largest.
+/// Bytes of components that wait at most: two of the largest.
 const WAITING_BYTES: usize = 64 << 20;
 
 /// How long a push waits at most.

@@ -11,7 +11,6 @@ use wasm::{World, adapter::Description};
 
 use crate::{
     Catalog, CatalogError,
-    activation::Validated,
     guest::{Guest, Record},
     runtimes::{Known, Runtimes},
 };
@@ -35,9 +34,8 @@ impl Record {
 
     /// Whether a release answers for every name that is the guest's: another one is no way back, for its names would replace
     /// these.
-    pub(crate) fn keeps_names(&self, release: &Validated) -> bool {
+    pub(crate) fn keeps_names(&self, said: Option<&Description>) -> bool {
         let Some(held) = self.held_description() else { return true };
-        let said = release.description.as_ref();
         held.names().all(|name| said.is_some_and(|said| said.names().any(|other| other == name)))
     }
 

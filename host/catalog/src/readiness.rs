@@ -176,7 +176,7 @@ impl Catalog {
                 }
             };
             let _change = self.inner.changes.lock().await;
-            if !guest.read().keeps_names(&validated) {
+            if !guest.read().keeps_names(validated.description.as_ref()) {
                 tracing::warn!(
                     guest = guest.name,
                     release = digest,

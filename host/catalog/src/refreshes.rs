@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-/// Refreshes at a time; each may hold a component of 16 MiB.
+/// Refreshes at a time; each may hold a component of 32 MiB.
 const CONCURRENT: usize = 8;
 
 /// Pause after the first failure; it doubles with each further one …

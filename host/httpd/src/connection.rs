@@ -53,7 +53,7 @@ pub struct Deadlines {
 }
 
 impl Default for Deadlines {
-    /// What the server runs with. An upload of 16 MiB fits into `body` at 5 KiB per second; what routes without a
+    /// What the server runs with. An upload of 32 MiB fits into `body` at 10 KiB per second; what routes without a
     /// credential accept is done at `body_rate` long before.
     fn default() -> Self {
         Self {

@@ -30,6 +30,8 @@ pub(crate) struct CallContext {
     pub(crate) slots: Arc<Semaphore>,
     /// The component's own room for answers, KiB; calls hold some of the sandbox's too.
     pub(crate) answers: Arc<Semaphore>,
+    /// Slots that one call takes.
+    pub(crate) weight: u32,
     /// None for a component with a fresh instance for each call.
     pub(crate) pool: Option<Arc<InstancePool>>,
 }
@@ -58,11 +60,11 @@ pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
     let permits = async {
         // The component's own first: a call that waits for those must not hold shared ones. And the shared slot last:
         // calls that wait for room must not keep out those that need none.
-        let own = context.slots.acquire().await;
+        let own = context.slots.acquire_many(context.weight).await;
         waits_for_room.store(true, Ordering::Relaxed);
         let reserved = reserve(context, room).await;
         waits_for_room.store(false, Ordering::Relaxed);
-        let shared = sandbox.slots().acquire().await;
+        let shared = sandbox.slots().acquire_many(context.weight).await;
         (own, reserved, shared)
     };
     let Some(_permits) = within(limits.queue_time, permits).await else {
@@ -72,7 +74,7 @@ pub(crate) async fn run<I: Send + Sync + 'static, T, U>(
 
     let started = Instant::now();
     let idle = context.pool.as_ref().and_then(|pool| pool.take());
-    let mut pooled = idle.unwrap_or_else(|| PooledInstance::new(new_store(context)));
+    let mut pooled = idle.unwrap_or_else(|| PooledInstance::new(new_store(context), context.weight));
     pooled.store.data_mut().usage.begin_call();
     pooled.store.set_hostcall_fuel(room);
     set_deadline(&mut pooled.store, started + limits.call_time);
@@ -156,7 +158,7 @@ fn classify(
     }
     let cause = error.root_cause().to_string();
     match frames {
-        Some(backtrace) => Failure::Trap { message: with_panic_message(cause, log), backtrace },
+        Some(backtrace) => Failure::Trap { message: with_last_words(cause, log), backtrace },
         // No guest frame was running: the guest had returned, and its answer could not be read.
         None => Failure::InvalidOutput(InvalidOutput::new(
             "answer",
@@ -198,17 +200,62 @@ impl fmt::Write for Beginning {
     }
 }
 
-/// A Rust guest says why it panics on standard error and then executes `unreachable`; the first is
-/// what its author wants to read.
-fn with_panic_message(cause: String, log: &[LogLine]) -> String {
-    let words: Vec<&str> = log
-        .iter()
-        .filter(|line| line.stream == Stream::Err && !line.text.starts_with("note: "))
-        .map(|line| line.text.as_str())
-        .skip_while(|line| !line.contains("panicked at"))
-        .filter(|line| !line.is_empty())
-        .take(4)
-        .collect();
-    let text = if words.is_empty() { cause } else { format!("{cause}: {}", words.join(" ")) };
+/// A guest says on standard error why it stops itself, and then executes `unreachable`; the first is what its author wants
+/// to read.
+fn with_last_words(cause: String, log: &[LogLine]) -> String {
+    let lines: Vec<&str> =
+        log.iter().filter(|line| line.stream == Stream::Err).map(|line| line.text.as_str()).collect();
+    let words = exception(&lines).map_or_else(|| panic_message(&lines), str::to_owned);
+    let text = if words.is_empty() { cause } else { format!("{cause}: {words}") };
     one_line(&clip(text, MESSAGE_BYTES))
+}
+
+/// What nobody caught: in Python the line that follows the frames of the last traceback, in JavaScript (StarlingMonkey) the
+/// one before its stack.
+fn exception<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    if let Some(traceback) = lines.iter().rposition(|line| *line == "Traceback (most recent call last):") {
+        return lines.get(traceback + 1..)?.iter().find(|line| !line.starts_with(' ')).copied();
+    }
+    let stack = lines.iter().rposition(|line| *line == "Stack:")?;
+    lines.get(stack.checked_sub(1)?).copied()
+}
+
+/// Rust's: the place, and what follows it.
+fn panic_message(lines: &[&str]) -> String {
+    let words = lines.iter().filter(|line| !line.starts_with("note: "));
+    let words: Vec<&str> = words.skip_while(|line| !line.contains("panicked at")).take(4).copied().collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(lines: &[&str]) -> String {
+        let log: Vec<LogLine> =
+            lines.iter().map(|text| LogLine { stream: Stream::Err, text: (*text).to_owned() }).collect();
+        with_last_words("unreachable".to_owned(), &log)
+    }
+
+    #[test]
+    fn the_message_of_a_trap_says_what_the_guest_wrote_about_it() {
+        assert_eq!(message(&["a warning"]), "unreachable");
+        let panic = ["thread '<unnamed>' panicked at src/lib.rs:1:2:", "no such model", "note: run with"];
+        assert_eq!(
+            message(&panic),
+            "unreachable: thread '<unnamed>' panicked at src/lib.rs:1:2: no such model"
+        );
+        let first = ["Traceback (most recent call last):", "  File \"a.py\", line 1", "KeyError: 'a'"];
+        let second =
+            ["Traceback (most recent call last):", "  File \"a.py\", line 2", "ValueError: no such model"];
+        let python = [&first[..], &second, &panic].concat();
+        assert_eq!(message(&python), "unreachable: ValueError: no such model");
+        assert_eq!(
+            message(&["no such model", "Stack:", "  plan@a.js:1:2", "abort()"]),
+            "unreachable: no such model"
+        );
+        for unfinished in [&["Stack:"][..], &["Traceback (most recent call last):", "  File"]] {
+            assert_eq!(message(unfinished), "unreachable");
+        }
+    }
 }

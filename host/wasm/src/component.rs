@@ -8,8 +8,13 @@ use wasmtime::component;
 use wire_json::RawJson;
 
 use crate::{
-    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter, call::CallContext,
-    classifier, failure::cause, instance_pool::InstancePool, template,
+    Digest, FunctionError, LoadError, Outcome, Sandbox, Settings, World, adapter,
+    call::CallContext,
+    classifier,
+    failure::cause,
+    instance_pool::InstancePool,
+    limits::{MEMORIES_PER_SLOT, TABLES_PER_SLOT},
+    template, unavailable,
 };
 
 /// A loaded guest, without settings. Cheap to clone. Every call has an instance of its own, unless
@@ -44,7 +49,8 @@ impl Component {
         imports: Vec<String>,
         compiled: &component::Component,
     ) -> Result<Self, LoadError> {
-        let pre = sandbox.linker().instantiate_pre(compiled);
+        let linked = unavailable::link(sandbox.linker(), compiled);
+        let pre = linked.and_then(|linker| linker.instantiate_pre(compiled));
         let pre = pre.map_err(|error| LoadError::ImportTypes(cause(&error)))?;
         let bind = || -> wasmtime::Result<Bindings> {
             Ok(match world {
@@ -63,6 +69,7 @@ impl Component {
                 sandbox: sandbox.clone(),
                 slots: Arc::new(slots),
                 answers: Arc::new(answers),
+                weight: weight(compiled).min(limits.slots).min(limits.slots_per_component),
                 pool: None,
             },
         })
@@ -182,6 +189,15 @@ impl Component {
             }
         }
     }
+}
+
+/// How many slots an instance takes: of memories and tables there are only as many as slots have. One, for the guests of
+/// most languages.
+fn weight(compiled: &component::Component) -> u32 {
+    // Without the count it imports modules, and can't be linked.
+    let Some(required) = compiled.resources_required() else { return 1 };
+    let memories = required.num_memories.div_ceil(MEMORIES_PER_SLOT);
+    memories.max(required.num_tables.div_ceil(TABLES_PER_SLOT)).max(1)
 }
 
 impl std::fmt::Debug for Component {

@@ -16,7 +16,10 @@ use wasmtime::{
 
 use crate::{
     Limits, SandboxError,
-    limits::{CORE_INSTANCES, KEEP_RESIDENT, MEMORIES, POOLED_TOTAL, RESERVATION, TABLES, TICK},
+    limits::{
+        CORE_INSTANCES, KEEP_RESIDENT, MEMORIES, MEMORIES_PER_SLOT, POOLED_TOTAL, RESERVATION, TABLES,
+        TABLES_PER_SLOT, TICK,
+    },
 };
 
 /// Makes the engine. Where the address space is rationed (`ulimit -v`, some containers) the 4 GiB
@@ -82,6 +85,9 @@ fn config(limits: &Limits, reservation: u64) -> Config {
     config
 }
 
+/// Address space is reserved for as many memories, tables and stacks as there are in all, and what was used of them stays
+/// mapped up to `keep_resident`. Numbers of instances are counted and reserve nothing, and what one component may have of
+/// anything is checked when it is loaded.
 fn pool(limits: &Limits) -> PoolingAllocationConfig {
     // Instances that wait for a call take up slots too.
     let slots = limits.slots + POOLED_TOTAL;
@@ -89,10 +95,10 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
     pool.total_component_instances(slots)
         .total_core_instances(slots * CORE_INSTANCES)
         .max_core_instances_per_component(CORE_INSTANCES)
-        .total_memories(slots * MEMORIES)
+        .total_memories(slots * MEMORIES_PER_SLOT)
         .max_memories_per_component(MEMORIES)
         .max_memory_size(limits.memory_bytes)
-        .total_tables(slots * TABLES)
+        .total_tables(slots * TABLES_PER_SLOT)
         .max_tables_per_component(TABLES)
         .table_elements(limits.table_elements)
         .total_stacks(slots)

@@ -4,7 +4,8 @@ use types::clip;
 
 use crate::{LoadError, World, failure::NAMES};
 
-/// Reads world and version off the names of a component's exports.
+/// Reads world and version off the names of a component's exports. Others than ours don't count: toolchains add some of
+/// their own.
 pub(crate) fn world(exports: &[String]) -> Result<(World, String), LoadError> {
     let wrong = || LoadError::World {
         found: if exports.is_empty() { "nothing".to_owned() } else { clip(exports.join(", "), NAMES) },
@@ -12,9 +13,8 @@ pub(crate) fn world(exports: &[String]) -> Result<(World, String), LoadError> {
             .map(|world| format!("{}@{}", world.interface(), world.versions().join("|")))
             .join(", "),
     };
-    let [export] = exports else { return Err(wrong()) };
-    let (interface, version) = export.split_once('@').ok_or_else(wrong)?;
-    let world = World::ALL.into_iter().find(|world| world.interface() == interface).ok_or_else(wrong)?;
+    let mut ours = exports.iter().filter_map(|export| of_ours(export));
+    let (Some((world, version)), None) = (ours.next(), ours.next()) else { return Err(wrong()) };
     if !world.versions().contains(&version) {
         return Err(LoadError::Version {
             world,
@@ -23,4 +23,10 @@ pub(crate) fn world(exports: &[String]) -> Result<(World, String), LoadError> {
         });
     }
     Ok((world, version.to_owned()))
+}
+
+fn of_ours(export: &str) -> Option<(World, &str)> {
+    let (interface, version) = export.split_once('@')?;
+    let world = World::ALL.into_iter().find(|world| world.interface() == interface)?;
+    Some((world, version))
 }

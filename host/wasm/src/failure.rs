@@ -74,12 +74,13 @@ pub enum LoadError {
     #[error("the component does not compile: {0}")]
     Compile(String),
     /// It wants what no guest gets.
-    #[error("the component imports {}, which no guest is given. {}", clip(names.join(", "), NAMES), hint)]
+    #[error(
+        "the component imports {}, which no guest is given. Remove the dependency that needs it",
+        clip(names.join(", "), NAMES)
+    )]
     Imports {
         /// Names of the imports, with versions.
         names: Vec<String>,
-        /// What to do about it.
-        hint: &'static str,
     },
     /// It isn't of a world that we know.
     #[error("a guest exports exactly one of {expected}; this one exports {found}")]

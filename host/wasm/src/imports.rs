@@ -1,21 +1,23 @@
 //! What a guest may import: the parts of WASI that grant nothing. Rust's standard library reaches
-//! for most of them even where a guest never uses it.
+//! for most of them even where a guest never uses it; runtimes of other languages import nearly all of WASI.
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::{
     WasiView,
     cli::{WasiCli, WasiCliView as _},
     clocks::{WasiClocks, WasiClocksView as _},
-    p2::bindings::{cli, clocks, random},
+    filesystem::{WasiFilesystem, WasiFilesystemView as _},
+    p2::bindings::{cli, clocks, filesystem, random},
     random::{WasiRandom, WasiRandomView as _},
 };
 
 use crate::{LoadError, state::State};
 
-/// Interfaces that the linker below provides, without versions. Types that worlds share carry no
-/// behavior and need no grant.
-const GRANTED: &[&str] = &[
-    "isomer:types/types",
+/// Types that worlds share carry no behavior and need no grant.
+const SHARED_TYPES: &str = "isomer:types/types";
+
+/// Interfaces that the linker below provides, without versions.
+const PROVIDED: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -28,6 +30,8 @@ const GRANTED: &[&str] = &[
     "wasi:cli/terminal-stdout",
     "wasi:clocks/monotonic-clock",
     "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
@@ -36,30 +40,33 @@ const GRANTED: &[&str] = &[
     "wasi:random/random",
 ];
 
-/// Refuses a component that imports anything else.
+/// The version in which wasmtime-wasi provides them. Any release of 0.2 is served by it.
+const WASI: &str = "0.2.12";
+
+/// Refuses a component that imports what is neither WASI nor ours. Of WASI, what is not provided traps where it is
+/// called: see `unavailable`.
 pub(crate) fn check(imports: &[String]) -> Result<(), LoadError> {
-    let refused: Vec<String> = imports.iter().filter(|name| !is_granted(name)).cloned().collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let hint = hint(&refused);
-    Err(LoadError::Imports { names: refused, hint })
+    let allowed = |import: &str| import.starts_with("wasi:") || interface(import).0 == SHARED_TYPES;
+    let names: Vec<String> = imports.iter().filter(|import| !allowed(import)).cloned().collect();
+    if names.is_empty() { Ok(()) } else { Err(LoadError::Imports { names }) }
 }
 
-fn is_granted(import: &str) -> bool {
-    let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
-    GRANTED.contains(&interface)
+/// The name under which the linker has an interface: one that it provides is there in one version and serves others.
+pub(crate) fn name_in_linker(import: &str) -> String {
+    match interface(import) {
+        (name, Some(version)) if PROVIDED.contains(&name) && is_served(version) => format!("{name}@{WASI}"),
+        _ => import.to_owned(),
+    }
 }
 
-fn hint(refused: &[String]) -> &'static str {
-    let wants = |package: &str| refused.iter().any(|name| name.starts_with(package));
-    if wants("wasi:sockets") || wants("wasi:http") {
-        "A guest has no network: return what you want done and let the host do it"
-    } else if wants("wasi:filesystem") {
-        "A guest has no files: it gets what it may read as arguments (a dependency that opens files, or a `main` function, drags this in)"
-    } else {
-        "Remove the dependency that needs it"
-    }
+/// Drafts of 0.2 (`0.2.0-rc-2023-12-05`) differ from it.
+fn is_served(version: &str) -> bool {
+    version.strip_prefix("0.2.").is_some_and(|patch| patch.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// An import's interface and version.
+pub(crate) fn interface(import: &str) -> (&str, Option<&str>) {
+    import.split_once('@').map_or((import, None), |(interface, version)| (interface, Some(version)))
 }
 
 struct Io;
@@ -68,7 +75,8 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Provides what [`GRANTED`] lists.
+/// Provides what [`PROVIDED`] lists. The file system has no directory that is open, and only from one of these could a guest
+/// open anything.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     use wasmtime_wasi::p2::bindings::io;
     let l = linker;
@@ -90,5 +98,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    filesystem::types::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
+    filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, State::filesystem)?;
     Ok(())
 }

@@ -19,13 +19,15 @@ pub(crate) struct PooledInstance {
     pub(crate) store: Store<State>,
     pub(crate) instance: Option<Box<dyn Any + Send + Sync>>,
     calls: u32,
+    /// Slots that it takes.
+    weight: u32,
     /// Held while the instance is idle.
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PooledInstance {
-    pub(crate) fn new(store: Store<State>) -> Self {
-        Self { store, instance: None, calls: 0, permit: None }
+    pub(crate) fn new(store: Store<State>, weight: u32) -> Self {
+        Self { store, instance: None, calls: 0, weight, permit: None }
     }
 }
 
@@ -52,7 +54,8 @@ impl InstancePool {
         pooled.calls += 1;
         let used_up = pooled.calls >= limits::POOLED_CALLS
             || pooled.store.data().usage.memory() > limits::POOLED_MEMORY;
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { return };
+        let permit = Arc::clone(&self.permits).try_acquire_many_owned(pooled.weight);
+        let Ok(permit) = permit else { return };
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if !used_up && idle.len() < limits::POOLED_PER_GUEST {
             pooled.permit = Some(permit);

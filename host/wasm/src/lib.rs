@@ -41,6 +41,7 @@ mod sandbox;
 mod settings;
 mod state;
 pub mod template;
+mod unavailable;
 pub mod validate;
 mod world;
 

@@ -23,11 +23,12 @@ pub struct Limits {
     pub answers_bytes_per_component: usize,
     /// Bytes of standard output and error kept per call; what follows is dropped.
     pub log_bytes: usize,
-    /// Calls running at once. More of them wait.
+    /// Calls running at once. More of them wait. A call of a guest with many memories counts as two.
     pub slots: u32,
     /// Calls of one component running at once, so that one guest that hangs leaves room for others.
     pub slots_per_component: u32,
-    /// Bytes of a component file. A component this large compiles in a few seconds.
+    /// Bytes of a component file. A language's runtime is most of those that have more than 1 MiB: JavaScript's has 12 MiB,
+    /// Python's 18 MiB.
     pub component_bytes: usize,
     /// Bytes of a guest row's settings, as compact JSON.
     pub settings_bytes: usize,
@@ -51,7 +52,7 @@ impl Default for Limits {
             log_bytes: 64 * KIB,
             slots: 64,
             slots_per_component: 48,
-            component_bytes: 16 * MIB,
+            component_bytes: 32 * MIB,
             settings_bytes: 64 * KIB,
             stack_bytes: 512 * KIB,
         }
@@ -88,21 +89,28 @@ pub(crate) const POOLED_MEMORY: usize = 16 * MIB;
 /// Idle instances of one guest row. More than there are cores are seldom busy.
 pub(crate) const POOLED_PER_GUEST: usize = 4;
 
-/// Idle instances of all guest rows together.
+/// Idle instances of all guest rows together, in slots.
 pub(crate) const POOLED_TOTAL: u32 = 32;
 
 /// Linear memory that a freed slot keeps mapped, so that the next call need not fault it in again.
 /// 64 KiB is about what a small Rust guest touches.
 pub(crate) const KEEP_RESIDENT: usize = 64 * KIB;
 
-/// Core instances of one component: a Rust guest has about four (itself and linking shims).
-pub(crate) const CORE_INSTANCES: u32 = 16;
+/// Core instances of one component. A Rust guest has about four (itself and linking shims), a Python guest 38: its libraries
+/// are modules of their own. They cost what is in them: [`wasmtime::PoolingAllocationConfig::max_component_instance_size`]
+/// bounds that for all of one component.
+pub(crate) const CORE_INSTANCES: u32 = 40;
 
-/// Linear memories of one component.
-pub(crate) const MEMORIES: u32 = 2;
+/// Linear memories of one component. A Rust guest has one, a guest of QuickJS three.
+pub(crate) const MEMORIES: u32 = 3;
 
 /// Tables of one component: its own and the shims'.
 pub(crate) const TABLES: u32 = 8;
+
+/// Memories and tables that there are for each slot. Address space is reserved for all of them at the start; a component
+/// with more takes more slots.
+pub(crate) const MEMORIES_PER_SLOT: u32 = 2;
+pub(crate) const TABLES_PER_SLOT: u32 = 8;
 
 /// Address space reserved for one memory. With 4 GiB every 32-bit address is in bounds or faults,
 /// and compiled code needs no bounds checks.

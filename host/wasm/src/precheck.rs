@@ -22,7 +22,7 @@ use crate::{Limits, LoadError, exports, failure::NAMES, imports};
 /// Sizes of a component. In brackets what the largest of the first-party guests have.
 ///
 /// The margins leave room for guests of other toolchains: interpreters compiled to Wasm have some ten times the
-/// functions and bytes of ours. What exceeds one of them can't be a guest; what is within all of them may still take
+/// functions and bytes of ours (CPython 13,000 functions in 14 modules, of which the largest has 430,000 bytes). What exceeds one of them can't be a guest; what is within all of them may still take
 /// more than [`crate::CompileLimits`], which end its compilation.
 pub(crate) mod limit {
     /// Components and modules in each other, from the outermost component on [2].
@@ -40,7 +40,7 @@ pub(crate) mod limit {
     /// Imports, exports, types, globals, tables, memories, tags and segments of all modules [1,000].
     pub(crate) const DECLARATIONS: u64 = 100_000;
     /// Bytes of one function [20,000].
-    pub(crate) const BODY_BYTES: u64 = 512 << 10;
+    pub(crate) const BODY_BYTES: u64 = 1 << 20;
     /// Locals of one function [100].
     pub(crate) const LOCALS: u64 = 5_000;
     /// Loops of one function in each other [10].

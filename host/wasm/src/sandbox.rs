@@ -31,14 +31,14 @@ struct Inner {
     slots: Arc<Semaphore>,
     /// Counts KiB of answers that are read.
     answers: Arc<Semaphore>,
-    /// Counts idle instances of all pools.
+    /// Counts slots of idle instances of all pools.
     idle_permits: Arc<Semaphore>,
 }
 
 /// How much of the instance pool is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolUse {
-    /// Calls that hold a slot.
+    /// Slots that calls hold.
     pub calls: usize,
     /// Core instances alive.
     pub instances: u64,

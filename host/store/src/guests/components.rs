@@ -1,6 +1,6 @@
 //! Component bytes by digest.
 //!
-//! A component has up to 16 MiB, so its bytes are written in a transaction of their own, before the one
+//! A component has up to 32 MiB, so its bytes are written in a transaction of their own, before the one
 //! that registers the release: all commits of the deployment wait for that one. Bytes without a release
 //! are what a process leaves that ended in between; a sweep deletes them.
 

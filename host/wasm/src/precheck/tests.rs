@@ -86,8 +86,11 @@ fn memory_that_no_call_gets_is_refused() {
 fn world_and_imports_are_read_before_anything_is_compiled() {
     let bytes = wat::parse_str("(component)").unwrap();
     assert!(matches!(check(&bytes, &Limits::default()), Err(LoadError::World { .. })));
-    let network = r#"(import "wasi:sockets/tcp@0.2.0" (instance))"#;
-    assert!(refusal(network).contains("wasi:sockets/tcp@0.2.0"));
+    assert!(refusal(r#"(import "evil:host/network" (instance))"#).contains("evil:host/network"));
+    let wasi = r#"(import "wasi:sockets/tcp@0.2.0" (instance)) (instance $i) (export "other:world/world" (instance $i))"#;
+    assert_eq!(check(&guest(wasi), &Limits::default()), Ok(()));
+    let second = r#"(instance $i) (export "isomer:template/resolver@0.1.0" (instance $i))"#;
+    assert!(refusal(second).contains("exactly one of"));
 }
 
 #[test]
@@ -102,4 +105,21 @@ fn bytes_that_end_early_are_refused_everywhere() {
     for length in 0..whole.len() {
         assert!(check(&whole[..length], &Limits::default()).is_err(), "{length} bytes");
     }
+}
+
+#[test]
+fn a_component_of_thirty_mebibytes_is_read_over() {
+    let code = "i64.const 1 drop ".repeat(50_000);
+    let text = format!("(core module {} (memory 1))", format!("(func {code})").repeat(100));
+    let mut bytes = guest(&text);
+    assert!(bytes.len() > 10 << 20, "{}", bytes.len());
+    // Data, in a custom section of ten bytes less than there is room.
+    let room = (32 << 20) - bytes.len() - 6;
+    bytes.push(0);
+    bytes.extend((0..4).map(|place| u8::try_from(room >> (7 * place) & 0x7f).unwrap() | 0x80));
+    bytes.push(0);
+    bytes.resize(32 << 20, 0);
+    assert_eq!(check(&bytes, &Limits::default()), Ok(()));
+    bytes.push(0);
+    assert!(matches!(check(&bytes, &Limits::default()), Err(LoadError::TooLarge { .. })));
 }

@@ -10,7 +10,7 @@ use wasm_encoder::{
 use super::{empty, guest};
 
 /// The bytes that a component may have.
-const COMPONENT_BYTES: usize = 16 << 20;
+const COMPONENT_BYTES: usize = 32 << 20;
 
 /// Names and components. None is a guest.
 #[must_use]
@@ -38,7 +38,7 @@ pub fn shapes() -> Vec<(&'static str, Vec<u8>)> {
         ("100,000 exports with long names", exports(90_000, 150)),
         ("an export with a name of 1 MB", exports(1, 1_000_000)),
         ("100,000 globals", globals(99_000)),
-        ("a custom section of 15 MB", custom(COMPONENT_BYTES - 1_000)),
+        ("a custom section of 33 MB", custom(COMPONENT_BYTES - 1_000)),
         ("names that are garbage", garbage_names()),
         ("sections without content", empty_sections(1_000_000)),
         ("a section that is longer than the file", longer_than_the_file()),
