@@ -168,7 +168,9 @@ impl Catalog {
             }
             self.check_runtime_names(guest, &validated)?;
             // A way back that no operator chose.
-            if replaced.0 == ReleaseState::Rejected && !guest.read().keeps_names(validated.description.as_ref()) {
+            if replaced.0 == ReleaseState::Rejected
+                && !guest.read().keeps_names(validated.description.as_ref())
+            {
                 return Err(CatalogError::OtherRuntimes);
             }
             let mut row = guest.read().row.clone();

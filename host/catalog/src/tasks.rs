@@ -77,6 +77,7 @@ impl Catalog {
             let catalog = catalog.clone();
             async move {
                 let mut orphaned = BTreeSet::new();
+                progress.report();
                 sleep(FIRST_SWEEP).await;
                 loop {
                     catalog.prune_refused(None).await;

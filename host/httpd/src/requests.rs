@@ -52,6 +52,8 @@ const CHANGE: u64 = PHASES + 1;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// How long what is missing of a body may be under way before its connection counts as idle.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The same where the caller was admitted: the bodies of others that stopped a moment later are to be closed first.
+const PAUSE_OF_ADMITTED: Duration = Duration::from_secs(2);
 
 impl Default for Requests {
     fn default() -> Self {
@@ -178,7 +180,8 @@ impl Requests {
             }
             (RECEIVING, _) => {
                 let is_admitted = self.admitted.load(Ordering::Relaxed);
-                (waited() >= PAUSE).then(|| Idle { is_admitted, ..idle(waited()) })
+                let pause = if is_admitted { PAUSE_OF_ADMITTED } else { PAUSE };
+                (waited() >= pause).then(|| Idle { is_admitted, ..idle(waited()) })
             }
             _ => None,
         }
