@@ -1,9 +1,9 @@
-//! How many messages wait in the queue, and how large they are: for each workspace, and for all under the nil id. Each new
-//! message is compared with it, and counting the rows would take longer the more there are.
+//! How many messages wait in the queue, and how large they are: for each workspace, and for all under the nil id. Each
+//! new message is compared with it, and counting the rows would take longer the more there are.
 //!
 //! Triggers keep it, so that it is true after every way a message ends, a purge of its workspace included. Every
-//! transaction that changes the queue has its place in the order of commits: none waits here for another. A migration that
-//! makes the table anew on SQLite has to make the triggers anew.
+//! transaction that changes the queue has its place in the order of commits: none waits here for another. A migration
+//! that makes the table anew on SQLite has to make the triggers anew.
 
 #![allow(elided_lifetimes_in_paths)] // the trait of sea-orm-migration is declared that way
 

@@ -1,5 +1,5 @@
-//! What an adapter said of its runtime when its release was accepted last: its names belong to the guest while it is out of
-//! service too, on servers that never compiled it as well. Empty until a server has the guest in service.
+//! What an adapter said of its runtime when its release was accepted last: its names belong to the guest while it is
+//! out of service too, on servers that never compiled it as well. Empty until a server has the guest in service.
 
 #![allow(elided_lifetimes_in_paths)] // the trait of sea-orm-migration is declared that way
 

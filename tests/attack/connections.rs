@@ -34,8 +34,8 @@ async fn start() -> Server {
     Server::start(start.env("RATE_LIMIT", "100000").confined_by(FILES)).await
 }
 
-/// Each request has a connection of its own, as of a new client. One that finds itself closed at once, because it was the
-/// last to come into a crowd, is tried again, as clients do.
+/// Each request has a connection of its own, as of a new client. One that finds itself closed at once, because it was
+/// the last to come into a crowd, is tried again, as clients do.
 async fn administrator(server: &Server) {
     let host = server.address();
     for path in ["/health", "/workspaces", "/admin/guests"] {

@@ -1,5 +1,5 @@
-//! Components of the shapes that toolchains of other languages make: more memories, instances and bytes than a Rust guest
-//! has, imports of nearly all of WASI, exports of their own.
+//! Components of the shapes that toolchains of other languages make: more memories, instances and bytes than a Rust
+//! guest has, imports of nearly all of WASI, exports of their own.
 
 use futures::future::join_all;
 use serde_json::json;
@@ -231,7 +231,7 @@ async fn three_memories_and_forty_core_instances_are_enough_and_no_more_are_allo
     }
 }
 
-/// There are as many memories as before guests could have three: whoever has more than two waits for two slots.
+/// There are as many memories as before guests could have three: a component with more than two waits for two slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_of_many_memories_wait_for_room_and_never_fail_for_it() {
     let limits = Limits { slots: 6, slots_per_component: 6, ..Limits::default() };

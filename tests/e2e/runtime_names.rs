@@ -1,4 +1,5 @@
-//! A runtime's name belongs to its guest, in service or not: no workspace gets another runtime because a guest was away.
+//! A runtime's name belongs to its guest, in service or not: no workspace gets another runtime because a guest was
+//! away.
 
 use std::fs;
 

@@ -117,8 +117,8 @@ impl Caller {
         Maker { name: self.to_string(), root: self.root() }
     }
 
-    /// The mark of the caller's requests, whose bodies share memory with those of the same workspace, or of tokens of the
-    /// organization with the same root.
+    /// The mark of the caller's requests, whose bodies share memory with those of the same workspace, or of tokens of
+    /// the organization with the same root.
     #[must_use]
     pub(crate) fn admitted(&self) -> Admitted {
         let credential = match self {
@@ -167,7 +167,8 @@ impl AgentProof {
 pub struct RegistrationRights {
     /// Create the workspace if there is none with that id.
     pub may_create: bool,
-    /// Get a token if the workspace has none. A caller that showed the workspace's own has one, unless that is being revoked.
+    /// Get a token if the workspace has none. A caller that showed the workspace's own has one, unless that is being
+    /// revoked.
     pub may_get_token: bool,
     /// The first of the tokens that led to the caller's, if it is one.
     pub root: Option<TokenId>,

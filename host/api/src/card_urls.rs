@@ -1,7 +1,8 @@
-//! The addresses in agent cards, at whatever depth: where an agent is reached is not for everybody.
+//! The addresses in agent cards, at every depth: callers without a credential don't see where an agent is reached.
 //!
-//! Cards name addresses as they like, so callers without a credential see the fields that A2A defines and that hold none,
-//! and no text that has an address in it. In the rest of an event, a field is an address by its name or its value.
+//! Cards name addresses as they like, so callers without a credential see the fields that A2A defines and that hold
+//! none, and no text that has an address in it. In the rest of an event, a field is an address by its name or its
+//! value.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,7 +16,7 @@ const ADDRESS_NAMES: [&str; 10] =
 /// Names of fields that hold addresses, and that other words end with.
 const WHOLE_ADDRESS_NAMES: [&str; 3] = ["host", "ip", "server"];
 
-/// Fields of a card that are shown to everybody, at every depth.
+/// Fields of a card that callers without a credential see, at every depth.
 const PUBLIC: [&str; 19] = [
     "name",
     "description",
@@ -53,7 +54,7 @@ pub(crate) fn has_user_info(card: &Value) -> bool {
     }
 }
 
-/// A card as everybody may see it.
+/// A card as callers without a credential see it.
 #[derive(Debug)]
 pub(crate) struct PublicCard<'a>(pub(crate) &'a Value);
 

@@ -1,9 +1,9 @@
 //! The list of workspaces as bytes: a row is rendered once per change of its workspace, and the whole list
 //! once per change of any of them.
 //!
-//! The list is the largest answer there is, and monitors and canvases poll it. It costs as much memory again
-//! as its text is long, and once more for each earlier text that is being sent: clients that do not read hold no more of
-//! these than there is room for ([`Room`]).
+//! The list is the largest answer there is, and monitors and canvases poll it. It costs as much memory again as its
+//! text is long, and once more for each earlier text that is being sent: clients that do not read hold no more of these
+//! than there is room for ([`Room`]).
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

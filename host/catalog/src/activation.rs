@@ -102,8 +102,8 @@ impl Catalog {
         }
     }
 
-    /// Refuses a release that would answer for a runtime that belongs to another guest, in service or not. A name that the
-    /// rows of both have, since an earlier version allowed it, is that of the one in service.
+    /// Refuses a release that would answer for a runtime that belongs to another guest, in service or not. A name that
+    /// the rows of both have, since an earlier version allowed it, is that of the one in service.
     pub(crate) fn check_runtime_names(
         &self,
         guest: &Guest,

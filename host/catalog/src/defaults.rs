@@ -1,6 +1,5 @@
-//! What the host answers where a guest is missing, disabled or failing: what the contract does for
-//! a runtime that it doesn't know. Plans and templates have no default: a container without its files, or half a template,
-//! is wrong.
+//! What the host answers where a guest is missing, disabled or failing: what the contract does for a runtime that it
+//! doesn't know. Plans and templates have no default: a container without its files, or half a template, is wrong.
 
 use wasm::{
     adapter::{Capabilities, Description, Hosting, Surfaces},

@@ -1,9 +1,9 @@
-//! What adapters say of their runtimes, kept while they are out of service: names and aliases belong to the guest's row, so
-//! that no workspace gets another runtime because a guest was away for a minute.
+//! What adapters say of their runtimes, kept while they are out of service: names and aliases belong to the guest's
+//! row, so that no workspace gets another runtime because a guest was away for a minute.
 //!
-//! The row holds what the last accepted release says. A change of releases or settings stores it in the same transaction;
-//! what such a change did not store (a first-party release that came with a start, rows of an earlier version) is stored
-//! when a server has the release in service.
+//! The row holds what the last accepted release says. A change of releases or settings stores it in the same
+//! transaction; what such a change did not store (a first-party release that came with a start, rows of an earlier
+//! version) is stored when a server has the release in service.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -32,8 +32,8 @@ impl Record {
         serde_json::from_value(self.row.description.clone()?).ok()
     }
 
-    /// Whether a release answers for every name that is the guest's: another one is no way back, for its names would replace
-    /// these.
+    /// Whether a release answers for every name that is the guest's: another one is no way back, for its names would
+    /// replace these.
     pub(crate) fn keeps_names(&self, said: Option<&Description>) -> bool {
         let Some(held) = self.held_description() else { return true };
         held.names().all(|name| said.is_some_and(|said| said.names().any(|other| other == name)))
@@ -107,8 +107,8 @@ impl Catalog {
         self.inner.changed.send_modify(|changes| *changes += 1);
     }
 
-    /// Stores what the active release says, if the row says something else. An earlier one that answers meanwhile on this
-    /// server says nothing of the guest.
+    /// Stores what the active release says, if the row says something else. An earlier one that answers meanwhile on
+    /// this server says nothing of the guest.
     pub(crate) async fn store_description(&self, guest: &Arc<Guest>) {
         if guest.is_behind() {
             return;

@@ -1,6 +1,6 @@
-//! Guests as the rest of the host calls them: typed functions. Where a guest is missing, disabled or failing, the host's
-//! default answers questions about reloads, plugin changes and models; a plan and a template have no default, and the caller
-//! learns why there is no answer. A guest that is not in service yet after a start is waited for.
+//! Guests as the rest of the host calls them: typed functions. Where a guest is missing, disabled or failing, the
+//! host's default answers questions about reloads, plugin changes and models; a plan and a template have no default,
+//! and the caller learns why there is no answer. A guest that is not in service yet after a start is waited for.
 
 use std::sync::Arc;
 
@@ -46,8 +46,8 @@ pub struct TemplateResolver(Handle);
 pub struct ReloadClassifier(Handle);
 
 impl Catalog {
-    /// The adapter for a runtime, to be called for this subject: what fails again and again for one workspace does not take
-    /// the runtime away from others.
+    /// The adapter for a runtime, to be called for this subject: what fails again and again for one workspace does not
+    /// take the runtime away from others.
     pub async fn adapter(&self, runtime: &str, subject: Option<CallSubject>) -> RuntimeAdapter {
         if let Some(ready) = self.runtime_ready(runtime) {
             ready.await;
@@ -72,7 +72,8 @@ impl Catalog {
         known.unwrap_or_else(|| Arc::new(defaults::description(runtime)))
     }
 
-    /// Tells what answers for a runtime from what answered before; 0 where nothing does. Of this server and this process.
+    /// Tells what answers for a runtime from what answered before; 0 where nothing does. Of this server and this
+    /// process.
     #[must_use]
     pub fn adapter_number(&self, runtime: &str) -> u64 {
         let runtimes = self.inner.runtimes.load();
@@ -195,8 +196,8 @@ impl RuntimeAdapter {
 }
 
 impl TemplateResolver {
-    /// One step of a resolution. Steps of one handle are answered by one release. There is no default: a template is never
-    /// resolved by half.
+    /// One step of a resolution. Steps of one handle are answered by one release. There is no default: a template is
+    /// never resolved by half.
     ///
     /// # Errors
     /// If the resolver gives no answer.

@@ -4,8 +4,8 @@
 //! component. [`Catalog`] finds what answers, calls it and counts; `lifecycle`, `updates` and
 //! `deletion` change what answers, `conformance` validates it, `replication` follows the changes of other servers, and
 //! `readiness` gets guests into service after a start. The rest of the host calls guests by typed
-//! handles ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which answer by the host's defaults where that
-//! is no harm, and else say why there is no answer ([`NoAnswer`]).
+//! handles ([`RuntimeAdapter`], [`TemplateResolver`], [`ReloadClassifier`]), which answer by the host's defaults where
+//! that is no harm, and else say why there is no answer ([`NoAnswer`]).
 
 #![forbid(unsafe_code)]
 

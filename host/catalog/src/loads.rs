@@ -1,8 +1,9 @@
 //! How many compiled components are read at once, and for how long. Each is a file of up to 128 MiB, which is in memory
 //! twice for a moment: read, and copied into executable memory.
 //!
-//! A read that takes too long is given up, and what it would have read is compiled instead: a directory that hangs delays
-//! guests, and stops none. What was given up may hang on in its thread; beyond a few of these no further read is begun.
+//! A read that takes too long is given up, and what it would have read is compiled instead: a directory that hangs
+//! delays guests, and stops none. What was given up may hang on in its thread; beyond a few of these no further read is
+//! begun.
 
 use std::{
     sync::{
@@ -20,8 +21,8 @@ use tokio::{
 
 use crate::CatalogError;
 
-/// Components read at once, of those that are needed and of those that are pushed. Those of most guests are read in a few
-/// milliseconds.
+/// Components read at once, of those that are needed and of those that are pushed. Those of most guests are read in a
+/// few milliseconds.
 const AT_ONCE: usize = 2;
 
 /// How long a caller waits for its permit at most.

@@ -1,18 +1,18 @@
 //! Refused releases are kept for their reasons, up to an age, a number and a size; of those and of what no release
 //! uses, the disk keeps no compiled form for long.
 //!
-//! What is kept is chosen by the time of the refusal, and the one that is just refused is always kept: its reason was not
-//! read yet, and an operator may trust it and activate it. Bytes that never were a component can't crowd out those that
-//! were: they are counted apart.
+//! What is kept is chosen by the time of the refusal, and the one that is just refused is always kept: its reason was
+//! not read yet, and an operator may trust it and activate it. Bytes that never were a component can't crowd out those
+//! that were: they are counted apart.
 //!
-//! A start puts a file of the watched directory into service if its guest never had these bytes, which their release says.
-//! So those of the directory are counted apart too, and never by age or over all guests: of the files of a guest's name
-//! that were refused there, the last is the one that may be there still (on one of several servers: the last few).
-//! Only someone who writes to that directory can make them more, and a guest has ten at most.
+//! A start puts a file of the watched directory into service if its guest never had these bytes, which their release
+//! says. So those of the directory are counted apart too, and never by age or over all guests: of the files of a
+//! guest's name that were refused there, the last is the one that may be there still (on one of several servers: the
+//! last few). Only someone who writes to that directory can make them more, and a guest has ten at most.
 //!
 //! A release that was in service once is no refused one, whatever became of it later: an operator may want it back, and
-//! a file in the watched directory would put it into service again. First-party releases stay too, because a start would
-//! add them again.
+//! a file in the watched directory would put it into service again. First-party releases stay too, because a start
+//! would add them again.
 
 use std::sync::Arc;
 

@@ -54,8 +54,8 @@ impl Catalog {
         }
     }
 
-    /// Guests of which the database has another revision or which it no longer has, those whose active release could not
-    /// be put into service here, and those whose names could not be learned.
+    /// Guests of which the database has another revision or which it no longer has, those whose active release could
+    /// not be put into service here, and those whose names could not be learned.
     async fn outdated(&self) -> Vec<String> {
         if self.inner.compilations.is_stopped() {
             return Vec::new();

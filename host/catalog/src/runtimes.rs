@@ -1,4 +1,5 @@
-//! Known runtimes: names and aliases of every adapter that is or was in service, and the names in the platform's manifest.
+//! Known runtimes: names and aliases of every adapter that is or was in service, and the names in the platform's
+//! manifest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -138,8 +138,8 @@ impl Envelope {
         }
     }
 
-    /// The event for clients who may not see all of it: made by the first that asks, and shared by all. `restrict` returns
-    /// none where they may see all.
+    /// The event for clients who may not see all of it: made by the first that asks, and shared by all. `restrict`
+    /// returns none where they may see all.
     #[must_use]
     pub fn restricted(self: &Arc<Self>, restrict: impl FnOnce(&Self) -> Option<Self>) -> Arc<Self> {
         let restricted = self.restricted.get_or_init(|| restrict(self).map(Arc::new));

@@ -1,5 +1,5 @@
-//! What adapters were asked for plans and gave none, by this server: the same question is not asked again until the adapter
-//! or the workspace changes. A server that has just begun to lead asks each once.
+//! What adapters were asked for plans and gave none, by this server: the same question is not asked again until the
+//! adapter or the workspace changes. A server that has just begun to lead asks each once.
 
 use std::{
     collections::HashMap,

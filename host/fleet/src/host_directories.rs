@@ -1,5 +1,5 @@
-//! Directories of the host that workspaces may have, by the real places that paths lead to: a link or another spelling opens
-//! nothing that the rules refuse, and none of the server's own directories can be mounted into a workspace.
+//! Directories of the host that workspaces may have, by the real places that paths lead to: a link or another spelling
+//! opens nothing that the rules refuse, and none of the server's own directories can be mounted into a workspace.
 //!
 //! A place may become a link after this check; backends that mount it check again.
 

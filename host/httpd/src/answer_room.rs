@@ -1,9 +1,9 @@
 //! What large answers of this process may take in memory until they are sent: a client that does not read must not keep
 //! what others need.
 //!
-//! An answer keeps its [`Room`] until hyper has written the last byte. Parts and shares are those of a [`Budget`]: 72 MiB
-//! for large answers to admitted callers, of which one credential has a quarter and the operator's a quarter that no other
-//! takes, 24 MiB for their small ones, and as much for each of those to others.
+//! An answer keeps its [`Room`] until hyper has written the last byte. Parts and shares are those of a [`Budget`]: 72
+//! MiB for large answers to admitted callers, of which one credential has a quarter and the operator's a quarter that
+//! no other takes, 24 MiB for their small ones, and as much for each of those to others.
 
 use std::sync::LazyLock;
 

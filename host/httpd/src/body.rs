@@ -1,8 +1,8 @@
 //! Bodies of requests in memory.
 //!
 //! A body is read when its request is admitted, up to the limit of its route. What all bodies of the process take
-//! together is limited, too ([`body_budget`](crate::body_budget)): a body keeps its part of that until its last clone is
-//! dropped, which is when the handler is done with it.
+//! together is limited, too ([`body_budget`](crate::body_budget)): a body keeps its part of that until its last clone
+//! is dropped, which is when the handler is done with it.
 //!
 //! | Refusal | Status |
 //! |---|---|

@@ -12,8 +12,9 @@
 //! to the operator's, which has no such limit.
 //!
 //! So bodies of strangers keep no admitted caller from sending anything, and their large ones no stranger from sending
-//! a message. A body is counted as it arrives: who only announces one takes nothing. Those of admitted callers with more
-//! than [`MESSAGE`] bytes are counted at once with what they announce, so that two of them never wait for each other.
+//! a message. A body is counted as it arrives: who only announces one takes nothing. Those of admitted callers with
+//! more than [`MESSAGE`] bytes are counted at once with what they announce, so that two of them never wait for each
+//! other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -56,7 +57,8 @@ pub(crate) fn of_process() -> &'static Budget {
 /// Marks a request whose caller was admitted: its body is counted apart from those of strangers.
 #[derive(Debug, Clone, Copy)]
 pub struct Admitted {
-    /// The credential whose bodies have a share of their own. None: the operator's, which have no limit but that of all.
+    /// The credential whose bodies have a share of their own. None: the operator's, which have no limit but that of
+    /// all.
     pub credential: Option<Uuid>,
 }
 

@@ -1,8 +1,8 @@
 //! The web canvas behind this server: what no route matches goes to `CANVAS_PROXY_URL`, streamed both ways and
 //! without credentials.
 //!
-//! Bounds: an answer must begin within [`HEAD_TIMEOUT`] and go on within [`IDLE_TIMEOUT`]. WebSockets have the limits of
-//! this server's own ([`CanvasSockets`]).
+//! Bounds: an answer must begin within [`HEAD_TIMEOUT`] and go on within [`IDLE_TIMEOUT`]. WebSockets have the limits
+//! of this server's own ([`CanvasSockets`]).
 
 use std::any::Any;
 use std::error::Error;
@@ -217,8 +217,8 @@ fn drop_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// Carries the bytes of a WebSocket until one side ends it, or the server drains. A client that vanishes is found out by
-/// the probes of its connection.
+/// Carries the bytes of a WebSocket until one side ends it, or the server drains. A client that vanishes is found out
+/// by the probes of its connection.
 async fn pass_on(ours: OnUpgrade, theirs: OnUpgrade, shutdown: Shutdown, _permit: Permit) {
     let passed = async {
         let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) else { return };

@@ -6,7 +6,8 @@
 //! - A `Content-Length` that hyper can't represent: it would say that the header fields are too large. The number is
 //!   lowered to one that is refused as a body that is too large.
 //!
-//! Only the head that the socket waits for is looked at. What is sent behind it before it was answered is left to hyper.
+//! Only the head that the socket waits for is looked at. What is sent behind it before it was answered is left to
+//! hyper.
 
 use memchr::memchr;
 

@@ -14,8 +14,8 @@ pub(crate) struct Requests {
     state: AtomicU64,
     opened: Instant,
     /// Milliseconds after `opened` since when the server waits: for a request or the rest of its head, or for what its
-    /// body should have brought by now. [`NOT_YET`] until the socket has found nothing, after it was accepted and after each
-    /// answer: what is there already is read before the connection counts as idle.
+    /// body should have brought by now. [`NOT_YET`] until the socket has found nothing, after it was accepted and after
+    /// each answer: what is there already is read before the connection counts as idle.
     waiting_from: AtomicU64,
     /// How far the last answer is that the service handed over: one of the values below, or else the milliseconds after
     /// `opened`, plus one, at which the client began to take nothing of it.

@@ -73,12 +73,12 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of an answer that the kernel takes of us and has not sent yet. Up to megabytes without this: a client that reads
-/// slowly would seem to take nothing while they last, and each connection could keep so much memory.
+/// Bytes of an answer that the kernel takes of us and has not sent yet. Up to megabytes without this: a client that
+/// reads slowly would seem to take nothing while they last, and each connection could keep so much memory.
 const UNSENT: u32 = 128 * 1024;
 
-/// When the kernel begins to ask a silent client whether it is still there, and how often: a WebSocket may be silent for as
-/// long as it likes, and one whose client vanished would stay for ever.
+/// When the kernel begins to ask a silent client whether it is still there, and how often: a WebSocket may be silent
+/// for as long as it likes, and one whose client vanished would stay for ever.
 const PROBE_AFTER: Duration = Duration::from_secs(120);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 

@@ -57,8 +57,8 @@ pub struct HttpSettings {
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "LIST", default_value = "", hide_default_value = true)]
     pub trusted_proxies: TrustedProxies,
 
-    /// Connections at the same time. When all are taken, those that wait for a request, or for a body that has stopped, are closed for new ones
-    /// [default: half of what the limit of open files leaves after 256, at most 10000]
+    /// Connections at the same time. When all are taken, those that wait for a request, or for a body that has stopped,
+    /// are closed for new ones [default: half of what the limit of open files leaves after 256, at most 10000]
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = positive)]
     pub max_connections: Option<NonZeroU32>,
 

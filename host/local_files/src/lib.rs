@@ -73,8 +73,8 @@ fn content(file: &File, limit: u64) -> Result<Vec<u8>, FileError> {
     Ok(content)
 }
 
-/// Reads a regular file of at most `limit` bytes at a relative path below `root` in which nothing is a link: a path that
-/// was found to be real may have links since.
+/// Reads a regular file of at most `limit` bytes at a relative path below `root` in which nothing is a link: a path
+/// that was found to be real may have links since.
 ///
 /// # Errors
 /// See [`FileError`]. A link is one of the system's.

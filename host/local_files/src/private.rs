@@ -123,8 +123,8 @@ impl PrivateDir {
         Err(not_a("directory", &path, &metadata))
     }
 
-    /// Tightens the files of a directory that is a cache. What has a name of the cache's (`is_own`) and is not a file of
-    /// this user is deleted: others put it there when they could. Files with other names are left as they are.
+    /// Tightens the files of a directory that is a cache. What has a name of the cache's (`is_own`) and is not a file
+    /// of this user is deleted: others put it there when they could. Files with other names are left as they are.
     ///
     /// # Errors
     /// If the directory can't be read.

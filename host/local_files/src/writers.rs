@@ -100,7 +100,7 @@ mod tests {
             let expected: Vec<_> = expected.map(|writers| (shared.clone(), writers)).into_iter().collect();
             assert_eq!(above(&data, 0).collect::<Vec<_>>(), expected, "{mode:o}");
         }
-        // What everybody may add to is open itself, though nothing in it can be renamed.
+        // A directory that every user may add to is open itself, though nothing in it can be renamed.
         fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
         assert_eq!(Writers::of(&fs::metadata(&shared).unwrap(), 0), Some(Writers::Everyone));
     }

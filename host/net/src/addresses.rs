@@ -59,8 +59,8 @@ impl AgentAddresses {
         self.check_resolved(&url, &found)
     }
 
-    /// Checks many URLs as [`check`](Self::check) does. A host is looked up once, and all within half a minute: where that
-    /// is over, names that were not looked up count as not answered.
+    /// Checks many URLs as [`check`](Self::check) does. A host is looked up once, and all within half a minute: where
+    /// that is over, names that were not looked up count as not answered.
     pub async fn check_all(&self, urls: &[&str]) -> Vec<Result<(), UrlError>> {
         self.check_all_with(urls, agent_url::ips).await
     }

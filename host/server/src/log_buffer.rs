@@ -155,8 +155,8 @@ impl Write for Lines<'_> {
     }
 }
 
-/// An event is one line, whatever text of guests, agents and files is in it: line ends within it are escaped. Here, because
-/// every place that displays an error would have to do it otherwise.
+/// An event is one line, whatever text of guests, agents and files is in it: line ends within it are escaped. Here,
+/// because every place that displays an error would have to do it otherwise.
 fn one_line(line: &[u8]) -> Cow<'_, [u8]> {
     let text = line.strip_suffix(b"\n").unwrap_or(line);
     if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {

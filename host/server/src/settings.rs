@@ -203,8 +203,8 @@ pub struct MessageSettings {
     #[arg(long, env = "A2A_MAX_CALLS_PER_WORKSPACE", value_name = "N", default_value = "100", value_parser = positive)]
     pub a2a_max_calls_per_workspace: NonZeroU32,
 
-    /// Messages that may wait for the agent of one workspace; more are answered with 503 and Retry-After. Senders without
-    /// a credential may fill a quarter of this limit and of the two that follow
+    /// Messages that may wait for the agent of one workspace; more are answered with 503 and Retry-After. Senders
+    /// without a credential may fill a quarter of this limit and of the two that follow
     #[arg(long, env = "A2A_QUEUE_MESSAGES", value_name = "N", default_value = "1000", value_parser = positive)]
     pub a2a_queue_messages: NonZeroU32,
 

@@ -1,5 +1,5 @@
-//! The lock on a database file of SQLite. A server holds its data directory alone, but `DATABASE_URL` may name a file that
-//! another server has too: one of another data directory, or of none.
+//! The lock on a database file of SQLite. A server holds its data directory alone, but `DATABASE_URL` may name a file
+//! that another server has too: one of another data directory, or of none.
 
 use std::{
     fs::{File, TryLockError},

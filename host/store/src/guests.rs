@@ -40,8 +40,8 @@ pub struct GuestRow {
     pub pooled: bool,
     /// A JSON object.
     pub settings: Value,
-    /// Of adapters: what the release that was accepted last says of its runtime. Unknown until one was in service, and for
-    /// rows of a version before it kept this.
+    /// Of adapters: what the release that was accepted last says of its runtime. Unknown until one was in service, and
+    /// for rows of a version before it kept this.
     pub description: Option<Value>,
     /// How often it or its releases were written; 0 where it is not stored yet.
     pub revision: i64,

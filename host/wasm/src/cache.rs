@@ -1,10 +1,10 @@
 //! Compiled guests kept on disk, so that a start need not compile them again.
 //!
-//! A file is: magic, the engine's compatibility hash, the component's digest, SHA-256 of the
-//! payload, payload. The engine loads most damaged artifacts without complaint and then runs them,
-//! so nothing reaches it before its hash was verified here. The directory is private to the owner
-//! of the process: a process that can write to it can run native code as that user. One that this process can't write to
-//! is only read, if nobody but root and the owner of the process can write to it.
+//! A file is: magic, the engine's compatibility hash, the component's digest, SHA-256 of the payload, payload. The
+//! engine loads most damaged artifacts without complaint and then runs them, so nothing reaches it before its hash was
+//! verified here. The directory is private to the owner of the process: a process that can write to it can run native
+//! code as that user. One that this process can't write to is only read, if nobody but root and the owner of the
+//! process can write to it.
 
 use std::{
     fs,
@@ -143,9 +143,9 @@ impl AotCache {
         }
     }
 
-    /// Deletes compiled forms of components that are not `used`, the oldest first: all but [`UNUSED`], and those older than
-    /// [`UNUSED_AGE`]. Of the notes that a component can't be compiled the newest [`NOTES`] stay. What is young is left
-    /// alone: a push may not have stored its release yet, and other servers may use the same directory.
+    /// Deletes compiled forms of components that are not `used`, the oldest first: all but [`UNUSED`], and those older
+    /// than [`UNUSED_AGE`]. Of the notes that a component can't be compiled the newest [`NOTES`] stay. What is young is
+    /// left alone: a push may not have stored its release yet, and other servers may use the same directory.
     pub fn sweep(&self, used: impl Fn(&Digest) -> bool) {
         if !self.is_own() {
             return;

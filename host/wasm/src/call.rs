@@ -200,8 +200,8 @@ impl fmt::Write for Beginning {
     }
 }
 
-/// A guest says on standard error why it stops itself, and then executes `unreachable`; the first is what its author wants
-/// to read.
+/// A guest says on standard error why it stops itself, and then executes `unreachable`; the first is what its author
+/// wants to read.
 fn with_last_words(cause: String, log: &[LogLine]) -> String {
     let lines: Vec<&str> =
         log.iter().filter(|line| line.stream == Stream::Err).map(|line| line.text.as_str()).collect();
@@ -210,8 +210,8 @@ fn with_last_words(cause: String, log: &[LogLine]) -> String {
     one_line(&clip(text, MESSAGE_BYTES))
 }
 
-/// What nobody caught: in Python the line that follows the frames of the last traceback, in JavaScript (StarlingMonkey) the
-/// one before its stack.
+/// The exception that the guest did not catch: in Python the line that follows the frames of the last traceback, in JavaScript (StarlingMonkey)
+/// the one before its stack.
 fn exception<'a>(lines: &[&'a str]) -> Option<&'a str> {
     if let Some(traceback) = lines.iter().rposition(|line| *line == "Traceback (most recent call last):") {
         return lines.get(traceback + 1..)?.iter().find(|line| !line.starts_with(' ')).copied();

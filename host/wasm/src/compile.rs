@@ -14,12 +14,13 @@ use crate::{
     failure::cause,
 };
 
-/// How long the cache's directory may take for a new file. One that hangs costs time at the next start, and nothing else.
+/// How long the cache's directory may take for a new file. One that hangs costs time at the next start, and nothing
+/// else.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Sandbox {
-    /// Compiles bytes with this digest that [`Sandbox::check`] has passed, and puts the result into the AOT cache. To drop the
-    /// future ends the process.
+    /// Compiles bytes with this digest that [`Sandbox::check`] has passed, and puts the result into the AOT cache. To
+    /// drop the future ends the process.
     ///
     /// # Errors
     /// If the compiler refuses them, died of them, or can't be used.

@@ -1,9 +1,9 @@
 //! The process in which one component is compiled: `isomer compile-guest`, which only a server starts.
 //!
-//! It takes the bytes from its standard input, and writes a [`CompileResult`] to its standard output, which is a file of
-//! the AOT cache. It gives away what it doesn't need before it reads the bytes: descriptors, priority, core dumps, new
-//! privileges; its memory, its processor time and its output are limited by the kernel. The server starts it without the
-//! environment.
+//! It takes the bytes from its standard input, and writes a [`CompileResult`] to its standard output, which is a file
+//! of the AOT cache. It gives away what it doesn't need before it reads the bytes: descriptors, priority, core dumps,
+//! new privileges; its memory, its processor time and its output are limited by the kernel. The server starts it
+//! without the environment.
 //!
 //! It ends when its standard input does, which the server keeps open as long as it wants the result: so it never
 //! outlives a server, however that ends. (The kernel's signal at a parent's death comes already when the

@@ -35,8 +35,8 @@ pub enum Compiler {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileLimits {
     /// What the process may allocate, bytes. Guests of ours take up to 210 MiB with four threads, a third of which the
-    /// process really uses: the rest is what the allocator and the stacks of threads have in reserve. A JavaScript engine
-    /// of 10 MB takes 600 MiB.
+    /// process really uses: the rest is what the allocator and the stacks of threads have in reserve. A JavaScript
+    /// engine of 10 MB takes 600 MiB.
     pub memory_bytes: u64,
     /// Seconds of processor time. Guests of ours take half a second.
     pub cpu_seconds: u32,

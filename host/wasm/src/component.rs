@@ -191,8 +191,8 @@ impl Component {
     }
 }
 
-/// How many slots an instance takes: of memories and tables there are only as many as slots have. One, for the guests of
-/// most languages.
+/// How many slots an instance takes: of memories and tables there are only as many as slots have. One, for the guests
+/// of most languages.
 fn weight(compiled: &component::Component) -> u32 {
     // Without the count it imports modules, and can't be linked.
     let Some(required) = compiled.resources_required() else { return 1 };

@@ -85,9 +85,9 @@ fn config(limits: &Limits, reservation: u64) -> Config {
     config
 }
 
-/// Address space is reserved for as many memories, tables and stacks as there are in all, and what was used of them stays
-/// mapped up to `keep_resident`. Numbers of instances are counted and reserve nothing, and what one component may have of
-/// anything is checked when it is loaded.
+/// Address space is reserved for as many memories, tables and stacks as there are in all, and what was used of them
+/// stays mapped up to `keep_resident`. Numbers of instances are counted and reserve nothing, and what one component may
+/// have of anything is checked when it is loaded.
 fn pool(limits: &Limits) -> PoolingAllocationConfig {
     // Instances that wait for a call take up slots too.
     let slots = limits.slots + POOLED_TOTAL;

@@ -75,8 +75,8 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// Provides what [`PROVIDED`] lists. The file system has no directory that is open, and only from one of these could a guest
-/// open anything.
+/// Provides what [`PROVIDED`] lists. The file system has no directory that is open, and only from one of these could a
+/// guest open anything.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     use wasmtime_wasi::p2::bindings::io;
     let l = linker;

@@ -27,8 +27,8 @@ pub struct Limits {
     pub slots: u32,
     /// Calls of one component running at once, so that one guest that hangs leaves room for others.
     pub slots_per_component: u32,
-    /// Bytes of a component file. A language's runtime is most of those that have more than 1 MiB: JavaScript's has 12 MiB,
-    /// Python's 18 MiB.
+    /// Bytes of a component file. A language's runtime is most of those that have more than 1 MiB: JavaScript's has 12
+    /// MiB, Python's 18 MiB.
     pub component_bytes: usize,
     /// Bytes of a guest row's settings, as compact JSON.
     pub settings_bytes: usize,
@@ -96,9 +96,9 @@ pub(crate) const POOLED_TOTAL: u32 = 32;
 /// 64 KiB is about what a small Rust guest touches.
 pub(crate) const KEEP_RESIDENT: usize = 64 * KIB;
 
-/// Core instances of one component. A Rust guest has about four (itself and linking shims), a Python guest 38: its libraries
-/// are modules of their own. They cost what is in them: [`wasmtime::PoolingAllocationConfig::max_component_instance_size`]
-/// bounds that for all of one component.
+/// Core instances of one component. A Rust guest has about four (itself and linking shims), a Python guest 38: its
+/// libraries are modules of their own. They cost what is in them:
+/// [`wasmtime::PoolingAllocationConfig::max_component_instance_size`] bounds that for all of one component.
 pub(crate) const CORE_INSTANCES: u32 = 40;
 
 /// Linear memories of one component. A Rust guest has one, a guest of QuickJS three.
@@ -107,8 +107,8 @@ pub(crate) const MEMORIES: u32 = 3;
 /// Tables of one component: its own and the shims'.
 pub(crate) const TABLES: u32 = 8;
 
-/// Memories and tables that there are for each slot. Address space is reserved for all of them at the start; a component
-/// with more takes more slots.
+/// Memories and tables that there are for each slot. Address space is reserved for all of them at the start; a
+/// component with more takes more slots.
 pub(crate) const MEMORIES_PER_SLOT: u32 = 2;
 pub(crate) const TABLES_PER_SLOT: u32 = 8;
 
@@ -150,8 +150,8 @@ pub(crate) const REPLY_BYTES: usize = MIB;
 /// Bytes of a translated message. A message has 1 MiB at most.
 pub(crate) const TRANSLATED_BYTES: usize = 2 * MIB;
 
-/// What a translation may add to a message of this many bytes: messages wait in memory while agents work, and many small
-/// ones must not become many large ones.
+/// What a translation may add to a message of this many bytes: messages wait in memory while agents work, and many
+/// small ones must not become many large ones.
 pub(crate) fn translated_bytes(message: usize) -> usize {
     message.saturating_mul(4).saturating_add(64 * KIB).min(TRANSLATED_BYTES)
 }

@@ -22,8 +22,9 @@ use crate::{Limits, LoadError, exports, failure::NAMES, imports};
 /// Sizes of a component. In brackets what the largest of the first-party guests have.
 ///
 /// The margins leave room for guests of other toolchains: interpreters compiled to Wasm have some ten times the
-/// functions and bytes of ours (CPython 13,000 functions in 14 modules, of which the largest has 430,000 bytes). What exceeds one of them can't be a guest; what is within all of them may still take
-/// more than [`crate::CompileLimits`], which end its compilation.
+/// functions and bytes of ours (CPython 13,000 functions in 14 modules, of which the largest has 430,000 bytes). What
+/// exceeds one of them can't be a guest; what is within all of them may still take more than [`crate::CompileLimits`],
+/// which end its compilation.
 pub(crate) mod limit {
     /// Components and modules in each other, from the outermost component on [2].
     pub(crate) const DEPTH: u64 = 16;

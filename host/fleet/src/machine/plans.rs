@@ -1,5 +1,5 @@
-//! Starts for which the runtime's adapter gives no plan: they wait, or have failed until the adapter or the workspace changes.
-//! A condition says why.
+//! Starts for which the runtime's adapter gives no plan: they wait, or have failed until the adapter or the workspace
+//! changes. A condition says why.
 
 use store::workspaces::{Hosting, Status, WorkspaceRow};
 use types::{Condition, ConditionStatus};

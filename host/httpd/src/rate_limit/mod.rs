@@ -16,8 +16,8 @@
 //! over it uses up no other budget and adds no key. An organization counts only if it is ours, and for
 //! requests with one of its credentials, because a header can be invented, too.
 //!
-//! The middleware counts the requests of all routes. A route with a budget of its own is wrapped in [`limited`]. The tokens
-//! that one maker makes for the organization within an hour are counted in the database, for all servers.
+//! The middleware counts the requests of all routes. A route with a budget of its own is wrapped in [`limited`]. The
+//! tokens that one maker makes for the organization within an hour are counted in the database, for all servers.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

@@ -69,8 +69,8 @@ pub fn prepare_file(path: &Path, suffixes: &[&str]) -> Result<(), PrivateError> 
     Ok(())
 }
 
-/// Opens the file beside a prepared one whose name ends with `suffix` besides, for reading and writing. Makes it with mode
-/// 0600 where it isn't there. What it has is kept.
+/// Opens the file beside a prepared one whose name ends with `suffix` besides, for reading and writing. Makes it with
+/// mode 0600 where it isn't there. What it has is kept.
 ///
 /// # Errors
 /// If it is no regular file of this user, or can't be made.
