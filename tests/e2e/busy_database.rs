@@ -41,9 +41,10 @@ on_both_databases! {
             assert_eq!(refused.retry_after.as_deref(), Some("5"));
         }
         // Where it is unknown whether a change was made, there is no time for another try.
-        for refused in [created, token] {
-            assert!(is_unavailable(&refused));
+        for refused in [&created, &token] {
+            assert!(is_unavailable(refused));
         }
+        let may_be_made = usize::from(created.retry_after.is_none());
         // SQLite reads what was committed before, on connections of its own. On Postgres, a read may have been first.
         let without_pool = reads.iter().filter(|answer| is_unavailable(answer)).count();
         assert!(without_pool == 0 || server.database().postgres_url().is_some());
@@ -53,6 +54,7 @@ on_both_databases! {
             server.post("/admin/a2a-queue/drop-stale", json!({})).await.status == 200
         }).await;
         let list = server.get("/workspaces").await.ok();
-        assert!(list.as_array().unwrap().len() <= 2, "a refused workspace is not made later: {list}");
+        let made = list.as_array().unwrap().len();
+        assert!(made <= 2 + may_be_made, "a refused workspace is not made later: {list}");
     }
 }

@@ -87,6 +87,16 @@ async fn snapshot(server: &Server) -> Value {
 
 async fn start_with_tree(database: Database) -> (Server, String, String) {
     let server = Server::start(Start::from(database)).await;
+    // The first start stores what adapters say of themselves: changes that no operation made.
+    server
+        .until("the adapters' descriptions are stored", async |server| {
+            let database = server.connect().await;
+            let missing = "SELECT COUNT(*) FROM guests WHERE world = 'adapter' AND description IS NULL";
+            let missing = select_number(&database, missing).await;
+            database.close().await.unwrap();
+            missing == 0
+        })
+        .await;
     let root = server.workspace(json!({ "name": "Root", "runtime": "mock" })).await;
     let middle = server.workspace(json!({ "name": "Middle", "runtime": "mock", "parent_id": root })).await;
     let leaf = server.workspace(json!({ "name": "Leaf", "runtime": "mock", "parent_id": middle })).await;

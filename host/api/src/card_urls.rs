@@ -17,12 +17,14 @@ const ADDRESS_NAMES: [&str; 10] =
 const WHOLE_ADDRESS_NAMES: [&str; 3] = ["host", "ip", "server"];
 
 /// Fields of a card that callers without a credential see, at every depth.
-const PUBLIC: [&str; 19] = [
+const PUBLIC: [&str; 21] = [
     "name",
     "description",
     "version",
     "protocolVersion",
     "preferredTransport",
+    "additionalInterfaces",
+    "transport",
     "provider",
     "organization",
     "capabilities",

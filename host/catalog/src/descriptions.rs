@@ -100,7 +100,7 @@ impl Catalog {
         out_of_service.sort_by_key(|guest| !guest.read().row.enabled);
         for guest in out_of_service {
             if let Some(held) = guest.read().held_description().map(Arc::new) {
-                add(guest, &held, in_service(guest).as_ref().unwrap_or(&held));
+                add(guest, &held, &held);
             }
         }
         self.inner.runtimes.store(Arc::new(Runtimes::new(&self.inner.manifest, known)));

@@ -53,6 +53,13 @@ pub(crate) struct ActiveRelease {
     pub(crate) breaker: Breaker,
 }
 
+impl ActiveRelease {
+    /// Whether it says that it knows this runtime. What is no adapter says nothing.
+    pub(crate) fn answers_for(&self, runtime: &str) -> bool {
+        self.description.as_ref().is_none_or(|said| said.names().any(|name| name == runtime))
+    }
+}
+
 /// The row in the database, as of the last change that this server made or followed.
 pub(crate) struct Record {
     pub(crate) row: GuestRow,

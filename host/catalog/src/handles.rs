@@ -57,6 +57,13 @@ impl Catalog {
             Some(known) => self.handle(&known.guest),
             None => self.no_handle(NoAnswer::NoAdapter(runtime.to_owned())),
         };
+        // An earlier release that answers until the active one does may know other runtimes only.
+        let handle = match &handle.release {
+            Ok((guest, active)) if !active.answers_for(runtime) => {
+                self.no_handle(NoAnswer::Preparing(guest.name.clone()))
+            }
+            _ => handle,
+        };
         let in_service = handle.release.as_ref().ok().and_then(|(_, active)| active.description.clone());
         let description = in_service.or_else(|| known.map(|known| known.description));
         let description = description.unwrap_or_else(|| Arc::new(defaults::description(runtime)));

@@ -282,7 +282,7 @@ impl Settings {
             header_timeout: Duration::from_secs(self.messages.a2a_proxy_response_header_timeout.get().into()),
             calls,
             is_development: self.access.dev_mode(),
-            calls_of_strangers: (calls / 2).max(1),
+            calls_of_strangers: if self.access.dev_mode() { calls } else { (calls / 2).max(1) },
             calls_each: count(self.messages.a2a_max_calls_per_workspace),
             queue: messaging::QueueRoom {
                 messages: self.messages.a2a_queue_messages.get().into(),
