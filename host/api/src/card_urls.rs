@@ -56,59 +56,49 @@ pub(crate) fn has_user_info(card: &Value) -> bool {
     }
 }
 
-/// A card as callers without a credential see it.
+/// JSON as callers without a credential see it: a card, or an event that holds one.
 #[derive(Debug)]
-pub(crate) struct PublicCard<'a>(pub(crate) &'a Value);
-
-impl Serialize for PublicCard<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(fields) => {
-                let shown = |name: &str, value: &Value| PUBLIC.contains(&name) && !is_address(value);
-                let fields = fields.iter().filter(|(name, value)| shown(name, value));
-                serializer.collect_map(fields.map(|(name, value)| (name, PublicCard(value))))
-            }
-            Value::Array(items) => {
-                serializer.collect_seq(items.iter().filter(|item| !is_address(item)).map(PublicCard))
-            }
-            // At the top: others are left out by what holds them.
-            address if is_address(address) => serializer.serialize_none(),
-            other => other.serialize(serializer),
-        }
-    }
-}
-
-/// What an event says, without addresses.
-#[derive(Debug)]
-pub(crate) struct WithoutUrls<'a>(pub(crate) &'a Value);
-
-impl Serialize for WithoutUrls<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(fields) => {
-                let fields = fields.iter().filter(|(name, value)| !is_address_field(name, value));
-                serializer.collect_map(fields.map(|(name, value)| (name, Field { name, value })))
-            }
-            Value::Array(items) => {
-                serializer.collect_seq(items.iter().filter(|item| !is_address(item)).map(WithoutUrls))
-            }
-            // At the top: others are left out by what holds them.
-            address if is_address(address) => serializer.serialize_none(),
-            other => other.serialize(serializer),
-        }
-    }
-}
-
-struct Field<'a> {
-    name: &'a str,
+pub(crate) struct Shown<'a> {
     value: &'a Value,
+    is_card: bool,
 }
 
-impl Serialize for Field<'_> {
+impl<'a> Shown<'a> {
+    /// Of an agent card.
+    pub(crate) fn card(value: &'a Value) -> Self {
+        Self { value, is_card: true }
+    }
+
+    /// Of what an event says.
+    pub(crate) fn event(value: &'a Value) -> Self {
+        Self { value, is_card: false }
+    }
+
+    fn shows(&self, name: &str, value: &Value) -> bool {
+        match self.is_card {
+            true => PUBLIC.contains(&name) && !is_address(value),
+            false => !is_address_field(name, value),
+        }
+    }
+}
+
+impl Serialize for Shown<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.name {
-            CARD => PublicCard(self.value).serialize(serializer),
-            _ => WithoutUrls(self.value).serialize(serializer),
+        match self.value {
+            Value::Object(fields) => {
+                let fields = fields.iter().filter(|(name, value)| self.shows(name, value));
+                serializer.collect_map(
+                    fields
+                        .map(|(name, value)| (name, Shown { value, is_card: self.is_card || name == CARD })),
+                )
+            }
+            Value::Array(items) => {
+                let items = items.iter().filter(|item| !is_address(item));
+                serializer.collect_seq(items.map(|value| Shown { value, ..*self }))
+            }
+            // At the top: others are left out by what holds them.
+            address if is_address(address) => serializer.serialize_none(),
+            other => other.serialize(serializer),
         }
     }
 }
@@ -157,7 +147,7 @@ mod tests {
     use super::*;
 
     fn without(card: &Value) -> Value {
-        serde_json::to_value(WithoutUrls(card)).expect("JSON")
+        serde_json::to_value(Shown::event(card)).expect("JSON")
     }
 
     #[test]
@@ -198,7 +188,7 @@ mod tests {
             "skills": [{ "id": "s", "name": "S", "tags": ["a"], "description": "1:2, v1.2" }],
             "provider": { "organization": "O" },
         });
-        assert_eq!(serde_json::to_value(PublicCard(&card)).expect("JSON"), shown);
+        assert_eq!(serde_json::to_value(Shown::card(&card)).expect("JSON"), shown);
         let event = json!({ "agent_card": card, "status": "online", "url": "http://h" });
         assert_eq!(without(&event), json!({ "agent_card": shown, "status": "online" }));
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use fleet::{Fleet, Workspace};
-use httpd::answer_room::Room;
+use httpd::answer_room::{Room, SMALL, hold};
 use httpd::body_budget::Admitted;
 use httpd::error::ApiError;
 
@@ -30,9 +30,6 @@ struct Listing {
     /// The room of this text, while it is being sent to any clients.
     room: Mutex<Weak<Room>>,
 }
-
-/// Texts up to this size need no room.
-const SMALL: usize = 64 * 1024;
 
 #[derive(Debug)]
 struct Row {
@@ -57,7 +54,8 @@ impl ListCache {
         if listing.is_of(&fleet.workspaces().list(), fleet) {
             return listing.send(admitted).await;
         }
-        let about = listing.body.len();
+        // Among the large ones also where it is the first text, of unknown length.
+        let about = listing.body.len().max(SMALL + 1);
         drop(listing);
         // A request that waits holds no text.
         let room = Room::reserve(about, admitted).await?;
@@ -70,27 +68,15 @@ impl ListCache {
         let mut updated = updated.map_err(|error| ApiError::internal(&error))?;
         let room = Arc::new(room.resize(updated.body.len()).await?);
         updated.room = Mutex::new(Arc::downgrade(&room));
-        let text = Sent { text: updated.body.clone(), _room: room };
+        let text = updated.body.clone();
         // Of two that render at once either may be kept: each row is compared again.
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(updated);
-        Ok(Bytes::from_owner(text))
-    }
-}
-
-/// A text that is being sent.
-struct Sent {
-    text: Bytes,
-    _room: Arc<Room>,
-}
-
-impl AsRef<[u8]> for Sent {
-    fn as_ref(&self) -> &[u8] {
-        &self.text
+        Ok(hold(text, room))
     }
 }
 
 impl Listing {
-    /// The text, with the room that all who are sent it share.
+    /// The text, with the room that all who are sent it share. A small one needs none.
     async fn send(&self, admitted: Option<Admitted>) -> Result<Bytes, ApiError> {
         let text = self.body.clone();
         if text.len() <= SMALL {
@@ -98,7 +84,7 @@ impl Listing {
         }
         let known = || self.room.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(room) = known().upgrade() {
-            return Ok(Bytes::from_owner(Sent { text, _room: room }));
+            return Ok(hold(text, room));
         }
         // Side by side: one that waited for another one's wait would wait for ever longer.
         let own = Arc::new(Room::reserve(text.len(), admitted).await?);
@@ -106,7 +92,7 @@ impl Listing {
         let room = shared.upgrade().unwrap_or(own);
         *shared = Arc::downgrade(&room);
         drop(shared);
-        Ok(Bytes::from_owner(Sent { text, _room: room }))
+        Ok(hold(text, room))
     }
 
     fn is_of(&self, workspaces: &[Arc<Workspace>], fleet: &Fleet) -> bool {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use store::workspaces::{Status, WorkspaceRow};
 use types::WorkspaceId;
 
-use crate::card_urls::PublicCard;
+use crate::card_urls::Shown;
 use httpd::error::ApiError;
 
 /// The fields of a workspace that clients see. The outer `Option` of a private field is `None` for callers who may
@@ -112,12 +112,12 @@ impl<'a> View<'a> {
 enum Card<'a> {
     Whole(&'a Value),
     /// For callers who may not know where the agent is reached.
-    Public(PublicCard<'a>),
+    Public(Shown<'a>),
 }
 
 impl<'a> Card<'a> {
     fn of(card: &'a Value, with_urls: bool) -> Self {
-        if with_urls { Self::Whole(card) } else { Self::Public(PublicCard(card)) }
+        if with_urls { Self::Whole(card) } else { Self::Public(Shown::card(card)) }
     }
 }
 

@@ -10,7 +10,9 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::body_budget::{Admitted, Budget, NoMemory, Reserved, SMALL, WAIT};
+use crate::body_budget::{Admitted, Budget, NoMemory, Reserved, WAIT};
+
+pub use crate::body_budget::{SMALL, hold};
 use crate::error::ApiError;
 
 /// Bytes of the budget.
@@ -36,8 +38,7 @@ impl Room {
         bytes: usize,
         admitted: Option<Admitted>,
     ) -> Result<Self, ApiError> {
-        let whole = bytes <= SMALL;
-        let mut reserved = budget.reserve(bytes.min(SMALL), whole, admitted).await.map_err(refusal)?;
+        let mut reserved = budget.reserve(bytes, true, admitted).await.map_err(refusal)?;
         reserved.extend(bytes).await.map_err(refusal)?;
         Ok(Self(reserved))
     }

@@ -112,7 +112,7 @@ pub async fn read(request: Request, limit: usize) -> Result<Bytes, BodyError> {
     read_within(request.into_body(), limit, body_budget::of_process(), admitted).await
 }
 
-/// Whether a body is announced as so small that it is not counted, whoever sends it.
+/// Whether a body is announced as so small that it is not counted, with or without a credential.
 #[must_use]
 pub fn is_free(headers: &HeaderMap) -> bool {
     let announced = text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());

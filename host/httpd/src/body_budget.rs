@@ -28,7 +28,7 @@ use uuid::Uuid;
 /// Bytes up to which a body is not counted: heartbeats are smaller.
 pub(crate) const FREE: usize = 4 * 1024;
 /// Bytes of an announced body up to which it counts as small.
-pub(crate) const SMALL: usize = 64 * 1024;
+pub const SMALL: usize = 64 * 1024;
 /// Bytes of a message at most. Guests and org templates have more.
 const MESSAGE: usize = 1 << 20;
 /// The part of the half for admitted callers that bodies of one credential may take.
@@ -257,19 +257,24 @@ impl Reserved<'_> {
     /// Ties the memory to the body that is in it.
     pub(crate) fn hold(self, body: Bytes) -> Bytes {
         match self.held.permit {
-            Some(_) => Bytes::from_owner(HeldBody { body, _held: self.held }),
+            Some(_) => hold(body, self.held),
             None => body,
         }
     }
 }
 
-struct HeldBody {
-    body: Bytes,
-    _held: Held,
+/// Bytes that keep `held` until the last part of them is dropped.
+pub fn hold<T: Send + 'static>(bytes: Bytes, held: T) -> Bytes {
+    Bytes::from_owner(HeldBytes { bytes, _held: held })
 }
 
-impl AsRef<[u8]> for HeldBody {
+struct HeldBytes<T> {
+    bytes: Bytes,
+    _held: T,
+}
+
+impl<T> AsRef<[u8]> for HeldBytes<T> {
     fn as_ref(&self) -> &[u8] {
-        &self.body
+        &self.bytes
     }
 }

@@ -1,7 +1,7 @@
 //! Requests that two readers could understand in two ways are refused before anything is decided by their head.
 //!
 //! A proxy that takes the first of two `Authorization` headers and a server that takes the second let a caller in as
-//! somebody else. hyper has refused lengths that differ before, and codings that don't end with chunks; of lengths that
+//! another one. hyper has refused lengths that differ before, and codings that don't end with chunks; of lengths that
 //! are the same it keeps one. Lengths beside chunks it removes: [`head_scan`](crate::head_scan) sees them.
 
 use axum::extract::Request;

@@ -6,7 +6,7 @@ use events::Envelope;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::card_urls::WithoutUrls;
+use crate::card_urls::Shown;
 
 /// Events whose payload describes a workspace's agent.
 const DESCRIBING: [&str; 2] = ["WORKSPACE_ONLINE", "AGENT_CARD_UPDATED"];
@@ -25,7 +25,7 @@ pub(super) fn without_urls(event: &Envelope) -> Option<Envelope> {
         return None;
     }
     let payload = serde_json::from_str::<Value>(event.payload()).unwrap_or_default();
-    Some(event.with_payload(serde_json::to_string(&WithoutUrls(&payload)).unwrap_or_default()))
+    Some(event.with_payload(serde_json::to_string(&Shown::event(&payload)).unwrap_or_default()))
 }
 
 /// Activity without `error_detail`. What it repeats of messages stays the text it was.
