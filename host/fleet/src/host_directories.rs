@@ -17,10 +17,22 @@ const MOVED: [&str; 2] = ["/var/run", "/var/lock"];
 /// Directories of users that some systems keep below a system directory: there `/home` is a link to `/var/home`.
 const OF_USERS: [&str; 6] = ["/var/home", "/var/media", "/var/mnt", "/var/opt", "/var/roothome", "/var/srv"];
 
-/// Directories of the host that no workspace may have. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct HostDirectories {
-    own: Arc<[PathBuf]>,
+/// Directories of the host that no workspace may have. Cheap to clone. Their real places are looked up once: an import
+/// checks thousands of paths.
+#[derive(Debug, Clone)]
+pub struct HostDirectories(Arc<Places>);
+
+#[derive(Debug)]
+struct Places {
+    /// Directories of the system by their names, with the places that these lead to.
+    system: Vec<(&'static str, PathBuf)>,
+    own: Vec<PathBuf>,
+}
+
+impl Default for HostDirectories {
+    fn default() -> Self {
+        Self::new([])
+    }
 }
 
 impl HostDirectories {
@@ -28,7 +40,11 @@ impl HostDirectories {
     #[must_use]
     pub fn new(own: impl IntoIterator<Item = PathBuf>) -> Self {
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        Self { own: own.into_iter().map(absolute).collect() }
+        let system = SYSTEM_DIRECTORIES.into_iter().chain(MOVED);
+        Self(Arc::new(Places {
+            system: system.map(|name| (name, real(Path::new(name)))).collect(),
+            own: own.into_iter().map(|path| real(&absolute(path))).collect(),
+        }))
     }
 
     /// Checks a directory to mount into a workspace, as [`rules::workspace_dir`] and by the place that it really is.
@@ -39,22 +55,15 @@ impl HostDirectories {
         rules::workspace_dir(dir)?;
         let real = real(Path::new(dir));
         let is_of_users = OF_USERS.iter().any(|users| real.starts_with(users));
-        let system = SYSTEM_DIRECTORIES.into_iter().filter(|system| !is_of_users || *system != "/var");
-        for system in system.chain(MOVED) {
-            if real.starts_with(system) || is_below_real(&real, Path::new(system)) {
-                return Err(InvalidDirectory::System(system));
-            }
+        let mut system = self.0.system.iter().filter(|(name, _)| !is_of_users || *name != "/var");
+        if let Some((name, _)) =
+            system.find(|(name, place)| real.starts_with(name) || real.starts_with(place))
+        {
+            return Err(InvalidDirectory::System(name));
         }
-        let is_own = self.own.iter().any(|own| {
-            let own = self::real(own);
-            real.starts_with(&own) || own.starts_with(&real)
-        });
+        let is_own = self.0.own.iter().any(|own| real.starts_with(own) || own.starts_with(&real));
         if is_own { Err(InvalidDirectory::Own) } else { Ok(()) }
     }
-}
-
-fn is_below_real(path: &Path, directory: &Path) -> bool {
-    fs::canonicalize(directory).is_ok_and(|directory| path.starts_with(directory))
 }
 
 /// The path with the links of what there is of it followed.

@@ -139,6 +139,11 @@ impl Fleet {
         }
     }
 
+    /// What the adapter of its runtime is asked for a workspace now.
+    fn question(&self, row: &WorkspaceRow) -> Question {
+        Question::of(row, self.inner.runtimes.adapter_number(&row.runtime))
+    }
+
     /// Workspaces for which the adapter of their runtime gave no plan.
     fn without_plan(&self) -> Vec<WorkspaceId> {
         let live = self.workspaces().list();
@@ -246,7 +251,7 @@ impl Fleet {
             (step, Some(backend)) => (step, backend),
         };
         // Planned first: between the proof of the lease and the backend there is nothing that takes time.
-        let question = Question::of(row, self.inner.runtimes.adapter_number(&row.runtime));
+        let question = self.question(row);
         let spec = if step == Step::Ensure { Some(self.plan_container(row).await?) } else { None };
         let spec = match spec.transpose() {
             // Its time begins now; the next step plans it again.
@@ -322,11 +327,7 @@ impl Fleet {
             last_seen: self.workspaces().local_times(row.id).and_then(|times| times.last_seen),
             leading_since: self.inner.work.since(),
             ancestor_paused: self.workspaces().paused_above(row.id).is_some(),
-            asks_again: missing_plan(row).is_some()
-                && self
-                    .inner
-                    .asked
-                    .is_new(row.id, Question::of(row, self.inner.runtimes.adapter_number(&row.runtime))),
+            asks_again: missing_plan(row).is_some() && self.inner.asked.is_new(row.id, self.question(row)),
             provision_timeout: self.provision_timeout(&row.runtime),
             operator_heartbeat_timeout: self.inner.limits.operator_heartbeat_timeout,
         }
