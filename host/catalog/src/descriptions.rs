@@ -110,13 +110,8 @@ impl Catalog {
     /// Stores what the active release says, if the row says something else. An earlier one that answers meanwhile on
     /// this server says nothing of the guest.
     pub(crate) async fn store_description(&self, guest: &Arc<Guest>) {
-        if guest.is_behind() {
-            return;
-        }
-        let in_service = guest.active.load().as_ref().and_then(|active| active.description.clone());
-        if let Some(description) = in_service {
-            self.hold(guest, &description).await;
-        }
+        let in_service = || guest.active.load().as_ref().and_then(|active| active.description.clone());
+        self.hold(guest, || in_service().filter(|_| !guest.is_behind())).await;
     }
 
     /// Learns what a guest answers for that is out of service, and whose row does not say it.
@@ -131,9 +126,8 @@ impl Catalog {
         let Some(last) = last else { return };
         match self.load_active(&row, &last).await {
             Ok(validated) => {
-                if let Some(description) = &validated.description {
-                    self.hold(guest, description).await;
-                }
+                let said = validated.description.map(Arc::new);
+                self.hold(guest, || said.clone().filter(|_| names_are_unknown(guest))).await;
             }
             Err(CatalogError::Stopping) => {}
             Err(error) => {
@@ -151,9 +145,13 @@ impl Catalog {
         guest.is_prepared() && names_are_unknown(guest) && !guest.is_unlearnable()
     }
 
-    async fn hold(&self, guest: &Arc<Guest>, description: &Description) {
+    /// Stores a description in the row. `said` is asked when no other change is under way: one that came first may have
+    /// stored another.
+    async fn hold(&self, guest: &Arc<Guest>, said: impl Fn() -> Option<Arc<Description>>) {
         loop {
             let change = self.inner.changes.lock().await;
+            let Some(said) = said() else { return };
+            let description = &*said;
             let mut row = {
                 let record = guest.read();
                 if record.held_description().as_ref() == Some(description) {

@@ -5,19 +5,14 @@
 //! delays guests, and stops none. What was given up may hang on in its thread; beyond a few of these no further read is
 //! begun.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
     time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
 use crate::CatalogError;
 
@@ -47,7 +42,7 @@ pub(crate) enum LoadFor {
 pub(crate) struct Loads {
     needed: Arc<Semaphore>,
     pushed: Arc<Semaphore>,
-    hanging: Arc<AtomicUsize>,
+    hanging: TaskTracker,
     read_timeout: Duration,
 }
 
@@ -56,7 +51,7 @@ impl Loads {
         Self {
             needed: Arc::new(Semaphore::new(AT_ONCE)),
             pushed: Arc::new(Semaphore::new(AT_ONCE)),
-            hanging: Arc::default(),
+            hanging: TaskTracker::new(),
             read_timeout: READ_TIMEOUT,
         }
     }
@@ -80,10 +75,10 @@ impl Loads {
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Option<T>, CatalogError> {
         let permit = self.permit(reason).await?;
-        if self.hanging.load(Ordering::Relaxed) >= HANGING {
+        if self.hanging.len() >= HANGING {
             return Ok(None);
         }
-        let (hanging, limit) = (Arc::clone(&self.hanging), self.read_timeout);
+        let (hanging, limit) = (self.hanging.clone(), self.read_timeout);
         // A task of its own: it holds the permit also when the caller stops waiting.
         let task = tokio::spawn(async move {
             let _permit = permit;
@@ -95,11 +90,7 @@ impl Loads {
                 "a compiled guest could not be read within {} s and is compiled instead: GUEST_CACHE_DIR hangs",
                 limit.as_secs()
             );
-            hanging.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(async move {
-                let _given_up = reading.await;
-                hanging.fetch_sub(1, Ordering::Relaxed);
-            });
+            hanging.spawn(reading);
             Ok(None)
         });
         task.await.map_err(|_| CatalogError::Crashed)?
@@ -131,9 +122,8 @@ mod tests {
             assert_eq!(other, Some(1).filter(|_| held.len() < HANGING), "{}", held.len());
         }
         drop(held);
-        while loads.hanging.load(Ordering::Relaxed) > 0 {
-            tokio::task::yield_now().await;
-        }
+        loads.hanging.close();
+        loads.hanging.wait().await;
         assert_eq!(loads.read(LoadFor::Need, || 2).await.unwrap(), Some(2));
     }
 

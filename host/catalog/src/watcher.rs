@@ -101,6 +101,13 @@ struct PendingFile {
     timeouts: u8,
 }
 
+impl PendingFile {
+    /// A file that was written.
+    fn written(due: Instant) -> Self {
+        Self { due, new_only: false, unread: false, timeouts: 0 }
+    }
+}
+
 impl GuestWatcher {
     /// Progress is reported at least this often, unless a push takes longer.
     pub const TICK: Duration = Duration::from_secs(30);
@@ -172,16 +179,13 @@ impl GuestWatcher {
         let due = Instant::now() + DEBOUNCE;
         match event {
             FileEvent::Written(path) => {
-                pending.insert(path, PendingFile { due, new_only: false, unread: false, timeouts: 0 });
+                pending.insert(path, PendingFile::written(due));
             }
             FileEvent::Overflow => {
                 for path in guests_in(&self.directory) {
-                    pending.entry(path).or_insert(PendingFile {
-                        due,
-                        new_only: true,
-                        unread: false,
-                        timeouts: 0,
-                    });
+                    pending
+                        .entry(path)
+                        .or_insert(PendingFile { new_only: true, ..PendingFile::written(due) });
                 }
             }
         }
@@ -195,7 +199,8 @@ impl GuestWatcher {
             let due = Instant::now() + remaining_debounce(&path);
             // A name that was read before has other bytes by now, or nothing happens.
             let known = self.read.contains_key(&path);
-            pending.entry(path).or_insert(PendingFile { due, new_only: !known, unread: true, timeouts: 0 });
+            let file = PendingFile { new_only: !known, unread: true, ..PendingFile::written(due) };
+            pending.entry(path).or_insert(file);
         }
     }
 
@@ -227,7 +232,7 @@ impl GuestWatcher {
         }
         for path in self.looks.look(&self.directory) {
             let due = Instant::now();
-            pending.entry(path).or_insert(PendingFile { due, new_only: false, unread: true, timeouts: 0 });
+            pending.entry(path).or_insert(PendingFile { unread: true, ..PendingFile::written(due) });
         }
     }
 
