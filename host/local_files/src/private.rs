@@ -75,7 +75,7 @@ impl PrivateDir {
                 let remedy = match why {
                     // A directory of root's may be the system's.
                     Some(_) if owner != 0 => format!(
-                        "{}. If nobody else needs {path}, run `chmod 700 {path}`",
+                        "{}. If no other user needs {path}, run `chmod 700 {path}`",
                         own_directory(&path),
                         path = path.display()
                     ),
@@ -148,7 +148,7 @@ impl PrivateDir {
     }
 }
 
-/// What is said of a directory in which everybody may make files, and only owners delete them. Its mode is right.
+/// What is said of a directory in which every user may make files, and only owners delete them. Its mode is right.
 const TEMPORARY: &str = ", which is for temporary files of all";
 
 /// A file in the directory that is not the server's.

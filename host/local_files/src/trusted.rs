@@ -12,7 +12,7 @@ use rustix::{fs::Access, process::geteuid};
 /// Others than the owner may write.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// A directory that nobody but root and this process's user can write to.
+/// A directory that only root and this process's user can write to.
 #[derive(Debug)]
 pub struct TrustedDir(PathBuf);
 

@@ -41,7 +41,7 @@ impl From<Reply> for Answer {
 pub(crate) struct Delivery {
     pub(crate) target: Arc<Workspace>,
     pub(crate) caller: Caller,
-    /// Its sender showed no credential.
+    /// Its sender showed no credential, and is not the developer of the machine.
     pub(crate) anonymous: bool,
     pub(crate) request: Request,
     /// Id and time of its activity, where they are chosen before it ends.

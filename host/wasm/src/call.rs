@@ -210,8 +210,8 @@ fn with_last_words(cause: String, log: &[LogLine]) -> String {
     one_line(&clip(text, MESSAGE_BYTES))
 }
 
-/// The exception that the guest did not catch: in Python the line that follows the frames of the last traceback, in JavaScript (StarlingMonkey)
-/// the one before its stack.
+/// The exception that the guest did not catch: in Python the line that follows the frames of the last traceback, in
+/// JavaScript (StarlingMonkey) the one before its stack.
 fn exception<'a>(lines: &[&'a str]) -> Option<&'a str> {
     if let Some(traceback) = lines.iter().rposition(|line| *line == "Traceback (most recent call last):") {
         return lines.get(traceback + 1..)?.iter().find(|line| !line.starts_with(' ')).copied();
